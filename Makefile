@@ -1,0 +1,59 @@
+# `make demo` and `make test` need Python 3.10 to 3.13 (tested on 3.11), make, git and a package registry; nothing else.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV   ?= .venv
+# The exact versions that were tested. `make demo CONSTRAINTS=` takes what the ranges of pyproject.toml resolve to today.
+CONSTRAINTS ?= -c constraints.txt
+BIN    := $(VENV)/bin
+RUNS   ?= runs/demo
+
+.PHONY: demo test test-fast check audit clean help
+
+help:
+	@echo "make demo   install, fine-tune two models on the packaged movie reviews, show who won"
+	@echo "make test   install, all tests that need no GPU"
+	@echo "make check  format, lint, types, layers, security"
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q --upgrade pip
+
+$(VENV)/.demo: pyproject.toml constraints.txt | $(VENV)/bin/python
+	@echo "installing (a few minutes the first time) ..."
+	$(BIN)/python -m pip install -q $(CONSTRAINTS) -e ".[demo]"
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
+	@echo "installing (a few minutes the first time) ..."
+	$(BIN)/python -m pip install -q $(CONSTRAINTS) -e ".[dev]"
+	@touch $@ $(VENV)/.demo
+
+# One epoch of SBERT from pretrained weights, and ModernBERT's architecture at laptop size from random weights.
+demo: $(VENV)/.demo
+	$(BIN)/python jobs/train.py --preset demo --storage-path $(RUNS) --name sbert-minilm
+	$(BIN)/python jobs/train.py --preset demo-modernbert --storage-path $(RUNS) --name modernbert-mini
+	$(BIN)/sst2-ray results --storage-path $(RUNS)
+	$(BIN)/sst2-ray report --storage-path $(RUNS) --out $(RUNS)/report
+	$(BIN)/sst2-ray predict --model-dir $(RUNS)/sbert-minilm/model \
+	  --text "a gripping, funny and moving film" "two hours that i will never get back"
+
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest
+
+test-fast: $(VENV)/.dev
+	$(BIN)/python -m pytest tests/unit
+
+check: $(VENV)/.dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/bandit -q -r sst2_ray jobs -c pyproject.toml
+	@$(MAKE) --no-print-directory audit
+
+# Asks a vulnerability service: says so and goes on where that cannot be reached.
+audit: $(VENV)/.dev
+	@timeout 60 $(BIN)/pip-audit -q --skip-editable --progress-spinner off \
+	  || echo "pip-audit found something, or could not reach its service; see above"
+
+clean:
+	rm -rf $(VENV) runs report build *.egg-info

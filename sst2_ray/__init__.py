@@ -1,0 +1,29 @@
+"""Fine-tune ModernBERT and SBERT on SST-2 with Ray Train, DeepSpeed ZeRO-2 and Ray Tune.
+
+import sst2_ray
+result = sst2_ray.train(sst2_ray.TrainConfig(model="sbert-minilm"))
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sst2_ray.config import TrainConfig
+from sst2_ray.version import __version__
+
+if TYPE_CHECKING:
+    from sst2_ray.launch.predict import predict
+    from sst2_ray.launch.train import TrainResult, train
+
+__all__ = ["TrainConfig", "TrainResult", "__version__", "predict", "train"]
+
+_LAZY = {"train": "sst2_ray.launch.train", "TrainResult": "sst2_ray.launch.train", "predict": "sst2_ray.launch.predict"}
+
+
+def __getattr__(name: str) -> Any:
+    """Ray and torch are imported when they are first needed, not with the package."""
+    if name in _LAZY:
+        import importlib
+
+        return getattr(importlib.import_module(_LAZY[name]), name)
+    raise AttributeError(f"module 'sst2_ray' has no attribute {name!r}")

@@ -1,0 +1,188 @@
+"""Which rows every worker computes at every optimizer step: pure planning, no torch.
+
+Epoch e of seed s is a permutation of the rows; a global batch is the next `batch_size` rows of it (the last one of an
+epoch holds what is left), whatever the number of workers. Inside it rows are sorted by length, cut into micro-batches of
+like length, and dealt so that every rank has the same number of them and about the same number of padded tokens. Each
+row weighs 1 / (size of its global batch), so the summed gradient is the mean over the global batch exactly: how it was cut
+changes only the order of summation.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sst2_ray.data.tokens import TokenArrays
+
+Int64 = NDArray[np.int64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class MicroBatch:
+    """Rows that one worker computes at once."""
+
+    rows: Int64  # [rows] positions in the TokenArrays
+    weights: NDArray[np.float32]  # [rows] share of the global batch's mean; 0 for a filler row
+    width: int  # tokens each row is padded to
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepPlan:
+    """One optimizer step of one rank, with what the whole step holds."""
+
+    epoch: int
+    step_in_epoch: int  # from 0
+    global_step: int  # from 0
+    global_rows: Int64  # [batch] the whole global batch, in the order of the permutation
+    micro_batches: tuple[MicroBatch, ...]
+    num_tokens: int  # real tokens of the global batch
+    num_padded_tokens: int  # computed tokens of the global batch, padding and filler rows included
+
+
+def steps_per_epoch(num_rows: int, batch_size: int) -> int:
+    """Optimizer steps an epoch; the last one holds num_rows % batch_size rows where that is not 0."""
+    return -(-num_rows // batch_size)
+
+
+def epoch_permutation(num_rows: int, *, seed: int, epoch: int) -> Int64:
+    """The order of the rows in an epoch: a function of (seed, epoch) alone."""
+    return np.random.Generator(np.random.Philox(key=[seed, epoch])).permutation(num_rows)
+
+
+def cut_by_length(lengths: Int64, *, world_size: int, max_tokens: int, pad_to: int | None = None) -> list[Int64]:
+    """Cut a global batch into micro-batches for all ranks together.
+
+    `lengths` [batch] in tokens. Returns positions in the batch, longest rows first. A micro-batch, padded, stays within
+    `max_tokens` (a single longer row still gets one). The number that needs, rounded up to the same number on every rank,
+    is what there may be; the bound is then lowered as far as that number allows, so that micro-batches cost about the
+    same, little is padded, and no small remainder is left.
+    """
+    order = np.argsort(-lengths, kind="stable")
+    widths = np.full(len(lengths), pad_to, dtype=np.int64) if pad_to else lengths[order]
+
+    def starts(bound: int) -> list[int]:
+        cuts, position = [], 0
+        while position < len(order):
+            cuts.append(position)
+            position += max(1, bound // int(widths[position]))
+        return cuts
+
+    low, high = 1, max_tokens
+    target = -(-len(starts(high)) // world_size) * world_size
+    while low < high:
+        middle = (low + high) // 2
+        if len(starts(middle)) <= target:
+            high = middle
+        else:
+            low = middle + 1
+    cuts = [*starts(high), len(order)]
+    return [order[a:b] for a, b in itertools.pairwise(cuts)]
+
+
+def deal(costs: Sequence[int], *, world_size: int) -> list[list[int]]:
+    """For every rank, the numbers of its pieces, ascending: the next dearest goes to the rank that has least to do.
+
+    No rank gets more than ceil(pieces / world_size) of them.
+    """
+    most = -(-len(costs) // world_size)
+    shares: list[list[int]] = [[] for _ in range(world_size)]
+    loads = [0] * world_size
+    for piece in sorted(range(len(costs)), key=lambda i: -costs[i]):
+        rank = min((r for r in range(world_size) if len(shares[r]) < most), key=lambda r: loads[r])
+        shares[rank].append(piece)
+        loads[rank] += costs[piece]
+    return [sorted(share) for share in shares]
+
+
+def plan_step(
+    tokens: TokenArrays, global_rows: Int64, *, rank: int, world_size: int, max_tokens: int, pad_to: int | None = None
+) -> tuple[tuple[MicroBatch, ...], int]:
+    """The rank's micro-batches of one global batch, and the padded tokens of all ranks together.
+
+    A rank that is a piece short computes the shortest row as a filler of weight 0: all ranks have the same number of
+    micro-batches, so no collective waits for a rank that has nothing to send.
+    """
+    lengths = tokens.offsets[global_rows + 1] - tokens.offsets[global_rows]
+    pieces = cut_by_length(lengths, world_size=world_size, max_tokens=max_tokens, pad_to=pad_to)
+    widths = [pad_to or int(lengths[piece[0]]) for piece in pieces]
+    costs = [len(piece) * width for piece, width in zip(pieces, widths, strict=True)]
+    shares = deal(costs, world_size=world_size)
+    num_each = max(map(len, shares))
+    num_fillers = world_size * num_each - len(pieces)
+    filler = pieces[-1][-1:]
+    filler_width = pad_to or int(lengths[filler[0]])
+
+    share = np.float32(1.0 / len(global_rows))
+    micro_batches = [
+        MicroBatch(
+            rows=global_rows[pieces[i]],
+            weights=np.full(len(pieces[i]), share, dtype=np.float32),
+            width=widths[i],
+        )
+        for i in shares[rank]
+    ]
+    while len(micro_batches) < num_each:
+        nothing = np.zeros(1, dtype=np.float32)
+        micro_batches.append(MicroBatch(rows=global_rows[filler], weights=nothing, width=filler_width))
+    return tuple(micro_batches), sum(costs) + num_fillers * filler_width
+
+
+def plan_epoch(
+    tokens: TokenArrays,
+    *,
+    seed: int,
+    epoch: int,
+    batch_size: int,
+    rank: int,
+    world_size: int,
+    max_tokens: int,
+    pad_to: int | None = None,
+    first_step: int = 0,
+) -> Iterator[StepPlan]:
+    """The rank's steps of one epoch, from `first_step` on (a resumed run starts inside)."""
+    order = epoch_permutation(len(tokens), seed=seed, epoch=epoch)
+    count = steps_per_epoch(len(tokens), batch_size)
+    for step in range(first_step, count):
+        global_rows = order[step * batch_size : (step + 1) * batch_size]
+        micro_batches, padded = plan_step(
+            tokens, global_rows, rank=rank, world_size=world_size, max_tokens=max_tokens, pad_to=pad_to
+        )
+        yield StepPlan(
+            epoch=epoch,
+            step_in_epoch=step,
+            global_step=epoch * count + step,
+            global_rows=global_rows,
+            micro_batches=micro_batches,
+            num_tokens=int((tokens.offsets[global_rows + 1] - tokens.offsets[global_rows]).sum()),
+            num_padded_tokens=padded,
+        )
+
+
+def plan_evaluation(tokens: TokenArrays, *, rank: int, world_size: int, max_tokens: int) -> list[MicroBatch]:
+    """The rank's share of an evaluation: every row on exactly one rank, in batches of like length.
+
+    Unlike training steps, ranks may differ in their number of batches: nothing is exchanged between them.
+    """
+    lengths = tokens.lengths
+    order = np.argsort(-lengths, kind="stable")[rank::world_size]
+    batches, position = [], 0
+    while position < len(order):
+        width = int(lengths[order[position]])
+        rows = order[position : position + max(1, max_tokens // width)]
+        batches.append(MicroBatch(rows=rows, weights=np.ones(len(rows), dtype=np.float32), width=width))
+        position += len(rows)
+    return batches
+
+
+def collate(tokens: TokenArrays, batch: MicroBatch, *, pad_id: int) -> tuple[Int64, Int64]:
+    """`input_ids` and `attention_mask`, int64 [rows, width], padded on the right."""
+    starts = tokens.offsets[batch.rows]
+    lengths = tokens.offsets[batch.rows + 1] - starts
+    columns = np.arange(batch.width)
+    mask = columns < lengths[:, None]
+    flat = np.minimum(starts[:, None] + columns, len(tokens.input_ids) - 1)
+    return np.where(mask, tokens.input_ids[flat], pad_id).astype(np.int64), mask.astype(np.int64)

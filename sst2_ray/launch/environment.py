@@ -1,0 +1,85 @@
+"""The one place that sets what Ray, torch and DeepSpeed read from the environment, and that starts or joins Ray."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import os
+import warnings
+from pathlib import Path
+from typing import Any
+
+# The driver's own; Ray Train passes its RAY_TRAIN_* on to the controller and the workers.
+DRIVER_ENV = {
+    # The controller polls its workers this often, and a worker's report waits for it: 2 s by default.
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.1",
+    "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
+    "RAY_TRAIN_METRICS_ENABLED": "0",
+    # Tune shows and writes nothing by itself: the sweep's display and the results table do.
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "RAY_USAGE_STATS_ENABLED": "0",  # nothing phones home unless the user asks for it
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "TOKENIZERS_PARALLELISM": "true",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "TRANSFORMERS_VERBOSITY": "error",
+}
+
+# Every worker process, before it imports anything.
+WORKER_ENV = {
+    "DS_LOG_LEVEL": "warning",
+    "TRANSFORMERS_VERBOSITY": "error",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "PYTHONWARNINGS": "ignore",
+}
+
+# On CPU tensor shapes change every step. glibc gives the memory back to the kernel and faults it in again, page by page,
+# which costs a third of the speed; jemalloc, which comes with Ray, is told to keep it, in huge pages.
+JEMALLOC_CONF = "dirty_decay_ms:-1,muzzy_decay_ms:-1,thp:always,metadata_thp:auto"
+
+# Passed on from the driver's environment where they are set. Everybody who sees the dashboard sees them: secrets go
+# through the board (see board.SECRETS).
+PASSED_ON = ("HF_ENDPOINT", "HF_HUB_OFFLINE", "HF_HOME")
+
+
+def prepare_driver() -> None:
+    """Before ray is imported. What the user has set stays."""
+    for name, value in DRIVER_ENV.items():
+        os.environ.setdefault(name, value)
+    warnings.filterwarnings("ignore", module=r"(ray|transformers|torch|deepspeed|huggingface_hub)\b.*")
+
+
+def worker_env(*, use_gpu: bool) -> dict[str, str]:
+    """Environment variables of the training workers."""
+    env = {name: os.environ.get(name, value) for name, value in WORKER_ENV.items()}
+    library = _jemalloc()
+    if not use_gpu and library is not None and "LD_PRELOAD" not in os.environ:
+        env |= {"LD_PRELOAD": str(library), "MALLOC_CONF": JEMALLOC_CONF}
+    return env | {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+
+
+def _jemalloc() -> Path | None:
+    """Ray's own copy; every node has the same Ray, and a loader that does not find it goes on without."""
+    spec = importlib.util.find_spec("ray")
+    folders = list(spec.submodule_search_locations or []) if spec else []
+    library = Path(folders[0]) / "core" / "libjemalloc.so" if folders else None
+    return library if library is not None and library.is_file() else None
+
+
+def start_ray() -> Any:
+    """Join the cluster of RAY_ADDRESS (Ray sets it in a submitted job), or start Ray on this machine alone.
+
+    A cluster that happens to run here, or that once did and left its address behind, is joined only when asked for, with
+    RAY_ADDRESS=auto: a run must not land on somebody's cluster by accident, or wait a minute for one that has gone.
+    """
+    prepare_driver()
+    import ray
+
+    if not ray.is_initialized():
+        address = os.environ.get("RAY_ADDRESS") or "local"
+        local = {"include_dashboard": False} if address == "local" else {}
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **local)
+    for name in ("ray", "ray.train", "ray.tune"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    return ray

@@ -1,0 +1,126 @@
+"""Which class a failure is of, in one line, and whether trying again can help."""
+
+from __future__ import annotations
+
+import errno
+from dataclasses import dataclass
+
+_LOST = frozenset(
+    {
+        "RayActorError",
+        "ActorDiedError",
+        "ActorUnavailableError",
+        "NodeDiedError",
+        "WorkerCrashedError",
+        "WorkerHealthCheckFailedError",
+        "WorkerHealthCheckTimeoutError",
+    }
+)
+"""Ray's exceptions for a process or a node that is gone."""
+
+RETRIED = frozenset({"worker_lost", "preempted", "hung", "out_of_memory"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failure:
+    """`failure_class` is one of results.schema.FAILURE_CLASSES; `trace` holds this project's frames."""
+
+    failure_class: str
+    message: str
+    trace: str = ""
+
+
+def classify(error: BaseException, *, hung: str | None = None) -> Failure:
+    """From what `TorchTrainer.fit` raised. `hung`: what a worker's watchdog said before it ended its process."""
+    from ray.train import ControllerError, WorkerGroupError
+
+    if isinstance(error, WorkerGroupError):
+        rank, cause = _root(error)
+        failure_class = "hung" if hung else _class_of(cause)
+        message = hung or f"rank {rank}: {_line(cause)}"
+        return Failure(failure_class=failure_class, message=message, trace=_own_frames(cause))
+    if isinstance(error, ControllerError):
+        text = str(error)
+        if "StartupTimeout" in text or "timed out" in text.lower():
+            return Failure(
+                failure_class="not_placeable", message="the workers were not placed within --placement-timeout-s"
+            )
+        return Failure(failure_class=_class_of(error.controller_failure), message=_line(error.controller_failure))
+    if type(error).__name__ == "PreemptionError":
+        return Failure(failure_class="preempted", message=_line(error))
+    return Failure(failure_class=_class_of(error), message=_line(error), trace=_own_frames(error))
+
+
+def _root(error: object) -> tuple[int, BaseException]:
+    """The failure that says most: an exception of the code rather than the loss of the ranks that waited for it."""
+    failures: dict[int, BaseException] = getattr(error, "worker_failures", {})
+    ranked = sorted(
+        failures.items(),
+        key=lambda item: (_class_of(item[1]) in ("worker_lost", "bug"), _is_collective(item[1]), item[0]),
+    )
+    return ranked[0] if ranked else (0, RuntimeError(str(error)))
+
+
+def _is_collective(error: BaseException) -> bool:
+    """What the other ranks say when one has gone: their collective broke."""
+    text = str(error)
+    return any(
+        mark in text
+        for mark in ("Connection closed by peer", "Connection reset by peer", "gloo", "NCCL", "Timed out waiting")
+    )
+
+
+def _names(error: BaseException) -> set[str]:
+    names, seen = set(), error
+    for _ in range(5):
+        names |= {c.__name__ for c in type(seen).__mro__}
+        following = getattr(seen, "_base_exc", None) or seen.__cause__ or getattr(seen, "cause", None)
+        if not isinstance(following, BaseException) or following is seen:
+            break
+        seen = following
+    return names
+
+
+def _class_of(error: BaseException) -> str:
+    names, text = _names(error), str(error)
+    if "NotANumberError" in names or "NotANumberError" in text:
+        return "not_a_number"
+    if names & {"OutOfMemoryError", "MemoryError"} or "OutOfMemoryError" in text or "out of memory" in text:
+        return "out_of_memory"
+    if names & _LOST:
+        return "worker_lost"
+    if _is_collective(error):
+        return "worker_lost"
+    if getattr(error, "failure_class", None):
+        return str(getattr(error, "failure_class"))
+    if "PreemptionError" in names:
+        return "preempted"
+    if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EROFS) or "No space left" in text:
+        return "storage_error"
+    if names & {"OSError", "ArrowException"}:
+        return "storage_error"
+    return "bug"
+
+
+def _line(error: BaseException) -> str:
+    """`Class: first line`, of the exception that the code raised."""
+    inner = getattr(error, "_base_exc", None) or error
+    lines = [line for line in str(inner).strip().splitlines() if line.strip()]
+    if isinstance(inner, Exception) and lines and "Traceback" in str(inner):
+        lines = lines[-1:]  # Ray hands remote tracebacks over as text: what was raised stands last
+    text = lines[0] if lines else ""
+    name = type(inner).__name__
+    return (
+        text if text.startswith(name) or name in ("UserExceptionWithTraceback", "RayTaskError") else f"{name}: {text}"
+    )
+
+
+def _own_frames(error: BaseException) -> str:
+    """The frames of this project out of a remote traceback, oldest first, and the last line."""
+    text = getattr(error, "_traceback_str", None) or str(error)
+    lines = text.splitlines()
+    kept: list[str] = []
+    for index, line in enumerate(lines):
+        if line.strip().startswith("File ") and "/sst2_ray/" in line:
+            kept += lines[index : index + 2]
+    return "\n".join([*kept, *[line for line in lines[-1:] if line.strip()]]) if kept else ""

@@ -1,0 +1,24 @@
+"""Which network interface the workers of a node talk through."""
+
+from __future__ import annotations
+
+import os
+
+
+def use_node_interface() -> str | None:
+    """Make gloo (and NCCL, where it is unset) use the interface that carries Ray's address of this node; returns its name.
+
+    Gloo looks its own address up by the hostname, which Debian and Ubuntu resolve to 127.0.1.1, and which may not resolve at all:
+    ranks on other nodes then try to reach it on their own loopback. Call this in every worker before the process group is made.
+    """
+    import psutil
+    import ray
+
+    address = ray.util.get_node_ip_address()
+    for name, addresses in psutil.net_if_addrs().items():
+        if any(item.address == address for item in addresses):
+            if not address.startswith("127."):
+                os.environ.setdefault("GLOO_SOCKET_IFNAME", name)
+                os.environ.setdefault("NCCL_SOCKET_IFNAME", name)
+            return name
+    return None

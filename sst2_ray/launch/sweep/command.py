@@ -1,0 +1,187 @@
+"""`sst2-ray sweep`: flags, presets, config files, --resume and --dry-run."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from sst2_ray.args import parse, take
+from sst2_ray.config import TrainConfig, config_from_dict
+from sst2_ray.errors import InputError, did_you_mean
+from sst2_ray.launch.train import read_config_file
+from sst2_ray.presets import SWEEP_PRESETS, sweep_preset
+from sst2_ray.storage import Storage
+from sst2_ray.sweep_config import AXES, SweepConfig, SweepFlags, sweep_from_dict
+
+PROG = "sst2-ray sweep"
+_FLAGS = {f.name.replace("_", "-") for f in dataclasses.fields(SweepFlags)}
+_BASE = {f.name.replace("_", "-") for f in dataclasses.fields(TrainConfig)}
+_SINGLE = {single.replace("_", "-"): axis.replace("_", "-") for axis, single in AXES.items()}
+_WHERE_ONLY = {f.name for f in dataclasses.fields(TrainConfig) if not f.metadata.get("affects_numbers", True)}
+
+
+def main(argv: list[str]) -> int:
+    """Runs the sweep; returns its exit code."""
+    dry = "--dry-run" in argv
+    config = config_from_argv([word for word in argv if word != "--dry-run"])
+    if dry:
+        dry_run(config)
+        return 0
+    from sst2_ray.launch.sweep.run import sweep
+
+    return sweep(config).exit_code
+
+
+def config_from_argv(argv: Sequence[str]) -> SweepConfig:
+    """Preset or the sweep that goes on, then config file, then flags: the later wins."""
+    resume, rest = take(argv, "--resume")
+    preset, rest = take(rest, "--preset")
+    file, rest = take(rest, "--config")
+    if resume is not None and (preset or file):
+        raise InputError("--resume goes on with a sweep's own config: --preset and --config cannot stand beside it")
+    start = resumed(resume) if resume else sweep_preset(preset) if preset else SweepConfig()
+    if file:
+        start = _from_file(start, file)
+    flags, base_words = _split(rest)
+    description = (
+        f"Find learning rate and batch size, under several seeds. --preset NAME ({', '.join(SWEEP_PRESETS)}), --config "
+        "FILE.yaml, --resume FOLDER goes on with a sweep, --dry-run shows the plan and starts nothing. Every other flag of "
+        "`sst2-ray train` holds for all trials (--data, --evaluations-per-epoch, --selection-fraction, --price-per-hour...)."
+    )
+    own = SweepFlags(**{f.name: getattr(start, f.name) for f in dataclasses.fields(SweepFlags)})
+    parsed = parse(SweepFlags, flags, prog=PROG, description=description, default=own)
+    base = parse(TrainConfig, base_words, prog=PROG, default=start.base)
+    values = {f.name: getattr(parsed, f.name) for f in dataclasses.fields(SweepFlags)}
+    config = SweepConfig(**values, base=base)
+    if resume is not None:
+        _check_unchanged(start, config)
+    return config
+
+
+def _split(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The words of SweepFlags and those of TrainConfig; a flag takes the words up to the next one."""
+    mine: list[str] = []
+    base: list[str] = []
+    target = mine
+    for word in words:
+        if word.startswith("-") and not _is_number(word):
+            name = word.lstrip("-").split("=")[0].replace("_", "-")
+            bare = name.removeprefix("no-")
+            if name in _FLAGS or word in ("-h", "--help"):
+                target = mine
+            elif name in _SINGLE and not getattr(SweepFlags, _SINGLE[name].replace("-", "_")):
+                target = base  # an axis that is not varied by default: one value for all trials
+            elif name in _SINGLE:
+                raise InputError(f"--{name}: a sweep takes --{_SINGLE[name]}, one value or several")
+            elif name in _BASE or bare in _BASE:
+                target = base
+            else:
+                near = did_you_mean(f"--{name}", [f"--{known}" for known in _FLAGS | (_BASE - set(_SINGLE))])
+                raise InputError(f"unknown flag --{name}; {near if near.startswith('did') else f'see {PROG} --help'}")
+        target.append(word)
+    return mine, base
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
+
+
+def _from_file(start: SweepConfig, file: str) -> SweepConfig:
+    """Keys of both kinds beside each other, or a sweep's own config.json."""
+    values = read_config_file(file)
+    if "sweep" in values:
+        return sweep_from_dict({k: values[k] for k in ("sweep", "config") if k in values}, source=f"--config {file}")
+    names = {f.name for f in dataclasses.fields(SweepFlags)}
+    flags = {k: v for k, v in values.items() if k in names}
+    base = {k: v for k, v in values.items() if k not in names}
+    merged = start.to_dict()
+    merged["sweep"].update({k: _plain(v) for k, v in flags.items()})
+    base_config = config_from_dict({**merged["config"], **base}, source=f"--config {file}")
+    return sweep_from_dict({"sweep": merged["sweep"], "config": base_config.to_dict()}, source=f"--config {file}")
+
+
+def _plain(value: Any) -> Any:
+    """YAML reads 8e-5 as a string: numbers in lists become numbers."""
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    if isinstance(value, str) and _is_number(value):
+        return float(value)
+    return value
+
+
+def resumed(folder: str) -> SweepConfig:
+    """The config that lies in a sweep's folder. Raises InputError where it is none."""
+    sweep = Storage.open(folder)
+    if not sweep.exists("config.json"):
+        raise InputError(f"--resume {folder}: no config.json there; give the folder of a sweep, STORAGE/NAME")
+    values = sweep.read_json("config.json")
+    if "sweep" not in values:
+        raise InputError(f"--resume {folder}: holds a single run; the same sst2-ray train command goes on with it")
+    config = sweep_from_dict({k: values[k] for k in ("sweep", "config")}, source=f"--resume {folder}")
+    # The folder may have been moved since, and is known by its own name.
+    head, _, query = folder.partition("?")
+    parent, _, name = head.rstrip("/").rpartition("/")
+    base = dataclasses.replace(
+        config.base,
+        storage_path=(parent or ("." if "://" not in folder else head)) + (f"?{query}" if query else ""),
+        name=name,
+    )
+    return dataclasses.replace(config, base=base)
+
+
+def _check_unchanged(there: SweepConfig, config: SweepConfig) -> None:
+    if config.trials_hash == there.trials_hash and config.name == there.name:
+        return
+    before, after = there.to_dict(), config.to_dict()
+    changed = [
+        f"--{key.replace('_', '-')} {before[part][key]} -> {after[part][key]}"
+        for part in ("sweep", "config")
+        for key in after[part]
+        if before[part][key] != after[part][key] and (part == "sweep" or key not in _WHERE_ONLY or key == "name")
+    ]
+    raise InputError(
+        f"--resume: {', '.join(changed[:3])} would make it another sweep; start that under another --name "
+        "(runs of the same configuration are ranked together all the same: sst2-ray results)"
+    )
+
+
+def dry_run(config: SweepConfig) -> None:
+    """Print the resolved config, the trials and the plan; start and write nothing."""
+    import os
+
+    from sst2_ray.launch.admission import this_machine, view_of
+    from sst2_ray.launch.concurrency import admit, holders
+    from sst2_ray.launch.display import console, show_plan
+    from sst2_ray.launch.environment import prepare_driver, start_ray
+    from sst2_ray.launch.sweep.data import check_sweep, footprint, prepare_sweep
+    from sst2_ray.launch.sweep.plan import describe_sweep, trials_table
+    from sst2_ray.launch.sweep.run import check_existing, check_extras
+    from sst2_ray.results.table import ResultsTable
+
+    prepare_driver()
+    folder = Storage.open(config.base.storage_path).child(config.name)
+    check_extras(config, folder)
+    checked = check_sweep(config)
+    check_existing(folder, config)
+    prepared = prepare_sweep(checked)
+    table = ResultsTable(config.base.storage_path)
+    memory = max(
+        footprint(one, table, num_workers=config.base.num_workers or 1).memory_gib for one in prepared.values()
+    )
+    ray = start_ray() if os.environ.get("RAY_ADDRESS") else None
+    view = view_of(ray) if ray else this_machine()
+    placement, at_once = admit(config.base, view, max_concurrent=config.max_concurrent, worker_memory_gib=memory)
+    out = console()
+    out.print_json(json.dumps(config.to_dict()))
+    out.print(trials_table(config))
+    others = holders(ray) if ray and at_once.now < at_once.chosen else []
+    show_plan(out, describe_sweep(config, prepared, table, placement, at_once, others))
+    for note in dict.fromkeys(note for one in prepared.values() for note in one.notes()):
+        out.print(f"note: {note}", soft_wrap=True, markup=False)
+    out.print("dry run: nothing was started, nothing was written")

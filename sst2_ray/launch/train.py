@@ -1,0 +1,210 @@
+"""The main job: one fine-tuning run on a Ray cluster. `jobs/train.py`, `sst2-ray train` and `sst2_ray.train` are this."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from sst2_ray.args import parse, take
+from sst2_ray.config import TrainConfig, config_from_dict
+from sst2_ray.errors import InputError, StoppedError
+from sst2_ray.launch.admission import ClusterView, Placement, decide, view_of
+from sst2_ray.launch.display import RunDisplay, console, show_plan
+from sst2_ray.launch.environment import prepare_driver, start_ray
+from sst2_ray.launch.plan import describe
+from sst2_ray.launch.prepare import check, check_run, prepare
+from sst2_ray.launch.trial import Shared, Trial
+from sst2_ray.launch.watch import STOP_FILE
+from sst2_ray.presets import TRAIN_PRESETS, train_preset
+from sst2_ray.results.schema import TrialRecord
+from sst2_ray.storage import Storage
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainResult:
+    """What a run came to."""
+
+    name: str
+    status: str
+    """succeeded, also where patience ran out before the last epoch."""
+    eval_split: str
+    """What dev is, e.g. 'SST-2 dev' or 'hold-out of rotten-tomatoes'."""
+    best_dev_accuracy: float
+    best_dev_f1: float
+    best_dev_loss: float
+    best_epoch: float
+    last_dev_accuracy: float | None
+    """None where the epoch was chosen on a held-out part of train and dev was scored once."""
+    examples_per_sec: float
+    seconds: float
+    startup_seconds: float | None
+    peak_memory_gib: float
+    world_size: int
+    model_label: str
+    model_dir: str
+    """Folder of the exported best model."""
+    run_dir: str
+    results_dir: str
+
+
+def train(config: TrainConfig, *, quiet: bool = False) -> TrainResult:
+    """Fine-tune as `config` says, and go on where an interrupted run of the same name stopped.
+
+    Blocks until the run has ended; Ray is joined or started, and left running in this process. Raises InputError before
+    anything is started or written, InfeasibleError where the workers can never be placed, RunFailedError where the run
+    failed.
+    """
+    prepare_driver()
+    out = console()
+    out.quiet = quiet
+    storage = Storage.open(config.storage_path)
+    checked = check(config)
+    done = check_run(storage, config)
+    if done is not None:
+        out.print(f"{config.run_name} is finished already: nothing to do")
+        return TrainResult(**done)
+    storage.probe()
+    with ThreadPoolExecutor(1) as pool:  # the sentences are tokenized while Ray starts
+        preparing = pool.submit(prepare, checked)
+        ray = start_ray()
+        prepared = preparing.result()
+    placement = decide(config, view_of(ray))
+    show_plan(out, describe(prepared, placement))
+    for note in prepared.notes():
+        out.print(f"note: {note}", soft_wrap=True, markup=False)
+    run = storage.child(config.run_name)
+    run.write_json("config.json", {"config": config.to_dict(), "config_hash": config.config_hash})
+    run.delete(STOP_FILE)  # of an earlier start
+    with RunDisplay(out, config.run_name) as display:
+        record = Trial(
+            Shared.put(prepared, ray),
+            placement,
+            display,
+            storage_uri=config.storage_path,
+            experiment=config.run_name,
+            trial_id=config.run_name,
+            run_path=config.run_name,
+        ).run()
+    if record.status == "stopped":
+        raise StoppedError(
+            f"{config.run_name}: stopped on request; the same command goes on from its newest checkpoint"
+        )
+    result = _result(record, checked.resolved.info.label, storage)
+    run.write_json("result.json", dataclasses.asdict(result))
+    return result
+
+
+def _result(record: TrialRecord, label: str, storage: Storage) -> TrainResult:
+    run_dir = f"{storage.root}/{record.experiment}"
+    values = {f.name: getattr(record, f.name) for f in dataclasses.fields(TrainResult) if hasattr(record, f.name)}
+    return TrainResult(
+        **values,
+        name=record.experiment,
+        model_label=label,
+        model_dir=f"{run_dir}/model",
+        run_dir=run_dir,
+        results_dir=f"{storage.root}/results",
+    )
+
+
+def show_result(result: TrainResult) -> None:
+    """The closing table."""
+    last = f"{result.last_dev_accuracy:.4f}" if result.last_dev_accuracy is not None else "not scored"
+    start = f", first step after {result.startup_seconds:.1f} s" if result.startup_seconds else ""
+    show_plan(
+        console(),
+        [
+            ("", ""),
+            ("run", f"{result.name}: {result.status.replace('_', ' ')}"),
+            ("model", result.model_label),
+            ("evaluated on", result.eval_split),
+            ("accuracy", f"{result.best_dev_accuracy:.4f} (best, epoch {result.best_epoch:g}); last {last}"),
+            ("F1 / loss", f"{result.best_dev_f1:.4f} / {result.best_dev_loss:.4f}"),
+            ("speed", f"{result.examples_per_sec:.0f} examples/s, {result.seconds:.0f} s in all{start}"),
+            ("memory", f"peak {result.peak_memory_gib:.2f} GiB a worker, {result.world_size} worker(s)"),
+            ("model folder", result.model_dir),
+            ("run folder", f"{result.run_dir} (config.json, logs/)"),
+            ("results table", result.results_dir),
+            ("try it", f'sst2-ray predict --model-dir {result.model_dir} --text "..."'),
+        ],
+    )
+
+
+def config_from_argv(argv: Sequence[str], *, prog: str) -> TrainConfig:
+    """Preset, then config file, then flags: the later wins."""
+    preset, rest = take(argv, "--preset")
+    file, rest = take(rest, "--config")
+    base = train_preset(preset) if preset else TrainConfig()
+    if file:
+        values = read_config_file(file)
+        if "config" in values:  # a run's own config.json is a config file as well
+            values = _mapping(values["config"], file)
+        base = config_from_dict({**base.to_dict(), **values}, source=f"--config {file}")
+    description = (
+        "Fine-tune one model. --preset NAME starts from a named experiment "
+        f"({', '.join(TRAIN_PRESETS)}), --config FILE.yaml from a file; flags override both. --dry-run shows the plan "
+        "and starts nothing."
+    )
+    return parse(TrainConfig, rest, prog=prog, description=description, default=base)
+
+
+def read_config_file(file: str) -> dict[str, Any]:
+    """The keys and values of a YAML or JSON file. Raises InputError."""
+    import yaml
+
+    try:
+        values = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"--config {file}: cannot be read ({error})") from None
+    except yaml.YAMLError as error:
+        raise InputError(f"--config {file}: not YAML ({' '.join(str(error).split())})") from None
+    return _mapping(values, file)
+
+
+def _mapping(values: Any, file: str) -> dict[str, Any]:
+    if not isinstance(values, dict):
+        raise InputError(f"--config {file}: must hold keys and values, one a line, e.g. learning_rate: 8e-5")
+    return values
+
+
+def dry_run(config: TrainConfig) -> None:
+    """Print the resolved config and the plan; start and write nothing."""
+    prepare_driver()
+    checked = check(config)
+    storage = Storage.open(config.storage_path)
+    finished = check_run(storage, config) is not None
+    prepared = prepare(checked)
+    out = console()
+    out.print_json(json.dumps(config.to_dict()))
+    placement = _placement_without_starting(config)
+    show_plan(out, describe(prepared, placement))
+    for note in prepared.notes():
+        out.print(f"note: {note}", soft_wrap=True, markup=False)
+    state = (
+        "finished already: a run would do nothing" if finished else "dry run: nothing was started, nothing was written"
+    )
+    out.print(state)
+
+
+def _placement_without_starting(config: TrainConfig) -> Placement:
+    """On the cluster of RAY_ADDRESS where there is one, else on this machine."""
+    import os
+
+    from sst2_ray.launch.admission import this_machine
+
+    view: ClusterView = view_of(start_ray()) if os.environ.get("RAY_ADDRESS") else this_machine()
+    return decide(config, view)
+
+
+def main(argv: list[str]) -> int:
+    dry = "--dry-run" in argv
+    config = config_from_argv([w for w in argv if w != "--dry-run"], prog="sst2-ray train")
+    if dry:
+        dry_run(config)
+    else:
+        show_result(train(config))
+    return 0

@@ -1,0 +1,273 @@
+"""One trial from its first attempt to its end: the main job and every trial of a sweep run through here."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from sst2_ray.errors import InfeasibleError, RunFailedError
+from sst2_ray.launch.admission import Placement
+from sst2_ray.launch.environment import worker_env
+from sst2_ray.launch.failures import RETRIED, Failure, classify
+from sst2_ray.launch.prepare import Checked, Prepared, identity
+from sst2_ray.launch.watch import STOP_FILE, TrialDisplay, WatchedFit
+from sst2_ray.results.provenance import collect_provenance
+from sst2_ray.results.schema import EpochRecord, TrialRecord
+from sst2_ray.results.table import ResultsTable
+from sst2_ray.storage import Storage
+from sst2_ray.training.task import DEFAULT_MICRO_BATCH_TOKENS, Task
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shared:
+    """Token arrays and sentences in the object store, put there once for all trials that use them."""
+
+    checked: Checked
+    tokenizer_json: str
+    splits: dict[str, Any]
+    texts: Any
+
+    @classmethod
+    def put(cls, prepared: Prepared, ray: Any) -> Shared:
+        return cls(
+            checked=prepared.checked,
+            tokenizer_json=prepared.tokenizer_json,
+            splits={name: ray.put(tokens) for name, tokens in prepared.tokens.items()},
+            texts=ray.put(prepared.checked.splits.dev.texts),
+        )
+
+
+def _now() -> dt.datetime:
+    return dt.datetime.now(dt.timezone.utc)
+
+
+def _work(payload: dict[str, Any]) -> dict[str, Any]:
+    """Imported on the worker only: the driver needs no torch."""
+    from sst2_ray.launch.worker import train_worker
+
+    return train_worker(payload)
+
+
+class Trial:
+    """Runs attempts until one succeeds or trying again cannot help.
+
+    board: shared by the trials of a sweep; None: one of its own. on_record: called with each evaluation. asks_scheduler:
+    its workers wait until that has returned, and end where the board says so. cost_share: share of its nodes' price that
+    this trial pays. score_dev: see `Task.score_dev`.
+    """
+
+    def __init__(
+        self,
+        shared: Shared,
+        placement: Placement,
+        display: TrialDisplay,
+        *,
+        storage_uri: str,
+        experiment: str,
+        trial_id: str,
+        run_path: str,
+        board: Any = None,
+        on_record: Callable[[EpochRecord], None] | None = None,
+        asks_scheduler: bool = False,
+        cost_share: float = 1.0,
+        score_dev: bool = True,
+    ) -> None:
+        self.shared, self.placement, self.display = shared, placement, display
+        self.config = shared.checked.config
+        self.storage_uri, self.experiment, self.trial_id, self.run_path = storage_uri, experiment, trial_id, run_path
+        self.storage = Storage.open(storage_uri)
+        self.run_storage = self.storage.child(run_path)
+        self.table = ResultsTable(storage_uri)
+        self.board, self.on_record, self.asks_scheduler = board, on_record, asks_scheduler
+        self.cost_share, self.score_dev = cost_share, score_dev
+        self.identity = identity(shared.checked, experiment=experiment, trial_id=trial_id)
+        self.provenance = collect_provenance()
+        self.micro_batch_tokens = self.config.micro_batch_tokens
+        self.nodes: list[dict[str, Any]] = []
+
+    def run(self) -> TrialRecord:
+        """The end row of the last attempt: succeeded, early_stopped (by a scheduler) or stopped (on request; it can go on).
+
+        Raises RunFailedError or InfeasibleError after its row is written.
+        """
+        attempt = self.close_orphans()
+        retries = 0
+        while True:
+            record, failure = self._attempt(attempt)
+            if failure is None:
+                return record
+            may_retry = failure.failure_class in RETRIED and retries < self.config.max_retries
+            if not may_retry:
+                where = f"{self.run_storage.root}/logs"
+                trace = f"\n{failure.trace}" if failure.trace else ""
+                message = (
+                    f"{self.trial_id} failed ({failure.failure_class}): {failure.message}; full log: {where}{trace}"
+                )
+                if failure.failure_class == "not_placeable":
+                    raise InfeasibleError(message)
+                raise RunFailedError(message, failure.failure_class)
+            self.display.line(
+                f"{failure.failure_class}: {failure.message}; trying again ({retries + 1} of {self.config.max_retries})"
+            )
+            if failure.failure_class == "out_of_memory":
+                self._halve(record)
+            attempt, retries = attempt + 1, retries + 1
+
+    def _halve(self, record: TrialRecord) -> None:
+        """Half the tokens at once; the global batch, and so the numbers, stay what they were."""
+        default = DEFAULT_MICRO_BATCH_TOKENS["cuda" if self.placement.use_gpu else "cpu"]
+        before = self.micro_batch_tokens or record.micro_batch_tokens or default
+        self.micro_batch_tokens = max(1, before // 2)
+        self.display.line(
+            f"micro-batches of at most {self.micro_batch_tokens} tokens a worker from now on (before: {before})"
+        )
+
+    # ---- rows
+
+    def close_orphans(
+        self, message: str = "its driver ended without a word", failure_class: str = "worker_lost"
+    ) -> int:
+        """Close earlier attempts that never ended as lost; returns the number of the next attempt."""
+        marks = [n for n in self.run_storage.list("attempts") if n.endswith(".json")]
+        for name in marks:
+            mark = self.run_storage.read_json(f"attempts/{name}")
+            if mark["status"] == "running":
+                started = dt.datetime.fromisoformat(mark["started_at"])
+                self._write(
+                    int(name[:-5]),
+                    "lost",
+                    started,
+                    failure_class=failure_class,
+                    failure_message=message,
+                )
+        return len(marks)
+
+    def _write(self, attempt: int, status: str, started: dt.datetime, **values: Any) -> TrialRecord:
+        """A row of the table and the attempt's mark below the run."""
+        now = _now()
+        record = TrialRecord(
+            **{
+                **self.identity,
+                **self.provenance,
+                "world_size": self.placement.num_workers,
+                **values,
+                "attempt": attempt,
+                "status": status,
+                "written_at": now,
+                "started_at": started,
+                "ended_at": None if status == "running" else now,
+            }
+        )
+        self.table.write("trials", [record])
+        self.run_storage.write_json(f"attempts/{attempt}.json", {"status": status, "started_at": started.isoformat()})
+        return record
+
+    # ---- one attempt
+
+    def _attempt(self, attempt: int) -> tuple[TrialRecord, Failure | None]:
+        started = _now()
+        self._write(attempt, "running", started)
+        begin = time.perf_counter()
+        fit = WatchedFit(
+            self.trial_id,
+            self.display,
+            board=self.board,
+            on_record=self.on_record,
+            asks_scheduler=self.asks_scheduler,
+            stop_asked=lambda: self.storage.exists(f"{self.experiment}/{STOP_FILE}"),
+        )
+        try:
+            outcome: Any = fit.run(lambda board: self._trainer(attempt, board))
+        except KeyboardInterrupt:
+            self._write(attempt, "stopped", started, failure_class="user_stop", seconds=time.perf_counter() - begin)
+            raise
+        self.nodes = fit.nodes
+        seconds = time.perf_counter() - begin
+        spent = {"seconds": seconds, "cost_usd": self._cost(seconds), **self._where()}
+        if fit.was_stopped and not isinstance(outcome, dict):
+            return self._write(attempt, "stopped", started, failure_class="user_stop", **spent), None
+        if isinstance(outcome, BaseException):
+            failure = classify(outcome, hung=fit.hung)
+            values = {"failure_class": failure.failure_class, "failure_message": failure.message[:1000], **spent}
+            return self._write(
+                attempt, "failed", started, **values, micro_batch_tokens=self.micro_batch_tokens
+            ), failure
+        facts = dict(outcome)
+        status = facts.pop("status")
+        if status == "succeeded":
+            facts["export_path"] = f"{self.run_storage.root}/model"
+        elif status == "stopped":
+            facts["failure_class"] = "user_stop"
+        return self._write(attempt, status, started, **facts, **spent), None
+
+    def _cost(self, seconds: float) -> float | None:
+        if self.config.price_per_hour is None:
+            return None
+        num_nodes = max(1, len({n["address"] for n in self.nodes}))
+        return seconds / 3600 * self.config.price_per_hour * num_nodes * self.cost_share
+
+    def _where(self) -> dict[str, Any]:
+        gpu = next((n["gpu"] for n in self.nodes if n["gpu"]), None)
+        self.provenance = collect_provenance(gpu_name=gpu, cuda_version=next((n["cuda"] for n in self.nodes), None))
+        return {"node_types_json": json.dumps([{k: n[k] for k in ("rank", "address", "gpu")} for n in self.nodes])}
+
+    def _trainer(self, attempt: int, board: Any) -> Any:
+        from ray.train import FailureConfig, RunConfig, ScalingConfig
+        from ray.train.torch import TorchTrainer
+
+        from sst2_ray.launch.torch_backend import NodeTorchConfig
+
+        config, placement = self.config, self.placement
+        # Otherwise Ray gives up after a minute: too short for a node that has to be started first.
+        os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = str(config.placement_timeout_s)
+        payload = {
+            "task": self._task(attempt),
+            "splits": self.shared.splits,
+            "texts": self.shared.texts,
+            "storage_uri": self.storage_uri,
+            "run_path": self.run_path,
+            "board": board,
+        }
+        return TorchTrainer(
+            _work,
+            train_loop_config=payload,
+            torch_config=NodeTorchConfig(
+                backend="nccl" if placement.use_gpu else "gloo", timeout_s=int(config.step_timeout_s) + 60
+            ),
+            scaling_config=ScalingConfig(
+                num_workers=placement.num_workers,
+                use_gpu=placement.use_gpu,
+                resources_per_worker=placement.resources_per_worker,
+                placement_strategy="PACK",
+            ),
+            run_config=RunConfig(
+                # Ray's own bookkeeping; what counts lies beside it, in a form that needs no Ray.
+                name=f"attempt-{attempt}",
+                storage_path=f"{self.run_storage.root}/ray",
+                storage_filesystem=None if self.storage.is_local else self.storage.filesystem,
+                failure_config=FailureConfig(max_failures=0, controller_failure_limit=0),
+                worker_runtime_env={"env_vars": worker_env(use_gpu=placement.use_gpu)},
+            ),
+        )
+
+    def _task(self, attempt: int) -> Task:
+        checked = self.shared.checked
+        return Task(
+            config=self.config,
+            experiment=self.experiment,
+            trial_id=self.trial_id,
+            attempt=attempt,
+            resolved=checked.resolved,
+            tokenizer_json=self.shared.tokenizer_json,
+            micro_batch_tokens=self.micro_batch_tokens,
+            source=checked.splits.source,
+            eval_split=checked.splits.eval_split,
+            corpora=(*checked.resolved.info.trained_on, *checked.corpora),
+            score_dev=self.score_dev,
+            started_at=time.time(),
+        )

@@ -1,0 +1,125 @@
+"""One `TorchTrainer.fit` in a thread, and meanwhile: what its board says, who asks to stop, what the scheduler answers."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from sst2_ray.launch.board import start_board
+from sst2_ray.results.schema import EpochRecord
+
+POLL_S = 0.1
+STOP_POLL_S = 2.0
+STOP_FILE = "stop.json"
+"""Below the folder of a run or a sweep: whoever can write to the storage can ask it to stop."""
+
+ABANDON_S = 5.0
+"""A stopped attempt whose workers were never placed is left to Ray after this long."""
+
+
+class TrialDisplay(Protocol):
+    """What a trial shows."""
+
+    def progress(self, values: dict[str, Any]) -> None: ...
+    def record(self, record: EpochRecord) -> None: ...
+    def line(self, text: str) -> None: ...
+
+
+class WatchedFit:
+    """One attempt. `nodes`, `hung` and `was_stopped` say afterwards what happened besides its outcome.
+
+    board: shared with other trials; None: one of its own. on_record: called with each evaluation. asks_scheduler: its
+    workers wait until it has returned. stop_asked: looked at every `STOP_POLL_S`; the workers are then ended where they are.
+    """
+
+    def __init__(
+        self,
+        trial_id: str,
+        display: TrialDisplay,
+        *,
+        board: Any = None,
+        on_record: Callable[[EpochRecord], None] | None = None,
+        asks_scheduler: bool = False,
+        stop_asked: Callable[[], bool],
+    ) -> None:
+        self.trial_id, self.display = trial_id, display
+        self.on_record, self.asks_scheduler, self.stop_asked = on_record, asks_scheduler, stop_asked
+        self.nodes: list[dict[str, Any]] = []
+        self.hung: str | None = None
+        self._shared_board = board
+        self._stopped_at: float | None = None
+        self._looked_at = 0.0
+        self._seen = 0
+
+    @property
+    def was_stopped(self) -> bool:
+        return self._stopped_at is not None
+
+    def run(self, trainer_on: Callable[[Any], Any]) -> Any:
+        """`trainer_on(board)` makes the trainer. Returns rank 0's return value, or the exception that training ended
+        with; None where it was stopped before it had workers."""
+        import ray
+
+        board = self._shared_board or start_board()
+        ray.get(board.open.remote(self.trial_id, asks=self.asks_scheduler))
+        outcome: list[Any] = []
+
+        def fit() -> None:
+            try:
+                outcome.append(trainer_on(board).fit().return_value)
+            except BaseException as error:
+                outcome.append(error)
+
+        thread = threading.Thread(target=fit, name=f"fit-{self.trial_id}", daemon=True)
+        thread.start()
+        while thread.is_alive() and not self._is_abandoned():
+            thread.join(POLL_S)
+            self._look(ray, board)
+            self._stop_if_asked(ray)
+        self._look(ray, board)
+        if self._shared_board is None:
+            ray.kill(board)
+        else:
+            board.close.remote(self.trial_id)
+        return outcome[0] if outcome else None
+
+    def _look(self, ray: Any, board: Any) -> None:
+        """Show what is new on the board; a board that has died is not worth a run."""
+        try:
+            progress, events, _, _ = ray.get(board.read.remote(self.trial_id, self._seen), timeout=10)
+        except (ray.exceptions.RayError, ray.exceptions.GetTimeoutError):
+            return
+        self._seen += len(events)
+        if progress:
+            self.display.progress(progress)
+        for kind, value in events:
+            if kind == "record":
+                self.display.record(value)
+                if self.on_record is not None:
+                    self.on_record(value)
+                    board.answer.remote(self.trial_id, value.global_step)
+            elif kind == "note":
+                self.display.line(value)
+            elif kind == "hung":
+                self.hung = self.hung or value
+            elif kind == "node":
+                self.nodes.append(value)
+
+    def _stop_if_asked(self, ray: Any) -> None:
+        """The newest checkpoint is what the run goes on from another time."""
+        now = time.monotonic()
+        if not self.was_stopped and now - self._looked_at >= STOP_POLL_S:
+            self._looked_at = now
+            if self.stop_asked():
+                self._stopped_at = now
+                self.display.line(f"{self.trial_id}: asked to stop")
+        if self.was_stopped:
+            for node in self.nodes:
+                actor = node.pop("actor", None)
+                if actor is not None:
+                    ray.kill(actor)
+
+    def _is_abandoned(self) -> bool:
+        return self._stopped_at is not None and not self.nodes and time.monotonic() - self._stopped_at > ABANDON_S

@@ -1,0 +1,123 @@
+"""Model folders from the Hugging Face hub: resolved to a commit, downloaded once a node, or refused in one line."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from sst2_ray.errors import InputError
+
+# Weights as safetensors alone: whatever else a repository holds (pickles, ONNX, custom code) is never downloaded.
+_DESCRIPTION = ["*.json", "*.txt", "*.jinja"]
+_WEIGHTS = ["*.safetensors"]
+_IGNORED = ["onnx/*", "openvino/*", "*.bin.index.json"]
+
+_PROBE_TIMEOUT_S = 5.0
+
+
+class HubUnreachableError(Exception):
+    """The hub did not answer and the cache does not hold what was asked for; the message is the cause, one line."""
+
+
+def fetch(hub_id: str, revision: str | None, *, weights: bool, flag: str = "--model") -> tuple[Path, str]:
+    """The local snapshot folder of a model repository, and the commit it is.
+
+    A complete snapshot of a pinned commit is taken from the cache without asking the hub. `weights=False`: all but the
+    weights. Several processes of a node may call this at once: huggingface_hub locks each file. HF_TOKEN, HF_ENDPOINT,
+    HF_HUB_OFFLINE and HF_HOME count as everywhere.
+
+    Raises InputError where the hub says no (unknown, private, gated, no such revision), HubUnreachableError where it
+    says nothing.
+    """
+    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        OfflineModeIsEnabled,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    patterns = _DESCRIPTION + (_WEIGHTS if weights else [])
+    try:
+        if _is_commit(revision):
+            try:
+                folder = snapshot_download(
+                    hub_id, revision=revision, allow_patterns=patterns, ignore_patterns=_IGNORED, local_files_only=True
+                )
+                return Path(folder), str(revision)
+            except LocalEntryNotFoundError:
+                pass
+        try:
+            # One request that is not retried: where there is no network it fails at once, snapshot_download in 23 s.
+            commit = str(HfApi().model_info(hub_id, revision=revision, timeout=_PROBE_TIMEOUT_S).sha)
+        except (RepositoryNotFoundError, RevisionNotFoundError, GatedRepoError, HFValidationError):
+            raise
+        except Exception as unreachable:
+            cached = _cached(hub_id, revision, patterns)
+            if cached is None:
+                raise HubUnreachableError(_cause(unreachable)) from None
+            return cached, cached.name
+        with _calm():
+            folder = snapshot_download(hub_id, revision=commit, allow_patterns=patterns, ignore_patterns=_IGNORED)
+        return Path(folder), commit
+    except GatedRepoError:
+        raise InputError(
+            f"{flag} {hub_id}: access is granted on request only; ask for it on the hub and set HF_TOKEN"
+        ) from None
+    except RevisionNotFoundError:
+        raise InputError(f"{flag} {hub_id}: the hub has no revision {revision!r} of it") from None
+    except RepositoryNotFoundError:
+        raise InputError(
+            f"{flag} {hub_id}: no such model on the hub, or a private one: check the name, or set HF_TOKEN"
+        ) from None
+    except HFValidationError as error:
+        raise InputError(f"{flag} {hub_id}: not a name of the form owner/name ({_cause(error)})") from None
+    except (HfHubHTTPError, OfflineModeIsEnabled, LocalEntryNotFoundError, OSError) as error:
+        raise HubUnreachableError(_cause(error)) from None
+
+
+@contextlib.contextmanager
+def _calm() -> Iterator[None]:
+    """Progress bars in a terminal alone, and no remarks of the library in between."""
+    from huggingface_hub.utils import logging
+    from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+
+    verbosity, disabled = logging.get_verbosity(), are_progress_bars_disabled()
+    logging.set_verbosity_error()
+    if not sys.stderr.isatty():
+        disable_progress_bars()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if not disabled:
+            enable_progress_bars()
+
+
+def _cached(hub_id: str, revision: str | None, patterns: list[str]) -> Path | None:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        folder = snapshot_download(
+            hub_id, revision=revision, allow_patterns=patterns, ignore_patterns=_IGNORED, local_files_only=True
+        )
+    except LocalEntryNotFoundError:
+        return None
+    return Path(folder)
+
+
+def _is_commit(revision: str | None) -> bool:
+    return revision is not None and len(revision) == 40 and all(c in "0123456789abcdef" for c in revision)
+
+
+def _cause(error: BaseException) -> str:
+    """One short line; without the request's address, which may hold more than the user wants in a log."""
+    lines = str(error).strip().splitlines()
+    line = lines[0] if lines else type(error).__name__
+    return line.split(" for url ")[0].split(" while requesting ")[0].split("Cannot reach ")[-1].strip()[:160]

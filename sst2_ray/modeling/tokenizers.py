@@ -1,0 +1,131 @@
+"""Tokenizers: loaded from a folder, or trained on the training split; sent to workers as JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sst2_ray.errors import InputError
+from sst2_ray.modeling.sources import ResolvedModel
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+BPE_VOCABULARY = 4096
+"""Entries of the vocabulary that modernbert-mini gets: enough for SST-2's words, small enough for its size."""
+
+_ROLES = ("pad", "unk", "cls", "sep", "mask")
+_SPECIAL = {f"{role}_token": f"[{role.upper()}]" for role in _ROLES}
+
+# Models here take these two alone; BERT's token_type_ids are all 0 for single sentences, which is its default.
+_INPUTS = ["input_ids", "attention_mask"]
+
+
+def load_tokenizer(
+    resolved: ResolvedModel, train_texts: Callable[[], list[str]] | None = None
+) -> PreTrainedTokenizerFast:
+    """The model's tokenizer; `train_texts` is called only where the model has none and one is trained.
+
+    Raises InputError where the folder holds no fast tokenizer, or one that does not fit the model.
+    """
+    if resolved.tokenizer_folder is None:
+        if train_texts is None:
+            raise InputError(
+                f"--model {resolved.name}: it has no tokenizer of its own; give one with --tokenizer FOLDER"
+            )
+        return train_bpe(train_texts(), max_length=resolved.max_length)
+    flag = f"--tokenizer {resolved.tokenizer_folder}" if resolved.tokenizer_given else f"--model {resolved.name}"
+    tokenizer = tokenizer_from_folder(
+        resolved.tokenizer_folder,
+        max_length=resolved.max_length,
+        lower_case=bool(resolved.stack and resolved.stack.lower_case),
+        source=flag,
+    )
+    size = resolved.architecture.get("vocab_size")
+    if not resolved.info.random_weights and isinstance(size, int) and len(tokenizer) > size:
+        raise InputError(
+            f"--tokenizer {resolved.tokenizer_folder}: it has {len(tokenizer)} entries, {resolved.name} has {size}; "
+            "take the model's own, or --random-weights"
+        )
+    return tokenizer
+
+
+def tokenizer_from_folder(
+    folder: Path | str, *, max_length: int, lower_case: bool, source: str
+) -> PreTrainedTokenizerFast:
+    """The fast tokenizer of a folder. Raises InputError, which begins with `source`, where there is none."""
+    from transformers import AutoTokenizer
+
+    try:
+        loaded = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
+    except Exception as error:
+        line = " ".join(str(error).split())[:160]
+        raise InputError(f"{source}: no tokenizer can be loaded from {folder} ({line})") from None
+    missing = [role for role in ("pad", "cls", "sep") if getattr(loaded, f"{role}_token_id", None) is None]
+    if not loaded.is_fast or missing:
+        what = f"has no {', '.join(missing)} token" if missing else "has no tokenizer.json"
+        raise InputError(f"{source}: the tokenizer in {folder} {what}")
+    backend = loaded.backend_tokenizer
+    if lower_case:
+        from tokenizers import normalizers
+
+        steps = [normalizers.Lowercase(), *([backend.normalizer] if backend.normalizer else [])]
+        backend.normalizer = normalizers.Sequence(steps)
+    special = {name: str(getattr(loaded, name)) for name in _SPECIAL if getattr(loaded, name, None) is not None}
+    return _assemble(backend.to_str(), special, max_length)
+
+
+def train_bpe(texts: list[str], *, max_length: int, vocabulary: int = BPE_VOCABULARY) -> PreTrainedTokenizerFast:
+    """A byte-level BPE with BERT's special tokens, the same for the same texts.
+
+    Texts are lower-cased: the reviews are, so capital letters would otherwise be bytes that the model never saw.
+    """
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+
+    tokenizer = Tokenizer(models.BPE(unk_token=_SPECIAL["unk_token"]))
+    tokenizer.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary,
+        special_tokens=list(_SPECIAL.values()),
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer, length=len(texts))
+    cls, sep = _SPECIAL["cls_token"], _SPECIAL["sep_token"]
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{cls} $A {sep}",
+        pair=f"{cls} $A {sep} $B {sep}",
+        special_tokens=[(token, tokenizer.token_to_id(token)) for token in (cls, sep)],
+    )
+    return _assemble(tokenizer.to_str(), dict(_SPECIAL), max_length)
+
+
+def tokenizer_to_json(tokenizer: PreTrainedTokenizerFast) -> str:
+    """All that makes the tokenizer, as one JSON string: what travels to workers and into checkpoints."""
+    special = {name: str(getattr(tokenizer, name)) for name in _SPECIAL if getattr(tokenizer, name) is not None}
+    backend = json.loads(tokenizer.backend_tokenizer.to_str())
+    return json.dumps({"tokenizer": backend, "special": special, "max_length": tokenizer.model_max_length})
+
+
+def tokenizer_from_json(text: str) -> PreTrainedTokenizerFast:
+    """The tokenizer that `tokenizer_to_json` was given."""
+    values = json.loads(text)
+    return _assemble(json.dumps(values["tokenizer"]), values["special"], values["max_length"])
+
+
+def _assemble(backend: str, special: dict[str, str], max_length: int) -> PreTrainedTokenizerFast:
+    """One class for all, so that an export needs nothing but tokenizer.json."""
+    from tokenizers import Tokenizer
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = Tokenizer.from_str(backend)
+    # Some folders bake these in (all-MiniLM-L6-v2: pad and truncate to 128); here the caller decides.
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, model_max_length=max_length, model_input_names=list(_INPUTS), **special
+    )

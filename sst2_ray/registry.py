@@ -1,0 +1,112 @@
+"""The models and data sets that have a name here, with the revisions that were pinned. Imports nothing heavy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+ModelKind = Literal["modernbert", "sbert"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSpec:
+    """A named model: where its weights are, and the shape to build where they cannot be had (`--random-weights`)."""
+
+    name: str
+    kind: ModelKind
+    hub_id: str | None
+    """None: there are no pretrained weights; always built from `shape` and random numbers."""
+    revision: str | None
+    """Commit on the hub that `hub_id` is pinned to; None: the newest."""
+    architecture: Literal["modernbert", "bert", "mpnet"]
+    shape: dict[str, Any] = field(default_factory=dict)
+    """Keyword arguments for the architecture's transformers config; empty: that class's defaults."""
+    packaged: bool = False
+    """The weights are also in the `demo` extra."""
+
+
+MODELS: dict[str, ModelSpec] = {
+    spec.name: spec
+    for spec in (
+        ModelSpec(
+            name="modernbert-base",
+            kind="modernbert",
+            hub_id="answerdotai/ModernBERT-base",
+            revision="8949b909ec900327062f0ebf497f51aef5e6f0c8",
+            architecture="modernbert",
+        ),
+        ModelSpec(
+            name="modernbert-large",
+            kind="modernbert",
+            hub_id="answerdotai/ModernBERT-large",
+            revision="45bb4654a4d5aaff24dd11d4781fa46d39bf8c13",
+            architecture="modernbert",
+            shape={
+                "hidden_size": 1024,
+                "intermediate_size": 2624,
+                "num_hidden_layers": 28,
+                "num_attention_heads": 16,
+            },
+        ),
+        # ModernBERT's architecture at a size that a laptop trains, always from random weights.
+        ModelSpec(
+            name="modernbert-mini",
+            kind="modernbert",
+            hub_id=None,
+            revision=None,
+            architecture="modernbert",
+            shape={
+                "hidden_size": 192,
+                "intermediate_size": 288,
+                "num_hidden_layers": 4,
+                "num_attention_heads": 4,
+                "global_attn_every_n_layers": 2,
+                "max_position_embeddings": 1024,
+            },
+        ),
+        # The notebook study's SBERT.
+        ModelSpec(
+            name="sbert",
+            kind="sbert",
+            hub_id="sentence-transformers/bert-base-nli-mean-tokens",
+            revision=None,
+            architecture="bert",
+        ),
+        ModelSpec(
+            name="sbert-mpnet",
+            kind="sbert",
+            hub_id="sentence-transformers/all-mpnet-base-v2",
+            revision="e8c3b32edf5434bc2275fc9bab85f82640a19130",
+            architecture="mpnet",
+        ),
+        ModelSpec(
+            name="sbert-minilm",
+            kind="sbert",
+            hub_id="sentence-transformers/all-MiniLM-L6-v2",
+            revision="c9745ed1d9f207416be6d2e6f8de32d1f16199bf",
+            architecture="bert",
+            shape={
+                "hidden_size": 384,
+                "intermediate_size": 1536,
+                "num_hidden_layers": 6,
+                "num_attention_heads": 12,
+            },
+            packaged=True,
+        ),
+    )
+}
+
+GLUE_HUB_ID = "nyu-mll/glue"
+GLUE_REVISION = "bcdcba79d07bc864c1c254ccfcedcce55bcc9a8c"
+
+# Named data sets; anything else that `--data` takes is a path.
+DATASETS = ("glue", "rotten-tomatoes")
+
+# data set a model may have been trained on -> data sets that it must not be scored on, with the reason.
+KNOWN_LEAKS: dict[tuple[str, str], str] = {
+    (
+        "rotten-tomatoes",
+        "glue",
+    ): "rotten-tomatoes is SST-2's parent corpus: 691 of the 872 SST-2 dev sentences stand in it",
+    ("glue", "rotten-tomatoes"): "SST-2's training split is made of rotten-tomatoes sentences and their phrases",
+}

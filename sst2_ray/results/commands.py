@@ -1,0 +1,226 @@
+"""`sst2-ray results` (the leaderboard, compact, import-tune) and `sst2-ray report`."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+import tyro
+from rich.console import Console
+
+from sst2_ray.args import parse
+from sst2_ray.errors import InputError, did_you_mean
+from sst2_ray.results import compaction, import_tune, leaderboard, text
+from sst2_ray.results.schema import KEYS
+from sst2_ray.results.table import ResultsTable, SkippedFileWarning
+
+_PLAIN_WIDTH = 200  # of the table where no terminal says its own
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeaderboardConfig:
+    """The configurations of a results table, best first. Also: `results compact`, `results import-tune DIR`."""
+
+    storage_path: str = "runs"
+    """Folder or URI whose subfolder `results` holds the table."""
+    experiment: str | None = None
+    """Only this run or sweep; None: all of them."""
+    where: str | None = None
+    """SQL expression over the columns of `trials` (docs/results.md): "model='modernbert-base' and batch_size>=32"."""
+    sort: str | None = None
+    """SQL expression over the columns of --json, e.g. "examples_per_sec desc"; None: best first."""
+    limit: int = 50
+    """Configurations shown in the terminal; 0: all."""
+    csv: bool = False
+    """Print CSV."""
+    json: bool = False
+    """Print JSON."""
+    markdown: bool = False
+    """Print a Markdown table."""
+
+    def __post_init__(self) -> None:
+        if sum((self.csv, self.json, self.markdown)) > 1:
+            raise InputError("--csv, --json, --markdown: choose one")
+        if self.limit < 0:
+            raise InputError(f"--limit {self.limit}: must be 0 (all) or above")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompactConfig:
+    """Replace results/snapshot/{trials,epochs,predictions}.parquet by files with every record once."""
+
+    storage_path: str = "runs"
+    """Folder or URI whose subfolder `results` holds the table."""
+    prune: bool = False
+    """Delete the raw files whose records the new snapshot holds."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportTuneConfig:
+    """Add the trials of a Ray Tune experiment that this package did not run."""
+
+    directory: Annotated[str, tyro.conf.Positional]
+    """The experiment's folder or URI (it holds a folder for each trial)."""
+    storage_path: str = "runs"
+    """Folder or URI whose subfolder `results` holds the table."""
+    experiment: str | None = None
+    """Its name in the table; None: the folder's."""
+    eval_split: str | None = None
+    """What its accuracies were measured on, e.g. "SST-2 dev"; None: not known, so it is compared with nothing else."""
+    model: str | None = None
+    """The model of trials whose own settings do not name one."""
+    map: tuple[str, ...] = ()
+    """Names that are not found by themselves, as column=name, e.g. dev_accuracy=val/acc learning_rate=optimizer_lr."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportConfig:
+    """The results as one self-contained HTML page, and its figures as PNG and SVG."""
+
+    storage_path: str = "runs"
+    """Folder or URI whose subfolder `results` holds the table."""
+    out: str = "report"
+    """Folder or URI for report.html and figures/; an older report there is replaced."""
+    experiment: str | None = None
+    """Only this run or sweep; None: all of them."""
+
+
+def main_results(argv: list[str]) -> int:
+    """`sst2-ray results [compact | import-tune DIR] ...`. Raises InputError."""
+    commands: dict[str, Callable[[list[str]], int]] = {"compact": _compact, "import-tune": _import_tune}
+    if argv and not argv[0].startswith("-"):
+        if argv[0] not in commands:
+            raise InputError(f"results {argv[0]}: no such subcommand; {did_you_mean(argv[0], commands)}")
+        return commands[argv[0]](argv[1:])
+    return _leaderboard(argv)
+
+
+def main_report(argv: list[str]) -> int:
+    """`sst2-ray report ...`. Raises InputError."""
+    config = parse(ReportConfig, argv, prog="sst2-ray report")
+    table = open_table(config.storage_path)
+    console, errors = _consoles()
+    # Nothing of the drawing library is needed for the leaderboard.
+    from sst2_ray.results import report
+
+    with skipped_files_told(errors) as notes:
+        table.read("trials", columns=["status"])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SkippedFileWarning)
+        made = report.build(table, experiment=config.experiment, notes=notes)
+    page = report.write(made, config.out)
+    console.print(made.headline, style="bold", soft_wrap=True, highlight=False)
+    console.print(
+        f"{page} ({len(made.html) / 1e6:.1f} MB), {len(made.figures)} figures beside it",
+        soft_wrap=True,
+        highlight=False,
+    )
+    return 0
+
+
+def open_table(storage_path: str) -> ResultsTable:
+    """The table below a storage path that must hold one. Raises InputError."""
+    table = ResultsTable(storage_path)
+    if not table.exists():
+        raise InputError(
+            f"--storage-path {storage_path}: no results table there ({table.location} is missing or empty); "
+            "give the --storage-path that the runs were started with"
+        )
+    return table
+
+
+@contextlib.contextmanager
+def skipped_files_told(console: Console) -> Iterator[list[str]]:
+    """Print each warning about a skipped file once, as one plain line, and collect them."""
+    notes: list[str] = []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", SkippedFileWarning)
+        yield notes
+    for warning in caught:
+        if not issubclass(warning.category, SkippedFileWarning):
+            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+        elif str(warning.message) not in notes:
+            notes.append(str(warning.message))
+            console.print(f"warning: {warning.message}", style="yellow", highlight=False, soft_wrap=True)
+
+
+def _consoles() -> tuple[Console, Console]:
+    wide = None if sys.stdout.isatty() else _PLAIN_WIDTH
+    return Console(width=wide), Console(stderr=True)
+
+
+def _leaderboard(argv: Sequence[str]) -> int:
+    config = parse(LeaderboardConfig, argv, prog="sst2-ray results")
+    table = open_table(config.storage_path)
+    console, errors = _consoles()
+    with skipped_files_told(errors):
+        board = leaderboard.load(table, where=config.where, sort=config.sort, experiment=config.experiment)
+    if not board.num_rows:
+        _explain_nothing(table, config)
+    if config.csv or config.json or config.markdown:
+        render = leaderboard.to_csv if config.csv else leaderboard.to_json if config.json else leaderboard.to_markdown
+        print(render(board))
+        return 0
+    leaderboard.print_table(board, console, title=table.location, ranked=config.sort is None, limit=config.limit)
+    return 0
+
+
+def _explain_nothing(table: ResultsTable, config: LeaderboardConfig) -> None:
+    if config.experiment is not None:
+        names = set(table.read("trials", columns=["experiment"]).column("experiment").to_pylist())
+        if config.experiment not in names:
+            near = did_you_mean(config.experiment, names) if names else "the table has no trials"
+            raise InputError(f"--experiment {config.experiment}: not in {table.location}; {near}")
+    if config.where is not None:
+        raise InputError(f"--where {config.where!r}: no trial in {table.location} matches")
+    raise InputError(f"{table.location}: holds no readable trial")
+
+
+def _compact(argv: Sequence[str]) -> int:
+    config = parse(CompactConfig, argv, prog="sst2-ray results compact")
+    table = open_table(config.storage_path)
+    console, errors = _consoles()
+    for dataset in KEYS:
+        with skipped_files_told(errors):
+            done = compaction.compact(table, dataset, prune=config.prune)
+        if done is None:
+            console.print(f"{dataset}: nothing to compact")
+            continue
+        pruned = f", {text.count(done.num_pruned, 'raw file')} deleted" if config.prune else ""
+        console.print(
+            f"{dataset}: {text.count(done.num_rows, 'record')} of {text.count(done.num_files, 'raw file')} in "
+            f"{done.snapshot} ({done.num_bytes / 1e6:.1f} MB){pruned}",
+            soft_wrap=True,
+            highlight=False,
+        )
+    return 0
+
+
+def _import_tune(argv: Sequence[str]) -> int:
+    config = parse(ImportTuneConfig, argv, prog="sst2-ray results import-tune")
+    names = import_tune.parse_names(config.map)
+    found = import_tune.read_experiment(
+        config.directory,
+        experiment=config.experiment,
+        eval_split=config.eval_split,
+        model=config.model,
+        names=names,
+    )
+    table = ResultsTable(config.storage_path)
+    # Points before the trials that they belong to: whoever sees a trial also sees its curve.
+    table.write("epochs", found.epochs)
+    table.write("trials", found.trials)
+    console, errors = _consoles()
+    for note in found.notes:
+        errors.print(f"warning: {note}", style="yellow", highlight=False, soft_wrap=True)
+    console.print(
+        f"{text.count(len(found.trials), 'trial')} with {text.count(len(found.epochs), 'evaluation')} added to "
+        f"{table.location} as experiment {found.trials[0].experiment}",
+        soft_wrap=True,
+        highlight=False,
+    )
+    return 0

@@ -1,0 +1,120 @@
+"""The notebook study's figures, each with its spread over seeds: metrics over epochs, losses, all metrics together."""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
+
+from sst2_ray.results import drawing, text
+from sst2_ray.results.curves import Band, band
+from sst2_ray.results.drawing import Drawn
+from sst2_ray.results.findings import REFERENCES, Study
+from sst2_ray.results.ranking import Configuration, model_label
+
+_LINES = ("-", "--", "-.", ":")
+
+
+def draw(study: Study, prefix: str) -> list[Drawn]:
+    """The five figures, as far as their metrics were recorded. prefix: of their names."""
+    if not study.best_per_model:
+        return []
+    names = [model_label(c.setting) for c in study.best_per_model]
+    palette = drawing.colours(names)
+    split = "dev" if study.curve_split == "dev" else "held-out part of train"
+    found = [
+        _over_epochs(
+            study, palette, "dev_accuracy", f"Accuracy over epochs ({split})", f"{prefix}accuracy-over-epochs"
+        ),
+        _over_epochs(study, palette, "dev_f1", f"F1 over epochs ({split})", f"{prefix}f1-over-epochs"),
+        _over_epochs(study, palette, "train_loss", "Training loss over epochs", f"{prefix}train-loss-over-epochs"),
+        _losses(study, study.best_per_model[0], f"{prefix}train-and-dev-loss"),
+        _together(study, study.best_per_model[0], f"{prefix}metrics-together"),
+    ]
+    return [figure for figure in found if figure is not None]
+
+
+def _spread_words(study: Study) -> str:
+    several = any(len(c.runs) > 1 for c in study.best_per_model)
+    return "Line: mean over seeds; band: one standard deviation" if several else "One seed"
+
+
+def _plot(axes: Axes, found: Band, *, colour: str, label: str, line: str = "-") -> None:
+    axes.plot(found.epoch, found.mean, color=colour, label=label, linestyle=line, marker="o", markersize=3.5, zorder=3)
+    if found.sd is not None:
+        axes.fill_between(found.epoch, found.mean - found.sd, found.mean + found.sd, color=colour, alpha=0.2, lw=0)
+
+
+def _epoch_axis(axes: Axes) -> None:
+    axes.set_xlabel("epoch")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+
+
+def _over_epochs(study: Study, palette: dict[str, str], metric: str, title: str, name: str) -> Drawn | None:
+    bands = {model_label(c.setting): band(c, study.curves, metric) for c in study.best_per_model}
+    shown = {model: found for model, found in bands.items() if found is not None}
+    if not shown:
+        return None
+    figure, axes = drawing.new_figure()
+    for model, found in shown.items():
+        _plot(axes, found, colour=palette[model], label=drawing.short(model))
+    axes.set_title(title)
+    _epoch_axis(axes)
+    if metric != "train_loss":
+        drawing.percent_axis(axes)
+        axes.set_ylabel("%")
+    else:
+        axes.set_ylabel("cross entropy, nats")
+    if metric == "dev_accuracy" and study.is_sst2:
+        _references(axes)
+    axes.legend(loc="best")
+    models = "; ".join(c.label for c in study.best_per_model if model_label(c.setting) in shown)
+    published = " Dashed: published figures, not run here." if metric == "dev_accuracy" and study.is_sst2 else ""
+    caption = f"{title}, the best configuration of each model ({models}). {_spread_words(study)}.{published}"
+    return drawing.save(figure, name, caption)
+
+
+def _references(axes: Axes) -> None:
+    """Published figures, which may lie above everything that was measured."""
+    low, high = axes.get_ylim()
+    known = [r.accuracy for r in REFERENCES]
+    axes.set_ylim(min(low, min(known) - 0.005), max(high, max(known) + 0.005))
+    drawing.label_lines(axes, [(r.accuracy, f"{r.short} {text.percent(r.accuracy, r.digits)}") for r in REFERENCES])
+
+
+def _losses(study: Study, configuration: Configuration, name: str) -> Drawn | None:
+    train, dev = (band(configuration, study.curves, metric) for metric in ("train_loss", "dev_loss"))
+    if train is None or dev is None:
+        return None
+    figure, axes = drawing.new_figure()
+    _plot(axes, train, colour=drawing.PALETTE[0], label="training (dropout on)")
+    _plot(axes, dev, colour=drawing.PALETTE[1], label="dev", line="--")
+    axes.set_title(f"Losses of {drawing.short(model_label(configuration.setting))}")
+    axes.set_ylabel("cross entropy, nats")
+    axes.set_ylim(bottom=0)
+    _epoch_axis(axes)
+    axes.legend(loc="best")
+    return drawing.save(
+        figure, name, f"Training loss against dev loss of {configuration.label}. {_spread_words(study)}."
+    )
+
+
+def _together(study: Study, configuration: Configuration, name: str) -> Drawn | None:
+    metrics = {"dev_accuracy": "accuracy", "dev_f1": "F1", "dev_precision": "precision", "dev_recall": "recall"}
+    found = {word: band(configuration, study.curves, metric) for metric, word in metrics.items()}
+    shown = {word: one for word, one in found.items() if one is not None and np.isfinite(one.mean).all()}
+    if len(shown) < 2:
+        return None
+    figure, axes = drawing.new_figure()
+    for i, (word, one) in enumerate(shown.items()):
+        _plot(axes, one, colour=drawing.PALETTE[i], label=word, line=_LINES[i])
+    axes.set_title(f"Metrics of {drawing.short(model_label(configuration.setting))}")
+    drawing.percent_axis(axes)
+    axes.set_ylabel("%")
+    _epoch_axis(axes)
+    axes.legend(loc="best", ncols=2)
+    return drawing.save(
+        figure,
+        name,
+        f"Accuracy and, of the positive class, F1, precision and recall of {configuration.label}. {_spread_words(study)}.",
+    )

@@ -1,0 +1,197 @@
+"""Which configuration is best: means over seeds, rankings of what may be compared, the edge of the grid."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+
+from sst2_ray.results import text
+from sst2_ray.results.query import counted_runs
+from sst2_ray.results.statistics import Summary, summarize
+
+Metric = Literal["best_dev_accuracy", "last_dev_accuracy", "selection_accuracy"]
+
+_AXES = ("learning_rate", "batch_size", "weight_decay", "warmup_fraction", "epochs")
+"""Settings that a sweep may search, in the order in which they are named."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One counted run: the row of `trials` that ended it."""
+
+    experiment: str
+    trial_id: str
+    seed: int | None
+    values: Mapping[str, Any]
+    """The whole row, by column."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Configuration:
+    """Runs that differ in nothing but their seed."""
+
+    configuration_id: str
+    runs: tuple[Run, ...]
+    """By seed."""
+
+    @property
+    def seeds(self) -> tuple[int | None, ...]:
+        return tuple(run.seed for run in self.runs)
+
+    @property
+    def label(self) -> str:
+        """The model (and that it began with random weights, where it did), its learning rate and batch size."""
+        learning_rate = text.learning_rate(self.setting("learning_rate"))
+        return f"{model_label(self.setting)}, lr {learning_rate}, batch {self.setting('batch_size') or text.NONE}"
+
+    def setting(self, name: str) -> Any:
+        """A column of `trials` that all seeds share, e.g. learning_rate."""
+        return self.runs[0].values.get(name)
+
+    def metric(self, name: str) -> list[float] | None:
+        """A column over the seeds; None unless every seed has it."""
+        values = [run.values.get(name) for run in self.runs]
+        return None if any(value is None for value in values) else [float(v) for v in values if v is not None]
+
+    def summary(self, name: str) -> Summary | None:
+        """Mean, standard deviation and interval of a column over the seeds; None unless every seed has it."""
+        values = self.metric(name)
+        return summarize(values) if values is not None and np.isfinite(values).all() else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RankedGroup:
+    """Configurations that may be ranked together: same evaluation data, same number of seeds, same metric."""
+
+    eval_split: str | None
+    data_fingerprint: str | None
+    num_seeds: int
+    metric: Metric
+    """What the mean over seeds is taken of."""
+    configurations: tuple[Configuration, ...]
+    """Best first."""
+
+    @property
+    def best(self) -> Configuration:
+        return self.configurations[0]
+
+    def score(self, configuration: Configuration) -> float:
+        """The mean that it is ranked by."""
+        return float(np.mean(configuration.metric(self.metric) or [float("nan")]))
+
+    def best_per_model(self) -> list[Configuration]:
+        """The best configuration of each model, best first."""
+        first: dict[str, Configuration] = {}
+        for configuration in self.configurations:
+            first.setdefault(model_label(configuration.setting), configuration)
+        return list(first.values())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Edge:
+    """The best value of an axis is the last that was tried."""
+
+    axis: str
+    side: Literal["highest", "lowest", "only"]
+    value: float
+    proposed: tuple[float, ...]
+    """The next values to try."""
+
+
+def model_label(setting: Callable[[str], Any]) -> str:
+    """The model's name, with '(random weights)' where it did not start from pretrained ones.
+
+    setting: gives the value of a column of `trials`.
+    """
+    name = str(setting("model") or "unknown model")
+    return f"{name} (random weights)" if setting("random_weights") else name
+
+
+def configurations(trials: pa.Table) -> list[Configuration]:
+    """The configurations that have a counted run. The same configuration on other evaluation data is another one.
+
+    trials: rows of the latest attempts, with all columns that are asked for later.
+    """
+    groups: dict[tuple[Any, ...], list[Run]] = {}
+    for row in counted_runs(trials).to_pylist():
+        key = (row["configuration"], row["data_fingerprint"], row["eval_split"])
+        run = Run(experiment=row["experiment"], trial_id=row["trial_id"], seed=row["seed"], values=row)
+        groups.setdefault(key, []).append(run)
+    return [Configuration(configuration_id=key[0], runs=tuple(runs)) for key, runs in groups.items()]
+
+
+def rank(trials: pa.Table, *, metric: Metric | None = None) -> list[RankedGroup]:
+    """Configurations by their mean over seeds, those with unequal numbers of seeds or other data apart.
+
+    metric: None: the accuracy on the held-out part of train where a run chose by that, else the best dev accuracy.
+    The group with the most configurations of the most seeds comes first; empty where nothing succeeded.
+    """
+    grouped: dict[tuple[Any, ...], list[Configuration]] = {}
+    for configuration in configurations(trials):
+        chosen = metric or ("selection_accuracy" if configuration.metric("selection_accuracy") else "best_dev_accuracy")
+        if configuration.summary(chosen) is None:
+            continue
+        first = configuration.runs[0].values
+        key = (first["eval_split"], first["data_fingerprint"], len(configuration.runs), chosen)
+        grouped.setdefault(key, []).append(configuration)
+    groups = [
+        RankedGroup(
+            eval_split=key[0],
+            data_fingerprint=key[1],
+            num_seeds=key[2],
+            metric=key[3],
+            configurations=_sorted(members, key[3]),
+        )
+        for key, members in grouped.items()
+    ]
+    return sorted(groups, key=lambda g: (-g.num_seeds, -len(g.configurations), g.eval_split or "", g.metric))
+
+
+def _sorted(members: list[Configuration], metric: Metric) -> tuple[Configuration, ...]:
+    def order(c: Configuration) -> tuple[Any, ...]:
+        last, loss = c.summary("last_dev_accuracy"), c.summary("best_dev_loss")
+        score = np.mean(c.metric(metric) or [0.0])
+        return (-round(float(score), 12), -last.mean if last else 0.0, loss.mean if loss else 0.0, c.configuration_id)
+
+    return tuple(sorted(members, key=order))
+
+
+def grid_edge(members: Sequence[Configuration], best: Configuration, axis: str = "learning_rate") -> Edge | None:
+    """Whether the best value of an axis is the highest or lowest that its model was tried with; None: it lies inside.
+
+    members: configurations of one ranking, of any model; those of other models are left out.
+    Proposed are two more steps in the same ratio as the last one (whole numbers: doubled or halved).
+    """
+    model = model_label(best.setting)
+    values = sorted({float(c.setting(axis)) for c in members if model_label(c.setting) == model and c.setting(axis)})
+    value = best.setting(axis)
+    if value is None or not values:
+        return None
+    value = float(value)
+    if len(values) == 1:
+        return Edge(
+            axis=axis, side="only", value=value, proposed=_next(axis, value, 0.5)[:1] + _next(axis, value, 2)[:1]
+        )
+    if value == values[-1]:
+        return Edge(axis=axis, side="highest", value=value, proposed=_next(axis, value, values[-1] / values[-2]))
+    if value == values[0]:
+        return Edge(axis=axis, side="lowest", value=value, proposed=_next(axis, value, values[0] / values[1]))
+    return None
+
+
+def _next(axis: str, value: float, ratio: float) -> tuple[float, ...]:
+    if axis in ("batch_size", "epochs"):
+        steps = (value * 2, value * 4) if ratio > 1 else (value // 2, value // 4)
+        return tuple(step for step in steps if step >= 1)
+    # A finely sampled axis (random search) would propose hardly anything new.
+    ratio = max(ratio, 1.25) if ratio > 1 else min(ratio, 0.8)
+    return tuple(float(f"{value * ratio**power:.1e}") for power in (1, 2))
+
+
+def searched_axes(members: Sequence[Configuration]) -> list[str]:
+    """The settings that have more than one value."""
+    return [axis for axis in _AXES if len({c.setting(axis) for c in members}) > 1]

@@ -1,0 +1,210 @@
+"""The three data sets of the results table, field by field: one frozen dataclass and one pyarrow schema each.
+
+The dataclasses are what `training` and `launch` hand over; the schemas and docs/results.md are made from them.
+"""
+
+# ruff: noqa: RUF009 - _key and _col return a dataclass field, made anew each time
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import functools
+import typing
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+
+SCHEMA_VERSION = 1
+
+STATUSES = ("running", "succeeded", "failed", "stopped", "early_stopped", "lost")
+"""running: a start row without an end row. early_stopped: ended by a scheduler. lost: an orphan that resume closed."""
+
+FAILURE_CLASSES = (
+    "out_of_memory",
+    "not_a_number",
+    "worker_lost",
+    "preempted",
+    "not_placeable",
+    "hung",
+    "data_error",
+    "storage_error",
+    "user_stop",
+    "bug",
+)
+
+
+def _key(doc: str, *, unit: str = "") -> Any:
+    """A column that every row has."""
+    return field(metadata={"doc": doc, "unit": unit})
+
+
+def _col(doc: str, *, unit: str = "") -> Any:
+    """A column that may be null: not known, or not applicable."""
+    return field(default=None, metadata={"doc": doc, "unit": unit})
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialRecord:
+    """One attempt of one run or trial: a row at its start, a row at its end; the later (by `written_at`) counts."""
+
+    experiment: str = _key("Name of the run or sweep.")
+    trial_id: str = _key("Name of the trial inside the experiment; a single run is its own trial.")
+    attempt: int = _key("0 for the first start, one more for each restart.")
+    status: str = _key(f"One of {', '.join(STATUSES)}.")
+    written_at: dt.datetime = _key("When this row was written.", unit="UTC")
+    failure_class: str | None = _col(f"One of {', '.join(FAILURE_CLASSES)}; null where nothing failed.")
+    failure_message: str | None = _col("One line.")
+    started_at: dt.datetime | None = _col("Start of the attempt.", unit="UTC")
+    ended_at: dt.datetime | None = _col("End of the attempt.", unit="UTC")
+    # what
+    config_hash: str | None = _col("Hash over the fields of the config that affect the numbers.")
+    config_json: str | None = _col("The whole resolved config.")
+    configuration_id: str | None = _col(
+        "Hash of the config without its seed: equal for the seeds of one configuration."
+    )
+    model: str | None = _col("As given: a name, a hub id or a folder.")
+    model_kind: str | None = _col("modernbert or sbert.")
+    model_source: str | None = _col("Where the weights came from: hub, folder, packaged, random.")
+    model_revision: str | None = _col("Resolved commit on the hub.")
+    random_weights: bool | None = _col("True: not pretrained.")
+    num_parameters: int | None = _col("Parameters of the model with its head.")
+    attention: str | None = _col("Attention implementation that ran.")
+    data: str | None = _col("As given: a name or a path.")
+    data_fingerprint: str | None = _col("Hash of the training and evaluation rows.")
+    eval_split: str | None = _col("What was evaluated on: 'SST-2 dev', or 'hold-out of ...'.")
+    num_train_rows: int | None = _col("Rows trained on, an epoch.", unit="rows")
+    num_dev_rows: int | None = _col("Rows evaluated on.", unit="rows")
+    learning_rate: float | None = _col("Peak learning rate.")
+    batch_size: int | None = _col("Global batch.", unit="examples")
+    weight_decay: float | None = _col("As given; read as weight_decay_form says.")
+    weight_decay_form: str | None = _col("adamw or fully_decoupled.")
+    warmup_fraction: float | None = _col("Share of the steps.")
+    epochs: int | None = _col("Epochs asked for.")
+    seed: int | None = _col("Seed.")
+    # how good
+    best_epoch: float | None = _col("Epoch of the best evaluation (dev accuracy, then the earlier).")
+    best_global_step: int | None = _col("Optimizer steps done at the best evaluation.")
+    best_dev_accuracy: float | None = _col("At the best evaluation.", unit="0-1")
+    best_dev_f1: float | None = _col("At the best evaluation, of the positive class.", unit="0-1")
+    best_dev_loss: float | None = _col("At the best evaluation, mean cross entropy.", unit="nats")
+    last_epoch: float | None = _col("Epoch of the last evaluation.")
+    last_global_step: int | None = _col("Optimizer steps done.")
+    last_dev_accuracy: float | None = _col("At the last evaluation.", unit="0-1")
+    last_dev_f1: float | None = _col("At the last evaluation.", unit="0-1")
+    last_dev_loss: float | None = _col("At the last evaluation.", unit="nats")
+    last_train_loss: float | None = _col("Mean over the last stretch between two evaluations.", unit="nats")
+    selection_accuracy: float | None = _col(
+        "Accuracy on the held-out part of train that the best epoch was chosen by; null: chosen on dev.", unit="0-1"
+    )
+    # how fast, how much
+    seconds: float | None = _col("Wall-clock of the attempt.", unit="s")
+    startup_seconds: float | None = _col("From the start of the attempt to the first optimizer step.", unit="s")
+    data_seconds: float | None = _col("Rank 0: waiting for batches.", unit="s")
+    forward_seconds: float | None = _col("Rank 0: forward passes of training.", unit="s")
+    backward_seconds: float | None = _col("Rank 0: backward passes.", unit="s")
+    communication_seconds: float | None = _col("Rank 0: collectives outside backward.", unit="s")
+    optimizer_seconds: float | None = _col("Rank 0: optimizer steps, clipping included.", unit="s")
+    evaluation_seconds: float | None = _col("Rank 0: evaluation.", unit="s")
+    checkpoint_seconds: float | None = _col("Rank 0: training stood still for checkpoints and exports.", unit="s")
+    examples_per_sec: float | None = _col(
+        "Training examples over training time, all workers, evaluation and checkpoints left out.", unit="1/s"
+    )
+    tokens_per_sec: float | None = _col("Training tokens (no padding) over training time, all workers.", unit="1/s")
+    padding_fraction: float | None = _col("Share of the computed tokens that were padding.", unit="0-1")
+    model_flop_utilization: float | None = _col(
+        "Model FLOP/s over the chip's peak; null for a chip whose peak is not known.", unit="0-1"
+    )
+    peak_memory_gib: float | None = _col(
+        "Largest peak over the workers: GPU memory, or resident memory on CPU.", unit="GiB"
+    )
+    world_size: int | None = _col("Workers at the end of the attempt.")
+    micro_batch_tokens: int | None = _col(
+        "Most padded tokens a worker computed at once (after any halving).", unit="tokens"
+    )
+    precision: str | None = _col("bf16 or fp32.")
+    engine: str | None = _col("zero2 or torch.")
+    cost_usd: float | None = _col("seconds x price x nodes; null: no price was given.", unit="US$")
+    price_per_hour: float | None = _col("Price of a node that was given.", unit="US$/h")
+    export_path: str | None = _col("Folder of the exported best model.")
+    # provenance
+    git_commit: str | None = _col("Commit of the code, where it is a checkout.")
+    git_dirty: bool | None = _col("True: the checkout had uncommitted changes.")
+    versions_json: str | None = _col("Versions of this package, Python, ray, torch, transformers, deepspeed, CUDA.")
+    device: str | None = _col("cpu or cuda.")
+    chip: str | None = _col("Model name of the GPU, or of the CPU.")
+    node_types_json: str | None = _col("Nodes of the workers: address and resources.")
+    imported_from: str | None = _col("Folder of another tool that the row was read from; null: this package ran it.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EpochRecord:
+    """One evaluation: a point of the curves."""
+
+    experiment: str = _key("Name of the run or sweep.")
+    trial_id: str = _key("Name of the trial.")
+    attempt: int = _key("Attempt that computed it.")
+    split: str = _key("dev, or selection for a held-out part of train.")
+    global_step: int = _key("Optimizer steps done.", unit="steps")
+    epoch: float = _key("Passes over the training split; fractional inside one.")
+    learning_rate: float | None = _col("Of the last step.")
+    train_loss: float | None = _col("Mean over the examples since the evaluation before.", unit="nats")
+    train_accuracy: float | None = _col("Running, over the same examples, dropout on.", unit="0-1")
+    dev_loss: float | None = _col("Mean cross entropy of the split, fp32.", unit="nats")
+    dev_accuracy: float | None = _col("Share of the split's rows that are right.", unit="0-1")
+    dev_f1: float | None = _col("F1 of the positive class.", unit="0-1")
+    dev_precision: float | None = _col("Precision of the positive class.", unit="0-1")
+    dev_recall: float | None = _col("Recall of the positive class.", unit="0-1")
+    num_dev_rows: int | None = _col("Rows of the split, each counted once.", unit="rows")
+    grad_norm: float | None = _col("Global L2 norm of the last step, before clipping.")
+    seconds: float | None = _col("Training and evaluation time since the attempt's first step.", unit="s")
+    examples_per_sec: float | None = _col("Training speed since the evaluation before.", unit="1/s")
+    tokens_per_sec: float | None = _col("Training tokens (no padding), likewise.", unit="1/s")
+    written_at: dt.datetime | None = _col("When it was computed.", unit="UTC")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictionRecord:
+    """One row of the evaluation split, as the best model of one finished trial sees it."""
+
+    experiment: str = _key("Name of the run or sweep.")
+    trial_id: str = _key("Name of the trial.")
+    attempt: int = _key("Attempt that computed it.")
+    split: str = _key("dev.")
+    global_step: int = _key("Optimizer steps of the model that predicted.", unit="steps")
+    row_id: int = _key("Position in the split.")
+    text: str | None = _col("The sentence.")
+    label: int | None = _col("0 negative, 1 positive.")
+    predicted: int | None = _col("0 negative, 1 positive.")
+    probability: float | None = _col("Probability of class 1, fp32 softmax.", unit="0-1")
+
+
+RECORDS: dict[str, type] = {"trials": TrialRecord, "epochs": EpochRecord, "predictions": PredictionRecord}
+
+KEYS: dict[str, tuple[str, ...]] = {
+    "trials": ("experiment", "trial_id", "attempt"),
+    "epochs": ("experiment", "trial_id", "attempt", "split", "global_step"),
+    "predictions": ("experiment", "trial_id", "attempt", "split", "global_step", "row_id"),
+}
+
+_ARROW = {
+    str: pa.string(),
+    int: pa.int64(),
+    float: pa.float64(),
+    bool: pa.bool_(),
+    dt.datetime: pa.timestamp("us", tz="UTC"),
+}
+
+
+@functools.cache
+def arrow_schema(dataset: str) -> pa.Schema:
+    """The pyarrow schema of `trials`, `epochs` or `predictions`, docs and schema version in its metadata."""
+    record = RECORDS[dataset]
+    hints = typing.get_type_hints(record)
+    fields = []
+    for f in dataclasses.fields(record):
+        options = [t for t in typing.get_args(hints[f.name]) if t is not type(None)] or [hints[f.name]]
+        meta = {"doc": f.metadata["doc"], "unit": f.metadata["unit"]}
+        nullable = len(typing.get_args(hints[f.name])) > 0
+        fields.append(pa.field(f.name, _ARROW[options[0]], nullable=nullable, metadata=meta))
+    return pa.schema(fields, metadata={"sst2_ray.dataset": dataset, "sst2_ray.schema_version": str(SCHEMA_VERSION)})

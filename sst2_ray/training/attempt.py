@@ -1,0 +1,155 @@
+"""One rank's whole attempt: model, engine, the loop, and what is left on storage when it ends. Knows nothing of Ray."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+from sst2_ray.data.tokens import TokenArrays
+from sst2_ray.errors import RunFailedError
+from sst2_ray.modeling.classifier import build_classifier
+from sst2_ray.modeling.dropout import install
+from sst2_ray.modeling.optimizer import build_optimizer
+from sst2_ray.modeling.tokenizers import tokenizer_from_json
+from sst2_ray.results.schema import EpochRecord, PredictionRecord
+from sst2_ray.storage import Storage
+from sst2_ray.training import checkpoint as ckpt
+from sst2_ray.training.context import LoopContext, Reporter
+from sst2_ray.training.engine import build_engine
+from sst2_ray.training.finish import Finish
+from sst2_ray.training.loop import Loop
+from sst2_ray.training.task import DEFAULT_MICRO_BATCH_TOKENS, Task
+from sst2_ray.training.throughput import PhaseTimer
+
+
+class AttemptReporter(Reporter, Protocol):
+    """What an attempt tells besides the loop's progress."""
+
+    first_step_at: float | None
+
+    def phase(self, name: str) -> None: ...
+    def note(self, line: str) -> None: ...
+    def write_records(self, records: list[EpochRecord]) -> None: ...
+    def write_predictions(self, records: list[PredictionRecord]) -> None: ...
+
+
+def bf16_is_native(device: torch.device) -> bool:
+    """Whether the chip computes in bf16: compute capability 8, or a CPU with AVX512-BF16 or AMX."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device)[0] >= 8
+    try:
+        flags = Path("/proc/cpuinfo").read_text().partition("flags")[2].partition("\n")[0].split()
+    except OSError:
+        return False
+    return "avx512_bf16" in flags or "amx_bf16" in flags
+
+
+class Attempt:
+    """Build, train, export. `texts` gives the dev sentences, asked for by rank 0 alone."""
+
+    def __init__(
+        self,
+        task: Task,
+        tokens: dict[str, TokenArrays],
+        run: Storage,
+        reporter: AttemptReporter,
+        *,
+        texts: Callable[[], list[str]],
+        device: torch.device,
+        rank: int,
+        world_size: int,
+    ) -> None:
+        self.task, self.tokens, self.storage, self.reporter, self.texts = task, tokens, run, reporter, texts
+        self.config = task.config
+        self.device, self.rank, self.world_size = device, rank, world_size
+        self.bf16 = self.config.precision == "bf16" or (self.config.precision == "auto" and bf16_is_native(device))
+        self.micro_batch_tokens = task.micro_batch_tokens or DEFAULT_MICRO_BATCH_TOKENS[device.type]
+        self.timer = PhaseTimer()
+
+    def run(self) -> dict[str, Any]:
+        """Returns the fields of results.schema.TrialRecord that only the workers know; the same on all ranks."""
+        self.reporter.phase("model")
+        with tempfile.TemporaryDirectory() as scratch:
+            saved = self._resume_point(Path(scratch))
+            context = self._context(saved)
+            if saved is not None and self.rank == 0:
+                # A kill between a checkpoint and the table left these out; the table's reader removes doubles.
+                self.reporter.write_records([ckpt.record_from_json(r) for r in saved.state["records"]])
+            result = Loop(context).run()
+        return Finish(self, context, result).run()
+
+    def _resume_point(self, scratch: Path) -> ckpt.Checkpoint | None:
+        """The newest valid checkpoint, chosen by rank 0 for all."""
+        step = [-1]
+        if self.rank == 0:
+            ckpt.drop_uncommitted(self.storage)
+            found = ckpt.newest_valid(self.storage, scratch, self.reporter.note)
+            step = [found.global_step if found else -1]
+        if self.world_size > 1:
+            torch.distributed.broadcast_object_list(step, src=0)
+        if step[0] < 0:
+            return None
+        saved = ckpt.fetch(self.storage, step[0], scratch)
+        if saved.state["config_hash"] != self.config.config_hash or saved.state["num_train_rows"] != len(
+            self.tokens["train"]
+        ):
+            raise RunFailedError(
+                f"the checkpoint at step {step[0]} belongs to another config or other data", "data_error"
+            )
+        if self.rank == 0:
+            self.reporter.note(f"going on from the checkpoint at step {step[0]}")
+        return saved
+
+    def _context(self, saved: ckpt.Checkpoint | None) -> LoopContext:
+        config, task = self.config, self.task
+        tokenizer = tokenizer_from_json(task.tokenizer_json)
+        model = build_classifier(
+            task.resolved,
+            tokenizer,
+            seed=config.seed,
+            dropout=config.dropout,
+            encoder_dropout=config.encoder_dropout,
+            device=self.device,
+        )
+        if saved is not None:
+            saved.load_model(model)
+        keys = install(model)
+        engine = build_engine(
+            config.engine, model, build_optimizer(model, config), max_grad_norm=config.max_grad_norm, device=self.device
+        )
+        self.tokenizer, self.model = tokenizer, model
+        split = "selection" if "selection" in self.tokens else "dev"
+        return LoopContext(
+            config=config,
+            experiment=task.experiment,
+            trial_id=task.trial_id,
+            attempt=task.attempt,
+            rank=self.rank,
+            world_size=self.world_size,
+            device=self.device,
+            bf16=self.bf16,
+            micro_batch_tokens=self.micro_batch_tokens,
+            train=self.tokens["train"],
+            evaluation=self.tokens[split],
+            evaluation_split=split,
+            pad_id=tokenizer.pad_token_id,
+            model=model,
+            dropout_keys=keys,
+            engine=engine,
+            run=self.storage,
+            reporter=self.reporter,
+            resume_from=saved,
+            timer=self.timer,
+        )
+
+    def maximum(self, value: float) -> float:
+        """The largest over all ranks."""
+        if self.world_size == 1:
+            return value
+        tensor = torch.tensor([value], device=self.device)
+        torch.distributed.all_reduce(tensor, op=torch.distributed.ReduceOp.MAX)
+        return float(tensor)

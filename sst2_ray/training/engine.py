@@ -1,0 +1,243 @@
+"""The optimizer step behind a small protocol: DeepSpeed ZeRO-2, or plain torch for parity checks and benchmarks.
+
+This is the only file that knows DeepSpeed. Parameters and gradients are fp32; bf16 is autocast inside the model.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+STATE_NAMES = ("exp_avg", "exp_avg_sq")
+
+
+class NonFiniteError(RuntimeError):
+    """The gradient's norm is not a finite number on any rank: it is all-reduced."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Span:
+    """A parameter's place in its optimizer group's flat vector."""
+
+    name: str
+    group: int
+    offset: int
+    numel: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizerShard:
+    """This rank's part of AdamW's state.
+
+    `tensors` holds `<group>.exp_avg` and `<group>.exp_avg_sq`, flat fp32, elements [starts[group], starts[group] + numel)
+    of the group's vector; `spans` says where each parameter lies in it. Masters are the parameters themselves: both are
+    fp32.
+    """
+
+    tensors: dict[str, Tensor]
+    starts: tuple[int, ...]
+    spans: tuple[Span, ...]
+    step: float
+
+
+class TrainEngine(Protocol):
+    """One optimizer step is: `with accumulation(): backward(loss) ...`, then `step(lr)`."""
+
+    module: nn.Module
+
+    def accumulation(self) -> AbstractContextManager[object]:
+        """Gradients of the backward passes inside are summed; ranks exchange them once, on leaving."""
+
+    def backward(self, loss: Tensor) -> None:
+        """`loss`: this rank's part of the global batch's mean; parts are summed over micro-batches and ranks."""
+
+    def step(self, learning_rate: float) -> float:
+        """Clip, update, clear the gradients; returns the global L2 norm before clipping. Raises NonFiniteError."""
+
+    def optimizer_shard(self) -> OptimizerShard:
+        """References into live state, valid until the next step."""
+
+    def load_optimizer_shard(self, shard: OptimizerShard) -> None:
+        """Takes over state with this engine's own `starts` and `spans` (see checkpoint.reshard)."""
+
+
+def _named(model: nn.Module, optimizer_groups: list[list[nn.Parameter]]) -> list[list[str]]:
+    names = {id(p): name for name, p in model.named_parameters()}
+    return [[names[id(p)] for p in group] for group in optimizer_groups]
+
+
+class TorchEngine:
+    """Plain torch, one process."""
+
+    def __init__(self, model: nn.Module, optimizer: torch.optim.AdamW, *, max_grad_norm: float) -> None:
+        self.module, self.optimizer, self.max_grad_norm = model, optimizer, max_grad_norm
+        self.groups = [list(group["params"]) for group in optimizer.param_groups]
+        self.names = _named(model, self.groups)
+
+    def accumulation(self) -> AbstractContextManager[object]:
+        return nullcontext()
+
+    def backward(self, loss: Tensor) -> None:
+        loss.backward()
+
+    def step(self, learning_rate: float) -> float:
+        limit = self.max_grad_norm if self.max_grad_norm > 0 else math.inf
+        norm = float(nn.utils.clip_grad_norm_(self.module.parameters(), limit))
+        if not math.isfinite(norm):
+            self.optimizer.zero_grad()
+            raise NonFiniteError(f"gradient norm {norm}")
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        return norm
+
+    def _spans(self) -> tuple[Span, ...]:
+        spans = []
+        for index, (names, group) in enumerate(zip(self.names, self.groups, strict=True)):
+            offset = 0
+            for name, parameter in zip(names, group, strict=True):
+                spans.append(Span(name=name, group=index, offset=offset, numel=parameter.numel()))
+                offset += parameter.numel()
+        return tuple(spans)
+
+    def optimizer_shard(self) -> OptimizerShard:
+        state = self.optimizer.state
+        tensors, step = {}, 0.0
+        for index, group in enumerate(self.groups):
+            for name in STATE_NAMES:
+                parts = [(state[p][name] if p in state else torch.zeros_like(p)).reshape(-1) for p in group]
+                tensors[f"{index}.{name}"] = torch.cat(parts)
+            step = float(state[group[0]]["step"]) if group[0] in state else 0.0
+        return OptimizerShard(tensors=tensors, starts=(0,) * len(self.groups), spans=self._spans(), step=step)
+
+    def load_optimizer_shard(self, shard: OptimizerShard) -> None:
+        for index, group in enumerate(self.groups):
+            offset = 0
+            for p in group:
+                piece = {
+                    name: shard.tensors[f"{index}.{name}"][offset : offset + p.numel()].view_as(p).clone().to(p.device)
+                    for name in STATE_NAMES
+                }
+                self.optimizer.state[p] = {"step": torch.tensor(shard.step, device=p.device), **piece}
+                offset += p.numel()
+
+
+class ZeroEngine:
+    """DeepSpeed ZeRO-2 over the default process group: every rank keeps its share of AdamW's state."""
+
+    def __init__(
+        self, model: nn.Module, optimizer: torch.optim.AdamW, *, max_grad_norm: float, device: torch.device
+    ) -> None:
+        groups = [list(group["params"]) for group in optimizer.param_groups]
+        self.names = _named(model, groups)
+        self.max_grad_norm = max_grad_norm
+        self.world_size = torch.distributed.get_world_size()
+        deepspeed = _import_deepspeed(device)
+        # Elements. One message for small models; a buffer of this size is allocated, so larger models send several.
+        bucket = min(sum(p.numel() for p in model.parameters()), 50_000_000)
+        self.engine, self.optimizer, _, _ = deepspeed.initialize(
+            model=model,
+            optimizer=optimizer,
+            dist_init_required=False,
+            config={
+                "train_micro_batch_size_per_gpu": 1,  # bookkeeping only: batching.py decides what a step holds
+                "gradient_accumulation_steps": 1,
+                "gradient_clipping": max_grad_norm,
+                "zero_optimization": {
+                    "stage": 2,
+                    "reduce_bucket_size": bucket,
+                    "allgather_bucket_size": bucket,
+                    "overlap_comm": False,
+                },
+                "zero_allow_untested_optimizer": True,
+                "steps_per_print": 10**9,
+                "wall_clock_breakdown": False,
+            },
+        )
+        self.module = self.engine.module
+
+    def accumulation(self) -> AbstractContextManager[object]:
+        context: AbstractContextManager[object] = self.engine.coalesce_grad_reduction()
+        return context
+
+    def backward(self, loss: Tensor) -> None:
+        # DeepSpeed averages over ranks; `loss` is already a part of the global mean.
+        self.engine.backward(loss * self.world_size, scale_wrt_gas=False)
+
+    def step(self, learning_rate: float) -> float:
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate
+        self.engine.step()
+        # A step with a non-finite gradient is skipped by DeepSpeed, silently, on all ranks.
+        norm = float(self.optimizer._global_grad_norm)
+        if self.optimizer.overflow or not math.isfinite(norm):
+            raise NonFiniteError(f"gradient norm {norm}")
+        return norm
+
+    def _partitions(self) -> list[Tensor]:
+        partitions: list[Tensor] = list(self.optimizer.single_partition_of_fp32_groups)
+        return partitions
+
+    def _layout(self) -> tuple[tuple[int, ...], tuple[Span, ...]]:
+        rank = torch.distributed.get_rank()
+        starts = tuple(rank * partition.numel() for partition in self._partitions())
+        spans = tuple(
+            Span(name=name, group=index, offset=int(offset), numel=parameter.numel())
+            for index, names in enumerate(self.names)
+            for name, offset, parameter in zip(
+                names, self.optimizer.round_robin_bit16_offsets[index], self.optimizer.bit16_groups[index], strict=True
+            )
+        )
+        return starts, spans
+
+    def optimizer_shard(self) -> OptimizerShard:
+        state = self.optimizer.optimizer.state
+        tensors, step = {}, 0.0
+        for index, partition in enumerate(self._partitions()):
+            for name in STATE_NAMES:
+                tensors[f"{index}.{name}"] = (
+                    state[partition][name] if partition in state else torch.zeros_like(partition)
+                )
+            step = float(state[partition]["step"]) if partition in state else 0.0
+        starts, spans = self._layout()
+        return OptimizerShard(tensors=tensors, starts=starts, spans=spans, step=step)
+
+    def load_optimizer_shard(self, shard: OptimizerShard) -> None:
+        for index, partition in enumerate(self._partitions()):
+            moments = {name: shard.tensors[f"{index}.{name}"].clone().to(partition.device) for name in STATE_NAMES}
+            self.optimizer.optimizer.state[partition] = {
+                "step": torch.tensor(shard.step, device=partition.device),
+                **moments,
+            }
+
+
+def _import_deepspeed(device: torch.device):  # type: ignore[no-untyped-def]
+    if device.type == "cpu":
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
+    logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
+    import deepspeed
+
+    # On CPU DeepSpeed would compile a shared-memory collective at its first start, up to a minute, which nothing here
+    # calls. The table of compatible ops is not public API; where it is gone the price is that minute, nothing else.
+    table = getattr(deepspeed.ops, "__compatible_ops__", None)
+    if isinstance(table, dict) and device.type == "cpu":
+        table["deepspeed_shm_comm"] = False
+    logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
+    return deepspeed
+
+
+def build_engine(
+    kind: str, model: nn.Module, optimizer: torch.optim.AdamW, *, max_grad_norm: float, device: torch.device
+) -> TrainEngine:
+    """`kind` as in TrainConfig.engine; `model` already on `device`."""
+    if kind == "torch":
+        return TorchEngine(model, optimizer, max_grad_norm=max_grad_norm)
+    return ZeroEngine(model, optimizer, max_grad_norm=max_grad_norm, device=device)

@@ -1,0 +1,56 @@
+"""What an evaluation says, computed once from the logits of every row, the same on all ranks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metrics:
+    """Of one split. F1, precision and recall are those of the positive class (label 1); 0 where undefined."""
+
+    loss: float  # mean cross entropy, nats
+    accuracy: float
+    f1: float
+    precision: float
+    recall: float
+    num_rows: int
+
+
+def metrics_from_logits(logits: NDArray[np.float32], labels: NDArray[np.int8]) -> Metrics:
+    """`logits` [rows, 2], `labels` [rows] of 0 and 1; sums in float64."""
+    wide = logits.astype(np.float64)
+    top = wide.max(axis=1, keepdims=True)
+    log_sum = top[:, 0] + np.log(np.exp(wide - top).sum(axis=1))
+    loss = float((log_sum - wide[np.arange(len(labels)), labels]).mean())
+    predicted = wide[:, 1] > wide[:, 0]
+    actual = labels == 1
+    hits = int((predicted & actual).sum())
+    precision = hits / max(1, int(predicted.sum()))
+    recall = hits / max(1, int(actual.sum()))
+    return Metrics(
+        loss=loss,
+        accuracy=float((predicted == actual).mean()),
+        f1=2 * precision * recall / (precision + recall) if hits else 0.0,
+        precision=precision,
+        recall=recall,
+        num_rows=len(labels),
+    )
+
+
+def positive_probability(logits: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Softmax probability of class 1, [rows]."""
+    wide = logits.astype(np.float64)
+    return 1.0 / (1.0 + np.exp(wide[:, 0] - wide[:, 1]))
+
+
+def metric_fields(which: str, metrics: Metrics | None) -> dict[str, float | None]:
+    """The fields of results.schema.TrialRecord that state dev at the `best` or the `last` evaluation."""
+    return {
+        f"{which}_dev_accuracy": metrics.accuracy if metrics else None,
+        f"{which}_dev_f1": metrics.f1 if metrics else None,
+        f"{which}_dev_loss": metrics.loss if metrics else None,
+    }

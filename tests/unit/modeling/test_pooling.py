@@ -1,0 +1,32 @@
+"""Pooling gives what sentence-transformers gives, for every mode and alone from the real tokens."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from sst2_ray.modeling.folders import POOLING_MODES
+from sst2_ray.modeling.pooling import pool
+
+HIDDEN = torch.randn(3, 5, 4, generator=torch.Generator().manual_seed(0))
+MASK = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0], [1, 0, 0, 0, 0]])
+
+
+@pytest.mark.parametrize("modes", [*((mode,) for mode in POOLING_MODES), ("cls", "mean"), POOLING_MODES])
+def test_it_is_sentence_transformers_pooling(modes):
+    from sentence_transformers.sentence_transformer.modules import Pooling
+
+    theirs = Pooling(embedding_dimension=4, pooling_mode=modes)
+    expected = theirs({"token_embeddings": HIDDEN, "attention_mask": MASK})["sentence_embedding"]
+    torch.testing.assert_close(pool(HIDDEN, MASK, modes), expected)
+
+
+@pytest.mark.parametrize("mode", POOLING_MODES)
+def test_padding_counts_for_nothing(mode):
+    other = HIDDEN.clone()
+    other[MASK == 0] = 1e3
+    torch.testing.assert_close(pool(HIDDEN, MASK, (mode,)), pool(other, MASK, (mode,)))
+
+
+def test_features_are_fp32_whatever_the_encoder_computes_in():
+    assert pool(HIDDEN.bfloat16(), MASK.bool(), ("mean", "max")).dtype == torch.float32

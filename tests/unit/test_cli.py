@@ -1,0 +1,85 @@
+"""`sst2-ray`: every command is there, and only what a command needs is imported."""
+
+from __future__ import annotations
+
+import importlib
+import subprocess
+import sys
+
+import pytest
+
+from sst2_ray import cli
+from sst2_ray.version import __version__
+
+
+def said(capsys, *argv: str) -> tuple[int, str, str]:
+    with pytest.raises(SystemExit) as ended:
+        sys.argv = ["sst2-ray", *argv]
+        cli.main()
+    printed = capsys.readouterr()
+    return ended.value.code, printed.out, printed.err
+
+
+@pytest.fixture(autouse=True)
+def own_argv(monkeypatch):
+    monkeypatch.setattr(sys, "argv", list(sys.argv))
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_every_command_names_a_function_that_is_there(name):
+    module, function, doc = cli.COMMANDS[name]
+    assert callable(getattr(importlib.import_module(module), function))
+    assert doc
+
+
+@pytest.mark.parametrize("argv", [(), ("--help",), ("help",), ("-h",)])
+def test_without_a_command_all_of_them_are_listed(capsys, argv):
+    code, out, err = said(capsys, *argv)
+    assert (code, err) == (0, "")
+    assert all(name in out for name in cli.COMMANDS)
+
+
+def test_the_version_is_printed(capsys):
+    assert said(capsys, "--version") == (0, f"{__version__}\n", "")
+
+
+def test_an_unknown_command_is_answered_with_the_nearest_one(capsys):
+    code, out, err = said(capsys, "trian")
+    assert (code, out) == (2, "")
+    assert err == "error: no command 'trian'; did you mean train?\n"
+
+
+def test_a_command_s_exit_code_is_the_process_s(capsys):
+    code, out, err = said(capsys, "train", "--learning-rate", "nan")
+    assert (code, out) == (2, "")
+    assert err.startswith("error: --learning-rate nan")
+
+
+def modules_after(code: str) -> set[str]:
+    done = subprocess.run(
+        [sys.executable, "-c", f"import sys\n{code}\nprint(*sys.modules)"], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    return {name.partition(".")[0] for name in done.stdout.split()}
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import sst2_ray; sst2_ray.TrainConfig()",
+        "import sst2_ray.cli",
+        "from sst2_ray.cli import run; assert run('train', ['--learning-rate', 'nan']) == 2",
+        "from sst2_ray.cli import run; assert run('train', ['--no-such-flag']) == 2",
+        "from sst2_ray.cli import run; assert run('train', ['--data', 'no-such-file.csv']) == 2",
+    ],
+)
+def test_a_wrong_input_is_told_before_torch_and_ray_are_imported(code):
+    assert not {"torch", "ray", "transformers", "deepspeed", "datasets"} & modules_after(code)
+
+
+def test_the_package_offers_what_it_says():
+    import sst2_ray
+
+    assert all(getattr(sst2_ray, name) is not None for name in sst2_ray.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        _ = sst2_ray.nonsense

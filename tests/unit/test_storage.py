@@ -1,0 +1,132 @@
+"""One folder, on a disk or in an object store: whole files or none, and nothing left behind."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from sst2_ray.errors import InputError
+from sst2_ray.storage import Storage
+from tests.support.object_store import BUCKET, object_store
+
+
+@pytest.fixture(scope="module")
+def bucket() -> Iterator[str]:
+    with object_store() as env, pytest.MonkeyPatch.context() as patch:
+        for name, value in env.items():
+            patch.setenv(name, value)
+        yield f"s3://{BUCKET}"
+
+
+@pytest.fixture(params=["disk", "object-store"])
+def storage(request, tmp_path) -> Storage:
+    """The same behaviour is asked of both."""
+    if request.param == "disk":
+        return Storage.open(str(tmp_path / "root"))
+    return Storage.open(f"{request.getfixturevalue('bucket')}/{tmp_path.name}")
+
+
+def test_what_was_written_is_read(storage):
+    storage.write_bytes("runs/a.bin", b"\x00\x01")
+    storage.write_json("runs/b.json", {"x": [1, None]})
+    assert storage.read_bytes("runs/a.bin") == b"\x00\x01"
+    assert storage.read_json("runs/b.json") == {"x": [1, None]}
+    assert storage.child("runs").read_bytes("a.bin") == b"\x00\x01"
+
+
+def test_the_later_write_replaces_the_earlier(storage):
+    for content in (b"first", b"second"):
+        storage.write_bytes("runs/a", content)
+    assert storage.read_bytes("runs/a") == b"second"
+
+
+def test_names_are_listed_and_a_missing_folder_is_empty(storage):
+    storage.write_bytes("runs/b", b"")
+    storage.write_bytes("runs/a", b"")
+    assert storage.list("runs") == ["a", "b"]
+    assert "runs" in storage.list()
+    assert storage.list("nowhere") == []
+
+
+def test_files_and_folders_are_deleted_and_missing_ones_are_no_error(storage):
+    storage.write_bytes("runs/deep/a", b"")
+    storage.write_bytes("runs/b", b"")
+    storage.delete("runs/b")
+    storage.delete("runs/deep")
+    storage.delete("runs/deep")
+    assert not storage.exists("runs/b")
+    assert not storage.exists("runs/deep")
+
+
+def test_a_folder_is_copied_there_and_back(storage, tmp_path):
+    source = tmp_path / "model"
+    (source / "1_Pooling").mkdir(parents=True)
+    (source / "config.json").write_text("{}")
+    (source / "1_Pooling" / "config.json").write_text("[]")
+    storage.upload(source, "export")
+    assert storage.read_bytes("export/1_Pooling/config.json") == b"[]"
+    storage.download("export/config.json", tmp_path / "new" / "config.json")
+    assert (tmp_path / "new" / "config.json").read_text() == "{}"
+
+
+def test_a_probe_writes_nothing_that_stays(storage):
+    storage.probe()
+    assert storage.list() == []
+
+
+def test_a_bucket_that_is_not_there_cannot_be_written(bucket):
+    with pytest.raises(InputError, match="cannot be written"):
+        Storage.open(f"{bucket}-that-is-not-there/runs").probe()
+
+
+# ---- on a disk
+
+
+def test_opening_a_folder_creates_nothing(tmp_path):
+    Storage.open(str(tmp_path / "later")).list()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_failed_write_leaves_what_was_there(tmp_path, monkeypatch):
+    storage = Storage.open(str(tmp_path))
+    storage.write_bytes("a", b"before")
+
+    def full(_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        storage.write_bytes("a", b"after")
+    assert (tmp_path / "a").read_bytes() == b"before"
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_a_probe_leaves_no_trace(tmp_path):
+    Storage.open(str(tmp_path / "a" / "b")).probe()
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "there").mkdir()
+    Storage.open(str(tmp_path / "there")).probe()
+    assert list((tmp_path / "there").iterdir()) == []
+
+
+@pytest.mark.parametrize("below", ["", "/deeper"])
+def test_a_probe_of_what_cannot_be_written_is_one_line(tmp_path, below):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match=r"cannot be written .*; choose a folder that every node can write to"):
+        Storage.open(f"{tmp_path}/file{below}").probe()
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("uri", ["ftp://host/x", "nonsense://x"])
+def test_a_scheme_that_cannot_be_opened_is_refused(uri):
+    with pytest.raises(InputError, match=r"use a folder, s3://... or gs://..."):
+        Storage.open(uri)
+
+
+def test_relative_and_home_paths_become_absolute(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    assert Storage.open("runs").root == f"{tmp_path}/runs"
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert Storage.open("~/runs").root == f"{tmp_path}/runs"

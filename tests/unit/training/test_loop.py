@@ -1,0 +1,327 @@
+"""One rank's run: what it evaluates, records, keeps and resumes, and when it stops."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from sst2_ray.config import TrainConfig
+from sst2_ray.data.batching import epoch_permutation
+from sst2_ray.modeling.optimizer import lr_factor, num_warmup_steps
+from sst2_ray.results.schema import EpochRecord
+from sst2_ray.storage import Storage
+from sst2_ray.training import checkpoint as ckpt
+from sst2_ray.training.context import NotANumberError, better
+from sst2_ray.training.loop import Loop
+from tests.support.training import (
+    InterruptedRun,
+    Recorder,
+    context_of,
+    digest_of,
+    interrupt_after,
+    record_losses,
+    training_rows,
+)
+
+ROWS, DEV_ROWS, STEPS = 100, 24, 7  # 7 steps an epoch, the last one of 4 rows
+
+
+@pytest.fixture
+def loop_of(sbert_folder, tmp_path):
+    """A loop on the toy SBERT, 2 epochs of 100 rows in batches of 16, in fp32 on plain torch."""
+
+    def make(*, run: str = "run", resume: bool = False, micro_batch_tokens: int = 256, **values) -> Loop:
+        defaults = {"engine": "torch", "batch_size": 16, "epochs": 2, "precision": "fp32", "learning_rate": 1e-3}
+        config = TrainConfig(model=str(sbert_folder), **{**defaults, **values})
+        return Loop(
+            context_of(
+                config,
+                training_rows(ROWS),
+                training_rows(DEV_ROWS),
+                Storage.open(str(tmp_path / run)),
+                resume=resume,
+                micro_batch_tokens=micro_batch_tokens,
+            )
+        )
+
+    return make
+
+
+def told(loop: Loop) -> Recorder:
+    return loop.c.reporter
+
+
+def checkpoints_of(loop: Loop) -> list[int]:
+    return ckpt.committed_steps(loop.c.run)
+
+
+def what_counts(record: EpochRecord) -> dict:
+    """Without the clock's part."""
+    clock = ("seconds", "examples_per_sec", "tokens_per_sec", "written_at")
+    return {name: value for name, value in dataclasses.asdict(record).items() if name not in clock}
+
+
+# ---- what is recorded
+
+
+def test_there_is_a_record_an_evaluation_with_the_step_and_the_epoch(loop_of):
+    loop = loop_of(evaluations_per_epoch=2)
+    loop.run()
+    assert [(r.global_step, r.epoch) for r in told(loop).records] == [(4, 4 / 7), (7, 1), (11, 11 / 7), (14, 2)]
+    assert {(r.split, r.num_dev_rows) for r in told(loop).records} == {("dev", DEV_ROWS)}
+    assert told(loop).steps == list(range(1, 15))
+
+
+def test_the_training_loss_is_the_mean_over_the_examples_since_the_evaluation_before(loop_of):
+    loop = loop_of()
+    losses = record_losses(loop)
+    loop.run()
+    sizes = [16] * 6 + [4]
+    for number, record in enumerate(told(loop).records):
+        epoch = losses[number * STEPS : (number + 1) * STEPS]
+        expected = sum(loss * size for loss, size in zip(epoch, sizes, strict=True)) / ROWS
+        assert record.train_loss == pytest.approx(expected, rel=1e-9)
+
+
+def test_the_learning_rate_rises_and_falls_to_nearly_0(loop_of):
+    loop = loop_of(warmup_fraction=0.3)
+    rates = []
+    loop.c.on_step = lambda _: rates.append(loop.learning_rate)
+    loop.run()
+    warmup = num_warmup_steps(14, 0.3)
+    assert rates == [1e-3 * lr_factor(step, 14, warmup) for step in range(14)]
+    assert told(loop).records[-1].learning_rate == rates[-1]
+
+
+def test_it_learns_what_can_be_learned(loop_of):
+    loop = loop_of(epochs=6, learning_rate=3e-3)
+    loop.run()
+    losses = [r.train_loss for r in told(loop).records]
+    assert losses[-1] < 0.75 * losses[0]
+
+
+def test_a_result_holds_the_best_evaluation_and_its_logits(loop_of):
+    loop = loop_of(epochs=3)
+    result = loop.run()
+    best = max(result.records, key=lambda r: (r.dev_accuracy, -r.global_step))
+    assert result.best == best
+    assert told(loop).best_at[-1] == best.global_step
+    right = result.best_logits.argmax(axis=1) == loop.c.evaluation.labels
+    assert right.mean() == pytest.approx(best.dev_accuracy)
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "loss", "wins"),
+    [(0.9, 0.1, True), (0.8, 0.0, False), (0.7, 0.0, False), (math.nan, 0.1, False), (0.9, math.nan, False),
+     (None, 0.1, False)],
+)  # fmt: skip
+def test_the_better_evaluation_is_more_accurate_ties_go_to_the_earlier(accuracy, loss, wins):
+    key = {"experiment": "e", "trial_id": "t", "attempt": 0, "split": "dev", "global_step": 1, "epoch": 1.0}
+    before = EpochRecord(**key, dev_accuracy=0.8, dev_loss=0.5)
+    assert better(EpochRecord(**key, dev_accuracy=accuracy, dev_loss=loss), before) is wins
+
+
+# ---- what does not change the numbers
+
+
+def test_micro_batches_change_nothing_but_the_order_of_summation(loop_of):
+    runs = []
+    for tokens in (64, 256, 4096):
+        loop = loop_of(run=f"run-{tokens}", micro_batch_tokens=tokens, encoder_dropout=0.1)
+        losses = record_losses(loop)
+        loop.run()
+        runs.append(losses)
+    assert runs[1] == pytest.approx(runs[0], rel=1e-5)
+    assert runs[2] == pytest.approx(runs[0], rel=1e-5)
+
+
+def test_the_same_seed_gives_the_same_weights_bit_for_bit_and_another_seed_others(loop_of):
+    digests = []
+    for number, seed in enumerate((0, 0, 1)):
+        torch.manual_seed(number)  # what a process drew before does not matter
+        loop = loop_of(run=f"run-{number}", seed=seed)
+        loop.run()
+        digests.append(digest_of(loop.c.model))
+    assert digests[0] == digests[1] != digests[2]
+
+
+def test_evaluating_more_often_does_not_change_the_weights(loop_of):
+    digests = []
+    for number, evaluations in enumerate((1, 3)):
+        loop = loop_of(run=f"run-{number}", evaluations_per_epoch=evaluations)
+        loop.run()
+        digests.append(digest_of(loop.c.model))
+    assert digests[0] == digests[1]
+
+
+# ---- resume
+
+
+@pytest.mark.parametrize("step", [1, 4, 7, 9, 13])
+def test_a_run_that_was_interrupted_ends_as_if_it_had_not_been(loop_of, step):
+    options = {"checkpoint_every_steps": 2, "encoder_dropout": 0.1, "evaluations_per_epoch": 2, "keep_checkpoints": 9}
+    whole = loop_of(run="whole", **options)
+    whole.run()
+
+    first = loop_of(**options)
+    interrupt_after(first, step)
+    with pytest.raises(InterruptedRun):
+        first.run()
+    again = loop_of(resume=True, **options)
+    result = again.run()
+    assert digest_of(again.c.model) == digest_of(whole.c.model)
+    assert [what_counts(r) for r in result.records] == [what_counts(r) for r in told(whole).records]
+    assert told(again).steps[0] == max([s for s in checkpoints_of(first) if s <= step], default=0) + 1
+
+
+def test_a_run_whose_last_step_is_on_storage_only_has_to_say_its_result(loop_of):
+    whole = loop_of()
+    expected = whole.run()
+    again = loop_of(resume=True)
+    result = again.run()
+    assert told(again).steps == []
+    assert [what_counts(r) for r in result.records] == [what_counts(r) for r in expected.records]
+    assert digest_of(again.c.model) == digest_of(whole.c.model)
+
+
+def test_patience_that_ran_out_before_a_restart_stays_run_out(loop_of):
+    options = {"learning_rate": 1e-12, "patience": 1, "epochs": 5}
+    loop_of(**options).run()
+    again = loop_of(resume=True, **options)
+    assert again.run().global_step == 2 * STEPS
+    assert told(again).steps == []
+
+
+# ---- checkpoints
+
+
+def test_there_is_a_checkpoint_an_evaluation(loop_of):
+    loop = loop_of(epochs=3, keep_checkpoints=9)
+    loop.run()
+    assert checkpoints_of(loop) == [7, 14, 21]
+
+
+def test_there_are_checkpoints_inside_an_epoch_where_they_are_asked_for(loop_of):
+    loop = loop_of(checkpoint_every_steps=3, keep_checkpoints=99)
+    loop.run()
+    assert checkpoints_of(loop) == [3, 6, 7, 9, 12, 14]
+
+
+def test_seconds_between_checkpoints_count_as_well(loop_of):
+    loop = loop_of(checkpoint_every_s=1e-9, keep_checkpoints=99)
+    loop.run()
+    assert checkpoints_of(loop) == list(range(1, 15))
+
+
+def test_the_newest_and_the_best_are_kept(loop_of):
+    loop = loop_of(epochs=5, learning_rate=1e-12)  # all evaluations are equal: the first is the best
+    loop.run()
+    assert checkpoints_of(loop) == [7, 28, 35]
+
+
+def test_the_best_one_of_a_checkpoint_is_kept_until_the_next_is_whole(loop_of, monkeypatch):
+    """The next evaluation may be better and known before its checkpoint is on storage: a kill must not leave a
+    checkpoint whose best weights are gone."""
+    loop = loop_of(epochs=5, learning_rate=1e-12, keep_checkpoints=1)
+    evaluate = loop._evaluate
+    seen = []
+
+    def evaluated_while_the_one_before_is_written() -> None:
+        if loop.done == 4 * STEPS:
+            commit = loop.writer._commit
+            monkeypatch.setattr(loop.writer, "_commit", lambda *a: (commit(*a), seen.append(checkpoints_of(loop))))
+            # Recorded, and not yet on storage.
+            better_one = dataclasses.replace(loop.records[-1], dev_accuracy=1.0, global_step=99)
+            loop.records.append(better_one)
+            evaluate()
+            loop.writer.wait()
+            loop.records.remove(better_one)
+        else:
+            evaluate()
+
+    monkeypatch.setattr(loop, "_evaluate", evaluated_while_the_one_before_is_written)
+    loop.run()
+    assert 7 in seen[0]
+
+
+# ---- stopping
+
+
+def test_max_steps_ends_the_run_and_the_schedule_there(loop_of):
+    loop = loop_of(max_steps=9)
+    result = loop.run()
+    assert [r.global_step for r in result.records] == [7, 9]
+    assert result.stop is None
+    assert loop.last_step == 9
+
+
+def test_it_stops_after_so_many_evaluations_without_a_better_one(loop_of):
+    loop = loop_of(learning_rate=1e-12, patience=2, epochs=9)
+    result = loop.run()
+    assert [r.global_step for r in result.records] == [7, 14, 21]
+    assert loop.out_of_patience
+    assert result.stop is None
+
+
+def test_it_stops_where_somebody_asks_and_goes_on_from_there(loop_of):
+    loop = loop_of(epochs=3)
+    told(loop).stop_after = 7
+    result = loop.run()
+    assert (result.stop, result.global_step, checkpoints_of(loop)) == ("stopped", 7, [7])
+    again = loop_of(epochs=3, resume=True)
+    assert again.run().stop is None
+    assert told(again).steps == list(range(8, 22))
+
+
+def test_at_its_end_a_run_has_not_been_stopped(loop_of):
+    loop = loop_of()
+    told(loop).stop_after = 14
+    assert loop.run().stop is None
+
+
+# ---- not a number
+
+
+def test_a_gradient_that_is_no_number_stops_the_run_with_step_rate_and_rows(loop_of):
+    loop = loop_of()
+
+    def poison(done: int) -> None:
+        if done == 9:
+            with torch.no_grad():
+                loop.c.model.head.weight.fill_(math.nan)
+
+    loop.c.on_step = poison
+    with pytest.raises(NotANumberError) as caught:
+        loop.run()
+    rows = epoch_permutation(ROWS, seed=0, epoch=1)[32:48].tolist()
+    assert f"gradient norm nan at step 10 of 14, learning rate {loop.learning_rate:.3g}" in str(caught.value)
+    assert f"training rows {rows}" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_what_is_not_a_number_is_never_saved(loop_of):
+    loop = loop_of(checkpoint_every_steps=1, learning_rate=1e20, warmup_fraction=0.0, keep_checkpoints=99)
+    with pytest.raises(NotANumberError):
+        loop.run()
+    loop.writer.wait()
+    for step in checkpoints_of(loop):
+        with torch.no_grad():
+            ckpt.fetch(loop.c.run, step, Path()).load_model(loop.c.model)
+        assert all(bool(p.isfinite().all()) for p in loop.c.model.parameters())
+
+
+# ---- clipping
+
+
+def test_gradients_are_clipped_to_the_norm_and_the_norm_before_is_recorded(loop_of):
+    norms = {}
+    for limit in (0.0, 1e-6):
+        loop = loop_of(run=f"run-{limit}", max_grad_norm=limit, max_steps=1)
+        loop.run()
+        norms[limit] = told(loop).records[0].grad_norm
+    assert norms[0.0] == pytest.approx(norms[1e-6], rel=1e-6)
+    assert norms[0.0] > 1e-3
