@@ -147,7 +147,7 @@ def sweep_from_dict(values: dict[str, Any], *, source: str = "config") -> SweepC
     for key in flags:
         if key not in known:
             raise InputError(f"{source}: unknown key {key!r}; {did_you_mean(str(key), known)}")
-    converted = {k: tuple(v) if isinstance(v, list) else v for k, v in flags.items()}
+    converted: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in flags.items()}
     base = config_from_dict(values.get("config", {}), source=source)
     return SweepConfig(**converted, base=base)
 

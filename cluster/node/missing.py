@@ -5,6 +5,7 @@ usage: missing.py PYPROJECT [REQUIREMENT...]     runs on a node before anything 
 
 import importlib.metadata
 import sys
+
 import tomllib
 
 

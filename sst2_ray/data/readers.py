@@ -139,7 +139,7 @@ def _read_with_datasets(
     # A cache of its own: nothing of the user's is written, nothing stale is read.
     with tempfile.TemporaryDirectory(prefix="sst2-ray-") as cache, quiet_datasets():
         try:
-            data = datasets.load_dataset(builder, data_files=[str(p) for p in paths], split="train", cache_dir=cache)
+            data = datasets.load_dataset(builder, data_files=[str(p) for p in paths], split="train", cache_dir=cache)  # nosec B615: local files
         except Exception as error:  # the library wraps what pyarrow and pandas raise in classes of its own
             cause = one_line(error.__cause__ or error)
             raise InputError(f"{where}: is not valid {paths[0].suffix[1:].upper()} ({cause})") from None

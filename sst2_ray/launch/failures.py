@@ -91,8 +91,9 @@ def _class_of(error: BaseException) -> str:
         return "worker_lost"
     if _is_collective(error):
         return "worker_lost"
-    if getattr(error, "failure_class", None):
-        return str(getattr(error, "failure_class"))
+    own_class = getattr(error, "failure_class", None)
+    if own_class:
+        return str(own_class)
     if "PreemptionError" in names:
         return "preempted"
     if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EROFS) or "No space left" in text:

@@ -11,9 +11,9 @@ MIB = 2**20
 
 
 def num_parameters(resolved: ResolvedModel, vocab_size: int) -> int:
-    """Parameters of the encoder from its shape alone (`vocab_size` is that of a random model's tokenizer): embeddings, attention, feed-forward, norms; the head is small.
+    """Parameters of the encoder from its shape alone: embeddings, attention, feed-forward, norms; the head is small.
 
-    Exact to about 1 %: enough to state memory and storage.
+    vocab_size: of a random model's tokenizer. Exact to about 1 %: enough to state memory and storage.
     """
     from transformers import AutoConfig
 

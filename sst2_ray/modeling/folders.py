@@ -13,7 +13,7 @@ POOLING_MODES = ("cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "
 
 # sentence-transformers before 6.0 wrote one flag a mode, and concatenated in this order.
 _POOLING_FLAGS = {
-    "pooling_mode_cls_token": "cls",
+    "pooling_mode_cls_token": "cls",  # nosec B105: a name of a field
     "pooling_mode_max_tokens": "max",
     "pooling_mode_mean_tokens": "mean",
     "pooling_mode_mean_sqrt_len_tokens": "mean_sqrt_len_tokens",
@@ -60,7 +60,9 @@ def read_json(path: Path, *, source: str) -> dict[str, Any]:
 def check_weights(folder: Path, *, source: str) -> None:
     """Refuse a folder whose safetensors are missing, cut off or damaged. Reads headers only."""
     index = folder / "model.safetensors.index.json"
-    shards = read_json(index, source=source).get("weight_map", {}).values() if index.is_file() else ["model.safetensors"]
+    shards = (
+        read_json(index, source=source).get("weight_map", {}).values() if index.is_file() else ["model.safetensors"]
+    )
     for name in sorted(set(shards)):
         path = folder / _inside(name, source=source)
         if not path.is_file():

@@ -59,7 +59,9 @@ def tokenizer_from_folder(
     from transformers import AutoTokenizer
 
     try:
-        loaded = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
+        loaded = AutoTokenizer.from_pretrained(  # nosec B615: a local folder
+            str(folder), local_files_only=True, trust_remote_code=False
+        )
     except Exception as error:
         line = " ".join(str(error).split())[:160]
         raise InputError(f"{source}: no tokenizer can be loaded from {folder} ({line})") from None

@@ -122,10 +122,11 @@ def read_columns(
     file_schema = file.schema_arrow
     present = [name for name in columns if name in file_schema.names]
     try:
-        if where is None:
-            raw = file.read(columns=present, use_threads=False)
-        else:
-            raw = _read_matching(file, present, where, KEYS[dataset])
+        raw = (
+            file.read(columns=present, use_threads=False)
+            if where is None
+            else _read_matching(file, present, where, KEYS[dataset])
+        )
         arrays = []
         for name in columns:
             field = schema.field(name)

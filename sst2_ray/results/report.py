@@ -119,7 +119,7 @@ def _template() -> jinja2.Template:
 
 def _unbroken(words: str) -> Markup:
     """Numbers such as 8e-5 are not broken at their hyphen."""
-    return Markup(re.sub(r"\d[\d.]*e-\d+", r'<span class="nb">\g<0></span>', str(escape(words))))
+    return Markup(re.sub(r"\d[\d.]*e-\d+", r'<span class="nb">\g<0></span>', str(escape(words))))  # nosec B704: escaped
 
 
 def _counts(trials: pa.Table, found: Sequence[Study], num_attempts: int) -> list[tuple[str, str]]:

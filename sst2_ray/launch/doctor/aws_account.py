@@ -69,7 +69,7 @@ def _images(cluster: ClusterFile) -> list[Finding]:
                 )
             )
             continue
-        root = next(
+        root: dict[str, Any] = next(
             (
                 d["Ebs"]
                 for d in described[0].get("BlockDeviceMappings", [])

@@ -190,7 +190,7 @@ def all_reduce(nodes: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _one_of_each_kind(nodes: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    kinds = {}
+    kinds: dict[str, dict[str, Any]] = {}
     for node in nodes:
         name = (
             node.get("Labels", {}).get("ray.io/node-group")

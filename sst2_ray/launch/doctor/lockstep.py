@@ -95,7 +95,7 @@ def check_node(where: str, node: dict[str, Any], *, prepared: bool) -> list[Find
         findings.append(
             warning(
                 where,
-                f"/dev/shm of {node['shm_gib']:g} GiB: Ray's object store falls back to the disk",
+                f"/dev/shm of {node['shm_gib']:g} GiB: Ray's object store falls back to the disk",  # nosec B108
                 "a quarter of the memory (docker: --shm-size)",
             )
         )

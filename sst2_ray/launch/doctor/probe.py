@@ -109,7 +109,7 @@ def describe(package: str = "~/.sst2-ray/src/sst2_ray") -> dict[str, Any]:
         "cpus": os.cpu_count(),
         "memory_gib": round(memory.get("MemTotal", 0) / 2**20, 1),
         "disk_free_gb": round(home.free / 1e9, 1),
-        "shm_gib": round(shutil.disk_usage("/dev/shm").total / 2**30, 1) if Path("/dev/shm").is_dir() else 0.0,
+        "shm_gib": round(shutil.disk_usage("/dev/shm").total / 2**30, 1) if Path("/dev/shm").is_dir() else 0.0,  # nosec B108
         "gpus": cards,
         "flash_attn_problem": importable("flash_attn") if cards and "flash-attn" in found else "",
     }

@@ -82,7 +82,7 @@ def _distance(config: SweepConfig, setting: Point) -> tuple[Any, ...]:
 
 def random_point(config: SweepConfig, index: int) -> Point:
     """Draw number `index`: models in turn, everything else by chance; the same for the same seed whatever else is drawn."""
-    draw = random.Random(f"{config.base.seed} {index}")
+    draw = random.Random(f"{config.base.seed} {index}")  # nosec B311: repeatable, not secret
     point: Point = {"model": config.models[index % len(config.models)]}
     for axis, single in AXES.items():
         if axis != "models":

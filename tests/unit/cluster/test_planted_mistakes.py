@@ -31,6 +31,8 @@ def gpu_group(document: Document) -> Document:
 
 
 START = "head_start_ray_commands"
+WORKER_START = "worker_start_ray_commands"
+PLAIN_DEBIAN = "projects/debian-cloud/global/images/debian-12"
 OPEN_RULE = {"FromPort": 8265, "ToPort": 8265, "IpProtocol": "tcp", "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}
 
 # (file, what is planted, a part of the finding that must name it)
@@ -72,7 +74,7 @@ MISTAKES: list[tuple[str, Callable[[Document], object], str]] = [
     ("gcp", lambda d: worker(d)["scheduling"].pop("onHostMaintenance"), "cannot be moved"),
     ("gcp", lambda d: worker(d)["scheduling"].pop("instanceTerminationAction"), "its disk bills"),
     ("gcp", lambda d: worker(d)["disks"][0]["initializeParams"].update(diskSizeGb=20), "20 GB"),
-    ("gcp", lambda d: worker(d)["disks"][0]["initializeParams"].update(sourceImage="projects/debian-cloud/global/images/debian-12"), "no NVIDIA driver"),
+    ("gcp", lambda d: worker(d)["disks"][0]["initializeParams"].update(sourceImage=PLAIN_DEBIAN), "no NVIDIA driver"),
     ("gcp", lambda d: head(d).pop("serviceAccounts"), "administer all"),
     ("gcp", lambda d: worker(d).update(guestAccelerators=[{"acceleratorType": "nvidia-l4", "acceleratorCount": 1}]), "brings its GPU"),
     ("gcp", lambda d: d["provider"].update(availability_zone="us-west1-a"), "not a zone of"),
@@ -94,7 +96,7 @@ MISTAKES: list[tuple[str, Callable[[Document], object], str]] = [
     ("onprem", lambda d: d["auth"].update(ssh_private_key="~/.ssh/none"), "does not exist"),
     ("onprem", lambda d: d.update(available_node_types={"gpu": {"node_config": {}, "resources": {}}}), "Ray refuses it"),
     ("onprem", lambda d: d["file_mounts"].pop("~/.ray/auth_token"), "no token"),
-    ("onprem", lambda d: replaced(d, "worker_start_ray_commands", "ray start", "RAY_AUTH_MODE=disabled ray start"), "token authentication off"),
+    ("onprem", lambda d: replaced(d, WORKER_START, "ray start", "RAY_AUTH_MODE=disabled ray start"), "token authentication off"),
     # cluster/kuberay-rayjob.yaml
     ("kuberay", lambda d: d["spec"]["rayClusterSpec"].pop("authOptions"), "no token"),
     ("kuberay", lambda d: d["spec"].update(shutdownAfterJobFinishes=False), "stays when the run has ended"),
