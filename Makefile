@@ -52,8 +52,8 @@ check: $(VENV)/.dev
 
 # Asks a vulnerability service: says so and goes on where that cannot be reached.
 audit: $(VENV)/.dev
-	@timeout 60 $(BIN)/pip-audit -q --skip-editable --progress-spinner off \
-	  || echo "pip-audit found something, or could not reach its service; see above"
+	@timeout 60 $(BIN)/pip-audit --skip-editable --progress-spinner off 2>&1 \
+	  | awk '/could not be audited/ { unknown++; next } !/^(Name|---)/ { print } END { if (unknown) print unknown " packages could not be audited here" }'
 
 clean:
 	rm -rf $(VENV) runs report build *.egg-info
