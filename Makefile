@@ -6,7 +6,7 @@ CONSTRAINTS ?= -c constraints.txt
 BIN    := $(VENV)/bin
 RUNS   ?= runs/demo
 
-.PHONY: demo test test-fast check audit clean help
+.PHONY: demo test test-slow test-fast check audit clean help
 
 help:
 	@echo "make demo   install, fine-tune two models on the packaged movie reviews, show who won"
@@ -37,7 +37,11 @@ demo: $(VENV)/.demo
 	  --text "a gripping, funny and moving film" "two hours that i will never get back"
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m "not slow"
+
+# What waits for minutes, such as a cluster's idle time as shipped.
+test-slow: $(VENV)/.dev
+	$(BIN)/python -m pytest -m slow
 
 test-fast: $(VENV)/.dev
 	$(BIN)/python -m pytest tests/unit
