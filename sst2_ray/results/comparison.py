@@ -19,6 +19,8 @@ Values = Mapping[Any, float]
 """One figure a run, by what pairs the runs (see `pairing`)."""
 
 _LOWER_IS_BETTER = ("loss", "seconds", "cost")
+_OF_PREDICTIONS = ("best_dev_accuracy", "dev_accuracy")
+"""What the stored predictions, those of the best epochs on dev, are answers to."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,8 +68,8 @@ def compare(
 ) -> Comparison:
     """Whether two configurations differ by more than chance.
 
-    predictions: rows of that data set for the runs of both; None where `metric` is not what they were made by (they are
-    those of the best epochs). metric: a column of `trials` that all seeds have, or a name for `values`.
+    predictions: rows of that data set for the runs of both; used for `_OF_PREDICTIONS` only. metric: a column of
+    `trials` that all seeds have, or a name for `values`.
 
     Two sources of chance are tested apart: seeds (paired t) and sentences (McNemar). A win needs every test that can be
     made to reject at `alpha`; one alone would call a configuration better that only had lucky seeds, or easy sentences.
@@ -79,7 +81,7 @@ def compare(
     if len(common) >= 2:
         over_seeds = statistics.paired_t_test([by_run_a[s] for s in common], [by_run_b[s] for s in common])
     over_sentences, interval = None, over_seeds.interval if over_seeds else None
-    correct = None if predictions is None or metric == "last_dev_accuracy" else _correct(a, b, predictions)
+    correct = _correct(a, b, predictions) if predictions is not None and metric in _OF_PREDICTIONS else None
     if correct is not None:
         over_sentences = statistics.mcnemar_over_seeds(*correct)
         interval = statistics.bootstrap_difference(*correct)

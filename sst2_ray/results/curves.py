@@ -22,7 +22,7 @@ METRICS = (
     "dev_precision",
     "dev_recall",
 )
-COLUMNS = ("experiment", "trial_id", "split", "global_step", "epoch", "seconds", *METRICS)
+COLUMNS = ("experiment", "trial_id", "attempt", "split", "global_step", "epoch", "seconds", *METRICS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,18 +32,27 @@ class Curve:
     epoch: Array
     global_step: Array
     seconds: Array
+    """Of training and evaluation, over all attempts; what an attempt did after its last evaluation here is not in it."""
     metrics: Mapping[str, Array]
 
     def best_within(self, *, epochs: float | None = None, seconds: float | None = None) -> int | None:
         """Index of the best evaluation by dev accuracy (the earlier of equals) up to an epoch or a time; None: none."""
-        inside = np.isfinite(self.metrics["dev_accuracy"])
+        accuracy = self.metrics["dev_accuracy"]
+        inside = self._within(epochs, seconds) & np.isfinite(accuracy)
+        return int(np.argmax(np.where(inside, accuracy, -np.inf))) if inside.any() else None
+
+    def last_within(self, *, epochs: float | None = None, seconds: float | None = None) -> int | None:
+        """Index of the last evaluation up to an epoch or a time; None: none."""
+        inside = np.flatnonzero(self._within(epochs, seconds))
+        return int(inside[-1]) if len(inside) else None
+
+    def _within(self, epochs: float | None, seconds: float | None) -> Array:
+        inside = np.ones(len(self.epoch), dtype=bool)
         if epochs is not None:
             inside &= self.epoch <= epochs + 1e-6
         if seconds is not None:
             inside &= self.seconds <= seconds + 1e-6
-        if not inside.any():
-            return None
-        return int(np.argmax(np.where(inside, self.metrics["dev_accuracy"], -np.inf)))
+        return inside
 
 
 Curves = Mapping[tuple[str, str], Curve]
@@ -72,7 +81,7 @@ def to_curves(epochs: pa.Table, *, split: str = "dev") -> dict[tuple[str, str], 
     keys = list(zip(rows.column("experiment").to_pylist(), rows.column("trial_id").to_pylist(), strict=True))
     columns = {
         name: np.asarray(rows.column(name).cast(pa.float64()).to_numpy(), dtype=float)
-        for name in ("epoch", "global_step", "seconds", *METRICS)
+        for name in ("attempt", "epoch", "global_step", "seconds", *METRICS)
     }
     starts = [i for i, key in enumerate(keys) if i == 0 or key != keys[i - 1]]
     curves = {}
@@ -81,10 +90,18 @@ def to_curves(epochs: pa.Table, *, split: str = "dev") -> dict[tuple[str, str], 
         curves[keys[start]] = Curve(
             epoch=part["epoch"],
             global_step=part["global_step"],
-            seconds=part["seconds"],
+            seconds=_over_attempts(part["seconds"], part["attempt"]),
             metrics={name: part[name] for name in METRICS},
         )
     return curves
+
+
+def _over_attempts(seconds: Array, attempt: Array) -> Array:
+    """Times since the first start, from times since the start of each attempt. Both are [evaluations], by step."""
+    restarts = np.flatnonzero(np.diff(attempt)) + 1
+    spent = np.zeros(len(seconds))
+    spent[restarts] = seconds[restarts - 1]
+    return np.asarray(seconds + np.cumsum(spent))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,27 +9,26 @@ from matplotlib.ticker import MaxNLocator
 from sst2_ray.results import drawing, text
 from sst2_ray.results.curves import Band, band
 from sst2_ray.results.drawing import Drawn
-from sst2_ray.results.findings import REFERENCES, Study
+from sst2_ray.results.findings import Study
+from sst2_ray.results.published import REFERENCES
 from sst2_ray.results.ranking import Configuration, model_label
 
 _LINES = ("-", "--", "-.", ":")
 
 
-def draw(study: Study, prefix: str) -> list[Drawn]:
-    """The five figures, as far as their metrics were recorded. prefix: of their names."""
+def draw(study: Study) -> list[Drawn]:
+    """The five figures, as far as their metrics were recorded."""
     if not study.best_per_model:
         return []
     names = [model_label(c.setting) for c in study.best_per_model]
     palette = drawing.colours(names)
-    split = "dev" if study.curve_split == "dev" else "held-out part of train"
+    on, best = study.curves_on, study.best_per_model[0]
     found = [
-        _over_epochs(
-            study, palette, "dev_accuracy", f"Accuracy over epochs ({split})", f"{prefix}accuracy-over-epochs"
-        ),
-        _over_epochs(study, palette, "dev_f1", f"F1 over epochs ({split})", f"{prefix}f1-over-epochs"),
-        _over_epochs(study, palette, "train_loss", "Training loss over epochs", f"{prefix}train-loss-over-epochs"),
-        _losses(study, study.best_per_model[0], f"{prefix}train-and-dev-loss"),
-        _together(study, study.best_per_model[0], f"{prefix}metrics-together"),
+        _over_epochs(study, palette, "dev_accuracy", f"Accuracy over epochs ({on})", "accuracy-over-epochs"),
+        _over_epochs(study, palette, "dev_f1", f"F1 over epochs ({on})", "f1-over-epochs"),
+        _over_epochs(study, palette, "train_loss", "Training loss over epochs", "train-loss-over-epochs"),
+        _losses(study, best, "train-and-dev-loss"),
+        _together(study, best, "metrics-together"),
     ]
     return [figure for figure in found if figure is not None]
 
@@ -65,11 +64,12 @@ def _over_epochs(study: Study, palette: dict[str, str], metric: str, title: str,
         axes.set_ylabel("%")
     else:
         axes.set_ylabel("cross entropy, nats")
-    if metric == "dev_accuracy" and study.is_sst2:
+    published = ""
+    if metric == "dev_accuracy" and study.is_sst2 and study.curve_split == "dev":
         _references(axes)
+        published = " Dashed: published figures, not run here."
     axes.legend(loc="best")
     models = "; ".join(c.label for c in study.best_per_model if model_label(c.setting) in shown)
-    published = " Dashed: published figures, not run here." if metric == "dev_accuracy" and study.is_sst2 else ""
     caption = f"{title}, the best configuration of each model ({models}). {_spread_words(study)}.{published}"
     return drawing.save(figure, name, caption)
 
@@ -88,14 +88,16 @@ def _losses(study: Study, configuration: Configuration, name: str) -> Drawn | No
         return None
     figure, axes = drawing.new_figure()
     _plot(axes, train, colour=drawing.PALETTE[0], label="training (dropout on)")
-    _plot(axes, dev, colour=drawing.PALETTE[1], label="dev", line="--")
+    _plot(axes, dev, colour=drawing.PALETTE[1], label=study.curves_on, line="--")
     axes.set_title(f"Losses of {drawing.short(model_label(configuration.setting))}")
     axes.set_ylabel("cross entropy, nats")
     axes.set_ylim(bottom=0)
     _epoch_axis(axes)
     axes.legend(loc="best")
     return drawing.save(
-        figure, name, f"Training loss against dev loss of {configuration.label}. {_spread_words(study)}."
+        figure,
+        name,
+        f"Training loss against loss on {study.curves_on} of {configuration.label}. {_spread_words(study)}.",
     )
 
 
@@ -116,5 +118,6 @@ def _together(study: Study, configuration: Configuration, name: str) -> Drawn | 
     return drawing.save(
         figure,
         name,
-        f"Accuracy and, of the positive class, F1, precision and recall of {configuration.label}. {_spread_words(study)}.",
+        f"Accuracy and, of the positive class, F1, precision and recall of {configuration.label} on {study.curves_on}. "
+        f"{_spread_words(study)}.",
     )

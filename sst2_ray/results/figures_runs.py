@@ -7,7 +7,8 @@ import numpy as np
 from sst2_ray.results import drawing, text
 from sst2_ray.results.drawing import Drawn
 from sst2_ray.results.errors_found import ModelAnswers
-from sst2_ray.results.findings import REFERENCES, Study
+from sst2_ray.results.findings import Study
+from sst2_ray.results.published import REFERENCES
 from sst2_ray.results.ranking import model_label
 
 PHASES = ("startup", "data", "forward", "backward", "communication", "optimizer", "evaluation", "checkpoint")

@@ -12,7 +12,8 @@ from matplotlib.ticker import MaxNLocator
 
 from sst2_ray.results import drawing, text
 from sst2_ray.results.drawing import Drawn
-from sst2_ray.results.findings import PAPER_LEARNING_RATE, Study
+from sst2_ray.results.findings import Study
+from sst2_ray.results.published import PAPER_LEARNING_RATE
 from sst2_ray.results.ranking import Configuration, model_label
 from sst2_ray.results.statistics import Array
 
@@ -26,19 +27,19 @@ _AXIS_TITLES = {
 }
 
 
-def draw(study: Study, prefix: str) -> list[Drawn]:
-    """The figures that the searched axes allow; none for a single configuration. prefix: of their names."""
+def draw(study: Study) -> list[Drawn]:
+    """The figures that the searched axes allow; none for a single configuration."""
     if study.main is None or len(study.configurations) < 2:
         return []
     models = [model_label(c.setting) for c in study.best_per_model]
     palette = drawing.colours(models)
-    found = [_heat_map(study, model, f"{prefix}heat-map-{_slug(model)}") for model in models[:MAX_HEAT_MAPS]]
+    found = [_heat_map(study, model, f"heat-map-{_slug(model)}") for model in models[:MAX_HEAT_MAPS]]
     found += [
-        _against_learning_rate(study, palette, f"{prefix}accuracy-against-learning-rate"),
-        _all_curves(study, palette, f"{prefix}all-curves"),
-        _parallel_coordinates(study, f"{prefix}parallel-coordinates"),
-        _against(study, palette, "seconds", f"{prefix}accuracy-against-time"),
-        _against(study, palette, "cost_usd", f"{prefix}accuracy-against-cost"),
+        _against_learning_rate(study, palette, "accuracy-against-learning-rate"),
+        _all_curves(study, palette, "all-curves"),
+        _parallel_coordinates(study, "parallel-coordinates"),
+        _against(study, palette, "seconds", "accuracy-against-time"),
+        _against(study, palette, "cost_usd", "accuracy-against-cost"),
     ]
     return [figure for figure in found if figure is not None]
 
@@ -205,7 +206,7 @@ def _all_curves(study: Study, palette: dict[str, str], name: str) -> Drawn | Non
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.legend(loc="best")
     text_counts = f"{text.count(counts['succeeded'], 'finished trial')}, {counts['early_stopped']} stopped early"
-    return drawing.save(figure, name, f"Dev accuracy over epochs of every trial ({text_counts}).")
+    return drawing.save(figure, name, f"Accuracy over epochs ({study.curves_on}) of every trial ({text_counts}).")
 
 
 def _parallel_coordinates(study: Study, name: str) -> Drawn | None:

@@ -16,7 +16,7 @@ from rich.table import Table
 
 from sst2_ray.results import query, text
 from sst2_ray.results.ranking import model_label
-from sst2_ray.results.schema import STATUSES, arrow_schema
+from sst2_ray.results.schema import arrow_schema
 from sst2_ray.results.table import ResultsTable
 
 Row = dict[str, Any]
@@ -167,9 +167,3 @@ def to_json(board: pa.Table) -> str:
         return None if isinstance(value, float) and value != value else value
 
     return json.dumps([{k: plain(v) for k, v in row.items()} for row in board.to_pylist()], indent=1)
-
-
-def status_counts(trials: pa.Table) -> dict[str, int]:
-    """Number of trials a status, in the order of `STATUSES`."""
-    found = trials.column("status").to_pylist()
-    return {status: found.count(status) for status in STATUSES if status in found}

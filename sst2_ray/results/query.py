@@ -7,8 +7,7 @@ import numpy as np
 import pyarrow as pa
 from scipy import stats
 
-from sst2_ray.errors import InputError, did_you_mean
-from sst2_ray.results.schema import arrow_schema
+from sst2_ray.errors import InputError
 from sst2_ray.results.statistics import Array
 
 STATUS_ORDER = ("succeeded", "early_stopped", "stopped", "failed", "lost", "running")
@@ -179,11 +178,3 @@ def _sorted(board: pa.Table, sort: str) -> pa.Table:
 def _explain(error: duckdb.Error) -> str:
     message = " ".join(line.strip() for line in str(error).splitlines() if line.strip() and "^" not in line)
     return message.split(" LINE ")[0].removesuffix(".")
-
-
-def check_columns(names: list[str]) -> None:
-    """Raises InputError for a name that is no column of `trials`."""
-    known = arrow_schema("trials").names
-    for name in names:
-        if name not in known:
-            raise InputError(f"column {name!r}: not in the table; {did_you_mean(name, known)}")

@@ -83,6 +83,12 @@ class RankedGroup:
         """The mean that it is ranked by."""
         return float(np.mean(configuration.metric(self.metric) or [float("nan")]))
 
+    def reported(self, *chosen: Configuration) -> Metric:
+        """What chosen configurations are compared by in the end: dev, where they were chosen on a held-out part of
+        train and have been scored on dev since."""
+        scored = all(c.summary("best_dev_accuracy") is not None for c in chosen)
+        return "best_dev_accuracy" if scored else self.metric
+
     def best_per_model(self) -> list[Configuration]:
         """The best configuration of each model, best first."""
         first: dict[str, Configuration] = {}

@@ -126,25 +126,28 @@ def _counts(trials: pa.Table, found: Sequence[Study], num_attempts: int) -> list
     succeeded = trials.column("status").to_pylist().count("succeeded")
     cost = [value for value in trials.column("cost_usd").to_pylist() if value is not None]
     seconds = [value for value in trials.column("seconds").to_pylist() if value is not None]
+    num_experiments = len(set(trials.column("experiment").to_pylist()))
+    num_configurations = sum(len(study.configurations) for study in found)
     counts = [
-        (text.number(len(set(trials.column("experiment").to_pylist()))), "experiments"),
-        (text.number(trials.num_rows), "trials"),
+        (text.number(num_experiments), "experiment" if num_experiments == 1 else "experiments"),
+        (text.number(trials.num_rows), "trial" if trials.num_rows == 1 else "trials"),
         (text.number(succeeded), "succeeded"),
-        (text.number(sum(len(study.configurations) for study in found)), "configurations with a result"),
+        (text.number(num_configurations), f"configuration{'' if num_configurations == 1 else 's'} with a result"),
         (text.duration(sum(seconds)), "of runs in all"),
     ]
     if cost:
         counts.append((text.dollars(sum(cost)), "in all"))
     if num_attempts > trials.num_rows:
-        counts.append((text.number(num_attempts - trials.num_rows), "restarts"))
+        num_restarts = num_attempts - trials.num_rows
+        counts.append((text.number(num_restarts), "restart" if num_restarts == 1 else "restarts"))
     return counts
 
 
 def _study_part(study: Study, several: bool, figures: list[Drawn]) -> dict[str, Any]:
     """What the template shows of one study; its figures are numbered on from those before and added to them."""
     errors = errors_found.analyse(study)
-    curves = figures_curves.draw(study, "")
-    sweep = figures_sweep.draw(study, "")
+    curves = figures_curves.draw(study)
+    sweep = figures_sweep.draw(study)
     reference = figures_runs.references(study, "beside-published-figures")
     calibration = figures_runs.calibration(errors.models, "calibration") if errors else None
     time_spent = figures_runs.time_spent(study, "where-the-time-went")

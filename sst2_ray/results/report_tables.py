@@ -8,8 +8,10 @@ from typing import Any
 
 from sst2_ray.results import query, text
 from sst2_ray.results.comparison import Comparison
+from sst2_ray.results.duel import Moment
 from sst2_ray.results.errors_found import ErrorAnalysis, Sentence
-from sst2_ray.results.findings import REFERENCES, Moment, Study
+from sst2_ray.results.findings import Study
+from sst2_ray.results.published import REFERENCES
 from sst2_ray.results.ranking import Configuration, model_label
 from sst2_ray.results.statistics import Summary
 from sst2_ray.results.verdict import METRIC_WORDS
@@ -92,6 +94,7 @@ def best_per_model(study: Study) -> PageTable:
                 number_cell(c.setting("learning_rate"), text.learning_rate),
                 number_cell(c.setting("batch_size"), text.number),
                 number_cell(len(c.runs), text.number),
+                summary_cell(c.summary("selection_accuracy")),
                 summary_cell(accuracy),
                 _interval_cell(accuracy),
                 summary_cell(c.summary("last_dev_accuracy")),
@@ -104,8 +107,8 @@ def best_per_model(study: Study) -> PageTable:
             ]
         )
     columns = (
-        "model", "against the best", "learning rate", "batch", "seeds", "dev accuracy, %", "95 % interval", "at the last epoch, %", "F1, %",
-        "loss", "best epoch", "examples/s", "time a run", "cost a run",
+        "model", "against the best", "learning rate", "batch", "seeds", "held-out accuracy, %", "dev accuracy, %",
+        "95 % interval", "at the last epoch, %", "F1, %", "loss", "best epoch", "examples/s", "time a run", "cost a run",
     )  # fmt: skip
     shown, rows = without_empty(columns, rows)
     return PageTable(
@@ -119,28 +122,31 @@ def without_empty(columns: Sequence[str], rows: list[list[Cell]]) -> tuple[tuple
     return tuple(columns[i] for i in kept), [[row[i] for i in kept] for row in rows]
 
 
+_LEVEL: dict[str, Callable[[float | None], str]] = {
+    "dev_loss": lambda v: text.NONE if v is None else f"{v:.3f}",
+    "seconds": text.duration,
+    "epoch": lambda v: text.NONE if v is None else f"{v:.3g}",
+}
+_DIFFERENCE: dict[str, Callable[[float], str]] = {
+    "dev_loss": lambda v: text.signed(v, 3),
+    "seconds": lambda v: f"{text.signed(v, 1)} s",
+    "epoch": lambda v: text.signed(v, 2),
+}
+"""How a metric and a difference in it are written; all others are accuracies."""
+
+
 def moment(found: Moment, names: tuple[str, str]) -> PageTable:
-    """Accuracy, F1 and loss of two configurations at one moment."""
+    """Accuracy, F1, loss and speed of two configurations at one moment."""
     rows = []
     for c in found.comparisons:
-        loss = c.metric == "dev_loss"
-
-        def show(value: float, loss: bool = loss) -> str:
-            return f"{value:.3f}" if loss else text.percent(value)
-
-        interval = text.NONE
-        if c.interval is not None:
-            ends = [
-                f"{v:+.3f}".replace("-", "−") if loss else text.points(v) for v in (c.interval.low, c.interval.high)
-            ]
-            interval = " to ".join(ends)
-        difference = f"{c.difference:+.3f}".replace("-", "−") if loss else text.points(c.difference)
+        level, difference = _LEVEL.get(c.metric, text.percent), _DIFFERENCE.get(c.metric, text.points)
+        interval = f"{difference(c.interval.low)} to {difference(c.interval.high)}" if c.interval else text.NONE
         rows.append(
             [
-                text_cell(METRIC_WORDS[c.metric] + ("" if loss else ", %")),
-                number_cell(c.mean_a, lambda v, show=show: show(v)),  # type: ignore[misc]
-                number_cell(c.mean_b, lambda v, show=show: show(v)),  # type: ignore[misc]
-                Cell(text=difference, sort=c.difference, kind="num"),
+                text_cell(METRIC_WORDS[c.metric] + ("" if c.metric in _LEVEL else ", %")),
+                number_cell(c.mean_a, level),
+                number_cell(c.mean_b, level),
+                Cell(text=difference(c.difference), sort=c.difference, kind="num"),
                 Cell(text=interval, kind="num"),
                 verdict_cell(c),
                 text_cell(c.reason),

@@ -22,9 +22,14 @@ def percent(value: float | None, digits: int = 2) -> str:
     return NONE if value is None or math.isnan(value) else f"{100 * value:.{digits}f}"
 
 
+def signed(value: float, digits: int = 2) -> str:
+    """A difference with its sign."""
+    return f"{value:+.{digits}f}".replace("-", "−")
+
+
 def points(value: float, digits: int = 2) -> str:
     """A difference of 0.0123 as +1.23."""
-    return f"{100 * value:+.{digits}f}".replace("-", "−")
+    return signed(100 * value, digits)
 
 
 def plain_points(value: float, digits: int = 2) -> str:

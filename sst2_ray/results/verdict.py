@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from sst2_ray.results import text
 from sst2_ray.results.comparison import Comparison
-from sst2_ray.results.findings import SST2_DEV, HeadToHead, Study
+from sst2_ray.results.duel import HeadToHead
+from sst2_ray.results.findings import Study
+from sst2_ray.results.published import SST2_DEV
 from sst2_ray.results.ranking import Configuration, Edge, RankedGroup, model_label
-from sst2_ray.results.statistics import Interval
+from sst2_ray.results.statistics import Interval, Summary
 
 METRIC_WORDS = {
     "best_dev_accuracy": "dev accuracy at the best epoch",
@@ -15,6 +17,8 @@ METRIC_WORDS = {
     "dev_accuracy": "accuracy",
     "dev_f1": "F1",
     "dev_loss": "loss",
+    "seconds": "training time until then",
+    "epoch": "epochs done by then",
 }
 _AXIS_WORDS = {"learning_rate": "learning rate", "batch_size": "batch size"}
 
@@ -25,7 +29,10 @@ def headline(study: Study) -> str:
         return "Nothing to compare: no trial succeeded."
     duel = study.head_to_head
     if duel is None:
-        return f"Best: {study.main.best.label}, {_score(study.main, study.main.best)} %."
+        metric = study.main.reported(study.main.best)
+        summary = study.main.best.summary(metric)
+        score = text.percent(summary.mean if summary else None)
+        return f"Best: {study.main.best.label}, {score} % {METRIC_WORDS[metric]}."
     a, b = (model_label(c.setting) for c in (duel.modernbert, duel.sbert))
     if duel.overall.winner is None:
         word = "A tie" if duel.overall.verdict == "tie" else "Not decided"
@@ -38,7 +45,7 @@ def sentences(study: Study) -> list[str]:
     """The verdict in full."""
     if study.main is None:
         return ["No trial on this data succeeded; the section on the runs says what became of them."]
-    said = [_best_sentence(study.main, study.main.best)]
+    said = [_best_sentence(study.main, study.main.best), *_dev_sentences(study.title, study.main)]
     if study.runner_up is not None:
         said.append(_runner_up_sentence(study, study.runner_up))
     if study.head_to_head is not None:
@@ -52,28 +59,19 @@ def _points(value: float) -> str:
     return f"{text.plain_points(value)} points"
 
 
-def _score(group: RankedGroup, configuration: Configuration) -> str:
-    summary = configuration.summary(group.metric)
-    return text.percent(summary.mean if summary else None)
-
-
 def _seeds(num: int) -> str:
     return f"mean of {num} seeds" if num > 1 else "one seed"
 
 
-def interval_words(interval: Interval | None) -> str:
+def _interval_words(interval: Interval | None) -> str:
     """'95 % interval 94.41 to 94.74', of an accuracy."""
     return "" if interval is None else f"95 % interval {text.percent(interval.low)} to {text.percent(interval.high)}"
 
 
-def difference_words(comparison: Comparison) -> str:
-    """The interval of a difference, in points where it is one of accuracies."""
+def _difference_words(comparison: Comparison) -> str:
+    """The interval of a difference of accuracies, in points."""
     interval = comparison.interval
-    if interval is None:
-        return ""
-    if comparison.metric == "dev_loss":
-        return f"95 % interval {interval.low:+.3f} to {interval.high:+.3f}".replace("-", "−")
-    return f"95 % interval {text.points(interval.low)} to {text.points(interval.high)}"
+    return f"95 % interval {text.points(interval.low)} to {text.points(interval.high)}" if interval else ""
 
 
 def _best_sentence(group: RankedGroup, best: Configuration) -> str:
@@ -83,13 +81,36 @@ def _best_sentence(group: RankedGroup, best: Configuration) -> str:
     spread = [_seeds(summary.num)]
     if summary.sd is not None:
         spread.append(f"standard deviation {text.plain_points(summary.sd)}")
-    spread.append(interval_words(summary.interval))
-    last = best.summary("last_dev_accuracy")
-    ended = f" After its last epoch it stands at {text.percent(last.mean)} %." if last else ""
+    spread.append(_interval_words(summary.interval))
+    last = best.summary("last_dev_accuracy") if group.metric == "best_dev_accuracy" else None
+    ended = f" After its last epoch it stands at {_mean(last)} %." if last else ""
     return (
         f"The best of {text.count(len(group.configurations), 'configuration')} is {best.label}: "
         f"{text.percent(summary.mean)} % {METRIC_WORDS[group.metric]} ({', '.join(filter(None, spread))}).{ended}"
     )
+
+
+def _dev_sentences(split: str, group: RankedGroup) -> list[str]:
+    """What the chosen configurations score on dev, where they were chosen elsewhere."""
+    if group.metric != "selection_accuracy":
+        return []
+    said = []
+    for configuration in group.best_per_model():
+        best, last = (configuration.summary(f"{which}_dev_accuracy") for which in ("best", "last"))
+        if best is None:
+            continue
+        ended = f", {_mean(last)} % after the last epoch" if last else ""
+        said.append(
+            f"On {split}, which had no part in the choice, {configuration.label} scores {_mean(best)} % "
+            f"at the chosen epoch{ended} ({_seeds(best.num)})."
+        )
+    return said
+
+
+def _mean(summary: Summary) -> str:
+    """'94.41 ± 0.12', in per cent."""
+    sd = f" ± {text.plain_points(summary.sd)}" if summary.sd is not None else ""
+    return f"{text.percent(summary.mean)}{sd}"
 
 
 def _runner_up_sentence(study: Study, comparison: Comparison) -> str:
@@ -115,10 +136,10 @@ def _duel_sentence(duel: HeadToHead) -> str:
         "unknown": "which is better is not known",
         "win": f"{model_label(c.winner.setting)} wins" if c.winner else "",
     }[c.verdict]
-    details = "; ".join(filter(None, (difference_words(c), c.reason)))
+    details = "; ".join(filter(None, (_difference_words(c), c.reason)))
     return (
         f"ModernBERT against SBERT, each at its best ({a.label}; {b.label}): {text.percent(c.mean_a)} % against "
-        f"{text.percent(c.mean_b)} %, {result} ({details})."
+        f"{text.percent(c.mean_b)} % {METRIC_WORDS[c.metric]}, {result} ({details})."
     )
 
 
@@ -177,6 +198,8 @@ def not_measured(study: Study) -> list[str]:
     random = sorted({str(c.setting("model")) for c in study.configurations if c.setting("random_weights")})
     if random:
         said.append(f"{text.join(random)} began with random weights: this says nothing about the pretrained model.")
+    if study.main.reported(study.main.best) == "selection_accuracy":
+        said.append("The chosen configuration has not been scored on dev: its sweep has not ended.")
     if study.main.metric == "best_dev_accuracy":
         said.append(
             "The epoch and the configuration were chosen on the very sentences that are reported: slightly optimistic."

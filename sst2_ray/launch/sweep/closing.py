@@ -73,31 +73,9 @@ def show(out: Console, now: Standing) -> None:
     leaderboard.print_table(board, out, title=now.experiment, ranked=True, limit=0)
     for sentence in verdict.sentences(now.study):
         out.print(sentence, soft_wrap=True, highlight=False)
-    for sentence in dev_sentences(now):
-        out.print(sentence, soft_wrap=True, highlight=False)
     for sentence in verdict.not_measured(now.study):
         out.print(f"note: {sentence}", soft_wrap=True, highlight=False, style="dim")
     out.print(counts_sentence(now), soft_wrap=True, highlight=False)
-
-
-def dev_sentences(now: Standing) -> list[str]:
-    """What the chosen configurations score on dev, where they were chosen elsewhere."""
-    if now.study is None or now.ranking is None or now.ranking.metric != "selection_accuracy":
-        return []
-    said = []
-    for configuration in now.ranking.best_per_model():
-        best, last = (configuration.summary(f"{which}_dev_accuracy") for which in ("best", "last"))
-        if best is not None:
-            end = f", after the last epoch {text.percent(last.mean)}{_sd(last.sd)} %" if last else ""
-            said.append(
-                f"{now.study.title}, scored once for {configuration.label}: "
-                f"{text.percent(best.mean)}{_sd(best.sd)} % at the chosen epoch{end} (mean of {text.count(best.num, 'seed')})."
-            )
-    return said
-
-
-def _sd(value: float | None) -> str:
-    return f" ± {text.plain_points(value)}" if value is not None else ""
 
 
 def counts_sentence(now: Standing) -> str:

@@ -27,7 +27,7 @@ def test_a_single_configuration_is_no_sweep(tmp_path: Path) -> None:
         str(tmp_path), models=(SBERT,), learning_rates=(8e-5,), batch_sizes=(32,), num_seeds=2, with_failures=False
     )
     study = studies(table, table.read("trials", attempts="latest"))[0]
-    assert figures_sweep.draw(study, "") == []
+    assert figures_sweep.draw(study) == []
 
 
 def test_figures_draw_without_curves_or_predictions(table: ResultsTable) -> None:

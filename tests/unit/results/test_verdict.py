@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from typing import Any
-
 from sst2_ray.results import verdict
 from sst2_ray.results.findings import Study, studies
 from sst2_ray.results.table import ResultsTable
@@ -12,26 +10,11 @@ def study(table: ResultsTable, **accuracies: list[float]) -> Study:
     """One configuration a model, named by its kind, with these accuracies over seeds 0, 1, ..."""
     for kind, values in accuracies.items():
         for seed, accuracy in enumerate(values):
-            settings: dict[str, Any] = {
-                "model": kind,
-                "model_kind": kind,
-                "learning_rate": 8e-5,
-                "batch_size": 32,
-                "seed": seed,
-            }
-            table.write(
-                "trials",
-                [
-                    trial(
-                        f"{kind}{seed}",
-                        configuration_id=kind,
-                        best_dev_accuracy=accuracy,
-                        best_global_step=100,
-                        **settings,
-                    )
-                ],
-            )
-            points = [epoch(step, f"{kind}{seed}", dev_accuracy=accuracy, seconds=float(step)) for step in (100, 200)]
+            run = f"{kind}{seed}"
+            settings = {"model": kind, "model_kind": kind, "learning_rate": 8e-5, "batch_size": 32, "seed": seed}
+            scores = {"best_dev_accuracy": accuracy, "best_global_step": 100}
+            table.write("trials", [trial(run, configuration_id=kind, **settings, **scores)])
+            points = [epoch(step, run, dev_accuracy=accuracy, seconds=float(step)) for step in (100, 200)]
             table.write("epochs", points)
     return studies(table, table.read("trials", attempts="latest"))[0]
 
@@ -66,10 +49,3 @@ def test_unequal_numbers_of_seeds_are_not_compared(table: ResultsTable) -> None:
 def test_a_single_learning_rate_proposes_others(table: ResultsTable) -> None:
     found = study(table, sbert=[0.9, 0.91])
     assert any("next: 4e-5 and 1.6e-4" in line for line in verdict.sentences(found))
-
-
-def test_equal_epochs_and_equal_time_are_both_compared(table: ResultsTable) -> None:
-    found = study(table, modernbert=[0.95, 0.951], sbert=[0.90, 0.9015])
-    assert found.head_to_head is not None
-    assert [moment.title for moment in found.head_to_head.moments] == ["at equal epochs", "at equal time"]
-    assert all(moment.comparisons for moment in found.head_to_head.moments)
