@@ -171,11 +171,12 @@ def test_a_run_that_was_interrupted_ends_as_if_it_had_not_been(loop_of, step):
     interrupt_after(first, step)
     with pytest.raises(InterruptedRun):
         first.run()
+    newest = max(checkpoints_of(first), default=0)
     again = loop_of(resume=True, **options)
     result = again.run()
     assert digest_of(again.c.model) == digest_of(whole.c.model)
     assert [what_counts(r) for r in result.records] == [what_counts(r) for r in told(whole).records]
-    assert told(again).steps[0] == max([s for s in checkpoints_of(first) if s <= step], default=0) + 1
+    assert told(again).steps[0] == newest + 1
 
 
 def test_a_run_whose_last_step_is_on_storage_only_has_to_say_its_result(loop_of):
@@ -227,25 +228,21 @@ def test_the_best_one_of_a_checkpoint_is_kept_until_the_next_is_whole(loop_of, m
     """The next evaluation may be better and known before its checkpoint is on storage: a kill must not leave a
     checkpoint whose best weights are gone."""
     loop = loop_of(epochs=5, learning_rate=1e-12, keep_checkpoints=1)
-    evaluate = loop._evaluate
-    seen = []
+    save = loop.writer.save
+    kept = []
 
-    def evaluated_while_the_one_before_is_written() -> None:
-        if loop.done == 4 * STEPS:
-            commit = loop.writer._commit
-            monkeypatch.setattr(loop.writer, "_commit", lambda *a: (commit(*a), seen.append(checkpoints_of(loop))))
-            # Recorded, and not yet on storage.
-            better_one = dataclasses.replace(loop.records[-1], dev_accuracy=1.0, global_step=99)
-            loop.records.append(better_one)
-            evaluate()
-            loop.writer.wait()
-            loop.records.remove(better_one)
-        else:
-            evaluate()
+    def saved_while_a_better_one_is_known(snapshot) -> None:
+        loop.writer.wait()
+        better_one = dataclasses.replace(loop.records[-1], dev_accuracy=1.0, global_step=99)
+        loop.records.append(better_one)
+        save(snapshot)
+        loop.writer.wait()
+        kept.append(checkpoints_of(loop))
+        loop.records.remove(better_one)
 
-    monkeypatch.setattr(loop, "_evaluate", evaluated_while_the_one_before_is_written)
+    monkeypatch.setattr(loop.writer, "save", saved_while_a_better_one_is_known)
     loop.run()
-    assert 7 in seen[0]
+    assert kept == [[7], [7, 14], [7, 21], [7, 28], [7, 35]]
 
 
 # ---- stopping
