@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -25,9 +26,12 @@ import pyarrow as pa
 from sst2_ray.results import files
 from sst2_ray.results.provenance import collect_provenance
 from sst2_ray.results.schema import arrow_schema
+from sst2_ray.results.statistics import Array
 from sst2_ray.results.table import new_file_name
 
+Columns = dict[str, Any]
 POINTS_PER_TRIAL = 10
+START = dt.datetime(2026, 1, 1, tzinfo=dt.timezone.utc)
 LIMITS = {"before": (20.0, None), "after": (2.0, 1.0)}
 """Seconds and GiB that a leaderboard must stay below."""
 
@@ -73,14 +77,21 @@ def synthetic(first: int, count: int) -> dict[str, pa.Table]:
     """The rows of `count` trials, three seeds a configuration."""
     rng = np.random.default_rng(first)
     trial = np.arange(first, first + count)
-    accuracy = rng.normal(0.93, 0.01, count)
-    configuration = trial // 3
-    start = dt.datetime(2026, 1, 1, tzinfo=dt.timezone.utc)
+    points = _points(trial)
+    return {
+        "trials": pa.concat_tables([to_table("trials", columns) for columns in _starts_and_ends(trial, rng)]),
+        "epochs": to_table("epochs", {**points, **_evaluations(points, rng)}),
+        "predictions": to_table("predictions", {**points, **_answers(points, rng)}),
+    }
+
+
+def _starts_and_ends(trial: Array, rng: np.random.Generator) -> tuple[Columns, Columns]:
+    """Columns of the start rows and of the end rows."""
+    configuration, count = trial // 3, len(trial)
     common = {
-        "experiment": [f"sweep-{n // 1000:03d}" for n in trial],
-        "trial_id": [f"trial-{n:06d}" for n in trial],
+        **_names(trial),
         "attempt": np.zeros(count, dtype=int),
-        "config_json": [json.dumps({"learning_rate": 8e-5, "batch_size": 32, "filler": "x" * 600}) for _ in trial],
+        "config_json": [json.dumps({"learning_rate": 8e-5, "batch_size": 32, "filler": "x" * 600})] * count,
         "configuration_id": [f"{n:012x}" for n in configuration],
         "model": [("modernbert-base", "sbert")[n % 2] for n in configuration],
         "model_kind": [("modernbert", "sbert")[n % 2] for n in configuration],
@@ -91,15 +102,16 @@ def synthetic(first: int, count: int) -> dict[str, pa.Table]:
         "batch_size": [16 * 2 ** (n % 3) for n in configuration],
         "seed": trial % 3,
     }
+    accuracy = rng.normal(0.93, 0.01, count)
     begun = {
         **common,
         "status": ["running"] * count,
-        "written_at": [start + dt.timedelta(seconds=int(n)) for n in trial],
+        "written_at": [START + dt.timedelta(seconds=int(n)) for n in trial],
     }
     ended = {
         **common,
         "status": ["succeeded"] * count,
-        "written_at": [start + dt.timedelta(seconds=int(n) + 600) for n in trial],
+        "written_at": [START + dt.timedelta(seconds=int(n) + 600) for n in trial],
         "best_dev_accuracy": accuracy,
         "last_dev_accuracy": accuracy - 0.004,
         "best_dev_f1": accuracy - 0.001,
@@ -108,22 +120,37 @@ def synthetic(first: int, count: int) -> dict[str, pa.Table]:
         "examples_per_sec": rng.normal(400, 10, count),
         "cost_usd": rng.normal(0.5, 0.02, count),
     }
-    repeated = {name: np.repeat(common[name], POINTS_PER_TRIAL) for name in ("experiment", "trial_id", "attempt")}
-    index = np.tile(np.arange(POINTS_PER_TRIAL), count)
-    noise = rng.normal(0, 0.002, count * POINTS_PER_TRIAL)
-    epochs = {
-        **repeated,
-        "split": ["dev"] * len(index),
+    return begun, ended
+
+
+def _names(trial: Array) -> Columns:
+    return {
+        "experiment": [f"sweep-{n // 1000:03d}" for n in trial],
+        "trial_id": [f"trial-{n:06d}" for n in trial],
+    }
+
+
+def _points(trial: Array) -> Columns:
+    """What the rows of `epochs` and `predictions` have in common, ten of each a trial."""
+    repeated = np.repeat(trial, POINTS_PER_TRIAL)
+    return {**_names(repeated), "attempt": np.zeros(len(repeated), dtype=int), "split": ["dev"] * len(repeated)}
+
+
+def _evaluations(points: Columns, rng: np.random.Generator) -> Columns:
+    index, noise = _index_and_noise(points, rng)
+    return {
         "global_step": (index + 1) * 1000,
         "epoch": index + 1.0,
         "dev_accuracy": 0.93 + noise,
         "dev_loss": 0.2 - noise,
         "train_loss": 0.3 - 0.02 * index,
-        "written_at": [start] * len(index),
+        "written_at": [START] * len(index),
     }
-    predictions = {
-        **repeated,
-        "split": ["dev"] * len(index),
+
+
+def _answers(points: Columns, rng: np.random.Generator) -> Columns:
+    index, noise = _index_and_noise(points, rng)
+    return {
         "global_step": np.full(len(index), 2000),
         "row_id": index,
         "text": [f"made-up sentence {i}" for i in index],
@@ -131,17 +158,17 @@ def synthetic(first: int, count: int) -> dict[str, pa.Table]:
         "predicted": (index + (noise > 0)) % 2,
         "probability": 0.5 + noise,
     }
-    return {
-        "trials": pa.concat_tables([to_table("trials", begun), to_table("trials", ended)]),
-        "epochs": to_table("epochs", epochs),
-        "predictions": to_table("predictions", predictions),
-    }
 
 
-def to_table(dataset: str, columns: dict[str, object]) -> pa.Table:
+def _index_and_noise(points: Columns, rng: np.random.Generator) -> tuple[Array, Array]:
+    num_rows = len(points["trial_id"])
+    return np.arange(num_rows) % POINTS_PER_TRIAL, rng.normal(0, 0.002, num_rows)
+
+
+def to_table(dataset: str, columns: Columns) -> pa.Table:
     """Columns in the data set's schema, those that are not given null."""
     schema = arrow_schema(dataset)
-    num_rows = len(columns["experiment"])  # type: ignore[arg-type]
+    num_rows = len(columns["experiment"])
     arrays = [pa.array(columns[f.name], f.type) if f.name in columns else pa.nulls(num_rows, f.type) for f in schema]
     return pa.Table.from_arrays(arrays, schema=schema)
 
