@@ -5,7 +5,7 @@ from __future__ import annotations
 import duckdb
 import numpy as np
 import pyarrow as pa
-from scipy import stats
+import scipy
 
 from sst2_ray.errors import InputError
 from sst2_ray.results.statistics import Array
@@ -149,10 +149,10 @@ def _with_intervals(board: pa.Table) -> pa.Table:
     sd = _floats(board, "accuracy_sd")
     rows = _floats(board, "num_dev_rows")
     with np.errstate(invalid="ignore", divide="ignore"):
-        half = stats.t.ppf(0.975, n - 1) * sd / np.sqrt(n)
+        half = scipy.special.stdtrit(n - 1, 0.975) * sd / np.sqrt(n)
         low, high = mean - half, mean + half
         # Wilson's interval, for all configurations with one seed at once.
-        z2 = stats.norm.ppf(0.975) ** 2
+        z2 = scipy.special.ndtri(0.975) ** 2
         centre = (mean + z2 / (2 * rows)) / (1 + z2 / rows)
         spread = np.sqrt(z2 * (mean * (1 - mean) / rows + z2 / (4 * rows**2))) / (1 + z2 / rows)
     low, high = np.where(n == 1, centre - spread, low), np.where(n == 1, centre + spread, high)

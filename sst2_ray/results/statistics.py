@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
+import scipy  # its parts are loaded when they are used: scipy.stats takes a second that a leaderboard can do without
 
 FEW_DISCORDANT = 25
 """McNemar's test is exact below this many discordant pairs, the usual rule for its chi-square approximation."""
@@ -61,7 +61,7 @@ def wilson_interval(num_correct: int, num_total: int, level: float = 0.95) -> In
     """
     if not 0 <= num_correct <= num_total or num_total == 0:
         raise ValueError(f"{num_correct} correct of {num_total}")
-    found = stats.binomtest(num_correct, num_total).proportion_ci(confidence_level=level, method="wilson")
+    found = scipy.stats.binomtest(num_correct, num_total).proportion_ci(confidence_level=level, method="wilson")
     return Interval(low=float(found.low), high=float(found.high), level=level)
 
 
@@ -85,7 +85,7 @@ def summarize(values: Sequence[float], level: float = 0.95) -> Summary:
 
 def t_quantile(num: int, level: float = 0.95) -> float:
     """Two-sided quantile of Student's t with num - 1 degrees of freedom."""
-    return float(stats.t.ppf((1 + level) / 2, num - 1))
+    return float(scipy.special.stdtrit(num - 1, (1 + level) / 2))
 
 
 def paired_t_test(a: Sequence[float], b: Sequence[float], level: float = 0.95) -> TestResult:
@@ -104,7 +104,7 @@ def paired_t_test(a: Sequence[float], b: Sequence[float], level: float = 0.95) -
         equal = abs(summary.mean) < 1e-12
         statistic, p_value = (0.0, 1.0) if equal else (math.copysign(math.inf, summary.mean), 0.0)
     else:
-        found = stats.ttest_1samp(differences, 0.0)
+        found = scipy.stats.ttest_1samp(differences, 0.0)
         statistic, p_value = float(found.statistic), float(found.pvalue)
     return TestResult(
         name="paired t over seeds", statistic=statistic, p_value=p_value, num=len(a), interval=summary.interval
@@ -125,10 +125,10 @@ def mcnemar(num_only_a: int, num_only_b: int) -> TestResult:
         raise ValueError(f"counts must not be negative, got {num_only_a} and {num_only_b}")
     num = num_only_a + num_only_b
     if num < FEW_DISCORDANT:
-        p_value = float(stats.binomtest(num_only_a, num, 0.5).pvalue) if num else 1.0
+        p_value = float(scipy.stats.binomtest(num_only_a, num, 0.5).pvalue) if num else 1.0
         return TestResult(name="McNemar, exact", statistic=float(min(num_only_a, num_only_b)), p_value=p_value, num=num)
     statistic = max(abs(num_only_a - num_only_b) - 1, 0) ** 2 / num
-    return TestResult(name="McNemar", statistic=statistic, p_value=float(stats.chi2.sf(statistic, 1)), num=num)
+    return TestResult(name="McNemar", statistic=statistic, p_value=float(scipy.stats.chi2.sf(statistic, 1)), num=num)
 
 
 def mcnemar_over_seeds(correct_a: Array, correct_b: Array) -> TestResult:
@@ -165,7 +165,7 @@ def _sign_flip_p_value(differences: Array) -> float:
     distribution = np.ones(1)
     for size, count in zip(sizes.tolist(), counts.tolist(), strict=True):
         spread = np.zeros(size * count + 1)
-        spread[::size] = stats.binom.pmf(np.arange(count + 1), count, 0.5)
+        spread[::size] = scipy.stats.binom.pmf(np.arange(count + 1), count, 0.5)
         distribution = np.convolve(distribution, spread)
     total = len(distribution) - 1
     sums = 2 * np.arange(total + 1) - total
