@@ -67,7 +67,7 @@ def start_compactor(storage_path: str, environment: Mapping[str, str] | None = N
 
 def let_run(writers: list[Writer], rng: random.Random, longest_s: float) -> None:
     """Wait until the first of them has done something, then a random time more."""
-    wait([writer.said for writer in writers], timeout=60)
+    wait([writer.said for writer in writers], timeout=300)
     wait([], timeout=rng.uniform(0, longest_s))
 
 
