@@ -86,6 +86,8 @@ def compare(
         over_sentences = statistics.mcnemar_over_seeds(*correct)
         interval = statistics.bootstrap_difference(*correct)
     verdict, reason = _judge(over_seeds, over_sentences, alpha)
+    if verdict == "unknown" and metric in _OF_PREDICTIONS:
+        reason = f"{reason}, and no predictions of these evaluations are stored"
     return Comparison(
         a=a,
         b=b,
@@ -165,5 +167,5 @@ def _judge(over_seeds: TestResult | None, over_sentences: TestResult | None, alp
         said.append(f"{over_sentences.name}, {discordant} that differ: {text.p_value(over_sentences.p_value)}")
     tests = [test for test in (over_seeds, over_sentences) if test is not None]
     if not tests:
-        return "unknown", f"{said[0]}, and no predictions are stored"
+        return "unknown", said[0]
     return ("win" if all(test.p_value < alpha for test in tests) else "tie"), "; ".join(said)

@@ -190,7 +190,7 @@ def _all_curves(study: Study, palette: dict[str, str], name: str) -> Drawn | Non
         colour = palette.get(model, drawing.MUTED)
         accuracy = curve.metrics["dev_accuracy"]
         line = "--" if stopped else "-"
-        axes.plot(curve.epoch, accuracy, color=colour, alpha=0.8 if stopped else 0.35, linewidth=1.0, linestyle=line)
+        axes.plot(curve.epoch, accuracy, color=colour, alpha=0.8 if stopped else 0.5, linewidth=1.0, linestyle=line)
         if stopped:
             axes.plot(curve.epoch[-1:], accuracy[-1:], color=colour, marker="x", markersize=5, linestyle="")
         elif len(curve.epoch) == 1:

@@ -171,7 +171,9 @@ def _against(main: RankedGroup, best: Configuration, other: Configuration, predi
 
 
 def _count_ties(main: RankedGroup) -> int:
-    """Over seeds alone: predictions are read for the best few only."""
+    """Over seeds alone, as predictions are read for the best few only; so of one seed nothing is said."""
+    if main.num_seeds == 1:
+        return 0
     return sum(compare(main.best, other, metric=main.metric).verdict != "win" for other in main.configurations[1:])
 
 

@@ -92,7 +92,7 @@ def _mean(values: Sequence[float | None]) -> float | None:
 
 
 def provenance(trials: pa.Table) -> PageTable:
-    """Which code, versions, data and seeds the trials come from, with the number of trials each."""
+    """Which code, versions, data and seeds the trials come from; where not all agree, with the number of trials each."""
     found: dict[str, Counter[str]] = {}
     names = (
         "git_commit", "git_dirty", "versions_json", "data", "data_fingerprint", "eval_split", "model", "model_source",
@@ -110,25 +110,26 @@ def provenance(trials: pa.Table) -> PageTable:
             "nodes": _nodes(row["node_types_json"]),
             "seed": None if row["seed"] is None else str(row["seed"]),
             "imported from": row["imported_from"],
-            **_versions(row["versions_json"]),
+            "versions": _versions(row["versions_json"]),
         }
         for name, value in values.items():
             if value is not None:
                 found.setdefault(name, Counter())[value] += 1
     rows = []
     for name, counts in found.items():
-        shown = [f"{value} ({text.count(num, 'trial')})" for value, num in counts.most_common(8)]
+        shared = trials.num_rows in counts.values()
+        shown = [value if shared else f"{value} ({text.count(num, 'trial')})" for value, num in counts.most_common(8)]
         more = len(counts) - len(shown)
         rows.append([text_cell(name), text_cell("; ".join(shown) + (f"; {more} more" if more > 0 else ""))])
     return PageTable(columns=("what", "value"), rows=rows)
 
 
-def _versions(packed: str | None) -> dict[str, str]:
+def _versions(packed: str | None) -> str | None:
     try:
         versions = json.loads(packed or "{}")
-    except ValueError:
-        return {}
-    return {f"version of {name}": str(version) for name, version in versions.items()}
+        return ", ".join(f"{name} {version}" for name, version in versions.items()) or None
+    except (ValueError, AttributeError):
+        return None
 
 
 def _nodes(packed: str | None) -> str | None:

@@ -224,7 +224,7 @@ def sentences(found: Iterable[Sentence], names: Sequence[str]) -> PageTable:
     """Sentences with the label and what each model says, with its confidence in it."""
     rows = []
     for s in found:
-        cells = [number_cell(s.row_id, text.number), text_cell(s.text), text_cell(_word(s.label))]
+        cells = [Cell(text=str(s.row_id), kind="num"), text_cell(s.text), text_cell(_word(s.label))]
         for predicted, probability in zip(s.predicted, s.probability, strict=True):
             confidence = probability if predicted else 1 - probability
             sure = "" if confidence != confidence else f" ({100 * confidence:.0f} %)"

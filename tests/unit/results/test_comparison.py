@@ -78,7 +78,12 @@ def test_both_tests_together_make_a_win_with_an_interval_over_sentences() -> Non
 def test_one_seed_without_predictions_is_not_known() -> None:
     found = compare(*pair([0.95], [0.90]))
     assert (found.verdict, found.over_seeds, found.over_sentences) == ("unknown", None, None)
-    assert "seeds" in found.reason
+    assert "no predictions of these evaluations are stored" in found.reason
+
+
+def test_of_the_loss_under_one_seed_nothing_is_said_about_predictions() -> None:
+    found = compare(*pair([0.95], [0.90]), metric="dev_loss", values=({0: 0.2}, {0: 0.3}))
+    assert (found.verdict, "predictions" in found.reason) == ("unknown", False)
 
 
 def test_one_seed_with_predictions_rests_on_the_sentences_and_says_so() -> None:

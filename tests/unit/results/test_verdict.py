@@ -3,7 +3,7 @@ from __future__ import annotations
 from sst2_ray.results import verdict
 from sst2_ray.results.findings import Study, studies
 from sst2_ray.results.table import ResultsTable
-from tests.support.records import epoch, trial
+from tests.support.records import epoch, prediction, trial
 
 
 def study(table: ResultsTable, **accuracies: list[float]) -> Study:
@@ -38,6 +38,18 @@ def test_one_seed_is_called_undecided(table: ResultsTable) -> None:
     found = study(table, modernbert=[0.95], sbert=[0.94])
     assert verdict.headline(found).startswith("Not decided")
     assert any("One seed" in line for line in verdict.not_measured(found))
+
+
+def test_a_win_under_one_seed_says_what_it_lacks(table: ResultsTable) -> None:
+    for run, num_wrong in (("modernbert0", 10), ("sbert0", 40)):
+        rows = range(200)
+        table.write("predictions", [prediction(row, run, predicted=0 if row < num_wrong else 1) for row in rows])
+    found = study(table, modernbert=[0.95], sbert=[0.80])
+    assert verdict.headline(found) == "modernbert beats sbert by 15.00 points (the noise between seeds is not known)."
+
+
+def test_ties_are_counted_over_seeds_only(table: ResultsTable) -> None:
+    assert study(table, modernbert=[0.95], sbert=[0.94], other=[0.93]).num_tied == 0
 
 
 def test_unequal_numbers_of_seeds_are_not_compared(table: ResultsTable) -> None:
