@@ -1,4 +1,4 @@
-"""Whether one configuration is better than another, or the difference is noise: a win, a tie, or unknown."""
+"""Whether one configuration is better than another, or the difference is noise: a win, a tie, or not decided."""
 
 from __future__ import annotations
 
@@ -18,6 +18,9 @@ Verdict = Literal["win", "tie", "unknown"]
 Values = Mapping[Any, float]
 """One figure a run, by what pairs the runs (see `pairing`)."""
 
+FEW_SEEDS = 3
+"""Below this many, a t test over seeds that does not reject is no sign of a tie: with two it rejects from |t| = 12.7 on."""
+
 _LOWER_IS_BETTER = ("loss", "seconds", "cost")
 _OF_PREDICTIONS = ("best_dev_accuracy", "dev_accuracy")
 """What the stored predictions, those of the best epochs on dev, are answers to."""
@@ -33,7 +36,8 @@ class Comparison:
     mean_a: float
     mean_b: float
     verdict: Verdict
-    """win: every test that could be made rejects chance. unknown: none could be made."""
+    """win: every test that could be made rejects chance. tie: one of them does not. unknown: none could be made, or only
+    the one over fewer than `FEW_SEEDS` seeds does not reject, which says nothing."""
     over_seeds: TestResult | None
     """Paired t over the common seeds; None with fewer than two of them."""
     over_sentences: TestResult | None
@@ -86,7 +90,7 @@ def compare(
         over_sentences = statistics.mcnemar_over_seeds(*correct)
         interval = statistics.bootstrap_difference(*correct)
     verdict, reason = _judge(over_seeds, over_sentences, alpha)
-    if verdict == "unknown" and metric in _OF_PREDICTIONS:
+    if verdict == "unknown" and metric in _OF_PREDICTIONS and correct is None:
         reason = f"{reason}, and no predictions of these evaluations are stored"
     return Comparison(
         a=a,
@@ -157,6 +161,7 @@ def answers(run: Run, predictions: pa.Table) -> Answers | None:
 
 
 def _judge(over_seeds: TestResult | None, over_sentences: TestResult | None, alpha: float) -> tuple[Verdict, str]:
+    tests = [test for test in (over_seeds, over_sentences) if test is not None]
     said = []
     if over_seeds is not None:
         said.append(f"paired t over {over_seeds.num} seeds: {text.p_value(over_seeds.p_value)}")
@@ -165,7 +170,11 @@ def _judge(over_seeds: TestResult | None, over_sentences: TestResult | None, alp
     if over_sentences is not None:
         discordant = text.count(over_sentences.num, "sentence")
         said.append(f"{over_sentences.name}, {discordant} that differ: {text.p_value(over_sentences.p_value)}")
-    tests = [test for test in (over_seeds, over_sentences) if test is not None]
-    if not tests:
-        return "unknown", said[0]
-    return ("win" if all(test.p_value < alpha for test in tests) else "tie"), "; ".join(said)
+    if tests and all(test.p_value < alpha for test in tests):
+        return "win", "; ".join(said)
+    if over_sentences is not None and over_sentences.p_value >= alpha:
+        return "tie", "; ".join(said)
+    if over_seeds is None or over_seeds.num < FEW_SEEDS:
+        too_few = ["too few seeds to tell"] if over_seeds is not None else []
+        return "unknown", "; ".join([*said, *too_few])
+    return "tie", "; ".join(said)

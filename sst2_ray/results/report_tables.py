@@ -77,7 +77,7 @@ def verdict_cell(comparison: Comparison | None) -> Cell:
         return Cell(text=text.NONE)
     if comparison.winner is not None:
         return Cell(text=f"{model_label(comparison.winner.setting)} wins", kind="win")
-    return Cell(text="tie" if comparison.verdict == "tie" else "not known", kind=comparison.verdict)
+    return Cell(text="tie" if comparison.verdict == "tie" else "not decided", kind=comparison.verdict)
 
 
 def best_per_model(study: Study) -> PageTable:

@@ -121,9 +121,7 @@ def _runner_up_sentence(study: Study, comparison: Comparison) -> str:
     elif comparison.verdict == "tie":
         head = f"It is a tie with the runner-up, {second}: the difference of {_points(comparison.difference)} is within chance"
     else:
-        head = (
-            f"Whether it is better than the runner-up, {second} ({_points(comparison.difference)} behind), is not known"
-        )
+        head = f"Whether it is better than the runner-up, {second} ({_points(comparison.difference)} behind), is not decided"
     tied = ""
     if study.num_tied > 1:
         tied = f" In all, {study.num_tied} configurations cannot be told from the best over their seeds."
@@ -134,7 +132,7 @@ def _duel_sentence(duel: HeadToHead) -> str:
     a, b, c = duel.modernbert, duel.sbert, duel.overall
     result = {
         "tie": "they tie",
-        "unknown": "which is better is not known",
+        "unknown": "which is better is not decided",
         "win": f"{model_label(c.winner.setting)} wins" if c.winner else "",
     }[c.verdict]
     details = "; ".join(filter(None, (_difference_words(c), c.reason)))

@@ -93,6 +93,21 @@ def test_one_seed_with_predictions_rests_on_the_sentences_and_says_so() -> None:
     assert "the noise between seeds is not known" in found.reason
 
 
+def test_two_seeds_that_cannot_confirm_the_sentences_leave_it_undecided() -> None:
+    # 25 points apart, and yet t = 5 with one degree of freedom: that is no tie.
+    a, b = pair([0.79, 0.75], [0.50, 0.54])
+    wrong_a, wrong_b = set(range(40)), set(range(90))
+    found = compare(a, b, predictions=answers(a0=wrong_a, a1=wrong_a, b0=wrong_b, b1=wrong_b))
+    assert found.over_sentences is not None
+    assert found.over_sentences.p_value < 0.001
+    assert (found.verdict, found.reason.endswith("too few seeds to tell")) == ("unknown", True)
+
+
+def test_two_seeds_and_the_same_answers_are_a_tie() -> None:
+    a, b = pair([0.80, 0.78], [0.79, 0.79])
+    assert compare(a, b, predictions=answers(a0={1}, a1={2}, b0={3}, b1={4})).verdict == "tie"
+
+
 def test_only_common_seeds_are_paired() -> None:
     found = compare(*pair([0.9, 0.91, 0.92], [0.8, 0.81, 0.82], seeds_b=[2, 3, 4]))
     assert found.over_seeds is None
