@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sst2_ray.results import statistics, text
-from sst2_ray.results.ranking import Configuration, Run
+from sst2_ray.results.ranking import SHARES, Configuration, Run
 from sst2_ray.results.statistics import Interval, TestResult
 
 Verdict = Literal["win", "tie", "unknown"]
@@ -102,7 +102,7 @@ def compare(
         reason=reason,
         over_seeds=over_seeds,
         over_sentences=over_sentences,
-        interval=interval,
+        interval=interval.within(-1, 1) if interval and metric.endswith(SHARES) else interval,
     )
 
 

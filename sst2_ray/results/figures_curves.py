@@ -38,10 +38,12 @@ def _spread_words(study: Study) -> str:
     return "Line: mean over seeds; band: one standard deviation" if several else "One seed"
 
 
-def _plot(axes: Axes, found: Band, *, colour: str, label: str, line: str = "-") -> None:
+def _plot(axes: Axes, found: Band, *, colour: str, label: str, line: str = "-", highest: float = np.inf) -> None:
+    """The mean and its band, which ends where the metric does: at 0 and at its highest value."""
     axes.plot(found.epoch, found.mean, color=colour, label=label, linestyle=line, marker="o", markersize=3.5, zorder=3)
     if found.sd is not None:
-        axes.fill_between(found.epoch, found.mean - found.sd, found.mean + found.sd, color=colour, alpha=0.2, lw=0)
+        low, high = np.maximum(found.mean - found.sd, 0), np.minimum(found.mean + found.sd, highest)
+        axes.fill_between(found.epoch, low, high, color=colour, alpha=0.2, lw=0)
 
 
 def _epoch_axis(axes: Axes) -> None:
@@ -56,7 +58,8 @@ def _over_epochs(study: Study, palette: dict[str, str], metric: str, title: str,
         return None
     figure, axes = drawing.new_figure()
     for model, found in shown.items():
-        _plot(axes, found, colour=palette[model], label=drawing.short(model))
+        highest = np.inf if metric == "train_loss" else 1.0
+        _plot(axes, found, colour=palette[model], label=drawing.short(model), highest=highest)
     axes.set_title(title)
     _epoch_axis(axes)
     if metric != "train_loss":
@@ -109,7 +112,7 @@ def _together(study: Study, configuration: Configuration, name: str) -> Drawn | 
         return None
     figure, axes = drawing.new_figure()
     for i, (word, one) in enumerate(shown.items()):
-        _plot(axes, one, colour=drawing.PALETTE[i], label=word, line=_LINES[i])
+        _plot(axes, one, colour=drawing.PALETTE[i], label=word, line=_LINES[i], highest=1.0)
     axes.set_title(f"Metrics of {drawing.short(model_label(configuration.setting))}")
     drawing.percent_axis(axes)
     axes.set_ylabel("%")

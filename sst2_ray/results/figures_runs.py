@@ -97,6 +97,10 @@ def calibration(models: list[ModelAnswers], name: str) -> Drawn | None:
     )  # fmt: skip
 
 
+def _word(phase: str) -> str:
+    return "start-up" if phase == "startup" else phase
+
+
 def time_spent(study: Study, name: str) -> Drawn | None:
     """Seconds by phase, of the best configuration of each model."""
     rows = []
@@ -116,7 +120,7 @@ def time_spent(study: Study, name: str) -> Drawn | None:
         left = 0.0
         for phase in phases:
             share = seconds.get(phase, 0.0) / whole
-            axes.barh(y, share, left=left, color=colour_of[phase], height=0.62, label=phase if y == 0 else None)
+            axes.barh(y, share, left=left, color=colour_of[phase], height=0.62, label=_word(phase) if y == 0 else None)
             if share > 0.05:
                 axes.text(
                     left + share / 2, y, f"{100 * share:.0f} %", ha="center", va="center", color="#ffffff", fontsize=7

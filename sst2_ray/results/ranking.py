@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -14,6 +15,9 @@ from sst2_ray.results.query import counted_runs
 from sst2_ray.results.statistics import Summary, summarize
 
 Metric = Literal["best_dev_accuracy", "last_dev_accuracy", "selection_accuracy"]
+
+SHARES = ("accuracy", "f1")
+"""How the names of metrics end that lie between 0 and 1."""
 
 _AXES = ("learning_rate", "batch_size", "weight_decay", "warmup_fraction", "epochs")
 """Settings that a sweep may search, in the order in which they are named."""
@@ -60,7 +64,12 @@ class Configuration:
     def summary(self, name: str) -> Summary | None:
         """Mean, standard deviation and interval of a column over the seeds; None unless every seed has it."""
         values = self.metric(name)
-        return summarize(values) if values is not None and np.isfinite(values).all() else None
+        if values is None or not np.isfinite(values).all():
+            return None
+        found = summarize(values)
+        if found.interval is None or not name.endswith(SHARES):
+            return found
+        return dataclasses.replace(found, interval=found.interval.within(0, 1))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,6 +25,10 @@ class Interval:
     high: float
     level: float = 0.95
 
+    def within(self, lowest: float, highest: float) -> Interval:
+        """Cut to what is possible: a t interval over few seeds may reach beyond the values that a share can have."""
+        return Interval(low=max(lowest, self.low), high=min(highest, self.high), level=self.level)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Summary:

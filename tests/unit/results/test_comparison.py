@@ -108,6 +108,12 @@ def test_two_seeds_and_the_same_answers_are_a_tie() -> None:
     assert compare(a, b, predictions=answers(a0={1}, a1={2}, b0={3}, b1={4})).verdict == "tie"
 
 
+def test_no_interval_reaches_beyond_what_a_difference_can_be() -> None:
+    found = compare(*pair([0.9, 0.2], [0.5, 0.6]))
+    assert found.interval is not None
+    assert (found.interval.low, found.interval.high) == (-1.0, 1.0)
+
+
 def test_only_common_seeds_are_paired() -> None:
     found = compare(*pair([0.9, 0.91, 0.92], [0.8, 0.81, 0.82], seeds_b=[2, 3, 4]))
     assert found.over_seeds is None
