@@ -18,6 +18,7 @@ from sst2_ray.modeling.tokenizers import tokenizer_from_json
 from sst2_ray.results.schema import EpochRecord, PredictionRecord
 from sst2_ray.storage import Storage
 from sst2_ray.training import checkpoint as ckpt
+from sst2_ray.training import faults
 from sst2_ray.training.context import LoopContext, Reporter
 from sst2_ray.training.engine import build_engine
 from sst2_ray.training.finish import Finish
@@ -144,6 +145,7 @@ class Attempt:
             reporter=self.reporter,
             resume_from=saved,
             timer=self.timer,
+            on_step=faults.hook_of(faults.planned(attempt=task.attempt, rank=self.rank), model, self.device),
         )
 
     def maximum(self, value: float) -> float:

@@ -1,0 +1,69 @@
+"""Faults on purpose, at exact places: so that tests can say what a run survives, and replay it.
+
+`SST2_RAY_FAULTS` holds a JSON list of objects: `kind`, `attempt`, `rank`, `step` (optimizer steps done when it happens)
+and, for `tell`, `path`. Nothing happens where the variable is not set.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+VARIABLE = "SST2_RAY_FAULTS"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fault:
+    """kill: SIGKILL to this process. stop: SIGSTOP. hang: a collective that nobody else enters. nan: this rank's weights
+    are poisoned before the next step. slow: every step from this one on takes 50 ms longer. tell: a file appears, for
+    whoever kills something from outside."""
+
+    kind: Literal["kill", "stop", "hang", "nan", "slow", "tell"]
+    attempt: int
+    rank: int
+    step: int
+    path: str = ""
+
+
+def planned(*, attempt: int, rank: int) -> list[Fault]:
+    """The faults of this rank in this attempt."""
+    faults = [Fault(**values) for values in json.loads(os.environ.get(VARIABLE) or "[]")]
+    return [fault for fault in faults if (fault.attempt, fault.rank) == (attempt, rank)]
+
+
+def hook_of(faults: list[Fault], model: torch.nn.Module, device: torch.device) -> Callable[[int], None] | None:
+    """What the loop calls after every step; None where nothing is planned."""
+    if not faults:
+        return None
+
+    def hook(done: int) -> None:
+        for fault in faults:
+            if fault.kind == "slow" and done >= fault.step:
+                time.sleep(0.05)
+            elif done == fault.step:
+                _happen(fault, model, device)
+
+    return hook
+
+
+def _happen(fault: Fault, model: torch.nn.Module, device: torch.device) -> None:
+    if fault.kind == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    elif fault.kind == "stop":
+        os.kill(os.getpid(), signal.SIGSTOP)
+    elif fault.kind == "hang":
+        sender = (fault.rank + 1) % torch.distributed.get_world_size()
+        torch.distributed.recv(torch.zeros(1, device=device), src=sender)
+    elif fault.kind == "nan":
+        with torch.no_grad():
+            next(model.parameters()).fill_(float("nan"))
+    elif fault.kind == "tell":
+        Path(fault.path).touch()

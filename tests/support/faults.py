@@ -1,0 +1,107 @@
+"""Real runs that are made to fail: the command, what it leaves behind, and the faults that are planned for it."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sst2_ray.results.table import ResultsTable
+from sst2_ray.training.faults import VARIABLE, Fault
+from tests.support.models import sbert_folder
+from tests.support.reviews import reviews, write_glue_folder
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+STEPS = 120
+EVERY_STEPS = 10
+"""Steps between checkpoints."""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How the command ended."""
+
+    code: int
+    output: str
+    seconds: float
+
+
+class TinyRun:
+    """A toy SBERT with dropout on 960 sentences: 120 steps in two epochs, a checkpoint every 10, fp32, two workers."""
+
+    def __init__(self, folder: Path, name: str, **flags: Any) -> None:
+        """`folder` holds the model, the data and the storage; runs of one folder share them."""
+        self.folder, self.name = folder, name
+        self.storage_path = str(folder / "runs")
+        if not (folder / "model").exists():
+            sbert_folder(folder / "model")
+            write_glue_folder(folder / "data", reviews(960), reviews(40, topic="play"))
+        self.flags = {
+            "model": folder / "model", "data": folder / "data", "batch_size": 16, "epochs": 2, "precision": "fp32",
+            "learning_rate": 1e-3, "num_workers": 2, "cpus_per_worker": 1, "checkpoint_every_steps": EVERY_STEPS,
+            "storage_path": self.storage_path, "name": name, "max_retries": 1000, **flags,
+        }  # fmt: skip
+
+    @property
+    def command(self) -> list[str]:
+        words = [f"--{key.replace('_', '-')}={value}" for key, value in self.flags.items()]
+        return [sys.executable, "jobs/train.py", *words]
+
+    def start(
+        self, faults: Sequence[Fault] = (), *, env: dict[str, str] | None = None, log: Path | None = None
+    ) -> subprocess.Popen[str]:
+        """The command in the background; its output goes to `log`, or a pipe."""
+        values = {**os.environ, VARIABLE: json.dumps([dataclasses.asdict(f) for f in faults]), **(env or {})}
+        # Two CPUs for Ray, whatever the machine has: both workers are placed.
+        values.setdefault("RAY_OVERRIDE_RESOURCES", '{"CPU": 2}')
+        out = log.open("a") if log else subprocess.PIPE
+        return subprocess.Popen(
+            self.command, cwd=REPOSITORY, env=values, text=True, stdout=out, stderr=subprocess.STDOUT
+        )
+
+    def run(self, faults: Sequence[Fault] = (), *, env: dict[str, str] | None = None, timeout_s: float = 540) -> Ended:
+        """The command to its end."""
+        begin = time.monotonic()
+        process = self.start(faults, env=env)
+        try:
+            output, _ = process.communicate(timeout=timeout_s)
+        finally:
+            process.kill()
+        return Ended(process.returncode, output, time.monotonic() - begin)
+
+    # ---- what it leaves behind
+
+    @property
+    def run_folder(self) -> Path:
+        return Path(self.storage_path) / self.name
+
+    def digest(self) -> str:
+        """Of the exported weights, all files: equal for weights that are equal bit for bit."""
+        digest = hashlib.sha256()
+        files = sorted((self.run_folder / "model").rglob("*.safetensors"))
+        assert files, f"no export below {self.run_folder}"
+        for file in files:
+            digest.update(file.relative_to(self.run_folder).as_posix().encode() + file.read_bytes())
+        return digest.hexdigest()
+
+    def attempts(self) -> list[dict[str, Any]]:
+        """Rows of `trials`, one an attempt, in order."""
+        rows = ResultsTable(self.storage_path).read("trials", experiment=self.name).to_pylist()
+        return sorted(rows, key=lambda row: row["attempt"])
+
+    def curve(self) -> list[tuple[int, float, float]]:
+        """(step, training loss, dev loss) of every evaluation, as the latest attempts have it."""
+        rows = ResultsTable(self.storage_path).read("epochs", experiment=self.name, attempts="latest").to_pylist()
+        return sorted((row["global_step"], row["train_loss"], row["dev_loss"]) for row in rows)
+
+    def logs(self) -> str:
+        """Of all workers of all attempts."""
+        return "\n".join(path.read_text(errors="replace") for path in sorted((self.run_folder / "logs").glob("*.log")))
