@@ -171,10 +171,7 @@ def _leaderboard(argv: Sequence[str]) -> int:
 
 def _explain_nothing(table: ResultsTable, config: LeaderboardConfig) -> None:
     if config.experiment is not None:
-        names = set(table.read("trials", columns=["experiment"]).column("experiment").to_pylist())
-        if config.experiment not in names:
-            near = did_you_mean(config.experiment, names) if names else "the table has no trials"
-            raise InputError(f"--experiment {config.experiment}: not in {table.location}; {near}")
+        table.check_experiment(config.experiment)
     if config.where is not None:
         raise InputError(f"--where {config.where!r}: no trial in {table.location} matches")
     raise InputError(f"{table.location}: holds no readable trial")

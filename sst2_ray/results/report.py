@@ -53,8 +53,9 @@ def build(table: ResultsTable, *, experiment: str | None = None, notes: Sequence
     """
     trials = table.read("trials", experiment=experiment, attempts="latest")
     if not trials.num_rows:
-        what = f"--experiment {experiment}: not in" if experiment else "no trial in"
-        raise InputError(f"{what} {table.location}")
+        if experiment is not None:
+            table.check_experiment(experiment)
+        raise InputError(f"no trial in {table.location}")
     num_attempts = table.read("trials", columns=["attempt"], experiment=experiment).num_rows
     found = studies(table, trials)
     figures: list[Drawn] = []

@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from sst2_ray.errors import InputError, RunFailedError
+from sst2_ray.errors import InputError, RunFailedError, did_you_mean
 from sst2_ray.results import files, listing
 from sst2_ray.results.dedup import ORDER_COLUMNS, deduplicate, latest_attempts
 from sst2_ray.results.schema import KEYS, EpochRecord, PredictionRecord, TrialRecord, arrow_schema
@@ -131,6 +131,13 @@ class ResultsTable:
         if filter is not None:
             table = table.filter(filter)
         return table.select(names).combine_chunks()
+
+    def check_experiment(self, experiment: str) -> None:
+        """Raises InputError, with the nearest name, where no trial belongs to the experiment."""
+        names = set(self.read("trials", columns=["experiment"]).column("experiment").to_pylist())
+        if experiment not in names:
+            near = did_you_mean(experiment, names) if names else "the table has no trials"
+            raise InputError(f"--experiment {experiment}: not in {self.location}; {near}")
 
     def read_with_sources(self, dataset: str) -> tuple[pa.Table, list[str]]:
         """Every record exactly once, and the names of the raw files that hold them, for compaction. Files that cannot be

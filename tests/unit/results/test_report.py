@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -16,13 +17,18 @@ from sst2_ray.results.table import ResultsTable
 from tests.support.records import epoch, prediction, trial
 from tests.support.synthetic_results import MINI, MODERNBERT, SBERT, write_study
 
-SMALL = {"learning_rates": (8e-5,), "batch_sizes": (32,), "epochs": 2, "with_failures": False}
+SMALL: dict[str, Any] = {"learning_rates": (8e-5,), "batch_sizes": (32,), "epochs": 2, "with_failures": False}
 
 
 def words(html: str) -> str:
     """What a reader sees, without the markup."""
     body = re.sub(r"<(style|script|svg).*?</\1>", " ", html, flags=re.DOTALL)
     return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", "", body))
+
+
+def words_on(storage: Path, **options: Any) -> str:
+    """What a reader sees of the report on a small made-up study."""
+    return words(report.build(write_study(str(storage), **{**SMALL, **options})).html)
 
 
 def names(made: Report) -> list[str]:
@@ -91,13 +97,13 @@ def test_published_figures_are_shown_on_sst2_dev_only(tmp_path: Path, made: Repo
 
 
 def test_one_seed_only(tmp_path: Path) -> None:
-    text = words(report.build(write_study(str(tmp_path), num_seeds=1, **SMALL)).html)
+    text = words_on(tmp_path, num_seeds=1)
     assert "One seed a configuration" in text
     assert "the noise between seeds is not known" in text
 
 
 def test_one_model_only(tmp_path: Path) -> None:
-    text = words(report.build(write_study(str(tmp_path), models=(SBERT,), num_seeds=2, **SMALL)).html)
+    text = words_on(tmp_path, models=(SBERT,), num_seeds=2)
     assert "Best: sbert, lr 8e-5, batch 32" in text
     assert "No ModernBERT run succeeded on this data" in text
 
@@ -111,12 +117,12 @@ def test_failed_trials_only(tmp_path: Path) -> None:
 
 
 def test_running_trials_only(tmp_path: Path) -> None:
-    text = words(report.build(write_study(str(tmp_path), models=(SBERT,), num_seeds=1, status="running", **SMALL)).html)
+    text = words_on(tmp_path, models=(SBERT,), num_seeds=1, status="running")
     assert "no trial succeeded" in text
 
 
 def test_random_weights_are_labelled(tmp_path: Path) -> None:
-    text = words(report.build(write_study(str(tmp_path), models=(MINI,), num_seeds=2, **SMALL)).html)
+    text = words_on(tmp_path, models=(MINI,), num_seeds=2)
     assert "modernbert-mini (random weights)" in text
     assert "says nothing about the pretrained model" in text
 
@@ -143,6 +149,12 @@ def test_mixed_schema_versions(tmp_path: Path) -> None:
 def test_an_empty_table_is_one_line(table: ResultsTable) -> None:
     with pytest.raises(InputError, match="no trial in"):
         report.build(table)
+
+
+def test_an_unknown_experiment_names_the_nearest(table: ResultsTable) -> None:
+    table.write("trials", [trial(experiment="first-sweep")])
+    with pytest.raises(InputError, match=r"--experiment frist-sweep: not in .* did you mean first-sweep"):
+        report.build(table, experiment="frist-sweep")
 
 
 def test_a_trial_that_knows_next_to_nothing(table: ResultsTable) -> None:
