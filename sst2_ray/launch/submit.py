@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import logging
 import os
 import re
 import shlex
@@ -13,18 +10,16 @@ import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Literal
 
 import tyro
 
 from sst2_ray.args import parse
-from sst2_ray.errors import InputError, RunFailedError, StoppedError
+from sst2_ray.errors import InfeasibleError, InputError, RunFailedError, StoppedError
 from sst2_ray.launch.cluster_file import ClusterFile, load_cluster_file, use_token_if_present
+from sst2_ray.launch.job_client import Job, connect, submit
 from sst2_ray.launch.job_follow import Follower, exit_code_of
 from sst2_ray.launch.upload import Upload, check_upload, list_upload, mib
-
-if TYPE_CHECKING:
-    from ray.job_submission import JobSubmissionClient
 
 _SECRET_VARIABLE = re.compile(r"TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|_KEY$|^KEY$", re.IGNORECASE)
 
@@ -62,7 +57,7 @@ class SubmitConfig:
     reconnect_timeout_s: float = 300.0
     """Seconds that the cluster may be out of reach before it is given up (exit code 4)."""
     down_when_done: bool = False
-    """`ray down` the cluster file's cluster once the job has ended, whatever its result; not after a detach."""
+    """`ray down` the cluster once the job has ended, whatever its result, or was given up as never placed; not after a detach."""
 
 
 def main(argv: list[str]) -> int:
@@ -74,35 +69,48 @@ def main(argv: list[str]) -> int:
         raise InputError(
             "no command to run; write it after --: sst2-ray submit ray_cluster.yaml -- python jobs/train.py ..."
         )
+    if config.address and config.cluster:
+        raise InputError("give a cluster file or --address, not both")
     cluster = load_cluster_file(config.cluster) if config.cluster else None
     if config.down_when_done and cluster is None:
         raise InputError("--down-when-done needs a cluster file: an address alone cannot be shut down")
-    variables = _variables(config.env)
-    resources = _resources(config.entrypoint_resources)
-    upload = list_upload(config.working_dir, config.exclude)
-    _show(upload)
-    check_upload(upload)
-    job_id = submission_id(upload, command, variables)
+    job = Job(
+        command=tuple(command),
+        variables=_variables(config.env),
+        demand=_demand(config),
+        upload=list_upload(config.working_dir, config.exclude),
+    )
+    _show(job.upload)
+    check_upload(job.upload)
     if config.dry_run:
-        _say(f"would submit {job_id}: {shlex.join(command)}")
+        _say_cost(cluster)
+        _say(f"would submit {job.id}: {shlex.join(command)}")
         return 0
-    if config.address and cluster:
-        raise InputError("give a cluster file or --address, not both")
+    try:
+        code = _run(job, config, cluster)
+    except InfeasibleError:
+        _down_if_asked(config, cluster)  # it never ran: all that the cluster still does is cost
+        raise
+    if code is None:
+        return 0
+    _down_if_asked(config, cluster)
+    return code
+
+
+def _run(job: Job, config: SubmitConfig, cluster: ClusterFile | None) -> int | None:
+    """Submit and follow; the job's exit code, None after a detach."""
     with ExitStack() as stack:
         address, heal = _way_to(config, cluster, stack)
         client = connect(address)
-        job_id = _submit(client, job_id, upload, command, variables, resources, config)
+        job_id = submit(client, job, again=config.again, say=_say)
         if config.detach:
             _say(f"detached from {job_id}; submit the same again to follow it")
-            return 0
+            return None
         follower = Follower(
             client=client, job_id=job_id, emit=_emit, say=lambda text: _say(f"[{job_id}] {text}"), heal=heal,
-            demand=_demand(config, resources), pending_timeout_s=config.pending_timeout_s, reconnect_timeout_s=config.reconnect_timeout_s,
+            demand=dict(job.demand), pending_timeout_s=config.pending_timeout_s, reconnect_timeout_s=config.reconnect_timeout_s,
         )  # fmt: skip
-        code = _follow(follower, config.on_interrupt)
-    if config.down_when_done and cluster is not None:
-        _down(cluster)
-    return code
+        return _follow(follower, config.on_interrupt)
 
 
 def split_command(argv: list[str]) -> tuple[list[str], list[str]]:
@@ -111,12 +119,6 @@ def split_command(argv: list[str]) -> tuple[list[str], list[str]]:
         return argv, []
     at = argv.index("--")
     return argv[:at], argv[at + 1 :]
-
-
-def submission_id(upload: Upload, command: list[str], variables: dict[str, str]) -> str:
-    """The same for the same files, command and variables: submitting twice cannot run twice by accident."""
-    text = json.dumps([upload.digest, command, sorted(variables.items())])
-    return "sst2-" + hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _variables(pairs: tuple[str, ...]) -> dict[str, str]:
@@ -134,21 +136,27 @@ def _variables(pairs: tuple[str, ...]) -> dict[str, str]:
     return found
 
 
-def _resources(pairs: tuple[str, ...]) -> dict[str, float]:
+def _demand(config: SubmitConfig) -> dict[str, float]:
     try:
-        return {name: float(amount) for name, amount in (pair.split("=") for pair in pairs)}
+        named = {name: float(amount) for name, amount in (pair.split("=") for pair in config.entrypoint_resources)}
     except ValueError:
-        raise InputError(f"--entrypoint-resources {' '.join(pairs)}: must be NAME=AMOUNT") from None
-
-
-def _demand(config: SubmitConfig, resources: dict[str, float]) -> dict[str, float]:
-    wanted = {"CPU": config.entrypoint_cpus, "GPU": config.entrypoint_gpus, **resources}
+        raise InputError(
+            f"--entrypoint-resources {' '.join(config.entrypoint_resources)}: must be NAME=AMOUNT"
+        ) from None
+    wanted = {"CPU": config.entrypoint_cpus, "GPU": config.entrypoint_gpus, **named}
     return {name: amount for name, amount in wanted.items() if amount}
 
 
 def _show(upload: Upload) -> None:
     largest = ", ".join(f"{file.path} {mib(file.size)}" for file in upload.largest())
     _say(f"upload: {len(upload.files)} files, {mib(upload.total_bytes)}, from {upload.folder}; largest: {largest}")
+
+
+def _say_cost(cluster: ClusterFile | None) -> None:
+    from sst2_ray.launch.doctor.machines import check_cost
+
+    for finding in check_cost(cluster, worker_price=None, hours=None, workers=None) if cluster else ():
+        _say(f"cost: {finding.what}")
 
 
 def _way_to(config: SubmitConfig, cluster: ClusterFile | None, stack: ExitStack) -> tuple[str, Callable[[], None]]:
@@ -165,79 +173,6 @@ def _way_to(config: SubmitConfig, cluster: ClusterFile | None, stack: ExitStack)
     if not address.startswith(("http://", "https://")):
         raise InputError(f"--address {address}: must be the job server's http:// address (port 8265 of the head)")
     return address, lambda: None
-
-
-def connect(address: str) -> JobSubmissionClient:
-    """A client of the job server at `address`. Raises InputError where none answers, or it refuses the token."""
-    from ray.exceptions import AuthenticationError
-    from ray.job_submission import JobSubmissionClient
-
-    for name in (
-        "dashboard.modules.dashboard_sdk",
-        "dashboard.modules.job.sdk",
-        "_private.runtime_env.packaging",
-        "_private.runtime_env.working_dir",
-    ):
-        logging.getLogger(f"ray.{name}").setLevel(logging.ERROR)  # what is uploaded was said above, in numbers
-    try:
-        return JobSubmissionClient(address)
-    except AuthenticationError:
-        raise InputError(
-            f"{address}: the cluster refuses this token; copy the cluster's ~/.ray/auth_token here (chmod 600), or set RAY_AUTH_TOKEN_PATH"
-        ) from None
-    except Exception as error:  # requests, aiohttp and Ray each have their own
-        raise InputError(
-            f"{address}: no job server answers ({' '.join(str(error).split())[:160]}); is the cluster up?"
-        ) from None
-
-
-def _submit(
-    client: JobSubmissionClient, job_id: str, upload: Upload, command: list[str], variables: dict[str, str],
-    resources: dict[str, float], config: SubmitConfig,
-) -> str:  # fmt: skip
-    """Submit, or re-attach to what was submitted before; returns the id that is followed."""
-    job_id, exists = _choose(client, job_id, again=config.again)
-    if exists:
-        return job_id
-    runtime_env: dict[str, Any] = {"working_dir": str(upload.folder), "excludes": list(upload.excludes)}
-    if variables:
-        runtime_env["env_vars"] = variables
-    try:
-        client.submit_job(
-            entrypoint=shlex.join(command), submission_id=job_id, runtime_env=runtime_env,
-            entrypoint_num_cpus=config.entrypoint_cpus or None, entrypoint_num_gpus=config.entrypoint_gpus or None,
-            entrypoint_resources=resources or None,
-        )  # fmt: skip
-    except RuntimeError as error:
-        if "already exists" in str(error):  # somebody submitted the same between our look and now
-            _say(f"{job_id} exists, re-attaching")
-            return job_id
-        if "413" in str(error):
-            raise InputError(
-                f"the job server refuses the upload of {mib(upload.total_bytes)} as too large; name more in .rayignore"
-            ) from None
-        raise InputError(f"the job server refuses the job: {' '.join(str(error).split())[:300]}") from None
-    _say(f"submitted {job_id}: {shlex.join(command)}")
-    return job_id
-
-
-def _choose(client: JobSubmissionClient, job_id: str, *, again: bool) -> tuple[str, bool]:
-    """(id, whether it exists): the running or succeeded job of this content, else the next free id."""
-    states = {job.submission_id: job for job in client.list_jobs() if job.submission_id}
-    attempt, candidate = 1, job_id
-    while candidate in states:
-        state = states[candidate].status
-        if not again and not state.is_terminal():
-            _say(f"{candidate} was submitted before and is {state}: re-attaching")
-            return candidate, True
-        if not again and state == "SUCCEEDED":
-            _say(f"{candidate} was submitted before and succeeded: showing its log (--again runs it again)")
-            return candidate, True
-        attempt += 1
-        candidate = f"{job_id}-{attempt}"
-    if attempt > 1:
-        _say(f"submitted before (attempt {attempt - 1}); this is attempt {attempt}")
-    return candidate, False
 
 
 def _follow(follower: Follower, on_interrupt: str) -> int:
@@ -280,7 +215,9 @@ def _interrupted(follower: Follower, on_interrupt: str) -> bool:
     return True
 
 
-def _down(cluster: ClusterFile) -> None:
+def _down_if_asked(config: SubmitConfig, cluster: ClusterFile | None) -> None:
+    if not config.down_when_done or cluster is None:
+        return
     from sst2_ray.launch.up import down
 
     _say(f"shutting {cluster.name} down")

@@ -14,8 +14,8 @@ from typing import Any
 from sst2_ray.errors import Sst2RayError
 from sst2_ray.launch.doctor.findings import Finding, error, ok
 from sst2_ray.launch.doctor.lockstep import check_node, compare
+from sst2_ray.launch.job_client import connect
 from sst2_ray.launch.job_follow import Follower
-from sst2_ray.launch.submit import connect
 
 MARK = "DOCTOR "
 """Lines of the job's output that start with it are JSON findings or node descriptions."""

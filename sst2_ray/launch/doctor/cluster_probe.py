@@ -190,13 +190,12 @@ def all_reduce(nodes: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _one_of_each_kind(nodes: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    kinds: dict[str, dict[str, Any]] = {}
+    """By the group that the cluster file names, and by size: machines of one's own are all of one group."""
+    kinds: dict[tuple[Any, ...], dict[str, Any]] = {}
     for node in nodes:
-        name = (
-            node.get("Labels", {}).get("ray.io/node-group")
-            or f"{node['Resources'].get('CPU', 0):g} CPU {node['Resources'].get('GPU', 0):g} GPU"
-        )
-        kinds.setdefault(name, node)
+        labels, total = node.get("Labels", {}), node["Resources"]
+        named = (labels.get("ray.io/node-group"), labels.get("ray.io/accelerator-type"))
+        kinds.setdefault((*named, total.get("CPU", 0), total.get("GPU", 0)), node)
     return list(kinds.values())
 
 

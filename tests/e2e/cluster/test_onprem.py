@@ -30,20 +30,28 @@ def trial_rows(lab: HostLab, name: str) -> list[dict[str, object]]:
     return [row for row in rows if row["experiment"] == name]
 
 
-def test_doctor_finds_three_nodes_alike_that_share_the_storage(lab: HostLab, cluster: Path) -> None:
-    result = lab.laptop(*CLI, "doctor", str(cluster), "--storage-path", f"{lab.shared}/runs", "--verbose")
+def test_doctor_finds_three_nodes_alike_that_reach_what_a_run_needs(lab: HostLab, cluster: Path) -> None:
+    storage = ("--storage-path", f"{lab.shared}/runs", "--model", "modernbert-mini", "--data", "rotten-tomatoes")
+    result = lab.laptop(*CLI, "doctor", str(cluster), *storage, "--rehearse", "--verbose")
     assert result.returncode == 0, result.stdout
     for index in range(3):
-        assert f"{lab.address(index)}: {lab.shared}/runs is reachable, writable and shared" in result.stdout
+        where = lab.address(index)
+        assert f"{where}: {lab.shared}/runs is reachable, writable and shared" in result.stdout
+        assert f"{where}: --model modernbert-mini is there" in result.stdout
+        assert f"{where}: --data rotten-tomatoes is there" in result.stdout
     assert re.search(r"lockstep: 3 of 3 nodes: Python \S+, ray ", result.stdout)
     assert re.search(r"all-reduce of 3 nodes: \S+ GB/s", result.stdout)
+    # The hosts are of one kind: one of them rehearses for all.
+    assert len(re.findall(r"rehearsal on \S+: \d+\.\d steps/s of batch 32 on its CPUs", result.stdout)) == 1
 
 
-def test_doctor_names_the_nodes_where_the_storage_is_not_shared(lab: HostLab, cluster: Path) -> None:
-    result = lab.laptop(*CLI, "doctor", str(cluster), "--storage-path", "/tmp/not-shared")
+def test_doctor_names_the_nodes_without_the_storage_or_the_model(lab: HostLab, cluster: Path) -> None:
+    wrong = ("--storage-path", "/tmp/not-shared", "--model", "nobody/no-such-model")
+    result = lab.laptop(*CLI, "doctor", str(cluster), *wrong)
     assert result.returncode == 2
-    told = [line for line in result.stdout.splitlines() if "a folder of its own here" in line]
-    assert len(told) == 2, result.stdout
+    told = [line for line in result.stdout.splitlines() if line.startswith("ERROR")]
+    assert sum("a folder of its own here" in line for line in told) == 2, result.stdout
+    assert sum("--model nobody/no-such-model cannot be reached" in line for line in told) == 3, result.stdout
 
 
 def test_training_runs_on_two_hosts_and_leaves_results_and_model_on_storage(lab: HostLab, cluster: Path) -> None:
@@ -149,9 +157,8 @@ def test_a_command_that_cannot_be_placed_is_explained_and_given_up_with_3(
         "1",
         "0",
     )
-    running.until(
-        r"PENDING for \d+ s: no node is large enough now \(GPU: asked 4, largest of 3 nodes has 0\)", timeout_s=30
-    )
+    told = running.until(r"PENDING for (\d+) s: no node is large enough now \(GPU: asked 4, largest of 3 nodes has 0\)")
+    assert int(told[1]) <= 30
     assert running.end() == 3
     assert "given up" in running.stderr
 
@@ -188,6 +195,10 @@ def test_a_killed_node_costs_the_steps_since_the_checkpoint_and_nothing_else(
     assert running.end(timeout_s=280) == 0, running.stdout[-3000:] + running.stderr[-1000:]
     ended = [row for row in trial_rows(lab, "node-lost") if row["status"] == "succeeded"]
     assert ended and "worker_lost" in {row["failure_class"] for row in trial_rows(lab, "node-lost")}
+    addresses = {node["address"] for node in json.loads(str(ended[0]["node_types_json"]))}
+    assert lab.address(victim) not in addresses and len(addresses) == 2
+    (step,) = re.findall(r"going on from the checkpoint at step (\d+)", running.stdout)
+    assert int(step) > 0
 
 
 def busy_worker_host(lab: HostLab) -> int | None:
@@ -221,13 +232,21 @@ def test_without_the_token_another_host_gets_in_nowhere(lab: HostLab) -> None:
     assert not any((lab.root(index) / "tmp/stranger-was-here").exists() for index in range(3))
 
 
-def test_down_leaves_no_process_of_ray_on_any_host(lab: HostLab, cluster: Path) -> None:
+def test_down_when_done_keeps_the_exit_code_and_leaves_no_process_of_ray(
+    lab: HostLab, cluster: Path, work: Path
+) -> None:
+    command = ("--working-dir", str(work), "--down-when-done", "--", "python", "count.py", "3", "7")
+    result = lab.laptop(*CLI, "submit", str(cluster), *command)
+    assert result.returncode == 7, result.stdout[-1000:] + result.stderr[-1000:]
+    assert processes_of_ray(lab) == []
+
+
+def test_down_of_what_is_down_is_no_error(lab: HostLab, cluster: Path) -> None:
     result = lab.laptop(*CLI, "down", str(cluster))
     assert result.returncode == 0, result.stdout[-1000:] + result.stderr[-1000:]
-    for index in range(3):
-        left = [
-            line
-            for line in lab.run(index, "ps ax -o args").stdout.splitlines()
-            if re.search(r"raylet|gcs_server|ray::|dashboard", line)
-        ]
-        assert left == []
+
+
+def processes_of_ray(lab: HostLab) -> list[str]:
+    """Command lines on the cluster's hosts."""
+    running = [line for index in range(3) for line in lab.run(index, "ps ax -o args").stdout.splitlines()]
+    return [line for line in running if re.search(r"raylet|gcs_server|ray::|dashboard", line)]

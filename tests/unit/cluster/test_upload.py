@@ -6,7 +6,8 @@ import pytest
 
 from sst2_ray.errors import InputError
 from sst2_ray.launch import upload as module
-from sst2_ray.launch.submit import _variables, split_command, submission_id
+from sst2_ray.launch.job_client import submission_id
+from sst2_ray.launch.submit import _variables, split_command
 from sst2_ray.launch.upload import check_upload, list_upload
 from tests.support.cluster_files import REPOSITORY
 

@@ -1,0 +1,66 @@
+"""What a cluster costs, said before anything is started: from a price that the user gives, or from the dated table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from sst2_ray.launch import submit
+from sst2_ray.launch.cluster_file import ClusterFile, load_cluster_file
+from sst2_ray.launch.doctor import DoctorConfig, examine_file
+from sst2_ray.launch.prices import RECORDED, machine_of
+from tests.support.cluster_files import FILES, rendered
+
+pytestmark = pytest.mark.usefixtures("home")
+
+
+def cluster_of(name: str, folder: Path) -> ClusterFile:
+    path = folder / f"{name}.yaml"
+    path.write_text(yaml.safe_dump(rendered(name), sort_keys=False))
+    return load_cluster_file(path)
+
+
+def costs(cluster: ClusterFile, **options: float) -> list[str]:
+    config = DoctorConfig(offline=True, **options)  # type: ignore[arg-type]
+    return [finding.what for finding in examine_file(cluster, config) if finding.where == "cost"]
+
+
+def test_idle_and_most_an_hour_come_from_the_dated_table(tmp_path: Path) -> None:
+    head, worker = (machine_of("aws", name) for name in ("m6i.xlarge", "g6.2xlarge"))
+    assert head is not None and worker is not None and head.usd_per_hour and worker.usd_per_hour
+    (hourly,) = costs(cluster_of("aws", tmp_path))
+    most = head.usd_per_hour + 8 * worker.usd_per_hour
+    assert hourly.startswith(
+        f"${head.usd_per_hour:.2f} an hour idle, at most ${most:.2f} with 8 workers, spot workers below that"
+    )
+    assert RECORDED in hourly and "https://aws.amazon.com/ec2/pricing" in hourly
+
+
+@pytest.mark.parametrize(("name", "head_price"), [("aws", 0.192), ("gcp", 0.134), ("azure", 0.192)])
+def test_a_job_costs_the_head_and_its_workers_at_the_users_price(
+    name: str,
+    head_price: float,
+    tmp_path: Path,
+) -> None:
+    hourly, job = costs(cluster_of(name, tmp_path), price_per_hour=2.0, hours=3, workers=4)
+    assert "your price for a worker" in hourly and "list prices" not in hourly
+    assert job == f"a job of 3 hours on 4 workers: ${3 * (head_price + 4 * 2.0):.2f}"
+
+
+def test_machines_of_ones_own_have_no_price(tmp_path: Path) -> None:
+    assert costs(cluster_of("onprem", tmp_path)) == []
+
+
+def test_a_dry_run_of_submit_states_the_cost_and_sends_nothing(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    work = tmp_path / "work"
+    work.mkdir()
+    (work / "a.py").write_text("1")
+    argv = [str(FILES["aws"]), "--working-dir", str(work), "--dry-run", "--", "python", "a.py"]
+    assert submit.main(argv) == 0
+    told = capsys.readouterr().err
+    assert "cost: $0.19 an hour idle" in told and "would submit sst2-" in told
