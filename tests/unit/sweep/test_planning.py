@@ -1,0 +1,184 @@
+"""Which trials a sweep has, in which order they start, who goes on to the other seeds, and when the money is spent."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from sst2_ray.config import TrainConfig
+from sst2_ray.errors import InputError
+from sst2_ray.launch.sweep.budget import Budget, Durations, SweepClock, makespan
+from sst2_ray.launch.sweep.command import config_from_argv, resumed
+from sst2_ray.launch.sweep.planner import FINISHED, Outcome, Planner
+from sst2_ray.launch.sweep.points import planned_points, units_of
+from sst2_ray.storage import Storage
+from sst2_ray.sweep_config import SweepConfig, sweep_from_dict
+
+RATES = (2e-5, 4e-5, 8e-5, 1.6e-4, 3.2e-4, 6.4e-4)
+
+
+def config(**values) -> SweepConfig:
+    return SweepConfig(**{"learning_rates": RATES, "num_seeds": 2, **values})
+
+
+def play(planner: Planner, outcomes: dict[str, Outcome]) -> list[str]:
+    """Run every trial that the planner hands out, one after the other; those without an outcome reach 0.9."""
+    order = []
+    while (unit := planner.peek()) != FINISHED:
+        assert unit is not None
+        order.append(planner.take().trial_id)
+        planner.ended(unit.trial_id, outcomes.get(unit.trial_id, Outcome(status="succeeded", score=0.9)))
+    return order
+
+
+# ---- the grid
+
+
+def test_a_grid_starts_in_its_middle_and_runs_every_configuration_under_the_same_seeds() -> None:
+    order = play(Planner(config()), {})
+    assert [name.split("-")[2] for name in order[:3]] == ["lr8e", "lr4e", "lr1.6e"]
+    assert len(set(order)) == len(RATES) * 2
+    assert all(name.endswith("seed0") for name in order[: len(RATES)])
+
+
+def test_models_take_turns() -> None:
+    points = planned_points(config(models=("sbert-minilm", "modernbert-mini"), batch_sizes=(32, 64)))
+    assert [point["model"] for point in points[:4]] == ["sbert-minilm", "modernbert-mini"] * 2
+    assert len(points) == 24
+
+
+def test_models_of_the_same_last_name_have_different_trials() -> None:
+    both = config(models=("a/bert", "b/bert"))
+    names = {units_of(both, point)[0].trial_id for point in planned_points(both)}
+    assert len(names) == 2 * len(RATES)
+
+
+def test_random_draws_are_the_same_whatever_else_is_drawn() -> None:
+    few, many = config(search="random", num_samples=4), config(search="random", num_samples=9)
+    assert planned_points(many)[:4] == planned_points(few)
+    assert all(RATES[0] <= point["learning_rate"] <= RATES[-1] for point in planned_points(many))
+
+
+# ---- who goes on
+
+
+def test_survivors_of_asha_run_all_seeds_and_nobody_else_does() -> None:
+    sweep = config(scheduler="asha", reduction_factor=3)
+    first = [units_of(sweep, point)[0].trial_id for point in planned_points(sweep)]
+    outcomes = {name: Outcome(status="early_stopped", score=0.8) for name in first[3:]}
+    outcomes |= {
+        first[0]: Outcome(status="succeeded", score=0.90),
+        first[1]: Outcome(status="succeeded", score=0.85),
+        first[2]: Outcome(status="succeeded", score=0.95),
+    }
+    order = play(Planner(sweep), outcomes)
+    assert order[:6] == first
+    assert sorted(order[6:]) == sorted(name.replace("seed0", "seed1") for name in (first[0], first[2]))
+
+
+def test_a_failed_configuration_does_not_survive() -> None:
+    sweep = config(scheduler="median")
+    first = [units_of(sweep, point)[0].trial_id for point in planned_points(sweep)]
+    failed = {first[0]: Outcome(status="failed", score=None, failure_class="not_a_number")}
+    assert first[0].replace("seed0", "seed1") not in play(Planner(sweep), failed)
+
+
+def test_a_resumed_sweep_runs_only_what_is_not_over() -> None:
+    names = play(Planner(config()), {})
+    past = {name: Outcome(status="succeeded", score=0.9) for name in names[:5]}
+    past[names[5]] = Outcome(status="lost", score=None, failure_class="worker_lost")
+    past[names[6]] = Outcome(status="failed", score=None, failure_class="not_a_number")
+    past[names[7]] = Outcome(status="failed", score=None, failure_class="hung")
+    assert play(Planner(config(), past), {}) == [names[5], *names[7:]]
+
+
+# ---- budget
+
+
+def test_a_trial_that_would_go_over_the_budget_does_not_start() -> None:
+    budget = Budget(hours=None, usd=1.0, price_per_hour=3.6, num_nodes=2)  # 500 s
+    assert budget.limit_s == pytest.approx(500)
+    assert budget.cost(250) == pytest.approx(0.5)
+    assert budget.allows(400, 100, [])
+    assert not budget.allows(400, 101, [])
+    assert not budget.allows(400, 50, [101])
+    assert budget.allows(499, None, [])
+    assert not budget.allows(500, None, [])
+    assert Budget(hours=None, usd=None, price_per_hour=None, num_nodes=1).allows(1e9, 1e9, [])
+
+
+def test_durations_are_those_of_the_most_alike() -> None:
+    durations = Durations(1000)
+    small, large = TrainConfig(batch_size=32), TrainConfig(batch_size=64)
+    assert durations.predict(small) is None
+    durations.add_earlier(small, 500, 500)
+    assert durations.predict(small) == pytest.approx(1000)
+    durations.add(large, 40)
+    assert durations.predict(small) == pytest.approx(40)
+    durations.add(small, 60)
+    assert durations.predict(small) == pytest.approx(60)
+    assert durations.predict(dataclasses.replace(small, epochs=small.epochs * 2)) == pytest.approx(120)
+
+
+def test_the_clock_adds_up_over_sessions(tmp_path: Path) -> None:
+    now = [0.0]
+    clock = SweepClock(Storage.open(str(tmp_path)), now=lambda: now[0])
+    now[0] = 30.0
+    clock.tick(force=True)
+    again = SweepClock(Storage.open(str(tmp_path)), now=lambda: now[0])
+    now[0] = 40.0
+    assert again.seconds == pytest.approx(40)
+
+
+def test_makespan_fills_the_first_free_slot() -> None:
+    assert makespan([4, 3, 2, 1], 2) == 5
+    assert makespan([], 2) == 0
+
+
+# ---- the command
+
+
+def test_flags_of_both_kinds_are_told_apart() -> None:
+    parsed = config_from_argv(["--learning-rates", "1e-5", "2e-5", "--max-length", "64", "--num-seeds", "1"])
+    assert (parsed.learning_rates, parsed.base.max_length, parsed.seeds) == ((1e-5, 2e-5), 64, (0,))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--learning-rate", "1e-5"], "a sweep takes --learning-rates"),
+        (["--learning-ratse", "1e-5"], "did you mean --learning-rates?"),
+        (["--learning-rates", "1e-5", "1e-5"], "is there twice"),
+        (["--learning-rates", "nan"], "--learning-rates nan"),
+        (["--budget-usd", "5"], "needs --price-per-hour"),
+        (["--num-samples", "5"], "a grid runs every combination"),
+        (["--scheduler", "asha", "--epochs", "1"], "leaves nothing to stop"),
+        (["--num-seeds", "0"], "at least 1"),
+        (["--preset", "papergrid"], "did you mean paper-grid?"),
+        (["--resume", "/nowhere"], "no config.json there"),
+    ],
+)
+def test_wrong_input_is_told_in_one_line(words: list[str], message: str) -> None:
+    with pytest.raises(InputError) as told:
+        config_from_argv(words)
+    assert message in str(told.value)
+    assert "\n" not in str(told.value)
+
+
+def test_a_resumed_sweep_has_its_own_config_wherever_its_folder_lies(tmp_path: Path) -> None:
+    sweep = config(base=TrainConfig(storage_path="elsewhere", name="old"))
+    Storage.open(str(tmp_path / "new")).write_json("config.json", sweep.to_dict())
+    found = resumed(str(tmp_path / "new"))
+    assert (found.base.storage_path, found.name) == (str(tmp_path), "new")
+    assert found.trials_hash == sweep.trials_hash
+    assert sweep_from_dict(sweep.to_dict()) == sweep
+
+
+def test_what_would_make_it_another_sweep_is_refused(tmp_path: Path) -> None:
+    Storage.open(str(tmp_path / "s")).write_json("config.json", config().to_dict())
+    resume = ["--resume", str(tmp_path / "s")]
+    assert config_from_argv([*resume, "--max-concurrent", "2"]).max_concurrent == 2
+    with pytest.raises(InputError, match=r"--num-seeds 2 -> 5 would make it another sweep"):
+        config_from_argv([*resume, "--num-seeds", "5"])
