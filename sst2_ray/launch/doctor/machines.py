@@ -22,34 +22,7 @@ def check_machine(
                 "give --price-per-hour for the cost",
             )
         ]
-    findings = []
-    declared = declared_gpus(node_type)
-    if declared is not None and not is_head and declared != machine.gpus:
-        findings.append(
-            error(
-                where,
-                f"{name} has {machine.gpus} GPUs, resources declare {declared}: runs would wait for ever or leave GPUs idle",
-                f"set resources.GPU to {machine.gpus}",
-            )
-        )
-    if is_head and machine.gpus:
-        findings.append(
-            warning(
-                where,
-                f"the head is a GPU machine ({machine.gpus} {machine.gpu}), paid from `up` to `down`",
-                "a small machine without GPU does",
-            )
-        )
-    if is_head and machine.memory_gib < 8:
-        findings.append(warning(where, f"{machine.memory_gib:g} GiB for Ray's services and the drivers", "16 GiB do"))
-    if not is_head and not machine.gpus:
-        findings.append(
-            warning(
-                where,
-                f"{name} has no GPU: training runs on its CPUs",
-                "choose a machine with a GPU unless that is meant",
-            )
-        )
+    findings = _head(where, machine) if is_head else _worker(where, machine, node_type)
     if machine.gpus and not machine.bf16:
         findings.append(
             warning(
@@ -58,20 +31,53 @@ def check_machine(
                 "L4, A10, A100 and newer have them",
             )
         )
-    if (
-        not is_head
-        and isinstance((node_type.get("resources") or {}).get("CPU"), int)
-        and node_type["resources"]["CPU"] > machine.cpus
-    ):
+    gpu = f"{machine.gpus} {machine.gpu}, " if machine.gpus else ""
+    return findings or [ok(where, f"{name}: {gpu}{machine.cpus} CPUs, {machine.memory_gib:g} GiB")]
+
+
+def _head(where: str, machine: Machine) -> list[Finding]:
+    findings = []
+    if machine.gpus:
+        findings.append(
+            warning(
+                where,
+                f"the head is a GPU machine ({machine.gpus} {machine.gpu}), paid from `up` to `down`",
+                "a small machine without GPU does",
+            )
+        )
+    if machine.memory_gib < 8:
+        findings.append(warning(where, f"{machine.memory_gib:g} GiB for Ray's services and the drivers", "16 GiB do"))
+    return findings
+
+
+def _worker(where: str, machine: Machine, node_type: dict[str, Any]) -> list[Finding]:
+    findings = []
+    gpus, cpus = declared_gpus(node_type), (node_type.get("resources") or {}).get("CPU")
+    if gpus is not None and gpus != machine.gpus:
         findings.append(
             error(
                 where,
-                f"{name} has {machine.cpus} CPUs, resources declare {node_type['resources']['CPU']}",
+                f"{machine.name} has {machine.gpus} GPUs, resources declare {gpus}: runs would wait for ever or leave GPUs idle",
+                f"set resources.GPU to {machine.gpus}",
+            )
+        )
+    if not machine.gpus:
+        findings.append(
+            warning(
+                where,
+                f"{machine.name} has no GPU: training runs on its CPUs",
+                "choose a machine with a GPU unless that is meant",
+            )
+        )
+    if isinstance(cpus, int) and cpus > machine.cpus:
+        findings.append(
+            error(
+                where,
+                f"{machine.name} has {machine.cpus} CPUs, resources declare {cpus}",
                 f"set resources.CPU to {machine.cpus}",
             )
         )
-    gpu = f"{machine.gpus} {machine.gpu}, " if machine.gpus else ""
-    return findings or [ok(where, f"{name}: {gpu}{machine.cpus} CPUs, {machine.memory_gib:g} GiB")]
+    return findings
 
 
 def machine_name(cluster: ClusterFile, node_type: dict[str, Any]) -> str:

@@ -43,7 +43,7 @@ def onprem_file(lab: HostLab, head: int = 0, workers: tuple[int, ...] = (1, 2)) 
 def cluster(lab: HostLab) -> Path:
     """The on-prem cluster, up; its file."""
     path = onprem_file(lab)
-    result = lab.laptop(*CLI, "up", str(path), "--yes", timeout=500)
+    result = lab.laptop(*CLI, "up", str(path), "--yes", timeout=900)
     assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-2000:]
     return path
 

@@ -16,7 +16,7 @@ import pytest
 from tests.e2e.cluster.conftest import CLI, Submission, waited
 from tests.support.hosts import REPOSITORY, HostLab
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1200)]
 
 Submit = Callable[..., Submission]
 
@@ -209,7 +209,8 @@ def busy_worker_host(lab: HostLab) -> int | None:
 @pytest.mark.usefixtures("cluster")
 def test_without_the_token_another_host_gets_in_nowhere(lab: HostLab) -> None:
     command = f"{sys.executable} {REPOSITORY}/tests/support/stranger.py {lab.address(0)} {lab.address(1)}"
-    report = json.loads(lab.run(3, command, timeout=200).stdout.splitlines()[-1])
+    report = json.loads(lab.run(3, command, timeout=400).stdout.splitlines()[-1])
+    (lab.folder / "port-scan.json").write_text(json.dumps(report, indent=1))
     for address in (lab.address(0), lab.address(1)):
         assert {"8076", "52365"} <= report[address].keys(), "the scan must see Ray's ports, or it proves nothing"
         assert "8265" not in report[address], "the dashboard must be reached through SSH only"
