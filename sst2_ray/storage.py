@@ -2,24 +2,67 @@
 
 from __future__ import annotations
 
+import dataclasses
+import errno
+import functools
 import json
 import os
+import time
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow.fs as pafs
 
 from sst2_ray.errors import InputError
 
+PATIENCE_S = 120.0
+"""Seconds of an outage that a run survives."""
+
+_FIRST_WAIT_S, _LONGEST_WAIT_S = 0.5, 10.0
+_LASTING = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ENAMETOOLONG, errno.EINVAL)
+_LASTING_WORDS = ("ACCESS_DENIED", "NO_SUCH_BUCKET", "INVALID_ACCESS_KEY_ID", "SIGNATURE_DOES_NOT_MATCH")
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+
+def _may_pass(error: OSError) -> bool:
+    """Whether waiting can help: not where something is missing, forbidden or full."""
+    lasting = (FileNotFoundError, PermissionError, FileExistsError, IsADirectoryError, NotADirectoryError)
+    said = str(error)
+    return not (isinstance(error, lasting) or error.errno in _LASTING or any(word in said for word in _LASTING_WORDS))
+
+
+def _patiently(method: _F) -> _F:
+    """Try again, with growing pauses, for as long as the storage has patience."""
+
+    @functools.wraps(method)
+    def persist(self: Storage, *args: Any, **kwargs: Any) -> Any:
+        deadline, wait = time.monotonic() + self.patience_s, _FIRST_WAIT_S
+        while True:
+            try:
+                return method(self, *args, **kwargs)
+            except OSError as error:
+                if not _may_pass(error) or time.monotonic() + wait > deadline:
+                    raise
+            time.sleep(wait)
+            wait = min(2 * wait, _LONGEST_WAIT_S)
+
+    return persist  # type: ignore[return-value]
+
 
 @dataclass(frozen=True)
 class Storage:
-    """A folder; paths given to its methods are relative to it and use '/'."""
+    """A folder; paths given to its methods are relative to it, use '/' and cannot leave it.
+
+    patience_s: seconds for which an operation that fails for a reason that may pass is tried again.
+    """
 
     filesystem: pafs.FileSystem
     root: str
+    patience_s: float = 0.0
 
     @classmethod
     def open(cls, uri: str) -> Storage:
@@ -39,9 +82,16 @@ class Storage:
         return isinstance(self.filesystem, pafs.LocalFileSystem)
 
     def child(self, name: str) -> Storage:
-        return Storage(self.filesystem, f"{self.root}/{name}")
+        return dataclasses.replace(self, root=self.path(name))
+
+    def patient(self, seconds: float = PATIENCE_S) -> Storage:
+        """The same folder, for a run that has something to lose."""
+        return dataclasses.replace(self, patience_s=seconds)
 
     def path(self, name: str) -> str:
+        """Raises InputError where `name` leads out of this folder."""
+        if name.startswith("/") or ".." in name.split("/"):
+            raise InputError(f"{name}: leads out of the storage folder {self.root}; use a name without '..'")
         return f"{self.root}/{name}"
 
     def probe(self) -> None:
@@ -58,9 +108,11 @@ class Storage:
                 f"--storage-path {self.root}: cannot be written ({_line(error)}); choose a folder that every node can write to"
             ) from None
 
+    @_patiently
     def exists(self, name: str) -> bool:
         return self.filesystem.get_file_info(self.path(name)).type != pafs.FileType.NotFound
 
+    @_patiently
     def read_bytes(self, name: str) -> bytes:
         with self.filesystem.open_input_stream(self.path(name)) as stream:
             data: bytes = stream.read()
@@ -69,6 +121,7 @@ class Storage:
     def read_json(self, name: str) -> Any:
         return json.loads(self.read_bytes(name))
 
+    @_patiently
     def write_bytes(self, name: str, data: bytes) -> None:
         """The file appears whole or not at all: written beside and renamed on a disk, one PUT on an object store."""
         target = self.path(name)
@@ -96,6 +149,7 @@ class Storage:
     def write_json(self, name: str, value: Any) -> None:
         self.write_bytes(name, json.dumps(value, indent=1).encode())
 
+    @_patiently
     def upload(self, source: Path, name: str) -> None:
         """Copy a local file or folder here, as it is."""
         if source.is_dir():
@@ -113,6 +167,7 @@ class Storage:
             destination_filesystem=self.filesystem,
         )
 
+    @_patiently
     def download(self, name: str, target: Path) -> None:
         """Copy a file from here to a local path."""
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -123,12 +178,14 @@ class Storage:
             destination_filesystem=pafs.LocalFileSystem(),
         )
 
+    @_patiently
     def list(self, name: str = "") -> list[str]:
         """Names directly below a folder; empty where it does not exist."""
         folder = self.path(name) if name else self.root
         infos = self.filesystem.get_file_info(pafs.FileSelector(folder, allow_not_found=True))
         return sorted(info.base_name for info in infos)
 
+    @_patiently
     def delete(self, name: str) -> None:
         """Delete a file or a folder; nothing happens where there is none."""
         info = self.filesystem.get_file_info(self.path(name))

@@ -85,7 +85,11 @@ def _class_of(error: BaseException) -> str:
     names, text = _names(error), str(error)
     if "NotANumberError" in names or "NotANumberError" in text:
         return "not_a_number"
-    if names & {"OutOfMemoryError", "MemoryError"} or "OutOfMemoryError" in text or "out of memory" in text:
+    if (
+        names & {"OutOfMemoryError", "MemoryError", "ObjectStoreFullError"}
+        or "OutOfMemoryError" in text
+        or "out of memory" in text
+    ):
         return "out_of_memory"
     if names & _LOST:
         return "worker_lost"
@@ -98,7 +102,7 @@ def _class_of(error: BaseException) -> str:
         return "preempted"
     if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EROFS) or "No space left" in text:
         return "storage_error"
-    if names & {"OSError", "ArrowException"}:
+    if names & {"OSError", "ArrowException", "OutOfDiskError"}:
         return "storage_error"
     return "bug"
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 
 import pytest
+from pyarrow.fs import LocalFileSystem
 
 from sst2_ray.errors import InputError
 from sst2_ray.storage import Storage
@@ -130,3 +132,43 @@ def test_relative_and_home_paths_become_absolute(monkeypatch, tmp_path):
     assert Storage.open("runs").root == f"{tmp_path}/runs"
     monkeypatch.setenv("HOME", str(tmp_path))
     assert Storage.open("~/runs").root == f"{tmp_path}/runs"
+
+
+@pytest.mark.parametrize("name", ["..", "../outside", "a/../../outside", "/etc"])
+def test_no_name_leads_out_of_the_storage(tmp_path, name):
+    storage = Storage.open(str(tmp_path / "runs"))
+    for use in (storage.path, storage.child, storage.exists, storage.delete, storage.read_bytes):
+        with pytest.raises(InputError, match="leads out of the storage folder"):
+            use(name)
+
+
+class Flaky(LocalFileSystem):
+    """Not there for its first uses."""
+
+    failures = 0
+    error: OSError
+
+    def get_file_info(self, *args):
+        if self.failures:
+            self.failures -= 1
+            raise self.error
+        return super().get_file_info(*args)
+
+
+def test_a_short_outage_is_survived_and_a_long_one_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr("sst2_ray.storage._FIRST_WAIT_S", 0.01)
+    there = Flaky()
+    there.failures, there.error = 3, OSError("When reading: AWS Error NETWORK_CONNECTION: connection refused")
+    assert not Storage(there, str(tmp_path)).patient(60).exists("nothing")
+    there.failures = 10**9
+    with pytest.raises(OSError, match="NETWORK_CONNECTION"):
+        Storage(there, str(tmp_path)).patient(0.1).exists("nothing")
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES, errno.ENOENT, errno.EROFS])
+def test_what_waiting_cannot_help_is_told_at_once(tmp_path, number):
+    there = Flaky()
+    there.failures, there.error = 2, OSError(number, os.strerror(number))
+    with pytest.raises(OSError, match=os.strerror(number)):
+        Storage(there, str(tmp_path)).patient(600).exists("nothing")
+    assert there.failures == 1
