@@ -131,11 +131,8 @@ def _against_learning_rate(study: Study, palette: dict[str, str], name: str) -> 
     rates = sorted({c.setting("learning_rate") for c in study.configurations if c.setting("learning_rate")})
     _rate_ticks(axes, rates)
     drawing.percent_axis(axes)
-    axes.axvline(PAPER_LEARNING_RATE, color=drawing.MUTED, linewidth=0.9, linestyle=(0, (4, 3)))
-    axes.annotate(
-        "8e-5, the paper's", (PAPER_LEARNING_RATE, 0.02), xycoords=("data", "axes fraction"), fontsize=7,
-        color=drawing.MUTED, rotation=90, ha="right", va="bottom",
-    )  # fmt: skip
+    paper = f"{text.learning_rate(PAPER_LEARNING_RATE)}, the paper's"
+    axes.axvline(PAPER_LEARNING_RATE, color=drawing.MUTED, linewidth=0.9, linestyle=(0, (4, 3)), label=paper)
     axes.set(xlabel="learning rate (logarithmic)", ylabel=_metric_title(study), title="Accuracy against learning rate")
     for model, colour in palette.items():
         axes.plot([], [], color=colour, label=drawing.short(model))

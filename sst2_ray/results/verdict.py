@@ -7,7 +7,7 @@ from sst2_ray.results.comparison import Comparison
 from sst2_ray.results.duel import HeadToHead
 from sst2_ray.results.findings import Study
 from sst2_ray.results.published import SST2_DEV
-from sst2_ray.results.ranking import Configuration, Edge, RankedGroup, model_label
+from sst2_ray.results.ranking import Edge, RankedGroup, model_label
 from sst2_ray.results.statistics import Interval, Summary
 
 METRIC_WORDS = {
@@ -46,7 +46,7 @@ def sentences(study: Study) -> list[str]:
     """The verdict in full."""
     if study.main is None:
         return ["No trial on this data succeeded; the section on the runs says what became of them."]
-    said = [_best_sentence(study.main, study.main.best), *_dev_sentences(study.title, study.main)]
+    said = [_best_sentence(study, study.main), *_dev_sentences(study.title, study.main)]
     if study.runner_up is not None:
         said.append(_runner_up_sentence(study, study.runner_up))
     if study.head_to_head is not None:
@@ -75,7 +75,8 @@ def _difference_words(comparison: Comparison) -> str:
     return f"95 % interval {text.points(interval.low)} to {text.points(interval.high)}" if interval else ""
 
 
-def _best_sentence(group: RankedGroup, best: Configuration) -> str:
+def _best_sentence(study: Study, group: RankedGroup) -> str:
+    best = group.best
     summary = best.summary(group.metric)
     if summary is None:
         return ""
@@ -85,8 +86,12 @@ def _best_sentence(group: RankedGroup, best: Configuration) -> str:
     spread.append(_interval_words(summary.interval))
     last = best.summary("last_dev_accuracy") if group.metric == "best_dev_accuracy" else None
     ended = f" After its last epoch it stands at {_mean(last)} %." if last else ""
+    num = len(group.configurations)
+    which = f"The best of {num} configurations" if num > 1 else "The only configuration"
+    if len(study.groups) > 1:
+        which = f"{which} with {text.count(group.num_seeds, 'seed')}"
     return (
-        f"The best of {text.count(len(group.configurations), 'configuration')} is {best.label}: "
+        f"{which} is {best.label}: "
         f"{text.percent(summary.mean)} % {METRIC_WORDS[group.metric]} ({', '.join(filter(None, spread))}).{ended}"
     )
 
@@ -182,6 +187,9 @@ def not_measured(study: Study) -> list[str]:
         said.append(
             "ModernBERT and SBERT are not compared: they have no ranking with equal numbers of seeds in common."
         )
+    num_running = study.trials.column("status").to_pylist().count("running")
+    if num_running:
+        said.append(f"{text.count(num_running, 'trial')} had not ended when this was made: the ranking may change.")
     if study.head_to_head is not None and len(study.head_to_head.moments) < 2:
         said.append(
             "ModernBERT and SBERT at equal epochs or time: a run of one of them has no evaluations or no times."

@@ -58,6 +58,19 @@ def test_unequal_numbers_of_seeds_are_not_compared(table: ResultsTable) -> None:
     assert any("no ranking with equal numbers of seeds" in line for line in verdict.not_measured(found))
 
 
+def test_the_best_is_said_to_be_that_of_its_ranking(table: ResultsTable) -> None:
+    found = study(table, modernbert=[0.95, 0.94], sbert=[0.94])
+    assert verdict.sentences(found)[0].startswith(
+        "The only configuration with 2 seeds is modernbert, lr 8e-5, batch 32"
+    )
+
+
+def test_trials_that_still_run_may_change_the_ranking(table: ResultsTable) -> None:
+    table.write("trials", [trial("late", model="sbert", status="running")])
+    found = study(table, sbert=[0.94, 0.95])
+    assert any("1 trial had not ended" in line for line in verdict.not_measured(found))
+
+
 def test_a_single_learning_rate_proposes_others(table: ResultsTable) -> None:
     found = study(table, sbert=[0.9, 0.91])
     assert any("next: 4e-5 and 1.6e-4" in line for line in verdict.sentences(found))
