@@ -1,10 +1,11 @@
-"""The recipes of docs/results.md, run as they stand by unmodified pandas, polars, DuckDB and Spark."""
+"""The recipes of docs/results.md, run as they stand: unmodified pandas, polars, DuckDB and Spark, and our own commands."""
 
 from __future__ import annotations
 
 import importlib.util
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from sst2_ray.results.commands import main_report, main_results
 from sst2_ray.results.compaction import compact
 from sst2_ray.results.schema import KEYS
 from tests.support.synthetic_results import MODERNBERT, SBERT, write_study
@@ -35,6 +37,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for dataset in KEYS:
         compact(table, dataset)
     return root
+
+
+def commands() -> list[list[str]]:
+    """The page's `sst2-ray results ...` and `sst2-ray report ...`, without comments and pipes; importing has a test of its own."""
+    page = (ROOT / "docs" / "results.md").read_text()
+    lines = re.findall(r"^sst2-ray ((?:results|report)\b[^#|\n]*)", page, re.MULTILINE)
+    return [shlex.split(line) for line in lines if "import-tune" not in line]
 
 
 def run(code: str, folder: Path) -> str:
@@ -74,6 +83,16 @@ def test_spark(folder: Path) -> None:
     if importlib.util.find_spec("pyspark") is None:
         pytest.skip("pyspark is not installed")
     assert "count" in run(recipes()["Spark"], folder)
+
+
+def test_the_commands_of_the_page(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    main = {"results": main_results, "report": main_report}
+    found = commands()
+    assert len(found) >= 7
+    for name, *arguments in found:
+        assert main[name](arguments) == 0
+    assert (folder / "report" / "report.html").exists()
 
 
 def test_the_packages_own_reader(folder: Path) -> None:
