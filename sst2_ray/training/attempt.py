@@ -23,6 +23,7 @@ from sst2_ray.training.context import LoopContext, Reporter
 from sst2_ray.training.engine import build_engine
 from sst2_ray.training.finish import Finish
 from sst2_ray.training.loop import Loop
+from sst2_ray.training.names import LEFT
 from sst2_ray.training.task import DEFAULT_MICRO_BATCH_TOKENS, Task
 from sst2_ray.training.throughput import PhaseTimer
 
@@ -81,6 +82,8 @@ class Attempt:
                 # A kill between a checkpoint and the table left these out; the table's reader removes doubles.
                 self.reporter.write_records([ckpt.record_from_json(r) for r in saved.state["records"]])
             result = Loop(context).run()
+        if result is None:
+            return {"status": LEFT}
         return Finish(self, context, result).run()
 
     def _resume_point(self, scratch: Path) -> ckpt.Checkpoint | None:

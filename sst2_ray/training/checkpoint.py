@@ -8,6 +8,7 @@ that fits is not a checkpoint. Files are written by a thread while training goes
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import hashlib
 import json
@@ -125,6 +126,14 @@ class CheckpointWriter:
             self._write(snapshot)
         except BaseException as error:
             self._error = error
+            with contextlib.suppress(Exception):  # a full disk: room for the row that says so
+                self._discard(snapshot)
+
+    def _discard(self, snapshot: Snapshot) -> None:
+        """What this rank wrote of a checkpoint that will never be one."""
+        names = [_file_of(self.rank, self.world_size), f"receipt-{self.rank:03d}.json"]
+        for name in [*names, "model.safetensors"] if self.rank == 0 else names:
+            self.run.delete(f"{step_folder(snapshot.global_step)}/{name}")
 
     def _write(self, snapshot: Snapshot) -> None:
         folder = step_folder(snapshot.global_step)

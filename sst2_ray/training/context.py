@@ -65,6 +65,7 @@ class LoopContext:
     reporter: Reporter
     resume_from: Checkpoint | None = None
     timer: PhaseTimer = field(default_factory=PhaseTimer)
+    asked_to_leave: Callable[[], bool] = lambda: False  # looked at on rank 0; must not block
     on_step: Callable[[int], None] | None = None  # fault injection and profiling hook: called with the steps done
 
 

@@ -21,6 +21,7 @@ from sst2_ray.modeling.optimizer import lr_factor, num_warmup_steps
 from sst2_ray.results.schema import EpochRecord
 from sst2_ray.training import checkpoint as ckpt
 from sst2_ray.training.context import LoopContext, LoopResult, NotANumberError, StopRequest, best_of, better
+from sst2_ray.training.control import Control, Decision
 from sst2_ray.training.engine import NonFiniteError
 from sst2_ray.training.evaluate import compute_logits
 from sst2_ray.training.metrics import metrics_from_logits
@@ -47,6 +48,7 @@ class Loop:
         self.records: list[EpochRecord] = []
         self.out_of_patience = False
         self.stop: StopRequest | None = None
+        self.left = False
         self.best_logits: NDArray[np.float32] | None = None
         # Loss sum, right predictions and examples since the last evaluation: float64, read only there.
         self.sums = torch.zeros(3, dtype=torch.float64, device=context.device)
@@ -55,14 +57,21 @@ class Loop:
         self.writer = ckpt.CheckpointWriter(
             context.run, rank=context.rank, world_size=context.world_size, on_commit=self._committed
         )
-        self.last_checkpoint = time.monotonic()
+        self.control = Control(
+            world_size=context.world_size,
+            rank=context.rank,
+            device=context.device,
+            every_s=self.config.checkpoint_every_s,
+            asked_to_leave=context.asked_to_leave,
+        )
         self.saved_step = -1
         self._marks = (0.0, 0, 0)  # training seconds, examples, tokens at the last evaluation
         self._started = time.perf_counter()
 
     # ---- the run
 
-    def run(self) -> LoopResult:
+    def run(self) -> LoopResult | None:
+        """None where it was asked to leave: another attempt goes on from the checkpoint that it has just written."""
         if self.c.resume_from is not None:
             self._restore(self.c.resume_from)
         self.c.model.train()
@@ -74,10 +83,11 @@ class Loop:
                 self._train_step(batch)
                 if self.done in self.evaluate_at:
                     self._evaluate()
-                if self._checkpoint_due():
-                    self._checkpoint()
+                self._checkpoint_or_leave()
         with self.c.timer.phase("checkpoint"):
             self.writer.wait()
+        if self.left:
+            return None
         best = self.best
         if best is None:
             raise NotANumberError("no evaluation had a finite loss")
@@ -90,7 +100,7 @@ class Loop:
         return best_of(self.records)
 
     def _finished(self) -> bool:
-        return self.done >= self.last_step or self.out_of_patience or self.stop is not None
+        return self.done >= self.last_step or self.out_of_patience or self.left or self.stop is not None
 
     # ---- data
 
@@ -246,21 +256,17 @@ class Loop:
 
     # ---- checkpoints
 
-    def _checkpoint_due(self) -> bool:
-        config = self.config
-        if self.saved_step == self.done or self._finished():
-            return False
-        if config.checkpoint_every_steps and self.done % config.checkpoint_every_steps == 0:
-            return True
-        if config.checkpoint_every_s is None:
-            return False
-        # Ranks' clocks differ: rank 0 decides for all.
-        due = torch.tensor(
-            [float(time.monotonic() - self.last_checkpoint >= config.checkpoint_every_s)], device=self.c.device
-        )
-        if self.c.world_size > 1:
-            torch.distributed.broadcast(due, src=0)
-        return bool(due.item())
+    def _checkpoint_or_leave(self) -> None:
+        """After every step: a checkpoint where one is due, and the end where somebody asked for the workers."""
+        decision = self.control.decide()
+        if self._finished():
+            return
+        every = self.config.checkpoint_every_steps
+        due = decision is not Decision.GO_ON or (every is not None and self.done % every == 0)
+        if due and self.saved_step != self.done:
+            self._checkpoint()
+        if decision is Decision.LEAVE:
+            self.left = True
 
     def _checkpoint(self) -> None:
         with self.c.timer.phase("checkpoint"):
@@ -278,7 +284,7 @@ class Loop:
                 },
             )
             self.writer.save(snapshot)
-        self.last_checkpoint = time.monotonic()
+        self.control.last_checkpoint = time.monotonic()
         self.saved_step = self.done
 
     def _committed(self, snapshot: ckpt.Snapshot) -> None:

@@ -3,3 +3,6 @@
 EXPORT_FOLDER = "model"
 LAST_EXPORT_FOLDER = "model-last"
 """The weights after the last step, where dev will be scored later and they are not the best ones."""
+
+LEFT = "left"
+"""Status of an attempt that wrote a checkpoint and gave its workers back, so that another goes on elsewhere."""

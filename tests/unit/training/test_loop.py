@@ -322,3 +322,16 @@ def test_gradients_are_clipped_to_the_norm_and_the_norm_before_is_recorded(loop_
         norms[limit] = told(loop).records[0].grad_norm
     assert norms[0.0] == pytest.approx(norms[1e-6], rel=1e-6)
     assert norms[0.0] > 1e-3
+
+
+def test_who_is_asked_to_leave_writes_a_checkpoint_and_another_attempt_ends_as_if_nothing_had_been(loop_of):
+    whole = loop_of(run="whole")
+    whole.run()
+    left = loop_of()
+    left.control.asked_to_leave = lambda: left.done == 3
+    left.control.interval_s = 0.0  # a meeting after every step
+    assert left.run() is None
+    assert checkpoints_of(left) == [3]
+    again = loop_of(resume=True)
+    assert again.run() is not None
+    assert digest_of(again.c.model) == digest_of(whole.c.model)
