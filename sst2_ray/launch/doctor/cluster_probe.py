@@ -223,7 +223,7 @@ def _train_a_little(seconds: float) -> dict[str, float]:
     return {
         "steps": steps,
         "seconds": time.perf_counter() - started,
-        "loss": float(loss),
+        "loss": float(loss.detach()),
         "gpu": float(device == "cuda"),
     }
 
