@@ -78,8 +78,26 @@ def start_ray() -> Any:
 
     if not ray.is_initialized():
         address = os.environ.get("RAY_ADDRESS") or "local"
-        local = {"include_dashboard": False} if address == "local" else {}
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **local)
+        common = {"address": address, "log_to_driver": False, "logging_level": logging.ERROR}
+        if address == "local":
+            _start_here(ray, common)
+        else:
+            ray.init(**common)
     for name in ("ray", "ray.train", "ray.tune"):
         logging.getLogger(name).setLevel(logging.ERROR)
     return ray
+
+
+def _start_here(ray: Any, common: dict[str, Any]) -> None:
+    """Ray on this machine alone; where that was asked for and there is no GPU (what CUDA holds does not survive a fork) its
+    workers are forked."""
+    from sst2_ray.launch.admission import this_machine
+    from sst2_ray.launch.warm import ForkServer
+
+    server = None if this_machine().gpus else ForkServer.make()
+    ray.init(**common, include_dashboard=False, runtime_env={"py_executable": server.py_executable} if server else None)
+    if server is not None:
+        raylet = ray._private.worker._global_node.all_processes["raylet"][0].process.pid
+        # What Ray gives a worker and its library reads once, at import.
+        own = {"RAY_RAYLET_PID": str(raylet), "RAY_JOB_ID": ray.get_runtime_context().get_job_id()}
+        server.start({**worker_env(use_gpu=False), **own})

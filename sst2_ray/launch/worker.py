@@ -31,7 +31,10 @@ def train_worker(payload: dict[str, Any]) -> dict[str, Any]:
     import ray
     import ray.train
     import ray.train.torch
+    import torch
 
+    # Ray says how many cores are this worker's; torch may have been imported before that was known.
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or torch.get_num_threads()))
     task: Task = payload["task"]
     me = ray.train.get_context()
     rank = me.get_world_rank()

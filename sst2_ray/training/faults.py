@@ -23,10 +23,10 @@ VARIABLE = "SST2_RAY_FAULTS"
 @dataclass(frozen=True, kw_only=True)
 class Fault:
     """kill: SIGKILL to this process. stop: SIGSTOP. hang: a collective that nobody else enters. nan: this rank's weights
-    are poisoned before the next step. slow: every step from this one on takes 50 ms longer. tell: a file appears, for
-    whoever kills something from outside."""
+    are poisoned before the next step. oom: what torch raises where a GPU's memory is full. slow: every step from this one
+    on takes 50 ms longer. tell: a file appears, for whoever kills something from outside."""
 
-    kind: Literal["kill", "stop", "hang", "nan", "slow", "tell"]
+    kind: Literal["kill", "stop", "hang", "nan", "oom", "slow", "tell"]
     attempt: int
     rank: int
     step: int
@@ -65,5 +65,7 @@ def _happen(fault: Fault, model: torch.nn.Module, device: torch.device) -> None:
     elif fault.kind == "nan":
         with torch.no_grad():
             next(model.parameters()).fill_(float("nan"))
+    elif fault.kind == "oom":
+        raise torch.OutOfMemoryError("injected")
     elif fault.kind == "tell":
         Path(fault.path).touch()

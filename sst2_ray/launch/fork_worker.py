@@ -1,0 +1,176 @@
+"""A process that has imported what Ray's workers need, and forks one whenever Ray starts a worker.
+
+Run twice, with the standard library alone. `fork_worker.py serve SOCKET MODULE...` imports once and waits.
+`fork_worker.py SOCKET default_worker.py ...` is what Ray starts instead of Python: it has the server fork and hands its
+arguments, environment, folder and open files over to the child, then ends; where no server answers it becomes the worker
+itself, by the plain way.
+
+The server forks only while it has a single thread: whoever forks with several may copy a lock that nobody will release.
+It ends with the process that started it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import socket
+import sys
+from pathlib import Path
+from typing import Any
+
+_READ_ONCE = ("RAY_JOB_ID", "RAY_RAYLET_PID", "RAY_AUTH_MODE")
+"""What Ray's library reads when it is imported: all workers that are forked have it in common."""
+
+ANSWER_S = 20.0
+"""A server that takes longer is not waited for; it forks nothing for a client that has gone."""
+
+_HEADER = 8
+"""Bytes that say how long an order is."""
+
+
+# ---- what Ray starts
+
+
+def hand_over(path: str, argv: list[str]) -> None:
+    """Have the server fork a worker. Returns when it runs; raises OSError where there is no server, or it will not."""
+    values = {"argv": argv, "environ": dict(os.environ), "cwd": str(Path.cwd()), "niceness": os.nice(0)}
+    order = json.dumps(values).encode()
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(ANSWER_S)
+        connection.connect(path)
+        socket.send_fds(connection, [len(order).to_bytes(_HEADER, "big")], [0, 1, 2])
+        connection.sendall(order)
+        if not connection.recv(64):
+            raise OSError(f"{path}: the server ended without an answer")
+
+
+# ---- the server
+
+
+def serve(path: str, modules: list[str]) -> None:
+    """Import, then fork on demand. Nobody waits for the imports: whoever comes before starts the plain way.
+
+    Returns in every child when it has ended as a worker, and in the server when the driver has gone.
+    """
+    import shutil
+
+    server = os.getpid()
+    try:
+        _serve(path, modules)
+    finally:
+        if os.getpid() == server:
+            shutil.rmtree(Path(path).parent, ignore_errors=True)
+
+
+def _serve(path: str, modules: list[str]) -> None:
+    import gc
+    import signal
+
+    _import_all(modules)
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the children
+    gc.collect()
+    gc.freeze()  # or the first collection of every child would copy all pages
+    if _num_threads() > 1:
+        print(f"fork_worker: {_num_threads()} threads after the imports; workers start by themselves", file=sys.stderr)
+        return
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(path)
+    listener.listen(64)
+    order: dict[str, Any] | None = None
+    while True:
+        # Standard input is a pipe whose other end the driver holds: it closes when the driver ends, however it ends.
+        if select.select([0, listener.fileno()], [], [])[0][0] == 0:
+            return
+        connection, _ = listener.accept()
+        # A client that died half-way is not worth the server.
+        with connection, contextlib.suppress(OSError, EOFError, ValueError):
+            order = _fork(connection)
+        if order is not None:
+            listener.close()
+            _become_worker(order)
+            return
+
+
+def _fork(connection: socket.socket) -> dict[str, Any] | None:
+    """The order in the child, its standard files in their places; None in the server."""
+    order, files = _receive(connection)
+    try:
+        if any(order["environ"].get(name) != os.environ.get(name) for name in _READ_ONCE):
+            return None  # of another job: without an answer it starts the plain way
+        if select.select([connection], [], [], 0)[0]:
+            return None  # the client has gone: it says nothing more while it waits
+        pid = os.fork()
+        if pid == 0:
+            for file, standard in zip(files, (0, 1, 2), strict=True):
+                os.dup2(file, standard)
+            return order
+        connection.sendall(str(pid).encode())
+    finally:
+        for file in files:
+            os.close(file)
+    return None
+
+
+def _import_all(modules: list[str]) -> None:
+    import importlib
+
+    for name in modules:
+        importlib.import_module(name)
+
+
+def _num_threads() -> int:
+    return len(list(Path("/proc/self/task").iterdir()))
+
+
+def _receive(connection: socket.socket) -> tuple[dict[str, Any], list[int]]:
+    """An order and the client's standard files."""
+    head, files, _, _ = socket.recv_fds(connection, _HEADER, 3)
+    left = int.from_bytes(head, "big")
+    data = bytearray()
+    while len(data) < left:
+        more = connection.recv(left - len(data))
+        if not more:
+            raise EOFError
+        data += more
+    return json.loads(data), files
+
+
+def _become_worker(order: dict[str, Any]) -> None:
+    """What exec would have set up, and then Ray's worker script, as the main program."""
+    import random
+    import runpy
+    import signal
+
+    import numpy as np
+
+    os.setsid()  # Ray may signal a worker's whole process group
+    os.nice(order["niceness"] - os.nice(0))
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    os.environ.clear()
+    os.environ.update(order["environ"])
+    os.chdir(order["cwd"])
+    for folder in reversed(order["environ"].get("PYTHONPATH", "").split(os.pathsep)):
+        if folder and folder not in sys.path:
+            sys.path.insert(0, folder)
+    random.seed()
+    np.random.seed()  # children of one parent would all draw the same
+    sys.argv = order["argv"]
+    runpy.run_path(sys.argv[0], run_name="__main__")
+
+
+def main(words: list[str]) -> None:
+    if words[0] == "serve":
+        del sys.path[0]  # the folder of this file
+        serve(words[1], words[2:])
+        return
+    path, worker = words[0], words[1:]
+    try:
+        hand_over(path, worker)
+    except OSError:
+        os.execv(sys.executable, [sys.executable, "-u", *worker])
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,76 @@
+"""A grid from the first trial to its verdict, and what becomes of it when the same command comes again."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.support.sweeps import Sweeps
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def grid(sweeps: Sweeps) -> str:
+    """What a grid of two learning rates under two seeds printed; 8 trials at once were asked for."""
+    words = ("--learning-rates", "1e-4", "1e-3", "--num-seeds", "2", "--keep-models", "1", "--max-concurrent", "8")
+    done = sweeps.run("grid", *words, "--trackers", "tensorboard")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_more_than_fit_are_never_at_once_and_all_end(grid: str, sweeps: Sweeps) -> None:
+    rows = sweeps.rows("grid")
+    assert {row["status"] for row in rows.values()} == {"succeeded"}
+    assert sorted(rows) == [f"toy-lr{lr}-bs32-seed{seed}" for lr in ("1e-3", "1e-4") for seed in (0, 1)]
+    assert "8 were asked for, no more than" in grid
+
+
+def test_the_verdict_names_the_best_and_its_edge(grid: str) -> None:
+    assert "The best of 2 configurations is" in grid
+    assert "mean of 2 seeds" in grid
+    assert "that was tried: the best may lie beyond; next: " in grid
+
+
+@pytest.mark.usefixtures("grid")
+def test_only_the_best_models_stay(sweeps: Sweeps) -> None:
+    kept = [trial_id for trial_id, row in sweeps.rows("grid").items() if row["export_path"]]
+    result = json.loads((sweeps.storage / "grid" / "result.json").read_text())
+    assert kept == [result["best_trial"]]
+    assert [path.parent.name for path in (sweeps.storage / "grid").glob("*/model")] == kept
+    assert not list((sweeps.storage / "grid").glob("*/checkpoints"))
+
+
+@pytest.mark.usefixtures("grid")
+def test_tensorboard_s_files_hold_the_accuracies(sweeps: Sweeps) -> None:
+    from tensorboardX.proto.event_pb2 import Event
+
+    files = list((sweeps.storage / "grid" / "tune").rglob("events.out.tfevents*"))
+    assert len(files) == 4
+    tags = {value.tag for file in files for event in _events(file, Event) for value in event.summary.value}
+    assert any("accuracy" in tag for tag in tags)
+
+
+def _events(file, event_class):
+    """TFRecord: a length of 8 bytes, its checksum of 4, the record, its checksum of 4."""
+    data, position = file.read_bytes(), 0
+    while position < len(data):
+        length = int.from_bytes(data[position : position + 8], "little")
+        yield event_class.FromString(data[position + 12 : position + 12 + length])
+        position += 12 + length + 4
+
+
+@pytest.mark.usefixtures("grid")
+def test_the_same_command_again_runs_nothing(sweeps: Sweeps) -> None:
+    before = sweeps.rows("grid")
+    done = sweeps.run("grid", "--learning-rates", "1e-4", "1e-3", "--num-seeds", "2", "--keep-models", "1")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert sweeps.rows("grid") == before
+
+
+def test_what_can_never_be_placed_is_refused_before_anything_starts(sweeps: Sweeps) -> None:
+    done = sweeps.run("impossible", "--num-workers", "99", "--cpus-per-worker", "8")
+    assert done.returncode == 3
+    assert "99 workers of 8 CPUs are asked for, room for" in done.stderr
+    assert not (sweeps.storage / "impossible").exists()

@@ -1,0 +1,131 @@
+"""Workers are forked from a process that has imported what they need; whatever is in the way, they start all the same."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from sst2_ray.launch import fork_worker
+from sst2_ray.launch.warm import SWITCH, ForkServer
+
+SCRIPT = fork_worker.__file__
+TELL = """
+import json, os, pathlib, sys
+told = {"pid": os.getpid(), "parent": os.getppid(), "group": os.getpgid(0), "argv": sys.argv[1:], "cwd": os.getcwd(),
+        "variable": os.environ.get("VARIABLE"), "was_imported": "colorsys" in sys.modules, "main": __name__,
+        "niceness": os.nice(0)}
+pathlib.Path(sys.argv[1]).write_text(json.dumps(told))
+print("standard output is the client's")
+"""
+
+pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="forked workers need Linux")
+
+
+@pytest.fixture
+def worker(tmp_path: Path) -> Path:
+    """Stands in for Ray's worker script."""
+    script = tmp_path / "worker.py"
+    script.write_text(TELL)
+    return script
+
+
+@pytest.fixture
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., tuple[subprocess.Popen[bytes], str]]]:
+    """Start a server that imports these modules; it ends with its standard input."""
+    started = []
+
+    def start(*modules: str) -> tuple[subprocess.Popen[bytes], str]:
+        path = str(tmp_path_factory.mktemp("s") / "s")
+        environ = {**os.environ, "RAY_JOB_ID": "01", "OPENBLAS_NUM_THREADS": "1"}
+        process = subprocess.Popen(
+            [sys.executable, SCRIPT, "serve", path, *modules], stdin=subprocess.PIPE, env=environ
+        )
+        started.append(process)
+        wait_for(Path(path).exists)
+        return process, path
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+def wait_for(condition: Callable[[], bool], timeout_s: float = 60) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, "nothing happened"
+        time.sleep(0.02)
+
+
+def start(path: str, worker: Path, told: Path, cwd: Path, *, job: str = "01") -> dict:
+    """What Ray does: start the client instead of Python; then what the worker told."""
+    environ = {**os.environ, "RAY_JOB_ID": job, "VARIABLE": "x"}
+    command = [sys.executable, "-I", "-S", SCRIPT, path, str(worker), str(told), "--flag=1"]
+    done = subprocess.run(command, cwd=cwd, env=environ, capture_output=True, text=True, timeout=60, check=True)
+    wait_for(lambda: told.exists() and told.read_text().endswith("}"))
+    assert done.stderr == ""
+    return json.loads(told.read_text())
+
+
+def test_a_worker_is_forked_with_what_ray_gave_it(server, worker: Path, tmp_path: Path) -> None:
+    process, path = server("colorsys")
+    for number in range(2):
+        told = start(path, worker, tmp_path / f"told{number}", tmp_path)
+        assert (told["parent"], told["was_imported"]) == (process.pid, True)
+        assert told["group"] == told["pid"]  # a signal to its group reaches nobody else
+        assert told["argv"] == [str(tmp_path / f"told{number}"), "--flag=1"]
+        assert (told["cwd"], told["variable"], told["main"]) == (str(tmp_path), "x", "__main__")
+
+
+def test_niceness_is_handed_over(server, worker: Path, tmp_path: Path) -> None:
+    _, path = server("colorsys")
+    mine = os.nice(0)
+    command = ["nice", "-n", "3", sys.executable, "-I", "-S", SCRIPT, path, str(worker), str(tmp_path / "told")]
+    subprocess.run(command, env={**os.environ, "RAY_JOB_ID": "01"}, check=True, timeout=60)
+    wait_for(lambda: (tmp_path / "told").exists() and (tmp_path / "told").read_text().endswith("}"))
+    assert json.loads((tmp_path / "told").read_text())["niceness"] == min(19, mine + 3)
+
+
+def test_without_a_server_a_worker_starts_by_itself(worker: Path, tmp_path: Path) -> None:
+    told = start(str(tmp_path / "nobody"), worker, tmp_path / "told", tmp_path)
+    assert (told["parent"], told["was_imported"]) == (os.getpid(), False)
+
+
+def test_a_worker_of_another_job_starts_by_itself(server, worker: Path, tmp_path: Path) -> None:
+    process, path = server("colorsys")
+    assert start(path, worker, tmp_path / "other", tmp_path, job="02")["was_imported"] is False
+    assert start(path, worker, tmp_path / "own", tmp_path)["parent"] == process.pid
+
+
+def test_a_process_with_threads_is_not_forked(tmp_path: Path) -> None:
+    sleep = "threading.Thread(target=time.sleep, args=(60,), daemon=True).start()"
+    (tmp_path / "threaded.py").write_text(f"import threading, time\n{sleep}")
+    command = [sys.executable, SCRIPT, "serve", str(tmp_path / "own" / "s"), "threaded"]
+    environ = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(command, env=environ, stdin=subprocess.PIPE, capture_output=True, text=True, timeout=60)
+    assert "2 threads after the imports; workers start by themselves" in done.stderr
+    assert not (tmp_path / "own").exists()
+
+
+def test_the_server_ends_with_its_driver_and_leaves_nothing(server) -> None:
+    process, path = server("colorsys")
+    process.stdin.close()
+    assert process.wait(timeout=60) == 0
+    assert not Path(path).parent.exists()
+
+
+def test_forking_is_asked_for(monkeypatch) -> None:
+    monkeypatch.delenv(SWITCH, raising=False)
+    assert ForkServer.make() is None
+    monkeypatch.setenv(SWITCH, "1")
+    made = ForkServer.make()
+    assert made is not None
+    assert made.py_executable.endswith(made.path)
+    Path(made.path).parent.rmdir()
