@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import tempfile
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from sst2_ray.config import TrainConfig
@@ -78,19 +80,52 @@ def prepare(checked: Checked) -> Prepared:
 def check_run(storage: Storage, config: TrainConfig) -> dict[str, Any] | None:
     """The result of a run that is already there and finished; None where there is work to do.
 
-    Raises InputError where the name belongs to a run with another config.
+    Raises InputError where the name belongs to a run with another config, or to one that is damaged.
     """
     run = storage.child(config.run_name)
-    if not run.exists("config.json"):
+    there = _read_own(run, config, "config.json", keys={"config", "config_hash"})
+    if there is None:
         return None
-    there = run.read_json("config.json")
-    if there.get("config_hash") != config.config_hash:
+    if there["config_hash"] != config.config_hash:
         raise InputError(
             f"--name {config.run_name}: {run.root} holds a run with another config ({_difference(there['config'], config)}); "
             "choose another name, or delete that folder"
         )
-    result: dict[str, Any] | None = run.read_json("result.json") if run.exists("result.json") else None
+    result = _read_own(run, config, "result.json", keys={"name", "status"})
+    if result is None:
+        _require_whole_checkpoint(run, config)
     return result
+
+
+def _read_own(run: Storage, config: TrainConfig, name: str, *, keys: set[str]) -> dict[str, Any] | None:
+    """A JSON file that a run left, with at least these keys; None where there is none."""
+    if not run.exists(name):
+        return None
+    try:
+        value = run.read_json(name)
+    except ValueError:
+        value = None
+    if not isinstance(value, dict) or not keys <= set(value):
+        raise InputError(
+            f"--name {config.run_name}: {run.path(name)} is damaged; choose another name, or delete that folder"
+        )
+    return value
+
+
+def _require_whole_checkpoint(run: Storage, config: TrainConfig) -> None:
+    """A run that has checkpoints goes on from one, or is refused: starting anew would delete what may be repaired."""
+    if not run.list("checkpoints"):
+        return
+    from sst2_ray.training import checkpoint as ckpt
+
+    reasons: list[str] = []
+    with tempfile.TemporaryDirectory() as scratch:
+        whole = ckpt.newest_valid(run, Path(scratch), reasons.append)
+    if whole is None and reasons:
+        raise InputError(
+            f"--name {config.run_name}: none of its {len(reasons)} checkpoints is whole "
+            f"({reasons[0].split(';')[0]}); choose another name, or delete {run.root} to start anew"
+        )
 
 
 def _difference(there: dict[str, Any], config: TrainConfig) -> str:
