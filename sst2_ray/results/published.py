@@ -7,6 +7,9 @@ from dataclasses import dataclass
 SST2_DEV = "SST-2 dev"
 """The `eval_split` of runs that these figures may stand beside."""
 
+SST2_TRAIN_ROWS = 67_349
+"""What the published models were trained on."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Reference:

@@ -6,7 +6,7 @@ from sst2_ray.results import text
 from sst2_ray.results.comparison import Comparison
 from sst2_ray.results.duel import HeadToHead
 from sst2_ray.results.findings import Study
-from sst2_ray.results.published import SST2_DEV
+from sst2_ray.results.published import SST2_DEV, SST2_TRAIN_ROWS
 from sst2_ray.results.ranking import Edge, RankedGroup, model_label
 from sst2_ray.results.statistics import Interval, Summary
 
@@ -217,6 +217,9 @@ def not_measured(study: Study) -> list[str]:
         )
     if all(c.summary("cost_usd") is None for c in study.configurations):
         said.append("Cost: no price was given.")
+    rows = max((c.setting("num_train_rows") or 0 for c in study.configurations), default=0)
+    if study.is_sst2 and 0 < rows < SST2_TRAIN_ROWS:
+        said.append(f"Trained on at most {rows:,} rows; the published figures stand on all {SST2_TRAIN_ROWS:,}.")
     if not study.is_sst2:
         said.append(f"Published figures are for {SST2_DEV}, not for this data, and are not shown.")
     return said

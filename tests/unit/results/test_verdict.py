@@ -71,6 +71,18 @@ def test_trials_that_still_run_may_change_the_ranking(table: ResultsTable) -> No
     assert any("1 trial had not ended" in line for line in verdict.not_measured(found))
 
 
+def test_a_part_of_the_training_split_is_told_beside_published_figures(table: ResultsTable) -> None:
+    for run, rows in (("a", 1024), ("b", 2048)):
+        table.write(
+            "trials",
+            [trial(run, best_dev_accuracy=0.8, eval_split="SST-2 dev", num_train_rows=rows, model_kind="sbert")],
+        )
+    (found,) = studies(table, table.read("trials", attempts="latest"))
+    assert any(
+        "at most 2,048 rows; the published figures stand on all 67,349" in s for s in verdict.not_measured(found)
+    )
+
+
 def test_a_single_learning_rate_proposes_others(table: ResultsTable) -> None:
     found = study(table, sbert=[0.9, 0.91])
     assert any("next: 4e-5 and 1.6e-4" in line for line in verdict.sentences(found))
