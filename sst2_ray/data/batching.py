@@ -53,22 +53,28 @@ def epoch_permutation(num_rows: int, *, seed: int, epoch: int) -> Int64:
     return np.random.Generator(np.random.Philox(key=[seed, epoch])).permutation(num_rows)
 
 
-def cut_by_length(lengths: Int64, *, world_size: int, max_tokens: int, pad_to: int | None = None) -> list[Int64]:
+def cut_by_length(
+    lengths: Int64, *, world_size: int, max_tokens: int, pad_to: int | None = None, packed: bool = False
+) -> list[Int64]:
     """Cut a global batch into micro-batches for all ranks together.
 
-    `lengths` [batch] in tokens. Returns positions in the batch, longest rows first. A micro-batch, padded, stays within
-    `max_tokens` (a single longer row still gets one). The number that needs, rounded up to the same number on every rank,
-    is what there may be; the bound is then lowered as far as that number allows, so that micro-batches cost about the
-    same, little is padded, and no small remainder is left.
+    `lengths` [batch] in tokens. Returns positions in the batch, longest rows first. A micro-batch, padded (`packed`: without
+    its padding, which is not computed), stays within `max_tokens` (a single longer row still gets one). The number that
+    needs, rounded up to the same number on every rank, is what there may be; the bound is then lowered as far as that
+    number allows, so that micro-batches cost about the same, little is padded, and no small remainder is left.
     """
     order = np.argsort(-lengths, kind="stable")
     widths = np.full(len(lengths), pad_to, dtype=np.int64) if pad_to else lengths[order]
+
+    ends = np.cumsum(widths)
 
     def starts(bound: int) -> list[int]:
         cuts, position = [], 0
         while position < len(order):
             cuts.append(position)
-            position += max(1, bound // int(widths[position]))
+            width = int(widths[position])
+            fit = int(np.searchsorted(ends, ends[position] - width + bound, side="right")) - position
+            position += max(1, fit if packed else bound // width)
         return cuts
 
     low, high = 1, max_tokens
@@ -99,17 +105,26 @@ def deal(costs: Sequence[int], *, world_size: int) -> list[list[int]]:
 
 
 def plan_step(
-    tokens: TokenArrays, global_rows: Int64, *, rank: int, world_size: int, max_tokens: int, pad_to: int | None = None
+    tokens: TokenArrays,
+    global_rows: Int64,
+    *,
+    rank: int,
+    world_size: int,
+    max_tokens: int,
+    pad_to: int | None = None,
+    packed: bool = False,
 ) -> tuple[tuple[MicroBatch, ...], int]:
-    """The rank's micro-batches of one global batch, and the padded tokens of all ranks together.
+    """The rank's micro-batches of one global batch, and the computed tokens of all ranks together.
 
     A rank that is a piece short computes the shortest row as a filler of weight 0: all ranks have the same number of
     micro-batches, so no collective waits for a rank that has nothing to send.
     """
     lengths = tokens.offsets[global_rows + 1] - tokens.offsets[global_rows]
-    pieces = cut_by_length(lengths, world_size=world_size, max_tokens=max_tokens, pad_to=pad_to)
+    pieces = cut_by_length(lengths, world_size=world_size, max_tokens=max_tokens, pad_to=pad_to, packed=packed)
     widths = [pad_to or int(lengths[piece[0]]) for piece in pieces]
-    costs = [len(piece) * width for piece, width in zip(pieces, widths, strict=True)]
+    costs = [
+        int(lengths[piece].sum()) if packed else len(piece) * width for piece, width in zip(pieces, widths, strict=True)
+    ]
     shares = deal(costs, world_size=world_size)
     num_each = max(map(len, shares))
     num_fillers = world_size * num_each - len(pieces)
@@ -141,6 +156,7 @@ def plan_epoch(
     world_size: int,
     max_tokens: int,
     pad_to: int | None = None,
+    packed: bool = False,
     first_step: int = 0,
 ) -> Iterator[StepPlan]:
     """The rank's steps of one epoch, from `first_step` on (a resumed run starts inside)."""
@@ -149,7 +165,13 @@ def plan_epoch(
     for step in range(first_step, count):
         global_rows = order[step * batch_size : (step + 1) * batch_size]
         micro_batches, padded = plan_step(
-            tokens, global_rows, rank=rank, world_size=world_size, max_tokens=max_tokens, pad_to=pad_to
+            tokens,
+            global_rows,
+            rank=rank,
+            world_size=world_size,
+            max_tokens=max_tokens,
+            pad_to=pad_to,
+            packed=packed,
         )
         yield StepPlan(
             epoch=epoch,

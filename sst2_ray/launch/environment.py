@@ -32,6 +32,9 @@ WORKER_ENV = {
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "TOKENIZERS_PARALLELISM": "false",
     "PYTHONWARNINGS": "ignore",
+    # Nothing here is compiled, but DeepSpeed decorates an optimizer's kernels: without this, every worker's start pays for
+    # importing the compiler (1 s of CPU).
+    "TORCHDYNAMO_DISABLE": "1",
 }
 
 # On CPU tensor shapes change every step. glibc gives the memory back to the kernel and faults it in again, page by page,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,9 @@ from transformers.utils import logging as transformers_logging
 
 from sst2_ray.errors import InputError
 from sst2_ray.modeling.attention import FLASH, choose_attention
+from sst2_ray.modeling.dropout import KEYED_ATTENTION, DropoutKeys
 from sst2_ray.modeling.folders import SbertStack
+from sst2_ray.modeling.packing import PACKED_TYPES, Packing, pack, to_rows
 from sst2_ray.modeling.pooling import pool
 from sst2_ray.modeling.sources import ModelInfo, ResolvedModel, local_folder, resolve_model
 
@@ -51,16 +53,50 @@ class SentenceClassifier(nn.Module, ABC):
         super().__init__()
         self.info = info
         self.backbone: Any = backbone  # its submodules are known by architecture only
+        self.dropout_keys: DropoutKeys | None = None
+        self.can_pack = backbone.config.model_type in PACKED_TYPES and backbone.config._attn_implementation == "sdpa"
+        if self.can_pack:
+            self.backbone.set_attn_implementation(KEYED_ATTENTION)
+
+    def packs(self, device: torch.device) -> bool:
+        """Whether batches on `device` are computed without padding (see `packing`)."""
+        return self.can_pack and device.type == "cpu"
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Logits [rows, 2] in fp32 from token ids and their mask, integers [rows, width], padded on the right."""
         if self.info.attention == FLASH:
             self._follow_precision(input_ids.device.type)
-        return self.logits(input_ids, attention_mask).float()
+        if self.packs(input_ids.device):
+            hidden, attention_mask = self._packed_hidden(input_ids, pack(attention_mask))
+        else:
+            hidden = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+        return self.classify(hidden, attention_mask).float()
+
+    def _packed_hidden(self, input_ids: Tensor, packing: Packing) -> tuple[Tensor, Tensor]:
+        """Token vectors [rows, width, size] and their mask, computed without padding."""
+        keys = self.dropout_keys
+        with keys.packed(packing) if keys is not None else nullcontext():
+            hidden = self.encoder(
+                input_ids=input_ids.reshape(-1)[packing.source][None],
+                position_ids=packing.position[None],
+                # Two kinds of layers ask ModernBERT's mask by name; the rectangles bring their own.
+                attention_mask={"full_attention": None, "sliding_attention": None} if self._slides else None,
+                packing=packing,
+            ).last_hidden_state
+        return to_rows(hidden[0], packing)
+
+    @property
+    def _slides(self) -> bool:
+        return bool(self.backbone.config.model_type == "modernbert")
+
+    @property
+    @abstractmethod
+    def encoder(self) -> Any:
+        """The transformers model that gives token vectors."""
 
     @abstractmethod
-    def logits(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Logits [rows, 2] in the precision of the computation."""
+    def classify(self, hidden: Tensor, attention_mask: Tensor) -> Tensor:
+        """Logits [rows, 2] in the precision of the computation, from [rows, width, size] and [rows, width]."""
 
     @property
     @abstractmethod
@@ -77,8 +113,13 @@ class SentenceClassifier(nn.Module, ABC):
 class ModernBertClassifier(SentenceClassifier):
     """transformers' ModernBertForSequenceClassification: its pooling, prediction head and classifier."""
 
-    def logits(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        logits: Tensor = self.backbone(input_ids=input_ids, attention_mask=attention_mask).logits
+    @property
+    def encoder(self) -> Any:
+        return self.backbone.model
+
+    def classify(self, hidden: Tensor, attention_mask: Tensor) -> Tensor:
+        features = pool(hidden, attention_mask, (self.backbone.config.classifier_pooling,))
+        logits: Tensor = self.backbone.classifier(self.backbone.drop(self.backbone.head(features)))
         return logits
 
     @property
@@ -108,8 +149,11 @@ class SbertClassifier(SentenceClassifier):
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(backbone.config.hidden_size * len(stack.pooling_modes), len(LABELS))
 
-    def logits(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        hidden = self.backbone(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+    @property
+    def encoder(self) -> Any:
+        return self.backbone
+
+    def classify(self, hidden: Tensor, attention_mask: Tensor) -> Tensor:
         features = pool(hidden, attention_mask, self.stack.pooling_modes)  # [rows, features]
         logits: Tensor = self.head(self.dropout(features))
         return logits

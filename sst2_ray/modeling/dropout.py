@@ -2,12 +2,15 @@
 
 A run therefore draws the same masks on 1 worker or 64, with any micro-batching, and after any resume: nothing about
 random state has to be saved. The masks are a counter-based hash in plain int32 tensor operations, which all cores of a
-CPU compute, where torch's `bernoulli_` draws on one.
+CPU compute, where torch's `bernoulli_` draws on one. One hash of 32 bits decides about two neighbours on the last axis.
 """
 
 from __future__ import annotations
 
+import functools
 import itertools
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,6 +19,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import sdpa_mask
+
+from sst2_ray.modeling.packing import Packing, Segment, attend_packed
 
 if TYPE_CHECKING:
     from sst2_ray.modeling.classifier import SentenceClassifier
@@ -27,7 +32,7 @@ _GOLDEN = -1640531535  # 0x9E3779B1
 _MIX1 = -2048144789  # 0x85EBCA6B
 _MIX2 = -1028477387  # 0xC2B2AE35
 
-_AXIS_STRIDE = 1 << 11  # room for 2,048 positions a 4-D axis before indices wrap, which only repeats a mask
+_AXIS_STRIDE = 1 << 13  # of the heads before the query positions: 8,192 of them, the longest context of an encoder here
 
 
 def row_keys(*, seed: int, global_step: int, row_ids: NDArray[np.int64]) -> NDArray[np.int32]:
@@ -46,46 +51,71 @@ class DropoutKeys:
 
     def __init__(self) -> None:
         self.keys: Tensor | None = None  # int32 [rows]
+        self.packing: Packing | None = None
 
     def set(self, keys: Tensor | None) -> None:
         self.keys = keys
 
+    @contextmanager
+    def packed(self, packing: Packing) -> Iterator[None]:
+        """Inside, tensors are [1, tokens, features]."""
+        self.packing = packing
+        try:
+            yield
+        finally:
+            self.packing = None
 
-_counters: dict[tuple[tuple[int, ...], torch.device], Tensor] = {}
-_MAX_COUNTERS = 256
+
+def _mix(x: Tensor) -> Tensor:
+    """After murmur3's finalizer; the high bits are the well-mixed ones."""
+    x = (x ^ (x >> 15)) * _MIX1
+    return (x ^ (x >> 13)) * _MIX2
 
 
-def _counter(shape: tuple[int, ...], device: torch.device) -> Tensor:
-    """Element numbers times an odd constant, int32 [1, *shape]; they do not depend on the padded width."""
-    key = (shape, device)
-    if key not in _counters:
-        if len(_counters) >= _MAX_COUNTERS:
-            _counters.clear()
-        # [position, feature]: the last axis is a fixed width; [head, query, key]: fixed strides instead.
-        strides = (
-            [shape[-1], 1] if len(shape) == 2 else [_AXIS_STRIDE ** (len(shape) - 1 - i) for i in range(len(shape))]
-        )
-        index = torch.zeros(shape, dtype=torch.int64, device=device)
-        for axis, stride in enumerate(strides):
-            view = [1] * len(shape)
-            view[axis] = shape[axis]
-            index += torch.arange(shape[axis], device=device).view(view) * stride
-        wrapped = (index * _GOLDEN) & 0xFFFFFFFF
-        _counters[key] = torch.where(wrapped >= 1 << 31, wrapped - (1 << 32), wrapped).to(torch.int32)[None]
-    return _counters[key]
+@functools.lru_cache(maxsize=64)
+def _pairs(size: int, device: torch.device) -> Tensor:
+    """Well-mixed constants, one for every two places of the last axis, int32 [ceil(size / 2)]."""
+    return _mix(torch.arange(1, (size + 1) // 2 + 1, dtype=torch.int32, device=device) * _GOLDEN)
+
+
+def _site_keys(keys: Tensor, site: int) -> Tensor:
+    keys = (keys ^ _wrap32(site * 0x632BE5AB + 0x5F356495)) * _MIX2
+    return keys ^ (keys >> 15)
+
+
+def _drops(probability: float) -> int:
+    """Of 65,536 equally likely draws, those that drop."""
+    return min(65535, round(probability * 65536))
+
+
+def _draw(places: Tensor, size: int, probability: float) -> Tensor:
+    """bool [*places.shape, size] from one key a place of all axes but the last."""
+    x = _mix(places).unsqueeze(-1) ^ _pairs(size, places.device)
+    x *= _MIX1
+    x ^= x >> 15
+    x *= _MIX2
+    # Both halves are uniform over [-2^15, 2^15).
+    return (x.view(torch.int16) >= _drops(probability) - 32768)[..., :size]
 
 
 def keep_mask(keys: Tensor, site: int, shape: tuple[int, ...], probability: float) -> Tensor:
-    """bool [rows, *shape], True with probability 1 - `probability`; `site` tells the dropout modules of a model apart."""
-    keys = (keys ^ _wrap32(site * 0x632BE5AB + 0x5F356495)) * _MIX2
-    keys = keys ^ (keys >> 15)
-    x = _counter(shape, keys.device) + keys.view(-1, *([1] * len(shape)))
-    x ^= x >> 15
-    x *= _MIX1
-    x ^= x >> 13
-    x *= _MIX2
-    # Signed int32 is uniform over [-2^31, 2^31); its high bits, which the comparison sees, are the well-mixed ones.
-    return x >= int(probability * 2.0**32) - 2**31
+    """bool [rows, *shape], True with probability 1 - `probability`, in steps of 2^-16.
+
+    shape: [position, feature], [head, query, key] or [feature]; a mask does not depend on the padded width. `site` tells
+    the dropout modules of a model apart.
+    """
+    places = _site_keys(keys, site).view(-1, *([1] * (len(shape) - 1)))
+    for axis, size in enumerate(shape[:-1]):
+        stride = _wrap32(_GOLDEN * _AXIS_STRIDE ** (len(shape) - 2 - axis))
+        offsets = torch.arange(size, dtype=torch.int32, device=keys.device) * stride
+        places = places + offsets.view(-1, *([1] * (len(shape) - 2 - axis)))
+    return _draw(places, shape[-1], probability)
+
+
+def _packed_mask(keys: Tensor, packing: Packing, site: int, size: int, probability: float) -> Tensor:
+    """bool [1, tokens, size]: what `keep_mask` gives the same rows in a padded batch."""
+    places = _site_keys(keys, site)[packing.row] + packing.position.to(torch.int32) * _GOLDEN
+    return _draw(places[None], size, probability)
 
 
 def _wrap32(value: int) -> int:
@@ -97,8 +127,16 @@ def keyed_dropout(x: Tensor, keys: DropoutKeys, site: int, probability: float) -
     """Inverted dropout of x [rows, ...]. Without keys (a caller outside the training loop): torch's own."""
     if keys.keys is None:
         return nn.functional.dropout(x, probability, True)
-    mask = keep_mask(keys.keys, site, tuple(x.shape[1:]), probability)
-    return x * mask.to(x.dtype).mul_(1.0 / (1.0 - probability))
+    if keys.packing is not None:
+        mask = _packed_mask(keys.keys, keys.packing, site, x.size(-1), probability)
+    else:
+        mask = keep_mask(keys.keys, site, tuple(x.shape[1:]), probability)
+    return _apply(x, mask, probability)
+
+
+def _apply(x: Tensor, mask: Tensor, probability: float) -> Tensor:
+    # Seen as bytes, a mask is converted several times as fast.
+    return x * mask.view(torch.uint8).to(x.dtype).mul_(65536 / (65536 - _drops(probability)))
 
 
 class KeyedDropout(nn.Module):
@@ -126,6 +164,7 @@ def install(model: SentenceClassifier) -> DropoutKeys:
     with it only the masks outside attention are keyed.
     """
     keys = DropoutKeys()
+    model.dropout_keys = keys
     sites = itertools.count()
     for module in list(model.modules()):
         for name, child in list(module.named_children()):
@@ -159,21 +198,66 @@ def _attention(
     attention_mask: Tensor | None,
     dropout: float = 0.0,
     scaling: float | None = None,
+    packing: Packing | None = None,
+    sliding_window: int | None = None,
     **_: object,
 ) -> tuple[Tensor, None]:
-    """Attention over [rows, heads, width, head_dim] with keyed dropout of the probabilities; torch's sdpa without it."""
+    """Attention over [rows, heads, width, head_dim], or, packed, over [1, heads, tokens, head_dim].
+
+    With keyed dropout of the probabilities where there is any; torch's sdpa without it. sliding_window: half the window
+    and 1, in tokens; a padded batch brings it in its mask.
+    """
     site = _site_of(module) if dropout > 0.0 else None
-    if site is not None:
-        scores = torch.matmul(query * (scaling or query.size(-1) ** -0.5), key.transpose(2, 3))
-        if attention_mask is not None:
-            scores = scores.masked_fill(~attention_mask, torch.finfo(scores.dtype).min)
-        probabilities = torch.softmax(scores, dim=-1, dtype=torch.float32).to(value.dtype)
-        output = torch.matmul(keyed_dropout(probabilities, site.keys, site.site, dropout), value)
-    else:
-        output = nn.functional.scaled_dot_product_attention(
-            query, key, value, attn_mask=attention_mask, dropout_p=dropout, scale=scaling
+    if packing is None:
+        keys = site.keys.keys if site is not None else None
+        output = _attend(query, key, value, attention_mask, dropout, scaling, site, keys)
+        return output.transpose(1, 2).contiguous(), None
+
+    def attend(q: Tensor, k: Tensor, v: Tensor, segment: Segment) -> Tensor:
+        rows = packing.order[segment.first_row : segment.first_row + segment.rows]
+        keys = site.keys.keys[rows] if site is not None and site.keys.keys is not None else None
+        return _attend(q, k, v, _windowed(segment, sliding_window), dropout, scaling, site, keys)
+
+    return attend_packed(query, key, value, packing, attend), None
+
+
+_SHORT = 128
+"""Widths up to which plain matrix products are faster on CPU than torch's blockwise attention."""
+
+
+def _attend(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor | None,
+    dropout: float,
+    scaling: float | None,
+    site: KeyedDropout | None,
+    keys: Tensor | None,
+) -> Tensor:
+    """[rows, heads, width, head_dim]; dropout by `keys` int32 [rows], where they are given."""
+    draws = dropout > 0.0 and keys is None
+    if draws or (keys is None and (query.device.type != "cpu" or key.size(2) > _SHORT)):
+        return nn.functional.scaled_dot_product_attention(
+            query, key, value, attn_mask=mask, dropout_p=dropout, scale=scaling
         )
-    return output.transpose(1, 2).contiguous(), None
+    scores = torch.matmul(query * (scaling or query.size(-1) ** -0.5), key.transpose(2, 3))
+    if mask is not None:
+        scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
+    probabilities = torch.softmax(scores, dim=-1, dtype=torch.float32).to(value.dtype)
+    if keys is not None and site is not None:
+        kept = keep_mask(keys, site.site, tuple(probabilities.shape[1:]), dropout)
+        probabilities = _apply(probabilities, kept, dropout)
+    return torch.matmul(probabilities, value)
+
+
+def _windowed(segment: Segment, sliding_window: int | None) -> Tensor | None:
+    """The mask of a segment, narrowed to keys that are less than `sliding_window` away."""
+    if sliding_window is None or segment.width <= sliding_window:
+        return segment.mask
+    places = torch.arange(segment.width)
+    near = (places[:, None] - places).abs() < sliding_window  # [width, width]
+    return near if segment.mask is None else segment.mask & near
 
 
 AttentionInterface.register(KEYED_ATTENTION, _attention)

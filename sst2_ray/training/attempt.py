@@ -121,6 +121,8 @@ class Attempt:
         )
         if saved is not None:
             saved.load_model(model)
+        if task.micro_batch_tokens is None and model.packs(self.device):
+            self.micro_batch_tokens = DEFAULT_MICRO_BATCH_TOKENS["packed"]
         keys = install(model)
         engine = build_engine(
             config.engine, model, build_optimizer(model, config), max_grad_norm=config.max_grad_norm, device=self.device

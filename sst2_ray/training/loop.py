@@ -116,6 +116,7 @@ class Loop:
                 world_size=self.c.world_size,
                 max_tokens=self.c.micro_batch_tokens,
                 pad_to=config.max_length if config.pad_to_max_length else None,
+                packed=self.c.model.packs(self.c.device) and not config.pad_to_max_length,
                 first_step=self.done % self.per_epoch if epoch == self.done // self.per_epoch else 0,
             )
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from sst2_ray.config import TrainConfig
 from sst2_ray.modeling.sources import ResolvedModel
 
-# Padded tokens a worker computes at once. On CPU small micro-batches of like length waste little on padding and stay in
-# the caches; on a GPU one launch should fill the chip.
-DEFAULT_MICRO_BATCH_TOKENS = {"cpu": 256, "cuda": 32768}
+# Computed tokens a worker takes at once. On CPU small micro-batches of like length waste little on padding; where padding
+# is not computed ("packed") a whole batch goes at once. On a GPU one launch should fill the chip.
+DEFAULT_MICRO_BATCH_TOKENS = {"cpu": 256, "packed": 2048, "cuda": 32768}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,175 @@
+"""Sentences of one batch laid end to end: padding is computed inside attention only.
+
+Everything in an encoder but attention treats tokens one by one. On a CPU, where time is arithmetic and not launches, the
+batch [rows, width] therefore runs as [1, tokens]; attention alone sees rectangles, cut by length so that little of them
+is padding. The numbers are those of the padded batch but for the order of summation.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+PACKED_TYPES = frozenset({"bert", "modernbert"})
+"""Architectures that take positions from their caller and attention from transformers' interface."""
+
+_WIDEST_TO_SHORTEST = 1.5
+"""Lengths that share a rectangle: more rectangles cost more calls, fewer more padding."""
+
+_LEAST_WIDTH = 16
+"""Of a rectangle: torch's softmax is slow over fewer numbers than fit into a vector register."""
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Consecutive rows of a packing that attention computes as one rectangle."""
+
+    first_row: int
+    rows: int
+    width: int
+    mask: Tensor | None
+    """bool [rows, 1, 1, width], True at tokens; None where all rows are that long."""
+
+
+@dataclass(frozen=True)
+class Packing:
+    """How a padded batch [rows, width] is laid out as T tokens, longest rows first.
+
+    P: places of all segments together, rows * width each.
+    """
+
+    order: Tensor
+    """int64 [rows]: the batch's row at each place of the packing."""
+    source: Tensor
+    """int64 [T]: each token's place in the flattened batch."""
+    row: Tensor
+    """int64 [T]: each token's row in the batch."""
+    position: Tensor
+    """int64 [T]: each token's position in its row."""
+    segments: tuple[Segment, ...]
+    places: Tensor
+    """int64 [P]: the token at each place; places beyond the end of a row repeat its last token."""
+    filled: Tensor
+    """bool [P, 1]: whether a place holds a token of its own."""
+    tokens: Tensor
+    """int64 [T]: the place of each token."""
+
+
+def pack(attention_mask: Tensor) -> Packing:
+    """The packing of a batch padded on the right, from its mask [rows, width]; every row has a token."""
+    width = attention_mask.size(1)
+    lengths, order = attention_mask.sum(dim=1).sort(descending=True, stable=True)
+    ends = lengths.cumsum(0)
+    row = torch.repeat_interleave(lengths)  # [T], among the sorted rows
+    position = torch.arange(len(row)) - (ends - lengths)[row]
+    segments, places, filled, tokens, start = [], [], [], [], 0
+    for first, last in itertools.pairwise(_cuts(lengths.tolist())):
+        size = lengths[first:last, None]  # [rows, 1]
+        columns = torch.arange(max(_LEAST_WIDTH, int(size[0])))
+        real = columns < size
+        places.append(((ends - lengths)[first:last, None] + torch.minimum(columns, size - 1)).view(-1))
+        filled.append(real.view(-1, 1))
+        tokens.append(start + real.view(-1).nonzero().view(-1))
+        full = int(size[-1]) == len(columns)
+        segments.append(Segment(first, last - first, len(columns), None if full else real[:, None, None, :]))
+        start += real.numel()
+    return Packing(
+        order=order,
+        source=order[row] * width + position,
+        row=order[row],
+        position=position,
+        segments=tuple(segments),
+        places=torch.cat(places),
+        filled=torch.cat(filled),
+        tokens=torch.cat(tokens),
+    )
+
+
+def _cuts(lengths: list[int]) -> list[int]:
+    """First rows of the segments, and the number of rows."""
+    cuts = [0]
+    for row, length in enumerate(lengths):
+        widest = lengths[cuts[-1]]
+        if widest > _LEAST_WIDTH and length * _WIDEST_TO_SHORTEST < widest:
+            cuts.append(row)
+    return [*cuts, len(lengths)]
+
+
+class _ToPlaces(torch.autograd.Function):
+    """[T, ...] -> [P, ...]. Both ways are gathers: the scatter that autograd would use is slow on CPU.
+
+    Right where the places beyond a row's end have no gradient, as in masked attention whose output goes through _ToTokens.
+    """
+
+    @staticmethod
+    def forward(ctx, x: Tensor, packing: Packing) -> Tensor:  # type: ignore[no-untyped-def]
+        ctx.packing = packing
+        return x.index_select(0, packing.places)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor):  # type: ignore[no-untyped-def]
+        return gradient.index_select(0, ctx.packing.tokens), None
+
+
+class _ToTokens(torch.autograd.Function):
+    """[P, ...] -> [T, ...]."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, packing: Packing) -> Tensor:  # type: ignore[no-untyped-def]
+        ctx.packing = packing
+        return x.index_select(0, packing.tokens)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor):  # type: ignore[no-untyped-def]
+        packing = ctx.packing
+        return gradient.contiguous().index_select(0, packing.places).mul_(packing.filled), None
+
+
+Attend = Callable[[Tensor, Tensor, Tensor, Segment], Tensor]
+
+
+def attend_packed(query: Tensor, key: Tensor, value: Tensor, packing: Packing, attend: Attend) -> Tensor:
+    """Attention over [1, heads, T, head_dim], returning [1, T, heads, head_dim].
+
+    `attend` computes one segment: from query, key and value [rows, heads, width, head_dim] to the same shape.
+    """
+    heads, size = query.size(1), query.size(3)
+    padded = [
+        _ToPlaces.apply(x[0].transpose(0, 1).reshape(-1, heads * size), packing) for x in (query, key, value)
+    ]  # [P, heads * head_dim]
+    sizes = [segment.rows * segment.width for segment in packing.segments]
+    outputs = []
+    for segment, *parts in zip(packing.segments, *(x.split(sizes) for x in padded), strict=True):
+        q, k, v = (x.view(segment.rows, segment.width, heads, size).transpose(1, 2) for x in parts)
+        outputs.append(attend(q, k, v, segment).transpose(1, 2).reshape(-1, heads * size))
+    joined = torch.cat(outputs) if len(outputs) > 1 else outputs[0]
+    return _ToTokens.apply(joined, packing).view(1, -1, heads, size)
+
+
+def to_rows(hidden: Tensor, packing: Packing) -> tuple[Tensor, Tensor]:
+    """Token vectors [T, size] as the padded batch [rows, width, size], 0 beyond a row's end, and its mask [rows, width]."""
+    num_rows, width = len(packing.order), packing.segments[0].width
+    places = packing.row * width + packing.position  # [T]
+    token = torch.zeros(num_rows * width, dtype=torch.int64)
+    token[places] = torch.arange(len(places))
+    mask = torch.zeros(num_rows * width, dtype=torch.bool)
+    mask[places] = True
+    padded = _ToRows.apply(hidden, token, mask, places)
+    return padded.view(num_rows, width, -1), mask.view(num_rows, width)
+
+
+class _ToRows(torch.autograd.Function):
+    """[T, size] -> [rows * width, size], 0 at padding."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, token: Tensor, mask: Tensor, places: Tensor) -> Tensor:  # type: ignore[no-untyped-def]
+        ctx.places = places
+        return x.index_select(0, token).mul_(mask[:, None])
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor):  # type: ignore[no-untyped-def]
+        return gradient.contiguous().index_select(0, ctx.places), None, None, None
