@@ -109,6 +109,9 @@ class TrainConfig:
     """zero2: DeepSpeed ZeRO-2. torch: plain torch (one worker), for parity checks and benchmarks."""
     num_workers: int | None = _where(None)
     """Data-parallel workers; None: one a GPU of the cluster, or one with all its cores where it has no GPU."""
+    max_workers: int | None = _where(None)
+    """More workers than num_workers that the run may grow to while the cluster has room, at a checkpoint; it goes on with
+    fewer where a node is lost. `--num-workers 2:8` says both. None: exactly num_workers."""
     cpus_per_worker: int | None = _where(None)
     """CPU cores a worker; None: an equal share of the largest node's."""
     use_gpu: bool | None = _where(None)
@@ -197,7 +200,7 @@ def check_train_config(config: TrainConfig) -> None:
             raise InputError(f"--{name.replace('_', '-')} {value!r}: must be {kind}")
     _positive(
         config, "learning_rate", "batch_size", "epochs", "max_steps", "adam_eps", "evaluations_per_epoch", "patience", "train_rows",
-        "dev_rows", "num_workers", "cpus_per_worker", "micro_batch_tokens", "checkpoint_every_steps", "checkpoint_every_s",
+        "dev_rows", "num_workers", "max_workers", "cpus_per_worker", "micro_batch_tokens", "checkpoint_every_steps", "checkpoint_every_s",
         "placement_timeout_s", "step_timeout_s", "keep_checkpoints",
     )  # fmt: skip
     _not_negative(config, "weight_decay", "max_grad_norm", "seed", "max_retries", "price_per_hour")
@@ -213,7 +216,11 @@ def check_train_config(config: TrainConfig) -> None:
     )
     if config.max_length < 4:
         raise InputError(f"--max-length {config.max_length}: must be at least 4 tokens, two of them are special")
-    if config.engine == "torch" and (config.num_workers or 1) > 1:
+    if config.max_workers is not None and config.max_workers < (config.num_workers or 1):
+        raise InputError(
+            f"--num-workers {config.num_workers or 1}:{config.max_workers}: the second number must be at least the first"
+        )
+    if config.engine == "torch" and max(config.num_workers or 1, config.max_workers or 1) > 1:
         raise InputError(
             f"--engine torch --num-workers {config.num_workers}: plain torch runs on one worker; use --engine zero2"
         )

@@ -42,8 +42,19 @@ class Placement:
     """What one run asks of the cluster."""
 
     num_workers: int
+    """Fewest, where it may grow."""
     cpus_per_worker: int
     use_gpu: bool
+    max_workers: int | None = None
+    """None: it does not grow."""
+
+    @property
+    def is_elastic(self) -> bool:
+        return self.most_workers > self.num_workers
+
+    @property
+    def most_workers(self) -> int:
+        return self.max_workers or self.num_workers
 
     @property
     def resources_per_worker(self) -> dict[str, float]:
@@ -51,7 +62,8 @@ class Placement:
 
     def __str__(self) -> str:
         one = f"{self.cpus_per_worker} CPU{'s' if self.cpus_per_worker != 1 else ''}{' and 1 GPU' if self.use_gpu else ''}"
-        return f"{self.num_workers} worker{'s' if self.num_workers != 1 else ''} of {one}"
+        count = f"{self.num_workers} to {self.max_workers}" if self.is_elastic else f"{self.num_workers}"
+        return f"{count} worker{'s' if self.most_workers != 1 else ''} of {one}"
 
 
 def workers_that_fit(nodes: Sequence[tuple[float, float]], placement: Placement) -> int:
@@ -73,7 +85,10 @@ def decide(config: TrainConfig, cluster: ClusterView) -> Placement:
     use_gpu = config.use_gpu if config.use_gpu is not None else cluster.gpus + scalable_gpus > 0
     num_workers = config.num_workers or (max(1, int(cluster.gpus or scalable_gpus)) if use_gpu else 1)
     placement = Placement(
-        num_workers=num_workers, cpus_per_worker=_cpus(config, cluster, use_gpu, num_workers), use_gpu=use_gpu
+        num_workers=num_workers,
+        cpus_per_worker=_cpus(config, cluster, use_gpu, max(num_workers, config.max_workers or 0)),
+        use_gpu=use_gpu,
+        max_workers=config.max_workers,
     )
     have = [(n.cpus, n.gpus) for n in cluster.nodes]
     might = have + [(cpus, gpus) for cpus, gpus, count in cluster.node_types for _ in range(count)]
@@ -111,9 +126,10 @@ def check_batch(config: TrainConfig, num_train_rows: int) -> None:
         raise InputError(
             f"--batch-size {config.batch_size}: larger than the {num_train_rows} training rows; use at most {num_train_rows}"
         )
-    if config.num_workers and config.batch_size < config.num_workers:
+    most = max(config.num_workers or 0, config.max_workers or 0)
+    if config.batch_size < most:
         raise InputError(
-            f"--batch-size {config.batch_size} --num-workers {config.num_workers}: some workers would never have a row; "
+            f"--batch-size {config.batch_size} --num-workers {most}: some workers would never have a row; "
             f"use at most {config.batch_size} workers"
         )
 

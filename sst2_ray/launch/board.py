@@ -20,13 +20,25 @@ ANSWER_TIMEOUT_S = 30.0
 """A rank goes on where its scheduler does not answer for so long."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Beat:
+    """Where a rank is, told by a thread of its own. `still_s`: seconds since it last moved, as it says itself."""
+
+    global_step: int
+    phase: str
+    still_s: float
+    at: float
+    """time.time() on the board."""
+
+
 @dataclass
 class _Trial:
     """One attempt of one trial."""
 
     asks: bool
     progress: dict[str, Any] = field(default_factory=dict)
-    ranks: dict[int, dict[str, Any]] = field(default_factory=dict)
+    beats: dict[int, Beat] = field(default_factory=dict)
+    asked_to_leave: bool = False
     dev_accuracy: float | None = None
     events: list[tuple[str, Any]] = field(default_factory=list)
     stop: Stop | None = None
@@ -63,17 +75,19 @@ class Board:
     def progress(self, trial_id: str, rank: int, values: dict[str, Any]) -> None:
         """`values`: phase and global_step of a rank; rank 0 adds total_steps, epoch, train_loss, examples_per_sec."""
         trial = self._of(trial_id)
-        trial.ranks[rank] = {
-            "global_step": values.get("global_step", 0),
-            "phase": values.get("phase", ""),
-            "at": time.time(),
-        }
         if rank == 0:
             trial.progress = values
         trial.moved = time.time()
 
+    def beat(self, trial_id: str, rank: int, global_step: int, phase: str, still_s: float) -> bool:
+        """A rank lives, and says where it is. Returns whether the workers are asked to leave."""
+        trial = self._of(trial_id)
+        trial.beats[rank] = Beat(global_step=global_step, phase=phase, still_s=still_s, at=time.time())
+        return trial.asked_to_leave
+
     def event(self, trial_id: str, kind: str, value: Any) -> None:
-        """kind: 'record' (EpochRecord), 'note' (one line), 'node' (rank, address, chip, actor), 'hung' (one line)."""
+        """kind: 'record' (EpochRecord), 'note' (one line), 'node' (rank, world_size, node, address, chip, actor), 'hung'
+        (one line)."""
         trial = self._of(trial_id)
         trial.events.append((kind, value))
         if kind == "record":
@@ -107,12 +121,17 @@ class Board:
         trial = self._of(trial_id)
         trial.stop = how if trial.stop is None else "stopped"
 
+    def ask_to_leave(self, trial_id: str) -> None:
+        """The workers write a checkpoint after the step that they are at, and end."""
+        self._of(trial_id).asked_to_leave = True
+
     def read(
         self, trial_id: str, seen: int
-    ) -> tuple[dict[str, Any], list[tuple[str, Any]], dict[int, dict[str, Any]], float]:
-        """Progress, the events from number `seen` on, every rank's place, and seconds since anything moved."""
+    ) -> tuple[dict[str, Any], list[tuple[str, Any]], dict[int, tuple[Beat, float]]]:
+        """Progress, the events from number `seen` on, and every rank's last beat with its age in seconds."""
         trial = self._of(trial_id)
-        return trial.progress, trial.events[seen:], trial.ranks, time.time() - trial.moved
+        beats = {rank: (beat, time.time() - beat.at) for rank, beat in trial.beats.items()}
+        return trial.progress, trial.events[seen:], beats
 
     def overview(self, seen: int) -> tuple[dict[str, dict[str, Any]], list[str]]:
         """Progress of every open attempt, with its last accuracy and the seconds since anything moved (`idle_s`), and the

@@ -76,7 +76,7 @@ def train(config: TrainConfig, *, quiet: bool = False) -> TrainResult:
     show_plan(out, describe(prepared, placement))
     for note in prepared.notes():
         out.print(f"note: {note}", soft_wrap=True, markup=False)
-    run = storage.child(config.run_name)
+    run = storage.patient().child(config.run_name)
     run.write_json("config.json", {"config": config.to_dict(), "config_hash": config.config_hash})
     run.delete(STOP_FILE)  # of an earlier start
     with RunDisplay(out, config.run_name) as display:
@@ -149,7 +149,16 @@ def config_from_argv(argv: Sequence[str], *, prog: str) -> TrainConfig:
         f"({', '.join(TRAIN_PRESETS)}), --config FILE.yaml from a file; flags override both. --dry-run shows the plan "
         "and starts nothing."
     )
-    return parse(TrainConfig, rest, prog=prog, description=description, default=base)
+    return parse(TrainConfig, _spread_range(rest), prog=prog, description=description, default=base)
+
+
+def _spread_range(argv: Sequence[str]) -> list[str]:
+    """`--num-workers 2:8` as the two flags that it stands for."""
+    workers, rest = take(argv, "--num-workers")
+    if workers is None:
+        return rest
+    fewest, colon, most = workers.partition(":")
+    return [*rest, "--num-workers", fewest, *(["--max-workers", most] if colon else [])]
 
 
 def read_config_file(file: str) -> dict[str, Any]:

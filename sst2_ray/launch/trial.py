@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import math
 import os
 import time
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from typing import Any
 
 from sst2_ray.errors import InfeasibleError, RunFailedError
 from sst2_ray.launch.admission import Placement
+from sst2_ray.launch.elastic import Elasticity
 from sst2_ray.launch.environment import worker_env
 from sst2_ray.launch.failures import RETRIED, Failure, classify
 from sst2_ray.launch.prepare import Checked, Prepared, identity
@@ -19,7 +21,8 @@ from sst2_ray.launch.watch import STOP_FILE, TrialDisplay, WatchedFit
 from sst2_ray.results.provenance import collect_provenance
 from sst2_ray.results.schema import EpochRecord, TrialRecord
 from sst2_ray.results.table import ResultsTable
-from sst2_ray.storage import Storage
+from sst2_ray.storage import PATIENCE_S, Storage
+from sst2_ray.training.names import LEFT
 from sst2_ray.training.task import DEFAULT_MICRO_BATCH_TOKENS, Task
 
 
@@ -80,9 +83,9 @@ class Trial:
         self.shared, self.placement, self.display = shared, placement, display
         self.config = shared.checked.config
         self.storage_uri, self.experiment, self.trial_id, self.run_path = storage_uri, experiment, trial_id, run_path
-        self.storage = Storage.open(storage_uri)
+        self.storage = Storage.open(storage_uri).patient()
         self.run_storage = self.storage.child(run_path)
-        self.table = ResultsTable(storage_uri)
+        self.table = ResultsTable(storage_uri, patience_s=PATIENCE_S)
         self.board, self.on_record, self.asks_scheduler = board, on_record, asks_scheduler
         self.cost_share, self.score_dev = cost_share, score_dev
         self.identity = identity(shared.checked, experiment=experiment, trial_id=trial_id)
@@ -98,7 +101,10 @@ class Trial:
         attempt = self.close_orphans()
         retries = 0
         while True:
-            record, failure = self._attempt(attempt)
+            record, failure, goes_on = self._attempt(attempt)
+            if goes_on:  # a planned move, not a failure: it uses no retry
+                attempt += 1
+                continue
             if failure is None:
                 return record
             may_retry = failure.failure_class in RETRIED and retries < self.config.max_retries
@@ -163,13 +169,21 @@ class Trial:
                 "ended_at": None if status == "running" else now,
             }
         )
-        self.table.write("trials", [record])
-        self.run_storage.write_json(f"attempts/{attempt}.json", {"status": status, "started_at": started.isoformat()})
+        try:
+            self.table.write("trials", [record])
+            mark = {"status": status, "started_at": started.isoformat()}
+            self.run_storage.write_json(f"attempts/{attempt}.json", mark)
+        except (OSError, RunFailedError) as error:
+            if status != "failed":
+                raise
+            # What it failed of says more than that this, too, found the disk full; the next start closes the attempt.
+            self.display.line(f"the failed attempt could not be recorded: {error}")
         return record
 
     # ---- one attempt
 
-    def _attempt(self, attempt: int) -> tuple[TrialRecord, Failure | None]:
+    def _attempt(self, attempt: int) -> tuple[TrialRecord, Failure | None, bool]:
+        """Its end row, what it failed of, and whether it left, so that another one goes on at once."""
         started = _now()
         self._write(attempt, "running", started)
         begin = time.perf_counter()
@@ -179,7 +193,9 @@ class Trial:
             board=self.board,
             on_record=self.on_record,
             asks_scheduler=self.asks_scheduler,
-            stop_asked=lambda: self.storage.exists(f"{self.experiment}/{STOP_FILE}"),
+            stop_asked=self._stop_asked,
+            elasticity=Elasticity(self.placement),
+            step_timeout_s=self.config.step_timeout_s,
         )
         try:
             outcome: Any = fit.run(lambda board: self._trainer(attempt, board))
@@ -190,20 +206,33 @@ class Trial:
         seconds = time.perf_counter() - begin
         spent = {"seconds": seconds, "cost_usd": self._cost(seconds), **self._where()}
         if fit.was_stopped and not isinstance(outcome, dict):
-            return self._write(attempt, "stopped", started, failure_class="user_stop", **spent), None
+            return self._write(attempt, "stopped", started, failure_class="user_stop", **spent), None, False
         if isinstance(outcome, BaseException):
             failure = classify(outcome, hung=fit.hung)
             values = {"failure_class": failure.failure_class, "failure_message": failure.message[:1000], **spent}
-            return self._write(
-                attempt, "failed", started, **values, micro_batch_tokens=self.micro_batch_tokens
-            ), failure
+            record = self._write(attempt, "failed", started, **values, micro_batch_tokens=self.micro_batch_tokens)
+            return record, failure, False
         facts = dict(outcome)
         status = facts.pop("status")
+        if status == LEFT:
+            why = fit.leaving
+            left = {
+                "failure_class": "preempted" if why and why.preempted else None,
+                "failure_message": why and why.reason,
+            }
+            return self._write(attempt, "stopped", started, **left, **spent), None, True
         if status == "succeeded":
             facts["export_path"] = f"{self.run_storage.root}/model"
         elif status == "stopped":
             facts["failure_class"] = "user_stop"
-        return self._write(attempt, status, started, **facts, **spent), None
+        return self._write(attempt, status, started, **{**spent, **facts}), None, False
+
+    def _stop_asked(self) -> bool:
+        """Whoever cannot be heard has not asked."""
+        try:
+            return self.storage.patient(0.0).exists(f"{self.experiment}/{STOP_FILE}")
+        except OSError:
+            return False
 
     def _cost(self, seconds: float) -> float | None:
         if self.config.price_per_hour is None:
@@ -214,7 +243,11 @@ class Trial:
     def _where(self) -> dict[str, Any]:
         gpu = next((n["gpu"] for n in self.nodes if n["gpu"]), None)
         self.provenance = collect_provenance(gpu_name=gpu, cuda_version=next((n["cuda"] for n in self.nodes), None))
-        return {"node_types_json": json.dumps([{k: n[k] for k in ("rank", "address", "gpu")} for n in self.nodes])}
+        world = {"world_size": self.nodes[0]["world_size"]} if self.nodes else {}
+        return {
+            **world,
+            "node_types_json": json.dumps([{k: n[k] for k in ("rank", "address", "gpu")} for n in self.nodes]),
+        }
 
     def _trainer(self, attempt: int, board: Any) -> Any:
         from ray.train import FailureConfig, RunConfig, ScalingConfig
@@ -240,7 +273,11 @@ class Trial:
                 backend="nccl" if placement.use_gpu else "gloo", timeout_s=int(config.step_timeout_s) + 60
             ),
             scaling_config=ScalingConfig(
-                num_workers=placement.num_workers,
+                # Ray decides how many, where there is a choice, when the attempt starts; whether to change is decided here.
+                num_workers=(placement.num_workers, placement.most_workers)
+                if placement.is_elastic
+                else placement.num_workers,
+                elastic_resize_monitor_interval_s=math.inf,
                 use_gpu=placement.use_gpu,
                 resources_per_worker=placement.resources_per_worker,
                 placement_strategy="PACK",
@@ -250,7 +287,7 @@ class Trial:
                 name=f"attempt-{attempt}",
                 storage_path=f"{self.run_storage.root}/ray",
                 storage_filesystem=None if self.storage.is_local else self.storage.filesystem,
-                failure_config=FailureConfig(max_failures=0, controller_failure_limit=0),
+                failure_config=FailureConfig(max_failures=0, controller_failure_limit=0, max_preemption_failures=0),
                 worker_runtime_env={"env_vars": worker_env(use_gpu=placement.use_gpu)},
             ),
         )

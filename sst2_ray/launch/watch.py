@@ -7,7 +7,8 @@ import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from sst2_ray.launch.board import start_board
+from sst2_ray.launch.board import Beat, start_board
+from sst2_ray.launch.elastic import Elasticity, Leaving
 from sst2_ray.results.schema import EpochRecord
 
 POLL_S = 0.1
@@ -19,6 +20,27 @@ ABANDON_S = 5.0
 """A stopped attempt whose workers were never placed is left to Ray after this long."""
 
 
+SILENT_S = 3.0
+"""A rank whose last beat is older was stopped, or cannot be reached: ranks beat twice a second."""
+
+
+def place_of_hang(beats: dict[int, tuple[Beat, float]]) -> str | None:
+    """Who holds the others up, out of every rank's last beat and its age in seconds; None where that cannot be told.
+
+    A rank that is silent; else, of those that have done the fewest steps, one that does not wait in a collective.
+    """
+    if not beats:
+        return None
+    silent = {rank: beat for rank, (beat, age) in beats.items() if age > SILENT_S}
+    if silent:
+        return "; ".join(
+            f"rank {rank} was stopped or cannot be reached: last heard of at step {beat.global_step}, in {beat.phase}"
+            for rank, beat in sorted(silent.items())
+        )
+    rank, (beat, _) = min(beats.items(), key=lambda i: (i[1][0].global_step, i[1][0].phase == "communication", i[0]))
+    return f"rank {rank} makes no progress at step {beat.global_step}, in {beat.phase}"
+
+
 class TrialDisplay(Protocol):
     """What a trial shows."""
 
@@ -28,10 +50,12 @@ class TrialDisplay(Protocol):
 
 
 class WatchedFit:
-    """One attempt. `nodes`, `hung` and `was_stopped` say afterwards what happened besides its outcome.
+    """One attempt. `nodes`, `hung`, `leaving` and `was_stopped` say afterwards what happened besides its outcome.
 
     board: shared with other trials; None: one of its own. on_record: called with each evaluation. asks_scheduler: its
-    workers wait until it has returned. stop_asked: looked at every `STOP_POLL_S`; the workers are then ended where they are.
+    workers wait until it has returned. stop_asked: looked at every `STOP_POLL_S`; the workers are then ended where they
+    are. elasticity: likewise asked; the workers then write a checkpoint and leave. step_timeout_s: of silence, after which
+    a rank's process is ended from here.
     """
 
     def __init__(
@@ -43,10 +67,14 @@ class WatchedFit:
         on_record: Callable[[EpochRecord], None] | None = None,
         asks_scheduler: bool = False,
         stop_asked: Callable[[], bool],
+        elasticity: Elasticity,
+        step_timeout_s: float,
     ) -> None:
         self.trial_id, self.display = trial_id, display
         self.on_record, self.asks_scheduler, self.stop_asked = on_record, asks_scheduler, stop_asked
+        self.elasticity, self.step_timeout_s = elasticity, step_timeout_s
         self.nodes: list[dict[str, Any]] = []
+        self.leaving: Leaving | None = None
         self.hung: str | None = None
         self._shared_board = board
         self._stopped_at: float | None = None
@@ -77,7 +105,7 @@ class WatchedFit:
         while thread.is_alive() and not self._is_abandoned():
             thread.join(POLL_S)
             self._look(ray, board)
-            self._stop_if_asked(ray)
+            self._act_if_asked(ray, board)
         self._look(ray, board)
         if self._shared_board is None:
             ray.kill(board)
@@ -88,7 +116,7 @@ class WatchedFit:
     def _look(self, ray: Any, board: Any) -> None:
         """Show what is new on the board; a board that has died is not worth a run."""
         try:
-            progress, events, _, _ = ray.get(board.read.remote(self.trial_id, self._seen), timeout=10)
+            progress, events, beats = ray.get(board.read.remote(self.trial_id, self._seen), timeout=10)
         except (ray.exceptions.RayError, ray.exceptions.GetTimeoutError):
             return
         self._seen += len(events)
@@ -103,11 +131,20 @@ class WatchedFit:
             elif kind == "note":
                 self.display.line(value)
             elif kind == "hung":
-                self.hung = self.hung or value
+                self.hung = self.hung or place_of_hang(beats) or value
             elif kind == "node":
                 self.nodes.append(value)
+        self._end_silent(ray, beats)
 
-    def _stop_if_asked(self, ray: Any) -> None:
+    def _end_silent(self, ray: Any, beats: dict[int, tuple[Beat, float]]) -> None:
+        """A process that was stopped cannot end itself; where it is the only one, nobody waits for it either."""
+        for node in self.nodes:
+            beat = beats.get(node["rank"])
+            if beat is not None and beat[1] > self.step_timeout_s and "actor" in node:
+                self.hung = self.hung or place_of_hang(beats)
+                ray.kill(node.pop("actor"))
+
+    def _act_if_asked(self, ray: Any, board: Any) -> None:
         """The newest checkpoint is what the run goes on from another time."""
         now = time.monotonic()
         if not self.was_stopped and now - self._looked_at >= STOP_POLL_S:
@@ -115,6 +152,11 @@ class WatchedFit:
             if self.stop_asked():
                 self._stopped_at = now
                 self.display.line(f"{self.trial_id}: asked to stop")
+            elif self.leaving is None:
+                self.leaving = self.elasticity.why_leave(ray, self.nodes)
+                if self.leaving is not None:
+                    board.ask_to_leave.remote(self.trial_id)
+                    self.display.line(f"{self.leaving.reason}: the workers write a checkpoint and leave")
         if self.was_stopped:
             for node in self.nodes:
                 actor = node.pop("actor", None)

@@ -10,7 +10,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,15 @@ from sst2_ray.data.tokens import TokenArrays
 from sst2_ray.launch.board import WAIT, Stop
 from sst2_ray.results.schema import EpochRecord, PredictionRecord
 from sst2_ray.results.table import ResultsTable
-from sst2_ray.storage import Storage
+from sst2_ray.storage import PATIENCE_S, Storage
 from sst2_ray.training.attempt import Attempt
 from sst2_ray.training.task import Task
 
 HUNG_EXIT_CODE = 75
 ASK_AGAIN_S = 0.05
+BEAT_S = 0.5
+START_TIMEOUT_S = 300.0
+"""Imports and the model's loading may take this long, however short --step-timeout-s is."""
 
 
 def train_worker(payload: dict[str, Any]) -> dict[str, Any]:
@@ -38,14 +41,15 @@ def train_worker(payload: dict[str, Any]) -> dict[str, Any]:
     task: Task = payload["task"]
     me = ray.train.get_context()
     rank = me.get_world_rank()
-    run = Storage.open(payload["storage_uri"]).child(payload["run_path"])
-    with _log_file(run, f"logs/attempt-{task.attempt}-rank-{rank}.log"):
+    run = Storage.open(payload["storage_uri"]).patient().child(payload["run_path"])
+    with _log_file(run, f"logs/attempt-{task.attempt}-rank-{rank}.log") as keep_log:
         os.environ.update(ray.get(payload["board"].secrets.remote()))
         tokens: dict[str, TokenArrays] = {name: ray.get(ref) for name, ref in payload["splits"].items()}
         device = ray.train.torch.get_device()
-        reporter = BoardReporter(payload["board"], task.trial_id, ResultsTable(payload["storage_uri"]), rank)
-        reporter.tell_node(device)
-        with _watchdog(reporter, task.config.step_timeout_s):
+        table = ResultsTable(payload["storage_uri"], patience_s=PATIENCE_S)
+        reporter = BoardReporter(payload["board"], task.trial_id, table, rank)
+        reporter.tell_node(device, me.get_world_size())
+        with _watchdog(reporter, task.config.step_timeout_s, keep_log):
             attempt = Attempt(
                 task,
                 tokens,
@@ -60,18 +64,27 @@ def train_worker(payload: dict[str, Any]) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _log_file(run: Storage, name: str) -> Iterator[None]:
-    """Send this process's stdout and stderr, libraries' C code included, to a file of the run."""
+def _log_file(run: Storage, name: str) -> Iterator[Callable[[], None]]:
+    """Send this process's stdout and stderr, libraries' C code included, to a file of the run.
+
+    Yields what puts the file on storage before the end, for a process that ends itself.
+    """
     scratch = None if run.is_local else tempfile.TemporaryDirectory()
     path = Path(run.path(name)) if scratch is None else Path(scratch.name) / Path(name).name
     path.parent.mkdir(parents=True, exist_ok=True)
     saved = [os.dup(1), os.dup(2)]
+
+    def keep() -> None:
+        if scratch is not None:
+            with contextlib.suppress(OSError):
+                run.upload(path, name)
+
     with path.open("ab", buffering=0) as file:
         try:
             os.dup2(file.fileno(), 1)
             os.dup2(file.fileno(), 2)
             faulthandler.enable(file)
-            yield
+            yield keep
         except BaseException:
             import traceback
 
@@ -84,26 +97,29 @@ def _log_file(run: Storage, name: str) -> Iterator[None]:
             for fd, target in zip(saved, (1, 2), strict=True):
                 os.dup2(fd, target)
                 os.close(fd)
+            keep()
             if scratch is not None:
-                with contextlib.suppress(OSError):
-                    run.upload(path, name)
                 scratch.cleanup()
 
 
 @contextlib.contextmanager
-def _watchdog(reporter: BoardReporter, timeout_s: float) -> Iterator[None]:
-    """End this process where it makes no step for `timeout_s`: Ray sees a lost worker and the run goes on from its checkpoint.
+def _watchdog(reporter: BoardReporter, timeout_s: float, keep_log: Callable[[], None]) -> Iterator[None]:
+    """Tell the board where this rank is, and end this process where it makes no step for `timeout_s`: Ray sees a lost
+    worker and the run goes on from its checkpoint.
 
     A rank that waits in a collective for a stopped one ends itself; Ray then kills the stopped one with its group.
     """
     done = threading.Event()
 
     def watch() -> None:
-        while not done.wait(min(1.0, timeout_s / 10)):
-            if time.monotonic() - reporter.moved > timeout_s:
-                reporter.hung(timeout_s)
+        while not done.wait(min(BEAT_S, timeout_s / 10)):
+            reporter.beat()
+            limit = timeout_s if reporter.first_step_at else max(timeout_s, START_TIMEOUT_S)
+            if time.monotonic() - reporter.moved > limit:
+                reporter.hung(limit)
                 faulthandler.dump_traceback(file=sys.stderr, all_threads=True)
                 sys.stderr.flush()
+                keep_log()
                 os._exit(HUNG_EXIT_CODE)
 
     thread = threading.Thread(target=watch, name="watchdog", daemon=True)
@@ -127,6 +143,7 @@ class BoardReporter:
         self._told = 0.0
         self._place: tuple[int, str] = (0, "start-up")
         self._timer: Any = None
+        self._asked_to_leave = False
 
     def progress(
         self, *, global_step: int, total_steps: int, epoch: float, train_loss: float | None, timer: Any
@@ -147,7 +164,25 @@ class BoardReporter:
             phase="training",
         )
 
-    def tell_node(self, device: Any) -> None:
+    def beat(self) -> None:
+        """Called by the watchdog's thread. A board that does not answer is no reason to stop."""
+        import ray
+
+        step, phase = self._where()
+        told = self.board.beat.remote(self.trial_id, self.rank, step, phase, time.monotonic() - self.moved)
+        with contextlib.suppress(ray.exceptions.RayError):
+            self._asked_to_leave = ray.get(told, timeout=5.0) or self._asked_to_leave
+
+    def asked_to_leave(self) -> bool:
+        return self._asked_to_leave
+
+    def _where(self) -> tuple[int, str]:
+        """Steps done, and the phase of the step or of the attempt."""
+        step, phase = self._place
+        inner = getattr(self._timer, "current", "start-up")
+        return step, phase if inner == "start-up" else inner
+
+    def tell_node(self, device: Any, world_size: int) -> None:
         """Where this rank runs: for the table's provenance."""
         import ray
         import torch
@@ -156,6 +191,8 @@ class BoardReporter:
             "node",
             {
                 "rank": self.rank,
+                "world_size": world_size,
+                "node": ray.get_runtime_context().get_node_id(),
                 "address": ray.util.get_node_ip_address(),
                 "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
                 "cuda": torch.version.cuda,
@@ -202,9 +239,8 @@ class BoardReporter:
         self.table.write("predictions", records)
 
     def hung(self, timeout_s: float) -> None:
-        step, phase = self._place
-        inner = getattr(self._timer, "current", phase)
-        line = f"rank {self.rank} made no progress for {timeout_s:.0f} s at step {step}, in {inner if inner != 'start-up' else phase}"
+        step, phase = self._where()
+        line = f"rank {self.rank} made no progress for {timeout_s:.0f} s at step {step}, in {phase}"
         print(line, file=sys.stderr, flush=True)
         self._tell("hung", line)
         time.sleep(0.5)  # the line travels before this process ends

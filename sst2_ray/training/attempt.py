@@ -33,6 +33,7 @@ class AttemptReporter(Reporter, Protocol):
 
     first_step_at: float | None
 
+    def asked_to_leave(self) -> bool: ...
     def phase(self, name: str) -> None: ...
     def note(self, line: str) -> None: ...
     def write_records(self, records: list[EpochRecord]) -> None: ...
@@ -150,6 +151,7 @@ class Attempt:
             reporter=self.reporter,
             resume_from=saved,
             timer=self.timer,
+            asked_to_leave=self.reporter.asked_to_leave,
             on_step=faults.hook_of(faults.planned(attempt=task.attempt, rank=self.rank), model, self.device),
         )
 

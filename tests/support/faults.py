@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -9,7 +10,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,23 @@ class Ended:
     code: int
     output: str
     seconds: float
+
+
+@contextlib.contextmanager
+def started_cluster(faults: Sequence[Fault] = ()) -> Iterator[Any]:
+    """A ray.cluster_utils.Cluster whose head has one CPU. Its workers take `faults` from its nodes' environment."""
+    from ray.cluster_utils import Cluster
+
+    before = os.environ.get(VARIABLE)
+    os.environ[VARIABLE] = json.dumps([dataclasses.asdict(f) for f in faults])
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    try:
+        yield cluster
+    finally:
+        cluster.shutdown()
+        os.environ.pop(VARIABLE)
+        if before is not None:
+            os.environ[VARIABLE] = before
 
 
 class TinyRun:
