@@ -21,7 +21,7 @@ from tests.e2e.cluster.conftest import CLI, waited
 from tests.support.cluster_files import FILES
 from tests.support.hosts import HostLab, missing_for_hosts
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1500)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
 TRAIN = ("python", "jobs/train.py", "--model", "modernbert-mini", "--data", "rotten-tomatoes", "--train-rows", "512", "--dev-rows", "128",
          "--epochs", "1", "--num-workers", "2", "--cpus-per-worker", "2")  # fmt: skip
@@ -57,7 +57,7 @@ class Cloud:
             for instance in r["Instances"]
         ]
 
-    def cli(self, *arguments: str, timeout: float = 900) -> subprocess.CompletedProcess[str]:
+    def cli(self, *arguments: str, timeout: float = 400) -> subprocess.CompletedProcess[str]:
         """sst2-ray as a user with AWS credentials runs it."""
         keys = {
             "AWS_ACCESS_KEY_ID": LAPTOP_KEY,
