@@ -1,0 +1,129 @@
+"""Examples a second of this package and of its peers, side by side in one process, in alternation.
+
+    python benchmarks/throughput.py [--batch-size 64] [--repeats 5] [--steps 16] [--ways zero2 bare ...] [--json FILE]
+
+Real SST-2 from the folder SST2_RAY_DATA where that is set, else the packaged movie reviews; all-MiniLM-L6-v2. Beside the
+ways, the rate of bf16 matrix products of 2048 is measured in every round: shares of it compare machines. The loop is that
+of a worker of the main job; Ray starts it and is not in it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks import peers
+from sst2_ray.config import TrainConfig
+from sst2_ray.launch.environment import worker_env
+from sst2_ray.launch.prepare import check, prepare
+from sst2_ray.results.provenance import collect_provenance
+from sst2_ray.training.attempt import bf16_is_native
+
+WAYS: dict[str, tuple[str, Callable[[peers.Job], peers.Run]]] = {
+    "zero2": ("this package, DeepSpeed ZeRO-2, 1 worker", lambda job: peers.ours(job, "zero2")),
+    "bare": ("the same loop on plain torch", lambda job: peers.ours(job, "torch")),
+    "trainer": ("Hugging Face Trainer, random batches", lambda job: peers.trainer(job, grouped=False)),
+    "trainer-grouped": ("Hugging Face Trainer, batches of like length", lambda job: peers.trainer(job, grouped=True)),
+    "notebook": ("the notebook study's way: fp32, padded to 128, batch 32", peers.notebook),
+}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=16, help="a repeat, after warm-up")
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
+    parser.add_argument("--json", help="write the figures to this file as well")
+    arguments = parser.parse_args()
+    _with_the_workers_allocator()
+    job = _job(arguments.batch_size)
+    runs = {name: WAYS[name][1](job) for name in arguments.ways}
+    rates: dict[str, list[float]] = {name: [] for name in arguments.ways}
+    products = []
+    for repeat in range(arguments.repeats):
+        products.append(matmul_flops())
+        for name, run in runs.items():
+            examples, seconds = run(arguments.steps if name != "notebook" else 2)
+            rates[name].append(examples / seconds)
+            print(f"{repeat + 1}/{arguments.repeats} {name}: {rates[name][-1]:.1f} examples/s", flush=True)
+    figures = {
+        "batch_size": arguments.batch_size,
+        "steps": arguments.steps,
+        "num_threads": torch.get_num_threads(),
+        "load_average": os.getloadavg()[0],
+        "matmul_flops": products,
+        "examples_per_sec": rates,
+        **collect_provenance(),
+    }
+    print(table(figures))
+    if arguments.json:
+        Path(arguments.json).write_text(json.dumps(figures, indent=1) + "\n")
+    return 0
+
+
+def _with_the_workers_allocator() -> None:
+    """Start again with what the main job's workers get: the loader reads it before Python runs."""
+    wanted = worker_env(use_gpu=False)
+    if os.environ.get("LD_PRELOAD") != wanted.get("LD_PRELOAD"):
+        os.execve(
+            sys.executable, [sys.executable, "-m", "benchmarks.throughput", *sys.argv[1:]], {**os.environ, **wanted}
+        )
+
+
+def _job(batch_size: int) -> peers.Job:
+    config = TrainConfig(
+        model="sbert-minilm",
+        data=os.environ.get("SST2_RAY_DATA", "rotten-tomatoes"),
+        batch_size=batch_size,
+        epochs=100,
+        learning_rate=8e-5,
+    )
+    os.environ.update(RANK="0", WORLD_SIZE="1", LOCAL_RANK="0")
+    store = torch.distributed.HashStore()
+    torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
+    checked = check(config)
+    return peers.Job(
+        config=config, checked=checked, prepared=prepare(checked), bf16=bf16_is_native(torch.device("cpu"))
+    )
+
+
+def matmul_flops(size: int = 2048, repeats: int = 5) -> float:
+    """FLOP/s of bf16 matrix products of `size`, the median of `repeats`."""
+    a, b = (torch.randn(size, size).bfloat16() for _ in range(2))
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        a @ b
+        times.append(time.perf_counter() - start)
+    return 2 * size**3 / statistics.median(times)
+
+
+def table(figures: dict[str, Any]) -> str:
+    """Markdown: the median, the spread, and how it compares with the first way."""
+    rates = figures["examples_per_sec"]
+    first = statistics.median(next(iter(rates.values())))
+    lines = [
+        f"Batch {figures['batch_size']}, {figures['num_threads']} threads, {figures['chip']}, bf16 matrix products at "
+        f"{statistics.median(figures['matmul_flops']) / 1e9:.0f} GFLOP/s, load average {figures['load_average']:.1f}.",
+        "",
+        "| way | examples/s, median | lowest to highest | of the first |",
+        "|---|---|---|---|",
+    ]
+    for name, runs in rates.items():
+        median = statistics.median(runs)
+        lines.append(f"| {WAYS[name][0]} | {median:.0f} | {min(runs):.0f} to {max(runs):.0f} | {median / first:.2f} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
