@@ -70,7 +70,7 @@ def test_the_same_command_again_runs_nothing(sweeps: Sweeps) -> None:
 
 
 def test_what_can_never_be_placed_is_refused_before_anything_starts(sweeps: Sweeps) -> None:
-    done = sweeps.run("impossible", "--num-workers", "99", "--cpus-per-worker", "8")
+    done = sweeps.run("impossible", "--num-workers", "2", "--cpus-per-worker", "999")
     assert done.returncode == 3
-    assert "99 workers of 8 CPUs are asked for, room for" in done.stderr
+    assert "2 workers of 999 CPUs are asked for, room for 0" in done.stderr
     assert not (sweeps.storage / "impossible").exists()
