@@ -119,9 +119,7 @@ class TrialRecord:
         "Largest peak over the workers: GPU memory, or resident memory on CPU.", unit="GiB"
     )
     world_size: int | None = _col("Workers at the end of the attempt.")
-    micro_batch_tokens: int | None = _col(
-        "Most padded tokens a worker computed at once (after any halving).", unit="tokens"
-    )
+    micro_batch_tokens: int | None = _col("Most tokens a worker computed at once (after any halving).", unit="tokens")
     precision: str | None = _col("bf16 or fp32.")
     engine: str | None = _col("zero2 or torch.")
     cost_usd: float | None = _col("seconds x price x nodes; null: no price was given.", unit="US$")

@@ -211,6 +211,7 @@ def test_doctor_asks_the_account_and_finds_nothing_wrong(running: Cloud) -> None
     assert "AWS instances: 1 of cluster sst2" in result.stdout
 
 
+@pytest.mark.slow
 def test_a_job_for_two_workers_scales_from_zero_to_two_spot_machines_and_back(running: Cloud) -> None:
     result = running.cli(
         "submit", str(running.file), "--", *TRAIN, "--storage-path", f"{running.lab.shared}/runs", "--name", "scaled"
@@ -238,6 +239,7 @@ def test_a_job_for_two_workers_scales_from_zero_to_two_spot_machines_and_back(ru
     )
 
 
+@pytest.mark.slow
 def test_the_head_called_nothing_that_its_role_does_not_allow(running: Cloud) -> None:
     import requests
 
@@ -255,6 +257,7 @@ def test_the_head_called_nothing_that_its_role_does_not_allow(running: Cloud) ->
     assert called <= {action for statement in statements(running) for action in actions(statement)}
 
 
+@pytest.mark.slow
 def test_down_leaves_nothing_running(running: Cloud) -> None:
     result = running.cli("down", str(running.file), "--delete-stack")
     assert result.returncode == 0, result.stdout[-1500:] + result.stderr[-1500:]
