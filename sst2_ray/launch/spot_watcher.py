@@ -67,7 +67,7 @@ class Aws(Cloud):
     """EC2, instance metadata version 2."""
 
     def _get(self, path: str) -> str | None:
-        seconds = {"X_aws_ec2_metadata_token_ttl_seconds": "300"}
+        seconds = {"X_aws_ec2_metadata_token_ttl_seconds": "300"}  # nosec B105
         token = _request(f"{self.endpoint}/latest/api/token", method="PUT", **seconds)
         return _request(f"{self.endpoint}/latest/{path}", X_aws_ec2_metadata_token=token or "")
 
