@@ -53,6 +53,11 @@ def _patiently(method: _F) -> _F:
     return persist  # type: ignore[return-value]
 
 
+def absolute(uri: str) -> str:
+    """What means the same storage from every folder: workers run in folders of their own."""
+    return uri if "://" in uri else str(Path(uri).expanduser().resolve())
+
+
 @dataclass(frozen=True)
 class Storage:
     """A folder; paths given to its methods are relative to it, use '/' and cannot leave it.
@@ -68,7 +73,7 @@ class Storage:
     def open(cls, uri: str) -> Storage:
         """From a path or a URI. Raises InputError where the scheme is not one that pyarrow opens."""
         if "://" not in uri:
-            return cls(pafs.LocalFileSystem(), str(Path(uri).expanduser().resolve()))
+            return cls(pafs.LocalFileSystem(), absolute(uri))
         try:
             filesystem, path = pafs.FileSystem.from_uri(uri)
         except Exception as error:

@@ -21,7 +21,7 @@ from sst2_ray.launch.trial import Shared, Trial
 from sst2_ray.launch.watch import STOP_FILE
 from sst2_ray.presets import TRAIN_PRESETS, train_preset
 from sst2_ray.results.schema import TrialRecord
-from sst2_ray.storage import Storage
+from sst2_ray.storage import Storage, absolute
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -84,7 +84,7 @@ def train(config: TrainConfig, *, quiet: bool = False) -> TrainResult:
             Shared.put(prepared, ray),
             placement,
             display,
-            storage_uri=config.storage_path,
+            storage_uri=absolute(config.storage_path),
             experiment=config.run_name,
             trial_id=config.run_name,
             run_path=config.run_name,

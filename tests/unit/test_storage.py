@@ -10,7 +10,7 @@ import pytest
 from pyarrow.fs import LocalFileSystem
 
 from sst2_ray.errors import InputError
-from sst2_ray.storage import Storage
+from sst2_ray.storage import Storage, absolute
 from tests.support.object_store import BUCKET, object_store
 
 
@@ -172,3 +172,9 @@ def test_what_waiting_cannot_help_is_told_at_once(tmp_path, number):
     with pytest.raises(OSError, match=os.strerror(number)):
         Storage(there, str(tmp_path)).patient(600).exists("nothing")
     assert there.failures == 1
+
+
+def test_workers_are_told_a_folder_that_does_not_depend_on_theirs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert absolute("runs/demo") == str(tmp_path / "runs" / "demo")
+    assert absolute("s3://bucket/runs?region=eu-west-1") == "s3://bucket/runs?region=eu-west-1"

@@ -32,7 +32,7 @@ from sst2_ray.launch.sweep.planner import Planner, Proposer
 from sst2_ray.launch.sweep.score import score_chosen
 from sst2_ray.launch.watch import STOP_FILE, STOP_POLL_S
 from sst2_ray.results.table import ResultsTable
-from sst2_ray.storage import Storage
+from sst2_ray.storage import Storage, absolute
 from sst2_ray.sweep_config import SweepConfig
 
 CONFIG_FILE = "config.json"
@@ -210,7 +210,7 @@ class _Run:
         passed_on = {*DRIVER_ENV, *WORKER_ENV, *PASSED_ON}
         session = Session(
             experiment=self.config.name,
-            storage_uri=self.config.base.storage_path,
+            storage_uri=absolute(self.config.base.storage_path),
             base=self.config.base,
             shared=self.shared,
             placement=self.placement,
