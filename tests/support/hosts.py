@@ -154,7 +154,7 @@ class HostLab:
             Port 22
             ListenAddress {self.address(index)}
             HostKey {self.root(index)}/etc/hostkey
-            AuthorizedKeysFile /root/.ssh/authorized_keys
+            AuthorizedKeysFile .ssh/authorized_keys
             StrictModes no
             PermitRootLogin prohibit-password
             PasswordAuthentication no
