@@ -99,7 +99,7 @@ def decide(config: TrainConfig, cluster: ClusterView) -> Placement:
         raise InfeasibleError(
             f"--num-workers {num_workers}: {placement} are asked for, room for {fit} is all there can be "
             f"({len(cluster.nodes)} node{'s' if len(cluster.nodes) != 1 else ''}: {listing}{scale}); "
-            f"ask for at most {fit} workers, smaller ones, or a larger cluster"
+            f"ask for {f'at most {fit} workers, ' if fit else ''}smaller ones, or a larger cluster"
         )
     return placement
 

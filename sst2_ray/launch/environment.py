@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import logging
 import os
+import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,12 @@ def _jemalloc() -> Path | None:
     folders = list(spec.submodule_search_locations or []) if spec else []
     library = Path(folders[0]) / "core" / "libjemalloc.so" if folders else None
     return library if library is not None and library.is_file() else None
+
+
+def starts_ray_here() -> bool:
+    """Whether `start_ray` would start Ray on this machine alone: nobody is connected, and no cluster is named."""
+    ray = sys.modules.get("ray")
+    return not (ray and ray.is_initialized()) and os.environ.get("RAY_ADDRESS", "local") in ("", "local")
 
 
 def start_ray() -> Any:

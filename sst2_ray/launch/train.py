@@ -12,9 +12,9 @@ from typing import Any
 from sst2_ray.args import parse, take
 from sst2_ray.config import TrainConfig, config_from_dict
 from sst2_ray.errors import InputError, StoppedError
-from sst2_ray.launch.admission import ClusterView, Placement, decide, view_of
+from sst2_ray.launch.admission import ClusterView, Placement, decide, this_machine, view_of
 from sst2_ray.launch.display import RunDisplay, console, show_plan
-from sst2_ray.launch.environment import prepare_driver, start_ray
+from sst2_ray.launch.environment import prepare_driver, start_ray, starts_ray_here
 from sst2_ray.launch.plan import describe
 from sst2_ray.launch.prepare import check, check_run, prepare
 from sst2_ray.launch.trial import Shared, Trial
@@ -67,6 +67,8 @@ def train(config: TrainConfig, *, quiet: bool = False) -> TrainResult:
     if done is not None:
         out.print(f"{config.run_name} is finished already: nothing to do")
         return TrainResult(**done)
+    if starts_ray_here():  # what this machine can never hold is refused before Ray starts on it
+        decide(config, this_machine())
     storage.probe()
     with ThreadPoolExecutor(1) as pool:  # the sentences are tokenized while Ray starts
         preparing = pool.submit(prepare, checked)
@@ -201,11 +203,7 @@ def dry_run(config: TrainConfig) -> None:
 
 def _placement_without_starting(config: TrainConfig) -> Placement:
     """On the cluster of RAY_ADDRESS where there is one, else on this machine."""
-    import os
-
-    from sst2_ray.launch.admission import this_machine
-
-    view: ClusterView = view_of(start_ray()) if os.environ.get("RAY_ADDRESS") else this_machine()
+    view: ClusterView = this_machine() if starts_ray_here() else view_of(start_ray())
     return decide(config, view)
 
 

@@ -153,12 +153,10 @@ def _check_unchanged(there: SweepConfig, config: SweepConfig) -> None:
 
 def dry_run(config: SweepConfig) -> None:
     """Print the resolved config, the trials and the plan; start and write nothing."""
-    import os
-
     from sst2_ray.launch.admission import this_machine, view_of
     from sst2_ray.launch.concurrency import admit, holders
     from sst2_ray.launch.display import console, show_plan
-    from sst2_ray.launch.environment import prepare_driver, start_ray
+    from sst2_ray.launch.environment import prepare_driver, start_ray, starts_ray_here
     from sst2_ray.launch.sweep.data import check_sweep, footprint, prepare_sweep
     from sst2_ray.launch.sweep.plan import describe_sweep, trials_table
     from sst2_ray.launch.sweep.run import check_existing, check_extras
@@ -174,7 +172,7 @@ def dry_run(config: SweepConfig) -> None:
     memory = max(
         footprint(one, table, num_workers=config.base.num_workers or 1).memory_gib for one in prepared.values()
     )
-    ray = start_ray() if os.environ.get("RAY_ADDRESS") else None
+    ray = None if starts_ray_here() else start_ray()
     view = view_of(ray) if ray else this_machine()
     placement, at_once = admit(config.base, view, max_concurrent=config.max_concurrent, worker_memory_gib=memory)
     out = console()

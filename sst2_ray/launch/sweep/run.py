@@ -16,11 +16,18 @@ from typing import Any
 from rich.console import Console
 
 from sst2_ray.errors import InputError
-from sst2_ray.launch.admission import Placement, view_of
+from sst2_ray.launch.admission import Placement, this_machine, view_of
 from sst2_ray.launch.board import Board
 from sst2_ray.launch.concurrency import Concurrency, admit, holders
 from sst2_ray.launch.display import console, show_plan
-from sst2_ray.launch.environment import DRIVER_ENV, PASSED_ON, WORKER_ENV, prepare_driver, start_ray
+from sst2_ray.launch.environment import (
+    DRIVER_ENV,
+    PASSED_ON,
+    WORKER_ENV,
+    prepare_driver,
+    start_ray,
+    starts_ray_here,
+)
 from sst2_ray.launch.prepare import Prepared
 from sst2_ray.launch.sweep import closing, trackers
 from sst2_ray.launch.sweep.budget import Budget, SweepClock, makespan
@@ -85,6 +92,8 @@ def sweep(config: SweepConfig, *, quiet: bool = False) -> SweepResult:
     check_extras(config, storage.child(config.name))
     checked = check_sweep(config)
     check_existing(storage.child(config.name), config)
+    if starts_ray_here():  # what this machine can never hold is refused before Ray starts on it
+        admit(config.base, this_machine(), max_concurrent=config.max_concurrent)
     storage.probe()
     with ThreadPoolExecutor(1) as pool:  # the sentences are tokenized while Ray starts
         preparing = pool.submit(prepare_sweep, checked)

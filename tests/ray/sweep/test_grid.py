@@ -67,10 +67,3 @@ def test_the_same_command_again_runs_nothing(sweeps: Sweeps) -> None:
     done = sweeps.run("grid", "--learning-rates", "1e-4", "1e-3", "--num-seeds", "2", "--keep-models", "1")
     assert done.returncode == 0, done.stdout + done.stderr
     assert sweeps.rows("grid") == before
-
-
-def test_what_can_never_be_placed_is_refused_before_anything_starts(sweeps: Sweeps) -> None:
-    done = sweeps.run("impossible", "--num-workers", "2", "--cpus-per-worker", "999")
-    assert done.returncode == 3
-    assert "2 workers of 999 CPUs are asked for, room for 0" in done.stderr
-    assert not (sweeps.storage / "impossible").exists()
