@@ -64,13 +64,15 @@ Run = Callable[[int], tuple[int, float]]
 
 
 class Silent:
-    """A reporter that tells nobody."""
+    """A reporter that tells nobody and is asked nothing."""
 
     first_step_at: float | None = None
 
     def progress(self, **_: object) -> None: ...
     def phase(self, name: str) -> None: ...
     def note(self, line: str) -> None: ...
+    def asked_to_leave(self) -> bool:
+        return False
 
 
 def ours(job: Job, engine: str) -> Run:
