@@ -158,7 +158,6 @@ class ZeroEngine:
                 "zero_optimization": {
                     "stage": 2,
                     "compute_grad_norm": False,
-                    "allgather_bucket_size": sum(p.numel() for p in model.parameters()),  # one message
                     "overlap_comm": False,
                 },
                 "zero_allow_untested_optimizer": True,
@@ -168,6 +167,8 @@ class ZeroEngine:
         )
         self.module = self.engine.module
         self.engine._flush_coalesced_reduction_zero12 = self._reduce
+        if device.type == "cpu":
+            deepspeed.runtime.zero.stage_1_and_2.all_gather_dp_groups = _gather_by_broadcasts
         self._gradients = [torch.zeros_like(flat) for flat in self.optimizer.bit16_groups_flat]
         # Masters are fp32 and so are the parameters: the shard is a view of them, and DeepSpeed's copy of one to the
         # other after every step copies nothing.
@@ -194,10 +195,8 @@ class ZeroEngine:
                     parameter.grad = None
             size = self._partitions()[index].numel()
             shard = flat.narrow(0, self.rank * size, size)
-            if self.world_size > 1 and flat.is_cuda:
-                torch.distributed.reduce_scatter_tensor(shard, flat)
-            elif self.world_size > 1:  # gloo sums everything everywhere in half the time of its reduce-scatter
-                torch.distributed.all_reduce(flat)
+            if self.world_size > 1:
+                sum_to_shards(flat, shard)
             optimizer.averaged_gradients[index] = GradPartitionBufferGroup([shard], shard)
 
     def backward(self, loss: Tensor) -> None:
@@ -258,6 +257,36 @@ class ZeroEngine:
                 "step": torch.tensor(shard.step, device=partition.device),
                 **moments,
             }
+
+
+def sum_to_shards(flat: Tensor, shard: Tensor) -> None:
+    """Reduce-scatter: `shard`, this rank's equal part of `flat`, becomes the sum of that part over all ranks.
+
+    gloo's own reduce-scatter is an all-reduce and more: sending every rank its part takes a fifth of the time.
+    """
+    if flat.is_cuda:
+        torch.distributed.reduce_scatter_tensor(shard, flat)
+        return
+    rank, world_size = torch.distributed.get_rank(), torch.distributed.get_world_size()
+    parts, received = flat.chunk(world_size), torch.empty_like(shard)
+    for distance in range(1, world_size):
+        sent = torch.distributed.isend(parts[(rank + distance) % world_size], (rank + distance) % world_size)
+        torch.distributed.recv(received, (rank - distance) % world_size)
+        shard.add_(received)
+        sent.wait()
+
+
+def _gather_by_broadcasts(
+    *, partitioned_param_groups: list[list[Tensor]], dp_process_group: list[Any], **_: Any
+) -> None:
+    """Stands where DeepSpeed gathers parameters: with gloo, four times as fast as an all-gather."""
+    works = [
+        torch.distributed.broadcast(shard, owner, group=group, async_op=True)
+        for shards, group in zip(partitioned_param_groups, dp_process_group, strict=True)
+        for owner, shard in enumerate(shards if len(shards) > 1 else ())
+    ]
+    for work in works:
+        work.wait()
 
 
 def _import_deepspeed(device: torch.device):  # type: ignore[no-untyped-def]

@@ -1,0 +1,80 @@
+"""DeepSpeed ZeRO-2 takes the steps that plain torch takes, for any number of ranks: weights, norm, clipping, and a stop."""
+
+from __future__ import annotations
+
+import math
+import os
+import socket
+
+import pytest
+import torch
+
+from sst2_ray.config import TrainConfig
+from sst2_ray.modeling.optimizer import build_optimizer
+from sst2_ray.training.engine import NonFiniteError, TrainEngine, build_engine
+
+CONFIG = TrainConfig(learning_rate=1e-2, weight_decay=0.1)
+ROWS = 12
+
+
+class Net(torch.nn.Module):
+    """35 parameters that decay and 5 that do not: neither divides by 2 or 3."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(7)
+        self.first, self.second = torch.nn.Linear(5, 5), torch.nn.Linear(5, 2, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.second(torch.tanh(self.first(x)))
+
+
+def _trained(kind: str, rank: int, world_size: int) -> tuple[torch.Tensor, list[float]]:
+    """Weights and norms after 6 steps, two micro-batches each, clipped from the third on."""
+    model = Net()
+    engine = build_engine(kind, model, build_optimizer(model, CONFIG), max_grad_norm=0.3, device=torch.device("cpu"))
+    norms = []
+    for step in range(6):
+        x = torch.randn(ROWS, 5, generator=torch.Generator().manual_seed(step)) * (0.1 if step < 2 else 3.0)
+        with engine.accumulation():
+            for part in x[rank::world_size].chunk(2):
+                engine.backward(engine.module(part).square().sum() / ROWS)
+        norms.append(engine.step(1e-2))
+    _stops_on_an_infinite_gradient(engine, rank)
+    return torch.cat([p.detach().flatten() for p in model.parameters()]), norms
+
+
+def _stops_on_an_infinite_gradient(engine: TrainEngine, rank: int) -> None:
+    """On one rank only: all ranks raise, and no weight moves."""
+    before = [p.detach().clone() for p in engine.module.parameters()]
+    with engine.accumulation():
+        engine.backward(engine.module(torch.ones(1, 5)).sum() * (math.inf if rank == 0 else 1.0))
+    with pytest.raises(NonFiniteError):
+        engine.step(1e-2)
+    assert all(torch.equal(a, b) for a, b in zip(before, engine.module.parameters(), strict=True))
+
+
+def _rank(rank: int, world_size: int, port: int, folder: str) -> None:
+    torch.set_num_threads(1)
+    os.environ.update(LOCAL_RANK=str(rank), RANK=str(rank), WORLD_SIZE=str(world_size))  # what DeepSpeed asks for
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=world_size
+    )
+    torch.save(_trained("zero2", rank, world_size), f"{folder}/{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3])
+def test_zero_2_is_plain_adamw(world_size, tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCHDYNAMO_DISABLE", "1")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    torch.multiprocessing.start_processes(
+        _rank, args=(world_size, port, str(tmp_path)), nprocs=world_size, start_method="spawn"
+    )
+    weights, norms = _trained("torch", 0, 1)
+    for rank in range(world_size):
+        found, its_norms = torch.load(tmp_path / f"{rank}.pt")
+        torch.testing.assert_close(found, weights, rtol=1e-5, atol=1e-6)
+        assert its_norms == pytest.approx(norms, rel=1e-5)
