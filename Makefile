@@ -6,11 +6,12 @@ CONSTRAINTS ?= -c constraints.txt
 BIN    := $(VENV)/bin
 RUNS   ?= runs/demo
 
-.PHONY: demo test test-slow test-fast check audit clean help
+.PHONY: demo test test-slow test-fast bench check audit clean help
 
 help:
 	@echo "make demo   install, fine-tune two models on the packaged movie reviews, show who won"
 	@echo "make test   install, all tests that need no GPU"
+	@echo "make bench  speed, side by side with other ways of training"
 	@echo "make check  format, lint, types, layers, security"
 
 $(VENV)/bin/python:
@@ -45,6 +46,11 @@ test-slow: $(VENV)/.dev
 
 test-fast: $(VENV)/.dev
 	$(BIN)/python -m pytest tests/unit
+
+# Side by side with its peers, and one worker against two: about ten minutes, on a machine with nothing else to do.
+bench: $(VENV)/.dev
+	for size in 32 64; do $(BIN)/python -m benchmarks.throughput --batch-size $$size --json benchmarks/results/throughput-$$size.json || exit 1; done
+	$(BIN)/python -m benchmarks.workers --json benchmarks/results/workers.json
 
 check: $(VENV)/.dev
 	$(BIN)/ruff format --check .

@@ -1,6 +1,6 @@
 """Examples a second of this package and of its peers, side by side in one process, in alternation.
 
-    python benchmarks/throughput.py [--batch-size 64] [--repeats 5] [--steps 16] [--ways zero2 bare ...] [--json FILE]
+    python -m benchmarks.throughput [--batch-size 64] [--repeats 5] [--steps 16] [--ways zero2 bare ...] [--json FILE]
 
 Real SST-2 from the folder SST2_RAY_DATA where that is set, else the packaged movie reviews; all-MiniLM-L6-v2. Beside the
 ways, the rate of bf16 matrix products of 2048 is measured in every round: shares of it compare machines. The loop is that

@@ -113,7 +113,8 @@ class TrialRecord:
     tokens_per_sec: float | None = _col("Training tokens (no padding) over training time, all workers.", unit="1/s")
     padding_fraction: float | None = _col("Share of the computed tokens that were padding.", unit="0-1")
     model_flop_utilization: float | None = _col(
-        "Model FLOP/s over the chip's peak; null for a chip whose peak is not known.", unit="0-1"
+        "Model FLOP/s over the peak: a GPU's from its data sheet, null where that is not known; a CPU's measured.",
+        unit="0-1",
     )
     peak_memory_gib: float | None = _col(
         "Largest peak over the workers: GPU memory, or resident memory on CPU.", unit="GiB"

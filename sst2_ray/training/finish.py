@@ -21,7 +21,13 @@ from sst2_ray.training.context import LoopContext, LoopResult
 from sst2_ray.training.evaluate import compute_logits
 from sst2_ray.training.metrics import Metrics, metric_fields, metrics_from_logits, positive_probability
 from sst2_ray.training.names import EXPORT_FOLDER, LAST_EXPORT_FOLDER
-from sst2_ray.training.throughput import PHASES, model_flop_utilization, model_flops_per_token, peak_memory_gib
+from sst2_ray.training.throughput import (
+    PHASES,
+    model_flop_utilization,
+    model_flops_per_token,
+    peak_flops,
+    peak_memory_gib,
+)
 
 if TYPE_CHECKING:
     from sst2_ray.training.attempt import Attempt
@@ -202,7 +208,7 @@ class Finish:
                 tokens_per_sec=tokens_per_sec,
                 flops_per_token=model_flops_per_token(attempt.model),
                 world_size=attempt.world_size,
-                device=attempt.device,
+                peak=peak_flops(attempt.device, bf16=attempt.bf16),
             ),
             "peak_memory_gib": peak_gib,
             "world_size": attempt.world_size,

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from sst2_ray.training import throughput
-from sst2_ray.training.throughput import PHASES, PhaseTimer, model_flop_utilization, model_flops_per_token
+from sst2_ray.training.throughput import PHASES, PhaseTimer, model_flop_utilization, model_flops_per_token, peak_flops
 
 
 @pytest.fixture
@@ -59,18 +59,19 @@ def test_a_token_costs_6_flop_a_weight_that_multiplies_and_none_for_tables_norms
     assert model_flops_per_token(model) == 6 * 8 * 4
 
 
-def test_a_cpu_has_no_utilisation():
-    assert (
-        model_flop_utilization(tokens_per_sec=1e3, flops_per_token=1e8, world_size=1, device=torch.device("cpu"))
-        is None
-    )
+def test_a_cpu_s_peak_is_measured_and_plausible():
+    peak = peak_flops(torch.device("cpu"), bf16=False)
+    assert peak is not None and 1e9 < peak < 1e14
 
 
 @pytest.mark.parametrize(("name", "share"), [("NVIDIA A100-SXM4-80GB", 0.25), ("NVIDIA Unheard-of", None)])
 def test_a_gpu_s_utilisation_is_its_share_of_all_chips_peak_or_unknown(monkeypatch, name, share):
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: name)
     said = model_flop_utilization(
-        tokens_per_sec=156e12 / 1e8, flops_per_token=1e8, world_size=2, device=torch.device("cuda")
+        tokens_per_sec=156e12 / 1e8,
+        flops_per_token=1e8,
+        world_size=2,
+        peak=peak_flops(torch.device("cuda"), bf16=True),
     )
     assert said == (None if share is None else pytest.approx(share))
 
