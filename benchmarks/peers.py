@@ -8,7 +8,6 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,9 +26,7 @@ from transformers import (
 from sst2_ray.config import TrainConfig
 from sst2_ray.launch.prepare import Checked, Prepared
 from sst2_ray.modeling.sources import local_folder
-from sst2_ray.storage import Storage
-from sst2_ray.training.attempt import Attempt
-from sst2_ray.training.loop import Loop
+from sst2_ray.training.calibrate import loop_of
 from sst2_ray.training.task import Task
 
 WARM_UP_STEPS = 4
@@ -63,18 +60,6 @@ Run = Callable[[int], tuple[int, float]]
 """From a number of steps to the examples trained and the seconds that took."""
 
 
-class Silent:
-    """A reporter that tells nobody and is asked nothing."""
-
-    first_step_at: float | None = None
-
-    def progress(self, **_: object) -> None: ...
-    def phase(self, name: str) -> None: ...
-    def note(self, line: str) -> None: ...
-    def asked_to_leave(self) -> bool:
-        return False
-
-
 def ours(job: Job, engine: str) -> Run:
     """The main job's worker code: model, engine and loop of an attempt; engine zero2 or torch."""
     import dataclasses
@@ -93,27 +78,11 @@ def ours(job: Job, engine: str) -> Run:
         corpora=(),
         started_at=time.time(),
     )
-    attempt = Attempt(
-        task,
-        job.prepared.tokens,
-        Storage.open(tempfile.mkdtemp()),
-        Silent(),  # type: ignore[arg-type]
-        texts=list,
-        device=torch.device("cpu"),
-        rank=0,
-        world_size=1,
-    )
-    loop = Loop(attempt._context(None))
-    loop.c.model.train()
-    batches = loop._prefetched(ThreadPoolExecutor(1))
+    loop = loop_of(task, job.prepared.tokens)
 
     def run(steps: int) -> tuple[int, float]:
-        for _ in range(WARM_UP_STEPS):
-            loop._train_step(next(batches))
-        before, start = loop.c.timer.num_examples, time.perf_counter()
-        for _ in range(steps):
-            loop._train_step(next(batches))
-        return loop.c.timer.num_examples - before, time.perf_counter() - start
+        loop.steps_alone(WARM_UP_STEPS)
+        return loop.steps_alone(steps)
 
     return run
 

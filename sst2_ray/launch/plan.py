@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from sst2_ray.launch.admission import Placement
 from sst2_ray.launch.prepare import Prepared
 from sst2_ray.modeling.sources import ResolvedModel
@@ -15,12 +17,7 @@ def num_parameters(resolved: ResolvedModel, vocab_size: int) -> int:
 
     vocab_size: of a random model's tokenizer. Exact to about 1 %: enough to state memory and storage.
     """
-    from transformers import AutoConfig
-
-    values = {k: v for k, v in resolved.architecture.items() if k != "model_type"}
-    shape = AutoConfig.for_model(
-        resolved.architecture["model_type"], **values
-    )  # with the defaults that values leave out
+    shape = model_shape(resolved)
     hidden, layers, inner = shape.hidden_size, shape.num_hidden_layers, shape.intermediate_size
     vocabulary = vocab_size if resolved.info.random_weights else shape.vocab_size
     # ModernBERT's feed-forward is gated (its first matrix is twice as wide) and it has no position table.
@@ -30,6 +27,14 @@ def num_parameters(resolved: ResolvedModel, vocab_size: int) -> int:
     return (
         (vocabulary + positions) * hidden + layers * (4 * hidden * hidden + feed_forward + 9 * hidden) + hidden * hidden
     )
+
+
+def model_shape(resolved: ResolvedModel) -> Any:
+    """The encoder's transformers config, with the defaults that `resolved` leaves out."""
+    from transformers import AutoConfig
+
+    values = {k: v for k, v in resolved.architecture.items() if k != "model_type"}
+    return AutoConfig.for_model(resolved.architecture["model_type"], **values)
 
 
 def describe(prepared: Prepared, placement: Placement) -> list[tuple[str, str]]:

@@ -15,6 +15,7 @@ from sst2_ray.errors import InputError, StoppedError
 from sst2_ray.launch.admission import ClusterView, Placement, decide, this_machine, view_of
 from sst2_ray.launch.display import RunDisplay, console, show_plan
 from sst2_ray.launch.environment import prepare_driver, start_ray, starts_ray_here
+from sst2_ray.launch.forecast import forecast
 from sst2_ray.launch.plan import describe
 from sst2_ray.launch.prepare import check, check_run, prepare
 from sst2_ray.launch.trial import Shared, Trial
@@ -149,7 +150,7 @@ def config_from_argv(argv: Sequence[str], *, prog: str) -> TrainConfig:
     description = (
         "Fine-tune one model. --preset NAME starts from a named experiment "
         f"({', '.join(TRAIN_PRESETS)}), --config FILE.yaml from a file; flags override both. --dry-run shows the plan "
-        "and starts nothing."
+        "and starts nothing; with --calibrate it measures a few steps and says how long the run would take."
     )
     return parse(TrainConfig, _spread_range(rest), prog=prog, description=description, default=base)
 
@@ -182,8 +183,11 @@ def _mapping(values: Any, file: str) -> dict[str, Any]:
     return values
 
 
-def dry_run(config: TrainConfig) -> None:
-    """Print the resolved config and the plan; start and write nothing."""
+def dry_run(config: TrainConfig, *, calibrate: bool = False) -> None:
+    """Print the resolved config and the plan; start and write nothing.
+
+    calibrate: measure a few steps on this machine's CPUs, and say how long the run would take and what it would need.
+    """
     prepare_driver()
     checked = check(config)
     storage = Storage.open(config.storage_path)
@@ -192,9 +196,14 @@ def dry_run(config: TrainConfig) -> None:
     out = console()
     out.print_json(json.dumps(config.to_dict()))
     placement = _placement_without_starting(config)
+    if calibrate and (placement.use_gpu or not starts_ray_here()):
+        raise InputError("--calibrate: measures on this machine's CPUs only; leave it out for GPUs and for clusters")
     show_plan(out, describe(prepared, placement))
     for note in prepared.notes():
         out.print(f"note: {note}", soft_wrap=True, markup=False)
+    if calibrate:
+        out.print("measuring a few steps on this machine ...")
+        show_plan(out, forecast(prepared, placement).rows(config.price_per_hour))
     state = (
         "finished already: a run would do nothing" if finished else "dry run: nothing was started, nothing was written"
     )
@@ -208,10 +217,10 @@ def _placement_without_starting(config: TrainConfig) -> Placement:
 
 
 def main(argv: list[str]) -> int:
-    dry = "--dry-run" in argv
-    config = config_from_argv([w for w in argv if w != "--dry-run"], prog="sst2-ray train")
-    if dry:
-        dry_run(config)
+    dry, calibrate = "--dry-run" in argv, "--calibrate" in argv
+    config = config_from_argv([w for w in argv if w not in ("--dry-run", "--calibrate")], prog="sst2-ray train")
+    if dry or calibrate:
+        dry_run(config, calibrate=calibrate)
     else:
         show_result(train(config))
     return 0

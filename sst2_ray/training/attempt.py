@@ -78,7 +78,7 @@ class Attempt:
         self.reporter.phase("model")
         with tempfile.TemporaryDirectory() as scratch:
             saved = self._resume_point(Path(scratch))
-            context = self._context(saved)
+            context = self.context(saved)
             if saved is not None and self.rank == 0:
                 # A kill between a checkpoint and the table left these out; the table's reader removes doubles.
                 self.reporter.write_records([ckpt.record_from_json(r) for r in saved.state["records"]])
@@ -109,7 +109,8 @@ class Attempt:
             self.reporter.note(f"going on from the checkpoint at step {step[0]}")
         return saved
 
-    def _context(self, saved: ckpt.Checkpoint | None) -> LoopContext:
+    def context(self, saved: ckpt.Checkpoint | None) -> LoopContext:
+        """Model, optimizer and engine, as `saved` left them, and what else the loop is given."""
         config, task = self.config, self.task
         tokenizer = tokenizer_from_json(task.tokenizer_json)
         model = build_classifier(

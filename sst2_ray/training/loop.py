@@ -95,6 +95,15 @@ class Loop:
             records=tuple(self.records), best=best, best_logits=self.best_logits, global_step=self.done, stop=self.stop
         )
 
+    def steps_alone(self, count: int) -> tuple[int, float]:
+        """`count` optimizer steps without evaluations and checkpoints, for measurements: examples and seconds."""
+        with ThreadPoolExecutor(1, thread_name_prefix="collate") as pool:
+            batches = self._prefetched(pool)
+            before, start = self.c.timer.num_examples, time.perf_counter()
+            for _ in range(count):
+                self._train_step(next(batches))
+            return self.c.timer.num_examples - before, time.perf_counter() - start
+
     @property
     def best(self) -> EpochRecord | None:
         return best_of(self.records)
@@ -271,22 +280,25 @@ class Loop:
 
     def _checkpoint(self) -> None:
         with self.c.timer.phase("checkpoint"):
-            snapshot = ckpt.Snapshot.take(
-                global_step=self.done,
-                model=self.c.model if self.c.rank == 0 else None,
-                shard=self.c.engine.optimizer_shard(),
-                sums=self.sums,
-                state={
-                    "config_hash": self.config.config_hash,
-                    "num_train_rows": len(self.c.train),
-                    "records": [ckpt.record_to_json(r) for r in self.records],
-                    "out_of_patience": self.out_of_patience,
-                    "grad_norm": self.grad_norm,
-                },
-            )
-            self.writer.save(snapshot)
+            self.writer.save(self.snapshot())
         self.control.last_checkpoint = time.monotonic()
         self.saved_step = self.done
+
+    def snapshot(self) -> ckpt.Snapshot:
+        """Copies of everything that a run needs to go on from here."""
+        return ckpt.Snapshot.take(
+            global_step=self.done,
+            model=self.c.model if self.c.rank == 0 else None,
+            shard=self.c.engine.optimizer_shard(),
+            sums=self.sums,
+            state={
+                "config_hash": self.config.config_hash,
+                "num_train_rows": len(self.c.train),
+                "records": [ckpt.record_to_json(r) for r in self.records],
+                "out_of_patience": self.out_of_patience,
+                "grad_norm": self.grad_norm,
+            },
+        )
 
     def _committed(self, snapshot: ckpt.Snapshot) -> None:
         """Keep what a run that goes on from this checkpoint takes for the best; what is better by now may not be whole

@@ -61,7 +61,8 @@ def _rank(rank: int, world_size: int, port: int, folder: str) -> None:
         "gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=world_size
     )
     torch.save(_trained("zero2", rank, world_size), f"{folder}/{rank}.pt")
-    torch.distributed.destroy_process_group()
+    torch.distributed.barrier()
+    os._exit(0)  # gloo's threads now and then abort a process that ends in the usual way
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 3])

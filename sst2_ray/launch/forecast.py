@@ -1,0 +1,184 @@
+"""How long a run will take and how much memory its workers will need: measured on this machine in some seconds.
+
+The workers' own code takes a few steps on real batches, as many processes as the run would have workers. A deep model is
+measured with fewer layers, twice, and extrapolated: all that depends on depth is proportional to it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import multiprocessing
+import os
+import socket
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sst2_ray.errors import RunFailedError
+from sst2_ray.launch.admission import Placement
+from sst2_ray.launch.environment import worker_env
+from sst2_ray.launch.plan import model_shape
+from sst2_ray.launch.prepare import Prepared
+from sst2_ray.modeling.sources import ResolvedModel
+from sst2_ray.training.task import Task
+
+if TYPE_CHECKING:
+    from sst2_ray.training.calibrate import StepCost
+
+WHOLE_LAYERS = 12
+"""Models up to this depth are measured whole."""
+
+FEWER_LAYERS = (3, 6)
+"""Deeper ones at these two."""
+
+START_S = 15.0
+"""Command to first step, and the end: what benchmarks/NOTES.md measured."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Forecast:
+    """Of one run on this machine."""
+
+    steps: int
+    batch_size: int
+    seconds_per_step: float
+    evaluation_seconds: float
+    """All evaluations together."""
+    peak_memory_gib: float
+    """A worker's, everything included."""
+
+    @property
+    def seconds(self) -> float:
+        return START_S + self.steps * self.seconds_per_step + self.evaluation_seconds
+
+    def rows(self, price_per_hour: float | None) -> list[tuple[str, str]]:
+        """Of the plan."""
+        cost = f", {self.seconds / 3600 * price_per_hour:.2f} USD" if price_per_hour else ""
+        rate = self.batch_size / self.seconds_per_step
+        return [
+            ("a step", f"{self.seconds_per_step:.3g} s, {rate:.0f} examples/s, as just measured here"),
+            ("peak memory", f"{self.peak_memory_gib:.1f} GiB a worker"),
+            ("in all", f"{_duration(self.seconds)}, evaluations {_duration(self.evaluation_seconds)} of it{cost}"),
+        ]
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def forecast(prepared: Prepared, placement: Placement) -> Forecast:
+    """Measure, on this machine's CPUs, about 20 s (a minute for a deep model). Raises RunFailedError."""
+    from sst2_ray.training.schedule import evaluation_steps, total_steps
+
+    config, train = prepared.checked.config, prepared.tokens["train"]
+    depth = model_shape(prepared.checked.resolved).num_hidden_layers
+    resolved = prepared.checked.resolved
+    depths = [depth] if depth <= WHOLE_LAYERS else list(FEWER_LAYERS)
+    models = [resolved if layers == depth else _with_layers(resolved, layers) for layers in depths]
+    costs = [_measured(prepared, placement, model) for model in models]
+
+    def at_depth(name: str) -> float:
+        first, last = (float(getattr(cost, name)) for cost in (costs[0], costs[-1]))
+        if len(costs) == 1:
+            return first
+        return first + (last - first) / (depths[-1] - depths[0]) * (depth - depths[0])
+
+    evaluated = prepared.tokens.get("selection", prepared.tokens["dev"])
+    return Forecast(
+        steps=total_steps(config, len(train)),
+        batch_size=config.batch_size,
+        seconds_per_step=at_depth("seconds_per_step"),
+        evaluation_seconds=at_depth("seconds_per_evaluated_token")
+        * len(evaluated.input_ids)
+        * len(evaluation_steps(config, len(train))),
+        peak_memory_gib=at_depth("peak_memory_gib"),
+    )
+
+
+def _with_layers(resolved: ResolvedModel, layers: int) -> ResolvedModel:
+    """The same model with fewer layers and random weights."""
+    architecture = {k: v for k, v in resolved.architecture.items() if k != "layer_types"}
+    info = dataclasses.replace(resolved.info, random_weights=True, origin="", revision=None)
+    return dataclasses.replace(
+        resolved, info=info, architecture={**architecture, "num_hidden_layers": layers}, hub_id=None
+    )
+
+
+def _measured(prepared: Prepared, placement: Placement, resolved: ResolvedModel) -> StepCost:
+    """By as many processes as there are workers, each with a worker's environment."""
+    checked = prepared.checked
+    task = Task(
+        config=checked.config,
+        experiment="forecast",
+        trial_id="forecast",
+        attempt=0,
+        resolved=resolved,
+        tokenizer_json=prepared.tokenizer_json,
+        micro_batch_tokens=checked.config.micro_batch_tokens,
+        source="",
+        eval_split="dev",
+        corpora=(),
+        started_at=time.time(),
+    )
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"tcp://127.0.0.1:{free.getsockname()[1]}"
+    context = multiprocessing.get_context("spawn")
+    with tempfile.TemporaryDirectory() as folder, _environment(worker_env(use_gpu=False)):
+        out = context.SimpleQueue()
+        processes = [
+            context.Process(
+                target=_rank,
+                args=(task, prepared.tokens, rank, placement, address, f"{folder}/{rank}.log", out),
+                daemon=True,
+            )
+            for rank in range(placement.num_workers)
+        ]
+        for process in processes:
+            process.start()
+        for process in processes:
+            process.join()
+        if any(process.exitcode for process in processes):
+            lines = Path(f"{folder}/0.log").read_text(errors="replace").strip().splitlines() or ["no message"]
+            raise RunFailedError(f"--calibrate: the measurement failed ({lines[-1][:200]})", "bug")
+        cost: StepCost = out.get()
+    return cost
+
+
+class _environment:
+    """Variables that child processes find set."""
+
+    def __init__(self, values: dict[str, str]) -> None:
+        self.values = values
+
+    def __enter__(self) -> None:
+        self.before = dict(os.environ)
+        os.environ.update(self.values)
+
+    def __exit__(self, *_: object) -> None:
+        os.environ.clear()
+        os.environ.update(self.before)
+
+
+def _rank(
+    task: Task, tokens: dict[str, Any], rank: int, placement: Placement, address: str, log: str, out: Any
+) -> None:
+    """One process of the measurement; its library chatter goes to `log`."""
+    with open(log, "wb", buffering=0) as file:
+        for descriptor in (1, 2):
+            os.dup2(file.fileno(), descriptor)
+    os.environ.update(LOCAL_RANK=str(rank), RANK=str(rank), WORLD_SIZE=str(placement.num_workers))
+    import torch
+
+    from sst2_ray.training.calibrate import measure
+
+    torch.set_num_threads(placement.cpus_per_worker)
+    torch.distributed.init_process_group("gloo", init_method=address, rank=rank, world_size=placement.num_workers)
+    cost = measure(task, tokens, rank=rank, world_size=placement.num_workers)
+    if rank == 0:
+        out.put(cost)
+    os._exit(0)  # gloo's threads may abort a process that ends in the usual way
