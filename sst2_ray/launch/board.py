@@ -149,7 +149,10 @@ class Board:
 def start_board() -> Any:
     """A new board on the cluster that the driver is connected to; it knows the driver's secrets."""
     import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    board = ray.remote(num_cpus=0)(Board).remote()
+    # Beside the driver: Ray puts what needs no CPU on any node, and a node that dies must take nothing but its workers.
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    board = ray.remote(num_cpus=0, scheduling_strategy=here)(Board).remote()
     board.keep_secrets.remote({name: os.environ[name] for name in SECRETS if name in os.environ})
     return board

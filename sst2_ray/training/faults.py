@@ -1,7 +1,7 @@
 """Faults on purpose, at exact places: so that tests can say what a run survives, and replay it.
 
 `SST2_RAY_FAULTS` holds a JSON list of objects: `kind`, `attempt`, `rank`, `step` (optimizer steps done when it happens)
-and, for `tell`, `path`. Nothing happens where the variable is not set.
+and `path`, a file that appears when it happens. Nothing happens where the variable is not set.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ VARIABLE = "SST2_RAY_FAULTS"
 class Fault:
     """kill: SIGKILL to this process. stop: SIGSTOP. hang: a collective that nobody else enters. nan: this rank's weights
     are poisoned before the next step. oom: what torch raises where a GPU's memory is full. slow: every step from this one
-    on takes 50 ms longer. tell: a file appears, for whoever kills something from outside."""
+    on takes 50 ms longer. tell: nothing but that `path` appears, for whoever kills something from outside."""
 
     kind: Literal["kill", "stop", "hang", "nan", "oom", "slow", "tell"]
     attempt: int
@@ -55,6 +55,8 @@ def hook_of(faults: list[Fault], model: torch.nn.Module, device: torch.device) -
 
 
 def _happen(fault: Fault, model: torch.nn.Module, device: torch.device) -> None:
+    if fault.path:
+        Path(fault.path).touch()
     if fault.kind == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
     elif fault.kind == "stop":
@@ -67,5 +69,3 @@ def _happen(fault: Fault, model: torch.nn.Module, device: torch.device) -> None:
             next(model.parameters()).fill_(float("nan"))
     elif fault.kind == "oom":
         raise torch.OutOfMemoryError("injected")
-    elif fault.kind == "tell":
-        Path(fault.path).touch()
