@@ -6,12 +6,13 @@ CONSTRAINTS ?= -c constraints.txt
 BIN    := $(VENV)/bin
 RUNS   ?= runs/demo
 
-.PHONY: demo test test-slow test-fast bench check audit clean help
+.PHONY: demo test test-slow test-fast bench soak check audit clean help
 
 help:
 	@echo "make demo   install, fine-tune two models on the packaged movie reviews, show who won"
 	@echo "make test   install, all tests that need no GPU"
 	@echo "make bench  speed, side by side with other ways of training"
+	@echo "make soak   an hour of random kills and hangs; writes benchmarks/results/soak.json and docs/faults.md"
 	@echo "make check  format, lint, types, layers, security"
 
 $(VENV)/bin/python:
@@ -51,6 +52,10 @@ test-fast: $(VENV)/.dev
 bench: $(VENV)/.dev
 	for size in 32 64; do $(BIN)/python -m benchmarks.throughput --batch-size $$size --json benchmarks/results/throughput-$$size.json || exit 1; done
 	$(BIN)/python -m benchmarks.workers --json benchmarks/results/workers.json
+
+# On an idle machine of two cores; SOAK="--minutes 5 --seed 7" for another length or an old run's faults.
+soak: $(VENV)/.dev
+	$(BIN)/python benchmarks/soak.py --json benchmarks/results/soak.json --docs docs/faults.md $(SOAK)
 
 check: $(VENV)/.dev
 	$(BIN)/ruff format --check .

@@ -1,6 +1,6 @@
 """Kills and hangs at random places of many runs, each compared with an undisturbed one: weights bit for bit, every loss.
 
-    python benchmarks/soak.py [--minutes 60] [--seed N] [--worker 20 --node 10 --driver 10 --stopped 5 --hung 2] [--json FILE]
+    python benchmarks/soak.py [--minutes 60] [--seed N] [--worker 20 --node 10 --driver 10 --stopped 5 --hung 2] [--json FILE] [--docs FILE]
 
 First the faults that are asked for, then random ones until the time is over. A run endures several, each at a step of its own;
 the file is written anew after every run, so that what has happened stays when the soak itself is ended.
@@ -38,6 +38,7 @@ INSIDE = {"worker": "kill", "stopped": "stop", "hung": "hang"}
 """What a worker does to itself; nodes and drivers are killed from here when a worker tells where it is."""
 
 FAULTS_A_RUN = 5
+BEGIN, END = "<!-- soak -->", "<!-- /soak -->"
 LAST_STEP = STEPS - 20
 """Later, a run could end before its node or its driver is killed."""
 
@@ -169,6 +170,13 @@ def table(result: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def write_docs(result: dict[str, Any], docs: Path) -> None:
+    """Put the table between the two marks of a page."""
+    before, _, rest = docs.read_text().partition(f"{BEGIN}\n")
+    _, _, after = rest.partition(f"{END}\n")
+    docs.write_text(f"{before}{BEGIN}\n{table(result)}{END}\n{after}")
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--minutes", type=float, default=60.0)
@@ -177,6 +185,7 @@ def main() -> int:
     parser.add_argument("--run-timeout-s", type=float, default=1800.0, help="after which a run has failed")
     parser.add_argument("--folder", help="keep the runs here")
     parser.add_argument("--json", help="write the outcome to this file")
+    parser.add_argument("--docs", type=Path, help="write the table into this page")
     for (kind, text), count in zip(KINDS.items(), (20, 10, 10, 5, 2), strict=True):
         parser.add_argument(f"--{kind}", type=int, default=count, help=text)
     arguments = parser.parse_args()
@@ -206,6 +215,8 @@ def main() -> int:
         print(json.dumps(result["runs"][-1]), flush=True)
         if arguments.json:
             Path(arguments.json).write_text(json.dumps(result, indent=1) + "\n")
+        if arguments.docs:
+            write_docs(result, arguments.docs)
     print(table(result))
     return 0 if all(run["passed"] for run in result["runs"]) else 1
 

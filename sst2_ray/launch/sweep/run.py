@@ -17,7 +17,7 @@ from rich.console import Console
 
 from sst2_ray.errors import InputError
 from sst2_ray.launch.admission import Placement, this_machine, view_of
-from sst2_ray.launch.board import Board
+from sst2_ray.launch.board import start_board
 from sst2_ray.launch.concurrency import Concurrency, admit, holders
 from sst2_ray.launch.display import console, show_plan
 from sst2_ray.launch.environment import (
@@ -169,7 +169,7 @@ class _Run:
             price_per_hour=config.base.price_per_hour,
             num_nodes=at_once.num_nodes,
         )
-        self.board = ray.remote(num_cpus=0)(Board).remote()
+        self.board = start_board()
 
     def _proposer(self) -> Proposer | None:
         if self.config.search != "optuna":
