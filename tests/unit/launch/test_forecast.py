@@ -1,0 +1,50 @@
+"""A forecast adds up, and is made from real steps on this machine."""
+
+from __future__ import annotations
+
+import pytest
+
+from sst2_ray.config import TrainConfig
+from sst2_ray.errors import InputError
+from sst2_ray.launch.admission import Placement
+from sst2_ray.launch.forecast import START_S, Forecast, forecast
+from sst2_ray.launch.prepare import check, prepare
+from sst2_ray.launch.train import dry_run
+from tests.support import models
+from tests.support.reviews import reviews, write_glue_folder
+
+
+def test_seconds_and_cost_add_up():
+    run = Forecast(steps=1000, batch_size=64, seconds_per_step=0.5, evaluation_seconds=85, peak_memory_gib=1.25)
+    assert run.seconds == START_S + 500 + 85
+    rows = dict(run.rows(price_per_hour=6.0))
+    assert rows["a step"].startswith("0.5 s, 128 examples/s")
+    assert rows["in all"] == "10 min, evaluations 85 s of it, 1.00 USD"
+    assert "USD" not in dict(run.rows(price_per_hour=None))["in all"]
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory) -> TrainConfig:
+    folder = tmp_path_factory.mktemp("forecast")
+    data = write_glue_folder(folder / "data", reviews(50), reviews(10, topic="play"))
+    model = models.modernbert_folder(folder / "model")
+    return TrainConfig(
+        model=str(model), data=str(data), batch_size=16, epochs=3, max_length=64, storage_path=str(folder / "runs")
+    )
+
+
+def test_two_workers_are_measured_on_this_machine(config, monkeypatch):
+    monkeypatch.setattr("sst2_ray.launch.forecast.WHOLE_LAYERS", 0)
+    monkeypatch.setattr("sst2_ray.launch.forecast.FEWER_LAYERS", (1, 2))
+    run = forecast(prepare(check(config)), Placement(num_workers=2, cpus_per_worker=1, use_gpu=False))
+    assert run.steps == 12
+    assert 0 < run.seconds_per_step < 30
+    assert 0.2 < run.peak_memory_gib < 4
+    assert run.evaluation_seconds > 0
+
+
+def test_gpus_are_not_measured(config, monkeypatch):
+    gpu = Placement(num_workers=1, cpus_per_worker=1, use_gpu=True)
+    monkeypatch.setattr("sst2_ray.launch.train._placement_without_starting", lambda _: gpu)
+    with pytest.raises(InputError, match="--calibrate: measures on this machine's CPUs only"):
+        dry_run(config, calibrate=True)
