@@ -26,6 +26,14 @@ DRIVER_ENV = {
     "TRANSFORMERS_VERBOSITY": "error",
 }
 
+# A Ray of this process's own, on one machine: its processes inherit it.
+_OWN_RAY_ENV = {
+    # This machine is not taken away node by node: a process less a run.
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
+    # Workers that Ray starts beforehand have another environment than a run's: nobody uses them.
+    "RAY_prestart_worker_first_driver": "0",
+}
+
 # Every worker process, before it imports anything.
 WORKER_ENV = {
     "DS_LOG_LEVEL": "warning",
@@ -100,15 +108,15 @@ def start_ray() -> Any:
 
 
 def _start_here(ray: Any, common: dict[str, Any]) -> None:
-    """Ray on this machine alone; where that was asked for and there is no GPU (what CUDA holds does not survive a fork) its
-    workers are forked."""
+    """Ray on this machine alone, its workers forked unless there is a GPU: what CUDA holds does not survive a fork."""
     from sst2_ray.launch.admission import this_machine
     from sst2_ray.launch.warm import ForkServer
 
-    server = None if this_machine().gpus else ForkServer.make()
+    for name, value in _OWN_RAY_ENV.items():
+        os.environ.setdefault(name, value)
+    server = None if this_machine().gpus else ForkServer.start(worker_env(use_gpu=False))
     ray.init(**common, include_dashboard=False, runtime_env={"py_executable": server.py_executable} if server else None)
     if server is not None:
         raylet = ray._private.worker._global_node.all_processes["raylet"][0].process.pid
         # What Ray gives a worker and its library reads once, at import.
-        own = {"RAY_RAYLET_PID": str(raylet), "RAY_JOB_ID": ray.get_runtime_context().get_job_id()}
-        server.start({**worker_env(use_gpu=False), **own})
+        server.ray_runs({"RAY_RAYLET_PID": str(raylet), "RAY_JOB_ID": ray.get_runtime_context().get_job_id()})

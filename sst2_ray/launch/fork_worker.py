@@ -1,9 +1,9 @@
 """A process that has imported what Ray's workers need, and forks one whenever Ray starts a worker.
 
-Run twice, with the standard library alone. `fork_worker.py serve SOCKET MODULE...` imports once and waits.
-`fork_worker.py SOCKET default_worker.py ...` is what Ray starts instead of Python: it has the server fork and hands its
-arguments, environment, folder and open files over to the child, then ends; where no server answers it becomes the worker
-itself, by the plain way.
+Run twice, with the standard library alone. `fork_worker.py serve SOCKET MODULE...` imports these modules, then those that
+the first line of its standard input names, and waits. `fork_worker.py SOCKET default_worker.py ...` is what Ray
+starts instead of Python: it has the server fork and hands its arguments, environment, folder and open files over to the
+child, then ends; where no server answers it becomes the worker itself, by the plain way.
 
 The server forks only while it has a single thread: whoever forks with several may copy a lock that nobody will release.
 It ends with the process that started it.
@@ -23,8 +23,11 @@ from typing import Any
 _READ_ONCE = ("RAY_JOB_ID", "RAY_RAYLET_PID", "RAY_AUTH_MODE")
 """What Ray's library reads when it is imported: all workers that are forked have it in common."""
 
-ANSWER_S = 20.0
-"""A server that takes longer is not waited for; it forks nothing for a client that has gone."""
+ANSWER_S = 30.0
+"""A server that takes longer, its imports included, is not waited for; it forks nothing for a client that has gone."""
+
+LOOK_S = 5.0
+"""How often the server looks whether its Ray still runs: the driver may go on without."""
 
 _HEADER = 8
 """Bytes that say how long an order is."""
@@ -50,7 +53,7 @@ def hand_over(path: str, argv: list[str]) -> None:
 
 
 def serve(path: str, modules: list[str]) -> None:
-    """Import, then fork on demand. Nobody waits for the imports: whoever comes before starts the plain way.
+    """Import, then fork on demand; whoever comes before that waits: as many imports beside these would take longer.
 
     Returns in every child when it has ended as a worker, and in the server when the driver has gone.
     """
@@ -68,21 +71,30 @@ def _serve(path: str, modules: list[str]) -> None:
     import gc
     import signal
 
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(path)
+    listener.listen(64)
     _import_all(modules)
+    rest = sys.stdin.readline()
+    if not rest:
+        return
+    told = json.loads(rest)
+    os.environ.update(told["environ"])
+    _import_all(told["modules"])
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the children
     gc.collect()
     gc.freeze()  # or the first collection of every child would copy all pages
     if _num_threads() > 1:
         print(f"fork_worker: {_num_threads()} threads after the imports; workers start by themselves", file=sys.stderr)
         return
-    listener = socket.socket(socket.AF_UNIX)
-    listener.bind(path)
-    listener.listen(64)
     order: dict[str, Any] | None = None
     while True:
         # Standard input is a pipe whose other end the driver holds: it closes when the driver ends, however it ends.
-        if select.select([0, listener.fileno()], [], [])[0][0] == 0:
+        ready = select.select([0, listener.fileno()], [], [], LOOK_S)[0]
+        if 0 in ready or not Path("/proc", os.environ["RAY_RAYLET_PID"]).exists():
             return
+        if not ready:
+            continue
         connection, _ = listener.accept()
         # A client that died half-way is not worth the server.
         with connection, contextlib.suppress(OSError, EOFError, ValueError):

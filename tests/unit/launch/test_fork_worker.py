@@ -8,6 +8,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -36,20 +38,34 @@ def worker(tmp_path: Path) -> Path:
     return script
 
 
+@dataclass(frozen=True)
+class Server:
+    process: subprocess.Popen[bytes]
+    path: str
+
+    def ray_runs(self, *modules: str, raylet: int | None = None) -> None:
+        """What the driver tells when Ray runs."""
+        environ = {"RAY_JOB_ID": "01", "RAY_RAYLET_PID": str(raylet or os.getpid())}
+        assert self.process.stdin is not None
+        self.process.stdin.write(json.dumps({"environ": environ, "modules": modules}).encode() + b"\n")
+        self.process.stdin.flush()
+
+
 @pytest.fixture
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., tuple[subprocess.Popen[bytes], str]]]:
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Server]]:
     """Start a server that imports these modules; it ends with its standard input."""
     started = []
 
-    def start(*modules: str) -> tuple[subprocess.Popen[bytes], str]:
+    def start(*modules: str) -> Server:
         path = str(tmp_path_factory.mktemp("s") / "s")
-        environ = {**os.environ, "RAY_JOB_ID": "01", "OPENBLAS_NUM_THREADS": "1"}
         process = subprocess.Popen(
-            [sys.executable, SCRIPT, "serve", path, *modules], stdin=subprocess.PIPE, env=environ
+            [sys.executable, SCRIPT, "serve", path, *modules],
+            stdin=subprocess.PIPE,
+            env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
         )
         started.append(process)
         wait_for(Path(path).exists)
-        return process, path
+        return Server(process, path)
 
     yield start
     for process in started:
@@ -66,7 +82,7 @@ def wait_for(condition: Callable[[], bool], timeout_s: float = 60) -> None:
 
 def start(path: str, worker: Path, told: Path, cwd: Path, *, job: str = "01") -> dict:
     """What Ray does: start the client instead of Python; then what the worker told."""
-    environ = {**os.environ, "RAY_JOB_ID": job, "VARIABLE": "x"}
+    environ = {**os.environ, "RAY_JOB_ID": job, "RAY_RAYLET_PID": str(os.getpid()), "VARIABLE": "x"}
     command = [sys.executable, "-I", "-S", SCRIPT, path, str(worker), str(told), "--flag=1"]
     done = subprocess.run(command, cwd=cwd, env=environ, capture_output=True, text=True, timeout=60, check=True)
     wait_for(lambda: told.exists() and told.read_text().endswith("}"))
@@ -75,20 +91,23 @@ def start(path: str, worker: Path, told: Path, cwd: Path, *, job: str = "01") ->
 
 
 def test_a_worker_is_forked_with_what_ray_gave_it(server, worker: Path, tmp_path: Path) -> None:
-    process, path = server("colorsys")
+    running = server("json")
+    running.ray_runs("colorsys")
     for number in range(2):
-        told = start(path, worker, tmp_path / f"told{number}", tmp_path)
-        assert (told["parent"], told["was_imported"]) == (process.pid, True)
+        told = start(running.path, worker, tmp_path / f"told{number}", tmp_path)
+        assert (told["parent"], told["was_imported"]) == (running.process.pid, True)
         assert told["group"] == told["pid"]  # a signal to its group reaches nobody else
         assert told["argv"] == [str(tmp_path / f"told{number}"), "--flag=1"]
         assert (told["cwd"], told["variable"], told["main"]) == (str(tmp_path), "x", "__main__")
 
 
 def test_niceness_is_handed_over(server, worker: Path, tmp_path: Path) -> None:
-    _, path = server("colorsys")
+    running = server("colorsys")
+    running.ray_runs()
     mine = os.nice(0)
-    command = ["nice", "-n", "3", sys.executable, "-I", "-S", SCRIPT, path, str(worker), str(tmp_path / "told")]
-    subprocess.run(command, env={**os.environ, "RAY_JOB_ID": "01"}, check=True, timeout=60)
+    command = ["nice", "-n", "3", sys.executable, "-I", "-S", SCRIPT, running.path, str(worker), str(tmp_path / "told")]
+    environ = {**os.environ, "RAY_JOB_ID": "01", "RAY_RAYLET_PID": str(os.getpid())}
+    subprocess.run(command, env=environ, check=True, timeout=60)
     wait_for(lambda: (tmp_path / "told").exists() and (tmp_path / "told").read_text().endswith("}"))
     assert json.loads((tmp_path / "told").read_text())["niceness"] == min(19, mine + 3)
 
@@ -99,33 +118,49 @@ def test_without_a_server_a_worker_starts_by_itself(worker: Path, tmp_path: Path
 
 
 def test_a_worker_of_another_job_starts_by_itself(server, worker: Path, tmp_path: Path) -> None:
-    process, path = server("colorsys")
-    assert start(path, worker, tmp_path / "other", tmp_path, job="02")["was_imported"] is False
-    assert start(path, worker, tmp_path / "own", tmp_path)["parent"] == process.pid
+    running = server("colorsys")
+    running.ray_runs()
+    assert start(running.path, worker, tmp_path / "other", tmp_path, job="02")["was_imported"] is False
+    assert start(running.path, worker, tmp_path / "own", tmp_path)["parent"] == running.process.pid
+
+
+def test_who_comes_before_ray_is_known_waits(server, worker: Path, tmp_path: Path) -> None:
+    running = server("colorsys")
+    with ThreadPoolExecutor(1) as pool:
+        early = pool.submit(start, running.path, worker, tmp_path / "early", tmp_path)
+        with pytest.raises(TimeoutError):
+            early.result(timeout=0.5)
+        running.ray_runs()
+        assert early.result(timeout=60)["parent"] == running.process.pid
 
 
 def test_a_process_with_threads_is_not_forked(tmp_path: Path) -> None:
     sleep = "threading.Thread(target=time.sleep, args=(60,), daemon=True).start()"
     (tmp_path / "threaded.py").write_text(f"import threading, time\n{sleep}")
+    (tmp_path / "own").mkdir()
     command = [sys.executable, SCRIPT, "serve", str(tmp_path / "own" / "s"), "threaded"]
     environ = {**os.environ, "PYTHONPATH": str(tmp_path)}
-    done = subprocess.run(command, env=environ, stdin=subprocess.PIPE, capture_output=True, text=True, timeout=60)
+    told = json.dumps({"environ": {}, "modules": []}) + "\n"
+    done = subprocess.run(command, env=environ, input=told, capture_output=True, text=True, timeout=60)
     assert "2 threads after the imports; workers start by themselves" in done.stderr
     assert not (tmp_path / "own").exists()
 
 
 def test_the_server_ends_with_its_driver_and_leaves_nothing(server) -> None:
-    process, path = server("colorsys")
-    process.stdin.close()
-    assert process.wait(timeout=60) == 0
-    assert not Path(path).parent.exists()
+    running = server("colorsys")
+    running.process.stdin.close()
+    assert running.process.wait(timeout=60) == 0
+    assert not Path(running.path).parent.exists()
 
 
-def test_forking_is_asked_for(monkeypatch) -> None:
-    monkeypatch.delenv(SWITCH, raising=False)
-    assert ForkServer.make() is None
-    monkeypatch.setenv(SWITCH, "1")
-    made = ForkServer.make()
-    assert made is not None
-    assert made.py_executable.endswith(made.path)
-    Path(made.path).parent.rmdir()
+def test_the_server_ends_with_its_ray(server) -> None:
+    running = server("colorsys")
+    with subprocess.Popen(["sleep", "60"]) as raylet:
+        running.ray_runs(raylet=raylet.pid)
+        raylet.kill()
+    assert running.process.wait(timeout=60) == 0
+
+
+def test_forking_can_be_switched_off(monkeypatch) -> None:
+    monkeypatch.setenv(SWITCH, "0")
+    assert ForkServer.start({}) is None
