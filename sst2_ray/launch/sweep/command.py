@@ -29,7 +29,7 @@ def main(argv: list[str]) -> int:
     if dry:
         dry_run(config)
         return 0
-    from sst2_ray.launch.sweep.run import sweep
+    from sst2_ray.launch.sweep.start import sweep
 
     return sweep(config).exit_code
 
@@ -159,7 +159,7 @@ def dry_run(config: SweepConfig) -> None:
     from sst2_ray.launch.environment import prepare_driver, start_ray, starts_ray_here
     from sst2_ray.launch.sweep.data import check_sweep, footprint, prepare_sweep
     from sst2_ray.launch.sweep.plan import describe_sweep, trials_table
-    from sst2_ray.launch.sweep.run import check_existing, check_extras
+    from sst2_ray.launch.sweep.start import check_existing, check_extras
     from sst2_ray.results.table import ResultsTable
 
     prepare_driver()

@@ -9,33 +9,24 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Console
 
-from sst2_ray.errors import InputError
-from sst2_ray.launch.admission import Placement, this_machine, view_of
+from sst2_ray.launch.admission import Placement
 from sst2_ray.launch.board import start_board
-from sst2_ray.launch.concurrency import Concurrency, admit, holders
-from sst2_ray.launch.display import console, show_plan
-from sst2_ray.launch.environment import (
-    DRIVER_ENV,
-    PASSED_ON,
-    WORKER_ENV,
-    prepare_driver,
-    start_ray,
-    starts_ray_here,
-)
+from sst2_ray.launch.concurrency import Concurrency
+from sst2_ray.launch.display import show_plan
+from sst2_ray.launch.environment import DRIVER_ENV, PASSED_ON, WORKER_ENV
 from sst2_ray.launch.prepare import Prepared
 from sst2_ray.launch.sweep import closing, trackers
 from sst2_ray.launch.sweep.budget import Budget, SweepClock, makespan
-from sst2_ray.launch.sweep.data import check_sweep, footprint, prepare_sweep, share
+from sst2_ray.launch.sweep.data import share
 from sst2_ray.launch.sweep.display import Status, SweepDisplay
 from sst2_ray.launch.sweep.past import past_results, past_trials
-from sst2_ray.launch.sweep.plan import describe_sweep, history
+from sst2_ray.launch.sweep.plan import history
 from sst2_ray.launch.sweep.planner import Planner, Proposer
+from sst2_ray.launch.sweep.result import SweepResult, closing_rows, result_of
 from sst2_ray.launch.sweep.score import score_chosen
 from sst2_ray.launch.watch import STOP_FILE, STOP_POLL_S
 from sst2_ray.results.table import ResultsTable
@@ -49,93 +40,7 @@ POINTS_FILE = "points.json"
 LOOP_S = 0.25
 
 
-@dataclass(frozen=True, kw_only=True)
-class SweepResult:
-    """What a sweep came to."""
-
-    name: str
-    exit_code: int
-    """0; 3: nothing could be placed; 4: a trial failed (the others are ranked); 5: stopped, or its budget reached."""
-    ended_by: str | None
-    """budget, stop or infeasible; None: it came to its end."""
-    counts: dict[str, int]
-    """Trials by status."""
-    failures: dict[str, int]
-    """Failed trials by class."""
-    best: str | None
-    """The best configuration, in words."""
-    best_trial: str | None
-    """Its best run."""
-    mean: float | None
-    """What the best is ranked by: its mean over seeds, see `metric`."""
-    metric: str | None
-    verdict: str | None
-    """win, tie or unknown: the best against the runner-up; None: there is no runner-up."""
-    model_dir: str | None
-    sweep_dir: str
-    results_dir: str
-    seconds: float
-    """Wall-clock over all sessions."""
-    cost_usd: float | None
-
-
-def sweep(config: SweepConfig, *, quiet: bool = False) -> SweepResult:
-    """Run what `config` says, and go on where an interrupted sweep of the same name stopped.
-
-    Blocks until it has ended. A failing trial is a row, not an error: see `SweepResult.exit_code`. Raises InputError
-    before anything is started or written, InfeasibleError where not one trial can ever be placed.
-    """
-    prepare_driver()
-    out = console()
-    out.quiet = quiet
-    storage = Storage.open(config.base.storage_path)
-    check_extras(config, storage.child(config.name))
-    checked = check_sweep(config)
-    check_existing(storage.child(config.name), config)
-    if starts_ray_here():  # what this machine can never hold is refused before Ray starts on it
-        admit(config.base, this_machine(), max_concurrent=config.max_concurrent)
-    storage.probe()
-    with ThreadPoolExecutor(1) as pool:  # the sentences are tokenized while Ray starts
-        preparing = pool.submit(prepare_sweep, checked)
-        ray = start_ray()
-        prepared = preparing.result()
-    table = ResultsTable(config.base.storage_path)
-    memory = max(
-        footprint(one, table, num_workers=config.base.num_workers or 1).memory_gib for one in prepared.values()
-    )
-    view = view_of(ray)
-    placement, at_once = admit(config.base, view, max_concurrent=config.max_concurrent, worker_memory_gib=memory)
-    others = holders(ray) if at_once.now < at_once.chosen else []
-    show_plan(out, describe_sweep(config, prepared, table, placement, at_once, others))
-    for note in dict.fromkeys(note for one in prepared.values() for note in one.notes()):
-        out.print(f"note: {note}", soft_wrap=True, markup=False)
-    return _Run(config, prepared, ray, placement, at_once, table, out).run()
-
-
-def check_extras(config: SweepConfig, folder: Storage) -> None:
-    """Raises InputError where an optional package is needed and missing."""
-    if config.search == "optuna":
-        from sst2_ray.launch.sweep.optuna_search import check_installed
-
-        check_installed()
-    trackers.check_trackers(config.trackers, folder)
-
-
-def check_existing(folder: Storage, config: SweepConfig) -> None:
-    """Raises InputError where the name belongs to another sweep, or to a single run."""
-    if not folder.exists(CONFIG_FILE):
-        return
-    there = folder.read_json(CONFIG_FILE)
-    if "sweep" not in there:
-        raise InputError(f"--name {config.name}: {folder.root} holds a single run; choose another name")
-    if there.get("config_hash") != config.trials_hash:
-        raise InputError(
-            f"--name {config.name}: {folder.root} holds a sweep of other trials; choose another name, or go on with it: "
-            f"--resume {folder.root}"
-        )
-
-
-class _Run:
+class SweepRun:
     """The state of one session of a sweep."""
 
     def __init__(
@@ -332,65 +237,20 @@ class _Run:
             closing.keep_best_models(self.table, self.folder, now, keep=self.config.keep_models)
             if not self.config.trackers:
                 self.folder.delete("tune")  # Tune's own bookkeeping: nothing reads it
-        result = self._result(now, ended_by)
-        self.folder.write_json("result.json", dataclasses.asdict(result))
-        self.out.print("")
-        closing.show(self.out, now)
-        show_plan(self.out, self._closing_rows(result))
-        return result
-
-    def _result(self, now: closing.Standing, ended_by: str | None) -> SweepResult:
-        ranking, best = now.ranking, now.best
-        run = closing.best_run(ranking, best) if ranking and best else None
-        export = run.values["export_path"] if run else None
-        nothing_placed = not now.counts.get("succeeded") and set(now.failures) == {"not_placeable"}
-        code = 3 if nothing_placed else 5 if ended_by else 4 if now.num_failed else 0
-        runner_up = now.study.runner_up if now.study else None
-        return SweepResult(
+        result = result_of(
+            now,
             name=self.config.name,
-            exit_code=code,
             ended_by=ended_by,
-            counts=dict(now.counts),
-            failures=dict(now.failures),
-            best=best.label if best else None,
-            best_trial=run.trial_id if run else None,
-            mean=ranking.score(best) if ranking and best else None,
-            metric=ranking.metric if ranking else None,
-            verdict=runner_up.verdict if runner_up else None,
-            model_dir=export,
             sweep_dir=self.folder.root,
             results_dir=self.table.storage.root,
             seconds=self.clock.seconds,
             cost_usd=self.budget.cost(self.clock.seconds),
         )
-
-    def _closing_rows(self, result: SweepResult) -> list[tuple[str, str]]:
-        from sst2_ray.results import text
-
-        cost = f", {text.dollars(result.cost_usd)}" if result.cost_usd is not None else ""
-        reason = {
-            "budget": f"its budget: the next trial would go over ({self._budget_words()})",
-            "stop": "a request to stop",
-        }.get(result.ended_by or "")
-        goes_on = f"sst2-ray sweep --resume {result.sweep_dir}"
-        return [
-            ("", ""),
-            ("took", f"{text.duration(result.seconds)}{cost}"),
-            *([("ended by", reason), ("goes on with", goes_on)] if reason else []),
-            *([("best model", result.model_dir)] if result.model_dir else []),
-            ("sweep folder", result.sweep_dir),
-            ("results table", result.results_dir),
-            *trackers.where(self.config.trackers, self.folder),
-            ("try it", f"sst2-ray report --storage-path {self.storage.root} --experiment {result.name}"),
-        ]
-
-    def _budget_words(self) -> str:
-        given = []
-        if self.config.budget_usd is not None:
-            given.append(f"--budget-usd {self.config.budget_usd:g}")
-        if self.config.budget_hours is not None:
-            given.append(f"--budget-hours {self.config.budget_hours:g}")
-        return " ".join(given)
+        self.folder.write_json("result.json", dataclasses.asdict(result))
+        self.out.print("")
+        closing.show(self.out, now)
+        show_plan(self.out, closing_rows(result, self.config))
+        return result
 
 
 @contextlib.contextmanager
