@@ -8,12 +8,11 @@ import pytest
 
 from tests.support.sweeps import Sweeps
 
-pytestmark = pytest.mark.slow
-
 OOM_STEP, KILL_STEP = 10, 20
 """Optimizer steps that only trials of batch 8 (16 steps) and of batch 4 (32 steps) reach."""
 
 
+@pytest.mark.slow
 def test_out_of_memory_is_tried_again_and_then_a_row(sweeps: Sweeps) -> None:
     faults = [{"kind": "oom", "attempt": attempt, "rank": 0, "step": OOM_STEP} for attempt in range(2)]
     common = ("--num-seeds", "1", "--max-retries", "1", "--keep-models", "9", "--checkpoint-every-steps", "4")

@@ -6,18 +6,7 @@ import json
 
 import pytest
 
-from tests.support.sweeps import Sweeps
-
-pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def grid(sweeps: Sweeps) -> str:
-    """What a grid of two learning rates under two seeds printed; 8 trials at once were asked for."""
-    words = ("--learning-rates", "1e-4", "1e-3", "--num-seeds", "2", "--keep-models", "1", "--max-concurrent", "8")
-    done = sweeps.run("grid", *words, "--trackers", "tensorboard")
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+from tests.support.sweeps import WORDS, Sweeps
 
 
 def test_more_than_fit_are_never_at_once_and_all_end(grid: str, sweeps: Sweeps) -> None:
@@ -64,6 +53,6 @@ def _events(file, event_class):
 @pytest.mark.usefixtures("grid")
 def test_the_same_command_again_runs_nothing(sweeps: Sweeps) -> None:
     before = sweeps.rows("grid")
-    done = sweeps.run("grid", "--learning-rates", "1e-4", "1e-3", "--num-seeds", "2", "--keep-models", "1")
+    done = sweeps.run("grid", *WORDS)
     assert done.returncode == 0, done.stdout + done.stderr
     assert sweeps.rows("grid") == before
