@@ -135,12 +135,15 @@ def check_batch(config: TrainConfig, num_train_rows: int) -> None:
 
 
 def this_machine() -> ClusterView:
-    """What a local Ray would have. GPUs are counted by their device files: nothing is imported for it."""
+    """The most that a local Ray would have: a container's limits are for Ray to find. GPUs are counted by their
+    device files: nothing is imported for it."""
+    import json
     import os
     from pathlib import Path
 
-    cpus = float(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
-    gpus = float(len([p for p in Path("/dev").glob("nvidia[0-9]*") if p.name[6:].isdigit()]))
+    told = json.loads(os.environ.get("RAY_OVERRIDE_RESOURCES") or "{}")  # Ray's own variable
+    cpus = float(told.get("CPU", os.cpu_count() or 1))
+    gpus = float(told.get("GPU", len([p for p in Path("/dev").glob("nvidia[0-9]*") if p.name[6:].isdigit()])))
     return ClusterView(nodes=(Node(address="this machine", cpus=cpus, gpus=gpus, free_cpus=cpus, free_gpus=gpus),))
 
 

@@ -86,3 +86,9 @@ def test_this_machine_has_a_core():
     (node,) = this_machine().nodes
     assert node.cpus >= 1
     assert node.free_cpus == node.cpus
+
+
+def test_this_machine_has_what_ray_is_told(monkeypatch):
+    monkeypatch.setenv("RAY_OVERRIDE_RESOURCES", '{"CPU": 7, "GPU": 3}')
+    (node,) = this_machine().nodes
+    assert (node.cpus, node.gpus) == (7, 3)
