@@ -80,12 +80,17 @@ def _serve(path: str, modules: list[str]) -> None:
         return
     told = json.loads(rest)
     os.environ.update(told["environ"])
-    _import_all(told["modules"])
+    if told["modules"]:
+        _draw_class_ids_from_the_system()
+        _import_all(told["modules"])
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the children
     gc.collect()
     gc.freeze()  # or the first collection of every child would copy all pages
     if _num_threads() > 1:
         print(f"fork_worker: {_num_threads()} threads after the imports; workers start by themselves", file=sys.stderr)
+        return
+    if "ray" in sys.modules and _id_in_a_child() == _id_in_a_child():
+        print("fork_worker: all children would draw the same ids; workers start by themselves", file=sys.stderr)
         return
     order: dict[str, Any] | None = None
     while True:
@@ -130,6 +135,34 @@ def _import_all(modules: list[str]) -> None:
 
     for name in modules:
         importlib.import_module(name)
+
+
+def _draw_class_ids_from_the_system() -> None:
+    """Ray's native library seeds its generator of ids with the first that is drawn; if that was here, all children would
+    draw the same ones. Ray's modules draw one for each class that they declare remote."""
+    import ray.actor
+    from ray._raylet import ActorClassID
+
+    class FromSystem:
+        @staticmethod
+        def from_random() -> Any:
+            return ActorClassID(os.urandom(ActorClassID.size()))
+
+    ray.actor.ActorClassID = FromSystem
+
+
+def _id_in_a_child() -> bytes:
+    """The first id that a child draws."""
+    from ray._raylet import UniqueID
+
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.write(writing, UniqueID.from_random().binary())
+        os._exit(0)
+    os.close(writing)
+    with open(reading, "rb") as pipe:
+        return pipe.read()
 
 
 def _num_threads() -> int:

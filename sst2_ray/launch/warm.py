@@ -23,8 +23,8 @@ WITH_RAY = ("ray.train.torch", "ray.tune", "sst2_ray.launch.trial", "sst2_ray.la
 SWITCH = "SST2_RAY_FORK_WORKERS"
 """0: every worker imports for itself."""
 
-# Each would start threads at import, and a process with threads is not forked.
-_ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "JE_ARROW_MALLOC_CONF": "background_thread:false"}
+ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "JE_ARROW_MALLOC_CONF": "background_thread:false"}
+"""Libraries that would start threads at import: a process with threads is not forked."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class ForkServer:
                 stdin=stdin,
                 stdout=log,
                 stderr=log,
-                env={**os.environ, **environment, **_ONE_THREAD, "PYTHONPATH": search},
+                env={**os.environ, **environment, **ONE_THREAD, "PYTHONPATH": search},
                 start_new_session=True,  # Ctrl-C is for the driver
             )
         os.close(stdin)

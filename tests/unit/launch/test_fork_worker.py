@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from sst2_ray.launch import fork_worker
-from sst2_ray.launch.warm import SWITCH, ForkServer
+from sst2_ray.launch.warm import ONE_THREAD, SWITCH, WITH_RAY, ForkServer
 
 SCRIPT = fork_worker.__file__
 TELL = """
@@ -61,7 +61,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., S
         process = subprocess.Popen(
             [sys.executable, SCRIPT, "serve", path, *modules],
             stdin=subprocess.PIPE,
-            env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
+            env={**os.environ, **ONE_THREAD},
         )
         started.append(process)
         wait_for(Path(path).exists)
@@ -159,6 +159,26 @@ def test_the_server_ends_with_its_ray(server) -> None:
         running.ray_runs(raylet=raylet.pid)
         raylet.kill()
     assert running.process.wait(timeout=60) == 0
+
+
+def test_children_draw_different_ids(server, tmp_path: Path) -> None:
+    """Equal ones would be one placement group, one actor to Ray: each would end the other's."""
+    draw = "f'{os.getppid()} {ray.PlacementGroupID.of(ray.JobID.from_int(1)).hex()}'"
+    worker = tmp_path / "draw.py"
+    worker.write_text(f"import os, pathlib, ray, sys\npathlib.Path(sys.argv[1]).write_text({draw})\n")
+    running = server("json")
+    running.ray_runs(*WITH_RAY)
+    drawn = set()
+    for number in range(3):
+        told = tmp_path / f"drawn{number}"
+        environ = {**os.environ, "RAY_JOB_ID": "01", "RAY_RAYLET_PID": str(os.getpid())}
+        fork_worker_command = [sys.executable, "-I", "-S", SCRIPT, running.path, str(worker), str(told)]
+        subprocess.run(fork_worker_command, cwd=tmp_path, env=environ, check=True, timeout=60)
+        wait_for(lambda told=told: told.exists() and told.read_text() != "")
+        parent, drawn_id = told.read_text().split()
+        assert int(parent) == running.process.pid
+        drawn.add(drawn_id)
+    assert len(drawn) == 3
 
 
 def test_forking_can_be_switched_off(monkeypatch) -> None:
