@@ -3,7 +3,7 @@
     python benchmarks/sweep_asha.py [--folder DIR] [--train-rows 1024] [--json FILE] [FLAG OF THE SWEEP ...]
 
 Nine learning rates of sbert-minilm on the packaged reviews, the lowest and the highest far off; two seeds, two trials at
-once. Both choose on a fifth of the training rows, held out. The grid runs first; its rows say how good ASHA's winner is
+once. Both choose on held-out training sentences. The grid runs first; its rows say how good ASHA's winner is
 under all seeds.
 """
 
@@ -55,7 +55,7 @@ def run(folder: Path, name: str, flags: list[str]) -> None:
     common = [
         "--models", "sbert-minilm", "--data", "rotten-tomatoes", "--learning-rates", *RATES, "--batch-sizes", "32",
         "--epochs", "2", "--evaluations-per-epoch", "4", "--num-seeds", "2", "--keep-models", "1",
-        "--selection-fraction", "0.2", "--max-concurrent", "2",
+        "--selection-fraction", "0.05", "--max-concurrent", "2",
     ]  # fmt: skip
     command = [sys.executable, "jobs/sweep.py", *common, *flags, "--storage-path", str(folder), "--name", name]
     subprocess.run(command, cwd=Path(__file__).resolve().parent.parent, check=True)
