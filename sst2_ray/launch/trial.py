@@ -23,7 +23,7 @@ from sst2_ray.results.schema import EpochRecord, TrialRecord
 from sst2_ray.results.table import ResultsTable
 from sst2_ray.storage import PATIENCE_S, Storage
 from sst2_ray.training.names import LEFT
-from sst2_ray.training.task import DEFAULT_MICRO_BATCH_TOKENS, Task
+from sst2_ray.training.task import Task
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,8 +126,9 @@ class Trial:
 
     def _halve(self, record: TrialRecord) -> None:
         """Half the tokens at once; the global batch, and so the numbers, stay what they were."""
-        default = DEFAULT_MICRO_BATCH_TOKENS["cuda" if self.placement.use_gpu else "cpu"]
-        before = self.micro_batch_tokens or record.micro_batch_tokens or default
+        before = record.micro_batch_tokens
+        if before is None:
+            return  # there was no room for the model itself: nothing had been computed
         self.micro_batch_tokens = max(1, before // 2)
         self.display.line(
             f"micro-batches of at most {self.micro_batch_tokens} tokens a worker from now on (before: {before})"
@@ -210,7 +211,7 @@ class Trial:
         if isinstance(outcome, BaseException):
             failure = classify(outcome, hung=fit.hung)
             values = {"failure_class": failure.failure_class, "failure_message": failure.message[:1000], **spent}
-            record = self._write(attempt, "failed", started, **values, micro_batch_tokens=self.micro_batch_tokens)
+            record = self._write(attempt, "failed", started, **values, micro_batch_tokens=fit.micro_batch_tokens)
             return record, failure, False
         facts = dict(outcome)
         status = facts.pop("status")

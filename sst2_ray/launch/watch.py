@@ -50,7 +50,8 @@ class TrialDisplay(Protocol):
 
 
 class WatchedFit:
-    """One attempt. `nodes`, `hung`, `leaving` and `was_stopped` say afterwards what happened besides its outcome.
+    """One attempt. `nodes`, `micro_batch_tokens` (None: no model was built), `hung`, `leaving` and `was_stopped` say
+    afterwards what happened besides its outcome.
 
     board: shared with other trials; None: one of its own. on_record: called with each evaluation. asks_scheduler: its
     workers wait until it has returned. stop_asked: looked at every `STOP_POLL_S`; the workers are then ended where they
@@ -74,6 +75,7 @@ class WatchedFit:
         self.on_record, self.asks_scheduler, self.stop_asked = on_record, asks_scheduler, stop_asked
         self.elasticity, self.step_timeout_s = elasticity, step_timeout_s
         self.nodes: list[dict[str, Any]] = []
+        self.micro_batch_tokens: int | None = None
         self.leaving: Leaving | None = None
         self.hung: str | None = None
         self._shared_board = board
@@ -134,6 +136,8 @@ class WatchedFit:
                 self.hung = self.hung or place_of_hang(beats) or value
             elif kind == "node":
                 self.nodes.append(value)
+            elif kind == "micro_batch_tokens":
+                self.micro_batch_tokens = value
         self._end_silent(ray, beats)
 
     def _end_silent(self, ray: Any, beats: dict[int, tuple[Beat, float]]) -> None:

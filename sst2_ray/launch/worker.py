@@ -216,6 +216,11 @@ class BoardReporter:
         print(line, flush=True)
         self._tell("note", line)
 
+    def micro_batches(self, most_tokens: int) -> None:
+        """What an attempt that runs out of memory leaves behind, so that the next one takes half of it."""
+        if self.rank == 0:
+            self._tell("micro_batch_tokens", most_tokens)
+
     def evaluated(self, record: EpochRecord, *, is_best: bool) -> Stop | None:  # noqa: ARG002 - the display knows it
         import ray
         import ray.train
