@@ -19,8 +19,8 @@ from transformers import AutoTokenizer, get_linear_schedule_with_warmup
 import sst2_ray
 from sst2_ray.config import TrainConfig
 from sst2_ray.data.batching import epoch_permutation
-from tests.ray.conftest import Runs
 from tests.support.models import build
+from tests.support.runs import Runs
 
 pytestmark = pytest.mark.usefixtures("two_cpus")
 

@@ -1,0 +1,81 @@
+"""What only a machine with NVIDIA GPUs can show: bf16 through ZeRO-2 with NCCL, attention, memory that runs out, parity.
+
+python -m pytest tests/gpu
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+
+from sst2_ray.modeling.attention import FLASH, choose_attention
+from sst2_ray.training.faults import VARIABLE
+from sst2_ray.training.task import DEFAULT_MICRO_BATCH_TOKENS
+from tests.support.runs import Runs, made_runs, started_ray
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU that torch can compute on")
+
+STEPS = 20
+"""An epoch of 310 rows in batches of 16."""
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
+    """On a Ray that finds this machine's GPUs. The first attempt of a run of more than three epochs is out of memory."""
+    made = made_runs(tmp_path_factory.mktemp("runs"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(VARIABLE, json.dumps([{"kind": "oom", "attempt": 0, "rank": 0, "step": 3 * STEPS + 1}]))
+        for _ in started_ray():
+            yield made
+
+
+def on_gpus(runs: Runs, name: str, **values):
+    """The row of the run's last attempt; a worker a GPU, of at most 8."""
+    workers = min(8, torch.cuda.device_count())
+    runs.train(name, **{"num_workers": workers, "cpus_per_worker": None, "use_gpu": True, **values})
+    return [row for row in runs.rows("trials", name) if row["status"] != "running"][-1]
+
+
+@pytest.mark.parametrize("kind", ["sbert", "modernbert"])
+def test_there_is_a_worker_a_gpu_and_bf16_where_the_chip_has_it(runs: Runs, kind: str) -> None:
+    row = on_gpus(runs, f"bf16-{kind}", model=str(runs.folder / kind), precision="auto", epochs=2)
+    assert row["status"] == "succeeded"
+    assert row["engine"] == "zero2"
+    assert row["precision"] == ("bf16" if torch.cuda.get_device_capability()[0] >= 8 else "fp32")
+    assert (row["device"], row["chip"]) == ("cuda", torch.cuda.get_device_name())
+    nodes = json.loads(row["node_types_json"])
+    assert [node["gpu"] for node in nodes] == [torch.cuda.get_device_name()] * min(8, torch.cuda.device_count())
+    assert row["peak_memory_gib"] > 0
+
+
+def test_attention_is_flash_attention_where_it_can_be_had_and_sdpa_with_the_reason_elsewhere() -> None:
+    attention, reason = choose_attention("auto", torch.device("cuda"))
+    assert attention in (FLASH, "sdpa")
+    assert reason
+    assert choose_attention("sdpa", torch.device("cuda")) == ("sdpa", "asked for")
+
+
+def test_where_memory_runs_out_the_micro_batch_is_halved(runs: Runs) -> None:
+    row = on_gpus(runs, "out-of-memory", epochs=4)
+    first = next(row for row in runs.rows("trials", "out-of-memory") if row["status"] == "failed")
+    full = DEFAULT_MICRO_BATCH_TOKENS["cuda"]
+    assert first["failure_class"] == "out_of_memory"
+    assert (first["micro_batch_tokens"], row["micro_batch_tokens"]) == (full, full // 2)
+    assert (row["status"], row["last_global_step"]) == ("succeeded", 4 * STEPS)
+
+
+@pytest.mark.parametrize("kind", ["sbert", "modernbert"])
+def test_fp32_on_gpus_gives_the_losses_of_a_cpu(runs: Runs, kind: str) -> None:
+    """Loosely: kernels sum in other orders, and a GPU may round the factors of fp32 products."""
+    options = {
+        "model": str(runs.folder / kind), "dropout": 0.0, "encoder_dropout": 0.0, "evaluations_per_epoch": STEPS,
+    }  # fmt: skip
+    on_gpus(runs, f"gpu-{kind}", **options)
+    runs.train(f"cpu-{kind}", num_workers=1, use_gpu=False, **options)
+    losses = {where: [row["train_loss"] for row in runs.rows("epochs", f"{where}-{kind}")] for where in ("gpu", "cpu")}
+    assert len(losses["gpu"]) == STEPS
+    np.testing.assert_allclose(losses["gpu"], losses["cpu"], rtol=1e-2)
