@@ -86,8 +86,8 @@ class Board:
         return trial.asked_to_leave
 
     def event(self, trial_id: str, kind: str, value: Any) -> None:
-        """kind: 'record' (EpochRecord), 'note' (one line), 'node' (rank, world_size, node, address, chip, actor), 'hung'
-        (one line)."""
+        """kind: 'record' (EpochRecord), 'note' (one line), 'node' (rank, world_size, node, address, chip, actor),
+        'micro_batch_tokens' (int), 'hung' (one line)."""
         trial = self._of(trial_id)
         trial.events.append((kind, value))
         if kind == "record":
