@@ -271,7 +271,6 @@ def test_an_export_can_be_fine_tuned_again_with_a_fresh_head(exports):
     assert not torch.equal(model.head_weights["weight"], exported.head_weights["weight"])
 
 
-@pytest.mark.slow
 def test_all_dev_sentences_of_sst2_get_the_same_labels(tmp_path, sst2_dev, modernbert_tokenizer_folder):
     export = export_of(
         "modernbert-mini", tmp_path / "export", tokenizer=str(modernbert_tokenizer_folder), texts=sst2_dev
