@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,18 @@ def client(cluster: ClusterFile, service: str) -> Any:
     except ImportError:
         raise InputError("boto3 is not installed, AWS cannot be asked; pip install boto3") from None
     return boto3.client(service, region_name=str(cluster.provider.get("region")))
+
+
+@contextlib.contextmanager
+def one_line_refusals() -> Iterator[None]:
+    """What AWS refuses (no credentials, expired ones, no right) as an InputError, instead of pages of traceback."""
+    try:
+        yield
+    except Exception as problem:
+        if not type(problem).__module__.startswith("botocore"):
+            raise
+        text = " ".join(str(problem).split())[:300]
+        raise InputError(f"AWS: {text}; aws configure, set AWS_PROFILE, or ask somebody with the right") from None
 
 
 def missing_templates(cluster: ClusterFile) -> list[str]:

@@ -61,7 +61,10 @@ def main(argv: list[str]) -> int:
     use_token_if_present()
     _refuse_mistakes(cluster)
     if cluster.platform == "aws":
-        _prepare_account(cluster, config)
+        from sst2_ray.launch.aws_account import one_line_refusals
+
+        with one_line_refusals():
+            _prepare_account(cluster, config)
     if not config.yes and not _confirmed(f"start cluster {cluster.name} ({cluster.platform})?"):
         raise InputError("not confirmed, nothing was started; pass --yes to start without being asked")
     code = run_ray(["up", "--yes", "--no-config-cache", str(cluster.path)], cluster)
@@ -141,7 +144,9 @@ def wait_for_workers(cluster: ClusterFile, *, timeout_s: float) -> None:
 
 
 def down(cluster: ClusterFile) -> None:
-    """End the cluster. Raises RunFailedError where `ray down` fails or something still runs."""
+    """End the cluster. Raises RunFailedError where `ray down` fails or something still runs, InputError where AWS does not answer."""
+    if cluster.platform == "aws":
+        _instances_left(cluster)  # asked first: where AWS does not answer, Ray ends in pages of traceback
     code = run_ray(["down", "--yes", str(cluster.path)], cluster)
     if cluster.platform == "local":
         _stop_everywhere(cluster)
@@ -151,13 +156,7 @@ def down(cluster: ClusterFile) -> None:
             failure_class="bug",
         )
     if cluster.platform == "aws":
-        from sst2_ray.launch.aws_account import instances_of
-
-        left = [
-            f"{instance['InstanceId']} ({instance['State']['Name']})"
-            for instance in instances_of(cluster)
-            if instance["State"]["Name"] != "shutting-down"
-        ]
+        left = _instances_left(cluster)
         if left:
             raise RunFailedError(
                 f"still there after ray down: {', '.join(left)}; end them in the EC2 console", failure_class="bug"
@@ -165,6 +164,18 @@ def down(cluster: ClusterFile) -> None:
         _say(f"EC2 says that no instance of {cluster.name} is left")
     elif cluster.platform in ("gcp", "azure"):
         _say(f"to be sure that nothing bills on: docs/cluster-{cluster.platform}.md, last section")
+
+
+def _instances_left(cluster: ClusterFile) -> list[str]:
+    """Instances of the cluster that are not on their way out. Raises InputError where AWS does not answer."""
+    from sst2_ray.launch.aws_account import instances_of, one_line_refusals
+
+    with one_line_refusals():
+        return [
+            f"{instance['InstanceId']} ({instance['State']['Name']})"
+            for instance in instances_of(cluster)
+            if instance["State"]["Name"] != "shutting-down"
+        ]
 
 
 def _stop_everywhere(cluster: ClusterFile) -> None:

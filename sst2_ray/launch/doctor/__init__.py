@@ -141,8 +141,13 @@ def report(findings: Sequence[Finding], *, verbose: bool) -> int:
         print(finding.line())
     errors = sum(finding.level == "error" for finding in findings)
     warnings = sum(finding.level == "warning" for finding in findings)
-    print(f"doctor: {errors} errors, {warnings} warnings, {len(passed)} checks passed", file=sys.stderr)
+    counts = f"{_many(errors, 'error')}, {_many(warnings, 'warning')}, {_many(len(passed), 'check')} passed"
+    print(f"doctor: {counts}", file=sys.stderr)
     return 2 if errors else 0
+
+
+def _many(count: int, name: str) -> str:
+    return f"{count} {name}" if count == 1 else f"{count} {name}s"
 
 
 __all__ = ["DoctorConfig", "Finding", "examine_cluster", "examine_file", "main", "ok", "report"]

@@ -65,6 +65,8 @@ def _pinned_ray(cluster: ClusterFile) -> list[Finding]:
     local = (cluster.config.get("file_mounts") or {}).get("~/.sst2-ray/node")
     path = Path(str(local)).expanduser() / "constraints.txt" if local else None
     here = importlib.metadata.version("ray")
+    if path and not path.is_file():
+        return []  # the mount's own check says that its folder does not exist here
     pin = re.search(r"^ray==(\S+)", path.read_text(), re.MULTILINE) if path and path.is_file() else None
     if pin is None:
         return [

@@ -58,7 +58,7 @@ def check_manifest_schema(manifest: dict[str, Any]) -> list[Finding]:
             warning(
                 "schema",
                 "not checked against KubeRay's own schema",
-                f"name the folder with it in {SCHEMAS_VARIABLE}, or: kubectl create --dry-run=server -f FILE",
+                f"kubectl create --dry-run=server -f FILE does, where the operator runs; {SCHEMAS_VARIABLE}=FOLDER offline",
             )
         ]
     stem = (

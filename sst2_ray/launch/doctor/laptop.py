@@ -106,16 +106,16 @@ def check_token() -> Finding:
     """The token that every node gets."""
     path = TOKEN_FILE.expanduser()
     if not path.is_file():
-        return error(
+        return warning(  # nothing fails for want of it: `sst2-ray up` makes one, plain `ray up` stops at file_mounts
             str(TOKEN_FILE),
-            "no token: the cluster would start without authentication",
-            "`sst2-ray up` makes one, or: ray get-auth-token --generate",
+            "no token yet",
+            f"`sst2-ray up` makes one; for plain `ray up`: ray get-auth-token --generate, then chmod 600 {TOKEN_FILE}",
         )
     mode = stat.S_IMODE(path.stat().st_mode)
     if mode & 0o077:
         return error(str(TOKEN_FILE), f"readable by others (mode {mode:03o})", f"chmod 600 {TOKEN_FILE}")
     if len(path.read_text().strip()) < 16:
-        return error(str(TOKEN_FILE), "too short to be a secret", "rm it and run: ray get-auth-token --generate")
+        return error(str(TOKEN_FILE), "too short to be a secret", "remove it, `sst2-ray up` makes a new one")
     return ok(str(TOKEN_FILE), "token there, readable by you alone")
 
 
@@ -128,5 +128,21 @@ def _client(cluster: ClusterFile) -> list[Finding]:
     except ModuleNotFoundError:  # a missing parent package
         present = False
     if present:
-        return [ok("laptop", f"client library {module} is installed")]
+        found = [ok("laptop", f"client library {module} is installed")]
+        return [*found, _credentials()] if cluster.platform == "aws" else found
     return [error("laptop", f"client library {module} is missing, `ray up` needs it", remedy)]
+
+
+def _credentials() -> Finding:
+    """Whether boto3 finds credentials; they are not tried, which `--ask-cloud` does."""
+    import boto3
+
+    try:
+        credentials = boto3.Session().get_credentials()
+    except Exception as problem:  # e.g. AWS_PROFILE names a profile that does not exist
+        return error(
+            "laptop", f"AWS credentials: {' '.join(str(problem).split())}", "correct AWS_PROFILE, or aws configure"
+        )
+    if credentials is None:
+        return error("laptop", "no AWS credentials found, `ray up` needs them", "aws configure, or set AWS_PROFILE")
+    return ok("laptop", "AWS credentials are there")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,10 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (home / name).write_text("0123456789abcdef" * 4)
         (home / name).chmod(0o600)
     monkeypatch.setenv("HOME", str(home))
+    # No credentials of whoever runs the tests, and no second of waiting for the address where EC2 hands them out.
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.chdir(REPOSITORY)
     return home
 
