@@ -126,4 +126,4 @@ def names_of(cloud: str) -> list[str]:
 
 def price_note(cloud: Cloud) -> str:
     """Where and when the prices of `cloud` come from, for the line that states a cost."""
-    return f"on-demand list prices recorded {RECORDED}, {SOURCES[cloud]}"
+    return f"machines only, on-demand list prices recorded {RECORDED}, {SOURCES[cloud]}"

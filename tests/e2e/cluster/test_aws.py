@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl
 
 import pyarrow.parquet as pq
 import pytest
@@ -174,23 +175,30 @@ def test_no_rule_is_open_to_the_world_and_only_the_own_group_is_used(running: Cl
     used = {group["GroupId"] for instance in running.instances("running") for group in instance["SecurityGroups"]}
     assert [groups[name]["GroupName"] for name in used] == ["sst2-ray-sst2"]
     assert not [group for group in groups.values() if group["GroupName"].startswith("ray-autoscaler")]
-    sources = [r["CidrIp"] for group in groups.values() for rule in group["IpPermissions"] for r in rule["IpRanges"]]
-    assert sources == [f"{running.lab.gateway}/32"]
+    rules = [rule for group in groups.values() for rule in group["IpPermissions"]]
+    assert [r["CidrIp"] for rule in rules for r in rule["IpRanges"]] == [f"{running.lab.gateway}/32"]
+    assert [r for rule in rules for r in (*rule.get("Ipv6Ranges", ()), *rule.get("PrefixListIds", ()))] == []
 
 
 def statements(cloud: Cloud) -> list[dict[str, Any]]:
-    """Every statement of every policy that the account's own roles have."""
+    """Every statement of every policy that the account's roles have."""
     iam = cloud.client("iam")
     found = []
-    for policy in iam.list_policies(Scope="Local")["Policies"]:
-        found += iam.get_policy_version(PolicyArn=policy["Arn"], VersionId=policy["DefaultVersionId"])["PolicyVersion"][
-            "Document"
-        ]["Statement"]
+    for role in iam.list_roles()["Roles"]:
+        assert iam.list_role_policies(RoleName=role["RoleName"])["PolicyNames"] == []
+        for attached in iam.list_attached_role_policies(RoleName=role["RoleName"])["AttachedPolicies"]:
+            policy = iam.get_policy(PolicyArn=attached["PolicyArn"])["Policy"]
+            version = iam.get_policy_version(PolicyArn=policy["Arn"], VersionId=policy["DefaultVersionId"])
+            found += version["PolicyVersion"]["Document"]["Statement"]
     return found
 
 
+def listed(statement: dict[str, Any], key: str) -> list[str]:
+    return statement[key] if isinstance(statement[key], list) else [statement[key]]
+
+
 def actions(statement: dict[str, Any]) -> list[str]:
-    return statement["Action"] if isinstance(statement["Action"], list) else [statement["Action"]]
+    return listed(statement, "Action")
 
 
 def test_no_policy_has_a_wildcard_action_or_a_resource_wider_than_aws_allows(running: Cloud) -> None:
@@ -202,7 +210,7 @@ def test_no_policy_has_a_wildcard_action_or_a_resource_wider_than_aws_allows(run
     assert attached == {"sst2-ray-sst2-head": 2, "sst2-ray-sst2-worker": 1}
     for statement in statements(running):
         assert not [action for action in actions(statement) if "*" in action]
-        if statement["Resource"] == "*":
+        if "*" in listed(statement, "Resource"):
             assert all(action.startswith("ec2:Describe") for action in actions(statement))
 
 
@@ -240,17 +248,43 @@ def test_a_job_for_two_workers_scales_from_zero_to_two_spot_machines_and_back(ru
     )
 
 
-def test_the_head_called_nothing_that_its_role_does_not_allow(running: Cloud) -> None:
+def called_by_the_head(cloud: Cloud) -> list[tuple[str, dict[str, str]]]:
+    """(`service:Action`, its parameters) of every call that the head made."""
     import requests
 
-    recording = requests.get(f"{running.endpoint}/moto-api/recorder/download-recording", timeout=10).text
-    called = set()
+    recording = requests.get(f"{cloud.endpoint}/moto-api/recorder/download-recording", timeout=10).text
+    found = []
     for line in recording.splitlines():
         request = json.loads(line)
-        if HEAD_KEY in json.dumps(request.get("headers", {})):
-            service = re.search(r"/us-west-2/(\w+)/aws4_request", json.dumps(request["headers"]))
-            body = base64.b64decode(request["body"]).decode()  # the server records every body so
-            called |= {f"{service[1] if service else '?'}:{name}" for name in re.findall(r"Action=(\w+)", body)}
+        headers = json.dumps(request.get("headers", {}))
+        if HEAD_KEY in headers:
+            service = re.search(r"/us-west-2/(\w+)/aws4_request", headers)
+            parameters = dict(parse_qsl(base64.b64decode(request["body"]).decode()))  # the server records every body so
+            found.append((f"{service[1] if service else '?'}:{parameters.get('Action')}", parameters))
+    return found
+
+
+def test_the_head_asked_for_one_spot_machine_at_a_time_with_encrypted_disks_that_go_with_it(running: Cloud) -> None:
+    asked = [parameters for action, parameters in called_by_the_head(running) if action == "ec2:RunInstances"]
+    assert len(asked) >= 2
+    for parameters in asked:
+        wanted = {
+            "MinCount": "1",
+            "MaxCount": "1",
+            "LaunchTemplate.LaunchTemplateName": "sst2-ray-sst2-worker",
+            "InstanceMarketOptions.MarketType": "spot",
+            "InstanceMarketOptions.SpotOptions.SpotInstanceType": "one-time",
+            "InstanceMarketOptions.SpotOptions.InstanceInterruptionBehavior": "terminate",
+            "BlockDeviceMapping.1.Ebs.VolumeSize": "200",
+            "BlockDeviceMapping.1.Ebs.VolumeType": "gp3",
+            "BlockDeviceMapping.1.Ebs.Encrypted": "true",
+            "BlockDeviceMapping.1.Ebs.DeleteOnTermination": "true",
+        }
+        assert {key: parameters.get(key) for key in wanted} == wanted
+
+
+def test_the_head_called_nothing_that_its_role_does_not_allow(running: Cloud) -> None:
+    called = {action for action, _ in called_by_the_head(running)}
     assert {"ec2:RunInstances", "ec2:TerminateInstances"} <= called
     assert called <= {action for statement in statements(running) for action in actions(statement)}
 
@@ -269,6 +303,7 @@ def test_down_leaves_nothing_running(running: Cloud) -> None:
     assert result.returncode == 0, result.stdout[-1500:] + result.stderr[-1500:]
     assert "no instance of sst2 is left" in result.stderr
     assert running.instances("pending", "running", "stopping", "stopped") == []
+    assert running.client("ec2").describe_volumes()["Volumes"] == []
     assert running.client("ec2").describe_launch_templates()["LaunchTemplates"] == []
     assert not [
         g
