@@ -26,7 +26,7 @@ from sst2_ray.config import TrainConfig
 from sst2_ray.launch.environment import worker_env
 from sst2_ray.launch.prepare import check, prepare
 from sst2_ray.results.provenance import collect_provenance
-from sst2_ray.training.attempt import bf16_is_native
+from sst2_ray.training.precision import bf16_is_native
 
 WAYS: dict[str, tuple[str, Callable[[peers.Job], peers.Run]]] = {
     "zero2": ("this package, DeepSpeed ZeRO-2, 1 worker", lambda job: peers.ours(job, "zero2")),

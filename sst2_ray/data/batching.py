@@ -189,14 +189,18 @@ def plan_evaluation(tokens: TokenArrays, *, rank: int, world_size: int, max_toke
 
     Unlike training steps, ranks may differ in their number of batches: nothing is exchanged between them.
     """
-    lengths = tokens.lengths
-    order = np.argsort(-lengths, kind="stable")[rank::world_size]
-    batches, position = [], 0
-    while position < len(order):
-        width = int(lengths[order[position]])
-        rows = order[position : position + max(1, max_tokens // width)]
-        batches.append(MicroBatch(rows=rows, weights=np.ones(len(rows), dtype=np.float32), width=width))
-        position += len(rows)
+    longest_first = np.argsort(-tokens.lengths, kind="stable")
+    return batches_of_like_length(tokens, longest_first[rank::world_size], max_tokens=max_tokens)
+
+
+def batches_of_like_length(tokens: TokenArrays, rows: Int64, *, max_tokens: int) -> list[MicroBatch]:
+    """`rows` [rows], longest first, in batches of at most `max_tokens` padded tokens (a longer row gets one of its own)."""
+    lengths, batches, position = tokens.lengths, [], 0
+    while position < len(rows):
+        width = int(lengths[rows[position]])
+        some = rows[position : position + max(1, max_tokens // width)]
+        batches.append(MicroBatch(rows=some, weights=np.ones(len(some), dtype=np.float32), width=width))
+        position += len(some)
     return batches
 
 

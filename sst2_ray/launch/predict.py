@@ -56,6 +56,9 @@ class PredictConfig:
     """Most padded tokens computed at once; None: chosen for the device. Only memory and speed depend on it."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto: the GPU where there is one."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Of matrix products; auto: bf16 where the chip computes in it. Labels are those of fp32 either way, probabilities differ
+    in the third digit."""
     allow_leak: bool = False
     """Score although the model's training data are known to contain the data."""
 
@@ -102,6 +105,12 @@ def main(argv: list[str]) -> int:
     return 0
 
 
+def _predictor(config: PredictConfig) -> Predictor:
+    return Predictor(
+        config.model_dir, device=config.device, precision=config.precision, batch_tokens=config.batch_tokens
+    )
+
+
 def _check_targets(config: PredictConfig) -> None:
     """Outputs that exist or cannot be written are refused before the model is loaded."""
     from sst2_ray.launch.predict_picture import FORMATS
@@ -122,7 +131,7 @@ def _label_texts(config: PredictConfig) -> None:
     from sst2_ray.launch.display import console
     from sst2_ray.launch.predict_picture import draw, table
 
-    predictor = Predictor(config.model_dir, device=config.device, batch_tokens=config.batch_tokens)
+    predictor = _predictor(config)
     predictions = label_texts(predictor, config.text)
     if config.output is not None:
         from sst2_ray.launch.predict_files import write_predictions
@@ -146,7 +155,7 @@ def _label_file(config: PredictConfig) -> None:
             raise InputError(
                 f"--input {config.input}: has no label column to score by, so say where to write: --output"
             )
-        predictor = Predictor(config.model_dir, device=config.device, batch_tokens=config.batch_tokens)
+        predictor = _predictor(config)
         notes = [] if file.label_column is None else [_refuse_leak(predictor.meta, file, config.allow_leak)]
         tally = _Tally()
         counts = labelled_file(file, predictor.logits, columns_of, config.output, tally.add)
@@ -182,7 +191,7 @@ def _score_data(config: PredictConfig) -> None:
             allow_leak=config.allow_leak,
         )
     )
-    predictor = Predictor(config.model_dir, device=config.device, batch_tokens=config.batch_tokens)
+    predictor = _predictor(config)
     note = check_known_leak(predictor.meta.corpora, splits.corpus, config.allow_leak)
     tally = _Tally()
     logits = predictor.logits(splits.dev.texts)

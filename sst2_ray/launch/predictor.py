@@ -28,7 +28,7 @@ class Prediction:
     label_id: int
     """0 or 1."""
     probability: float
-    """Softmax probability of positive, fp32."""
+    """Softmax probability of positive."""
 
     @property
     def confidence(self) -> float:
@@ -44,16 +44,24 @@ class Predictor:
     """
 
     def __init__(
-        self, model_dir: str | Path, *, device: str = "auto", batch_tokens: int | None = None, column: str = "text"
+        self,
+        model_dir: str | Path,
+        *,
+        device: str = "auto",
+        precision: str = "auto",
+        batch_tokens: int | None = None,
+        column: str = "text",
     ) -> None:
         import torch
 
         from sst2_ray.modeling.export import load_export
+        from sst2_ray.training.precision import use_bf16
 
         if device == "cuda" and not torch.cuda.is_available():
             raise InputError("--device cuda: torch sees no GPU here; use --device cpu")
         chosen = "cuda" if device == "auto" and torch.cuda.is_available() else device.replace("auto", "cpu")
         self.device = torch.device(chosen)
+        self.bf16 = use_bf16(precision, self.device)
         self.column = column
         with _model_folder(str(model_dir)) as folder:
             self.model, self.tokenizer, self.meta = load_export(folder, device=self.device)
@@ -73,6 +81,7 @@ class Predictor:
         return compute_logits(
             self.model,
             tokenize(rows, self.tokenizer, self.meta.max_length),
+            bf16=self.bf16,
             pad_id=int(self.tokenizer.pad_token_id),
             max_tokens=self.batch_tokens,
             device=self.device,
@@ -98,13 +107,18 @@ def columns_of(logits: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
 
 
 def predict(
-    model_dir: str | Path, texts: Sequence[str], *, device: str = "auto", batch_tokens: int | None = None
+    model_dir: str | Path,
+    texts: Sequence[str],
+    *,
+    device: str = "auto",
+    precision: str = "auto",
+    batch_tokens: int | None = None,
 ) -> list[Prediction]:
-    """Label sentences with an exported model, in fp32; the order is that of `texts`.
+    """Label sentences with an exported model; the order is that of `texts`. Arguments as of `PredictConfig`.
 
     Raises InputError where `model_dir` is no whole, safe export.
     """
-    return label_texts(Predictor(model_dir, device=device, batch_tokens=batch_tokens), texts)
+    return label_texts(Predictor(model_dir, device=device, precision=precision, batch_tokens=batch_tokens), texts)
 
 
 def label_texts(predictor: Predictor, texts: Sequence[str]) -> list[Prediction]:

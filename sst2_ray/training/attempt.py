@@ -24,6 +24,7 @@ from sst2_ray.training.engine import build_engine
 from sst2_ray.training.finish import Finish
 from sst2_ray.training.loop import Loop
 from sst2_ray.training.names import LEFT
+from sst2_ray.training.precision import use_bf16
 from sst2_ray.training.task import DEFAULT_MICRO_BATCH_TOKENS, Task
 from sst2_ray.training.throughput import PhaseTimer
 
@@ -39,17 +40,6 @@ class AttemptReporter(Reporter, Protocol):
     def micro_batches(self, most_tokens: int) -> None: ...
     def write_records(self, records: list[EpochRecord]) -> None: ...
     def write_predictions(self, records: list[PredictionRecord]) -> None: ...
-
-
-def bf16_is_native(device: torch.device) -> bool:
-    """Whether the chip computes in bf16: compute capability 8, or a CPU with AVX512-BF16 or AMX."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_capability(device)[0] >= 8
-    try:
-        flags = Path("/proc/cpuinfo").read_text().partition("flags")[2].partition("\n")[0].split()
-    except OSError:
-        return False
-    return "avx512_bf16" in flags or "amx_bf16" in flags
 
 
 class Attempt:
@@ -70,7 +60,7 @@ class Attempt:
         self.task, self.tokens, self.storage, self.reporter, self.texts = task, tokens, run, reporter, texts
         self.config = task.config
         self.device, self.rank, self.world_size = device, rank, world_size
-        self.bf16 = self.config.precision == "bf16" or (self.config.precision == "auto" and bf16_is_native(device))
+        self.bf16 = use_bf16(self.config.precision, device)
         self.micro_batch_tokens = task.micro_batch_tokens or DEFAULT_MICRO_BATCH_TOKENS[device.type]
         self.timer = PhaseTimer()
 

@@ -16,7 +16,7 @@ from sst2_ray.training.attempt import Attempt
 from sst2_ray.training.evaluate import compute_logits
 from sst2_ray.training.loop import Loop
 from sst2_ray.training.task import Task
-from sst2_ray.training.throughput import peak_memory_gib
+from sst2_ray.training.throughput import model_flops_per_token, peak_flops, peak_memory_gib
 
 MEASURED_S = 6.0
 """Seconds of steps that are timed, after half as many of warm-up; at least 3 steps."""
@@ -31,6 +31,10 @@ class StepCost:
     seconds_per_step: float
     seconds_per_evaluated_token: float
     peak_memory_gib: float
+    flops_per_token: float
+    """Model FLOP, forward and backward."""
+    peak_flops: float | None
+    """FLOP/s that a rank could reach at most; None: not known."""
 
 
 class Silent:
@@ -81,6 +85,8 @@ def measure(task: Task, tokens: dict[str, TokenArrays], *, rank: int, world_size
         seconds_per_step=seconds,
         seconds_per_evaluated_token=_slowest(_evaluation(loop, rank, world_size)),
         peak_memory_gib=_slowest(peak_memory_gib(loop.c.device)),
+        flops_per_token=model_flops_per_token(loop.c.model),
+        peak_flops=peak_flops(loop.c.device, bf16=loop.c.bf16),
     )
 
 
@@ -91,6 +97,7 @@ def _evaluation(loop: Loop, rank: int, world_size: int) -> float:
     compute_logits(
         context.model,
         rows,
+        bf16=context.bf16,
         pad_id=context.pad_id,
         max_tokens=4 * context.micro_batch_tokens,
         device=context.device,

@@ -1,14 +1,19 @@
-"""Logits of every row of a split, in fp32, each computed on exactly one rank and known to all."""
+"""Logits of every row of a split, each computed on exactly one rank and known to all."""
 
 from __future__ import annotations
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from sst2_ray.data.batching import collate, plan_evaluation
+from sst2_ray.data.batching import MicroBatch, batches_of_like_length, collate, plan_evaluation
 from sst2_ray.data.tokens import TokenArrays
 from sst2_ray.modeling.classifier import SentenceClassifier
+
+CLOSE = 0.5
+"""Logits that lie closer together than this in bf16 are computed again in fp32. bf16 moves their difference by less
+(benchmarks/evaluation.py counts and measures it), so labels are those of fp32."""
 
 
 @torch.inference_mode()
@@ -16,22 +21,37 @@ def compute_logits(
     model: SentenceClassifier,
     tokens: TokenArrays,
     *,
+    bf16: bool,
     pad_id: int,
     max_tokens: int,
     device: torch.device,
     rank: int = 0,
     world_size: int = 1,
 ) -> NDArray[np.float32]:
-    """float32 [rows, 2], the same on all ranks. `max_tokens`: padded tokens a batch."""
+    """float32 [rows, 2], the same on all ranks. `max_tokens`: padded tokens a batch.
+
+    `bf16`: matrix products in bf16, as in training; only rows near the decision boundary are computed in fp32 as well.
+    """
     was_training = model.training
     model.eval()
+
+    def fill(table: Tensor, batches: list[MicroBatch], *, autocast: bool) -> None:
+        # One context for all batches: it keeps the weights that it has cast.
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=autocast):
+            for batch in batches:
+                ids, mask = (torch.from_numpy(a).to(device) for a in collate(tokens, batch, pad_id=pad_id))
+                table[torch.from_numpy(batch.rows).to(device), :2] = model(ids, mask).float()
+
+    batches = plan_evaluation(tokens, rank=rank, world_size=world_size, max_tokens=max_tokens)
     # The last column counts how often a row was computed.
     table = torch.zeros(len(tokens), 3, dtype=torch.float32, device=device)
-    for batch in plan_evaluation(tokens, rank=rank, world_size=world_size, max_tokens=max_tokens):
-        ids, mask = (torch.from_numpy(a).to(device) for a in collate(tokens, batch, pad_id=pad_id))
-        rows = torch.from_numpy(batch.rows).to(device)
-        table[rows, :2] = model(ids, mask).float()
-        table[rows, 2] += 1
+    fill(table, batches, autocast=bf16)
+    for batch in batches:
+        table[torch.from_numpy(batch.rows).to(device), 2] += 1
+    if bf16:
+        close = (table[:, 1] - table[:, 0]).abs().cpu().numpy() < CLOSE
+        own = np.concatenate([np.zeros(0, dtype=np.int64), *(batch.rows for batch in batches)])  # longest first
+        fill(table, batches_of_like_length(tokens, own[close[own]], max_tokens=max_tokens), autocast=False)
     if world_size > 1:
         torch.distributed.all_reduce(table)
     model.train(was_training)

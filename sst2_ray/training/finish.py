@@ -107,6 +107,7 @@ class Finish:
             return compute_logits(
                 attempt.model,
                 attempt.tokens["dev"],
+                bf16=attempt.bf16,
                 pad_id=self.context.pad_id,
                 max_tokens=4 * attempt.micro_batch_tokens,
                 device=attempt.device,

@@ -211,6 +211,7 @@ class Loop:
             logits = compute_logits(
                 self.c.model,
                 self.c.evaluation,
+                bf16=self.c.bf16,
                 pad_id=self.c.pad_id,
                 max_tokens=4 * self.c.micro_batch_tokens,
                 device=self.c.device,
@@ -268,7 +269,8 @@ class Loop:
 
     def _checkpoint_or_leave(self) -> None:
         """After every step: a checkpoint where one is due, and the end where somebody asked for the workers."""
-        decision = self.control.decide()
+        with self.c.timer.phase("communication"):  # where ranks wait for one that hangs
+            decision = self.control.decide()
         if self._finished():
             return
         every = self.config.checkpoint_every_steps

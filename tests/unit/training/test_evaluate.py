@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from sst2_ray.training.evaluate import compute_logits
+from sst2_ray.training.evaluate import CLOSE, compute_logits
 from tests.support.models import build
 from tests.support.tokens import review_lengths, token_arrays
 
@@ -16,8 +16,8 @@ def model(sbert_folder):
     return build(sbert_folder)[0]
 
 
-def logits_of(model, tokens, max_tokens: int = 256) -> np.ndarray:
-    return compute_logits(model, tokens, pad_id=0, max_tokens=max_tokens, device=torch.device("cpu"))
+def logits_of(model, tokens, max_tokens: int = 256, bf16: bool = False) -> np.ndarray:
+    return compute_logits(model, tokens, bf16=bf16, pad_id=0, max_tokens=max_tokens, device=torch.device("cpu"))
 
 
 @pytest.mark.parametrize("max_tokens", [1, 64, 4096])
@@ -38,3 +38,19 @@ def test_dropout_is_off_inside_and_the_mode_is_what_it_was(model, training):
     model.train(training)
     np.testing.assert_array_equal(logits_of(model, tokens), expected)
     assert model.training is training
+
+
+def test_in_bf16_rows_near_the_boundary_have_the_logits_of_fp32(model):
+    tokens = token_arrays(review_lengths(40), vocabulary=100)
+    in_fp32 = logits_of(model, tokens)
+    differences = np.sort(np.abs(in_fp32[:, 1] - in_fp32[:, 0]))
+    # Logits scaled so that half of the rows are near the boundary.
+    with torch.no_grad():
+        for parameter in model.head.parameters():
+            parameter.mul_(CLOSE / float(differences[20]))
+    in_fp32, in_bf16 = logits_of(model, tokens), logits_of(model, tokens, bf16=True)
+    close = np.abs(in_bf16[:, 1] - in_bf16[:, 0]) < CLOSE
+    assert 0 < close.sum() < len(tokens)
+    np.testing.assert_allclose(in_bf16[close], in_fp32[close], rtol=1e-4, atol=1e-6)
+    assert not np.array_equal(in_bf16[~close], in_fp32[~close])
+    np.testing.assert_array_equal(in_bf16.argmax(axis=1), in_fp32.argmax(axis=1))
