@@ -24,10 +24,14 @@ SILENT_S = 3.0
 """A rank whose last beat is older was stopped, or cannot be reached: ranks beat twice a second."""
 
 
+_BEHIND = ("training", "evaluation", "checkpoint", "data", "forward", "backward", "optimizer", "communication")
+"""Phases between one step and the next, the one of who is furthest behind first; who communicates may only wait."""
+
+
 def place_of_hang(beats: dict[int, tuple[Beat, float]]) -> str | None:
     """Who holds the others up, out of every rank's last beat and its age in seconds; None where that cannot be told.
 
-    A rank that is silent; else, of those that have done the fewest steps, one that does not wait in a collective.
+    A rank that is silent; else, of those that have done the fewest steps, the one that is furthest behind in its step.
     """
     if not beats:
         return None
@@ -37,7 +41,13 @@ def place_of_hang(beats: dict[int, tuple[Beat, float]]) -> str | None:
             f"rank {rank} was stopped or cannot be reached: last heard of at step {beat.global_step}, in {beat.phase}"
             for rank, beat in sorted(silent.items())
         )
-    rank, (beat, _) = min(beats.items(), key=lambda i: (i[1][0].global_step, i[1][0].phase == "communication", i[0]))
+
+    def behind(rank: int) -> tuple[int, int, int]:
+        beat = beats[rank][0]
+        return beat.global_step, _BEHIND.index(beat.phase) if beat.phase in _BEHIND else 0, rank
+
+    rank = min(beats, key=behind)
+    beat = beats[rank][0]
     return f"rank {rank} makes no progress at step {beat.global_step}, in {beat.phase}"
 
 

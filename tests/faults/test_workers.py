@@ -1,23 +1,17 @@
-"""Worker processes that die, on one machine: the run ends as the undisturbed one, bit for bit."""
+"""Worker processes that die or stop, on one machine: the run ends as the undisturbed one, bit for bit."""
 
 from __future__ import annotations
 
 import random
-
-import pytest
+from pathlib import Path
 
 from sst2_ray.training.faults import Fault
 from tests.support.faults import STEPS, TinyRun
 
 SEED = 20_26
-
-
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory) -> TinyRun:
-    run = TinyRun(tmp_path_factory.mktemp("faults"), "undisturbed")
-    ended = run.run()
-    assert ended.code == 0, ended.output
-    return run
+STEP_TIMEOUT_S = 10.0
+FOUND_WITHIN_S = 6.0
+"""After the time-out: the line travels, Ray sees a lost worker, and the row is written."""
 
 
 def test_killed_workers_cost_seconds_and_no_bit(undisturbed):
@@ -37,3 +31,30 @@ def test_killed_workers_cost_seconds_and_no_bit(undisturbed):
     ]
     assert run.digest() == undisturbed.digest()
     assert run.curve() == undisturbed.curve()
+
+
+def test_a_stopped_worker_and_a_collective_that_never_ends_are_found_named_and_survived(undisturbed, tmp_path):
+    marks = [tmp_path / "stopped", tmp_path / "hung"]
+    faults = [
+        Fault(kind="stop", attempt=0, rank=1, step=33, path=str(marks[0])),
+        # Where the other rank waits outside of a step: it evaluates.
+        Fault(kind="hang", attempt=1, rank=1, step=STEPS // 2, path=str(marks[1])),
+    ]
+    run = TinyRun(undisturbed.folder, "hung", step_timeout_s=STEP_TIMEOUT_S)
+    ended = run.run(faults)
+    assert ended.code == 0, ended.output
+    stopped, hung, last = run.attempts()
+    assert [row["failure_class"] for row in (stopped, hung, last)] == ["hung", "hung", None]
+    assert stopped["failure_message"].startswith("rank 1 was stopped or cannot be reached: last heard of at step 3")
+    assert hung["failure_message"] == f"rank 1 makes no progress at step {STEPS // 2}, in training"
+    for row, mark in zip((stopped, hung), marks, strict=True):
+        assert STEP_TIMEOUT_S - 1 < seconds_until_ended(row, mark) < STEP_TIMEOUT_S + FOUND_WITHIN_S
+    assert run.digest() == undisturbed.digest()
+    assert run.curve() == undisturbed.curve()
+    # All threads' stacks; the one of the collective says what the rank hangs in.
+    assert "most recent call first" in run.log(0, 0)
+    assert "in _happen" in run.log(1, 1)
+
+
+def seconds_until_ended(row: dict, mark: Path) -> float:
+    return row["ended_at"].timestamp() - mark.stat().st_mtime

@@ -35,6 +35,12 @@ class Ended:
     seconds: float
 
 
+def slowed(attempts: int, by_s: float) -> list[Fault]:
+    """The first attempts are slower by so much a step: still at work when a node comes or goes."""
+    times = round(by_s / 0.05)  # what one such fault costs
+    return [Fault(kind="slow", attempt=attempt, rank=0, step=0) for attempt in range(attempts) for _ in range(times)]
+
+
 @contextlib.contextmanager
 def started_cluster(faults: Sequence[Fault] = ()) -> Iterator[Any]:
     """A ray.cluster_utils.Cluster whose head has one CPU. Its workers take `faults` from its nodes' environment."""
@@ -119,6 +125,11 @@ class TinyRun:
         """(step, training loss, dev loss) of every evaluation, as the latest attempts have it."""
         rows = ResultsTable(self.storage_path).read("epochs", experiment=self.name, attempts="latest").to_pylist()
         return sorted((row["global_step"], row["train_loss"], row["dev_loss"]) for row in rows)
+
+    def log(self, attempt: int, rank: int) -> str | None:
+        """Of one worker; None where it has not started."""
+        path = self.run_folder / "logs" / f"attempt-{attempt}-rank-{rank}.log"
+        return path.read_text(errors="replace") if path.exists() else None
 
     def logs(self) -> str:
         """Of all workers of all attempts."""

@@ -5,17 +5,15 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TypeVar
 
 import pytest
 
 from tests.support.cluster_files import render
 from tests.support.hosts import REPOSITORY, HostLab, missing_for_hosts
+from tests.support.waiting import waited
 
-T = TypeVar("T")
 CLI = (sys.executable, "-c", "from sst2_ray.cli import main; main()")
 
 
@@ -78,17 +76,6 @@ class Submission:
     def interrupt(self) -> None:
         """What Ctrl-C does."""
         os.killpg(self.process.pid, signal.SIGINT)
-
-
-def waited(condition: Callable[[], T | None], what: str, timeout_s: float) -> T:
-    """The first true value of `condition`."""
-    deadline = time.monotonic() + timeout_s
-    while time.monotonic() < deadline:
-        value = condition()
-        if value:
-            return value
-        time.sleep(0.1)
-    raise AssertionError(f"{what} did not come within {timeout_s:.0f} s")
 
 
 @pytest.fixture

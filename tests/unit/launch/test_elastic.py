@@ -29,6 +29,11 @@ def test_where_all_are_heard_it_is_the_one_that_the_others_wait_for(steps):
     assert said == f"rank 1 makes no progress at step {steps[1]}, in data"
 
 
+def test_of_two_ranks_outside_of_a_step_it_is_the_one_that_is_not_as_far():
+    said = place_of_hang({0: beat(60, "evaluation"), 1: beat(60, "training")})
+    assert said == "rank 1 makes no progress at step 60, in training"
+
+
 def test_a_board_that_heard_nothing_accuses_nobody():
     assert place_of_hang({}) is None
 

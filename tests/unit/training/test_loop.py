@@ -280,6 +280,14 @@ def test_at_its_end_a_run_has_not_been_stopped(loop_of):
     assert loop.run().stop is None
 
 
+def test_ranks_that_meet_after_a_step_communicate(loop_of):
+    """So a rank that waits there for one that hangs is not taken for it."""
+    loop, phases = loop_of(), []
+    loop.control.asked_to_leave = lambda: phases.append(loop.c.timer.current)
+    loop.run()
+    assert set(phases) == {"communication"}
+
+
 # ---- not a number
 
 
