@@ -23,6 +23,7 @@ export RAY_USAGE_STATS_ENABLED=0
 ENV
 # At the top: some images leave ~/.bashrc early in a shell that is not interactive.
 grep -qs 'sst2-ray/env' ~/.bashrc || { printf '%s\n' '. ~/.sst2-ray/env' | cat - ~/.bashrc 2>/dev/null > ~/.bashrc.new || true; mv ~/.bashrc.new ~/.bashrc; }
+# shellcheck disable=SC1091  # written above
 . "$HOME_DIR/env"
 
 # --- the token came through file_mounts; rsync keeps the laptop's permissions, which may be too wide

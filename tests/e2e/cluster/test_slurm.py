@@ -85,10 +85,17 @@ def sbatch(lab: HostLab, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def left_behind(lab: HostLab) -> list[str]:
-    """Processes of Ray on the nodes, and tokens in the home."""
+    """Processes of Ray on the nodes, and files of the allocation in the home."""
     processes = [line for index in range(2) for line in lab.run(index, "ps ax -o args").stdout.splitlines()]
     running = [line for line in processes if "raylet" in line or "gcs_server" in line or "ray::" in line]
-    return [*running, *map(str, (lab.shared / "home/.ray").glob("*.token"))]
+    return [*running, *map(str, (lab.shared / "home/.ray").iterdir())]
+
+
+def test_wrong_input_ends_the_allocation_with_2_and_leaves_nothing_behind(allocation: HostLab) -> None:
+    result = sbatch(allocation, "--model", "no-such-model", "--storage-path", f"{allocation.shared}/runs")
+    assert result.returncode == 2, result.stdout[-3000:] + result.stderr[-3000:]
+    assert "no-such-model" in result.stderr
+    assert left_behind(allocation) == [] and not (allocation.shared / "runs").exists()
 
 
 @pytest.mark.slow
