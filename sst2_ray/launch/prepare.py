@@ -17,6 +17,7 @@ from sst2_ray.launch.admission import check_batch
 from sst2_ray.modeling.sources import ResolvedModel, resolve_model
 from sst2_ray.results.schema import TrialRecord
 from sst2_ray.storage import Storage
+from sst2_ray.training.names import CHECKPOINT_FOLDER
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,7 +115,7 @@ def _read_own(run: Storage, config: TrainConfig, name: str, *, keys: set[str]) -
 
 def _require_whole_checkpoint(run: Storage, config: TrainConfig) -> None:
     """A run that has checkpoints goes on from one, or is refused: starting anew would delete what may be repaired."""
-    if not run.list("checkpoints"):
+    if not run.list(CHECKPOINT_FOLDER):
         return
     from sst2_ray.training import checkpoint as ckpt
 

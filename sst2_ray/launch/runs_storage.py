@@ -20,7 +20,7 @@ from sst2_ray.results.schema import TrialRecord
 from sst2_ray.results.table import ResultsTable
 from sst2_ray.results.verdict import METRIC_WORDS
 from sst2_ray.storage import Storage
-from sst2_ray.training.names import EXPORT_FOLDER, LAST_EXPORT_FOLDER
+from sst2_ray.training.names import CHECKPOINT_FOLDER, EXPORT_FOLDER, LAST_EXPORT_FOLDER
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +71,7 @@ def _folders(run: Held) -> Iterator[tuple[str, str]]:
         folder = run_folder(trial.experiment, trial.trial_id)
         yield f"{folder}/ray", "Ray's bookkeeping"
         if is_over(trial):
-            yield f"{folder}/checkpoints", f"{trial.status.replace('_', ' ')}: nothing goes on from them"
+            yield f"{folder}/{CHECKPOINT_FOLDER}", f"{trial.status.replace('_', ' ')}: nothing goes on from them"
         if run.is_sweep and trial.status == "succeeded" and trial.best_dev_accuracy is not None:
             yield f"{folder}/{LAST_EXPORT_FOLDER}", "dev has been scored"
             if trial.export_path is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -83,7 +84,7 @@ def train(config: TrainConfig, *, quiet: bool = False) -> TrainResult:
     run.write_json("config.json", {"config": config.to_dict(), "config_hash": config.config_hash})
     run.delete(STOP_FILE)  # of an earlier start
     with RunDisplay(out, config.run_name) as display:
-        record = Trial(
+        trial = Trial(
             Shared.put(prepared, ray),
             placement,
             display,
@@ -91,13 +92,15 @@ def train(config: TrainConfig, *, quiet: bool = False) -> TrainResult:
             experiment=config.run_name,
             trial_id=config.run_name,
             run_path=config.run_name,
-        ).run()
+        )
+        record = trial.run()
     if record.status == "stopped":
         raise StoppedError(
             f"{config.run_name}: stopped on request; the same command goes on from its newest checkpoint"
         )
     result = _result(record, checked.resolved.info.label, storage)
     run.write_json("result.json", dataclasses.asdict(result))
+    trial.drop_checkpoints(record)
     return result
 
 
@@ -150,7 +153,8 @@ def config_from_argv(argv: Sequence[str], *, prog: str) -> TrainConfig:
     description = (
         "Fine-tune one model. --preset NAME starts from a named experiment "
         f"({', '.join(TRAIN_PRESETS)}), --config FILE.yaml from a file; flags override both. --dry-run shows the plan "
-        "and starts nothing; with --calibrate it measures a few steps and says how long the run would take."
+        "and starts nothing; with --calibrate it measures a few steps and says how long the run would take, with "
+        "--network-gbit-per-s RATE what its messages cost."
     )
     return parse(TrainConfig, _spread_range(rest), prog=prog, description=description, default=base)
 
@@ -183,10 +187,11 @@ def _mapping(values: Any, file: str) -> dict[str, Any]:
     return values
 
 
-def dry_run(config: TrainConfig, *, calibrate: bool = False) -> None:
+def dry_run(config: TrainConfig, *, calibrate: bool = False, network_gbit_per_s: float | None = None) -> None:
     """Print the resolved config and the plan; start and write nothing.
 
     calibrate: measure a few steps on this machine's CPUs, and say how long the run would take and what it would need.
+    network_gbit_per_s: between the workers' machines, for the time that their messages take.
     """
     prepare_driver()
     checked = check(config)
@@ -198,7 +203,7 @@ def dry_run(config: TrainConfig, *, calibrate: bool = False) -> None:
     placement = _placement_without_starting(config)
     if calibrate and (placement.use_gpu or not starts_ray_here()):
         raise InputError("--calibrate: measures on this machine's CPUs only; leave it out for GPUs and for clusters")
-    show_plan(out, describe(prepared, placement))
+    show_plan(out, describe(prepared, placement, network_gbit_per_s=network_gbit_per_s))
     for note in prepared.notes():
         out.print(f"note: {note}", soft_wrap=True, markup=False)
     if calibrate:
@@ -216,11 +221,25 @@ def _placement_without_starting(config: TrainConfig) -> Placement:
     return decide(config, view)
 
 
+def _rate(word: str | None) -> float | None:
+    """The value of --network-gbit-per-s."""
+    try:
+        rate = None if word is None else float(word)
+    except ValueError:
+        rate = math.nan
+    if rate is not None and not 0 < rate < math.inf:
+        raise InputError(f"--network-gbit-per-s {word}: must be a number above 0")
+    return rate
+
+
 def main(argv: list[str]) -> int:
     dry, calibrate = "--dry-run" in argv, "--calibrate" in argv
+    network, argv = take(argv, "--network-gbit-per-s")
     config = config_from_argv([w for w in argv if w not in ("--dry-run", "--calibrate")], prog="sst2-ray train")
     if dry or calibrate:
-        dry_run(config, calibrate=calibrate)
+        dry_run(config, calibrate=calibrate, network_gbit_per_s=_rate(network))
+    elif network is not None:
+        raise InputError("--network-gbit-per-s: is for plans; give --dry-run with it")
     else:
         show_result(train(config))
     return 0

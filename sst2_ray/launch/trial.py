@@ -9,6 +9,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from sst2_ray.errors import InfeasibleError, RunFailedError
@@ -22,7 +23,7 @@ from sst2_ray.results.provenance import collect_provenance
 from sst2_ray.results.schema import EpochRecord, TrialRecord
 from sst2_ray.results.table import ResultsTable
 from sst2_ray.storage import PATIENCE_S, Storage
-from sst2_ray.training.names import LEFT
+from sst2_ray.training.names import CHECKPOINT_FOLDER, LEFT
 from sst2_ray.training.task import Task
 
 
@@ -123,6 +124,12 @@ class Trial:
             if failure.failure_class == "out_of_memory":
                 self._halve(record)
             attempt, retries = attempt + 1, retries + 1
+
+    def drop_checkpoints(self, record: TrialRecord) -> None:
+        """For whoever has kept the end row and whatever else its end leaves: a driver killed before finds the last
+        checkpoint and has only the end to do again. What was stopped on request keeps them."""
+        if record.status in ("succeeded", "early_stopped"):
+            self.run_storage.delete(CHECKPOINT_FOLDER)
 
     def _halve(self, record: TrialRecord) -> None:
         """Half the tokens at once; the global batch, and so the numbers, stay what they were."""
@@ -254,11 +261,14 @@ class Trial:
         from ray.train import FailureConfig, RunConfig, ScalingConfig
         from ray.train.torch import TorchTrainer
 
+        from sst2_ray.launch.elastic_trainer import REPLACE_S, ElasticTrainer
         from sst2_ray.launch.torch_backend import NodeTorchConfig
 
         config, placement = self.config, self.placement
-        # Otherwise Ray gives up after a minute: too short for a node that has to be started first.
-        os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = str(config.placement_timeout_s)
+        # Otherwise Ray gives up after a minute: too short for a node that has to be started first. Where there is a choice
+        # of how many workers, it is made anew every `one_try_s`.
+        one_try_s = min(REPLACE_S, config.placement_timeout_s) if placement.is_elastic else config.placement_timeout_s
+        os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = str(one_try_s)
         payload = {
             "task": self._task(attempt),
             "splits": self.shared.splits,
@@ -267,14 +277,15 @@ class Trial:
             "run_path": self.run_path,
             "board": board,
         }
-        return TorchTrainer(
+        trainer = partial(ElasticTrainer, placement=placement) if placement.is_elastic else TorchTrainer
+        return trainer(
             _work,
             train_loop_config=payload,
             torch_config=NodeTorchConfig(
                 backend="nccl" if placement.use_gpu else "gloo", timeout_s=int(config.step_timeout_s) + 60
             ),
             scaling_config=ScalingConfig(
-                # Ray decides how many, where there is a choice, when the attempt starts; whether to change is decided here.
+                # How many, where there is a choice, is decided when the attempt starts; whether to change, in elastic.py.
                 num_workers=(placement.num_workers, placement.most_workers)
                 if placement.is_elastic
                 else placement.num_workers,
@@ -288,7 +299,11 @@ class Trial:
                 name=f"attempt-{attempt}",
                 storage_path=f"{self.run_storage.root}/ray",
                 storage_filesystem=None if self.storage.is_local else self.storage.filesystem,
-                failure_config=FailureConfig(max_failures=0, controller_failure_limit=0, max_preemption_failures=0),
+                failure_config=FailureConfig(
+                    max_failures=0,
+                    controller_failure_limit=math.ceil(config.placement_timeout_s / one_try_s) - 1,
+                    max_preemption_failures=0,
+                ),
                 worker_runtime_env={"env_vars": worker_env(use_gpu=placement.use_gpu)},
             ),
         )

@@ -92,7 +92,7 @@ def measure(task: Task, tokens: dict[str, TokenArrays], *, rank: int, world_size
 
 def _evaluation(loop: Loop, rank: int, world_size: int) -> float:
     context = loop.c
-    rows = _first(context.evaluation, EVALUATED_ROWS)
+    rows = first_rows(context.evaluation, EVALUATED_ROWS)
     start = time.perf_counter()
     compute_logits(
         context.model,
@@ -107,7 +107,8 @@ def _evaluation(loop: Loop, rank: int, world_size: int) -> float:
     return (time.perf_counter() - start) / len(rows.input_ids)
 
 
-def _first(tokens: TokenArrays, count: int) -> TokenArrays:
+def first_rows(tokens: TokenArrays, count: int) -> TokenArrays:
+    """At most `count` of them."""
     count = min(count, len(tokens))
     return TokenArrays(
         input_ids=tokens.input_ids[: tokens.offsets[count]],

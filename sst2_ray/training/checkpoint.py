@@ -28,14 +28,14 @@ from torch import Tensor
 from sst2_ray.results.schema import EpochRecord
 from sst2_ray.storage import Storage
 from sst2_ray.training.engine import OptimizerShard, Span
+from sst2_ray.training.names import CHECKPOINT_FOLDER
 
 FORMAT = 1
-FOLDER = "checkpoints"
 COMMIT_TIMEOUT_S = 600.0
 
 
 def step_folder(global_step: int) -> str:
-    return f"{FOLDER}/step-{global_step:08d}"
+    return f"{CHECKPOINT_FOLDER}/step-{global_step:08d}"
 
 
 def _file_of(rank: int, world_size: int) -> str:
@@ -260,8 +260,8 @@ def load_weights(model: torch.nn.Module, path: Path) -> None:
 
 def committed_steps(run: Storage) -> list[int]:
     """Steps whose folder has a manifest, ascending; whether it is valid is not looked at."""
-    names = [n for n in run.list(FOLDER) if n.startswith("step-") and n[5:].isdigit()]
-    return sorted(int(n[5:]) for n in names if run.exists(f"{FOLDER}/{n}/manifest.json"))
+    names = [n for n in run.list(CHECKPOINT_FOLDER) if n.startswith("step-") and n[5:].isdigit()]
+    return sorted(int(n[5:]) for n in names if run.exists(f"{CHECKPOINT_FOLDER}/{n}/manifest.json"))
 
 
 def fetch(run: Storage, global_step: int, scratch: Path) -> Checkpoint:
@@ -320,23 +320,18 @@ def prune(run: Storage, *, keep: int, protect: Sequence[int]) -> None:
     committed = committed_steps(run)
     kept = {*committed[-keep:], *protect}
     newest = committed[-1] if committed else -1
-    for name in run.list(FOLDER):
+    for name in run.list(CHECKPOINT_FOLDER):
         step = int(name[5:]) if name.startswith("step-") and name[5:].isdigit() else None
         if step is not None and step not in kept and step < newest:
-            run.delete(f"{FOLDER}/{name}")
+            run.delete(f"{CHECKPOINT_FOLDER}/{name}")
 
 
 def drop_uncommitted(run: Storage) -> None:
     """What an earlier attempt was killed in the middle of; nobody else writes to the run now."""
     committed = {Path(step_folder(step)).name for step in committed_steps(run)}
-    for name in run.list(FOLDER):
+    for name in run.list(CHECKPOINT_FOLDER):
         if name not in committed:
-            run.delete(f"{FOLDER}/{name}")
-
-
-def drop_all(run: Storage) -> None:
-    """A finished run needs no optimizer state: its model is exported, its records are in the table."""
-    run.delete(FOLDER)
+            run.delete(f"{CHECKPOINT_FOLDER}/{name}")
 
 
 def record_to_json(record: EpochRecord) -> dict[str, object]:

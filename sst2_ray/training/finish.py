@@ -1,4 +1,4 @@
-"""What a rank does when its training has ended: score, export, drop the optimizer's state, state the facts."""
+"""What a rank does when its training has ended: score, export, state the facts."""
 
 from __future__ import annotations
 
@@ -54,12 +54,7 @@ class Finish:
         attempt, result = self.a, self.result
         attempt.reporter.phase("export")
         peak = attempt.maximum(peak_memory_gib(attempt.device))
-        if result.stop is not None:
-            if result.stop == "early_stopped" and attempt.rank == 0:
-                ckpt.drop_all(attempt.storage)  # it does not go on; what a user stopped does
-            on_dev = _OnDev()
-        else:
-            on_dev = self._score_and_keep()
+        on_dev = _OnDev() if result.stop is not None else self._score_and_keep()
         if attempt.world_size > 1:
             torch.distributed.barrier()
         return self._facts(on_dev, peak)
@@ -132,7 +127,6 @@ class Finish:
                 )
             )
         self._export(EXPORT_FOLDER, best, on_dev.best)
-        ckpt.drop_all(attempt.storage)
 
     def _export(self, folder: str, record: EpochRecord, dev: Metrics | None) -> None:
         """`record`: the evaluation of these weights, whose figures the card states where dev is not scored."""

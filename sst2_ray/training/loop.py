@@ -144,8 +144,13 @@ class Loop:
             ids, mask = collate(self.c.train, micro, pad_id=self.c.pad_id)
             keys = row_keys(seed=self.config.seed, global_step=plan.global_step, row_ids=micro.rows)
             arrays = (ids, mask, self.c.train.labels[micro.rows].astype(np.int64), micro.weights, keys)
-            inputs.append(tuple(torch.from_numpy(a).to(self.c.device, non_blocking=True) for a in arrays))
+            inputs.append(tuple(self._on_device(torch.from_numpy(a)) for a in arrays))
         return _Batch(plan, inputs)
+
+    def _on_device(self, tensor: Tensor) -> Tensor:
+        """A copy to a GPU waits for nobody only from pinned memory; torch keeps that until the copy is done."""
+        pinned = tensor.pin_memory() if self.c.device.type == "cuda" else tensor
+        return pinned.to(self.c.device, non_blocking=True)
 
     # ---- one step
 

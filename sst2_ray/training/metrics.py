@@ -20,25 +20,48 @@ class Metrics:
     num_rows: int
 
 
+@dataclass(kw_only=True)
+class MetricSums:
+    """Sums that metrics are made of, a piece at a time: memory does not grow with the rows."""
+
+    loss: float = 0.0
+    hits: int = 0
+    predicted: int = 0
+    actual: int = 0
+    right: int = 0
+    num_rows: int = 0
+
+    def add(self, logits: NDArray[np.float32], labels: NDArray[np.int8]) -> None:
+        """`logits` [rows, 2], `labels` [rows] of 0 and 1; sums in float64."""
+        wide = logits.astype(np.float64)
+        top = wide.max(axis=1, keepdims=True)
+        log_sum = top[:, 0] + np.log(np.exp(wide - top).sum(axis=1))
+        predicted, actual = wide[:, 1] > wide[:, 0], labels == 1
+        self.loss += float((log_sum - wide[np.arange(len(labels)), labels]).sum())
+        self.hits += int((predicted & actual).sum())
+        self.predicted += int(predicted.sum())
+        self.actual += int(actual.sum())
+        self.right += int((predicted == actual).sum())
+        self.num_rows += len(labels)
+
+    def metrics(self) -> Metrics:
+        """Of at least one row."""
+        precision, recall = self.hits / max(1, self.predicted), self.hits / max(1, self.actual)
+        return Metrics(
+            loss=self.loss / self.num_rows,
+            accuracy=self.right / self.num_rows,
+            f1=2 * precision * recall / (precision + recall) if self.hits else 0.0,
+            precision=precision,
+            recall=recall,
+            num_rows=self.num_rows,
+        )
+
+
 def metrics_from_logits(logits: NDArray[np.float32], labels: NDArray[np.int8]) -> Metrics:
-    """`logits` [rows, 2], `labels` [rows] of 0 and 1; sums in float64."""
-    wide = logits.astype(np.float64)
-    top = wide.max(axis=1, keepdims=True)
-    log_sum = top[:, 0] + np.log(np.exp(wide - top).sum(axis=1))
-    loss = float((log_sum - wide[np.arange(len(labels)), labels]).mean())
-    predicted = wide[:, 1] > wide[:, 0]
-    actual = labels == 1
-    hits = int((predicted & actual).sum())
-    precision = hits / max(1, int(predicted.sum()))
-    recall = hits / max(1, int(actual.sum()))
-    return Metrics(
-        loss=loss,
-        accuracy=float((predicted == actual).mean()),
-        f1=2 * precision * recall / (precision + recall) if hits else 0.0,
-        precision=precision,
-        recall=recall,
-        num_rows=len(labels),
-    )
+    """`logits` [rows, 2], `labels` [rows] of 0 and 1."""
+    sums = MetricSums()
+    sums.add(logits, labels)
+    return sums.metrics()
 
 
 def positive_probability(logits: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -10,18 +10,9 @@ from contextlib import contextmanager
 
 import torch
 
+from sst2_ray.training.gpus import GPUS
+
 PHASES = ("data", "forward", "backward", "communication", "optimizer", "evaluation", "checkpoint")
-
-# Dense bf16 tensor-core peaks in FLOP/s, from NVIDIA's data sheets. A chip that is not here gets no utilisation figure.
-PEAK_BF16_FLOPS: dict[str, float] = {
-    "NVIDIA A100": 312e12,
-    "NVIDIA H100 PCIe": 756e12,
-    "NVIDIA H100 80GB HBM3": 989e12,
-    "NVIDIA H200": 989e12,
-    "NVIDIA L4": 121e12,
-    "NVIDIA L40S": 362e12,
-}
-
 
 _PRODUCT = 2048
 
@@ -71,8 +62,8 @@ def peak_flops(device: torch.device, *, bf16: bool) -> float | None:
     known), a CPU's measured, as the best of four products of 2048 x 2048 matrices with this process's threads: 0.1 s.
     """
     if device.type == "cuda":
-        name = torch.cuda.get_device_name(device)
-        return next((value for prefix, value in PEAK_BF16_FLOPS.items() if name.startswith(prefix)), None)
+        gpu = GPUS.get(torch.cuda.get_device_name(device))
+        return gpu.peak_bf16_flops if gpu else None
     a = torch.ones(_PRODUCT, _PRODUCT, dtype=torch.bfloat16 if bf16 else torch.float32)
     times = []
     for _ in range(4):

@@ -88,6 +88,22 @@ def test_the_same_command_again_does_nothing(runs: Runs, result) -> None:
     assert runs.rows("trials", "whole") == before
 
 
+def test_a_driver_that_dies_before_the_result_is_kept_has_only_the_end_to_do_again(runs: Runs, monkeypatch) -> None:
+    def die(*_) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("sst2_ray.launch.train._result", die)
+        with pytest.raises(KeyboardInterrupt):
+            runs.train("cut-off", batch_size=BATCH_SIZE)
+    again = runs.train("cut-off", batch_size=BATCH_SIZE)
+    first, second = [row for row in runs.rows("trials", "cut-off") if row["status"] != "running"]
+    for name in ("status", "last_global_step", "best_dev_accuracy", "best_dev_loss"):
+        assert first[name] == second[name]
+    assert second["examples_per_sec"] == 0
+    assert again.status == "succeeded" and not (Path(again.run_dir) / "checkpoints").exists()
+
+
 def test_where_memory_runs_out_the_micro_batch_is_halved_and_the_global_batch_is_not(runs: Runs) -> None:
     again = runs.train("out-of-memory", batch_size=BATCH_SIZE, epochs=4)
     first, second = [row for row in runs.rows("trials", "out-of-memory") if row["status"] != "running"]

@@ -97,6 +97,7 @@ def run_trial(values: dict[str, Any], *, session: Session) -> dict[str, Any]:
     trial.run_storage.write_json("config.json", {"config": config.to_dict(), "config_hash": config.config_hash})
     try:
         record = trial.run()
+        trial.drop_checkpoints(record)
     except Sst2RayError as error:
         failure_class = error.failure_class if isinstance(error, RunFailedError) else "not_placeable"
         # To a scheduler a failed trial is the worst there is.

@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 from sst2_ray.results.schema import EpochRecord
 from sst2_ray.storage import Storage
 from sst2_ray.training import checkpoint as ckpt
+from sst2_ray.training.names import CHECKPOINT_FOLDER
 from tests.support.checkpoints import model_of, moments, shard_of, snapshot_of, write_checkpoint
 
 
@@ -332,21 +333,14 @@ def test_a_checkpoint_that_is_being_written_is_not_pruned_an_abandoned_older_one
     for step in (3, 5):
         run.write_bytes(f"{ckpt.step_folder(step)}/model.safetensors", b"half")
     ckpt.prune(run, keep=1, protect=[])
-    assert run.list(ckpt.FOLDER) == ["step-00000004", "step-00000005"]
+    assert run.list(CHECKPOINT_FOLDER) == ["step-00000004", "step-00000005"]
 
 
 def test_before_a_new_attempt_everything_half_written_goes(run):
     write_checkpoint(run, 4)
     run.write_bytes(f"{ckpt.step_folder(5)}/model.safetensors", b"half")
     ckpt.drop_uncommitted(run)
-    assert run.list(ckpt.FOLDER) == ["step-00000004"]
-
-
-def test_a_finished_run_keeps_none(run):
-    write_checkpoint(run, 4)
-    ckpt.drop_all(run)
-    assert run.list() == []
-    ckpt.drop_all(run)
+    assert run.list(CHECKPOINT_FOLDER) == ["step-00000004"]
 
 
 # ---- object store
