@@ -48,6 +48,8 @@ class Forecast:
     """All evaluations together."""
     peak_memory_gib: float
     """A worker's, everything included."""
+    utilization: float | None = None
+    """Model FLOP/s over the workers' peak, as matrix products reach it here; None: not known."""
 
     @property
     def seconds(self) -> float:
@@ -59,6 +61,7 @@ class Forecast:
         rate = self.batch_size / self.seconds_per_step
         return [
             ("a step", f"{self.seconds_per_step:.3g} s, {rate:.0f} examples/s, as just measured here"),
+            *([("utilisation", f"{self.utilization:.0%} of matrix products")] if self.utilization else []),
             ("peak memory", f"{self.peak_memory_gib:.1f} GiB a worker"),
             ("in all", f"{_duration(self.seconds)}, evaluations {_duration(self.evaluation_seconds)} of it{cost}"),
         ]
@@ -73,6 +76,7 @@ def _duration(seconds: float) -> str:
 def forecast(prepared: Prepared, placement: Placement) -> Forecast:
     """Measure, on this machine's CPUs, about 20 s (a minute for a deep model). Raises RunFailedError."""
     from sst2_ray.training.schedule import evaluation_steps, total_steps
+    from sst2_ray.training.throughput import model_flop_utilization
 
     config, train = prepared.checked.config, prepared.tokens["train"]
     depth = model_shape(prepared.checked.resolved).num_hidden_layers
@@ -87,15 +91,23 @@ def forecast(prepared: Prepared, placement: Placement) -> Forecast:
             return first
         return first + (last - first) / (depths[-1] - depths[0]) * (depth - depths[0])
 
+    seconds, peak = at_depth("seconds_per_step"), costs[-1].peak_flops
+    tokens_per_step = len(train.input_ids) / len(train) * config.batch_size
     evaluated = prepared.tokens.get("selection", prepared.tokens["dev"])
     return Forecast(
         steps=total_steps(config, len(train)),
         batch_size=config.batch_size,
-        seconds_per_step=at_depth("seconds_per_step"),
+        seconds_per_step=seconds,
         evaluation_seconds=at_depth("seconds_per_evaluated_token")
         * len(evaluated.input_ids)
         * len(evaluation_steps(config, len(train))),
         peak_memory_gib=at_depth("peak_memory_gib"),
+        utilization=model_flop_utilization(
+            tokens_per_sec=tokens_per_step / seconds,
+            flops_per_token=at_depth("flops_per_token"),
+            world_size=placement.num_workers,
+            peak=peak,
+        ),
     )
 
 

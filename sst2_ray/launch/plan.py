@@ -6,6 +6,7 @@ from typing import Any
 
 from sst2_ray.launch.admission import Placement
 from sst2_ray.launch.prepare import Prepared
+from sst2_ray.launch.scaling import ModelSize, communication_bytes, memory
 from sst2_ray.modeling.sources import ResolvedModel
 from sst2_ray.storage import Storage
 
@@ -13,19 +14,33 @@ MIB = 2**20
 
 
 def num_parameters(resolved: ResolvedModel, vocab_size: int) -> int:
-    """Parameters of the encoder from its shape alone: embeddings, attention, feed-forward, norms; the head is small.
+    """Parameters of the encoder from its shape alone. Exact to about 1 %: enough to state memory and storage."""
+    return model_size(resolved, vocab_size).parameters
 
-    vocab_size: of a random model's tokenizer. Exact to about 1 %: enough to state memory and storage.
-    """
+
+def model_size(resolved: ResolvedModel, vocab_size: int) -> ModelSize:
+    """Of the encoder; vocab_size: of a random model's tokenizer."""
     shape = model_shape(resolved)
+    return size_of(shape, vocab_size=vocab_size if resolved.info.random_weights else shape.vocab_size)
+
+
+def size_of(shape: Any, *, vocab_size: int) -> ModelSize:
+    """Embeddings, attention, feed-forward layers and norms of a transformers config; the head is small."""
     hidden, layers, inner = shape.hidden_size, shape.num_hidden_layers, shape.intermediate_size
-    vocabulary = vocab_size if resolved.info.random_weights else shape.vocab_size
     # ModernBERT's feed-forward is gated (its first matrix is twice as wide) and it has no position table.
-    gated = resolved.info.kind == "modernbert"
-    feed_forward = hidden * inner * (3 if gated else 2)
+    gated = shape.model_type == "modernbert"
     positions = 0 if gated else shape.max_position_embeddings + 2
-    return (
-        (vocabulary + positions) * hidden + layers * (4 * hidden * hidden + feed_forward + 9 * hidden) + hidden * hidden
+    multiplied = layers * (4 * hidden * hidden + hidden * inner * (3 if gated else 2)) + hidden * hidden
+    return ModelSize(
+        parameters=(vocab_size + positions) * hidden + multiplied + layers * 9 * hidden,
+        multiplied=multiplied,
+        layers=layers,
+        hidden=hidden,
+        inner=inner,
+        gated=gated,
+        heads=shape.num_attention_heads,
+        window=shape.local_attention if gated else None,
+        global_layers=shape.layer_types.count("full_attention") if gated else None,
     )
 
 
@@ -37,8 +52,13 @@ def model_shape(resolved: ResolvedModel) -> Any:
     return AutoConfig.for_model(resolved.architecture["model_type"], **values)
 
 
-def describe(prepared: Prepared, placement: Placement) -> list[tuple[str, str]]:
-    """Rows of the plan: examples, steps, tokens, workers, memory a worker, storage."""
+def describe(
+    prepared: Prepared, placement: Placement, *, network_gbit_per_s: float | None = None
+) -> list[tuple[str, str]]:
+    """Rows of the plan: examples, steps, tokens, workers, memory a worker, messages, storage.
+
+    network_gbit_per_s: between the workers' machines, for the time that messages take; None: none is stated.
+    """
     from sst2_ray.training.schedule import total_steps
 
     config, checked = prepared.checked.config, prepared.checked
@@ -47,10 +67,8 @@ def describe(prepared: Prepared, placement: Placement) -> list[tuple[str, str]]:
     per_epoch = -(-len(train) // config.batch_size)
     mean = len(train.input_ids) / len(train)
     last = len(train) % config.batch_size
-    parameters = num_parameters(checked.resolved, prepared.vocab_size)
-    # fp32 weights and gradients whole, two moments and the masters shared out (Rajbhandari et al. 2020, arXiv 1910.02054);
-    # gradients are kept whole because micro-batches are reduced once a step.
-    state = (8 + 12 / placement.num_workers) * parameters / MIB
+    size = model_size(checked.resolved, prepared.vocab_size)
+    parameters = size.parameters
     checkpoint = 12 * parameters / MIB
     selection = (
         f", {len(prepared.tokens['selection']):,} held out of train to choose by"
@@ -76,10 +94,40 @@ def describe(prepared: Prepared, placement: Placement) -> list[tuple[str, str]]:
             + f", learning rate up to {config.learning_rate:g}, seed {config.seed}",
         ),
         ("workers", f"{placement}, {'DeepSpeed ZeRO-2' if config.engine == 'zero2' else 'plain torch'}"),
-        ("memory", f"about {state:,.0f} MiB a worker for weights, gradients and optimizer, activations on top"),
+        ("memory", _memory_words(size, prepared, placement)),
+        ("messages", _messages_words(size, placement, network_gbit_per_s)),
         (
             "storage",
             f"{storage.root}/{config.run_name}: up to {(config.keep_checkpoints + 2) * checkpoint / 1024:.1f} GiB of checkpoints "
             f"while it runs, {4 * parameters / 2**30:.2f} GiB for the exported model",
         ),
     ]
+
+
+def _memory_words(size: ModelSize, prepared: Prepared, placement: Placement) -> str:
+    """Of a worker. The chip may not be known here: bf16's copies of the weights are counted unless fp32 is asked for."""
+    from sst2_ray.training.task import DEFAULT_MICRO_BATCH_TOKENS
+
+    config, train = prepared.checked.config, prepared.tokens["train"]
+    length = len(train.input_ids) / len(train)
+    most = config.micro_batch_tokens or DEFAULT_MICRO_BATCH_TOKENS["cuda" if placement.use_gpu else "packed"]
+    part = memory(
+        size,
+        num_workers=placement.num_workers,
+        tokens=min(most, round(length * config.batch_size / placement.num_workers)),
+        length=round(length),
+        bf16=config.precision != "fp32",
+        scores_kept=not placement.use_gpu,
+    )
+    return (
+        f"about {part.total / MIB:,.0f} MiB a worker: weights {part.weights / MIB:,.0f}, gradients {part.gradients / MIB:,.0f}, "
+        f"optimizer {part.optimizer / MIB:,.0f}, activations {part.activations / MIB:,.0f}; Python and libraries on top"
+    )
+
+
+def _messages_words(size: ModelSize, placement: Placement, network_gbit_per_s: float | None) -> str:
+    if placement.num_workers == 1:
+        return "none: one worker"
+    sent = communication_bytes(size, num_workers=placement.num_workers)
+    took = f", {8e-9 * sent / network_gbit_per_s:.3g} s at {network_gbit_per_s:g} Gbit/s" if network_gbit_per_s else ""
+    return f"{sent / MIB:,.0f} MiB sent by each worker a step: gradients and weights{took}"

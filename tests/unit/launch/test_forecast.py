@@ -9,7 +9,7 @@ from sst2_ray.errors import InputError
 from sst2_ray.launch.admission import Placement
 from sst2_ray.launch.forecast import START_S, Forecast, forecast
 from sst2_ray.launch.prepare import check, prepare
-from sst2_ray.launch.train import dry_run
+from sst2_ray.launch.train import dry_run, main
 from tests.support import models
 from tests.support.reviews import reviews, write_glue_folder
 
@@ -41,6 +41,8 @@ def test_two_workers_are_measured_on_this_machine(config, monkeypatch):
     assert 0 < run.seconds_per_step < 30
     assert 0.2 < run.peak_memory_gib < 4
     assert run.evaluation_seconds > 0
+    assert run.utilization is not None and 0 < run.utilization < 1
+    assert dict(run.rows(None))["utilisation"].endswith("% of matrix products")
 
 
 def test_gpus_are_not_measured(config, monkeypatch):
@@ -48,3 +50,15 @@ def test_gpus_are_not_measured(config, monkeypatch):
     monkeypatch.setattr("sst2_ray.launch.train._placement_without_starting", lambda _: gpu)
     with pytest.raises(InputError, match="--calibrate: measures on this machine's CPUs only"):
         dry_run(config, calibrate=True)
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["--network-gbit-per-s", "10"], "give --dry-run with it"),
+        (["--dry-run", "--network-gbit-per-s", "no"], "must be a number above 0"),
+    ],
+)
+def test_a_network_s_rate_belongs_to_a_plan(words, line):
+    with pytest.raises(InputError, match=line):
+        main(words)

@@ -8,21 +8,25 @@ from transformers import AutoConfig, AutoModel
 from sst2_ray.config import TrainConfig
 from sst2_ray.launch.admission import Placement
 from sst2_ray.launch.plan import describe, num_parameters
-from sst2_ray.launch.prepare import check, prepare
+from sst2_ray.launch.prepare import Prepared, check, prepare
 from sst2_ray.modeling.sources import resolve_model
 from tests.support import models
 from tests.support.reviews import reviews, write_glue_folder
 
 
 @pytest.fixture(scope="module")
-def plan(tmp_path_factory) -> dict[str, str]:
+def prepared(tmp_path_factory) -> Prepared:
     folder = tmp_path_factory.mktemp("plan")
     data = write_glue_folder(folder / "data", reviews(50), reviews(10, topic="play"))
     model = models.sbert_folder(folder / "model")
     config = TrainConfig(
         model=str(model), data=str(data), batch_size=16, epochs=3, max_length=64, storage_path=str(folder / "runs")
     )
-    prepared = prepare(check(config))
+    return prepare(check(config))
+
+
+@pytest.fixture(scope="module")
+def plan(prepared: Prepared) -> dict[str, str]:
     return dict(describe(prepared, Placement(num_workers=2, cpus_per_worker=1, use_gpu=False)))
 
 
@@ -31,7 +35,8 @@ def test_rows_steps_and_workers(plan):
     assert plan["steps"].startswith("12 of 16 examples (4 an epoch, the last one of 2)")
     assert plan["workers"] == "2 workers of 1 CPU, DeepSpeed ZeRO-2"
     assert "config " in plan["run"]
-    assert "MiB a worker" in plan["memory"]
+    assert "MiB a worker: weights " in plan["memory"]
+    assert plan["messages"].endswith("gradients and weights")
     assert "GiB of checkpoints" in plan["storage"]
 
 
@@ -42,3 +47,9 @@ def test_parameters_are_counted_to_a_few_percent_at_toy_size(kind, tmp_path):
     model = AutoModel.from_config(AutoConfig.from_pretrained(folder))
     actual = sum(p.numel() for p in model.parameters())
     assert num_parameters(resolved, vocab_size=0) == pytest.approx(actual, rel=0.05)
+
+
+@pytest.mark.parametrize(("workers", "said"), [(1, "none: one worker"), (2, " s at 10 Gbit/s")])
+def test_messages_take_time_on_a_network(prepared, workers, said):
+    placement = Placement(num_workers=workers, cpus_per_worker=1, use_gpu=False)
+    assert dict(describe(prepared, placement, network_gbit_per_s=10))["messages"].endswith(said)
