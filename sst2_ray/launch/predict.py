@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
-
-import numpy as np
-from numpy.typing import NDArray
 
 from sst2_ray.args import parse
 from sst2_ray.data.leaks import check_known_leak, identify
@@ -16,6 +13,7 @@ from sst2_ray.data.splitting import normalize
 from sst2_ray.errors import InputError
 from sst2_ray.launch.predictor import Prediction, Predictor, columns_of, label_texts, predict, predictions_of
 from sst2_ray.registry import KNOWN_LEAKS
+from sst2_ray.training.metrics import MetricSums
 
 __all__ = ["PredictConfig", "Prediction", "Predictor", "main", "predict"]
 
@@ -78,18 +76,6 @@ class PredictConfig:
         for number, text in enumerate(self.text, start=1):
             if not text.strip():
                 raise InputError(f"--text: sentence {number} is empty")
-
-
-@dataclass(kw_only=True)
-class _Tally:
-    """Logits and labels of what was labelled, for the scores."""
-
-    logits: list[NDArray[np.float32]] = field(default_factory=list)
-    labels: list[NDArray[np.int8]] = field(default_factory=list)
-
-    def add(self, logits: NDArray[np.float32], labels: NDArray[np.int8]) -> None:
-        self.logits.append(logits)
-        self.labels.append(labels)
 
 
 def main(argv: list[str]) -> int:
@@ -157,7 +143,7 @@ def _label_file(config: PredictConfig) -> None:
             )
         predictor = _predictor(config)
         notes = [] if file.label_column is None else [_refuse_leak(predictor.meta, file, config.allow_leak)]
-        tally = _Tally()
+        tally = MetricSums()
         counts = labelled_file(file, predictor.logits, columns_of, config.output, tally.add)
         if counts.num_blank:
             notes.append(f"{counts.num_blank:,} rows without a text have no prediction")
@@ -193,7 +179,7 @@ def _score_data(config: PredictConfig) -> None:
     )
     predictor = _predictor(config)
     note = check_known_leak(predictor.meta.corpora, splits.corpus, config.allow_leak)
-    tally = _Tally()
+    tally = MetricSums()
     logits = predictor.logits(splits.dev.texts)
     tally.add(logits, splits.dev.labels)
     if config.output is not None:
@@ -201,19 +187,18 @@ def _score_data(config: PredictConfig) -> None:
     _report(predictor, config, f"{len(splits.dev):,} rows of {splits.eval_split}", tally, [note])
 
 
-def _report(predictor: Predictor, config: PredictConfig, what: str, tally: _Tally, notes: Sequence[str | None]) -> None:
+def _report(
+    predictor: Predictor, config: PredictConfig, what: str, tally: MetricSums, notes: Sequence[str | None]
+) -> None:
     from sst2_ray.launch.display import console
     from sst2_ray.results.statistics import wilson_interval
-    from sst2_ray.training.metrics import metrics_from_logits
 
     lines = [f"{predictor.meta.info.label}: {what}"]
-    if tally.labels:
-        labels = np.concatenate(tally.labels)
-        metrics = metrics_from_logits(np.concatenate(tally.logits), labels)
-        correct = round(metrics.accuracy * len(labels))
-        interval = wilson_interval(correct, len(labels))
+    if tally.num_rows:
+        metrics = tally.metrics()
+        interval = wilson_interval(tally.right, tally.num_rows)
         lines.append(
-            f"accuracy {metrics.accuracy:.4f} ({correct:,} of {len(labels):,}; 95 % interval {interval.low:.4f} to "
+            f"accuracy {metrics.accuracy:.4f} ({tally.right:,} of {tally.num_rows:,}; 95 % interval {interval.low:.4f} to "
             f"{interval.high:.4f})  F1 {metrics.f1:.4f}  precision {metrics.precision:.4f}  recall {metrics.recall:.4f}  "
             f"loss {metrics.loss:.4f}"
         )

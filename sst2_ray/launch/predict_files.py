@@ -30,6 +30,7 @@ PIECE_ROWS = 16_384
 """Rows that are sorted by length, computed and written at once: enough that batches of like length are full."""
 
 _CSV_BLOCK_BYTES = 4 * 2**20
+_PARQUET_BUFFER_BYTES = 2**20
 _FORMATS = (".parquet", ".pq", ".csv", ".tsv", ".jsonl", ".ndjson", ".txt")
 _ADDED = [("predicted", pa.int8()), ("predicted_label", pa.string()), ("probability", pa.float32())]
 
@@ -194,8 +195,8 @@ def _parquet(output: str, schema: pa.Schema) -> Iterator[pq.ParquetWriter]:
 def _read(path: Path, suffix: str, rows: int, name: str) -> Iterator[pa.RecordBatch]:
     try:
         if suffix in (".parquet", ".pq"):
-            # Not pre-buffered: a file of one large row group would be read whole.
-            with pq.ParquetFile(path, pre_buffer=False) as file:
+            # Neither pre-buffered nor a column at once: a file of one large row group would be read whole.
+            with pq.ParquetFile(path, pre_buffer=False, buffer_size=_PARQUET_BUFFER_BYTES) as file:
                 yield from file.iter_batches(batch_size=rows)
         elif suffix in (".csv", ".tsv"):
             yield from _read_delimited(path, suffix)

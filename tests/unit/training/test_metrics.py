@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, f1_score, log_loss, precision_score, recall_score
 
-from sst2_ray.training.metrics import metrics_from_logits, positive_probability
+from sst2_ray.training.metrics import MetricSums, metrics_from_logits, positive_probability
 
 # Whole quarters: no two logits of a row are so near that rounding decides which is larger.
 LOGITS = st.lists(
@@ -77,3 +79,14 @@ def test_large_logits_do_not_overflow():
 def test_a_logit_that_is_no_number_makes_the_loss_none():
     metrics = metrics_from_logits(np.array([[0, np.nan]], dtype=np.float32), np.array([1], dtype=np.int8))
     assert np.isnan(metrics.loss)
+
+
+def test_a_piece_at_a_time_gives_the_metrics_of_all():
+    random = np.random.default_rng(0)
+    logits, labels = random.normal(size=(100, 2)).astype(np.float32), random.integers(0, 2, 100).astype(np.int8)
+    sums = MetricSums()
+    for piece in np.array_split(np.arange(100), 7):
+        sums.add(logits[piece], labels[piece])
+    found, whole = sums.metrics(), metrics_from_logits(logits, labels)
+    assert found.loss == pytest.approx(whole.loss, rel=1e-12)
+    assert dataclasses.replace(found, loss=whole.loss) == whole
