@@ -23,11 +23,11 @@ from transformers import (
     TrainingArguments,
 )
 
+from benchmarks.shared import task_of
 from sst2_ray.config import TrainConfig
 from sst2_ray.launch.prepare import Checked, Prepared
 from sst2_ray.modeling.sources import local_folder
 from sst2_ray.training.calibrate import loop_of
-from sst2_ray.training.task import Task
 
 WARM_UP_STEPS = 4
 WIDTH = 128
@@ -65,19 +65,7 @@ def ours(job: Job, engine: str) -> Run:
     import dataclasses
 
     config = dataclasses.replace(job.config, engine=engine)
-    task = Task(
-        config=config,
-        experiment="benchmark",
-        trial_id=engine,
-        attempt=0,
-        resolved=job.checked.resolved,
-        tokenizer_json=job.prepared.tokenizer_json,
-        micro_batch_tokens=config.micro_batch_tokens,
-        source="",
-        eval_split="dev",
-        corpora=(),
-        started_at=time.time(),
-    )
+    task = task_of(job.checked, job.prepared, config)
     loop = loop_of(task, job.prepared.tokens)
 
     def run(steps: int) -> tuple[int, float]:

@@ -9,23 +9,18 @@ of a worker of the main job; Ray starts it and is not in it.
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
 import statistics
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from benchmarks import peers
+from benchmarks.shared import data_name, parser_of, process_group_of_one, provenance, with_the_workers_allocator, write
 from sst2_ray.config import TrainConfig
-from sst2_ray.launch.environment import worker_env
 from sst2_ray.launch.prepare import check, prepare
-from sst2_ray.results.provenance import collect_provenance
 from sst2_ray.training.precision import bf16_is_native
 
 WAYS: dict[str, tuple[str, Callable[[peers.Job], peers.Run]]] = {
@@ -38,14 +33,14 @@ WAYS: dict[str, tuple[str, Callable[[peers.Job], peers.Run]]] = {
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = parser_of(__doc__)
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--steps", type=int, default=16, help="a repeat, after warm-up")
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
-    parser.add_argument("--json", help="write the figures to this file as well")
     arguments = parser.parse_args()
-    _with_the_workers_allocator()
+    with_the_workers_allocator("benchmarks.throughput")
+    found = provenance()
     job = _job(arguments.batch_size)
     runs = {name: WAYS[name][1](job) for name in arguments.ways}
     rates: dict[str, list[float]] = {name: [] for name in arguments.ways}
@@ -60,37 +55,24 @@ def main() -> int:
         "batch_size": arguments.batch_size,
         "steps": arguments.steps,
         "num_threads": torch.get_num_threads(),
-        "load_average": os.getloadavg()[0],
         "matmul_flops": products,
         "examples_per_sec": rates,
-        **collect_provenance(),
+        **found,
     }
     print(table(figures))
-    if arguments.json:
-        Path(arguments.json).write_text(json.dumps(figures, indent=1) + "\n")
+    write(figures, arguments.json)
     return 0
-
-
-def _with_the_workers_allocator() -> None:
-    """Start again with what the main job's workers get: the loader reads it before Python runs."""
-    wanted = worker_env(use_gpu=False)
-    if os.environ.get("LD_PRELOAD") != wanted.get("LD_PRELOAD"):
-        os.execve(
-            sys.executable, [sys.executable, "-m", "benchmarks.throughput", *sys.argv[1:]], {**os.environ, **wanted}
-        )
 
 
 def _job(batch_size: int) -> peers.Job:
     config = TrainConfig(
         model="sbert-minilm",
-        data=os.environ.get("SST2_RAY_DATA", "rotten-tomatoes"),
+        data=data_name(),
         batch_size=batch_size,
         epochs=100,
         learning_rate=8e-5,
     )
-    os.environ.update(RANK="0", WORLD_SIZE="1", LOCAL_RANK="0")
-    store = torch.distributed.HashStore()
-    torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
+    process_group_of_one()
     checked = check(config)
     return peers.Job(
         config=config, checked=checked, prepared=prepare(checked), bf16=bf16_is_native(torch.device("cpu"))

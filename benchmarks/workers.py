@@ -9,32 +9,24 @@ says of it: examples over the seconds of training steps. FLAGS go to the job as 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import statistics
-import subprocess
 import sys
-import tempfile
-from pathlib import Path
 from typing import Any
 
-from sst2_ray.results.provenance import collect_provenance
-from sst2_ray.results.table import ResultsTable
-
-REPOSITORY = Path(__file__).resolve().parents[1]
-PHASES = ("data", "forward", "backward", "communication", "optimizer")
+from benchmarks.shared import PHASES, data_name, parser_of, provenance, run_job, write
 
 
 def main() -> int:
     own, _, flags = " ".join(sys.argv[1:]).partition(" -- ")
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = parser_of(__doc__)
     parser.add_argument("--model", default="sbert-minilm")
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--steps", type=int, default=150)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--json", help="write the figures to this file as well")
     arguments = parser.parse_args(own.split())
+    found = provenance()
     runs: dict[int, list[dict[str, Any]]] = {count: [] for count in arguments.workers}
     for repeat in range(arguments.repeats):
         for count, rows in runs.items():
@@ -48,28 +40,21 @@ def main() -> int:
         "batch_size": arguments.batch_size,
         "steps": arguments.steps,
         "runs": runs,
-        **collect_provenance(),
+        **found,
     }
     print(table(figures))
-    if arguments.json:
-        Path(arguments.json).write_text(json.dumps(figures, indent=1) + "\n")
+    write(figures, arguments.json)
     return 0
 
 
 def run(arguments: argparse.Namespace, workers: int, flags: list[str]) -> dict[str, Any]:
     """One run of the job, and what its row says."""
     cores = os.cpu_count() or 1
-    with tempfile.TemporaryDirectory() as folder:
-        command = [
-            sys.executable, "jobs/train.py", f"--model={arguments.model}", "--name=benchmark", f"--storage-path={folder}",
-            f"--data={os.environ.get('SST2_RAY_DATA', 'rotten-tomatoes')}", f"--batch-size={arguments.batch_size}",
-            f"--max-steps={arguments.steps}", "--epochs=100", "--dev-rows=64", f"--num-workers={workers}",
-            f"--cpus-per-worker={max(1, cores // workers)}", *flags,
-        ]  # fmt: skip
-        ended = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
-        if ended.returncode:
-            raise SystemExit(f"{' '.join(command)} ended with {ended.returncode}:\n{ended.stdout}{ended.stderr}")
-        row = ResultsTable(folder).read("trials", experiment="benchmark").to_pylist()[-1]
+    row, _ = run_job([
+        f"--model={arguments.model}", f"--data={data_name()}", f"--batch-size={arguments.batch_size}",
+        f"--max-steps={arguments.steps}", "--epochs=100", "--dev-rows=64", f"--num-workers={workers}",
+        f"--cpus-per-worker={max(1, cores // workers)}", *flags,
+    ])  # fmt: skip
     kept = ("examples_per_sec", "tokens_per_sec", "model_flop_utilization", "peak_memory_gib", "startup_seconds")
     return {name: row[name] for name in (*kept, *(f"{phase}_seconds" for phase in PHASES))}
 

@@ -6,18 +6,27 @@ python -m pytest tests/gpu
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
+from sst2_ray.config import TrainConfig
 from sst2_ray.modeling.attention import FLASH, choose_attention
+from sst2_ray.modeling.optimizer import build_optimizer
 from sst2_ray.training.faults import VARIABLE
+from sst2_ray.training.loop import Loop
 from sst2_ray.training.task import DEFAULT_MICRO_BATCH_TOKENS
 from tests.support.runs import Runs, made_runs, started_ray
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU that torch can compute on")
+
+ROOT = Path(__file__).resolve().parents[2]
 
 STEPS = 20
 """An epoch of 310 rows in batches of 16."""
@@ -79,3 +88,29 @@ def test_fp32_on_gpus_gives_the_losses_of_a_cpu(runs: Runs, kind: str) -> None:
     losses = {where: [row["train_loss"] for row in runs.rows("epochs", f"{where}-{kind}")] for where in ("gpu", "cpu")}
     assert len(losses["gpu"]) == STEPS
     np.testing.assert_allclose(losses["gpu"], losses["cpu"], rtol=1e-2)
+
+
+def test_the_benchmark_prints_its_tables(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "benchmarks.gpu", "--steps", "10", "--repeats", "1", "--batch-per-gpu", "16"]
+    done = subprocess.run([*command, "--json", str(tmp_path / "gpu.json")], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    tables = json.loads((tmp_path / "gpu.json").read_text())["tables"]
+    assert tables[0]["model"] == "sbert-minilm"
+    assert "| workers | examples/s, median |" in done.stdout
+
+
+def test_adamw_is_one_fused_kernel_and_batches_come_from_pinned_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = torch.nn.Linear(2, 2).cuda()
+    assert build_optimizer(model, TrainConfig()).defaults["fused"]
+    pinned: list[bool] = []
+    copy = torch.Tensor.to
+
+    def seen(tensor: torch.Tensor, *values: object, **named: object) -> torch.Tensor:
+        if named.get("non_blocking"):
+            pinned.append(tensor.is_pinned())
+        return copy(tensor, *values, **named)
+
+    monkeypatch.setattr(torch.Tensor, "to", seen)
+    loop = SimpleNamespace(c=SimpleNamespace(device=torch.device("cuda")))
+    assert Loop._on_device(loop, torch.ones(3)).is_cuda  # type: ignore[arg-type]
+    assert pinned == [True]

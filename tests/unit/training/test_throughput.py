@@ -64,7 +64,7 @@ def test_a_cpu_s_peak_is_measured_and_plausible():
     assert peak is not None and 1e9 < peak < 1e14
 
 
-@pytest.mark.parametrize(("name", "share"), [("NVIDIA A100-SXM4-80GB", 0.25), ("NVIDIA Unheard-of", None)])
+@pytest.mark.parametrize(("name", "share"), [("NVIDIA A100-SXM4-80GB", 0.25), ("NVIDIA L40", None)])
 def test_a_gpu_s_utilisation_is_its_share_of_all_chips_peak_or_unknown(monkeypatch, name, share):
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: name)
     said = model_flop_utilization(

@@ -1,0 +1,149 @@
+"""The planner against the real job: seconds a step, wall-clock and peak memory a worker, predicted and then measured.
+
+    python -m benchmarks.forecast [--steps 200] [--only NAME ...] [--json FILE]
+
+For every configuration the forecast of `--dry-run --calibrate` is made and then the real main job is run, Ray included:
+nine of them, about 12 minutes on two cores. Passes (exit code 0) where every time is within 20 % and every memory within
+10 % of what was measured. modernbert-base has random weights and fewer steps; its tokenizer is the folder
+SST2_RAY_TOKENIZER, without which it is left out. Data: the folder SST2_RAY_DATA, else the packaged movie reviews.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+from benchmarks.shared import PHASES, data_name, parser_of, provenance, run_job, write
+from sst2_ray.config import TrainConfig
+from sst2_ray.launch.admission import decide, this_machine
+from sst2_ray.launch.environment import prepare_driver
+from sst2_ray.launch.forecast import forecast
+from sst2_ray.launch.prepare import check, prepare
+
+TIME_LIMIT, MEMORY_LIMIT = 0.20, 0.10
+"""Relative errors that are let pass."""
+
+BASE_STEPS = 24
+QUANTITIES = {
+    "seconds_per_step": ("s a step", TIME_LIMIT),
+    "wall_s": ("s in all", TIME_LIMIT),
+    "peak_memory_gib": ("GiB a worker", MEMORY_LIMIT),
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One configuration of the main job."""
+
+    model: str
+    batch_size: int
+    num_workers: int
+
+    def __str__(self) -> str:
+        return f"{self.model}-{self.batch_size}-{self.num_workers}x"
+
+    def config(self, steps: int) -> TrainConfig:
+        base = self.model == "modernbert-base"
+        return TrainConfig(
+            model=self.model,
+            random_weights=base,
+            tokenizer=os.environ.get("SST2_RAY_TOKENIZER") if base else None,
+            data=data_name(),
+            batch_size=self.batch_size,
+            epochs=100,
+            max_steps=BASE_STEPS if base else steps,
+            num_workers=self.num_workers,
+            cpus_per_worker=max(1, (os.cpu_count() or 1) // self.num_workers),
+        )
+
+
+def cases() -> list[Case]:
+    small = [
+        Case(model, size, workers)
+        for workers in (1, 2)
+        for model in ("sbert-minilm", "modernbert-mini")
+        for size in (32, 64)
+    ]
+    return [*small, *([Case("modernbert-base", 32, 1)] if os.environ.get("SST2_RAY_TOKENIZER") else [])]
+
+
+def main() -> int:
+    parser = parser_of(__doc__)
+    parser.add_argument("--steps", type=int, default=200, help=f"of the real job (modernbert-base: {BASE_STEPS})")
+    parser.add_argument("--only", nargs="+", choices=[str(c) for c in cases()], help="these configurations")
+    arguments = parser.parse_args()
+    found = provenance()
+    prepare_driver()
+    runs = []
+    for case in cases():
+        if arguments.only is None or str(case) in arguments.only:
+            config = case.config(arguments.steps)
+            runs.append({"case": str(case), "predicted": predicted(config), "measured": measured(config)})
+            print(line(runs[-1]), flush=True)
+    print(table(runs))
+    write({"steps": arguments.steps, "runs": runs, **found}, arguments.json)
+    return 0 if all(abs(error(r, name)) <= limit for r in runs for name, (_, limit) in QUANTITIES.items()) else 1
+
+
+def predicted(config: TrainConfig) -> dict[str, float]:
+    """What `--dry-run --calibrate` says."""
+    prepared = prepare(check(config))
+    said = forecast(prepared, decide(config, this_machine()))
+    return {
+        "seconds_per_step": said.seconds_per_step,
+        "wall_s": said.seconds,
+        "peak_memory_gib": said.peak_memory_gib,
+        "evaluation_s": said.evaluation_seconds,
+    }
+
+
+def measured(config: TrainConfig) -> dict[str, float]:
+    """What a run of the same configuration took."""
+    flags = [
+        f"--model={config.model}", f"--data={config.data}", f"--batch-size={config.batch_size}",
+        f"--epochs={config.epochs}", f"--max-steps={config.max_steps}", f"--num-workers={config.num_workers}",
+        f"--cpus-per-worker={config.cpus_per_worker}",
+    ]  # fmt: skip
+    if config.random_weights:
+        flags += ["--random-weights=True", f"--tokenizer={config.tokenizer}"]
+    row, wall = run_job(flags)
+    assert config.max_steps is not None
+    return {
+        "seconds_per_step": sum(row[f"{phase}_seconds"] or 0.0 for phase in PHASES) / config.max_steps,
+        "wall_s": wall,
+        "peak_memory_gib": row["peak_memory_gib"],
+        "evaluation_s": row["evaluation_seconds"],
+        "startup_s": row["startup_seconds"],
+    }
+
+
+def error(run: dict[str, Any], name: str) -> float:
+    """Relative to what was measured."""
+    return run["predicted"][name] / run["measured"][name] - 1
+
+
+def line(run: dict[str, Any]) -> str:
+    parts = [
+        f"{run['predicted'][name]:.3g} against {run['measured'][name]:.3g} {unit} ({error(run, name):+.0%})"
+        for name, (unit, _) in QUANTITIES.items()
+    ]
+    return f"{run['case']}: {', '.join(parts)}"
+
+
+def table(runs: list[dict[str, Any]]) -> str:
+    """Markdown: predicted, measured and relative error of each quantity."""
+    heads = " | ".join(f"{unit}: predicted | measured | error" for unit, _ in QUANTITIES.values())
+    lines = [f"| model-batch-workers | {heads} |", f"|---|{'---|' * 3 * len(QUANTITIES)}"]
+    for run in runs:
+        cells = " | ".join(
+            f"{run['predicted'][name]:.3g} | {run['measured'][name]:.3g} | {error(run, name):+.0%}"
+            for name in QUANTITIES
+        )
+        lines.append(f"| {run['case']} | {cells} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,171 @@
+"""What a step costs on paper on 8, 64 and 512 GPUs, and what becomes the bottleneck when. Nothing of it was measured.
+
+    python -m benchmarks.scaling [--model modernbert-base] [--machines p4d.24xlarge ...] [--gpus 8 64 512] [--docs docs/scaling.md]
+
+The arithmetic and the sources of its formulas are in sst2_ray/launch/scaling.py, the GPUs' figures in
+sst2_ray/training/gpus.py, prices in sst2_ray/launch/prices.py. Takes seconds.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.shared import parser_of, write
+from sst2_ray.launch.plan import size_of
+from sst2_ray.launch.prices import RECORDED, SOURCES, machine_of
+from sst2_ray.launch.scaling import (
+    ModelSize,
+    communication_bytes,
+    flops_per_token,
+    memory,
+    step_time,
+    tokens_that_hide_nothing,
+)
+from sst2_ray.registry import MODELS
+from sst2_ray.training.gpus import GPUS
+from sst2_ray.training.task import DEFAULT_MICRO_BATCH_TOKENS
+
+SST2_ROWS, SST2_TOKENS = 67_349, 15.3
+"""Sentences of SST-2's train split; mean word pieces of one, 13.3, and two special tokens."""
+
+BATCHES = (64, 4096, None)
+"""Sentences of a global batch; None: a full micro-batch on every GPU."""
+
+
+@dataclass(frozen=True)
+class Node:
+    """A machine type; network: the type's stated maximum in docs.aws.amazon.com, "Accelerated computing instances"."""
+
+    gpu: str
+    network_gbit_per_s: float
+    num_gpus: int = 8
+
+
+NODES = {
+    "p4d.24xlarge": Node("NVIDIA A100-SXM4-40GB", 400),
+    "p5.48xlarge": Node("NVIDIA H100 80GB HBM3", 3200),
+    "g6.48xlarge": Node("NVIDIA L4", 100),
+}
+
+HEADS = (
+    "GPUs", "sentences a step", "tokens a GPU", "memory a GPU, GiB", "sent a GPU, MiB", "arithmetic, ms", "optimizer, ms",
+    "communication, ms", "step at least, ms", "utilisation at most", "bottleneck", "epoch at least, s", "epoch at least, USD",
+)  # fmt: skip
+
+
+def main() -> int:
+    parser = parser_of(__doc__)
+    parser.add_argument("--model", default="modernbert-base", choices=[n for n, s in MODELS.items() if s.kind])
+    parser.add_argument("--machines", nargs="+", choices=NODES, default=list(NODES))
+    parser.add_argument("--gpus", type=int, nargs="+", default=[8, 64, 512])
+    parser.add_argument("--docs", help="write the page to this file instead of printing it")
+    arguments = parser.parse_args()
+    size = shape_of(arguments.model)
+    tables = {name: rows(size, name, arguments.gpus) for name in arguments.machines}
+    page = text(arguments.model, size, tables, arguments.gpus)
+    if arguments.docs:
+        Path(arguments.docs).write_text(page)
+    else:
+        print(page)
+    write({"model": arguments.model, "tables": tables}, arguments.json)
+    return 0
+
+
+def shape_of(model: str) -> ModelSize:
+    from transformers import AutoConfig
+
+    shape = AutoConfig.for_model(MODELS[model].architecture, **MODELS[model].shape)
+    return size_of(shape, vocab_size=shape.vocab_size)
+
+
+def rows(size: ModelSize, machine: str, counts: list[int]) -> list[list[str]]:
+    """A row for every batch and number of GPUs."""
+    return [row(size, machine, count, batch) for batch in BATCHES for count in counts]
+
+
+def row(size: ModelSize, machine: str, count: int, batch: int | None) -> list[str]:
+    node = NODES[machine]
+    gpu, length = GPUS[node.gpu], round(SST2_TOKENS)
+    full = DEFAULT_MICRO_BATCH_TOKENS["cuda"]
+    sentences = batch or int(full * count / SST2_TOKENS)
+    if sentences < count:
+        return [str(count), f"{sentences:,}", "fewer sentences than GPUs", *["–"] * (len(HEADS) - 3)]
+    tokens = sentences * SST2_TOKENS / count
+    held = memory(size, num_workers=count, tokens=min(full, round(tokens)), length=length)
+    time = step_time(
+        size,
+        gpu,
+        num_gpus=count,
+        tokens_per_gpu=tokens,
+        length=length,
+        gpus_per_node=node.num_gpus,
+        network_bytes_per_s=node.network_gbit_per_s * 1e9 / 8,
+    )
+    epoch = SST2_ROWS / sentences * time.total
+    listed = machine_of("aws", machine)
+    price = listed.usd_per_hour if listed else None
+    return [
+        str(count), f"{sentences:,}", f"{tokens:,.0f}", f"{held.total / 2**30:.1f} of {gpu.memory_gb * 1e9 / 2**30:.0f}",
+        f"{communication_bytes(size, num_workers=count) / 2**20:,.0f}", f"{1e3 * time.arithmetic:.2f}",
+        f"{1e3 * time.optimizer:.2f}", f"{1e3 * time.communication:.2f}", f"{1e3 * time.total:.2f}",
+        f"{time.utilization:.0%}", time.bottleneck,
+        f"{epoch:.2f}" if sentences <= SST2_ROWS else "a step holds more than an epoch",
+        f"{epoch / 3600 * price * count / node.num_gpus:.4f}" if price and sentences <= SST2_ROWS else "–",
+    ]  # fmt: skip
+
+
+def text(model: str, size: ModelSize, tables: dict[str, list[list[str]]], counts: list[int]) -> str:
+    """The page."""
+    lines = [
+        f"# {model} on more GPUs, on paper",
+        "",
+        "Made by `python -m benchmarks.scaling --docs docs/scaling.md`; nothing here was measured. Times are lower bounds: "
+        "chips at their data sheets' dense bf16 peak, networks at their stated rate, no latency, no launches of kernels, "
+        "no data loading. Formulas and their sources: `sst2_ray/launch/scaling.py`; GPUs: `sst2_ray/training/gpus.py`. "
+        "For a run of your own: `--dry-run --network-gbit-per-s RATE`, and `--calibrate` where it is to run on this machine's CPUs.",
+        "",
+        f"{size.parameters / 1e6:.0f} M parameters, {size.multiplied / 1e6:.0f} M of them multiplied, "
+        f"{flops_per_token(size, round(SST2_TOKENS)) / 1e9:.2f} GFLOP a token forward and backward. SST-2: {SST2_ROWS:,} sentences "
+        f"of {SST2_TOKENS} tokens. The last rows fill a micro-batch of {DEFAULT_MICRO_BATCH_TOKENS['cuda']:,} tokens on every GPU.",
+    ]
+    for machine, table in tables.items():
+        lines += ["", f"## {machine}", "", *_about(machine, size, counts), ""]
+        lines += [
+            f"| {' | '.join(HEADS)} |",
+            f"|{'---|' * len(HEADS)}",
+            *(f"| {' | '.join(cells)} |" for cells in table),
+        ]
+    lines += [
+        "",
+        f"Cost: on-demand list prices recorded {RECORDED}, {SOURCES['aws']}; none is stated where none was recorded.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _about(machine: str, size: ModelSize, counts: list[int]) -> list[str]:
+    """The machine, and from how many tokens on arithmetic is the larger part."""
+    node = NODES[machine]
+    gpu = GPUS[node.gpu]
+    edges = []
+    for count in counts:
+        time = step_time(
+            size,
+            gpu,
+            num_gpus=count,
+            tokens_per_gpu=0,
+            length=round(SST2_TOKENS),
+            gpus_per_node=node.num_gpus,
+            network_bytes_per_s=node.network_gbit_per_s * 1e9 / 8,
+        )
+        edges.append(f"{tokens_that_hide_nothing(size, gpu, time, length=round(SST2_TOKENS)):,.0f} on {count} GPUs")
+    return [
+        f"Nodes of {node.num_gpus} {node.gpu}: {gpu.peak_bf16_flops / 1e12:.0f} TFLOP/s, memory {gpu.memory_bytes_per_s / 1e12:.2f} "
+        f"TB/s, {gpu.link_bytes_per_s / 1e9:.0f} GB/s one way to a node's other GPUs, {node.network_gbit_per_s:g} Gbit/s between nodes.",
+        f"Arithmetic is more than half of a step from these tokens a GPU on: {', '.join(edges)}.",
+    ]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,95 @@
+"""What several benchmarks need: the workers' allocator, a process group of one, the main job as a subprocess, JSON files."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from sst2_ray.config import TrainConfig
+from sst2_ray.launch.environment import worker_env
+from sst2_ray.launch.prepare import Checked, Prepared
+from sst2_ray.results.provenance import collect_provenance
+from sst2_ray.results.table import ResultsTable
+from sst2_ray.training.task import Task
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+PHASES = ("data", "forward", "backward", "communication", "optimizer")
+
+
+def parser_of(doc: str | None) -> argparse.ArgumentParser:
+    """With the first line of a benchmark's docstring, and `--json`."""
+    parser = argparse.ArgumentParser(description=(doc or "").splitlines()[0])
+    parser.add_argument("--json", help="write the figures to this file as well")
+    return parser
+
+
+def data_name() -> str:
+    """The real SST-2 where its folder is named, else the packaged movie reviews."""
+    return os.environ.get("SST2_RAY_DATA", "rotten-tomatoes")
+
+
+def provenance() -> dict[str, Any]:
+    """Chip, commit, versions and load, printed."""
+    found = {**collect_provenance(), "load_average": os.getloadavg()[0]}
+    print(f"{found['chip']}, commit {found['git_commit']}, load average {found['load_average']:.1f}", flush=True)
+    print(found["versions_json"], flush=True)
+    return found
+
+
+def write(figures: dict[str, Any], path: str | None) -> None:
+    if path:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        Path(path).write_text(json.dumps(figures, indent=1) + "\n")
+
+
+def with_the_workers_allocator(module: str) -> None:
+    """Start again with what the main job's workers get: the loader reads it before Python runs."""
+    wanted = worker_env(use_gpu=False)
+    if os.environ.get("LD_PRELOAD") != wanted.get("LD_PRELOAD"):
+        os.execve(sys.executable, [sys.executable, "-m", module, *sys.argv[1:]], {**os.environ, **wanted})
+
+
+def process_group_of_one() -> None:
+    """torch's default process group, which ZeRO-2 asks for."""
+    import torch
+
+    os.environ.update(RANK="0", WORLD_SIZE="1", LOCAL_RANK="0")
+    torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+
+
+def task_of(checked: Checked, prepared: Prepared, config: TrainConfig | None = None) -> Task:
+    """What a worker of the main job would be given."""
+    config = config or checked.config
+    return Task(
+        config=config,
+        experiment="benchmark",
+        trial_id=config.engine,
+        attempt=0,
+        resolved=checked.resolved,
+        tokenizer_json=prepared.tokenizer_json,
+        micro_batch_tokens=config.micro_batch_tokens,
+        source="",
+        eval_split="dev",
+        corpora=(),
+        started_at=time.time(),
+    )
+
+
+def run_job(flags: list[str], environment: dict[str, str] | None = None) -> tuple[dict[str, Any], float]:
+    """The main job in a process of its own: its row of the results table, and the seconds from command to end."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "jobs/train.py", "--name=benchmark", f"--storage-path={folder}", *flags]
+        start = time.perf_counter()
+        variables = {**os.environ, **(environment or {})}
+        ended = subprocess.run(command, cwd=REPOSITORY, env=variables, capture_output=True, text=True, check=False)
+        wall = time.perf_counter() - start
+        if ended.returncode:
+            raise SystemExit(f"{' '.join(command)} ended with {ended.returncode}:\n{ended.stdout}{ended.stderr}")
+        return ResultsTable(folder).read("trials", experiment="benchmark").to_pylist()[-1], wall

@@ -1,0 +1,66 @@
+"""What benchmarks compute from what they measured, and how they refuse."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from argparse import Namespace
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmarks import forecast, length, predict_rows, scaling, weak_scaling
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_without_a_gpu_there_is_one_line_and_exit_code_2():
+    done = subprocess.run([sys.executable, "-m", "benchmarks.gpu"], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert done.stderr.startswith("no GPU: ")
+
+
+def test_the_mixed_set_holds_the_tokens_of_the_longest():
+    lengths = length.drawn(64, 8192)
+    assert sum(lengths) == 8192
+    assert min(lengths) >= 1 and len(set(lengths)) > 2
+
+
+@pytest.mark.parametrize(("model", "seconds"), [("modernbert", 1.0 + 7 * 0.5), ("bert", 1.0 + 11 / 3 * 0.5)])
+def test_layers_are_extrapolated_by_what_three_more_cost(monkeypatch, model, seconds):
+    said = '{"seconds": [[1.0, 1.2], [1.5, 1.7]], "peak_memory_gib": [1.0, 2.0]}\n'
+    monkeypatch.setattr(length.subprocess, "run", lambda *_, **__: Namespace(stdout=said))
+    arguments = Namespace(lengths=[64, 128], tokens=256, steps=2, whole=False)
+    run = length.one(arguments, model, 64)
+    assert run["seconds_per_step"] == pytest.approx(seconds)
+    assert run["tokens_per_sec"] == pytest.approx(256 / seconds)
+
+
+def test_a_forecast_is_off_by_its_share_of_what_was_measured():
+    run = {"predicted": {"wall_s": 11.0}, "measured": {"wall_s": 10.0}}
+    assert forecast.error(run, "wall_s") == pytest.approx(0.1)
+
+
+def test_every_process_holds_memory_and_none_of_it_is_an_object_store():
+    total, store = predict_rows.resident(predict_rows.os.getpid())
+    assert total > 2**20 and store == 0
+
+
+def test_weak_scaling_says_where_workers_share_cores():
+    row = {"examples_per_sec": 100.0, "communication_seconds": 1.0}
+    figures = {
+        "model": "m", "batch_per_worker": 8, "num_cores": 2, "steps": 10,
+        "runs": {1: [row], 4: [{**row, "examples_per_sec": 200.0}]},
+    }  # fmt: skip
+    lines = weak_scaling.table(figures).splitlines()
+    assert "| 100% |" in lines[-2] and "share" not in lines[-2]
+    assert "| 50% | 100 | workers share cores |" in lines[-1]
+
+
+def test_the_page_on_more_gpus_is_what_its_command_writes():
+    size = scaling.shape_of("modernbert-base")
+    counts = [8, 64, 512]
+    tables = {name: scaling.rows(size, name, counts) for name in scaling.NODES}
+    assert (ROOT / "docs/scaling.md").read_text() == scaling.text("modernbert-base", size, tables, counts)
