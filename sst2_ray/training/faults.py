@@ -63,7 +63,8 @@ def _happen(fault: Fault, model: torch.nn.Module, device: torch.device) -> None:
         os.kill(os.getpid(), signal.SIGSTOP)
     elif fault.kind == "hang":
         sender = (fault.rank + 1) % torch.distributed.get_world_size()
-        torch.distributed.recv(torch.zeros(1, device=device), src=sender)
+        # A tag of its own: without one it would take what the next step sends.
+        torch.distributed.recv(torch.zeros(1, device=device), src=sender, tag=1)
     elif fault.kind == "nan":
         with torch.no_grad():
             next(model.parameters()).fill_(float("nan"))
