@@ -91,6 +91,7 @@ def left_behind(lab: HostLab) -> list[str]:
     return [*running, *map(str, (lab.shared / "home/.ray").iterdir())]
 
 
+@pytest.mark.slow
 def test_wrong_input_ends_the_allocation_with_2_and_leaves_nothing_behind(allocation: HostLab) -> None:
     result = sbatch(allocation, "--model", "no-such-model", "--storage-path", f"{allocation.shared}/runs")
     assert result.returncode == 2, result.stdout[-3000:] + result.stderr[-3000:]
