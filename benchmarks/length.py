@@ -21,6 +21,7 @@ import subprocess
 import sys
 import time
 from typing import Any
+from unittest import mock
 
 from benchmarks.shared import parser_of, provenance, with_the_workers_allocator, write
 
@@ -158,7 +159,8 @@ def _step(model: str, lengths: list[int], layers: int) -> tuple[Any, Any]:
 
 
 def _classifier(model: str, layers: int, width: int) -> Any:
-    from transformers import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING, MODEL_MAPPING, AutoConfig
+    import torch
+    from transformers import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING, MODEL_MAPPING, AutoConfig, initialization
 
     from sst2_ray.modeling.classifier import ModernBertClassifier, SbertClassifier, load_backbone
     from sst2_ray.modeling.folders import SbertStack
@@ -171,7 +173,10 @@ def _classifier(model: str, layers: int, width: int) -> Any:
     if model == "modernbert":
         config = AutoConfig.for_model("modernbert", num_hidden_layers=layers)
         head = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING[type(config)]
-        return ModernBertClassifier(info, load_backbone(head, config, None, "sdpa", source=model))
+        # Its truncated normal distribution takes a minute to draw on a CPU; these numbers mean nothing.
+        normal = {"trunc_normal_": lambda tensor, mean, std, **_: torch.nn.init.normal_(tensor, mean, std)}
+        with mock.patch.dict(initialization.TORCH_INIT_FUNCTIONS, normal):
+            return ModernBertClassifier(info, load_backbone(head, config, None, "sdpa", source=model))
     config = AutoConfig.for_model(
         "bert", num_hidden_layers=layers, max_position_embeddings=max(512, width), hidden_dropout_prob=0.0,
         attention_probs_dropout_prob=0.0,

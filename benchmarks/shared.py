@@ -52,7 +52,7 @@ def write(figures: dict[str, Any], path: str | None) -> None:
 def with_the_workers_allocator(module: str) -> None:
     """Start again with what the main job's workers get: the loader reads it before Python runs."""
     wanted = worker_env(use_gpu=False)
-    if os.environ.get("LD_PRELOAD") != wanted.get("LD_PRELOAD"):
+    if "LD_PRELOAD" in wanted:  # not where it is set already
         os.execve(sys.executable, [sys.executable, "-m", module, *sys.argv[1:]], {**os.environ, **wanted})
 
 

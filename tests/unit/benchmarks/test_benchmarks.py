@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import platform
 import subprocess
 import sys
 from argparse import Namespace
@@ -44,7 +46,7 @@ def test_a_forecast_is_off_by_its_share_of_what_was_measured():
 
 
 def test_every_process_holds_memory_and_none_of_it_is_an_object_store():
-    total, store = predict_rows.resident(predict_rows.os.getpid())
+    total, store = predict_rows.resident(os.getpid())
     assert total > 2**20 and store == 0
 
 
@@ -64,3 +66,19 @@ def test_the_page_on_more_gpus_is_what_its_command_writes():
     counts = [8, 64, 512]
     tables = {name: scaling.rows(size, name, counts) for name in scaling.NODES}
     assert (ROOT / "docs/scaling.md").read_text() == scaling.text("modernbert-base", size, tables, counts)
+
+
+def test_a_process_starts_again_once_for_the_workers_allocator():
+    code = "from benchmarks.shared import *; with_the_workers_allocator('platform'); print(os.environ['LD_PRELOAD'])"
+    here = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
+    preloaded = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env={**here, "LD_PRELOAD": ""},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (preloaded.returncode, preloaded.stdout) == (0, "\n"), preloaded.stderr
+    again = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=here, capture_output=True, text=True, timeout=60)
+    assert again.returncode == 0 and platform.machine() in again.stdout  # what `python -m platform` prints
