@@ -151,10 +151,11 @@ class WatchedFit:
         self._end_silent(ray, beats)
 
     def _end_silent(self, ray: Any, beats: dict[int, tuple[Beat, float]]) -> None:
-        """A process that was stopped cannot end itself; where it is the only one, nobody waits for it either."""
+        """A process that was stopped cannot end itself; where it is the only one, nobody waits for it either. Whoever does
+        writes his stacks first."""
         for node in self.nodes:
             beat = beats.get(node["rank"])
-            if beat is not None and beat[1] > self.step_timeout_s and "actor" in node:
+            if beat is not None and beat[1] > self.step_timeout_s + SILENT_S and "actor" in node:
                 self.hung = self.hung or place_of_hang(beats)
                 ray.kill(node.pop("actor"))
 
