@@ -116,9 +116,8 @@ def _watchdog(reporter: BoardReporter, timeout_s: float, keep_log: Callable[[], 
             reporter.beat()
             limit = timeout_s if reporter.first_step_at else max(timeout_s, START_TIMEOUT_S)
             if time.monotonic() - reporter.moved > limit:
-                reporter.hung(limit)
                 faulthandler.dump_traceback(file=sys.stderr, all_threads=True)
-                sys.stderr.flush()
+                reporter.hung(limit)
                 keep_log()
                 os._exit(HUNG_EXIT_CODE)
 
@@ -248,7 +247,7 @@ class BoardReporter:
         line = f"rank {self.rank} made no progress for {timeout_s:.0f} s at step {step}, in {phase}"
         print(line, file=sys.stderr, flush=True)
         self._tell("hung", line)
-        time.sleep(0.5)  # the line travels before this process ends
+        time.sleep(2 * BEAT_S)  # the line travels, and the others write their stacks, before this process ends
 
 
 def metrics_of(record: EpochRecord) -> dict[str, Any]:
