@@ -1,6 +1,6 @@
 """Tokens a second of an evaluation against training, on the same rows, and what its precision changes.
 
-    python -m benchmarks.evaluation [--model sbert-minilm] [--batch-size 64] [--steps 32] [--repeats 5] [--json FILE]
+    python -m benchmarks.evaluation [--model sbert-minilm] [--precision auto] [--batch-size 64] [--steps 32] [--repeats 5] [--json FILE]
 
 One worker's loop of the main job (ZeRO-2, as in throughput.py) takes `--steps` steps over `--steps` * `--batch-size` rows,
 then `compute_logits` evaluates these rows as the loop does, then with everything in fp32; this in alternation. The model
@@ -40,6 +40,7 @@ WARM_UP_STEPS = 8
 def main() -> int:
     parser = parser_of(__doc__)
     parser.add_argument("--model", default="sbert-minilm")
+    parser.add_argument("--precision", choices=("auto", "bf16", "fp32"), default="auto", help="as of a run")
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--steps", type=int, default=32)
     parser.add_argument("--repeats", type=int, default=5)
@@ -63,6 +64,7 @@ def main() -> int:
     compared = {"the training rows": difference(loop, rows), "dev": difference(loop, loop.c.evaluation)}
     figures = {
         **vars(arguments),
+        "bf16": loop.c.bf16,
         "data": data_name(),
         "num_rows": len(rows),
         "tokens_per_sec": rates,
@@ -76,7 +78,12 @@ def main() -> int:
 def made_loop(arguments: Any) -> Loop:
     """Over the first rows of train, as many as the steps of one repeat take."""
     config = TrainConfig(
-        model=arguments.model, data=data_name(), batch_size=arguments.batch_size, epochs=100, learning_rate=8e-5
+        model=arguments.model,
+        data=data_name(),
+        precision=arguments.precision,
+        batch_size=arguments.batch_size,
+        epochs=100,
+        learning_rate=8e-5,
     )
     process_group_of_one()
     checked = check(config)
@@ -113,7 +120,8 @@ def table(figures: dict[str, Any]) -> str:
     rates = figures["tokens_per_sec"]
     training = statistics.median(rates["training"])
     lines = [
-        f"{figures['model']}, batch {figures['batch_size']}, {figures['num_rows']:,} rows, {torch.get_num_threads()} threads.",
+        f"{figures['model']}, batch {figures['batch_size']}, {figures['num_rows']:,} rows, {torch.get_num_threads()} threads, training in "
+        f"{'bf16' if figures['bf16'] else 'fp32'}.",
         "",
         "| | tokens/s, median | lowest to highest | of training |",
         "|---|---|---|---|",

@@ -9,8 +9,10 @@ one length, or over the mixed set: lengths drawn log-uniformly from the shortest
 longest. Every measurement is a process of its own, in alternation, so that its peak memory is its own.
 
 Models are measured at 1 and 4 layers and extrapolated: ModernBERT's layers repeat in threes (two local, one global)
-behind the first, so its 22 layers are 1 + 7 * 3, and BERT's 12 are alike. --whole measures all layers instead. About 7
-minutes on two cores at 800 GFLOP/s in bf16; --whole takes four times as long.
+behind the first, so its 22 layers are 1 + 7 * 3, and BERT's 12 are alike. --whole measures all layers instead.
+
+About 7 minutes on two cores whose bf16 products run at 800 GFLOP/s, counted from the arithmetic; --whole four times as
+long. Where products run in fp32 at 100 GFLOP/s, --tokens 1024 --repeats 1 takes about 9.
 """
 
 from __future__ import annotations
@@ -84,7 +86,10 @@ def one(arguments: Any, model: str, length: int) -> dict[str, Any]:
     steps = arguments.steps if sum(lengths) <= arguments.tokens else 1
     job = json.dumps({"model": model, "lengths": lengths, "depths": depths, "steps": steps})
     command = [sys.executable, "-m", "benchmarks.length", "--measure", job]
-    raw = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
+    ended = subprocess.run(command, check=False, capture_output=True, text=True)
+    if ended.returncode:
+        raise SystemExit(f"{' '.join(command)} ended with {ended.returncode}:\n{ended.stderr}")
+    raw = json.loads(ended.stdout.splitlines()[-1])
 
     def whole(values: list[float]) -> float:
         if arguments.whole:
@@ -137,8 +142,8 @@ def _step(model: str, lengths: list[int], layers: int) -> tuple[Any, Any]:
 
     from sst2_ray.config import TrainConfig
     from sst2_ray.modeling.optimizer import build_optimizer
-    from sst2_ray.training.attempt import bf16_is_native
     from sst2_ray.training.engine import TorchEngine
+    from sst2_ray.training.precision import bf16_is_native
 
     device = torch.device("cpu")
     classifier = _classifier(model, layers, max(lengths)).train()

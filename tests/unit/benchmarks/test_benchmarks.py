@@ -33,7 +33,7 @@ def test_the_mixed_set_holds_the_tokens_of_the_longest():
 @pytest.mark.parametrize(("model", "seconds"), [("modernbert", 1.0 + 7 * 0.5), ("bert", 1.0 + 11 / 3 * 0.5)])
 def test_layers_are_extrapolated_by_what_three_more_cost(monkeypatch, model, seconds):
     said = '{"seconds": [[1.0, 1.2], [1.5, 1.7]], "peak_memory_gib": [1.0, 2.0]}\n'
-    monkeypatch.setattr(length.subprocess, "run", lambda *_, **__: Namespace(stdout=said))
+    monkeypatch.setattr(length.subprocess, "run", lambda *_, **__: Namespace(stdout=said, returncode=0))
     arguments = Namespace(lengths=[64, 128], tokens=256, steps=2, whole=False)
     run = length.one(arguments, model, 64)
     assert run["seconds_per_step"] == pytest.approx(seconds)
