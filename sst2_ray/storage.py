@@ -21,11 +21,15 @@ from sst2_ray.errors import InputError
 PATIENCE_S = 120.0
 """Seconds of an outage that a run survives."""
 
+_PROBE_BYTES = 1 << 16
+"""Enough for a run's first files."""
+
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.5, 10.0
 _LASTING = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ENAMETOOLONG, errno.EINVAL)
 _LASTING_WORDS = ("ACCESS_DENIED", "NO_SUCH_BUCKET", "INVALID_ACCESS_KEY_ID", "SIGNATURE_DOES_NOT_MATCH")
 
 _F = TypeVar("_F", bound=Callable[..., Any])
+_T = TypeVar("_T")
 
 
 def _may_pass(error: OSError) -> bool:
@@ -100,11 +104,11 @@ class Storage:
         return f"{self.root}/{name}"
 
     def probe(self) -> None:
-        """Write and delete a small file. Raises InputError where that fails."""
+        """Write and delete a small file. Raises InputError where that fails, on a full disk as well."""
         name = f".probe-{uuid.uuid4().hex}"
         created = [p for p in (Path(self.root), *Path(self.root).parents) if not p.exists()] if self.is_local else []
         try:
-            self.write_bytes(name, b"")
+            self.write_bytes(name, bytes(_PROBE_BYTES))
             self.filesystem.delete_file(self.path(name))
             for folder in created:  # leave nothing behind: a run that is refused later must not have written
                 folder.rmdir()
@@ -153,6 +157,11 @@ class Storage:
 
     def write_json(self, name: str, value: Any) -> None:
         self.write_bytes(name, json.dumps(value, indent=1).encode())
+
+    @_patiently
+    def persist(self, write: Callable[[], _T]) -> _T:
+        """What `write` returns; tried again as everything here is. For libraries that write to a path by themselves."""
+        return write()
 
     @_patiently
     def upload(self, source: Path, name: str) -> None:

@@ -12,6 +12,8 @@ import contextlib
 import datetime as dt
 import hashlib
 import json
+import os
+import re
 import tempfile
 import threading
 import time
@@ -50,13 +52,39 @@ def _digest(path: Path) -> dict[str, Any]:
     return {"size": path.stat().st_size, "sha256": digest.hexdigest()}
 
 
+def _save(tensors: dict[str, Tensor], path: Path) -> dict[str, Any]:
+    """Write a file and return its digest. Raises OSError, with the number that the system gave."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        save_file(tensors, path)
+    except SafetensorError as error:
+        number = re.search(r"os error (\d+)", str(error))
+        if number is None:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
+    return _digest(path)
+
+
 def checksum(manifest: dict[str, Any]) -> str:
     """SHA-256 over the canonical JSON of a manifest without its checksum."""
     return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
 
 
-def _copy(tensor: Tensor) -> Tensor:
-    return tensor.detach().to("cpu", copy=True).contiguous()
+class HostCopies:
+    """Copies of tensors on the host, by name, in memory that is kept: the next copy of a name is made in its place.
+
+    Memory that is allocated anew is faulted in page by page, which takes longer than the copy; and the workers' allocator
+    does not find it again once it was freed: a process grew by a copy a checkpoint.
+    """
+
+    def __init__(self) -> None:
+        self._kept: dict[str, Tensor] = {}
+
+    def of(self, name: str, tensor: Tensor) -> Tensor:
+        kept = self._kept.get(name)
+        if kept is None or kept.shape != tensor.shape or kept.dtype != tensor.dtype:
+            kept = self._kept[name] = torch.empty(tensor.shape, dtype=tensor.dtype)
+        return kept.copy_(tensor.detach())
 
 
 def _random_states() -> dict[str, Tensor]:
@@ -84,13 +112,16 @@ class Snapshot:
         shard: OptimizerShard,
         sums: Tensor,
         state: dict[str, Any],
+        copies: HostCopies | None = None,
     ) -> Snapshot:
-        """`sums`: this rank's running training sums; they travel with its shard. `model` on rank 0, None elsewhere."""
-        tensors = {name: _copy(t) for name, t in shard.tensors.items()}
-        tensors["train_sums"] = _copy(sums)
+        """`sums`: this rank's running training sums; they travel with its shard. `model` on rank 0, None elsewhere.
+        `copies`: of an earlier snapshot, which nobody needs any more; None: in memory of its own."""
+        copies = copies or HostCopies()
+        tensors = {name: copies.of(f"optimizer.{name}", t) for name, t in shard.tensors.items()}
+        tensors["train_sums"] = copies.of("train_sums", sums)
         tensors |= {name: state.clone() for name, state in _random_states().items()}
         layout = {"starts": shard.starts, "spans": [asdict(s) for s in shard.spans], "step": shard.step}
-        weights = {n: _copy(t) for n, t in model.state_dict().items()} if model is not None else None
+        weights = {n: copies.of(f"model.{n}", t) for n, t in model.state_dict().items()} if model is not None else None
         return cls(global_step=global_step, model=weights, shard=tensors, layout=layout, state=state)
 
 
@@ -117,6 +148,10 @@ class CheckpointWriter:
         if self._thread is not None:
             self._thread.join()
             self._thread = None
+        self.check()
+
+    def check(self) -> None:
+        """Raise what the writing has raised, without waiting for it."""
         if self._error is not None:
             error, self._error = self._error, None
             raise error
@@ -130,10 +165,10 @@ class CheckpointWriter:
                 self._discard(snapshot)
 
     def _discard(self, snapshot: Snapshot) -> None:
-        """What this rank wrote of a checkpoint that will never be one."""
+        """What this rank wrote of a checkpoint that will never be one; a storage that has gone is not waited for again."""
         names = [_file_of(self.rank, self.world_size), f"receipt-{self.rank:03d}.json"]
         for name in [*names, "model.safetensors"] if self.rank == 0 else names:
-            self.run.delete(f"{step_folder(snapshot.global_step)}/{name}")
+            self.run.patient(0.0).delete(f"{step_folder(snapshot.global_step)}/{name}")
 
     def _write(self, snapshot: Snapshot) -> None:
         folder = step_folder(snapshot.global_step)
@@ -148,14 +183,12 @@ class CheckpointWriter:
     def _put(self, name: str, tensors: dict[str, Tensor]) -> dict[str, Any]:
         target = Path(self.run.path(name))
         if self.run.is_local:  # no manifest names it yet: it can be written in place
-            target.parent.mkdir(parents=True, exist_ok=True)
-            save_file(tensors, target)
-            return _digest(target)
+            return self.run.persist(lambda: _save(tensors, target))
         with tempfile.TemporaryDirectory() as scratch:
             path = Path(scratch) / target.name
-            save_file(tensors, path)
+            entry = _save(tensors, path)
             self.run.upload(path, name)
-            return _digest(path)
+            return entry
 
     def _commit(self, folder: str, snapshot: Snapshot) -> None:
         """Wait for every rank's receipt, then write the manifest that makes the folder a checkpoint."""

@@ -57,6 +57,7 @@ class Loop:
         self.writer = ckpt.CheckpointWriter(
             context.run, rank=context.rank, world_size=context.world_size, on_commit=self._committed
         )
+        self.copies = ckpt.HostCopies()
         self.control = Control(
             world_size=context.world_size,
             rank=context.rank,
@@ -273,7 +274,10 @@ class Loop:
     # ---- checkpoints
 
     def _checkpoint_or_leave(self) -> None:
-        """After every step: a checkpoint where one is due, and the end where somebody asked for the workers."""
+        """After every step: a checkpoint where one is due, and the end where somebody asked for the workers.
+
+        Steps after one that could not be written would be for nothing: its error is raised at once."""
+        self.writer.check()
         with self.c.timer.phase("communication"):  # where ranks wait for one that hangs
             decision = self.control.decide()
         if self._finished():
@@ -287,6 +291,7 @@ class Loop:
 
     def _checkpoint(self) -> None:
         with self.c.timer.phase("checkpoint"):
+            self.writer.wait()  # its copies are overwritten
             self.writer.save(self.snapshot())
         self.control.last_checkpoint = time.monotonic()
         self.saved_step = self.done
@@ -305,6 +310,7 @@ class Loop:
                 "out_of_patience": self.out_of_patience,
                 "grad_norm": self.grad_norm,
             },
+            copies=self.copies,
         )
 
     def _committed(self, snapshot: ckpt.Snapshot) -> None:

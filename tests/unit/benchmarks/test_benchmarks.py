@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import forecast, length, predict_rows, scaling, weak_scaling
+from benchmarks import checkpoint_cost, forecast, length, predict_rows, scaling, weak_scaling
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -48,6 +48,22 @@ def test_a_forecast_is_off_by_its_share_of_what_was_measured():
 def test_every_process_holds_memory_and_none_of_it_is_an_object_store():
     total, store = predict_rows.resident(os.getpid())
     assert total > 2**20 and store == 0
+
+
+def test_standing_still_is_what_runs_with_checkpoints_do_longer_than_those_without():
+    def run(training, checkpoint, gib):
+        return {"training_s": training, "checkpoint_s": checkpoint, "peak_memory_gib": gib}
+
+    runs = {
+        "without": [run(240.0, 2.0, 5.0), run(230.0, 3.0, 5.0), run(250.0, 2.5, 5.0)],
+        "with": [run(252.0, 6.5, 7.0), run(250.0, 6.5, 7.0), run(400.0, 9.0, 7.5)],
+    }
+    found = checkpoint_cost.summary(runs, every_s=60.0)
+    assert found["checkpoints_a_run"] == 4
+    assert found["stands_still_s_a_checkpoint"] == 1.0
+    assert found["stands_still_share"] == pytest.approx(4 / 256, abs=1e-5)
+    assert found["slow_down"] == pytest.approx(1 - 240 / 256, abs=1e-5)
+    assert (found["peak_memory_gib_with"], found["peak_memory_gib_without"]) == (7.0, 5.0)
 
 
 def test_weak_scaling_says_where_workers_share_cores():

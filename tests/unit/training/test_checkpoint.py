@@ -5,7 +5,9 @@ from __future__ import annotations
 import datetime as dt
 import json
 import pickle
+import random
 import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -19,6 +21,7 @@ from sst2_ray.storage import Storage
 from sst2_ray.training import checkpoint as ckpt
 from sst2_ray.training.names import CHECKPOINT_FOLDER
 from tests.support.checkpoints import model_of, moments, shard_of, snapshot_of, write_checkpoint
+from tests.support.disks import mounted
 
 
 @pytest.fixture
@@ -89,6 +92,22 @@ def test_a_snapshot_does_not_follow_the_training_that_goes_on(run):
     saved.load_model(loaded)
     assert bool((loaded.weight == 1).all())
     assert torch.equal(saved.optimizer_shard(shard_of(0, 1)).tensors["0.exp_avg"], shard_of(0, 1).tensors["0.exp_avg"])
+
+
+def test_the_next_snapshot_is_copied_into_the_memory_of_the_one_before():
+    copies, model, shard = ckpt.HostCopies(), model_of(1.0), shard_of(0, 1)
+    places = []
+    for value in (1.0, 2.0, 3.0):
+        with torch.no_grad():
+            model.weight.fill_(value)
+        snapshot = ckpt.Snapshot.take(
+            global_step=1, model=model, shard=shard, sums=torch.ones(3), state={}, copies=copies
+        )
+        assert bool((snapshot.model["weight"] == value).all())
+        tensors = {**snapshot.model, **{n: t for n, t in snapshot.shard.items() if not n.startswith("rng")}}
+        places.append({name: tensor.data_ptr() for name, tensor in tensors.items()})
+    assert places[0] == places[1] == places[2]
+    assert len(set(places[0].values())) == len(places[0])
 
 
 def test_an_epoch_record_comes_back_from_json():
@@ -169,6 +188,51 @@ def test_what_the_writing_raised_is_raised_where_it_is_waited_for_and_only_once(
     writer.wait()
 
 
+def test_what_the_writing_raised_is_known_before_the_next_snapshot(run, monkeypatch):
+    monkeypatch.setattr(ckpt, "save_file", _fail_with(SafetensorError("I/O error: No space left (os error 28)")))
+    writer = ckpt.CheckpointWriter(run, rank=0, world_size=1)
+    writer.save(snapshot_of(0, 1, 7))
+    writer._thread.join()
+    with pytest.raises(OSError, match="No space left on device"):
+        writer.check()
+
+
+def _fail_with(error: Exception):
+    def fail(*_):
+        raise error
+
+    return fail
+
+
+def test_a_disk_that_is_away_for_a_while_is_waited_for(run, monkeypatch):
+    """As a network file system answers whose server starts again."""
+    monkeypatch.setattr("sst2_ray.storage._FIRST_WAIT_S", 0.01)
+    failures = [SafetensorError("Error while serializing: I/O error: Input/output error (os error 5)")] * 3
+    save = ckpt.save_file
+
+    def flaky(tensors, path):
+        if failures:
+            raise failures.pop()
+        save(tensors, path)
+
+    monkeypatch.setattr(ckpt, "save_file", flaky)
+    write_checkpoint(run.patient(60), 7)
+    assert newest(run) == (7, [])
+
+
+def test_a_full_disk_is_told_at_once_and_keeps_the_checkpoint_before(tmp_path):
+    with mounted(tmp_path / "disk", kib=64) as disk:
+        run = Storage.open(str(disk.folder / "run")).patient(600)
+        write_checkpoint(run, 3)
+        disk.fill()
+        with pytest.raises(OSError, match="No space left on device"):
+            write_checkpoint(run, 5)
+        assert newest(run) == (3, [])
+        disk.make_room()
+        write_checkpoint(run, 7)
+        assert newest(run) == (7, [])
+
+
 def test_a_snapshot_waits_for_the_one_before(run):
     order: list[list[int]] = []
     writer = ckpt.CheckpointWriter(
@@ -231,6 +295,23 @@ def test_a_byte_that_changed_is_found(two, name, data):
         assert newest(two)[0] == (5 if _means_the_same(changed, whole) else 3)
     finally:
         path.write_bytes(whole)
+
+
+def test_a_file_cut_at_any_of_50_random_bytes_is_never_loaded(two):
+    """Over all bytes of all files of a checkpoint, wherever the ones that are drawn may be."""
+    seed = int(time.time())
+    print(f"seed {seed}")
+    draw = random.Random(seed)
+    whole = {name: (folder_of(two, 5) / name).read_bytes() for name in FILES}
+    places = [(name, length) for name, data in whole.items() for length in range(len(data))]
+    for name, length in draw.sample(places, 50):
+        path = folder_of(two, 5) / name
+        try:
+            path.write_bytes(whole[name][:length])
+            assert newest(two)[0] == 3, f"{name} cut to {length} bytes"
+        finally:
+            path.write_bytes(whole[name])
+    assert newest(two) == (5, [])
 
 
 @pytest.mark.parametrize("name", FILES)
