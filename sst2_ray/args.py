@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import io
 import sys
 from collections.abc import Sequence
@@ -91,3 +92,8 @@ def run_main(main: Any, argv: Sequence[str]) -> int:
     except BrokenPipeError:  # the reader of a pipe has gone: nothing left to say
         sys.stderr.close()
         return 0
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        print(f"error: {error}", file=sys.stderr)  # a full disk is no bug: "No space left on device", and where
+        return 4

@@ -134,6 +134,8 @@ class TrainConfig:
     """Seconds to wait for the workers to be placed before giving up (exit code 3)."""
     step_timeout_s: float = _where(600.0)
     """Seconds without progress after which a worker counts as hung."""
+    storage_timeout_s: float = _where(120.0)
+    """Seconds for which storage that cannot be reached is tried again before the run fails; a full disk fails at once."""
     price_per_hour: float | None = _where(None)
     """US dollars an hour of one node of workers, for the cost column; None: no cost is stated."""
 
@@ -201,7 +203,7 @@ def check_train_config(config: TrainConfig) -> None:
     _positive(
         config, "learning_rate", "batch_size", "epochs", "max_steps", "adam_eps", "evaluations_per_epoch", "patience", "train_rows",
         "dev_rows", "num_workers", "max_workers", "cpus_per_worker", "micro_batch_tokens", "checkpoint_every_steps", "checkpoint_every_s",
-        "placement_timeout_s", "step_timeout_s", "keep_checkpoints",
+        "placement_timeout_s", "step_timeout_s", "storage_timeout_s", "keep_checkpoints",
     )  # fmt: skip
     _not_negative(config, "weight_decay", "max_grad_norm", "seed", "max_retries", "price_per_hour")
     _fraction(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import time
 from dataclasses import dataclass, field
@@ -40,7 +41,7 @@ class _Trial:
     beats: dict[int, Beat] = field(default_factory=dict)
     asked_to_leave: bool = False
     dev_accuracy: float | None = None
-    events: list[tuple[str, Any]] = field(default_factory=list)
+    events: list[tuple[int, str, Any]] = field(default_factory=list)
     stop: Stop | None = None
     answered: int = 0
     answers: dict[int, Stop | None] = field(default_factory=dict)
@@ -49,15 +50,17 @@ class _Trial:
 
 
 class Board:
-    """State of the attempts that run now, by trial id; made remote by the driver, with no CPU of its own."""
+    """State of the attempts that run now, by trial id; made remote by the driver, with no CPU of its own.
 
-    def __init__(self) -> None:
+    Where its process dies Ray starts it again, empty: what it was told is lost, whoever asks afterwards is answered.
+    """
+
+    def __init__(self, secrets: dict[str, str] | None = None) -> None:
         self._trials: dict[str, _Trial] = {}
         self._said: list[str] = []
-        self._secrets: dict[str, str] = {}
-
-    def keep_secrets(self, secrets: dict[str, str]) -> None:
-        self._secrets = secrets
+        self._secrets = secrets or {}
+        # Events are numbered by when the board was made: one that was started again goes on above the numbers of the old.
+        self._numbers = itertools.count(time.time_ns())
 
     def secrets(self) -> dict[str, str]:
         """What workers need and no metadata may show: a runtime environment stands in the dashboard, this does not."""
@@ -86,10 +89,10 @@ class Board:
         return trial.asked_to_leave
 
     def event(self, trial_id: str, kind: str, value: Any) -> None:
-        """kind: 'record' (EpochRecord), 'note' (one line), 'node' (rank, world_size, node, address, chip, actor),
+        """kind: 'record' (EpochRecord), 'note' (one line), 'node' (rank, world_size, node, address, chip, actor, placement),
         'micro_batch_tokens' (int), 'hung' (one line)."""
         trial = self._of(trial_id)
-        trial.events.append((kind, value))
+        trial.events.append((next(self._numbers), kind, value))
         if kind == "record":
             trial.dev_accuracy = value.dev_accuracy
         trial.moved = time.time()
@@ -127,11 +130,11 @@ class Board:
 
     def read(
         self, trial_id: str, seen: int
-    ) -> tuple[dict[str, Any], list[tuple[str, Any]], dict[int, tuple[Beat, float]]]:
-        """Progress, the events from number `seen` on, and every rank's last beat with its age in seconds."""
+    ) -> tuple[dict[str, Any], list[tuple[int, str, Any]], dict[int, tuple[Beat, float]]]:
+        """Progress, the events after number `seen`, and every rank's last beat with its age in seconds."""
         trial = self._of(trial_id)
         beats = {rank: (beat, time.time() - beat.at) for rank, beat in trial.beats.items()}
-        return trial.progress, trial.events[seen:], beats
+        return trial.progress, [event for event in trial.events if event[0] > seen], beats
 
     def overview(self, seen: int) -> tuple[dict[str, dict[str, Any]], list[str]]:
         """Progress of every open attempt, with its last accuracy and the seconds since anything moved (`idle_s`), and the
@@ -153,6 +156,5 @@ def start_board() -> Any:
 
     # Beside the driver: Ray puts what needs no CPU on any node, and a node that dies must take nothing but its workers.
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    board = ray.remote(num_cpus=0, scheduling_strategy=here)(Board).remote()
-    board.keep_secrets.remote({name: os.environ[name] for name in SECRETS if name in os.environ})
-    return board
+    secrets = {name: os.environ[name] for name in SECRETS if name in os.environ}
+    return ray.remote(num_cpus=0, scheduling_strategy=here, max_restarts=-1, max_task_retries=-1)(Board).remote(secrets)

@@ -18,6 +18,11 @@ _LOST = frozenset(
 )
 """Ray's exceptions for a process or a node that is gone."""
 
+
+class HeadLostError(Exception):
+    """Ray's head does not answer any more: without it nothing new starts, and what runs ends within a minute."""
+
+
 RETRIED = frozenset({"worker_lost", "preempted", "hung", "out_of_memory"})
 
 
@@ -28,12 +33,20 @@ class Failure:
     failure_class: str
     message: str
     trace: str = ""
+    head_lost: bool = False
+    """There is no Ray to try again on."""
+
+    @property
+    def may_retry(self) -> bool:
+        return self.failure_class in RETRIED and not self.head_lost
 
 
 def classify(error: BaseException, *, hung: str | None = None) -> Failure:
     """From what `TorchTrainer.fit` raised. `hung`: what a worker's watchdog said before it ended its process."""
     from ray.train import ControllerError, WorkerGroupError
 
+    if isinstance(error, HeadLostError):
+        return Failure(failure_class="worker_lost", message=str(error), head_lost=True)
     if isinstance(error, WorkerGroupError):
         rank, cause = _root(error)
         failure_class = "hung" if hung else _class_of(cause)
@@ -102,7 +115,7 @@ def _class_of(error: BaseException) -> str:
         return "preempted"
     if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EROFS) or "No space left" in text:
         return "storage_error"
-    if names & {"OSError", "ArrowException", "OutOfDiskError"}:
+    if names & {"OSError", "ArrowException", "OutOfDiskError"} or ("SafetensorError" in names and "os error" in text):
         return "storage_error"
     return "bug"
 

@@ -16,13 +16,13 @@ from sst2_ray.errors import InfeasibleError, RunFailedError
 from sst2_ray.launch.admission import Placement
 from sst2_ray.launch.elastic import Elasticity
 from sst2_ray.launch.environment import worker_env
-from sst2_ray.launch.failures import RETRIED, Failure, classify
+from sst2_ray.launch.failures import Failure, classify
 from sst2_ray.launch.prepare import Checked, Prepared, identity
 from sst2_ray.launch.watch import STOP_FILE, TrialDisplay, WatchedFit
 from sst2_ray.results.provenance import collect_provenance
 from sst2_ray.results.schema import EpochRecord, TrialRecord
 from sst2_ray.results.table import ResultsTable
-from sst2_ray.storage import PATIENCE_S, Storage
+from sst2_ray.storage import Storage
 from sst2_ray.training.names import CHECKPOINT_FOLDER, LEFT
 from sst2_ray.training.task import Task
 
@@ -84,9 +84,9 @@ class Trial:
         self.shared, self.placement, self.display = shared, placement, display
         self.config = shared.checked.config
         self.storage_uri, self.experiment, self.trial_id, self.run_path = storage_uri, experiment, trial_id, run_path
-        self.storage = Storage.open(storage_uri).patient()
+        self.storage = Storage.open(storage_uri).patient(self.config.storage_timeout_s)
         self.run_storage = self.storage.child(run_path)
-        self.table = ResultsTable(storage_uri, patience_s=PATIENCE_S)
+        self.table = ResultsTable(storage_uri, patience_s=self.config.storage_timeout_s)
         self.board, self.on_record, self.asks_scheduler = board, on_record, asks_scheduler
         self.cost_share, self.score_dev = cost_share, score_dev
         self.identity = identity(shared.checked, experiment=experiment, trial_id=trial_id)
@@ -108,7 +108,7 @@ class Trial:
                 continue
             if failure is None:
                 return record
-            may_retry = failure.failure_class in RETRIED and retries < self.config.max_retries
+            may_retry = failure.may_retry and retries < self.config.max_retries
             if not may_retry:
                 where = f"{self.run_storage.root}/logs"
                 trace = f"\n{failure.trace}" if failure.trace else ""
@@ -150,7 +150,7 @@ class Trial:
         marks = [n for n in self.run_storage.list("attempts") if n.endswith(".json")]
         for name in marks:
             mark = self.run_storage.read_json(f"attempts/{name}")
-            if mark["status"] == "running":
+            if mark["status"] == "running" and not self._has_ended(int(name[:-5])):
                 started = dt.datetime.fromisoformat(mark["started_at"])
                 self._write(
                     int(name[:-5]),
@@ -160,6 +160,13 @@ class Trial:
                     failure_message=message,
                 )
         return len(marks)
+
+    def _has_ended(self, attempt: int) -> bool:
+        """Whether the table says so: on a full disk there may have been room for the row and none for the mark."""
+        rows = self.table.read(
+            "trials", columns=["attempt", "status"], experiment=self.experiment, trial_ids=[self.trial_id]
+        )
+        return any(row["attempt"] == attempt and row["status"] != "running" for row in rows.to_pylist())
 
     def _write(self, attempt: int, status: str, started: dt.datetime, **values: Any) -> TrialRecord:
         """A row of the table and the attempt's mark below the run."""
@@ -177,10 +184,13 @@ class Trial:
                 "ended_at": None if status == "running" else now,
             }
         )
+        table, storage = self.table, self.run_storage
+        if record.failure_class == "storage_error":  # its workers have waited for it already
+            table, storage = ResultsTable(self.storage_uri), storage.patient(0.0)
         try:
-            self.table.write("trials", [record])
+            table.write("trials", [record])
             mark = {"status": status, "started_at": started.isoformat()}
-            self.run_storage.write_json(f"attempts/{attempt}.json", mark)
+            storage.write_json(f"attempts/{attempt}.json", mark)
         except (OSError, RunFailedError) as error:
             if status != "failed":
                 raise

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -9,6 +11,7 @@ from typing import Any, Protocol
 
 from sst2_ray.launch.board import Beat, start_board
 from sst2_ray.launch.elastic import Elasticity, Leaving
+from sst2_ray.launch.failures import HeadLostError
 from sst2_ray.results.schema import EpochRecord
 
 POLL_S = 0.1
@@ -19,6 +22,9 @@ STOP_FILE = "stop.json"
 ABANDON_S = 5.0
 """A stopped attempt whose workers were never placed is left to Ray after this long."""
 
+
+RECONNECT_VARIABLE, RECONNECT_S = "RAY_gcs_rpc_server_reconnect_timeout_s", 60.0
+"""Ray's patience with a head that does not answer; then it ends driver and workers where they are."""
 
 SILENT_S = 3.0
 """A rank whose last beat is older was stopped, or cannot be reached: ranks beat twice a second."""
@@ -49,6 +55,29 @@ def place_of_hang(beats: dict[int, tuple[Beat, float]]) -> str | None:
     rank = min(beats, key=behind)
     beat = beats[rank][0]
     return f"rank {rank} makes no progress at step {beat.global_step}, in {beat.phase}"
+
+
+class Head:
+    """Whether Ray's head can be reached: asked of its port, since a call to a head that has gone blocks until Ray ends
+    the process."""
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        host, _, port = address.rpartition(":")
+        self._where = (host.strip("[]"), int(port))
+        self._answered = time.monotonic()
+        ray_ends_us_after_s = float(os.environ.get(RECONNECT_VARIABLE, RECONNECT_S))
+        # Before that the workers still reach each other and the board: they can leave in order.
+        self.lost_after_s, self.leave_within_s = ray_ends_us_after_s / 2, ray_ends_us_after_s / 4
+
+    def silent_s(self) -> float:
+        """Seconds since it last answered; 0 where it answers now."""
+        try:
+            socket.create_connection(self._where, timeout=1.0).close()
+            self._answered = time.monotonic()
+            return 0.0
+        except OSError:
+            return time.monotonic() - self._answered
 
 
 class TrialDisplay(Protocol):
@@ -92,6 +121,8 @@ class WatchedFit:
         self._stopped_at: float | None = None
         self._looked_at = 0.0
         self._seen = 0
+        self._beating = False
+        self._head_lost_at: float | None = None
 
     @property
     def was_stopped(self) -> bool:
@@ -104,6 +135,7 @@ class WatchedFit:
 
         board = self._shared_board or start_board()
         ray.get(board.open.remote(self.trial_id, asks=self.asks_scheduler))
+        head = Head(ray.get_runtime_context().gcs_address)
         outcome: list[Any] = []
 
         def fit() -> None:
@@ -114,16 +146,32 @@ class WatchedFit:
 
         thread = threading.Thread(target=fit, name=f"fit-{self.trial_id}", daemon=True)
         thread.start()
-        while thread.is_alive() and not self._is_abandoned():
+        while thread.is_alive() and not self._is_abandoned(head):
             thread.join(POLL_S)
             self._look(ray, board)
-            self._act_if_asked(ray, board)
+            self._act_if_asked(ray, board, head)
+        if self._head_lost_at is not None:
+            return self._without_head(head)
         self._look(ray, board)
+        if outcome and isinstance(outcome[0], BaseException):
+            self._give_back(ray)
         if self._shared_board is None:
             ray.kill(board)
         else:
             board.close.remote(self.trial_id)
         return outcome[0] if outcome else None
+
+    def _give_back(self, ray: Any) -> None:
+        """A Train controller that died leaves the places of its workers taken: nobody else could be placed there."""
+        placement = next((node["placement"] for node in self.nodes if node.get("placement") is not None), None)
+        if placement is not None:
+            ray.util.remove_placement_group(placement)
+
+    def _without_head(self, head: Head) -> HeadLostError:
+        return HeadLostError(
+            f"Ray's head at {head.address} has not answered for {head.silent_s():.0f} s; the same command goes on from "
+            "the newest checkpoint on a Ray that runs"
+        )
 
     def _look(self, ray: Any, board: Any) -> None:
         """Show what is new on the board; a board that has died is not worth a run."""
@@ -131,10 +179,11 @@ class WatchedFit:
             progress, events, beats = ray.get(board.read.remote(self.trial_id, self._seen), timeout=10)
         except (ray.exceptions.RayError, ray.exceptions.GetTimeoutError):
             return
-        self._seen += len(events)
+        self._beating = any(age <= SILENT_S for _, age in beats.values())
         if progress:
             self.display.progress(progress)
-        for kind, value in events:
+        for number, kind, value in events:
+            self._seen = number
             if kind == "record":
                 self.display.record(value)
                 if self.on_record is not None:
@@ -159,24 +208,34 @@ class WatchedFit:
                 self.hung = self.hung or place_of_hang(beats)
                 ray.kill(node.pop("actor"))
 
-    def _act_if_asked(self, ray: Any, board: Any) -> None:
+    def _act_if_asked(self, ray: Any, board: Any, head: Head) -> None:
         """The newest checkpoint is what the run goes on from another time."""
         now = time.monotonic()
         if not self.was_stopped and now - self._looked_at >= STOP_POLL_S:
             self._looked_at = now
-            if self.stop_asked():
+            silent_s = head.silent_s()
+            if silent_s > head.lost_after_s and self._head_lost_at is None:
+                self._head_lost_at = now
+                self.leaving = Leaving(preempted=True, reason="Ray's head does not answer")
+                self.display.line(f"{self.leaving.reason}: the workers write a checkpoint and leave")
+            elif silent_s:
+                return  # what follows would wait for it
+            elif self.stop_asked():
                 self._stopped_at = now
                 self.display.line(f"{self.trial_id}: asked to stop")
             elif self.leaving is None:
                 self.leaving = self.elasticity.why_leave(ray, self.nodes)
                 if self.leaving is not None:
-                    board.ask_to_leave.remote(self.trial_id)
                     self.display.line(f"{self.leaving.reason}: the workers write a checkpoint and leave")
+            if self.leaving is not None:  # each time: a board that was started again does not know
+                board.ask_to_leave.remote(self.trial_id)
         if self.was_stopped:
             for node in self.nodes:
                 actor = node.pop("actor", None)
                 if actor is not None:
                     ray.kill(actor)
 
-    def _is_abandoned(self) -> bool:
+    def _is_abandoned(self, head: Head) -> bool:
+        if self._head_lost_at is not None:
+            return not self._beating or time.monotonic() - self._head_lost_at > head.leave_within_s
         return self._stopped_at is not None and not self.nodes and time.monotonic() - self._stopped_at > ABANDON_S

@@ -18,7 +18,7 @@ from sst2_ray.data.tokens import TokenArrays
 from sst2_ray.launch.board import WAIT, Stop
 from sst2_ray.results.schema import EpochRecord, PredictionRecord
 from sst2_ray.results.table import ResultsTable
-from sst2_ray.storage import PATIENCE_S, Storage
+from sst2_ray.storage import Storage
 from sst2_ray.training.attempt import Attempt
 from sst2_ray.training.task import Task
 
@@ -41,12 +41,13 @@ def train_worker(payload: dict[str, Any]) -> dict[str, Any]:
     task: Task = payload["task"]
     me = ray.train.get_context()
     rank = me.get_world_rank()
-    run = Storage.open(payload["storage_uri"]).patient().child(payload["run_path"])
+    patience_s = task.config.storage_timeout_s
+    run = Storage.open(payload["storage_uri"]).patient(patience_s).child(payload["run_path"])
     with _log_file(run, f"logs/attempt-{task.attempt}-rank-{rank}.log") as keep_log:
         os.environ.update(ray.get(payload["board"].secrets.remote()))
         tokens: dict[str, TokenArrays] = {name: ray.get(ref) for name, ref in payload["splits"].items()}
         device = ray.train.torch.get_device()
-        table = ResultsTable(payload["storage_uri"], patience_s=PATIENCE_S)
+        table = ResultsTable(payload["storage_uri"], patience_s=patience_s)
         reporter = BoardReporter(payload["board"], task.trial_id, table, rank)
         reporter.tell_node(device, me.get_world_size())
         with _watchdog(reporter, task.config.step_timeout_s, keep_log):
@@ -74,10 +75,10 @@ def _log_file(run: Storage, name: str) -> Iterator[Callable[[], None]]:
     path.parent.mkdir(parents=True, exist_ok=True)
     saved = [os.dup(1), os.dup(2)]
 
-    def keep() -> None:
+    def keep(storage: Storage = run) -> None:
         if scratch is not None:
             with contextlib.suppress(OSError):
-                run.upload(path, name)
+                storage.upload(path, name)
 
     with path.open("ab", buffering=0) as file:
         try:
@@ -88,16 +89,19 @@ def _log_file(run: Storage, name: str) -> Iterator[Callable[[], None]]:
         except BaseException:
             import traceback
 
-            file.write(traceback.format_exc().encode())
+            run = run.patient(0.0)  # it may be the storage that failed, and whoever waits wants to know of what
+            with contextlib.suppress(OSError):  # a full disk must not hide what was raised
+                file.write(traceback.format_exc().encode())
             raise
         finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
+            with contextlib.suppress(OSError):
+                sys.stdout.flush()
+                sys.stderr.flush()
             faulthandler.disable()
             for fd, target in zip(saved, (1, 2), strict=True):
                 os.dup2(fd, target)
                 os.close(fd)
-            keep()
+            keep(run)
             if scratch is not None:
                 scratch.cleanup()
 
@@ -196,6 +200,7 @@ class BoardReporter:
                 "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
                 "cuda": torch.version.cuda,
                 "actor": ray.get_runtime_context().current_actor,
+                "placement": ray.util.get_current_placement_group(),
             },
         )
 
@@ -212,7 +217,8 @@ class BoardReporter:
         self.board.event.remote(self.trial_id, kind, value)
 
     def note(self, line: str) -> None:
-        print(line, flush=True)
+        with contextlib.suppress(OSError):  # a full disk
+            print(line, flush=True)
         self._tell("note", line)
 
     def micro_batches(self, most_tokens: int) -> None:

@@ -41,6 +41,27 @@ def slowed(attempts: int, by_s: float) -> list[Fault]:
     return [Fault(kind="slow", attempt=attempt, rank=0, step=0) for attempt in range(attempts) for _ in range(times)]
 
 
+def pause_at(step: int, mark: Path, *, attempt: int = 0) -> list[Fault]:
+    """`mark` appears after this step, and each one from there on takes 0.2 s longer: time for whoever breaks something."""
+    where = {"attempt": attempt, "rank": 0, "step": step}
+    return [Fault(kind="tell", path=str(mark), **where), *[Fault(kind="slow", **where)] * 4]
+
+
+def processes_of(pid: int, title: str) -> list[int]:
+    """Process ids below `pid`, however deep, whose command is `title`: a path's last part, or `ray::` and an actor's class,
+    behind which Ray writes the method that runs."""
+    parents, titles = {}, {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):
+                parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+                titles[int(entry.name)] = (entry / "cmdline").read_text().split("\0")[0].strip()
+    below = {pid}
+    while more := {child for child, parent in parents.items() if parent in below} - below:
+        below |= more
+    return [found for found in below if titles.get(found, "").rpartition("/")[2].partition(".")[0] == title]
+
+
 @contextlib.contextmanager
 def started_cluster(faults: Sequence[Fault] = ()) -> Iterator[Any]:
     """A ray.cluster_utils.Cluster whose head has one CPU. Its workers take `faults` from its nodes' environment."""
@@ -64,7 +85,7 @@ class TinyRun:
     def __init__(self, folder: Path, name: str, **flags: Any) -> None:
         """`folder` holds the model, the data and the storage; runs of one folder share them."""
         self.folder, self.name = folder, name
-        self.storage_path = str(folder / "runs")
+        self.storage_path = str(flags.pop("storage_path", folder / "runs"))
         if not (folder / "model").exists():
             sbert_folder(folder / "model")
             write_glue_folder(folder / "data", reviews(960), reviews(40, topic="play"))
@@ -90,6 +111,18 @@ class TinyRun:
         return subprocess.Popen(
             self.command, cwd=REPOSITORY, env=values, text=True, stdout=out, stderr=subprocess.STDOUT
         )
+
+    @contextlib.contextmanager
+    def running(
+        self, faults: Sequence[Fault] = (), *, env: dict[str, str] | None = None
+    ) -> Iterator[subprocess.Popen[str]]:
+        """`start`; whatever the test comes to, nothing of it is left."""
+        process = self.start(faults, env=env)
+        try:
+            yield process
+        finally:
+            process.kill()
+            process.wait()
 
     def run(self, faults: Sequence[Fault] = (), *, env: dict[str, str] | None = None, timeout_s: float = 540) -> Ended:
         """The command to its end."""

@@ -18,7 +18,7 @@ RUN_ONLY = {name for name, f in FIELDS.items() if not f.metadata.get("affects_nu
 POSITIVE = (
     "learning_rate", "batch_size", "epochs", "max_steps", "adam_eps", "evaluations_per_epoch", "patience", "train_rows",
     "dev_rows", "num_workers", "cpus_per_worker", "micro_batch_tokens", "checkpoint_every_steps", "checkpoint_every_s",
-    "keep_checkpoints", "placement_timeout_s", "step_timeout_s",
+    "keep_checkpoints", "placement_timeout_s", "step_timeout_s", "storage_timeout_s",
 )  # fmt: skip
 SHARES = (
     "dropout", "encoder_dropout", "warmup_fraction", "holdout_fraction", "selection_fraction", "adam_beta1", "adam_beta2",

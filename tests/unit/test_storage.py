@@ -11,6 +11,7 @@ from pyarrow.fs import LocalFileSystem
 
 from sst2_ray.errors import InputError
 from sst2_ray.storage import Storage, absolute
+from tests.support.disks import mounted
 from tests.support.object_store import BUCKET, object_store
 
 
@@ -119,6 +120,13 @@ def test_a_probe_of_what_cannot_be_written_is_one_line(tmp_path, below):
     with pytest.raises(InputError, match=r"cannot be written .*; choose a folder that every node can write to"):
         Storage.open(f"{tmp_path}/file{below}").probe()
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_probe_of_a_full_disk_is_one_line(tmp_path):
+    with mounted(tmp_path / "disk", kib=64) as disk:
+        disk.fill()
+        with pytest.raises(InputError, match=r"cannot be written .*No space left on device"):
+            Storage.open(str(disk.folder / "runs")).probe()
 
 
 @pytest.mark.parametrize("uri", ["ftp://host/x", "nonsense://x"])

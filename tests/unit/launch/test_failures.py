@@ -6,11 +6,12 @@ import errno
 
 import pytest
 import torch
-from ray.exceptions import ActorDiedError, NodeDiedError
+from ray.exceptions import ActorDiedError, NodeDiedError, ObjectStoreFullError, OutOfDiskError, OutOfMemoryError
 from ray.train import ControllerError, WorkerGroupError
+from safetensors import SafetensorError
 
 from sst2_ray.errors import RunFailedError
-from sst2_ray.launch.failures import RETRIED, classify
+from sst2_ray.launch.failures import RETRIED, HeadLostError, classify
 from sst2_ray.results.schema import FAILURE_CLASSES
 from sst2_ray.training.context import NotANumberError
 
@@ -33,6 +34,10 @@ def of_workers(*errors: BaseException) -> WorkerGroupError:
         (RunFailedError("the folder is not on this node", "data_error"), "data_error"),
         (OSError(errno.ENOSPC, "No space left on device"), "storage_error"),
         (OSError(errno.EROFS, "Read-only file system"), "storage_error"),
+        (OutOfMemoryError("Task was killed due to the node running low on memory."), "out_of_memory"),
+        (ObjectStoreFullError("object of 2 GiB"), "out_of_memory"),
+        (OutOfDiskError("objects cannot be spilled"), "storage_error"),
+        (SafetensorError("Error while serializing: I/O error: Input/output error (os error 5)"), "storage_error"),
         (ZeroDivisionError("division by zero"), "bug"),
     ],
 )
@@ -63,6 +68,12 @@ def test_workers_that_were_never_placed():
     failure = classify(ControllerError(RuntimeError("WorkerGroupStartupTimeoutError: timed out")))
     assert failure.failure_class == "not_placeable"
     assert "--placement-timeout-s" in failure.message
+
+
+def test_without_a_head_there_is_nothing_to_try_again_on():
+    failure = classify(HeadLostError("Ray's head at 10.0.0.1:6379 has not answered for 45 s"))
+    assert (failure.failure_class, failure.may_retry) == ("worker_lost", False)
+    assert classify(of_workers(ActorDiedError())).may_retry
 
 
 def test_the_trace_holds_this_projects_frames_alone():
