@@ -23,7 +23,7 @@ LIMIT = 0.03
 """Of the time may be stood still."""
 
 FLAGS = (
-    "--model=modernbert-base", "--random-weights=True", "--num-workers=1", "--cpus-per-worker=2", "--batch-size=64", "--epochs=1",
+    "--model=modernbert-base", "--random-weights", "--num-workers=1", "--cpus-per-worker=2", "--batch-size=64", "--epochs=1",
     "--dev-rows=64", "--learning-rate=3e-5",
 )  # fmt: skip
 

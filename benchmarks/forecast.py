@@ -107,7 +107,7 @@ def measured(config: TrainConfig) -> dict[str, float]:
         f"--cpus-per-worker={config.cpus_per_worker}",
     ]  # fmt: skip
     if config.random_weights:
-        flags += ["--random-weights=True", f"--tokenizer={config.tokenizer}"]
+        flags += ["--random-weights", f"--tokenizer={config.tokenizer}"]
     row, wall = run_job(flags)
     assert config.max_steps is not None
     return {

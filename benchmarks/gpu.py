@@ -35,7 +35,7 @@ def main() -> int:
         return 2
     found = {**provenance(), "gpu": torch.cuda.get_device_name(), "num_gpus": torch.cuda.device_count()}
     tokenizer = os.environ.get("SST2_RAY_TOKENIZER")
-    base = ["--random-weights=True", f"--tokenizer={tokenizer}"]
+    base = ["--random-weights", f"--tokenizer={tokenizer}"]
     models = {"sbert-minilm": [], **({"modernbert-base": base} if tokenizer else {"modernbert-mini": []})}
     tables = [
         measured(arguments, found, model, flags, batch)
