@@ -50,7 +50,7 @@ def test_the_board_is_started_again_and_a_lost_train_controller_costs_an_attempt
 
 
 def test_without_its_head_the_run_ends_in_order_and_goes_on_when_a_ray_runs_again(undisturbed, tmp_path):
-    run, mark, patience_s = TinyRun(undisturbed.folder, "head-killed"), tmp_path / "head", 40
+    run, mark, patience_s = TinyRun(undisturbed.folder, "head-killed"), tmp_path / "head", 24
     with run.running(pause_at(35, mark), env={RECONNECT_VARIABLE: str(patience_s)}) as process:
         waited(mark.exists, "step 35", START_S)
         kill(process, "gcs_server")
