@@ -77,7 +77,8 @@ def _root(error: object) -> tuple[int, BaseException]:
 def _is_collective(error: BaseException) -> bool:
     """What the other ranks say when one has gone: their collective broke."""
     text = str(error)
-    return any(
+    # The store through which ranks find each other, or a collective's connection.
+    return bool(_names(error) & {"DistNetworkError", "DistStoreError", "DistBackendError"}) or any(
         mark in text
         for mark in ("Connection closed by peer", "Connection reset by peer", "gloo", "NCCL", "Timed out waiting")
     )

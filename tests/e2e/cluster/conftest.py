@@ -55,6 +55,8 @@ class Submission:
             self.process = subprocess.Popen(
                 [*CLI, "submit", *arguments], cwd=REPOSITORY, env=lab.environment(PYTHONUNBUFFERED="1"),
                 stdin=subprocess.DEVNULL, stdout=out, stderr=err, start_new_session=True,
+                # Tests that were started in a shell's background ignore Ctrl-C, and so would their children.
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
             )  # fmt: skip
 
     @property

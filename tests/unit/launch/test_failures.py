@@ -31,6 +31,7 @@ def of_workers(*errors: BaseException) -> WorkerGroupError:
         (ActorDiedError(), "worker_lost"),
         (NodeDiedError("gone"), "worker_lost"),
         (GLOO, "worker_lost"),
+        (torch.distributed.DistNetworkError("Broken pipe"), "worker_lost"),
         (RunFailedError("the folder is not on this node", "data_error"), "data_error"),
         (OSError(errno.ENOSPC, "No space left on device"), "storage_error"),
         (OSError(errno.EROFS, "Read-only file system"), "storage_error"),
