@@ -4,7 +4,7 @@
         [--json FILE]
 
 Overhead is the wall-clock of the whole command, start and end of Ray included, less the time inside optimizer steps, a
-trial; with the evaluation of the hold-out's 852 sentences in fp32, which is work as the steps are, and without.
+trial; with the evaluation, of 128 sentences, and without.
 """
 
 from __future__ import annotations
@@ -55,7 +55,8 @@ def measure(folder: Path, way: str, num_trials: int, num_steps: int) -> dict[str
     """One sweep of `num_trials` seeds of one configuration, one after the other."""
     command = [
         sys.executable, "jobs/sweep.py", "--models", "sbert-minilm", "--data", "rotten-tomatoes", "--learning-rates", "8e-5",
-        "--batch-sizes", "32", "--epochs", "1", "--train-rows", str(32 * num_steps), "--num-seeds", str(num_trials),
+        "--batch-sizes", "32", "--epochs", "1", "--train-rows", str(32 * num_steps), "--dev-rows", "128",
+        "--num-seeds", str(num_trials), "--max-concurrent", "1",
         "--storage-path", str(folder), "--name", way,
     ]  # fmt: skip
     begin = time.perf_counter()
