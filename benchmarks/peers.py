@@ -1,6 +1,7 @@
-"""The ways of training that throughput.py compares, each as a function of a number of steps.
+"""The ways of training that throughput.py and accuracy.py compare.
 
-All train the same model on the same rows in one process. `examples` and `seconds` are those of the steps after warm-up.
+All train the same model, all-MiniLM-L6-v2 with mean pooling, dropout and a linear head, on the same rows. `examples` and
+`seconds` are those of the steps after warm-up.
 """
 
 from __future__ import annotations
@@ -14,16 +15,18 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor, nn
 from transformers import (
-    AutoModelForSequenceClassification,
+    AutoModel,
     AutoTokenizer,
     DataCollatorWithPadding,
     Trainer,
     TrainerCallback,
     TrainingArguments,
 )
+from transformers.modeling_outputs import SequenceClassifierOutput
 
-from benchmarks.shared import task_of
+from benchmarks.shared import main_job_flags, run_job, steps_seconds, task_of
 from sst2_ray.config import TrainConfig
 from sst2_ray.launch.prepare import Checked, Prepared
 from sst2_ray.modeling.sources import local_folder
@@ -31,7 +34,10 @@ from sst2_ray.training.calibrate import loop_of
 
 WARM_UP_STEPS = 4
 WIDTH = 128
-"""Tokens that the notebook study and Ray's example pad every sentence to."""
+"""Tokens that the notebook study pads every sentence to."""
+
+MEASURED_FLOPS: list[float] = []
+"""Model FLOP utilisation of every run of the main job, as its row says."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,8 +55,8 @@ class Job:
         assert folder is not None, "the peers load pretrained weights"
         return folder
 
-    def rows(self) -> list[dict[str, Any]]:
-        tokens = self.prepared.tokens["train"]
+    def rows(self, split: str = "train") -> list[dict[str, Any]]:
+        tokens = self.prepared.tokens[split]
         ids = np.split(tokens.input_ids, tokens.offsets[1:-1])
         labels = tokens.labels.tolist()
         return [{"input_ids": i.tolist(), "labels": y, "length": len(i)} for i, y in zip(ids, labels, strict=True)]
@@ -58,6 +64,37 @@ class Job:
 
 Run = Callable[[int], tuple[int, float]]
 """From a number of steps to the examples trained and the seconds that took."""
+
+
+class PeerModel(nn.Module):
+    """The usual way to build what `sbert-minilm` is here."""
+
+    def __init__(self, folder: Path, dropout: float = 0.1) -> None:
+        super().__init__()
+        self.encoder = AutoModel.from_pretrained(folder, dtype=torch.float32, add_pooling_layer=False)
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(self.encoder.config.hidden_size, 2)
+
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor, labels: Tensor | None = None
+    ) -> SequenceClassifierOutput:
+        hidden = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+        weights = attention_mask.unsqueeze(-1).to(hidden.dtype)
+        logits = self.head(self.dropout((hidden * weights).sum(1) / weights.sum(1)))
+        loss = None if labels is None else nn.functional.cross_entropy(logits.float(), labels)
+        return SequenceClassifierOutput(loss=loss, logits=logits)
+
+
+def main_job(job: Job) -> Run:
+    """The main job as a command, Ray included, in a process of its own; its own count of the seconds of its steps."""
+
+    def run(steps: int) -> tuple[int, float]:
+        flags = main_job_flags(job.config.model, job.config.batch_size, steps=steps, workers=1)
+        row, _ = run_job(flags)
+        MEASURED_FLOPS.append(row["model_flop_utilization"])
+        return steps * job.config.batch_size, steps_seconds(row)
+
+    return run
 
 
 def ours(job: Job, engine: str) -> Run:
@@ -87,64 +124,111 @@ class _Clock(TrainerCallback):
 
 def trainer(job: Job, *, grouped: bool) -> Run:
     """The Hugging Face Trainer, padded to the longest of a batch; grouped: batches of like length, its best setting."""
-    rows = job.rows()
-    tokenizer = AutoTokenizer.from_pretrained(job.folder)
-    model = AutoModelForSequenceClassification.from_pretrained(job.folder, num_labels=2, dtype=torch.float32)
+    rows, model = job.rows(), PeerModel(job.folder)
 
     def run(steps: int) -> tuple[int, float]:
         clock = _Clock()
+        settings = {"max_steps": WARM_UP_STEPS + steps, "seed": int(time.time()) % 2**31}
         with tempfile.TemporaryDirectory() as scratch:
-            arguments = TrainingArguments(
-                output_dir=scratch,
-                use_cpu=True,
-                bf16=job.bf16,
-                per_device_train_batch_size=job.config.batch_size,
-                max_steps=WARM_UP_STEPS + steps,
-                learning_rate=job.config.learning_rate,
-                train_sampling_strategy="group_by_length" if grouped else "random",
-                length_column_name="length",
-                logging_strategy="no",
-                save_strategy="no",
-                report_to="none",
-                disable_tqdm=True,
-                seed=int(time.time()) % 2**31,
-            )
-            data: Any = rows
-            if grouped:
-                from datasets import Dataset
-
-                data = Dataset.from_list(rows)
-            Trainer(
-                model=model,
-                args=arguments,
-                train_dataset=data,
-                data_collator=DataCollatorWithPadding(tokenizer),
-                callbacks=[clock],
-            ).train()
+            made_trainer(job, model, rows, scratch, grouped=grouped, callbacks=[clock], **settings).train()
         return steps * job.config.batch_size, clock.end - clock.start
 
     return run
 
 
+def made_trainer(
+    job: Job,
+    model: nn.Module,
+    rows: list[dict[str, Any]],
+    scratch: str,
+    *,
+    grouped: bool,
+    callbacks: Any = (),
+    **settings: Any,
+) -> Trainer:
+    """With the optimizer and the schedule of the main job."""
+    data: Any = rows
+    if grouped:
+        from datasets import Dataset
+
+        data = Dataset.from_list(rows)
+    arguments = TrainingArguments(
+        output_dir=scratch,
+        use_cpu=True,
+        bf16=job.bf16,
+        per_device_train_batch_size=job.config.batch_size,
+        learning_rate=job.config.learning_rate,
+        weight_decay=job.config.weight_decay,
+        adam_beta1=job.config.adam_beta1,
+        adam_beta2=job.config.adam_beta2,
+        adam_epsilon=job.config.adam_eps,
+        max_grad_norm=job.config.max_grad_norm,
+        lr_scheduler_type="linear",
+        warmup_steps=job.config.warmup_fraction,
+        train_sampling_strategy="group_by_length" if grouped else "random",
+        length_column_name="length",
+        logging_strategy="no",
+        save_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+        **settings,
+    )
+    collator = DataCollatorWithPadding(AutoTokenizer.from_pretrained(job.folder))
+    return Trainer(model=model, args=arguments, train_dataset=data, data_collator=collator, callbacks=list(callbacks))
+
+
+def ray_example(job: Job) -> Run:
+    """What a worker of Ray's DeepSpeed example does: DeepSpeed's own engine over batches padded to their longest."""
+    import deepspeed
+
+    rows, order = job.rows(), np.random.default_rng(0)
+    model = PeerModel(job.folder).train()
+    engine, _, _, _ = deepspeed.initialize(
+        model=model,
+        model_parameters=model.parameters(),
+        dist_init_required=False,
+        config={
+            "train_micro_batch_size_per_gpu": job.config.batch_size,
+            "optimizer": {"type": "AdamW", "params": {"lr": job.config.learning_rate, "torch_adam": True}},
+            "zero_optimization": {"stage": 2},
+            "bf16": {"enabled": job.bf16},
+            "steps_per_print": 10**9,
+        },
+    )
+    source = _batches(rows, order, job.config.batch_size)
+
+    def run(steps: int) -> tuple[int, float]:
+        start = 0.0
+        for step in range(WARM_UP_STEPS + steps):
+            start = time.perf_counter() if step == WARM_UP_STEPS else start
+            engine.backward(engine(**next(source)).loss)
+            engine.step()
+        return steps * job.config.batch_size, time.perf_counter() - start
+
+    return run
+
+
+def _batches(
+    rows: list[dict[str, Any]], order: np.random.Generator, batch_size: int, width: int | None = None
+) -> Iterator[dict[str, Tensor]]:
+    """Random ones, padded to `width` tokens or to their longest."""
+    while True:
+        chosen = [rows[i] for i in order.integers(len(rows), size=batch_size)]
+        ids = torch.zeros(batch_size, width or max(row["length"] for row in chosen), dtype=torch.int64)
+        for place, row in zip(ids, chosen, strict=True):
+            place[: row["length"]] = torch.tensor(row["input_ids"])
+        yield {
+            "input_ids": ids,
+            "attention_mask": (ids > 0).long(),
+            "labels": torch.tensor([row["labels"] for row in chosen]),
+        }
+
+
 def notebook(job: Job, *, batch_size: int = 32) -> Run:
     """The notebook study's loop: fp32, every sentence padded to 128 tokens, torch's AdamW as it comes."""
-    rows, order = job.rows(), np.random.default_rng(0)
-    model = AutoModelForSequenceClassification.from_pretrained(job.folder, num_labels=2, dtype=torch.float32).train()
+    model = PeerModel(job.folder).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-5)
-
-    def batches() -> Iterator[dict[str, torch.Tensor]]:
-        while True:
-            chosen = [rows[i] for i in order.integers(len(rows), size=batch_size)]
-            ids = torch.zeros(batch_size, WIDTH, dtype=torch.int64)
-            for place, row in zip(ids, chosen, strict=True):
-                place[: row["length"]] = torch.tensor(row["input_ids"])
-            yield {
-                "input_ids": ids,
-                "attention_mask": (ids > 0).long(),
-                "labels": torch.tensor([r["labels"] for r in chosen]),
-            }
-
-    source = batches()
+    source = _batches(job.rows(), np.random.default_rng(0), batch_size, WIDTH)
 
     def run(steps: int) -> tuple[int, float]:
         start = 0.0

@@ -82,6 +82,20 @@ def task_of(checked: Checked, prepared: Prepared, config: TrainConfig | None = N
     )
 
 
+def main_job_flags(model: str, batch_size: int, *, steps: int, workers: int) -> list[str]:
+    """Of the main job on all cores, shared out among its workers, with next to no evaluation."""
+    cores = os.cpu_count() or 1
+    return [
+        f"--model={model}", f"--data={data_name()}", f"--batch-size={batch_size}", f"--max-steps={steps}", "--epochs=100",
+        "--dev-rows=64", f"--num-workers={workers}", f"--cpus-per-worker={max(1, cores // workers)}",
+    ]  # fmt: skip
+
+
+def steps_seconds(row: dict[str, Any]) -> float:
+    """Of a row of the results table: the time inside optimizer steps."""
+    return float(sum(row[f"{phase}_seconds"] or 0.0 for phase in PHASES))
+
+
 def run_job(flags: list[str], environment: dict[str, str] | None = None) -> tuple[dict[str, Any], float]:
     """The main job in a process of its own: its row of the results table, and the seconds from command to end."""
     with tempfile.TemporaryDirectory() as folder:

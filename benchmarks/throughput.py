@@ -1,10 +1,10 @@
 """Examples a second of this package and of its peers, side by side in one process, in alternation.
 
-    python -m benchmarks.throughput [--batch-size 64] [--repeats 5] [--steps 16] [--ways zero2 bare ...] [--json FILE]
+    python -m benchmarks.throughput [--batch-size 64] [--repeats 5] [--steps 16] [--ways main-job zero2 ...] [--json FILE]
 
 Real SST-2 from the folder SST2_RAY_DATA where that is set, else the packaged movie reviews; all-MiniLM-L6-v2. Beside the
-ways, the rate of bf16 matrix products of 2048 is measured in every round: shares of it compare machines. The loop is that
-of a worker of the main job; Ray starts it and is not in it.
+ways, the rate of matrix products of 2048 is measured in every round, in the precision that the ways compute in: shares of
+it compare machines. The main job is the command, Ray included, its first steps with it; the others are warm.
 """
 
 from __future__ import annotations
@@ -24,12 +24,18 @@ from sst2_ray.launch.prepare import check, prepare
 from sst2_ray.training.precision import bf16_is_native
 
 WAYS: dict[str, tuple[str, Callable[[peers.Job], peers.Run]]] = {
-    "zero2": ("this package, DeepSpeed ZeRO-2, 1 worker", lambda job: peers.ours(job, "zero2")),
+    "main-job": ("this package's main job: Ray Train, DeepSpeed ZeRO-2, 1 worker", peers.main_job),
+    "zero2": ("its worker's loop alone, DeepSpeed ZeRO-2", lambda job: peers.ours(job, "zero2")),
     "bare": ("the same loop on plain torch", lambda job: peers.ours(job, "torch")),
     "trainer": ("Hugging Face Trainer, random batches", lambda job: peers.trainer(job, grouped=False)),
     "trainer-grouped": ("Hugging Face Trainer, batches of like length", lambda job: peers.trainer(job, grouped=True)),
+    "ray-example": ("the way of Ray's DeepSpeed example: ZeRO-2, padded to the longest of a batch", peers.ray_example),
     "notebook": ("the notebook study's way: fp32, padded to 128, batch 32", peers.notebook),
 }
+
+
+STEPS_OF = {"main-job": 48, "notebook": 2}
+"""A repeat: the main job's first steps are slow, the notebook's all are."""
 
 
 def main() -> int:
@@ -46,16 +52,18 @@ def main() -> int:
     rates: dict[str, list[float]] = {name: [] for name in arguments.ways}
     products = []
     for repeat in range(arguments.repeats):
-        products.append(matmul_flops())
+        products.append(matmul_flops(torch.bfloat16 if job.bf16 else torch.float32))
         for name, run in runs.items():
-            examples, seconds = run(arguments.steps if name != "notebook" else 2)
+            examples, seconds = run(STEPS_OF.get(name, arguments.steps))
             rates[name].append(examples / seconds)
             print(f"{repeat + 1}/{arguments.repeats} {name}: {rates[name][-1]:.1f} examples/s", flush=True)
     figures = {
         "batch_size": arguments.batch_size,
         "steps": arguments.steps,
         "num_threads": torch.get_num_threads(),
+        "bf16": job.bf16,
         "matmul_flops": products,
+        "model_flop_utilization": peers.MEASURED_FLOPS,
         "examples_per_sec": rates,
         **found,
     }
@@ -79,9 +87,9 @@ def _job(batch_size: int) -> peers.Job:
     )
 
 
-def matmul_flops(size: int = 2048, repeats: int = 5) -> float:
-    """FLOP/s of bf16 matrix products of `size`, the median of `repeats`."""
-    a, b = (torch.randn(size, size).bfloat16() for _ in range(2))
+def matmul_flops(dtype: torch.dtype, size: int = 2048, repeats: int = 5) -> float:
+    """FLOP/s of matrix products of `size`, the median of `repeats`."""
+    a, b = (torch.randn(size, size).to(dtype) for _ in range(2))
     times = []
     for _ in range(repeats):
         start = time.perf_counter()
@@ -94,9 +102,10 @@ def table(figures: dict[str, Any]) -> str:
     """Markdown: the median, the spread, and how it compares with the first way."""
     rates = figures["examples_per_sec"]
     first = statistics.median(next(iter(rates.values())))
+    precision = "bf16" if figures["bf16"] else "fp32"
     lines = [
-        f"Batch {figures['batch_size']}, {figures['num_threads']} threads, {figures['chip']}, bf16 matrix products at "
-        f"{statistics.median(figures['matmul_flops']) / 1e9:.0f} GFLOP/s, load average {figures['load_average']:.1f}.",
+        f"Batch {figures['batch_size']}, {figures['num_threads']} threads, {figures['chip']}, {precision}, matrix "
+        f"products of 2048 at {statistics.median(figures['matmul_flops']) / 1e9:.0f} GFLOP/s.",
         "",
         "| way | examples/s, median | lowest to highest | of the first |",
         "|---|---|---|---|",

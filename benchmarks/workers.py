@@ -9,12 +9,11 @@ says of it: examples over the seconds of training steps. FLAGS go to the job as 
 from __future__ import annotations
 
 import argparse
-import os
 import statistics
 import sys
 from typing import Any
 
-from benchmarks.shared import PHASES, data_name, parser_of, provenance, run_job, write
+from benchmarks.shared import PHASES, main_job_flags, parser_of, provenance, run_job, write
 
 
 def main() -> int:
@@ -49,12 +48,8 @@ def main() -> int:
 
 def run(arguments: argparse.Namespace, workers: int, flags: list[str]) -> dict[str, Any]:
     """One run of the job, and what its row says."""
-    cores = os.cpu_count() or 1
-    row, _ = run_job([
-        f"--model={arguments.model}", f"--data={data_name()}", f"--batch-size={arguments.batch_size}",
-        f"--max-steps={arguments.steps}", "--epochs=100", "--dev-rows=64", f"--num-workers={workers}",
-        f"--cpus-per-worker={max(1, cores // workers)}", *flags,
-    ])  # fmt: skip
+    own = main_job_flags(arguments.model, arguments.batch_size, steps=arguments.steps, workers=workers)
+    row, _ = run_job([*own, *flags])
     kept = ("examples_per_sec", "tokens_per_sec", "model_flop_utilization", "peak_memory_gib", "startup_seconds")
     return {name: row[name] for name in (*kept, *(f"{phase}_seconds" for phase in PHASES))}
 
