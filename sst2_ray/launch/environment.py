@@ -47,9 +47,9 @@ WORKER_ENV = {
 }
 
 # On CPU tensor shapes change every step. glibc gives the memory back to the kernel and faults it in again, page by page,
-# which costs a third of the speed; jemalloc, which comes with Ray, is told to keep it, in huge pages. One arena for all
-# threads: what one of them has freed another takes, so that less is kept.
-JEMALLOC_CONF = "dirty_decay_ms:-1,muzzy_decay_ms:-1,thp:always,metadata_thp:auto,narenas:1"
+# which costs a third of the speed; jemalloc, which comes with Ray, is told to keep it for 5 s, in huge pages. Kept for
+# ever, a worker's memory grows by a GiB a minute. One arena for all threads: what one has freed another takes.
+JEMALLOC_CONF = "dirty_decay_ms:5000,muzzy_decay_ms:0,thp:always,metadata_thp:auto,narenas:1"
 
 # Passed on from the driver's environment where they are set. Everybody who sees the dashboard sees them: secrets go
 # through the board (see board.SECRETS).
