@@ -16,21 +16,19 @@ import tempfile
 from typing import Any
 
 import numpy as np
+import torch
 
 from benchmarks import peers
 from benchmarks.shared import (
     data_name,
     parser_of,
-    process_group_of_one,
     provenance,
     run_job,
     with_the_workers_allocator,
     write,
 )
 from sst2_ray.config import TrainConfig
-from sst2_ray.launch.prepare import check, prepare
 from sst2_ray.results.statistics import summarize
-from sst2_ray.training.precision import bf16_is_native
 
 OURS = "main-job"
 TRAINERS = {"trainer": False, "trainer-grouped": True}
@@ -45,7 +43,10 @@ def main() -> int:
     arguments = parser.parse_args()
     with_the_workers_allocator("benchmarks.accuracy")
     found = provenance()
-    job = _job(arguments)
+    config = TrainConfig(
+        model="sbert-minilm", data=data_name(), train_rows=arguments.train_rows, batch_size=arguments.batch_size
+    )
+    job = peers.job_of(config)
     accuracies: dict[str, list[float]] = {name: [] for name in (OURS, *TRAINERS)}
     for seed in arguments.seeds:
         accuracies[OURS].append(ours(arguments, seed))
@@ -61,18 +62,6 @@ def main() -> int:
     return 0 if all(low <= 0 <= high for _, low, high in differences.values()) else 1
 
 
-def _job(arguments: argparse.Namespace) -> peers.Job:
-    import torch
-
-    config = TrainConfig(
-        model="sbert-minilm", data=data_name(), train_rows=arguments.train_rows, batch_size=arguments.batch_size
-    )
-    process_group_of_one()
-    checked = check(config)
-    bf16 = bf16_is_native(torch.device("cpu"))
-    return peers.Job(config=config, checked=checked, prepared=prepare(checked), bf16=bf16)
-
-
 def ours(arguments: argparse.Namespace, seed: int) -> float:
     row, _ = run_job([
         "--model=sbert-minilm", f"--data={data_name()}", f"--train-rows={arguments.train_rows}",
@@ -82,8 +71,6 @@ def ours(arguments: argparse.Namespace, seed: int) -> float:
 
 
 def theirs(job: peers.Job, arguments: argparse.Namespace, seed: int, *, grouped: bool) -> float:
-    import torch
-
     torch.manual_seed(seed)
     model, dev = peers.PeerModel(job.folder), job.rows("dev")
     with tempfile.TemporaryDirectory() as scratch:

@@ -17,7 +17,7 @@ import statistics
 import sys
 from typing import Any
 
-from benchmarks.shared import PHASES, data_name, parser_of, provenance, run_job, write
+from benchmarks.shared import data_name, parser_of, provenance, run_job, steps_seconds, write
 
 LIMIT = 0.03
 """Of the time may be stood still."""
@@ -68,7 +68,7 @@ def common(steps: int) -> list[str]:
 def measure(flags: list[str], steps: int) -> dict[str, float]:
     """Of one run, from its row."""
     row, _ = run_job(flags)
-    training = sum(row[f"{name}_seconds"] for name in PHASES)
+    training = steps_seconds(row)
     return {
         "training_s": round(training, 3),
         "checkpoint_s": round(row["checkpoint_seconds"], 3),

@@ -15,7 +15,7 @@ import sys
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.shared import PHASES, data_name, parser_of, provenance, run_job, write
+from benchmarks.shared import data_name, parser_of, provenance, run_job, steps_seconds, write
 from sst2_ray.config import TrainConfig
 from sst2_ray.launch.admission import decide, this_machine
 from sst2_ray.launch.environment import prepare_driver
@@ -111,7 +111,7 @@ def measured(config: TrainConfig) -> dict[str, float]:
     row, wall = run_job(flags)
     assert config.max_steps is not None
     return {
-        "seconds_per_step": sum(row[f"{phase}_seconds"] or 0.0 for phase in PHASES) / config.max_steps,
+        "seconds_per_step": steps_seconds(row) / config.max_steps,
         "wall_s": wall,
         "peak_memory_gib": row["peak_memory_gib"],
         "evaluation_s": row["evaluation_seconds"],

@@ -167,7 +167,8 @@ def _classifier(model: str, layers: int, width: int) -> Any:
     import torch
     from transformers import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING, MODEL_MAPPING, AutoConfig, initialization
 
-    from sst2_ray.modeling.classifier import ModernBertClassifier, SbertClassifier, load_backbone
+    from sst2_ray.modeling.build import load_backbone
+    from sst2_ray.modeling.classifier import ModernBertClassifier, SbertClassifier
     from sst2_ray.modeling.folders import SbertStack
     from sst2_ray.modeling.sources import ModelInfo
 

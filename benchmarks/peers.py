@@ -6,9 +6,13 @@ All train the same model, all-MiniLM-L6-v2 with mean pooling, dropout and a line
 
 from __future__ import annotations
 
+import dataclasses
+import multiprocessing
+import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,16 +32,14 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 
 from benchmarks.shared import main_job_flags, run_job, steps_seconds, task_of
 from sst2_ray.config import TrainConfig
-from sst2_ray.launch.prepare import Checked, Prepared
+from sst2_ray.launch.prepare import Checked, Prepared, check, prepare
 from sst2_ray.modeling.sources import local_folder
 from sst2_ray.training.calibrate import loop_of
+from sst2_ray.training.precision import bf16_is_native
 
 WARM_UP_STEPS = 4
 WIDTH = 128
 """Tokens that the notebook study pads every sentence to."""
-
-MEASURED_FLOPS: list[float] = []
-"""Model FLOP utilisation of every run of the main job, as its row says."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +62,11 @@ class Job:
         ids = np.split(tokens.input_ids, tokens.offsets[1:-1])
         labels = tokens.labels.tolist()
         return [{"input_ids": i.tolist(), "labels": y, "length": len(i)} for i, y in zip(ids, labels, strict=True)]
+
+
+def job_of(config: TrainConfig) -> Job:
+    checked = check(config)
+    return Job(config=config, checked=checked, prepared=prepare(checked), bf16=bf16_is_native(torch.device("cpu")))
 
 
 Run = Callable[[int], tuple[int, float]]
@@ -89,9 +96,7 @@ def main_job(job: Job) -> Run:
     """The main job as a command, Ray included, in a process of its own; its own count of the seconds of its steps."""
 
     def run(steps: int) -> tuple[int, float]:
-        flags = main_job_flags(job.config.model, job.config.batch_size, steps=steps, workers=1)
-        row, _ = run_job(flags)
-        MEASURED_FLOPS.append(row["model_flop_utilization"])
+        row, _ = run_job(main_job_flags(job.config.model, job.config.batch_size, steps=steps, workers=1))
         return steps * job.config.batch_size, steps_seconds(row)
 
     return run
@@ -99,8 +104,6 @@ def main_job(job: Job) -> Run:
 
 def ours(job: Job, engine: str) -> Run:
     """The main job's worker code: model, engine and loop of an attempt; engine zero2 or torch."""
-    import dataclasses
-
     config = dataclasses.replace(job.config, engine=engine)
     task = task_of(job.checked, job.prepared, config)
     loop = loop_of(task, job.prepared.tokens)
@@ -123,17 +126,31 @@ class _Clock(TrainerCallback):
 
 
 def trainer(job: Job, *, grouped: bool) -> Run:
-    """The Hugging Face Trainer, padded to the longest of a batch; grouped: batches of like length, its best setting."""
-    rows, model = job.rows(), PeerModel(job.folder)
+    """The Hugging Face Trainer, padded to the longest of a batch; grouped: batches of like length, its best setting.
+
+    In a process of its own: where it sees this one's process group it wraps the model in DDP, which costs it time.
+    """
 
     def run(steps: int) -> tuple[int, float]:
-        clock = _Clock()
-        settings = {"max_steps": WARM_UP_STEPS + steps, "seed": int(time.time()) % 2**31}
-        with tempfile.TemporaryDirectory() as scratch:
-            made_trainer(job, model, rows, scratch, grouped=grouped, callbacks=[clock], **settings).train()
-        return steps * job.config.batch_size, clock.end - clock.start
+        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"), initializer=_leave_group) as pool:
+            return steps * job.config.batch_size, pool.submit(_trainer_seconds, job, steps, grouped).result()
 
     return run
+
+
+def _leave_group() -> None:
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
+        os.environ.pop(name, None)
+
+
+def _trainer_seconds(job: Job, steps: int, grouped: bool) -> float:
+    clock = _Clock()
+    with tempfile.TemporaryDirectory() as scratch:
+        made_trainer(
+            job, PeerModel(job.folder), job.rows(), scratch, grouped=grouped, callbacks=[clock],
+            max_steps=WARM_UP_STEPS + steps, seed=int(time.time()) % 2**31,
+        ).train()  # fmt: skip
+    return clock.end - clock.start
 
 
 def made_trainer(
@@ -181,7 +198,6 @@ def ray_example(job: Job) -> Run:
     """What a worker of Ray's DeepSpeed example does: DeepSpeed's own engine over batches padded to their longest."""
     import deepspeed
 
-    rows, order = job.rows(), np.random.default_rng(0)
     model = PeerModel(job.folder).train()
     engine, _, _, _ = deepspeed.initialize(
         model=model,
@@ -195,7 +211,7 @@ def ray_example(job: Job) -> Run:
             "steps_per_print": 10**9,
         },
     )
-    source = _batches(rows, order, job.config.batch_size)
+    source = _batches(job.rows(), job.config.batch_size)
 
     def run(steps: int) -> tuple[int, float]:
         start = 0.0
@@ -208,10 +224,9 @@ def ray_example(job: Job) -> Run:
     return run
 
 
-def _batches(
-    rows: list[dict[str, Any]], order: np.random.Generator, batch_size: int, width: int | None = None
-) -> Iterator[dict[str, Tensor]]:
+def _batches(rows: list[dict[str, Any]], batch_size: int, width: int | None = None) -> Iterator[dict[str, Tensor]]:
     """Random ones, padded to `width` tokens or to their longest."""
+    order = np.random.default_rng(0)
     while True:
         chosen = [rows[i] for i in order.integers(len(rows), size=batch_size)]
         ids = torch.zeros(batch_size, width or max(row["length"] for row in chosen), dtype=torch.int64)
@@ -228,7 +243,7 @@ def notebook(job: Job, *, batch_size: int = 32) -> Run:
     """The notebook study's loop: fp32, every sentence padded to 128 tokens, torch's AdamW as it comes."""
     model = PeerModel(job.folder).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-5)
-    source = _batches(job.rows(), np.random.default_rng(0), batch_size, WIDTH)
+    source = _batches(job.rows(), batch_size, WIDTH)
 
     def run(steps: int) -> tuple[int, float]:
         start = 0.0

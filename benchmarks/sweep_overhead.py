@@ -1,6 +1,6 @@
 """What a trial costs besides its steps: a sequential sweep of short trials, with forked workers and without.
 
-    python benchmarks/sweep_overhead.py [--folder DIR] [--num-trials 8] [--num-steps 32] [--ways plain forked]
+    python -m benchmarks.sweep_overhead [--folder DIR] [--num-trials 8] [--num-steps 32] [--ways plain forked]
         [--json FILE]
 
 Overhead is the wall-clock of the whole command, start and end of Ray included, less the time inside optimizer steps, a
@@ -21,11 +21,11 @@ import time
 from pathlib import Path
 from typing import Any
 
+from benchmarks.shared import steps_seconds
 from sst2_ray.launch.warm import SWITCH
 from sst2_ray.results.provenance import collect_provenance
 from sst2_ray.results.table import ResultsTable
 
-STEP_COLUMNS = ("data_seconds", "forward_seconds", "backward_seconds", "communication_seconds", "optimizer_seconds")
 LIMIT_S = 6.0
 
 
@@ -64,7 +64,7 @@ def measure(folder: Path, way: str, num_trials: int, num_steps: int) -> dict[str
     subprocess.run(command, cwd=root, env={**os.environ, SWITCH: str(int(way == "forked"))}, check=True)
     wall = time.perf_counter() - begin
     rows = ResultsTable(str(folder)).read("trials", experiment=way, attempts="latest").to_pylist()
-    steps = [sum(row[column] or 0.0 for column in STEP_COLUMNS) for row in rows]
+    steps = [steps_seconds(row) for row in rows]
     evaluation = sum(row["evaluation_seconds"] for row in rows)
     figures = {
         "wall_s": round(wall, 1),

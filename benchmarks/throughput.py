@@ -20,8 +20,6 @@ import torch
 from benchmarks import peers
 from benchmarks.shared import data_name, parser_of, process_group_of_one, provenance, with_the_workers_allocator, write
 from sst2_ray.config import TrainConfig
-from sst2_ray.launch.prepare import check, prepare
-from sst2_ray.training.precision import bf16_is_native
 
 WAYS: dict[str, tuple[str, Callable[[peers.Job], peers.Run]]] = {
     "main-job": ("this package's main job: Ray Train, DeepSpeed ZeRO-2, 1 worker", peers.main_job),
@@ -63,7 +61,6 @@ def main() -> int:
         "num_threads": torch.get_num_threads(),
         "bf16": job.bf16,
         "matmul_flops": products,
-        "model_flop_utilization": peers.MEASURED_FLOPS,
         "examples_per_sec": rates,
         **found,
     }
@@ -81,10 +78,7 @@ def _job(batch_size: int) -> peers.Job:
         learning_rate=8e-5,
     )
     process_group_of_one()
-    checked = check(config)
-    return peers.Job(
-        config=config, checked=checked, prepared=prepare(checked), bf16=bf16_is_native(torch.device("cpu"))
-    )
+    return peers.job_of(config)
 
 
 def matmul_flops(dtype: torch.dtype, size: int = 2048, repeats: int = 5) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import json
 import math
 import os
@@ -14,6 +13,7 @@ from typing import Any
 
 from sst2_ray.errors import InfeasibleError, RunFailedError
 from sst2_ray.launch.admission import Placement
+from sst2_ray.launch.attempts import Attempts, now
 from sst2_ray.launch.elastic import Elasticity
 from sst2_ray.launch.environment import worker_env
 from sst2_ray.launch.failures import Failure, classify
@@ -21,7 +21,6 @@ from sst2_ray.launch.prepare import Checked, Prepared, identity
 from sst2_ray.launch.watch import STOP_FILE, TrialDisplay, WatchedFit
 from sst2_ray.results.provenance import collect_provenance
 from sst2_ray.results.schema import EpochRecord, TrialRecord
-from sst2_ray.results.table import ResultsTable
 from sst2_ray.storage import Storage
 from sst2_ray.training.names import CHECKPOINT_FOLDER, LEFT
 from sst2_ray.training.task import Task
@@ -44,10 +43,6 @@ class Shared:
             splits={name: ray.put(tokens) for name, tokens in prepared.tokens.items()},
             texts=ray.put(prepared.checked.splits.dev.texts),
         )
-
-
-def _now() -> dt.datetime:
-    return dt.datetime.now(dt.timezone.utc)
 
 
 def _work(payload: dict[str, Any]) -> dict[str, Any]:
@@ -86,11 +81,16 @@ class Trial:
         self.storage_uri, self.experiment, self.trial_id, self.run_path = storage_uri, experiment, trial_id, run_path
         self.storage = Storage.open(storage_uri).patient(self.config.storage_timeout_s)
         self.run_storage = self.storage.child(run_path)
-        self.table = ResultsTable(storage_uri, patience_s=self.config.storage_timeout_s)
         self.board, self.on_record, self.asks_scheduler = board, on_record, asks_scheduler
         self.cost_share, self.score_dev = cost_share, score_dev
-        self.identity = identity(shared.checked, experiment=experiment, trial_id=trial_id)
-        self.provenance = collect_provenance()
+        self.attempts = Attempts(
+            storage_uri,
+            run_path,
+            identity(shared.checked, experiment=experiment, trial_id=trial_id),
+            world_size=placement.num_workers,
+            patience_s=self.config.storage_timeout_s,
+            say=display.line,
+        )
         self.micro_batch_tokens = self.config.micro_batch_tokens
         self.nodes: list[dict[str, Any]] = []
 
@@ -99,7 +99,7 @@ class Trial:
 
         Raises RunFailedError or InfeasibleError after its row is written.
         """
-        attempt = self.close_orphans()
+        attempt = self.attempts.close_orphans()
         retries = 0
         while True:
             record, failure, goes_on = self._attempt(attempt)
@@ -141,69 +141,12 @@ class Trial:
             f"micro-batches of at most {self.micro_batch_tokens} tokens a worker from now on (before: {before})"
         )
 
-    # ---- rows
-
-    def close_orphans(
-        self, message: str = "its driver ended without a word", failure_class: str = "worker_lost"
-    ) -> int:
-        """Close earlier attempts that never ended as lost; returns the number of the next attempt."""
-        marks = [n for n in self.run_storage.list("attempts") if n.endswith(".json")]
-        for name in marks:
-            mark = self.run_storage.read_json(f"attempts/{name}")
-            if mark["status"] == "running" and not self._has_ended(int(name[:-5])):
-                started = dt.datetime.fromisoformat(mark["started_at"])
-                self._write(
-                    int(name[:-5]),
-                    "lost",
-                    started,
-                    failure_class=failure_class,
-                    failure_message=message,
-                )
-        return len(marks)
-
-    def _has_ended(self, attempt: int) -> bool:
-        """Whether the table says so: on a full disk there may have been room for the row and none for the mark."""
-        rows = self.table.read(
-            "trials", columns=["attempt", "status"], experiment=self.experiment, trial_ids=[self.trial_id]
-        )
-        return any(row["attempt"] == attempt and row["status"] != "running" for row in rows.to_pylist())
-
-    def _write(self, attempt: int, status: str, started: dt.datetime, **values: Any) -> TrialRecord:
-        """A row of the table and the attempt's mark below the run."""
-        now = _now()
-        record = TrialRecord(
-            **{
-                **self.identity,
-                **self.provenance,
-                "world_size": self.placement.num_workers,
-                **values,
-                "attempt": attempt,
-                "status": status,
-                "written_at": now,
-                "started_at": started,
-                "ended_at": None if status == "running" else now,
-            }
-        )
-        table, storage = self.table, self.run_storage
-        if record.failure_class == "storage_error":  # its workers have waited for it already
-            table, storage = ResultsTable(self.storage_uri), storage.patient(0.0)
-        try:
-            table.write("trials", [record])
-            mark = {"status": status, "started_at": started.isoformat()}
-            storage.write_json(f"attempts/{attempt}.json", mark)
-        except (OSError, RunFailedError) as error:
-            if status != "failed":
-                raise
-            # What it failed of says more than that this, too, found the disk full; the next start closes the attempt.
-            self.display.line(f"the failed attempt could not be recorded: {error}")
-        return record
-
     # ---- one attempt
 
     def _attempt(self, attempt: int) -> tuple[TrialRecord, Failure | None, bool]:
         """Its end row, what it failed of, and whether it left, so that another one goes on at once."""
-        started = _now()
-        self._write(attempt, "running", started)
+        started = now()
+        self.attempts.write(attempt, "running", started)
         begin = time.perf_counter()
         fit = WatchedFit(
             self.trial_id,
@@ -218,17 +161,21 @@ class Trial:
         try:
             outcome: Any = fit.run(lambda board: self._trainer(attempt, board))
         except KeyboardInterrupt:
-            self._write(attempt, "stopped", started, failure_class="user_stop", seconds=time.perf_counter() - begin)
+            self.attempts.write(
+                attempt, "stopped", started, failure_class="user_stop", seconds=time.perf_counter() - begin
+            )
             raise
         self.nodes = fit.nodes
         seconds = time.perf_counter() - begin
         spent = {"seconds": seconds, "cost_usd": self._cost(seconds), **self._where()}
         if fit.was_stopped and not isinstance(outcome, dict):
-            return self._write(attempt, "stopped", started, failure_class="user_stop", **spent), None, False
+            return self.attempts.write(attempt, "stopped", started, failure_class="user_stop", **spent), None, False
         if isinstance(outcome, BaseException):
             failure = classify(outcome, hung=fit.hung)
             values = {"failure_class": failure.failure_class, "failure_message": failure.message[:1000], **spent}
-            record = self._write(attempt, "failed", started, **values, micro_batch_tokens=fit.micro_batch_tokens)
+            record = self.attempts.write(
+                attempt, "failed", started, **values, micro_batch_tokens=fit.micro_batch_tokens
+            )
             return record, failure, False
         facts = dict(outcome)
         status = facts.pop("status")
@@ -238,12 +185,12 @@ class Trial:
                 "failure_class": "preempted" if why and why.preempted else None,
                 "failure_message": why and why.reason,
             }
-            return self._write(attempt, "stopped", started, **left, **spent), None, True
+            return self.attempts.write(attempt, "stopped", started, **left, **spent), None, True
         if status == "succeeded":
             facts["export_path"] = f"{self.run_storage.root}/model"
         elif status == "stopped":
             facts["failure_class"] = "user_stop"
-        return self._write(attempt, status, started, **{**spent, **facts}), None, False
+        return self.attempts.write(attempt, status, started, **{**spent, **facts}), None, False
 
     def _stop_asked(self) -> bool:
         """Whoever cannot be heard has not asked."""
@@ -260,9 +207,10 @@ class Trial:
 
     def _where(self) -> dict[str, Any]:
         gpu = next((n["gpu"] for n in self.nodes if n["gpu"]), None)
-        self.provenance = collect_provenance(gpu_name=gpu, cuda_version=next((n["cuda"] for n in self.nodes), None))
+        provenance = collect_provenance(gpu_name=gpu, cuda_version=next((n["cuda"] for n in self.nodes), None))
         world = {"world_size": self.nodes[0]["world_size"]} if self.nodes else {}
         return {
+            **provenance,
             **world,
             "node_types_json": json.dumps([{k: n[k] for k in ("rank", "address", "gpu")} for n in self.nodes]),
         }

@@ -25,17 +25,9 @@ from transformers import (
 
 from sst2_ray.errors import InputError
 from sst2_ray.modeling.attention import choose_attention
+from sst2_ray.modeling.build import counted, load_backbone, quiet_transformers, supported_attention
 from sst2_ray.modeling.card import META_FILE, CardFacts, card_text, meta_values
-from sst2_ray.modeling.classifier import (
-    LABELS,
-    ModernBertClassifier,
-    SbertClassifier,
-    SentenceClassifier,
-    counted,
-    load_backbone,
-    quiet_transformers,
-    supported_attention,
-)
+from sst2_ray.modeling.classifier import LABELS, ModernBertClassifier, SbertClassifier, SentenceClassifier
 from sst2_ray.modeling.folders import check_safetensors, check_weights, read_json, read_stack, refuse_pickles
 from sst2_ray.modeling.sources import ModelInfo
 from sst2_ray.modeling.tokenizers import tokenizer_from_folder

@@ -11,7 +11,7 @@ import torch
 
 from sst2_ray.data.tokens import TokenArrays
 from sst2_ray.errors import RunFailedError
-from sst2_ray.modeling.classifier import build_classifier
+from sst2_ray.modeling.build import build_classifier
 from sst2_ray.modeling.dropout import install
 from sst2_ray.modeling.optimizer import build_optimizer
 from sst2_ray.modeling.tokenizers import tokenizer_from_json

@@ -3,20 +3,14 @@
 `checkpoints/step-<global_step>/` holds `model.safetensors` (fp32 weights, which are also ZeRO's masters), one
 `optimizer-<rank>-of-<world>.safetensors` a rank (its flat share of AdamW's moments) and, written last, `manifest.json`
 with every file's size and SHA-256, the position, the records so far and a checksum of its own: a folder without a manifest
-that fits is not a checkpoint. Files are written by a thread while training goes on.
+that fits is not a checkpoint. Here they are read, checked and deleted; checkpoint_writer.py writes them.
 """
 
 from __future__ import annotations
 
-import contextlib
 import datetime as dt
 import hashlib
 import json
-import os
-import re
-import tempfile
-import threading
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -24,7 +18,6 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from sst2_ray.results.schema import EpochRecord
@@ -33,18 +26,19 @@ from sst2_ray.training.engine import OptimizerShard, Span
 from sst2_ray.training.names import CHECKPOINT_FOLDER
 
 FORMAT = 1
-COMMIT_TIMEOUT_S = 600.0
 
 
 def step_folder(global_step: int) -> str:
     return f"{CHECKPOINT_FOLDER}/step-{global_step:08d}"
 
 
-def _file_of(rank: int, world_size: int) -> str:
+def file_of(rank: int, world_size: int) -> str:
+    """Of a rank's share of the optimizer's state, in a checkpoint's folder."""
     return f"optimizer-{rank:03d}-of-{world_size:03d}.safetensors"
 
 
-def _digest(path: Path) -> dict[str, Any]:
+def digest_of(path: Path) -> dict[str, Any]:
+    """A file's size and SHA-256, as the manifest has them."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(1 << 22):
@@ -52,166 +46,9 @@ def _digest(path: Path) -> dict[str, Any]:
     return {"size": path.stat().st_size, "sha256": digest.hexdigest()}
 
 
-def _save(tensors: dict[str, Tensor], path: Path) -> dict[str, Any]:
-    """Write a file and return its digest. Raises OSError, with the number that the system gave."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        save_file(tensors, path)
-    except SafetensorError as error:
-        number = re.search(r"os error (\d+)", str(error))
-        if number is None:
-            raise
-        raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
-    return _digest(path)
-
-
 def checksum(manifest: dict[str, Any]) -> str:
     """SHA-256 over the canonical JSON of a manifest without its checksum."""
     return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
-
-
-class HostCopies:
-    """Copies of tensors on the host, by name, in memory that is kept: the next copy of a name is made in its place.
-
-    Memory that is allocated anew is faulted in page by page, which takes longer than the copy; and the workers' allocator
-    does not find it again once it was freed: a process grew by a copy a checkpoint.
-    """
-
-    def __init__(self) -> None:
-        self._kept: dict[str, Tensor] = {}
-
-    def of(self, name: str, tensor: Tensor) -> Tensor:
-        kept = self._kept.get(name)
-        if kept is None or kept.shape != tensor.shape or kept.dtype != tensor.dtype:
-            kept = self._kept[name] = torch.empty(tensor.shape, dtype=tensor.dtype)
-        return kept.copy_(tensor.detach())
-
-
-def _random_states() -> dict[str, Tensor]:
-    """Of this process's generators: dropout is keyed, but FlashAttention draws its own."""
-    cuda = {"rng.cuda": torch.cuda.get_rng_state()} if torch.cuda.is_initialized() else {}
-    return {"rng.cpu": torch.get_rng_state(), **cuda}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Snapshot:
-    """Everything of one rank at one step, copied to the host, so that training can go on while it is written."""
-
-    global_step: int
-    model: dict[str, Tensor] | None  # rank 0 alone
-    shard: dict[str, Tensor]
-    layout: dict[str, Any]
-    state: dict[str, Any]
-
-    @classmethod
-    def take(
-        cls,
-        *,
-        global_step: int,
-        model: torch.nn.Module | None,
-        shard: OptimizerShard,
-        sums: Tensor,
-        state: dict[str, Any],
-        copies: HostCopies | None = None,
-    ) -> Snapshot:
-        """`sums`: this rank's running training sums; they travel with its shard. `model` on rank 0, None elsewhere.
-        `copies`: of an earlier snapshot, which nobody needs any more; None: in memory of its own."""
-        copies = copies or HostCopies()
-        tensors = {name: copies.of(f"optimizer.{name}", t) for name, t in shard.tensors.items()}
-        tensors["train_sums"] = copies.of("train_sums", sums)
-        tensors |= {name: state.clone() for name, state in _random_states().items()}
-        layout = {"starts": shard.starts, "spans": [asdict(s) for s in shard.spans], "step": shard.step}
-        weights = {n: copies.of(f"model.{n}", t) for n, t in model.state_dict().items()} if model is not None else None
-        return cls(global_step=global_step, model=weights, shard=tensors, layout=layout, state=state)
-
-
-class CheckpointWriter:
-    """One a rank. `save` hands a snapshot to a thread and waits only for the snapshot before it."""
-
-    def __init__(
-        self, run: Storage, *, rank: int, world_size: int, on_commit: Callable[[Snapshot], None] | None = None
-    ) -> None:
-        """`on_commit`: called on rank 0, in the writing thread, when a snapshot has become a checkpoint."""
-        self.run, self.rank, self.world_size, self.on_commit = run, rank, world_size, on_commit
-        self._thread: threading.Thread | None = None
-        self._error: BaseException | None = None
-
-    def save(self, snapshot: Snapshot) -> None:
-        self.wait()
-        self._thread = threading.Thread(
-            target=self._write_safely, args=(snapshot,), name="checkpoint-writer", daemon=True
-        )
-        self._thread.start()
-
-    def wait(self) -> None:
-        """Until the last snapshot is committed (rank 0) or handed in (others). Raises what its writing raised."""
-        if self._thread is not None:
-            self._thread.join()
-            self._thread = None
-        self.check()
-
-    def check(self) -> None:
-        """Raise what the writing has raised, without waiting for it."""
-        if self._error is not None:
-            error, self._error = self._error, None
-            raise error
-
-    def _write_safely(self, snapshot: Snapshot) -> None:
-        try:
-            self._write(snapshot)
-        except BaseException as error:
-            self._error = error
-            with contextlib.suppress(Exception):  # a full disk: room for the row that says so
-                self._discard(snapshot)
-
-    def _discard(self, snapshot: Snapshot) -> None:
-        """What this rank wrote of a checkpoint that will never be one; a storage that has gone is not waited for again."""
-        names = [_file_of(self.rank, self.world_size), f"receipt-{self.rank:03d}.json"]
-        for name in [*names, "model.safetensors"] if self.rank == 0 else names:
-            self.run.patient(0.0).delete(f"{step_folder(snapshot.global_step)}/{name}")
-
-    def _write(self, snapshot: Snapshot) -> None:
-        folder = step_folder(snapshot.global_step)
-        files = {_file_of(self.rank, self.world_size): snapshot.shard}
-        if snapshot.model is not None:
-            files["model.safetensors"] = snapshot.model
-        receipt = {name: self._put(f"{folder}/{name}", tensors) for name, tensors in files.items()}
-        self.run.write_json(f"{folder}/receipt-{self.rank:03d}.json", {"files": receipt, "layout": snapshot.layout})
-        if self.rank == 0:
-            self._commit(folder, snapshot)
-
-    def _put(self, name: str, tensors: dict[str, Tensor]) -> dict[str, Any]:
-        target = Path(self.run.path(name))
-        if self.run.is_local:  # no manifest names it yet: it can be written in place
-            return self.run.persist(lambda: _save(tensors, target))
-        with tempfile.TemporaryDirectory() as scratch:
-            path = Path(scratch) / target.name
-            entry = _save(tensors, path)
-            self.run.upload(path, name)
-            return entry
-
-    def _commit(self, folder: str, snapshot: Snapshot) -> None:
-        """Wait for every rank's receipt, then write the manifest that makes the folder a checkpoint."""
-        names = [f"receipt-{rank:03d}.json" for rank in range(self.world_size)]
-        deadline = time.monotonic() + COMMIT_TIMEOUT_S
-        while missing := [n for n in names if not self.run.exists(f"{folder}/{n}")]:
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"checkpoint {folder}: no {', '.join(missing)} after {COMMIT_TIMEOUT_S:.0f} s")
-            time.sleep(0.05)
-        receipts = [self.run.read_json(f"{folder}/{n}") for n in names]
-        manifest = {
-            "format": FORMAT,
-            "global_step": snapshot.global_step,
-            "world_size": self.world_size,
-            "files": {name: entry for receipt in receipts for name, entry in receipt["files"].items()},
-            "layouts": [receipt["layout"] for receipt in receipts],
-            "state": snapshot.state,
-        }
-        self.run.write_json(f"{folder}/manifest.json", {**manifest, "checksum": checksum(manifest)})
-        for name in names:
-            self.run.delete(f"{folder}/{name}")
-        if self.on_commit is not None:
-            self.on_commit(snapshot)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -242,11 +79,11 @@ class Checkpoint:
                 torch.cuda.set_rng_state(self._tensor(rank, "rng.cuda"))
 
     def _names(self, rank: int) -> set[str]:
-        with safe_open(self.folder / _file_of(rank, self.world_size), framework="pt") as file:
+        with safe_open(self.folder / file_of(rank, self.world_size), framework="pt") as file:
             return set(file.keys())
 
     def _tensor(self, rank: int, name: str) -> Tensor:
-        with safe_open(self.folder / _file_of(rank, self.world_size), framework="pt") as file:
+        with safe_open(self.folder / file_of(rank, self.world_size), framework="pt") as file:
             tensor: Tensor = file.get_tensor(name)
         return tensor
 
@@ -272,7 +109,7 @@ class Checkpoint:
         """Elements [begin, end) of a group's vector, out of the shards that hold them."""
         pieces = []
         for rank, layout in enumerate(self.layouts):
-            with safe_open(self.folder / _file_of(rank, self.world_size), framework="pt") as file:
+            with safe_open(self.folder / file_of(rank, self.world_size), framework="pt") as file:
                 stored = file.get_slice(f"{group}.{name}")
                 start, numel = layout["starts"][group], stored.get_shape()[0]
                 a, b = max(begin, start), min(end, start + numel)
@@ -307,7 +144,7 @@ def fetch(run: Storage, global_step: int, scratch: Path) -> Checkpoint:
         for name, entry in manifest["files"].items():
             if not run.is_local:
                 run.download(f"{folder}/{name}", local / name)
-            if _digest(local / name) != entry:
+            if digest_of(local / name) != entry:
                 raise ValueError(f"{name} is not what was written")
         return Checkpoint(
             global_step=manifest["global_step"],
@@ -331,7 +168,7 @@ def _check_manifest(manifest: Any, global_step: int) -> None:
     if manifest["global_step"] != global_step:
         raise ValueError(f"its manifest is of step {manifest['global_step']}")
     world_size, files, layouts = manifest["world_size"], manifest["files"], manifest["layouts"]
-    expected = {"model.safetensors", *(_file_of(rank, world_size) for rank in range(world_size))}
+    expected = {"model.safetensors", *(file_of(rank, world_size) for rank in range(world_size))}
     if not isinstance(files, dict) or set(files) != expected:
         raise ValueError(f"its manifest does not name the files of {world_size} ranks, and them alone")
     if not isinstance(layouts, list) or len(layouts) != world_size or not isinstance(manifest["state"], dict):

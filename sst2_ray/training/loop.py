@@ -3,35 +3,28 @@
 from __future__ import annotations
 
 import datetime as dt
-import itertools
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sst2_ray.data.batching import StepPlan, collate, plan_epoch, steps_per_epoch
-from sst2_ray.modeling.dropout import row_keys
+from sst2_ray.data.batching import steps_per_epoch
 from sst2_ray.modeling.optimizer import lr_factor, num_warmup_steps
 from sst2_ray.results.schema import EpochRecord
 from sst2_ray.training import checkpoint as ckpt
+from sst2_ray.training.checkpoint_writer import CheckpointWriter
 from sst2_ray.training.context import LoopContext, LoopResult, NotANumberError, StopRequest, best_of, better
 from sst2_ray.training.control import Control, Decision
 from sst2_ray.training.engine import NonFiniteError
 from sst2_ray.training.evaluate import compute_logits
+from sst2_ray.training.feed import Batch, prefetched
 from sst2_ray.training.metrics import metrics_from_logits
 from sst2_ray.training.schedule import evaluation_steps, total_steps
-
-
-@dataclass
-class _Batch:
-    plan: StepPlan
-    inputs: list[tuple[Tensor, Tensor, Tensor, Tensor, Tensor]]  # ids, mask, labels, weights, dropout keys
+from sst2_ray.training.snapshot import HostCopies, Snapshot
 
 
 class Loop:
@@ -54,10 +47,10 @@ class Loop:
         self.sums = torch.zeros(3, dtype=torch.float64, device=context.device)
         self.grad_norm = 0.0
         self.learning_rate = 0.0
-        self.writer = ckpt.CheckpointWriter(
+        self.writer = CheckpointWriter(
             context.run, rank=context.rank, world_size=context.world_size, on_commit=self._committed
         )
-        self.copies = ckpt.HostCopies()
+        self.copies = HostCopies()
         self.control = Control(
             world_size=context.world_size,
             rank=context.rank,
@@ -77,7 +70,7 @@ class Loop:
             self._restore(self.c.resume_from)
         self.c.model.train()
         with ThreadPoolExecutor(1, thread_name_prefix="collate") as pool:
-            batches = self._prefetched(pool)
+            batches = prefetched(self.c, self.done, pool)
             while not self._finished():
                 with self.c.timer.phase("data"):
                     batch = next(batches)
@@ -99,7 +92,7 @@ class Loop:
     def steps_alone(self, count: int) -> tuple[int, float]:
         """`count` optimizer steps without evaluations and checkpoints, for measurements: examples and seconds."""
         with ThreadPoolExecutor(1, thread_name_prefix="collate") as pool:
-            batches = self._prefetched(pool)
+            batches = prefetched(self.c, self.done, pool)
             before, start = self.c.timer.num_examples, time.perf_counter()
             for _ in range(count):
                 self._train_step(next(batches))
@@ -112,53 +105,12 @@ class Loop:
     def _finished(self) -> bool:
         return self.done >= self.last_step or self.out_of_patience or self.left or self.stop is not None
 
-    # ---- data
-
-    def _plans(self) -> Iterator[StepPlan]:
-        config = self.config
-        for epoch in itertools.count(self.done // self.per_epoch):
-            yield from plan_epoch(
-                self.c.train,
-                seed=config.seed,
-                epoch=epoch,
-                batch_size=config.batch_size,
-                rank=self.c.rank,
-                world_size=self.c.world_size,
-                max_tokens=self.c.micro_batch_tokens,
-                pad_to=config.max_length if config.pad_to_max_length else None,
-                packed=self.c.model.packs(self.c.device) and not config.pad_to_max_length,
-                first_step=self.done % self.per_epoch if epoch == self.done // self.per_epoch else 0,
-            )
-
-    def _prefetched(self, pool: ThreadPoolExecutor) -> Iterator[_Batch]:
-        """The next batch is planned and collated while the one before is computed."""
-        plans = self._plans()
-        pending = pool.submit(lambda: self._collate(next(plans)))
-        while True:
-            ready = pending.result()
-            pending = pool.submit(lambda: self._collate(next(plans)))
-            yield ready
-
-    def _collate(self, plan: StepPlan) -> _Batch:
-        inputs = []
-        for micro in plan.micro_batches:
-            ids, mask = collate(self.c.train, micro, pad_id=self.c.pad_id)
-            keys = row_keys(seed=self.config.seed, global_step=plan.global_step, row_ids=micro.rows)
-            arrays = (ids, mask, self.c.train.labels[micro.rows].astype(np.int64), micro.weights, keys)
-            inputs.append(tuple(self._on_device(torch.from_numpy(a)) for a in arrays))
-        return _Batch(plan, inputs)
-
-    def _on_device(self, tensor: Tensor) -> Tensor:
-        """A copy to a GPU waits for nobody only from pinned memory; torch keeps that until the copy is done."""
-        pinned = tensor.pin_memory() if self.c.device.type == "cuda" else tensor
-        return pinned.to(self.c.device, non_blocking=True)
-
     # ---- one step
 
     def _autocast(self, enabled: bool):  # type: ignore[no-untyped-def]
         return torch.autocast(self.c.device.type, dtype=torch.bfloat16, enabled=enabled)
 
-    def _train_step(self, batch: _Batch) -> None:
+    def _train_step(self, batch: Batch) -> None:
         timer, engine, plan = self.c.timer, self.c.engine, batch.plan
         self.learning_rate = self.config.learning_rate * lr_factor(self.done, self.last_step, self.warmup_steps)
         accumulation = engine.accumulation()
@@ -296,9 +248,9 @@ class Loop:
         self.control.last_checkpoint = time.monotonic()
         self.saved_step = self.done
 
-    def snapshot(self) -> ckpt.Snapshot:
+    def snapshot(self) -> Snapshot:
         """Copies of everything that a run needs to go on from here."""
-        return ckpt.Snapshot.take(
+        return Snapshot.take(
             global_step=self.done,
             model=self.c.model if self.c.rank == 0 else None,
             shard=self.c.engine.optimizer_shard(),
@@ -313,7 +265,7 @@ class Loop:
             copies=self.copies,
         )
 
-    def _committed(self, snapshot: ckpt.Snapshot) -> None:
+    def _committed(self, snapshot: Snapshot) -> None:
         """Keep what a run that goes on from this checkpoint takes for the best; what is better by now may not be whole
         on storage yet."""
         known = best_of([ckpt.record_from_json(r) for r in snapshot.state["records"]])

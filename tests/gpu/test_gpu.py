@@ -10,7 +10,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -20,7 +19,7 @@ from sst2_ray.config import TrainConfig
 from sst2_ray.modeling.attention import FLASH, choose_attention
 from sst2_ray.modeling.optimizer import build_optimizer
 from sst2_ray.training.faults import VARIABLE
-from sst2_ray.training.loop import Loop
+from sst2_ray.training.feed import on_device
 from sst2_ray.training.task import DEFAULT_MICRO_BATCH_TOKENS
 from tests.support.runs import Runs, made_runs, started_ray
 
@@ -111,6 +110,5 @@ def test_adamw_is_one_fused_kernel_and_batches_come_from_pinned_memory(monkeypat
         return copy(tensor, *values, **named)
 
     monkeypatch.setattr(torch.Tensor, "to", seen)
-    loop = SimpleNamespace(c=SimpleNamespace(device=torch.device("cuda")))
-    assert Loop._on_device(loop, torch.ones(3)).is_cuda  # type: ignore[arg-type]
+    assert on_device(torch.ones(3), torch.device("cuda")).is_cuda
     assert pinned == [True]

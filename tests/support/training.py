@@ -14,9 +14,10 @@ import torch
 
 from sst2_ray.config import TrainConfig
 from sst2_ray.data.tokens import TokenArrays
-from sst2_ray.modeling.classifier import build_classifier, resolve_model
+from sst2_ray.modeling.build import build_classifier
 from sst2_ray.modeling.dropout import install
 from sst2_ray.modeling.optimizer import build_optimizer
+from sst2_ray.modeling.sources import resolve_model
 from sst2_ray.modeling.tokenizers import load_tokenizer
 from sst2_ray.results.schema import EpochRecord
 from sst2_ray.storage import Storage

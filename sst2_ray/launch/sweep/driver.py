@@ -103,7 +103,7 @@ def run_trial(values: dict[str, Any], *, session: Session) -> dict[str, Any]:
         # To a scheduler a failed trial is the worst there is.
         return {**last, METRIC: 0.0, "status": "failed", "score": None, "failure_class": failure_class}
     except Exception as error:  # of this package's own: its row says what
-        trial.close_orphans(f"{type(error).__name__}: {error}"[:1000], "bug")
+        trial.attempts.close_orphans(f"{type(error).__name__}: {error}"[:1000], "bug")
         return {**last, METRIC: 0.0, "status": "failed", "score": None, "failure_class": "bug"}
     return {**last, "status": record.status, "score": score_of(record), "failure_class": record.failure_class}
 

@@ -223,7 +223,7 @@ class SweepRun:
         for unit in [*self.planner.running.values(), *self.planner.units]:
             outcome = self.planner.outcomes.get(unit.trial_id)
             if unit.trial_id in self.planner.running or (outcome and outcome.failure_class == "worker_lost"):
-                trial_of(self.session, unit.config, unit.trial_id).close_orphans()
+                trial_of(self.session, unit.config, unit.trial_id).attempts.close_orphans()
 
     # ---- the end
 

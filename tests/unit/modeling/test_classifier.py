@@ -10,7 +10,8 @@ import torch
 
 from sst2_ray.config import TrainConfig
 from sst2_ray.errors import InputError
-from sst2_ray.modeling.classifier import ModernBertClassifier, SbertClassifier, build_classifier
+from sst2_ray.modeling.build import build_classifier
+from sst2_ray.modeling.classifier import ModernBertClassifier, SbertClassifier
 from sst2_ray.modeling.sources import resolve_model
 from sst2_ray.modeling.tokenizers import load_tokenizer
 from tests.support import models

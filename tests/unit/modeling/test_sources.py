@@ -40,7 +40,8 @@ except InputError as error:
 BUILD = """
 import json, sys
 from sst2_ray.config import TrainConfig
-from sst2_ray.modeling.classifier import build_classifier, resolve_model
+from sst2_ray.modeling.build import build_classifier
+from sst2_ray.modeling.sources import resolve_model
 from sst2_ray.modeling.tokenizers import load_tokenizer
 resolved = resolve_model(TrainConfig(**json.loads(sys.argv[1])))
 print(json.dumps(vars(build_classifier(resolved, load_tokenizer(resolved), seed=0).info)))

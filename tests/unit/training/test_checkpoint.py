@@ -19,7 +19,10 @@ from safetensors import SafetensorError
 from sst2_ray.results.schema import EpochRecord
 from sst2_ray.storage import Storage
 from sst2_ray.training import checkpoint as ckpt
+from sst2_ray.training import checkpoint_writer
+from sst2_ray.training.checkpoint_writer import CheckpointWriter
 from sst2_ray.training.names import CHECKPOINT_FOLDER
+from sst2_ray.training.snapshot import HostCopies, Snapshot
 from tests.support.checkpoints import model_of, moments, shard_of, snapshot_of, write_checkpoint
 from tests.support.disks import mounted
 
@@ -81,11 +84,11 @@ def test_weights_are_loaded_into_the_storage_that_the_optimizer_holds(run):
 
 def test_a_snapshot_does_not_follow_the_training_that_goes_on(run):
     model, shard = model_of(1.0), shard_of(0, 1)
-    snapshot = ckpt.Snapshot.take(global_step=1, model=model, shard=shard, sums=torch.ones(3), state={})
+    snapshot = Snapshot.take(global_step=1, model=model, shard=shard, sums=torch.ones(3), state={})
     with torch.no_grad():
         model.weight.fill_(9.0)
     shard.tensors["0.exp_avg"].fill_(9.0)
-    writer = ckpt.CheckpointWriter(run, rank=0, world_size=1)
+    writer = CheckpointWriter(run, rank=0, world_size=1)
     writer.save(snapshot)
     writer.wait()
     saved, loaded = ckpt.fetch(run, 1, Path()), model_of(0.0)
@@ -95,14 +98,12 @@ def test_a_snapshot_does_not_follow_the_training_that_goes_on(run):
 
 
 def test_the_next_snapshot_is_copied_into_the_memory_of_the_one_before():
-    copies, model, shard = ckpt.HostCopies(), model_of(1.0), shard_of(0, 1)
+    copies, model, shard = HostCopies(), model_of(1.0), shard_of(0, 1)
     places = []
     for value in (1.0, 2.0, 3.0):
         with torch.no_grad():
             model.weight.fill_(value)
-        snapshot = ckpt.Snapshot.take(
-            global_step=1, model=model, shard=shard, sums=torch.ones(3), state={}, copies=copies
-        )
+        snapshot = Snapshot.take(global_step=1, model=model, shard=shard, sums=torch.ones(3), state={}, copies=copies)
         assert bool((snapshot.model["weight"] == value).all())
         tensors = {**snapshot.model, **{n: t for n, t in snapshot.shard.items() if not n.startswith("rng")}}
         places.append({name: tensor.data_ptr() for name, tensor in tensors.items()})
@@ -171,8 +172,8 @@ def test_without_the_manifest_there_is_no_checkpoint(run):
 
 
 def test_a_rank_that_has_not_written_keeps_rank_0_from_committing(run, monkeypatch):
-    monkeypatch.setattr(ckpt, "COMMIT_TIMEOUT_S", 0.0)
-    writer = ckpt.CheckpointWriter(run, rank=0, world_size=2)
+    monkeypatch.setattr(checkpoint_writer, "COMMIT_TIMEOUT_S", 0.0)
+    writer = CheckpointWriter(run, rank=0, world_size=2)
     writer.save(snapshot_of(0, 2, 7))
     with pytest.raises(TimeoutError, match=r"no receipt-001\.json"):
         writer.wait()
@@ -181,7 +182,7 @@ def test_a_rank_that_has_not_written_keeps_rank_0_from_committing(run, monkeypat
 
 def test_what_the_writing_raised_is_raised_where_it_is_waited_for_and_only_once(tmp_path):
     (tmp_path / "file").write_text("")
-    writer = ckpt.CheckpointWriter(Storage.open(str(tmp_path / "file")), rank=0, world_size=1)
+    writer = CheckpointWriter(Storage.open(str(tmp_path / "file")), rank=0, world_size=1)
     writer.save(snapshot_of(0, 1, 7))
     with pytest.raises(OSError):
         writer.wait()
@@ -189,8 +190,10 @@ def test_what_the_writing_raised_is_raised_where_it_is_waited_for_and_only_once(
 
 
 def test_what_the_writing_raised_is_known_before_the_next_snapshot(run, monkeypatch):
-    monkeypatch.setattr(ckpt, "save_file", _fail_with(SafetensorError("I/O error: No space left (os error 28)")))
-    writer = ckpt.CheckpointWriter(run, rank=0, world_size=1)
+    monkeypatch.setattr(
+        checkpoint_writer, "save_file", _fail_with(SafetensorError("I/O error: No space left (os error 28)"))
+    )
+    writer = CheckpointWriter(run, rank=0, world_size=1)
     writer.save(snapshot_of(0, 1, 7))
     writer._thread.join()
     with pytest.raises(OSError, match="No space left on device"):
@@ -208,14 +211,14 @@ def test_a_disk_that_is_away_for_a_while_is_waited_for(run, monkeypatch):
     """As a network file system answers whose server starts again."""
     monkeypatch.setattr("sst2_ray.storage._FIRST_WAIT_S", 0.01)
     failures = [SafetensorError("Error while serializing: I/O error: Input/output error (os error 5)")] * 3
-    save = ckpt.save_file
+    save = checkpoint_writer.save_file
 
     def flaky(tensors, path):
         if failures:
             raise failures.pop()
         save(tensors, path)
 
-    monkeypatch.setattr(ckpt, "save_file", flaky)
+    monkeypatch.setattr(checkpoint_writer, "save_file", flaky)
     write_checkpoint(run.patient(60), 7)
     assert newest(run) == (7, [])
 
@@ -235,9 +238,7 @@ def test_a_full_disk_is_told_at_once_and_keeps_the_checkpoint_before(tmp_path):
 
 def test_a_snapshot_waits_for_the_one_before(run):
     order: list[list[int]] = []
-    writer = ckpt.CheckpointWriter(
-        run, rank=0, world_size=1, on_commit=lambda _: order.append(ckpt.committed_steps(run))
-    )
+    writer = CheckpointWriter(run, rank=0, world_size=1, on_commit=lambda _: order.append(ckpt.committed_steps(run)))
     for step in (1, 2, 3):
         writer.save(snapshot_of(0, 1, step))
     writer.wait()
@@ -339,7 +340,7 @@ def test_a_manifest_that_names_files_elsewhere_is_refused(run, tmp_path, name):
     write_checkpoint(run, 3)
     write_checkpoint(run, 5)
     files = run.read_json(f"{ckpt.step_folder(5)}/manifest.json")["files"]
-    edit_manifest(run, 5, files={**files, name: ckpt._digest(tmp_path / "outside")})
+    edit_manifest(run, 5, files={**files, name: ckpt.digest_of(tmp_path / "outside")})
     step, said = newest(run)
     assert step == 3
     assert "does not name the files of 1 ranks, and them alone" in said[0]
@@ -384,7 +385,7 @@ def test_a_planted_pickle_is_never_unpickled(run, tmp_path):
     path = folder_of(run, 3) / "model.safetensors"
     path.write_bytes(pickle.dumps(Planted(tmp_path / "trace")))
     files = run.read_json(f"{ckpt.step_folder(3)}/manifest.json")["files"]
-    edit_manifest(run, 3, files={**files, path.name: ckpt._digest(path)})  # whoever plants it can write a manifest
+    edit_manifest(run, 3, files={**files, path.name: ckpt.digest_of(path)})  # whoever plants it can write a manifest
     with pytest.raises((SafetensorError, ValueError)):
         ckpt.fetch(run, 3, Path()).load_model(model_of(0.0))
     assert not (tmp_path / "trace").exists()

@@ -1,0 +1,69 @@
+"""Batches for the loop: planned, collated and on their way to the device while the one before is computed."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sst2_ray.data.batching import StepPlan, collate, plan_epoch, steps_per_epoch
+from sst2_ray.modeling.dropout import row_keys
+from sst2_ray.training.context import LoopContext
+
+
+@dataclass(frozen=True)
+class Batch:
+    """This rank's part of an optimizer step."""
+
+    plan: StepPlan
+    inputs: list[tuple[Tensor, Tensor, Tensor, Tensor, Tensor]]
+    """Of each micro-batch: ids, mask, labels, weights, dropout keys."""
+
+
+def prefetched(context: LoopContext, first_step: int, pool: ThreadPoolExecutor) -> Iterator[Batch]:
+    """From optimizer step `first_step` of the run on, without end: epoch after epoch."""
+    plans = _plans(context, first_step)
+    pending = pool.submit(lambda: _collate(context, next(plans)))
+    while True:
+        ready = pending.result()
+        pending = pool.submit(lambda: _collate(context, next(plans)))
+        yield ready
+
+
+def _plans(context: LoopContext, first_step: int) -> Iterator[StepPlan]:
+    config = context.config
+    first_epoch, step_in_epoch = divmod(first_step, steps_per_epoch(len(context.train), config.batch_size))
+    for epoch in itertools.count(first_epoch):
+        yield from plan_epoch(
+            context.train,
+            seed=config.seed,
+            epoch=epoch,
+            batch_size=config.batch_size,
+            rank=context.rank,
+            world_size=context.world_size,
+            max_tokens=context.micro_batch_tokens,
+            pad_to=config.max_length if config.pad_to_max_length else None,
+            packed=context.model.packs(context.device) and not config.pad_to_max_length,
+            first_step=step_in_epoch if epoch == first_epoch else 0,
+        )
+
+
+def _collate(context: LoopContext, plan: StepPlan) -> Batch:
+    inputs = []
+    for micro in plan.micro_batches:
+        ids, mask = collate(context.train, micro, pad_id=context.pad_id)
+        keys = row_keys(seed=context.config.seed, global_step=plan.global_step, row_ids=micro.rows)
+        arrays = (ids, mask, context.train.labels[micro.rows].astype(np.int64), micro.weights, keys)
+        inputs.append(tuple(on_device(torch.from_numpy(a), context.device) for a in arrays))
+    return Batch(plan, inputs)
+
+
+def on_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """A copy to a GPU waits for nobody only from pinned memory; torch keeps that until the copy is done."""
+    pinned = tensor.pin_memory() if device.type == "cuda" else tensor
+    return pinned.to(device, non_blocking=True)
