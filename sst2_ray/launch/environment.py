@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import logging
 import os
 import sys
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -47,9 +49,10 @@ WORKER_ENV = {
 }
 
 # On CPU tensor shapes change every step. glibc gives the memory back to the kernel and faults it in again, page by page,
-# which costs a third of the speed; jemalloc, which comes with Ray, is told to keep it for 5 s, in huge pages. Kept for
-# ever, a worker's memory grows by a GiB a minute. One arena for all threads: what one has freed another takes.
-JEMALLOC_CONF = "dirty_decay_ms:5000,muzzy_decay_ms:0,thp:always,metadata_thp:auto,narenas:1"
+# which costs a third of the speed; jemalloc, which comes with Ray, is told to keep it for 30 s, in huge pages. Kept for
+# ever, a worker's memory grows by a GiB a minute; kept for 5 s, it costs a tenth of the speed. One arena for all threads:
+# what one has freed another takes.
+JEMALLOC_CONF = "dirty_decay_ms:30000,muzzy_decay_ms:0,thp:always,metadata_thp:auto,narenas:1"
 
 # Passed on from the driver's environment where they are set. Everybody who sees the dashboard sees them: secrets go
 # through the board (see board.SECRETS).
@@ -107,6 +110,34 @@ def start_ray() -> Any:
     return ray
 
 
+@contextlib.contextmanager
+def _yielding_children() -> Iterator[None]:
+    """What this thread starts here, Ray's processes, waits for the processor's next tick where training threads use it
+    (SCHED_BATCH; see `compute_at_once`).
+
+    Ray's processes wake a thousand times a second, and whenever they interrupt one of a worker's threads, all of them wait.
+    """
+    if not hasattr(os, "SCHED_BATCH") or os.sched_getscheduler(0) != os.SCHED_OTHER:  # not Linux; or the user's choice
+        yield
+        return
+    _schedule(os.SCHED_BATCH)
+    try:
+        yield
+    finally:
+        _schedule(os.SCHED_OTHER)
+
+
+def compute_at_once() -> None:
+    """The calling thread, and those it starts, no longer wait for their turn as Ray's processes do."""
+    if hasattr(os, "SCHED_BATCH") and os.sched_getscheduler(0) == os.SCHED_BATCH:
+        _schedule(os.SCHED_OTHER)
+
+
+def _schedule(policy: int) -> None:
+    with contextlib.suppress(PermissionError):  # a container may forbid it, and then all are alike
+        os.sched_setscheduler(0, policy, os.sched_param(0))
+
+
 def _start_here(ray: Any, common: dict[str, Any]) -> None:
     """Ray on this machine alone, its workers forked unless there is a GPU: what CUDA holds does not survive a fork."""
     from sst2_ray.launch.admission import this_machine
@@ -114,8 +145,10 @@ def _start_here(ray: Any, common: dict[str, Any]) -> None:
 
     for name, value in _OWN_RAY_ENV.items():
         os.environ.setdefault(name, value)
-    server = None if this_machine().gpus else ForkServer.start(worker_env(use_gpu=False))
-    ray.init(**common, include_dashboard=False, runtime_env={"py_executable": server.py_executable} if server else None)
+    with _yielding_children():
+        server = None if this_machine().gpus else ForkServer.start(worker_env(use_gpu=False))
+        runtime_env = {"py_executable": server.py_executable} if server else None
+        ray.init(**common, include_dashboard=False, runtime_env=runtime_env)
     if server is not None:
         raylet = ray._private.worker._global_node.all_processes["raylet"][0].process.pid
         # What Ray gives a worker and its library reads once, at import.

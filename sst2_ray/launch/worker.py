@@ -16,6 +16,7 @@ from typing import Any
 
 from sst2_ray.data.tokens import TokenArrays
 from sst2_ray.launch.board import WAIT, Stop
+from sst2_ray.launch.environment import compute_at_once
 from sst2_ray.results.schema import EpochRecord, PredictionRecord
 from sst2_ray.results.table import ResultsTable
 from sst2_ray.storage import Storage
@@ -36,6 +37,7 @@ def train_worker(payload: dict[str, Any]) -> dict[str, Any]:
     import ray.train.torch
     import torch
 
+    compute_at_once()
     # Ray says how many cores are this worker's; torch may have been imported before that was known.
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or torch.get_num_threads()))
     task: Task = payload["task"]
