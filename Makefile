@@ -50,10 +50,15 @@ test-slow: $(VENV)/.dev
 test-fast: $(VENV)/.dev
 	$(BIN)/python -m pytest tests/unit
 
-# Side by side with its peers, and one worker against two: about ten minutes, on a machine with nothing else to do.
+# Side by side with its peers, one worker against two, the way to the first step; docs/speed.md and the README's rows are
+# written from it. About 50 minutes, on a machine with nothing else to do.
 bench: $(VENV)/.dev
 	for size in 32 64; do $(BIN)/python -m benchmarks.throughput --batch-size $$size --json benchmarks/results/throughput-$$size.json || exit 1; done
 	$(BIN)/python -m benchmarks.workers --json benchmarks/results/workers.json
+	-$(BIN)/python -m benchmarks.startup --json benchmarks/results/startup.json
+	-$(BIN)/python -m benchmarks.sweep_overhead --json benchmarks/results/sweep-overhead.json
+	-$(BIN)/python -m benchmarks.accuracy --json benchmarks/results/accuracy.json
+	$(BIN)/python -m benchmarks.speed_page
 
 # On an idle machine of two cores. The planner's table needs SST2_RAY_TOKENIZER for ModernBERT-base; a limit that is missed
 # ends no other benchmark.
@@ -64,6 +69,7 @@ bench-more: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.length --json benchmarks/results/length.json --picture docs/images/length.png
 	$(BIN)/python -m benchmarks.weak_scaling --json benchmarks/results/weak-scaling.json
 	$(BIN)/python -m benchmarks.scaling --docs docs/scaling.md
+	$(BIN)/python -m benchmarks.speed_page
 
 bench-gpu: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.gpu --json benchmarks/results/gpu.json

@@ -21,11 +21,11 @@ import torch
 from benchmarks import peers
 from benchmarks.shared import (
     data_name,
+    finish,
     parser_of,
     provenance,
     run_job,
     with_the_workers_allocator,
-    write,
 )
 from sst2_ray.config import TrainConfig
 from sst2_ray.results.statistics import summarize
@@ -57,8 +57,7 @@ def main() -> int:
         )
     differences = {name: difference(accuracies[OURS], accuracies[name]) for name in TRAINERS}
     figures = {**vars(arguments), "data": data_name(), "accuracies": accuracies, "differences": differences}
-    print(table(figures))
-    write({**figures, **found}, arguments.json)
+    finish({**figures, **found}, table(figures), arguments.json)
     return 0 if all(low <= 0 <= high for _, low, high in differences.values()) else 1
 
 

@@ -17,7 +17,7 @@ import statistics
 import sys
 from typing import Any
 
-from benchmarks.shared import data_name, parser_of, provenance, run_job, steps_seconds, write
+from benchmarks.shared import data_name, finish, parser_of, provenance, run_job, steps_seconds
 
 LIMIT = 0.03
 """Of the time may be stood still."""
@@ -49,12 +49,12 @@ def main() -> int:
         "runs": runs,
         **found,
     }
-    print(
+    line = (
         f"stands still {figures['stands_still_share']:.1%} of the time ({figures['stands_still_s_a_checkpoint']:.2f} s a "
         f"checkpoint), slower by {figures['slow_down']:.1%} in all; peak memory {figures['peak_memory_gib_with']:.1f} GiB, "
         f"{figures['peak_memory_gib_without']:.1f} without"
     )
-    write(figures, arguments.json)
+    finish(figures, line, arguments.json)
     return 0 if figures["stands_still_share"] < LIMIT else 1
 
 

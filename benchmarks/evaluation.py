@@ -20,12 +20,12 @@ import torch
 
 from benchmarks.shared import (
     data_name,
+    finish,
     parser_of,
     process_group_of_one,
     provenance,
     task_of,
     with_the_workers_allocator,
-    write,
 )
 from sst2_ray.config import TrainConfig
 from sst2_ray.data.tokens import TokenArrays
@@ -70,8 +70,7 @@ def main() -> int:
         "tokens_per_sec": rates,
         "compared": compared,
     }
-    print(table(figures))
-    write({**figures, **found}, arguments.json)
+    finish({**figures, **found}, table(figures), arguments.json)
     return 0
 
 

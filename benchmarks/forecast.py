@@ -15,7 +15,7 @@ import sys
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.shared import data_name, parser_of, provenance, run_job, steps_seconds, write
+from benchmarks.shared import data_name, finish, parser_of, provenance, run_job, steps_seconds
 from sst2_ray.config import TrainConfig
 from sst2_ray.launch.admission import decide, this_machine
 from sst2_ray.launch.environment import prepare_driver
@@ -82,8 +82,7 @@ def main() -> int:
             config = case.config(arguments.steps)
             runs.append({"case": str(case), "predicted": predicted(config), "measured": measured(config)})
             print(line(runs[-1]), flush=True)
-    print(table(runs))
-    write({"steps": arguments.steps, "runs": runs, **found}, arguments.json)
+    finish({"steps": arguments.steps, "runs": runs, **found}, table(runs), arguments.json)
     return 0 if all(abs(error(r, name)) <= limit for r in runs for name, (_, limit) in QUANTITIES.items()) else 1
 
 

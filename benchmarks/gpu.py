@@ -21,7 +21,7 @@ from typing import Any
 import torch
 
 from benchmarks import workers
-from benchmarks.shared import parser_of, provenance, write
+from benchmarks.shared import finish, parser_of, provenance
 
 
 def main() -> int:
@@ -42,8 +42,7 @@ def main() -> int:
         for model, flags in models.items()
         for batch in arguments.batch_per_gpu
     ]
-    print("\n\n".join(table(figures) for figures in tables))
-    write({**found, "tables": tables}, arguments.json)
+    finish({**found, "tables": tables}, "\n\n".join(table(figures) for figures in tables), arguments.json)
     return 0
 
 

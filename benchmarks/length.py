@@ -25,7 +25,7 @@ import time
 from typing import Any
 from unittest import mock
 
-from benchmarks.shared import parser_of, provenance, with_the_workers_allocator, write
+from benchmarks.shared import finish, parser_of, provenance, with_the_workers_allocator
 
 MODELS = {"modernbert": ("ModernBERT-base's shape", 22), "bert": ("BERT-base's shape", 12)}
 """Name and layers, both of transformers' default config."""
@@ -60,8 +60,7 @@ def main() -> int:
                     f"{repeat + 1}/{arguments.repeats} {model}, {words(length)}: {said(runs[model][length][-1])}",
                     flush=True,
                 )
-    print(table(runs))
-    write({**vars(arguments), "runs": runs, **found}, arguments.json)
+    finish({**vars(arguments), "runs": runs, **found}, table(runs), arguments.json)
     if arguments.picture:
         draw(runs, arguments.picture, found["chip"])
     return 0

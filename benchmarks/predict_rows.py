@@ -25,7 +25,7 @@ import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from benchmarks.shared import REPOSITORY, data_name, parser_of, provenance, write
+from benchmarks.shared import REPOSITORY, data_name, finish, parser_of, provenance
 from sst2_ray.config import TrainConfig
 from sst2_ray.launch.prepare import check
 
@@ -56,10 +56,10 @@ def main() -> int:
             for way in arguments.ways:
                 runs.append({"way": way, "rows": rows, **measured(way, model, file, rows, tokens)})
                 print(line(runs[-1]), flush=True)
-    print(table(runs))
     growth = {way: grown([r for r in runs if r["way"] == way]) for way in arguments.ways}
-    print("; ".join(f"{way}: {factor:.2f} times the memory" for way, factor in growth.items()))
-    write({"runs": runs, "growth": growth, "tokens_per_sentence": tokens, **found}, arguments.json)
+    figures = {"runs": runs, "growth": growth, "tokens_per_sentence": tokens, **found}
+    more = ", ".join(f"{way} {factor:.2f} times" for way, factor in growth.items())
+    finish(figures, f"{table(runs)}\n\nPeak memory at the most rows, of that at the fewest: {more}.", arguments.json)
     return 0 if all(factor <= arguments.allowed_growth for factor in growth.values()) else 1
 
 

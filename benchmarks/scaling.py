@@ -8,11 +8,11 @@ sst2_ray/training/gpus.py, prices in sst2_ray/launch/prices.py. Takes seconds.
 
 from __future__ import annotations
 
+import argparse
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.shared import parser_of, write
 from sst2_ray.launch.plan import size_of
 from sst2_ray.launch.prices import RECORDED, SOURCES, machine_of
 from sst2_ray.launch.scaling import (
@@ -56,7 +56,7 @@ HEADS = (
 
 
 def main() -> int:
-    parser = parser_of(__doc__)
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", default="modernbert-base", choices=[n for n, s in MODELS.items() if s.kind])
     parser.add_argument("--machines", nargs="+", choices=NODES, default=list(NODES))
     parser.add_argument("--gpus", type=int, nargs="+", default=[8, 64, 512])
@@ -69,7 +69,6 @@ def main() -> int:
         Path(arguments.docs).write_text(page)
     else:
         print(page)
-    write({"model": arguments.model, "tables": tables}, arguments.json)
     return 0
 
 

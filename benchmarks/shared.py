@@ -43,10 +43,18 @@ def provenance() -> dict[str, Any]:
     return found
 
 
-def write(figures: dict[str, Any], path: str | None) -> None:
-    if path:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        Path(path).write_text(json.dumps(figures, indent=1) + "\n")
+def finish(figures: dict[str, Any], table: str, path: str | None) -> None:
+    """Print what was found as `table`; keep it in a file with its figures, which say nothing of this machine's folders."""
+    print(table)
+    if not path:
+        return
+    kept = {name: value for name, value in figures.items() if name not in ("json", "picture")}
+    text = json.dumps({**kept, "table": table}, indent=1)
+    for variable in ("SST2_RAY_DATA", "SST2_RAY_TOKENIZER"):
+        if folder := os.environ.get(variable):
+            text = text.replace(folder, f"${variable}")
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    Path(path).write_text(text + "\n")
 
 
 def with_the_workers_allocator(module: str) -> None:

@@ -9,7 +9,6 @@ trial; with the evaluation, of 128 sentences, and without.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import shutil
@@ -21,33 +20,38 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.shared import steps_seconds
+from benchmarks.shared import finish, parser_of, provenance, steps_seconds
 from sst2_ray.launch.warm import SWITCH
-from sst2_ray.results.provenance import collect_provenance
 from sst2_ray.results.table import ResultsTable
 
 LIMIT_S = 6.0
 
+ROWS = (
+    ("besides steps and evaluation", "overhead_per_trial_s"),
+    ("besides steps", "overhead_with_evaluation_per_trial_s"),
+    ("from a trial's start to its first step, median", "median_startup_s"),
+    ("evaluation, median", "median_evaluation_s"),
+    ("last checkpoint and export, median", "median_checkpoint_and_export_s"),
+    ("outside of trials: start and end of Ray and Tune shared out, and between trials", "between_trials_s"),
+)
+
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = parser_of(__doc__)
     parser.add_argument("--folder", help="keep the sweeps here; by default they are temporary")
     parser.add_argument("--num-trials", type=int, default=8)
     parser.add_argument("--num-steps", type=int, default=32)
     parser.add_argument("--ways", nargs="+", choices=("forked", "plain"), default=["plain", "forked"])
-    parser.add_argument("--json", help="write the figures to this file as well")
     arguments = parser.parse_args()
     folder = Path(arguments.folder or tempfile.mkdtemp(prefix="sweep-overhead-"))
-    provenance = collect_provenance()
-    print(f"{provenance['chip']}, commit {provenance['git_commit']}, {provenance['versions_json']}")
+    origin = provenance()
     try:
         found = {way: measure(folder, way, arguments.num_trials, arguments.num_steps) for way in arguments.ways}
     finally:
         if not arguments.folder:
             shutil.rmtree(folder)
-    figures = {"num_trials": arguments.num_trials, "num_steps": arguments.num_steps, **provenance, **found}
-    if arguments.json:
-        Path(arguments.json).write_text(json.dumps(figures, indent=1) + "\n")
+    figures = {"num_trials": arguments.num_trials, "num_steps": arguments.num_steps, **origin, "ways": found}
+    finish(figures, table(figures), arguments.json)
     return 0 if found[arguments.ways[-1]]["overhead_per_trial_s"] < LIMIT_S else 1
 
 
@@ -79,6 +83,20 @@ def measure(folder: Path, way: str, num_trials: int, num_steps: int) -> dict[str
     }
     print(f"{way}: {json.dumps(figures)}", flush=True)
     return figures
+
+
+def table(figures: dict[str, Any]) -> str:
+    """Markdown: seconds a trial, by way."""
+    ways = figures["ways"]
+    lines = [
+        f"{figures['num_trials']} trials of {figures['num_steps']} steps of 32 sentences, sbert-minilm, evaluated on 128.",
+        "",
+        f"| seconds a trial | {' | '.join(f'{way} workers' for way in ways)} |",
+        f"|{'---|' * (1 + len(ways))}",
+    ]
+    for words, name in ROWS:
+        lines.append(f"| {words} | {' | '.join(f'{found[name]:.1f}' for found in ways.values())} |")
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

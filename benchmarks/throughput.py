@@ -1,10 +1,11 @@
-"""Examples a second of this package and of its peers, side by side in one process, in alternation.
+"""Examples a second of this package and of its peers, side by side on one machine, in alternation.
 
     python -m benchmarks.throughput [--batch-size 64] [--repeats 5] [--steps 16] [--ways main-job zero2 ...] [--json FILE]
 
 Real SST-2 from the folder SST2_RAY_DATA where that is set, else the packaged movie reviews; all-MiniLM-L6-v2. Beside the
 ways, the rate of matrix products of 2048 is measured in every round, in the precision that the ways compute in: shares of
-it compare machines. The main job is the command, Ray included, its first steps with it; the others are warm.
+it compare machines. The main job is the command, Ray included. It and its loop alone count every step from the first on,
+the others those after warm-up.
 """
 
 from __future__ import annotations
@@ -18,13 +19,13 @@ from typing import Any
 import torch
 
 from benchmarks import peers
-from benchmarks.shared import data_name, parser_of, process_group_of_one, provenance, with_the_workers_allocator, write
+from benchmarks.shared import data_name, finish, parser_of, process_group_of_one, provenance, with_the_workers_allocator
 from sst2_ray.config import TrainConfig
 
 WAYS: dict[str, tuple[str, Callable[[peers.Job], peers.Run]]] = {
     "main-job": ("this package's main job: Ray Train, DeepSpeed ZeRO-2, 1 worker", peers.main_job),
-    "zero2": ("its worker's loop alone, DeepSpeed ZeRO-2", lambda job: peers.ours(job, "zero2")),
-    "bare": ("the same loop on plain torch", lambda job: peers.ours(job, "torch")),
+    "zero2": ("its worker's loop alone, without Ray", lambda job: peers.ours(job, "zero2")),
+    "bare": ("the same loop on plain torch, without Ray and DeepSpeed", lambda job: peers.ours(job, "torch")),
     "trainer": ("Hugging Face Trainer, random batches", lambda job: peers.trainer(job, grouped=False)),
     "trainer-grouped": ("Hugging Face Trainer, batches of like length", lambda job: peers.trainer(job, grouped=True)),
     "ray-example": ("the way of Ray's DeepSpeed example: ZeRO-2, padded to the longest of a batch", peers.ray_example),
@@ -32,8 +33,8 @@ WAYS: dict[str, tuple[str, Callable[[peers.Job], peers.Run]]] = {
 }
 
 
-STEPS_OF = {"main-job": 48, "notebook": 2}
-"""A repeat: the main job's first steps are slow, the notebook's all are."""
+STEPS_OF = {"main-job": 64, "zero2": 64, "bare": 64, "notebook": 2}
+"""A repeat: this package's first steps are slow and counted, the notebook's all are."""
 
 
 def main() -> int:
@@ -64,8 +65,7 @@ def main() -> int:
         "examples_per_sec": rates,
         **found,
     }
-    print(table(figures))
-    write(figures, arguments.json)
+    finish(figures, table(figures), arguments.json)
     return 0
 
 

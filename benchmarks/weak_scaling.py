@@ -15,7 +15,7 @@ import statistics
 import sys
 from typing import Any
 
-from benchmarks.shared import PHASES, data_name, parser_of, provenance, run_job, write
+from benchmarks.shared import PHASES, data_name, finish, parser_of, provenance, run_job
 
 
 def main() -> int:
@@ -36,8 +36,7 @@ def main() -> int:
                 flush=True,
             )
     figures = {**vars(arguments), "num_cores": os.cpu_count(), "runs": runs}
-    print(table(figures))
-    write({**figures, **found}, arguments.json)
+    finish({**figures, **found}, table(figures), arguments.json)
     return 0
 
 

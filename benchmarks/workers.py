@@ -13,7 +13,7 @@ import statistics
 import sys
 from typing import Any
 
-from benchmarks.shared import PHASES, main_job_flags, parser_of, provenance, run_job, write
+from benchmarks.shared import PHASES, finish, main_job_flags, parser_of, provenance, run_job
 
 
 def main() -> int:
@@ -41,8 +41,7 @@ def main() -> int:
         "runs": runs,
         **found,
     }
-    print(table(figures))
-    write(figures, arguments.json)
+    finish(figures, table(figures), arguments.json)
     return 0
 
 

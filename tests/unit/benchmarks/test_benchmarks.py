@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import checkpoint_cost, forecast, length, predict_rows, scaling, weak_scaling
+from benchmarks import checkpoint_cost, forecast, length, predict_rows, scaling, shared, speed_page, weak_scaling
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -82,6 +82,20 @@ def test_the_page_on_more_gpus_is_what_its_command_writes():
     counts = [8, 64, 512]
     tables = {name: scaling.rows(size, name, counts) for name in scaling.NODES}
     assert (ROOT / "docs/scaling.md").read_text() == scaling.text("modernbert-base", size, tables, counts)
+
+
+def test_the_page_on_speed_and_the_readme_are_what_the_figures_say():
+    found = speed_page.read(speed_page.RESULTS)
+    assert speed_page.PAGE.read_text() == speed_page.page(found)
+    readme = speed_page.README.read_text()
+    assert speed_page.with_rows(readme, found) == readme
+
+
+def test_results_name_no_folder_of_the_machine(monkeypatch, tmp_path):
+    monkeypatch.setenv("SST2_RAY_DATA", "/somebody/sst2")
+    file = tmp_path / "new" / "x.json"
+    shared.finish({"flags": ["--data=/somebody/sst2"], "json": str(file)}, "a table", str(file))
+    assert file.read_text() == '{\n "flags": [\n  "--data=$SST2_RAY_DATA"\n ],\n "table": "a table"\n}\n'
 
 
 def test_a_process_starts_again_once_for_the_workers_allocator():

@@ -1,0 +1,173 @@
+"""Write docs/speed.md, and the README's rows about speed, from the figures in benchmarks/results.
+
+    python -m benchmarks.speed_page
+
+A figure that nobody has measured is said to be missing.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import statistics
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.shared import REPOSITORY
+
+RESULTS = REPOSITORY / "benchmarks/results"
+README = REPOSITORY / "README.md"
+PAGE = REPOSITORY / "docs/speed.md"
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading, its files in RESULTS, the command that writes them, and what the table is to be read for."""
+
+    heading: str
+    files: tuple[str, ...]
+    command: str
+    about: str
+
+
+SECTIONS = (
+    Section(
+        "Side by side",
+        ("throughput-64.json", "throughput-32.json"),
+        "benchmarks.throughput --batch-size SIZE",
+        "The batches here are random and hold exactly as many sentences as asked for; the Trainer's batches of like length "
+        "change which sentences share a batch. The first three rows count a run's first, slow steps, the others do not. The "
+        "second and the third row against the first are the price of Ray and of DeepSpeed.",
+    ),
+    Section(
+        "Does the faster one learn the same?",
+        ("accuracy.json",),
+        "benchmarks.accuracy",
+        "Dev accuracy after equal epochs, the same seeds.",
+    ),
+    Section(
+        "One worker's cores shared out to two",
+        ("workers.json", "workers-modernbert.json"),
+        "benchmarks.workers",
+        "The same global batch and the same cores: the second row against the first is the price of gradients on the wire.",
+    ),
+    Section(
+        "More workers, each with the same work",
+        ("weak-scaling.json",),
+        "benchmarks.weak_scaling",
+        "Workers beyond the machine's cores share them.",
+    ),
+    Section(
+        "From the command to the first step",
+        ("startup.json",),
+        "benchmarks.startup",
+        "One worker, Ray started and ended by the command.",
+    ),
+    Section(
+        "A trial of a sweep, besides its steps",
+        ("sweep-overhead.json",),
+        "benchmarks.sweep_overhead",
+        "The wall-clock of a whole sweep of eight trials, one after the other, less the time in optimizer steps and "
+        "evaluations, a trial. [Where the seconds go](../benchmarks/NOTES.md#where-the-seconds-of-a-start-go).",
+    ),
+    Section(
+        "Evaluation",
+        ("evaluation.json",),
+        "benchmarks.evaluation",
+        "Tokens a second on the rows that were trained on.",
+    ),
+    Section(
+        "A million sentences through predict",
+        ("predict-rows.json",),
+        "benchmarks.predict_rows",
+        "Memory must not grow with the file.",
+    ),
+    Section(
+        "What the forecast says, and what came",
+        ("forecast.json",),
+        "benchmarks.forecast",
+        "`--dry-run --calibrate` against the run itself. On more GPUs, on paper: [scaling](scaling.md).",
+    ),
+    Section(
+        "Long sentences",
+        ("length.json",),
+        "benchmarks.length --picture docs/images/length.png",
+        "ModernBERT-base's shape against BERT-base's, random weights: speed and memory, not accuracy.",
+    ),
+    Section(
+        "Checkpoints",
+        ("checkpoint-cost.json",),
+        "benchmarks.checkpoint_cost",
+        "ModernBERT-base's shape from random weights, a checkpoint every 60 s.",
+    ),
+)
+
+
+def main() -> int:
+    found = read(RESULTS)
+    PAGE.write_text(page(found))
+    README.write_text(with_rows(README.read_text(), found))
+    return 0
+
+
+def read(folder: Path) -> dict[str, dict[str, Any]]:
+    """The results that there are, by file name."""
+    names = [name for section in SECTIONS for name in section.files]
+    return {name: json.loads((folder / name).read_text()) for name in names if (folder / name).is_file()}
+
+
+def page(found: dict[str, dict[str, Any]]) -> str:
+    lines = [
+        "# Speed, measured",
+        "",
+        "Made by `python -m benchmarks.speed_page` from [the benchmarks' figures](../benchmarks/results), which hold the raw "
+        "runs and the versions. `make bench` and `make bench-more` measure them again; nothing was measured on a GPU, for "
+        "which there is `make bench-gpu`. What was tried for speed, and what came of it: [notes](../benchmarks/NOTES.md).",
+    ]
+    for section in SECTIONS:
+        lines += ["", f"## {section.heading}", "", f"`python -m {section.command}`. {section.about}"]
+        for name in section.files:
+            figures = found.get(name)
+            lines += (
+                ["", f"`{name}`: not measured."] if figures is None else ["", figures["table"], "", origin(figures)]
+            )
+    return "\n".join(lines) + "\n"
+
+
+def origin(figures: dict[str, Any]) -> str:
+    return f"*{figures['chip']}, commit {figures['git_commit'][:7]}.*"
+
+
+def with_rows(readme: str, found: dict[str, dict[str, Any]]) -> str:
+    """The README, its rows about throughput written anew."""
+    for name, figures in found.items():
+        if name.startswith("throughput-"):
+            size = figures["batch_size"]
+            pattern = rf"^\| examples a second at batch {size}:.*$"
+            readme, count = re.subn(pattern, row(figures), readme, flags=re.MULTILINE)
+            assert count == 1, f"README.md has {count} rows about batch {size}"
+    return readme
+
+
+def row(figures: dict[str, Any]) -> str:
+    """Of the README's table."""
+    median = {way: statistics.median(rates) for way, rates in figures["examples_per_sec"].items()}
+    said = (
+        ("the main job", "main-job"),
+        ("Hugging Face Trainer, random batches", "trainer"),
+        ("and batches of like length", "trainer-grouped"),
+        ("Ray's DeepSpeed example", "ray-example"),
+        ("padded to 128 in fp32", "notebook"),
+    )
+    label, values = " / ".join(words for words, _ in said), " / ".join(f"{median[way]:.0f}" for _, way in said)
+    speed = statistics.median(figures["matmul_flops"]) / 1e9
+    return (
+        f"| examples a second at batch {figures['batch_size']}: {label} | {values} "
+        f"({len(figures['examples_per_sec']['main-job'])} runs each, medians; matrix products at {speed:.0f} GFLOP/s) |"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
