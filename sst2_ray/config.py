@@ -141,7 +141,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         check_train_config(self)
-        for name, kind in _kinds().items():  # 1 and 1.0 are the same rate: they must have the same hash
+        for name, kind in kinds_of(TrainConfig).items():  # 1 and 1.0 are the same rate: they must have the same hash
             if kind.type is float and isinstance(getattr(self, name), int):
                 object.__setattr__(self, name, float(getattr(self, name)))
 
@@ -196,7 +196,7 @@ def _not_negative(config: TrainConfig, *names: str) -> None:
 
 def check_train_config(config: TrainConfig) -> None:
     """Everything that can be told from the values alone. Raises InputError with one line."""
-    for name, kind in _kinds().items():
+    for name, kind in kinds_of(TrainConfig).items():
         value = getattr(config, name)
         if not kind.holds(value):
             raise InputError(f"--{name.replace('_', '-')} {value!r}: must be {kind}")
@@ -248,14 +248,19 @@ def config_from_dict(values: dict[str, Any], *, source: str = "config") -> Train
         if key not in known:
             raise InputError(f"{source}: unknown key {key!r}; {did_you_mean(str(key), known)}")
     try:
-        return TrainConfig(**{key: _coerce(key, value, source) for key, value in values.items()})
+        return TrainConfig(
+            **{key: coerce(kinds_of(TrainConfig)[key], key, value, source) for key, value in values.items()}
+        )
     except TypeError as error:
         raise InputError(f"{source}: {error}") from None
 
 
-def _coerce(key: str, value: Any, source: str) -> Any:
-    """YAML reads 8e-5 as a string and 1 as an integer: turn them into what the field is declared as."""
-    kind = _kinds()[key]
+def coerce(kind: Kind, key: str, value: Any, source: str) -> Any:
+    """YAML reads 8e-5 as a string and 1 as an integer: turn them into what the field is declared as; one value into a
+    tuple, where it is declared as one. Raises InputError."""
+    if kind.is_tuple:
+        one = dataclasses.replace(kind, is_tuple=False)
+        return tuple(coerce(one, key, v, source) for v in (value if isinstance(value, list | tuple) else [value]))
     try:
         if kind.type is float and isinstance(value, int | str) and not isinstance(value, bool):
             return float(value)
@@ -271,12 +276,14 @@ def _coerce(key: str, value: Any, source: str) -> Any:
 
 
 @dataclass(frozen=True)
-class _Kind:
+class Kind:
     """What a field is declared as."""
 
     type: type
     choices: tuple[str, ...]
     optional: bool
+    is_tuple: bool = False
+    """`type` and `choices` are then those of its members."""
 
     def holds(self, value: object) -> bool:
         if value is None:
@@ -295,14 +302,18 @@ class _Kind:
 
 
 @functools.cache
-def _kinds() -> dict[str, _Kind]:
+def kinds_of(cls: type) -> dict[str, Kind]:
+    """Of each field of a dataclass."""
     kinds = {}
-    for name, hint in typing.get_type_hints(TrainConfig).items():
+    for name, hint in typing.get_type_hints(cls).items():
+        is_tuple = typing.get_origin(hint) is tuple
+        hint = typing.get_args(hint)[0] if is_tuple else hint
         choices = typing.get_args(hint) if typing.get_origin(hint) is Literal else ()
         options = [t for t in typing.get_args(hint) if t is not type(None)] if not choices else []
-        kinds[name] = _Kind(
+        kinds[name] = Kind(
             type=str if choices else (options or [hint])[0],
             choices=choices,
             optional=type(None) in typing.get_args(hint),
+            is_tuple=is_tuple,
         )
     return kinds

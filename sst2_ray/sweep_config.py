@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from sst2_ray.config import TrainConfig, config_from_dict, hash_of
+from sst2_ray.config import TrainConfig, coerce, config_from_dict, hash_of, kinds_of
 from sst2_ray.errors import InputError, did_you_mean
 
 DEFAULT_NUM_SAMPLES = 16
@@ -147,7 +147,7 @@ def sweep_from_dict(values: dict[str, Any], *, source: str = "config") -> SweepC
     for key in flags:
         if key not in known:
             raise InputError(f"{source}: unknown key {key!r}; {did_you_mean(str(key), known)}")
-    converted: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in flags.items()}
+    converted: dict[str, Any] = {k: coerce(kinds_of(SweepFlags)[k], k, v, source) for k, v in flags.items()}
     base = config_from_dict(values.get("config", {}), source=source)
     return SweepConfig(**converted, base=base)
 

@@ -19,7 +19,8 @@ Values = Mapping[Any, float]
 """One figure a run, by what pairs the runs (see `pairing`)."""
 
 FEW_SEEDS = 3
-"""Below this many, a t test over seeds that does not reject is no sign of a tie: with two it rejects from |t| = 12.7 on."""
+"""Below this many, a t test over seeds alone decides nothing: with two it rejects from |t| = 12.7 on, and also wherever two
+small differences happen to be alike."""
 
 _LOWER_IS_BETTER = ("loss", "seconds", "cost")
 _OF_PREDICTIONS = ("best_dev_accuracy", "dev_accuracy")
@@ -34,10 +35,12 @@ class Comparison:
     b: Configuration
     metric: str
     mean_a: float
+    """Over the seeds that both have, if there are any."""
     mean_b: float
     verdict: Verdict
-    """win: every test that could be made rejects chance. tie: one of them does not. unknown: none could be made, or only
-    the one over fewer than `FEW_SEEDS` seeds does not reject, which says nothing."""
+    """win: every test that could be made rejects chance. tie: one of them does not. unknown: none could be made; or of the
+    one over fewer than `FEW_SEEDS` seeds, which says nothing alone, it is not known what sentences say, or it alone does
+    not reject."""
     over_seeds: TestResult | None
     """Paired t over the common seeds; None with fewer than two of them."""
     over_sentences: TestResult | None
@@ -96,14 +99,19 @@ def compare(
         a=a,
         b=b,
         metric=metric,
-        mean_a=float(np.mean(list(by_run_a.values()))),
-        mean_b=float(np.mean(list(by_run_b.values()))),
+        mean_a=_mean(by_run_a, common),
+        mean_b=_mean(by_run_b, common),
         verdict=verdict,
         reason=reason,
         over_seeds=over_seeds,
         over_sentences=over_sentences,
         interval=interval.within(-1, 1) if interval and metric.endswith(SHARES) else interval,
     )
+
+
+def _mean(by_run: Values, common: list[Any]) -> float:
+    """Over the runs that the tests are about; over all where no two have a seed in common."""
+    return float(np.mean([by_run[key] for key in common or by_run]))
 
 
 def pairing(run: Run) -> Any:
@@ -170,11 +178,12 @@ def _judge(over_seeds: TestResult | None, over_sentences: TestResult | None, alp
     if over_sentences is not None:
         discordant = text.count(over_sentences.num, "sentence")
         said.append(f"{over_sentences.name}, {discordant} that differ: {text.p_value(over_sentences.p_value)}")
-    if tests and all(test.p_value < alpha for test in tests):
+    few = over_seeds is not None and over_seeds.num < FEW_SEEDS
+    if tests and all(test.p_value < alpha for test in tests) and not (few and over_sentences is None):
         return "win", "; ".join(said)
     if over_sentences is not None and over_sentences.p_value >= alpha:
         return "tie", "; ".join(said)
-    if over_seeds is None or over_seeds.num < FEW_SEEDS:
-        too_few = ["too few seeds to tell"] if over_seeds is not None else []
+    if over_seeds is None or few:
+        too_few = ["too few seeds to tell"] if few else []
         return "unknown", "; ".join([*said, *too_few])
     return "tie", "; ".join(said)

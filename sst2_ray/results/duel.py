@@ -41,20 +41,28 @@ class HeadToHead:
 def head_to_head(
     groups: Sequence[RankedGroup], curves: Curves, curve_split: str, predictions: pa.Table
 ) -> HeadToHead | None:
-    """In the first ranking that has both kinds: the same data, as many seeds for both. A model that began with random
-    weights stands in for its kind only where there is no pretrained one. None where there is no such ranking."""
+    """predictions: those of `duellists`. None where there are none."""
+    found = duellists(groups)
+    if found is None:
+        return None
+    group, a, b = found
+    return HeadToHead(
+        modernbert=a,
+        sbert=b,
+        overall=compare(a, b, predictions=predictions, metric=group.reported(a, b)),
+        moments=_moments(a, b, curves, curve_split, predictions),
+    )
+
+
+def duellists(groups: Sequence[RankedGroup]) -> tuple[RankedGroup, Configuration, Configuration] | None:
+    """The best ModernBERT and the best SBERT of the first ranking that has both kinds: the same data, as many seeds for
+    both. A model that began with random weights stands in for its kind only where there is no pretrained one."""
     for group in groups:
         by_kind: dict[Any, Configuration] = {}
         for configuration in sorted(group.configurations, key=lambda c: bool(c.setting("random_weights"))):
             by_kind.setdefault(configuration.setting("model_kind"), configuration)
         if "modernbert" in by_kind and "sbert" in by_kind:
-            a, b = by_kind["modernbert"], by_kind["sbert"]
-            return HeadToHead(
-                modernbert=a,
-                sbert=b,
-                overall=compare(a, b, predictions=predictions, metric=group.reported(a, b)),
-                moments=_moments(a, b, curves, curve_split, predictions),
-            )
+            return group, by_kind["modernbert"], by_kind["sbert"]
     return None
 
 

@@ -5,6 +5,7 @@ Everything that the report shows in words and tables is computed here; figures a
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,7 +14,7 @@ import pyarrow.compute as pc
 
 from sst2_ray.results.comparison import Comparison, compare
 from sst2_ray.results.curves import Curves, load_curves
-from sst2_ray.results.duel import HeadToHead, head_to_head
+from sst2_ray.results.duel import HeadToHead, duellists, head_to_head
 from sst2_ray.results.published import SST2_DEV
 from sst2_ray.results.ranking import (
     Configuration,
@@ -44,7 +45,7 @@ class Study:
     curve_split: str
     """dev, or selection where the runs were evaluated on a held-out part of train on the way."""
     predictions: pa.Table
-    """Those of the best configuration of each model."""
+    """Those of the best configuration of each model, and of those that are compared."""
     best_per_model: tuple[Configuration, ...]
     against_best: tuple[Comparison | None, ...]
     """Each of `best_per_model` against the first; None for the first itself and for other numbers of seeds."""
@@ -107,7 +108,8 @@ def _study(table: ResultsTable, trials: pa.Table, split: str | None, fingerprint
     groups = rank(trials)
     curves, curve_split = _curves(table, trials, groups)
     best = _best_per_model(groups)
-    predictions = _predictions(table, [*best, *(groups[0].configurations[:2] if groups else ())])
+    _, *duel = duellists(groups) or (None,)
+    predictions = _predictions(table, [*best, *duel, *(groups[0].configurations[:2] if groups else ())])
     main = groups[0] if groups else None
     against = tuple(_against(main, best[0], other, predictions) if main else None for other in best)
     runner_up = None
@@ -128,7 +130,7 @@ def _study(table: ResultsTable, trials: pa.Table, split: str | None, fingerprint
         runner_up=runner_up,
         num_tied=num_tied,
         head_to_head=head_to_head(groups, curves, curve_split, predictions),
-        edges=_edges(groups),
+        edges=_edges(trials, groups),
     )
 
 
@@ -177,12 +179,17 @@ def _count_ties(main: RankedGroup) -> int:
     return sum(compare(main.best, other, metric=main.metric).verdict != "win" for other in main.configurations[1:])
 
 
-def _edges(groups: Sequence[RankedGroup]) -> tuple[tuple[str, Edge], ...]:
+def _edges(trials: pa.Table, groups: Sequence[RankedGroup]) -> tuple[tuple[str, Edge], ...]:
     if not groups:
         return ()
+    tried = defaultdict(set)  # also by trials that a scheduler stopped, or that diverged
+    for row in trials.select(["model", "random_weights", "learning_rate"]).to_pylist():
+        if row["learning_rate"]:
+            tried[model_label(row.get)].add(row["learning_rate"])
     found = []
     for configuration in groups[0].best_per_model():
-        edge = grid_edge(groups[0].configurations, configuration)
+        model = model_label(configuration.setting)
+        edge = grid_edge(tried[model], configuration)
         if edge is not None:
-            found.append((model_label(configuration.setting), edge))
+            found.append((model, edge))
     return tuple(found)

@@ -47,7 +47,7 @@ METRICS: dict[str, tuple[str, ...]] = {
 
 _STATUS = {"TERMINATED": "succeeded", "ERROR": "failed"}
 _INTEGERS = ("batch_size", "seed", "epochs")
-_SECRET = re.compile(r"token|secret|password|passwd|api_?key|credential", re.IGNORECASE)
+_SECRET = re.compile(r"(^|[_.-])(token|secret|password|passwd|api_?key|credentials?)$", re.IGNORECASE)
 _FRACTIONS = ("dev_accuracy", "dev_f1", "dev_precision", "dev_recall")
 
 
@@ -170,7 +170,6 @@ class _Reader:
     def _trial(
         self, trial_id: str, folder: str, config: dict[str, Any], state: Mapping[str, Any], points: list[EpochRecord]
     ) -> TrialRecord:
-        config = {k: "***" if _SECRET.search(k) else v for k, v in config.items()}
         settings = {column: _setting(column, config, self._names_of(column, SETTINGS)) for column in SETTINGS}
         settings["model"] = settings["model"] or self.model
         seed_names = self._names_of("seed", SETTINGS)
@@ -186,7 +185,7 @@ class _Reader:
             failure_class="bug" if failed else None,
             failure_message=self._last_error_line(folder) if failed else None,
             started_at=dt.datetime.fromtimestamp(started, dt.timezone.utc) if started else None,
-            config_json=json.dumps(config),
+            config_json=json.dumps(_masked(config)),
             config_hash=hash_of(config),
             configuration_id=hash_of({k: v for k, v in config.items() if k not in seed_names}),
             eval_split=self.eval_split,
@@ -241,6 +240,13 @@ def _value(values: Mapping[str, Any], names: tuple[str, ...], default: Any = Non
         if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
             return float(value)
     return default
+
+
+def _masked(value: Any) -> Any:
+    """Without what looks like a secret, however deep it lies."""
+    if isinstance(value, dict):
+        return {k: "***" if _SECRET.search(str(k)) else _masked(v) for k, v in value.items()}
+    return [_masked(v) for v in value] if isinstance(value, list) else value
 
 
 def _setting(column: str, config: Mapping[str, Any], names: tuple[str, ...]) -> Any:

@@ -67,7 +67,7 @@ _RANKED_TOGETHER = ("eval_split", "data_fingerprint", "scored_on", "seeds")
 
 _DEFAULT_ORDER = """
 eval_split nulls last, data_fingerprint nulls last, scored_on desc, seeds desc,
-score desc nulls last, last_accuracy desc nulls last, configuration
+round(score, 12) desc nulls last, last_accuracy desc nulls last, loss nulls last, configuration
 """
 
 NEEDED = (
@@ -91,7 +91,10 @@ def connect(trials: pa.Table, *, where: str | None = None) -> duckdb.DuckDBPyCon
     if where:
         _check_expression(connection, "--where", where)
         connection.execute("drop view trials")
-        connection.execute(f"create table trials as select * from all_trials where ({where})")
+        try:
+            connection.execute(f"create table trials as select * from all_trials where ({where})")
+        except duckdb.Error as error:  # of a row further down
+            raise InputError(f"--where {where!r}: {_explain(error)}") from None
     return connection
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -45,6 +45,10 @@ class Configuration:
     @property
     def seeds(self) -> tuple[int | None, ...]:
         return tuple(run.seed for run in self.runs)
+
+    def under(self, seeds: Collection[int | None]) -> Configuration:
+        """With the runs of these seeds alone."""
+        return dataclasses.replace(self, runs=tuple(run for run in self.runs if run.seed in seeds))
 
     @property
     def label(self) -> str:
@@ -143,46 +147,74 @@ def rank(trials: pa.Table, *, metric: Metric | None = None) -> list[RankedGroup]
     """Configurations by their mean over seeds, those with unequal numbers of seeds or other data apart.
 
     metric: None: the accuracy on the held-out part of train where a run chose by that, else the best dev accuracy.
-    The group with the most configurations of the most seeds comes first; empty where nothing succeeded.
+    The group with the most seeds comes first, of those the one with the most configurations; empty where nothing succeeded.
+    Where a sweep ended before most configurations had their seeds, and one of those that lack some is better on the seeds
+    that it has, all are ranked on these: the one that had more would otherwise be the best whatever it scored.
     """
-    grouped: dict[tuple[Any, ...], list[Configuration]] = {}
+    comparable: dict[tuple[Any, ...], list[Configuration]] = {}
     for configuration in configurations(trials):
         chosen = metric or ("selection_accuracy" if configuration.metric("selection_accuracy") else "best_dev_accuracy")
         if configuration.summary(chosen) is None:
             continue
         first = configuration.runs[0].values
-        key = (first["eval_split"], first["data_fingerprint"], len(configuration.runs), chosen)
-        grouped.setdefault(key, []).append(configuration)
+        comparable.setdefault((first["eval_split"], first["data_fingerprint"], chosen), []).append(configuration)
     groups = [
         RankedGroup(
-            eval_split=key[0],
-            data_fingerprint=key[1],
-            num_seeds=key[2],
-            metric=key[3],
-            configurations=_sorted(members, key[3]),
+            eval_split=split,
+            data_fingerprint=fingerprint,
+            num_seeds=len(members[0].runs),
+            metric=chosen,
+            configurations=_sorted(members, chosen),
         )
-        for key, members in grouped.items()
+        for (split, fingerprint, chosen), found in comparable.items()
+        for members in _of_equal_seeds(found, chosen)
     ]
     return sorted(groups, key=lambda g: (-g.num_seeds, -len(g.configurations), g.eval_split or "", g.metric))
+
+
+def _of_equal_seeds(found: list[Configuration], metric: Metric) -> list[list[Configuration]]:
+    """Of configurations on the same data: those with as many seeds together, those with the most first."""
+    most = max(len(c.runs) for c in found)
+    leaders = [c for c in found if len(c.runs) == most]
+    overtaking = [c for c in found if len(c.runs) < most and _overtakes(c, leaders, metric)]
+    if overtaking and 2 * len(leaders) <= len(found):
+        seeds = max(overtaking, key=lambda c: (len(c.runs), _score(c, metric))).seeds
+        found = [c.under(seeds) if set(seeds) <= set(c.seeds) else c for c in found]
+        return _of_equal_seeds(found, metric)
+    rest = [c for c in found if len(c.runs) < most]
+    return [leaders, *(_of_equal_seeds(rest, metric) if rest else [])]
+
+
+def _overtakes(one: Configuration, leaders: list[Configuration], metric: Metric) -> bool:
+    """Whether it is better, on the seeds that it has, than all of the same sweep that have more."""
+    experiments = {run.experiment for run in one.runs}
+    rivals = [c for c in leaders if set(one.seeds) <= set(c.seeds) and experiments & {run.experiment for run in c.runs}]
+    return (
+        None not in one.seeds
+        and bool(rivals)
+        and all(_score(one, metric) > _score(c.under(one.seeds), metric) for c in rivals)
+    )
+
+
+def _score(configuration: Configuration, metric: Metric) -> float:
+    return round(float(np.mean(configuration.metric(metric) or [0.0])), 12)
 
 
 def _sorted(members: list[Configuration], metric: Metric) -> tuple[Configuration, ...]:
     def order(c: Configuration) -> tuple[Any, ...]:
         last, loss = c.summary("last_dev_accuracy"), c.summary("best_dev_loss")
-        score = np.mean(c.metric(metric) or [0.0])
-        return (-round(float(score), 12), -last.mean if last else 0.0, loss.mean if loss else 0.0, c.configuration_id)
+        return (-_score(c, metric), -last.mean if last else 0.0, loss.mean if loss else 0.0, c.configuration_id)
 
     return tuple(sorted(members, key=order))
 
 
-def grid_edge(members: Sequence[Configuration], best: Configuration, axis: str = "learning_rate") -> Edge | None:
+def grid_edge(tried: Iterable[float], best: Configuration, axis: str = "learning_rate") -> Edge | None:
     """Whether the best value of an axis is the highest or lowest that its model was tried with; None: it lies inside.
 
-    members: configurations of one ranking, of any model; those of other models are left out.
+    tried: the values of all trials of the model, whatever became of them.
     Proposed are two more steps in the same ratio as the last one (whole numbers: doubled or halved).
     """
-    model = model_label(best.setting)
-    values = sorted({float(c.setting(axis)) for c in members if model_label(c.setting) == model and c.setting(axis)})
+    values = sorted(set(tried))
     value = best.setting(axis)
     if value is None or not values:
         return None

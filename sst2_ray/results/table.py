@@ -166,9 +166,15 @@ class ResultsTable:
         """
         entries = self._raw_files(dataset)
         snapshot = self._open_snapshot(dataset)
+        parts = []
+        if snapshot is not None:
+            try:
+                parts.append(files.read_columns(dataset, snapshot, columns, where=where))
+            except files.UnreadableFileError as error:  # what has not been pruned yet is still there
+                self._warn(f"snapshot/{dataset}.parquet", str(error))
+                snapshot = None
         replaced = files.replaced_names(snapshot) if snapshot else frozenset()
         sources = [entry.name for entry in entries if entry.name in replaced]
-        parts = [files.read_columns(dataset, snapshot, columns, where=where)] if snapshot else []
         for name, part in self._read_raw(dataset, [e for e in entries if e.name not in replaced], columns, where):
             parts.append(part)
             if name is not None:

@@ -65,7 +65,7 @@ class SweepDisplay:
         for trial_id, seconds in status.elapsed.items():
             self._seconds[trial_id] = seconds
             self._cost[trial_id] = cost_of(seconds)
-        for trial_id, outcome in self.planner.outcomes.items():
+        for trial_id, outcome in list(self.planner.outcomes.items()):  # Tune's thread adds to them
             if trial_id not in self._told:
                 self._told.add(trial_id)
                 if self._live is None:
@@ -82,7 +82,7 @@ class SweepDisplay:
     def summary(self, status: Status) -> str:
         """Counts, time, cost, best so far: one line."""
         planner = self.planner
-        failed = sum(outcome.status == "failed" for outcome in planner.outcomes.values())
+        failed = sum(outcome.status == "failed" for outcome in list(planner.outcomes.values()))
         parts = [
             f"{self.name}: {len(planner.outcomes)} of {'' if self._is_exact else 'at most '}{planner.num_expected} trials done",
             *([f"{failed} failed"] if failed else []),
@@ -140,7 +140,9 @@ class SweepDisplay:
             table.add_column(column, justify="left" if column in ("model", "status") else "right", no_wrap=True)
         units = {unit.trial_id: unit for unit in self.planner.units}
         room = max(3, min(MAX_ENDED_ROWS, self.out.height - 8 - len(self.planner.running)))
-        ended = [trial_id for trial_id in self.planner.outcomes if trial_id in units and trial_id in self._seconds]
+        ended = [
+            trial_id for trial_id in list(self.planner.outcomes) if trial_id in units and trial_id in self._seconds
+        ]
         for trial_id in ended[-room:]:
             outcome = self.planner.outcomes[trial_id]
             style = {"failed": "red", "early_stopped": "dim"}.get(outcome.status)

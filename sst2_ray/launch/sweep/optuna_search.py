@@ -54,7 +54,7 @@ class OptunaProposer:
         return {**self._fixed(), **_from_steps(self.config, suggested), "model": model}
 
     def tell(self, index: int, score: float | None) -> None:
-        """None: failed; the study learns that there is nothing there."""
+        """None: nothing is known of it; the study learns nothing."""
         result: dict[str, Any] | None = None if score is None else {METRIC: score}
         self._studies[self._model(index)].on_trial_complete(str(index), result=result, error=score is None)
 

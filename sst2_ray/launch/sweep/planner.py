@@ -151,7 +151,7 @@ class Planner:
         first = units_of(self.config, point)[0]
         if first.trial_id in self._units:  # drawn before: nothing new to run, but the search learns the same again
             known = self.outcomes.get(first.trial_id)
-            proposer.tell(index, known.score if known else None)
+            proposer.tell(index, _worth(known) if known else None)
             return
         self._index_of[first.trial_id] = index
         self._enqueue([first])
@@ -177,7 +177,13 @@ class Planner:
         self.outcomes[trial_id] = outcome
         index = self._index_of.get(trial_id)
         if index is not None and self.proposer:
-            self.proposer.tell(index, outcome.score)
+            self.proposer.tell(index, _worth(outcome))
+
+
+def _worth(outcome: Outcome) -> float | None:
+    """What a search is to learn: a configuration that fails for good is the worst there is. None: it is not known, as
+    what it failed of may have had another cause."""
+    return 0.0 if outcome.status == "failed" and outcome.is_over else outcome.score
 
 
 BudgetCheck = Callable[[Unit], bool]

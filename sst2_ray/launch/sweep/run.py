@@ -55,7 +55,7 @@ class SweepRun:
     ) -> None:
         self.config, self.ray, self.placement, self.at_once = config, ray, placement, at_once
         self.table, self.out = table, out
-        self.storage = Storage.open(config.base.storage_path)
+        self.storage = Storage.open(config.base.storage_path).patient(config.base.storage_timeout_s)
         self.folder = self.storage.child(config.name)
         self.folder.write_json(CONFIG_FILE, {**config.to_dict(), "config_hash": config.trials_hash})
         self.folder.delete(STOP_FILE)  # of an earlier session
@@ -177,18 +177,20 @@ class SweepRun:
                     for line in said:
                         display.line(line)
                     display.update(self._status(overview, searcher), lambda s: self._trial_cost(s))
-                    self.clock.tick()
-                    if time.monotonic() - looked > STOP_POLL_S:
-                        looked = time.monotonic()
-                        if self.folder.exists(STOP_FILE):
-                            searcher.stop()
+                    with contextlib.suppress(OSError):  # storage is away: trials that need it end, the sweep does not
+                        self.clock.tick()
+                        if time.monotonic() - looked > STOP_POLL_S:
+                            looked = time.monotonic()
+                            if self.folder.exists(STOP_FILE):
+                                searcher.stop()
                 except self.ray.exceptions.GetTimeoutError:
                     continue
                 except KeyboardInterrupt:
                     interrupted += 1
                     searcher.stop()
                     display.line("stopping: trials end where they are and can go on later (Ctrl-C again: at once)")
-                    self.folder.write_json(STOP_FILE, {"by": "interrupt"})
+                    with contextlib.suppress(OSError):
+                        self.folder.write_json(STOP_FILE, {"by": "interrupt"})
 
     def _status(self, overview: dict[str, Any], searcher: Any) -> Status:
         running = searcher.running_left()
@@ -227,13 +229,17 @@ class SweepRun:
 
     # ---- the end
 
+    def _is_over(self) -> bool:
+        """Whether nothing of it would run again when it is resumed: then the ranking is final, and models may go."""
+        return all(outcome.is_over for outcome in self.planner.outcomes.values())
+
     def _close(self, ended_by: str | None) -> SweepResult:
         now = closing.standing(self.table, self.config.name)
         if ended_by != "stop" and score_chosen(
             self.ray, now.ranking, self.table, self.folder, shared=self.shared, placement=self.placement
         ):
             now = closing.standing(self.table, self.config.name)
-        if ended_by is None:
+        if ended_by is None and self._is_over():
             closing.keep_best_models(self.table, self.folder, now, keep=self.config.keep_models)
             if not self.config.trackers:
                 self.folder.delete("tune")  # Tune's own bookkeeping: nothing reads it

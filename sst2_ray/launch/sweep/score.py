@@ -34,7 +34,8 @@ def score_chosen(
     shared: dict[str, Shared],
     placement: Placement,
 ) -> int:
-    """Score the best configuration of each model under all its seeds, where that was not done yet; returns how many runs.
+    """Score the best configuration of each model under all its seeds, where that was not done yet and the model is still
+    there; returns how many runs.
 
     New rows replace those of their trials; the exported models' cards state dev from now on.
     """
@@ -44,7 +45,7 @@ def score_chosen(
         run
         for configuration in ranking.best_per_model()
         for run in configuration.runs
-        if run.values["best_dev_accuracy"] is None
+        if run.values["best_dev_accuracy"] is None and run.values["export_path"] is not None
     ]
     records = {
         r.trial_id: r for r in table.records("trials", experiment=ranking.best.runs[0].experiment, attempts="latest")

@@ -70,7 +70,7 @@ class SweepSearcher(Searcher):
     def running_left(self) -> list[float]:
         """Seconds that each running trial is expected to need still, where that can be told."""
         left = []
-        for trial_id, unit in self.planner.running.items():
+        for trial_id, unit in list(self.planner.running.items()):
             whole = self.durations.predict(unit.config)
             if whole is not None:
                 left.append(max(0.0, whole - self.elapsed(trial_id)))

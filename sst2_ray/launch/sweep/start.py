@@ -39,7 +39,7 @@ def sweep(config: SweepConfig, *, quiet: bool = False) -> SweepResult:
         preparing = pool.submit(prepare_sweep, checked)
         ray = start_ray()
         prepared = preparing.result()
-    table = ResultsTable(config.base.storage_path)
+    table = ResultsTable(config.base.storage_path, patience_s=config.base.storage_timeout_s)
     memory = max(
         footprint(one, table, num_workers=config.base.num_workers or 1).memory_gib for one in prepared.values()
     )

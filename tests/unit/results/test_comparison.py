@@ -48,6 +48,18 @@ def test_a_clear_difference_over_seeds_is_a_win() -> None:
     assert found.over_seeds.num == 3
 
 
+def test_two_differences_that_happen_to_be_alike_are_no_win() -> None:
+    found = compare(*pair([0.950, 0.949], [0.947, 0.946]))
+    assert (found.verdict, found.winner) == ("unknown", None)
+    assert "too few seeds to tell" in found.reason
+
+
+def test_means_and_tests_are_about_the_same_seeds() -> None:
+    # a has the seeds 0 and 1, b 1 and 2: on the one that both have, b is ahead, whatever the others say.
+    found = compare(*pair([0.95, 0.80], [0.90, 0.80], seeds_b=[1, 2]))
+    assert (found.mean_a, found.mean_b) == (0.80, 0.90)
+
+
 def test_a_difference_within_the_noise_of_the_seeds_is_a_tie() -> None:
     a, b = pair([0.95, 0.93, 0.94], [0.94, 0.945, 0.93])
     found = compare(a, b)

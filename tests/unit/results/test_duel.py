@@ -78,7 +78,7 @@ def test_at_equal_epochs_the_best_evaluations_and_the_time_they_took(table: Resu
         "seconds": (60.0, 30.0),
     }
     faster = next(c for c in duel.moments[0].comparisons if c.metric == "seconds")
-    assert faster.winner is duel.sbert
+    assert (faster.verdict, faster.mean_a, faster.mean_b) == ("unknown", 60.0, 30.0)  # two seeds decide nothing alone
 
 
 def test_at_equal_time_the_slower_model_has_done_fewer_epochs(table: ResultsTable) -> None:

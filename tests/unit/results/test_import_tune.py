@@ -98,6 +98,21 @@ def test_secrets_stay_where_they_are(tmp_path: Path) -> None:
     assert "xyz" not in config
 
 
+def test_secrets_stay_where_they_are_however_deep(tmp_path: Path) -> None:
+    write_trial(tmp_path, "t", {"hub": {"token": "hf_abc", "keys": [{"secret": "xyz"}]}}, points(0.8))
+    config = read_experiment(str(tmp_path), names={}).trials[0].config_json or ""
+    assert "hf_abc" not in config
+    assert "xyz" not in config
+
+
+def test_a_tokenizer_is_no_secret_and_makes_another_configuration(tmp_path: Path) -> None:
+    for name in ("bpe", "wordpiece"):
+        write_trial(tmp_path, name, {"tokenizer": name, "max_tokens": 64, "seed": 0}, points(0.8))
+    found = read_experiment(str(tmp_path), names={}).trials
+    assert len({one.configuration_id for one in found}) == 2
+    assert '"tokenizer": "bpe"' in (found[0].config_json or "")
+
+
 def test_an_unreadable_trial_is_named_and_skipped(tmp_path: Path) -> None:
     write_trial(tmp_path, "good", {}, points(0.8))
     write_trial(tmp_path, "odd", {"lr": "high"}, points(0.8))

@@ -66,6 +66,7 @@ def test_where_and_sort_are_sql(trials: pa.Table) -> None:
     [
         ("modl = 'a'", 'Candidate bindings: "model"'),
         ("model = ", "syntax error"),
+        ("batch_size < 0 or cast(trial_id as int) = 1", "Could not convert"),
         ("1); drop table trials; --", "syntax error|one SQL expression"),
         ("exists (select * from read_csv('/etc/passwd'))", "disabled by configuration"),
         ("model = getenv('HOME')", "getenv"),

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pyarrow as pa
@@ -40,8 +41,31 @@ def test_configurations_are_ranked_by_their_mean_over_seeds() -> None:
 
 
 def test_unequal_numbers_of_seeds_are_never_ranked_together() -> None:
-    found = rank(table(runs("one", [0.99]), runs("three", [0.90, 0.91, 0.92]), runs("two", [0.95, 0.96])))
+    found = rank(table(runs("one", [0.89]), runs("three", [0.90, 0.91, 0.92]), runs("two", [0.89, 0.90])))
     assert [(group.num_seeds, ids(group)) for group in found] == [(3, ["three"]), (2, ["two"]), (1, ["one"])]
+
+
+def test_in_a_sweep_that_ended_early_nobody_is_best_for_having_more_seeds() -> None:
+    found = rank(table(runs("middle", [0.80, 0.81]), runs("good", [0.93]), runs("fair", [0.91])))
+    assert [(group.num_seeds, ids(group)) for group in found] == [(1, ["good", "fair", "middle"])]
+
+
+def test_where_the_best_lacks_a_seed_all_are_ranked_on_those_it_has() -> None:
+    lost = [run for run in runs("best", [0.95, 0.0, 0.96]) if run.seed != 1]
+    found = rank(table(runs("other", [0.90, 0.99, 0.91]), lost, runs("single", [0.5])))
+    assert [(group.num_seeds, ids(group)) for group in found] == [(2, ["best", "other"]), (1, ["single"])]
+    assert found[0].best.seeds == (0, 2) == found[0].configurations[1].seeds
+
+
+def test_a_lucky_run_of_another_sweep_changes_no_ranking() -> None:
+    found = rank(table(runs("three", [0.90, 0.91, 0.92]), runs("lucky", [0.99], experiment="f")))
+    assert [ids(group) for group in found] == [["three"], ["lucky"]]
+
+
+def test_runs_without_a_seed_overtake_nobody() -> None:
+    two = [dataclasses.replace(run, seed=None) for run in runs("two", [0.8, 0.8])]
+    one = [dataclasses.replace(run, seed=None) for run in runs("one", [0.9])]
+    assert [ids(group) for group in rank(table(two, one))] == [["two"], ["one"]]
 
 
 def test_other_evaluation_data_is_another_ranking() -> None:
@@ -88,10 +112,8 @@ def test_random_weights_are_another_model_and_say_so() -> None:
     assert found[0].label == "sbert (random weights), lr 8e-5, batch 32"
 
 
-def at_rates(rates: list[float], best: float, **values: Any) -> tuple[list[Configuration], Configuration]:
-    parts = [runs(str(rate), [0.9 if rate == best else 0.8], learning_rate=rate, **values) for rate in rates]
-    found = configurations(table(*parts))
-    return found, of(found, str(best))
+def at_rates(rates: list[float], best: float) -> tuple[list[float], Configuration]:
+    return rates, configurations(table(runs("best", [0.9], learning_rate=best)))[0]
 
 
 def test_the_best_inside_the_grid_is_no_edge() -> None:
@@ -117,13 +139,12 @@ def test_a_single_value_proposes_both_directions() -> None:
 
 
 def test_the_edge_of_a_batch_size_is_doubled() -> None:
-    parts = [runs(str(size), [0.8 + size / 1000], batch_size=size) for size in (16, 32, 64)]
-    found = configurations(table(*parts))
-    edge = grid_edge(found, of(found, "64"), axis="batch_size")
+    best = configurations(table(runs("best", [0.9], batch_size=64)))[0]
+    edge = grid_edge([16, 32, 64], best, axis="batch_size")
     assert edge is not None
     assert edge.proposed == (128, 256)
 
 
 def test_searched_axes_are_those_with_several_values() -> None:
-    found, _ = at_rates([4e-5, 8e-5], 8e-5, epochs=2)
-    assert searched_axes(found) == ["learning_rate"]
+    parts = [runs(str(rate), [0.9], learning_rate=rate, epochs=2) for rate in (4e-5, 8e-5)]
+    assert searched_axes(configurations(table(*parts))) == ["learning_rate"]

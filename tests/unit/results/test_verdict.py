@@ -19,6 +19,22 @@ def study(table: ResultsTable, **accuracies: list[float]) -> Study:
     return studies(table, table.read("trials", attempts="latest"))[0]
 
 
+def test_what_was_tried_and_stopped_is_not_proposed(table: ResultsTable) -> None:
+    rates = {8e-5: "succeeded", 4e-5: "succeeded", 1.6e-4: "early_stopped", 3.2e-4: "failed"}
+    table.write(
+        "trials",
+        [
+            trial(
+                f"lr{rate}", configuration_id=f"{rate}", learning_rate=rate, status=status, model="sbert", seed=0,
+                best_dev_accuracy={8e-5: 0.9, 4e-5: 0.8}.get(rate),
+            )
+            for rate, status in rates.items()
+        ],
+    )  # fmt: skip
+    (found,) = studies(table, table.read("trials", attempts="latest"))
+    assert found.edges == ()
+
+
 def test_a_win_is_called_one(table: ResultsTable) -> None:
     found = study(table, modernbert=[0.95, 0.951, 0.952], sbert=[0.90, 0.9015, 0.902])
     assert verdict.headline(found) == "modernbert beats sbert by 4.98 points."

@@ -94,6 +94,33 @@ def test_a_resumed_sweep_runs_only_what_is_not_over() -> None:
     assert play(Planner(config(), past), {}) == [names[5], *names[7:]]
 
 
+class Told:
+    """A proposer that draws the same configuration rates and keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.scores: list[float | None] = []
+
+    def ask(self, index: int) -> dict[str, object]:
+        return {"model": "sbert-minilm", "learning_rate": RATES[index], "batch_size": 64, "epochs": 2}
+
+    def tell(self, index: int, score: float | None) -> None:  # noqa: ARG002
+        self.scores.append(score)
+
+
+def test_a_search_learns_that_what_diverges_is_the_worst_and_nothing_of_a_lost_worker() -> None:
+    sweep = config(search="optuna", num_samples=3, num_seeds=1)
+    names = [units_of(sweep, Told().ask(i))[0].trial_id for i in range(3)]
+    told = Told()
+    play(
+        Planner(sweep, proposer=told),
+        {
+            names[1]: Outcome(status="failed", score=None, failure_class="not_a_number"),
+            names[2]: Outcome(status="failed", score=None, failure_class="worker_lost"),
+        },
+    )
+    assert told.scores == [0.9, 0.0, None]
+
+
 # ---- budget
 
 
@@ -165,6 +192,29 @@ def test_wrong_input_is_told_in_one_line(words: list[str], message: str) -> None
         config_from_argv(words)
     assert message in str(told.value)
     assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ({"learning_rates": "high"}, "learning_rates: 'high' is not a number"),
+        ({"keep_models": None}, "keep_models: None is not an integer"),
+        ({"budget_hours": "soon"}, "budget_hours: 'soon' is not a number"),
+        ({"search": "bayes"}, "search: 'bayes' is not one of grid, random, optuna"),
+        ({"scheduler": "ASHA"}, "scheduler: 'ASHA' is not one of none, asha, median"),
+        ({"trackers": ["foo"]}, "trackers: 'foo' is not one of tensorboard, mlflow, wandb"),
+        ({"batch_sizes": [32.5]}, "batch_sizes: 32.5 is not an integer"),
+    ],
+)
+def test_flags_of_a_file_are_of_their_kinds(flags: dict[str, object], message: str) -> None:
+    with pytest.raises(InputError) as told:
+        sweep_from_dict({"sweep": flags}, source="my.yaml")
+    assert str(told.value).startswith(f"my.yaml: {message}")
+
+
+def test_one_value_of_a_file_stands_for_a_list_of_one() -> None:
+    sweep = sweep_from_dict({"sweep": {"learning_rates": "8e-5", "models": "sbert"}})
+    assert (sweep.learning_rates, sweep.models) == ((8e-5,), ("sbert",))
 
 
 def test_a_resumed_sweep_has_its_own_config_wherever_its_folder_lies(tmp_path: Path) -> None:
