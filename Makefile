@@ -1,4 +1,4 @@
-# `make demo` and `make test` need Python 3.10 to 3.13 (tested on 3.11), make, git and a package registry; nothing else.
+# `make demo` and `make test` need Python 3.11 to 3.13 (tested on 3.11), make, git and a package registry; nothing else.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV   ?= .venv
 # The exact versions that were tested. `make demo CONSTRAINTS=` takes what the ranges of pyproject.toml resolve to today.

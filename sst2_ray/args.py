@@ -14,6 +14,9 @@ from sst2_ray.errors import InputError, did_you_mean
 
 T = TypeVar("T")
 
+_BARE = ("dry-run", "calibrate")
+"""Flags that commands take out before the others are read."""
+
 
 def parse(cls: type[T], argv: Sequence[str], *, prog: str, description: str | None = None, default: Any = None) -> T:
     """An instance of the dataclass `cls`. `default`: an instance whose values stand where no flag is given.
@@ -44,6 +47,8 @@ def _refuse_unknown_flags(cls: Any, argv: Sequence[str]) -> None:
         if word.startswith("--"):
             name = word[2:].split("=")[0].replace("_", "-")
             bare = name.removeprefix("no-")
+            if name in _BARE and name not in known:
+                raise InputError(f"{word}: write it as --{name}, without a value")
             if name not in known and bare not in known:
                 near = did_you_mean(f"--{name}", [f"--{k}" for k in known])
                 raise InputError(f"unknown flag --{name}; {near if near.startswith('did') else 'see --help'}")
@@ -73,6 +78,8 @@ def take(argv: Sequence[str], flag: str) -> tuple[str | None, list[str]]:
             value = word[len(flag) + 1 :]
         else:
             rest.append(word)
+    if value == "":
+        raise InputError(f"{flag} '': is empty; is a variable of the shell not set?")
     return value, rest
 
 

@@ -230,6 +230,8 @@ def check_train_config(config: TrainConfig) -> None:
         raise InputError(
             f"--name {config.name!r}: letters, digits, '.', '_' and '-' only, at most 128, so that it cannot leave the storage folder"
         )
+    if not config.storage_path:
+        raise InputError("--storage-path '': is empty; is a variable of the shell not set?")
     if config.name == "results":
         raise InputError(
             "--name results: that folder below the storage path holds the results table; choose another name"

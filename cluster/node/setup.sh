@@ -46,8 +46,9 @@ fi
 
 # --- FlashAttention where a GPU can use it (compute capability 8.0 and above); a prebuilt wheel, minutes instead of an hour
 if command -v nvidia-smi > /dev/null && ! "$VENV/bin/python" -c 'import flash_attn' 2> /dev/null; then
-  capability="$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader | head -1)"
-  if [ "${capability%%.*}" -ge 8 ]; then
+  # A head without a GPU may have an NVIDIA image as well: there nvidia-smi fails, the set-up must not.
+  capability="$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2> /dev/null | sed -n 1p)" || capability=""
+  if [[ "$capability" =~ ^[0-9]+\.[0-9]+$ ]] && [ "${capability%%.*}" -ge 8 ]; then
     PATH="$HOME_DIR/bin:$PATH" uv pip install --python "$VENV/bin/python" --no-deps "$(grep -o 'https://.*flash_attn.*whl' "$HERE/constraints.txt")" ||
       echo "setup: no FlashAttention wheel could be installed; training falls back to sdpa and says so" >&2
   fi

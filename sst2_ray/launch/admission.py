@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -115,9 +116,15 @@ def _cpus(config: TrainConfig, cluster: ClusterView, use_gpu: bool, num_workers:
     if use_gpu:  # a share of the cores of a GPU node, at most 8: enough to feed one GPU
         shares = [cpus // gpus for cpus, gpus in nodes if gpus >= 1]
         return int(min(8, max(1, min(shares)))) if shares else 1
-    largest = max((int(cpus) for cpus, _ in nodes), default=1)
-    a_node = -(-num_workers // max(1, len(nodes)))  # workers that share a node when they are spread evenly
-    return max(1, largest // a_node)
+    return most_cpus_per_worker(cluster, num_workers)
+
+
+def most_cpus_per_worker(cluster: ClusterView, num_workers: int) -> int:
+    """The most CPUs that each of so many workers can have where all have as many; 1 where not even that is there."""
+    nodes = [(int(n.cpus), 1) for n in cluster.nodes] + [(int(cpus), count) for cpus, _, count in cluster.node_types]
+    largest = max((cpus for cpus, _ in nodes), default=1)
+    fits = (c for c in range(largest, 1, -1) if sum(cpus // c * count for cpus, count in nodes) >= num_workers)
+    return next(fits, 1)
 
 
 def check_batch(config: TrainConfig, num_train_rows: int) -> None:
@@ -189,12 +196,14 @@ def _autoscaler_types(ray_state: Any, nodes: Sequence[Node]) -> tuple[tuple[floa
     # `ray up`'s autoscaler does not tell Ray its node types: read what it reads.
     groups = groups or list(declared_groups())
     types = []
+    there = Counter((n.cpus, n.gpus) for n in nodes)
     for group in groups:
         count = group.max_count if group.max_count >= 0 else 1000
         if count > 0 and group.resources:
             cpus, gpus = float(group.resources.get("CPU", 0)), float(group.resources.get("GPU", 0))
-            # max_count includes the nodes that are there already; a node tells its shape, not its type.
-            count -= sum(1 for n in nodes if (n.cpus, n.gpus) == (cpus, gpus))
-            if count > 0:
-                types.append((cpus, gpus, int(count)))
+            # max_count includes the nodes that are there already; a node tells its shape, not its type, and is of one only.
+            of_this_type = min(int(count), there[cpus, gpus])
+            there[cpus, gpus] -= of_this_type
+            if count > of_this_type:
+                types.append((cpus, gpus, int(count) - of_this_type))
     return tuple(types)

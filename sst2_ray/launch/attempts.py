@@ -1,4 +1,4 @@
-"""What is kept of a trial's attempts: a row of the results table and a mark below the run for each."""
+"""What is kept of a trial's attempts: a row of the results table, and a mark below the run, for each."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from sst2_ray.config import TrainConfig
 from sst2_ray.errors import InfeasibleError
-from sst2_ray.launch.admission import ClusterView, Node, Placement, decide
+from sst2_ray.launch.admission import ClusterView, Node, Placement, decide, most_cpus_per_worker
 
 DRIVER_GIB = 0.6
 """Resident memory of a trial's driver, controller and board together; measured."""
@@ -66,9 +66,7 @@ def trial_request(config: TrainConfig, cluster: ClusterView, *, max_concurrent: 
     cpus = config.cpus_per_worker
     on_cpu = config.use_gpu is False or not (cluster.gpus or any(gpus for _, gpus, _ in cluster.node_types))
     if cpus is None and on_cpu and max_concurrent is not None and max_concurrent > 1:
-        largest = max((node.cpus for node in cluster.nodes), default=1.0)
-        a_node = math.ceil(max_concurrent * num_workers / max(1, len(cluster.nodes)))
-        cpus = max(1, int(largest // a_node))
+        cpus = most_cpus_per_worker(cluster, max_concurrent * num_workers)
     return dataclasses.replace(config, num_workers=num_workers, cpus_per_worker=cpus)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -20,6 +21,8 @@ T = TypeVar("T")
 _QUIET_CHECK_S = 5.0
 """A stream that says nothing for this long makes the state be asked: a dead connection is silent as well."""
 _EXPLAIN_EVERY_S = 20.0
+_LAST_LINES_S = 30.0
+"""The last lines of a log are worth less waiting than the job's end is."""
 
 
 @dataclass(kw_only=True)
@@ -47,7 +50,7 @@ class Follower:
         pending_since = explained = time.monotonic()
         told_running = False
         while True:
-            info = self._reach(lambda: self.client.get_job_info(self.job_id))
+            info = self.reach(lambda: self.client.get_job_info(self.job_id))
             if info.status.is_terminal():
                 self._drain()
                 return info
@@ -110,31 +113,48 @@ class Follower:
                 await stream.aclose()  # type: ignore[attr-defined]
 
     def _drain(self) -> None:
-        """The stream may end before the last lines were sent."""
-        rest = self._reach(lambda: self.client.get_job_logs(self.job_id))[self._printed :]
+        """The stream may end before the last lines were sent. Never raises: the job has ended, and its exit code counts."""
+        limit_s = min(_LAST_LINES_S, self.reconnect_timeout_s)
+        try:
+            rest = self.reach(lambda: self.client.get_job_logs(self.job_id), limit_s=limit_s)[self._printed :]
+        except Exception:  # e.g. the log stood on a node that is gone
+            self.say("the last lines of the log could not be read")
+            return
         if rest:
             self.emit(rest)
             self._printed += len(rest)
 
-    def _reach(self, ask: Callable[[], T]) -> T:
-        """Ask the cluster, reopening the way to it as long as `reconnect_timeout_s` allows."""
+    def reach(self, ask: Callable[[], T], *, limit_s: float | None = None) -> T:
+        """Ask the cluster, reopening the way to it for at most `limit_s` (None: `reconnect_timeout_s`).
+
+        Raises RunFailedError when it cannot be reached any more, or refuses to answer.
+        """
         import requests
 
-        deadline = time.monotonic() + self.reconnect_timeout_s
+        limit_s = self.reconnect_timeout_s if limit_s is None else limit_s
+        deadline = time.monotonic() + limit_s
         told = False
         while True:
             try:
                 return ask()
-            except (requests.RequestException, ConnectionError) as error:
+            except (requests.RequestException, ConnectionError, RuntimeError) as error:
+                # Ray has a bare RuntimeError for every status but 200; only the server's own troubles pass.
+                trouble = re.search(r"status code 5\d\d", str(error))
+                if isinstance(error, RuntimeError) and not trouble:
+                    raise RunFailedError(
+                        f"the job server does not answer for job {self.job_id}: {' '.join(str(error).split())[:160]}; "
+                        "if the cluster was started anew its jobs are gone: submit the same again",
+                        failure_class="worker_lost",
+                    ) from None
                 if time.monotonic() > deadline:
                     raise RunFailedError(
-                        f"the cluster was not reached for {self.reconnect_timeout_s:.0f} s ({type(error).__name__}); whether job "
+                        f"the cluster was not reached for {limit_s:.0f} s ({trouble[0] if trouble else type(error).__name__}); whether job "
                         f"{self.job_id} goes on is not known; submit the same again to re-attach",
                         failure_class="worker_lost",
                     ) from None
                 if not told:
                     told = True
-                    self.say("connection lost; the job goes on, reconnecting")
+                    self.say("connection lost, which the job does not notice; reconnecting")
                 with contextlib.suppress(Exception):  # e.g. ssh refused; the next round tries again until the deadline
                     self.heal()
                 time.sleep(1.0)

@@ -12,7 +12,7 @@ from sst2_ray.config import TrainConfig
 from sst2_ray.data.leaks import check_known_leak
 from sst2_ray.data.load import Rows, Splits, load_splits
 from sst2_ray.data.tokens import TokenArrays, tokenize
-from sst2_ray.errors import InputError
+from sst2_ray.errors import InputError, RunFailedError
 from sst2_ray.launch.admission import check_batch
 from sst2_ray.modeling.sources import ResolvedModel, resolve_model
 from sst2_ray.results.schema import TrialRecord
@@ -78,11 +78,12 @@ def prepare(checked: Checked) -> Prepared:
     )
 
 
-def check_run(storage: Storage, config: TrainConfig) -> dict[str, Any] | None:
+def check_run(storage: Storage, checked: Checked) -> dict[str, Any] | None:
     """The result of a run that is already there and finished; None where there is work to do.
 
-    Raises InputError where the name belongs to a run with another config, or to one that is damaged.
+    Raises InputError where the name belongs to a run with another config or other data, or to one that is damaged.
     """
+    config, fingerprint = checked.config, checked.splits.fingerprint
     run = storage.child(config.run_name)
     there = _read_own(run, config, "config.json", keys={"config", "config_hash"})
     if there is None:
@@ -92,10 +93,26 @@ def check_run(storage: Storage, config: TrainConfig) -> dict[str, Any] | None:
             f"--name {config.run_name}: {run.root} holds a run with another config ({_difference(there['config'], config)}); "
             "choose another name, or delete that folder"
         )
+    before = there.get("data_fingerprint", fingerprint)  # runs of older versions have none
+    if before != fingerprint:
+        raise InputError(
+            f"--name {config.run_name}: the data changed since {run.root} was started (fingerprint {before} -> "
+            f"{fingerprint}); choose another name, or delete that folder"
+        )
     result = _read_own(run, config, "result.json", keys={"name", "status"})
     if result is None:
         _require_whole_checkpoint(run, config)
     return result
+
+
+def run_description(checked: Checked) -> dict[str, Any]:
+    """What a run's config.json says: its config, and the data that it was started with."""
+    config = checked.config
+    return {
+        "config": config.to_dict(),
+        "config_hash": config.config_hash,
+        "data_fingerprint": checked.splits.fingerprint,
+    }
 
 
 def _read_own(run: Storage, config: TrainConfig, name: str, *, keys: set[str]) -> dict[str, Any] | None:
@@ -121,7 +138,14 @@ def _require_whole_checkpoint(run: Storage, config: TrainConfig) -> None:
 
     reasons: list[str] = []
     with tempfile.TemporaryDirectory() as scratch:
-        whole = ckpt.newest_valid(run, Path(scratch), reasons.append)
+        try:
+            whole = ckpt.newest_valid(run.patient(), Path(scratch), reasons.append)
+        except OSError as error:
+            raise RunFailedError(
+                f"--name {config.run_name}: its checkpoints in {run.root} cannot be read "
+                f"({' '.join(str(error).split())[:160]}); they stay: give the same command when they can be",
+                "storage_error",
+            ) from None
     if whole is None and reasons:
         raise InputError(
             f"--name {config.run_name}: none of its {len(reasons)} checkpoints is whole "

@@ -122,7 +122,8 @@ def one(storage_path: str, name: str) -> Held:
     storage = Storage.open(storage_path)
     if "/" in name or not storage.exists(f"{name}/config.json"):
         names = [n for n in storage.list() if storage.exists(f"{n}/config.json")]
-        raise InputError(f"{name}: no such run below {storage.root}; {did_you_mean(name, names)}")
+        remedy = did_you_mean(name, names) if names else "there is none at all; give its --storage-path"
+        raise InputError(f"{name}: no such run below {storage.root}; {remedy}")
     return _read(storage, name, _trials(storage_path, [name])[name])
 
 

@@ -70,7 +70,8 @@ def _folders(run: Held) -> Iterator[tuple[str, str]]:
     for trial in run.trials:
         folder = run_folder(trial.experiment, trial.trial_id)
         yield f"{folder}/ray", "Ray's bookkeeping"
-        if is_over(trial):
+        # A sweep is done with a trial that failed of a bug; the command of a single run goes on from where it failed.
+        if is_over(trial) if run.is_sweep else trial.status == "succeeded":
             yield f"{folder}/{CHECKPOINT_FOLDER}", f"{trial.status.replace('_', ' ')}: nothing goes on from them"
         if run.is_sweep and trial.status == "succeeded" and trial.best_dev_accuracy is not None:
             yield f"{folder}/{LAST_EXPORT_FOLDER}", "dev has been scored"

@@ -10,18 +10,18 @@ import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TextIO
 
 import tyro
 
 from sst2_ray.args import parse
 from sst2_ray.errors import InfeasibleError, InputError, RunFailedError, StoppedError
-from sst2_ray.launch.cluster_file import ClusterFile, load_cluster_file, use_token_if_present
-from sst2_ray.launch.job_client import Job, connect, submit
+from sst2_ray.launch.cluster_file import ClusterFile, load_cluster_file, private_key, use_token_if_present
+from sst2_ray.launch.job_client import Job, connect, still_running, submit
 from sst2_ray.launch.job_follow import Follower, exit_code_of
-from sst2_ray.launch.upload import Upload, check_upload, list_upload, mib
+from sst2_ray.launch.upload import SECRET_CONTENT, Upload, check_upload, list_upload, mib
 
-_SECRET_VARIABLE = re.compile(r"TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|_KEY$|^KEY$", re.IGNORECASE)
+_SECRET_NAME = re.compile(r"(^|_)(TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIALS?|KEY)(_|$)|CONNECTION_STRING", re.IGNORECASE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +45,7 @@ class SubmitConfig:
     entrypoint_resources: tuple[str, ...] = ()
     """NAME=AMOUNT of custom resources that the command itself reserves."""
     again: bool = False
-    """Run again even if the same content was submitted before; False: re-attach to it."""
+    """Run again what has succeeded; False: show its log. Refused while the same command runs."""
     detach: bool = False
     """Return once the job is accepted; submit the same again to follow it."""
     dry_run: bool = False
@@ -57,7 +57,8 @@ class SubmitConfig:
     reconnect_timeout_s: float = 300.0
     """Seconds that the cluster may be out of reach before it is given up (exit code 4)."""
     down_when_done: bool = False
-    """`ray down` the cluster once the job has ended, whatever its result, or was given up as never placed; not after a detach."""
+    """`ray down` the cluster once the job has ended, whatever its result, or was given up as never placed; not after a detach, and
+    not while another job runs on it."""
 
 
 def main(argv: list[str]) -> int:
@@ -74,6 +75,7 @@ def main(argv: list[str]) -> int:
     cluster = load_cluster_file(config.cluster) if config.cluster else None
     if config.down_when_done and cluster is None:
         raise InputError("--down-when-done needs a cluster file: an address alone cannot be shut down")
+    _refuse_secrets(command)
     job = Job(
         command=tuple(command),
         variables=_variables(config.env),
@@ -86,31 +88,34 @@ def main(argv: list[str]) -> int:
         _say_cost(cluster)
         _say(f"would submit {job.id}: {shlex.join(command)}")
         return 0
-    try:
-        code = _run(job, config, cluster)
-    except InfeasibleError:
-        _down_if_asked(config, cluster)  # it never ran: all that the cluster still does is cost
-        raise
-    if code is None:
-        return 0
-    _down_if_asked(config, cluster)
-    return code
+    return _run(job, config, cluster)
 
 
-def _run(job: Job, config: SubmitConfig, cluster: ClusterFile | None) -> int | None:
-    """Submit and follow; the job's exit code, None after a detach."""
+def _run(job: Job, config: SubmitConfig, cluster: ClusterFile | None) -> int:
+    """Submit, follow, and shut down where that was asked for; the job's exit code, 0 after a detach."""
     with ExitStack() as stack:
         address, heal = _way_to(config, cluster, stack)
         client = connect(address)
         job_id = submit(client, job, again=config.again, say=_say)
         if config.detach:
             _say(f"detached from {job_id}; submit the same again to follow it")
-            return None
+            return 0
         follower = Follower(
             client=client, job_id=job_id, emit=_emit, say=lambda text: _say(f"[{job_id}] {text}"), heal=heal,
             demand=dict(job.demand), pending_timeout_s=config.pending_timeout_s, reconnect_timeout_s=config.reconnect_timeout_s,
         )  # fmt: skip
-        return _follow(follower, config.on_interrupt)
+        down_with = cluster if config.down_when_done else None
+        try:
+            code = _follow(follower, config.on_interrupt)
+        except InfeasibleError:
+            _down_unless_used(down_with, follower)  # it never ran: all that the cluster still does for it is cost
+            raise
+        except (RunFailedError, StoppedError):
+            if down_with is not None:
+                _say(f"{down_with.name} still runs and costs; sst2-ray down {down_with.path}")
+            raise
+        _down_unless_used(down_with, follower)
+        return code
 
 
 def split_command(argv: list[str]) -> tuple[list[str], list[str]]:
@@ -123,17 +128,29 @@ def split_command(argv: list[str]) -> tuple[list[str], list[str]]:
 
 def _variables(pairs: tuple[str, ...]) -> dict[str, str]:
     found: dict[str, str] = {}
-    for pair in pairs:
+    for position, pair in enumerate(pairs, start=1):
         name, equals, value = pair.partition("=")
         if not equals or not name.isidentifier():
-            raise InputError(f"--env {name}: must be KEY=VALUE")
-        if _SECRET_VARIABLE.search(name):
-            raise InputError(
-                f"--env {name}: looks like a secret, and a job's variables are readable by everybody on the cluster; "
-                "mount it as a file (e.g. ~/.cache/huggingface/token under file_mounts of the cluster file)"
-            )
+            raise InputError(f"--env, value {position}: must be KEY=VALUE")  # not repeated: it may be a bare secret
+        _refuse_secret(f"--env {name}", name, value)
         found[name] = value
     return found
+
+
+def _refuse_secrets(command: list[str]) -> None:
+    for position, word in enumerate(command, start=1):
+        name, equals, _ = word.partition("=")
+        name = name if equals and name.isidentifier() else ""
+        _refuse_secret(f"word {position} of the command{f' ({name}=...)' if name else ''}", name, word)
+
+
+def _refuse_secret(where: str, name: str, content: str) -> None:
+    """Raises InputError that names the place, never the secret."""
+    if _SECRET_NAME.search(name) or SECRET_CONTENT.search(os.fsencode(content)):
+        raise InputError(
+            f"{where}: looks like a secret, and a job's command and variables are readable by everybody on the cluster; "
+            "mount it as a file (e.g. ~/.cache/huggingface/token under file_mounts of the cluster file)"
+        )
 
 
 def _demand(config: SubmitConfig) -> dict[str, float]:
@@ -164,6 +181,11 @@ def _way_to(config: SubmitConfig, cluster: ClusterFile | None, stack: ExitStack)
     if cluster is not None:
         from sst2_ray.launch.ssh import tunnel_to
 
+        key = private_key(cluster)
+        if key is not None and not key.exists():
+            raise InputError(
+                f"{key}: the cluster's SSH key is not on this machine; copy it from whoever ran `sst2-ray up` (chmod 600)"
+            )
         tunnel = stack.enter_context(tunnel_to(cluster))
         _say(f"tunnel to {tunnel.host.address} open (ssh {tunnel.pid}); dashboard at {tunnel.url}")
         return tunnel.url, tunnel.ensure
@@ -215,8 +237,18 @@ def _interrupted(follower: Follower, on_interrupt: str) -> bool:
     return True
 
 
-def _down_if_asked(config: SubmitConfig, cluster: ClusterFile | None) -> None:
-    if not config.down_when_done or cluster is None:
+def _down_unless_used(cluster: ClusterFile | None, follower: Follower) -> None:
+    """Shut `cluster` down (None: nothing is to be shut down) unless another job runs on it."""
+    if cluster is None:
+        return
+    try:
+        others = still_running(follower.reach(follower.client.list_jobs), but=follower.job_id)
+    except Exception:  # whatever it was, the job's exit code must not be lost to it
+        _say(f"not shut down: whether other jobs run is not known; sst2-ray down {cluster.path}")
+        return
+    if others:
+        what = f"job {others[0]} still runs" if len(others) == 1 else f"jobs {', '.join(others)} still run"
+        _say(f"not shut down: {what}; sst2-ray down {cluster.path}")
         return
     from sst2_ray.launch.up import down
 
@@ -225,9 +257,17 @@ def _down_if_asked(config: SubmitConfig, cluster: ClusterFile | None) -> None:
 
 
 def _emit(text: str) -> None:
-    sys.stdout.write(text)
-    sys.stdout.flush()
+    _write(sys.stdout, text)
 
 
 def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    _write(sys.stderr, text + "\n")
+
+
+def _write(stream: TextIO, text: str) -> None:
+    """Write at once; from when nobody reads any more (`| head`) to nowhere: the job's own exit code still counts."""
+    try:
+        stream.write(text)
+        stream.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -17,8 +17,9 @@ from sst2_ray.launch.admission import ClusterView, Placement, decide, this_machi
 from sst2_ray.launch.display import RunDisplay, console, show_plan
 from sst2_ray.launch.environment import prepare_driver, start_ray, starts_ray_here
 from sst2_ray.launch.forecast import forecast
+from sst2_ray.launch.lease import Lease
 from sst2_ray.launch.plan import describe
-from sst2_ray.launch.prepare import check, check_run, prepare
+from sst2_ray.launch.prepare import check, check_run, prepare, run_description
 from sst2_ray.launch.trial import Shared, Trial
 from sst2_ray.launch.watch import STOP_FILE
 from sst2_ray.presets import TRAIN_PRESETS, train_preset
@@ -64,8 +65,10 @@ def train(config: TrainConfig, *, quiet: bool = False) -> TrainResult:
     out = console()
     out.quiet = quiet
     storage = Storage.open(config.storage_path)
+    lease = Lease(storage.patient(), config.run_name)
+    lease.check()
     checked = check(config)
-    done = check_run(storage, config)
+    done = check_run(storage, checked)
     if done is not None:
         out.print(f"{config.run_name} is finished already: nothing to do")
         return TrainResult(**done)
@@ -80,28 +83,29 @@ def train(config: TrainConfig, *, quiet: bool = False) -> TrainResult:
     show_plan(out, describe(prepared, placement))
     for note in prepared.notes():
         out.print(f"note: {note}", soft_wrap=True, markup=False)
-    run = storage.patient().child(config.run_name)
-    run.write_json("config.json", {"config": config.to_dict(), "config_hash": config.config_hash})
-    run.delete(STOP_FILE)  # of an earlier start
-    with RunDisplay(out, config.run_name) as display:
-        trial = Trial(
-            Shared.put(prepared, ray),
-            placement,
-            display,
-            storage_uri=absolute(config.storage_path),
-            experiment=config.run_name,
-            trial_id=config.run_name,
-            run_path=config.run_name,
-        )
-        record = trial.run()
-    if record.status == "stopped":
-        raise StoppedError(
-            f"{config.run_name}: stopped on request; the same command goes on from its newest checkpoint"
-        )
-    result = _result(record, checked.resolved.info.label, storage)
-    run.write_json("result.json", dataclasses.asdict(result))
-    trial.drop_checkpoints(record)
-    return result
+    with lease:
+        run = lease.run
+        run.write_json("config.json", run_description(checked))
+        run.delete(STOP_FILE)  # of an earlier start
+        with RunDisplay(out, config.run_name) as display:
+            trial = Trial(
+                Shared.put(prepared, ray),
+                placement,
+                display,
+                storage_uri=absolute(config.storage_path),
+                experiment=config.run_name,
+                trial_id=config.run_name,
+                run_path=config.run_name,
+                lease=lease,
+            )
+            record = trial.run()
+        if record.status == "stopped":
+            why = f"stopped, since {lease.taken_by} runs it now" if lease.taken_by else "stopped on request"
+            raise StoppedError(f"{config.run_name}: {why}; the same command goes on from its newest checkpoint")
+        result = _result(record, checked.resolved.info.label, storage)
+        run.write_json("result.json", dataclasses.asdict(result))
+        trial.drop_checkpoints(record)
+        return result
 
 
 def _result(record: TrialRecord, label: str, storage: Storage) -> TrainResult:
@@ -156,10 +160,10 @@ def config_from_argv(argv: Sequence[str], *, prog: str) -> TrainConfig:
         "and starts nothing; with --calibrate it measures a few steps and says how long the run would take, with "
         "--network-gbit-per-s RATE what its messages cost."
     )
-    return parse(TrainConfig, _spread_range(rest), prog=prog, description=description, default=base)
+    return parse(TrainConfig, spread_range(rest), prog=prog, description=description, default=base)
 
 
-def _spread_range(argv: Sequence[str]) -> list[str]:
+def spread_range(argv: Sequence[str]) -> list[str]:
     """`--num-workers 2:8` as the two flags that it stands for."""
     workers, rest = take(argv, "--num-workers")
     if workers is None:
@@ -196,7 +200,7 @@ def dry_run(config: TrainConfig, *, calibrate: bool = False, network_gbit_per_s:
     prepare_driver()
     checked = check(config)
     storage = Storage.open(config.storage_path)
-    finished = check_run(storage, config) is not None
+    finished = check_run(storage, checked) is not None
     prepared = prepare(checked)
     out = console()
     out.print_json(json.dumps(config.to_dict()))

@@ -17,6 +17,7 @@ from sst2_ray.launch.attempts import Attempts, now
 from sst2_ray.launch.elastic import Elasticity
 from sst2_ray.launch.environment import worker_env
 from sst2_ray.launch.failures import Failure, classify
+from sst2_ray.launch.lease import Lease
 from sst2_ray.launch.prepare import Checked, Prepared, identity
 from sst2_ray.launch.watch import STOP_FILE, TrialDisplay, WatchedFit
 from sst2_ray.results.provenance import collect_provenance
@@ -57,7 +58,7 @@ class Trial:
 
     board: shared by the trials of a sweep; None: one of its own. on_record: called with each evaluation. asks_scheduler:
     its workers wait until that has returned, and end where the board says so. cost_share: share of its nodes' price that
-    this trial pays. score_dev: see `Task.score_dev`.
+    this trial pays. score_dev: see `Task.score_dev`. lease: of a single run; it stops where that is lost.
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class Trial:
         asks_scheduler: bool = False,
         cost_share: float = 1.0,
         score_dev: bool = True,
+        lease: Lease | None = None,
     ) -> None:
         self.shared, self.placement, self.display = shared, placement, display
         self.config = shared.checked.config
@@ -82,7 +84,7 @@ class Trial:
         self.storage = Storage.open(storage_uri).patient(self.config.storage_timeout_s)
         self.run_storage = self.storage.child(run_path)
         self.board, self.on_record, self.asks_scheduler = board, on_record, asks_scheduler
-        self.cost_share, self.score_dev = cost_share, score_dev
+        self.cost_share, self.score_dev, self.lease = cost_share, score_dev, lease
         self.attempts = Attempts(
             storage_uri,
             run_path,
@@ -194,6 +196,8 @@ class Trial:
 
     def _stop_asked(self) -> bool:
         """Whoever cannot be heard has not asked."""
+        if self.lease is not None and self.lease.taken_by:
+            return True
         try:
             return self.storage.patient(0.0).exists(f"{self.experiment}/{STOP_FILE}")
         except OSError:

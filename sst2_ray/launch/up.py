@@ -17,14 +17,21 @@ import tyro
 
 from sst2_ray.args import parse
 from sst2_ray.errors import InfeasibleError, InputError, RunFailedError
-from sst2_ray.launch.cluster_file import TOKEN_FILE, ClusterFile, load_cluster_file, use_token_if_present
+from sst2_ray.launch.cluster_file import (
+    TOKEN_FILE,
+    ClusterFile,
+    head_address,
+    load_cluster_file,
+    private_key,
+    use_token_if_present,
+)
 
 _NODES = 'import ray; ray.init(address="auto", logging_level="ERROR"); print(*[n["NodeManagerAddress"] for n in ray.nodes() if n["Alive"]])'
 
 
 @dataclass(frozen=True, kw_only=True)
 class UpConfig:
-    """Start the cluster of a file (or bring a running one up to date), after doctor has found nothing wrong."""
+    """Start the cluster of a file, or restart Ray on a running one, after doctor has found nothing wrong."""
 
     cluster: tyro.conf.Positional[str]
     """Cluster file (ray_cluster.yaml, cluster/onprem.yaml, ...)."""
@@ -36,6 +43,8 @@ class UpConfig:
     """AWS, first time only: VPC of the cluster; None: the region's default one."""
     yes: bool = False
     """Do not ask before creating what costs money or grants rights."""
+    restart: bool = False
+    """Restart Ray on a running cluster even where jobs run on it: they end."""
     wait_s: float = 300.0
     """Seconds to wait for an on-prem cluster's workers (exit code 3 if some do not come)."""
 
@@ -51,7 +60,7 @@ class DownConfig:
 
 
 def main(argv: list[str]) -> int:
-    """`sst2-ray up`. Raises InputError where doctor finds errors, RunFailedError where `ray up` fails."""
+    """`sst2-ray up`. Raises InputError where doctor finds errors or jobs run already, RunFailedError where `ray up` fails."""
     config = parse(UpConfig, argv, prog="sst2-ray up")
     cluster = load_cluster_file(config.cluster)
     if cluster.platform == "kuberay":
@@ -64,8 +73,10 @@ def main(argv: list[str]) -> int:
         from sst2_ray.launch.aws_account import one_line_refusals
 
         with one_line_refusals():
+            _check_key_pair(cluster)
             _prepare_account(cluster, config)
-    if not config.yes and not _confirmed(f"start cluster {cluster.name} ({cluster.platform})?"):
+    question = _question(cluster, restart=config.restart)
+    if not config.yes and not _confirmed(question):
         raise InputError("not confirmed, nothing was started; pass --yes to start without being asked")
     code = run_ray(["up", "--yes", "--no-config-cache", str(cluster.path)], cluster)
     if code != 0:
@@ -195,6 +206,55 @@ def _refuse_mistakes(cluster: ClusterFile) -> None:
     # On-prem machines are there already: one with another Python or Ray is told now, not after minutes of waiting for it.
     if report([*examine_file(cluster, DoctorConfig()), *examine_cluster(cluster, DoctorConfig())], verbose=False):
         raise InputError(f"{cluster.path}: doctor found errors, see above; nothing was started")
+
+
+def _question(cluster: ClusterFile, *, restart: bool) -> str:
+    """What to ask before `ray up`. Raises InputError where it would end jobs and `restart` was not given."""
+    start = f"start cluster {cluster.name} ({cluster.platform})?"
+    try:
+        address = head_address(cluster)
+    except InputError:  # none runs
+        return start
+    try:
+        jobs = _jobs_on(cluster)
+    except InputError as problem:
+        if cluster.platform == "local":  # its address stands in the file, whether Ray runs there or not
+            return f"{start} (where Ray runs already, it is restarted)"
+        jobs, known = [], f"its jobs cannot be asked for ({problem})"
+    else:
+        known = f"with jobs that this ends: {', '.join(jobs)}" if jobs else "no job on it"
+    if jobs and not restart:
+        raise InputError(
+            f"{cluster.name} runs at {address}, and `ray up` would restart Ray and end {', '.join(jobs)}; wait for the end, "
+            "or pass --restart"
+        )
+    return f"{cluster.name} runs at {address}, {known}; restart Ray on it (where the file has changed, the head may be replaced)?"
+
+
+def _jobs_on(cluster: ClusterFile) -> list[str]:
+    """Names of the jobs that run on a running cluster. Raises InputError where it cannot be reached."""
+    from sst2_ray.launch.job_client import connect, list_jobs, still_running
+    from sst2_ray.launch.ssh import tunnel_to
+
+    with tunnel_to(cluster) as tunnel:
+        return still_running(list_jobs(connect(tunnel.url)))
+
+
+def _check_key_pair(cluster: ClusterFile) -> None:
+    """Where EC2's key pair and its .pem are not both there or both missing, Ray makes another one that `submit` would not find."""
+    from sst2_ray.launch.aws_account import client
+
+    key = private_key(cluster)
+    if key is None or cluster.config.get("auth", {}).get("ssh_private_key"):
+        return
+    found = client(cluster, "ec2").describe_key_pairs(Filters=[{"Name": "key-name", "Values": [key.stem]}])["KeyPairs"]
+    if bool(found) == key.exists():
+        return
+    what, remedy = ("EC2 has it", "copy the .pem from whoever made it") if found else ("EC2 lacks it", f"remove {key}")
+    raise InputError(
+        f"key pair {key.stem}: {what}, this machine {'lacks' if found else 'has'} {key}; {remedy}, or choose another "
+        f"provider.key_pair.key_name in {cluster.path}"
+    )
 
 
 def _prepare_account(cluster: ClusterFile, config: UpConfig) -> None:

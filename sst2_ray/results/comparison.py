@@ -38,9 +38,9 @@ class Comparison:
     """Over the seeds that both have, if there are any."""
     mean_b: float
     verdict: Verdict
-    """win: every test that could be made rejects chance. tie: one of them does not. unknown: none could be made; or of the
-    one over fewer than `FEW_SEEDS` seeds, which says nothing alone, it is not known what sentences say, or it alone does
-    not reject."""
+    """win: the test over seeds rejects chance, and the one over sentences, which from `FEW_SEEDS` seeds on may be missing.
+    tie: one of them does not reject. unknown: there is no test over seeds, and the one over sentences does not say that it
+    is a tie; or one over fewer than `FEW_SEEDS` seeds, which says nothing alone."""
     over_seeds: TestResult | None
     """Paired t over the common seeds; None with fewer than two of them."""
     over_sentences: TestResult | None
@@ -169,7 +169,6 @@ def answers(run: Run, predictions: pa.Table) -> Answers | None:
 
 
 def _judge(over_seeds: TestResult | None, over_sentences: TestResult | None, alpha: float) -> tuple[Verdict, str]:
-    tests = [test for test in (over_seeds, over_sentences) if test is not None]
     said = []
     if over_seeds is not None:
         said.append(f"paired t over {over_seeds.num} seeds: {text.p_value(over_seeds.p_value)}")
@@ -178,12 +177,11 @@ def _judge(over_seeds: TestResult | None, over_sentences: TestResult | None, alp
     if over_sentences is not None:
         discordant = text.count(over_sentences.num, "sentence")
         said.append(f"{over_sentences.name}, {discordant} that differ: {text.p_value(over_sentences.p_value)}")
-    few = over_seeds is not None and over_seeds.num < FEW_SEEDS
-    if tests and all(test.p_value < alpha for test in tests) and not (few and over_sentences is None):
-        return "win", "; ".join(said)
     if over_sentences is not None and over_sentences.p_value >= alpha:
         return "tie", "; ".join(said)
-    if over_seeds is None or few:
-        too_few = ["too few seeds to tell"] if few else []
-        return "unknown", "; ".join([*said, *too_few])
-    return "tie", "; ".join(said)
+    if over_seeds is None:
+        return "unknown", "; ".join(said)
+    few = over_seeds.num < FEW_SEEDS
+    if over_seeds.p_value < alpha and not (few and over_sentences is None):
+        return "win", "; ".join(said)
+    return ("unknown", "; ".join([*said, "too few seeds to tell"])) if few else ("tie", "; ".join(said))

@@ -38,8 +38,7 @@ def headline(study: Study) -> str:
         word = "A tie" if duel.overall.verdict == "tie" else "Not decided"
         return f"{word}: {a} and {b} differ by {_points(abs(duel.overall.difference))}."
     winner, loser = (a, b) if duel.overall.winner is duel.modernbert else (b, a)
-    doubt = "" if duel.overall.over_seeds else " (the noise between seeds is not known)"
-    return f"{winner} beats {loser} by {_points(abs(duel.overall.difference))}{doubt}."
+    return f"{winner} beats {loser} by {_points(abs(duel.overall.difference))}."
 
 
 def sentences(study: Study) -> list[str]:

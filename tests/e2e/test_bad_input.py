@@ -203,7 +203,7 @@ CASES = {
     ),
     # ---- the hub
     "hub-unreachable-for-data": Case(
-        words="--data glue", says=("cannot be reached", "train.tsv", "sst2-ray[demo]", "rotten-tomatoes")
+        words="--data glue", says=("cannot be reached", "train.tsv", ".[demo]", "rotten-tomatoes")
     ),
     "hub-unreachable-for-a-named-model": Case(
         words=f"{DATA} --model modernbert-base",

@@ -130,6 +130,15 @@ def _ending(spec: dict[str, Any]) -> list[Finding]:
                 "600 are enough to read the log",
             )
         )
+    retries = spec.get("backoffLimit", 0)
+    if isinstance(retries, int) and retries > 0:
+        findings.append(
+            warning(
+                "spec.backoffLimit",
+                f"{retries}: KubeRay repeats a run that failed, of wrong input as well, on a new cluster",
+                "backoffLimit: 0; submitterConfig: {backoffLimit: 1} tries the submitter again",
+            )
+        )
     return findings or [ok("spec", "the cluster goes when the run has ended, and in any case at its deadline")]
 
 

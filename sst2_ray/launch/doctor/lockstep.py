@@ -165,7 +165,7 @@ def compare(nodes: dict[str, dict[str, Any]]) -> list[Finding]:
             error(
                 head_name,
                 f"Ray {head['versions']['ray']}, this machine has {here}",
-                "run `sst2-ray up` again, or install the same here",
+                f"install ray=={head['versions']['ray']} here, or run `sst2-ray up` once no job runs: it restarts Ray",
             )
         )
     for where, node in list(ready.items())[1:]:
@@ -202,7 +202,7 @@ def compare(nodes: dict[str, dict[str, Any]]) -> list[Finding]:
                 warning(
                     where,
                     f"has another state of the project ({source}, here {local_source_hash()}) for its spot watcher",
-                    "run `sst2-ray up` again",
+                    "replaced at the next `sst2-ray up`; jobs that run are not affected",
                 )
             )
     if not findings:

@@ -59,8 +59,14 @@ def torch_cuda() -> str:
     return built[1] if built else "cpu"
 
 
+def has_nvidia_gpu(root: str | Path = "/") -> bool:
+    """Whether the driver has made a GPU's device file, or one sits on the PCI bus without a driver that works."""
+    vendors = Path(root).glob("sys/bus/pci/devices/*/vendor")
+    return any(Path(root).glob("dev/nvidia[0-9]*")) or any(path.read_text().strip() == "0x10de" for path in vendors)
+
+
 def gpus() -> list[dict[str, str]]:
-    """One entry a GPU as the driver sees it; empty where there is no driver."""
+    """One entry a GPU as the driver sees it; empty where there is no driver, or an image's driver and no GPU."""
     query = ",".join(GPU_FIELDS)
     if shutil.which("nvidia-smi") is None:
         return []
@@ -71,6 +77,8 @@ def gpus() -> list[dict[str, str]]:
         timeout=60,
     )
     if answer.returncode != 0:
+        if not has_nvidia_gpu():  # a CPU node on an NVIDIA image
+            return []
         return [{"problem": " ".join((answer.stdout + answer.stderr).split())[:200]}]
     rows = [[cell.strip() for cell in line.split(",")] for line in answer.stdout.strip().splitlines()]
     return [dict(zip(GPU_FIELDS, row)) for row in rows]  # noqa: B905

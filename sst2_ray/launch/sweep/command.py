@@ -5,12 +5,11 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Sequence
-from typing import Any
 
 from sst2_ray.args import parse, take
 from sst2_ray.config import TrainConfig, config_from_dict
 from sst2_ray.errors import InputError, did_you_mean
-from sst2_ray.launch.train import read_config_file
+from sst2_ray.launch.train import read_config_file, spread_range
 from sst2_ray.presets import SWEEP_PRESETS, sweep_preset
 from sst2_ray.storage import Storage
 from sst2_ray.sweep_config import AXES, SweepConfig, SweepFlags, sweep_from_dict
@@ -39,6 +38,7 @@ def config_from_argv(argv: Sequence[str]) -> SweepConfig:
     resume, rest = take(argv, "--resume")
     preset, rest = take(rest, "--preset")
     file, rest = take(rest, "--config")
+    rest = spread_range(rest)
     if resume is not None and (preset or file):
         raise InputError("--resume goes on with a sweep's own config: --preset and --config cannot stand beside it")
     start = resumed(resume) if resume else sweep_preset(preset) if preset else SweepConfig()
@@ -96,23 +96,20 @@ def _from_file(start: SweepConfig, file: str) -> SweepConfig:
     """Keys of both kinds beside each other, or a sweep's own config.json."""
     values = read_config_file(file)
     if "sweep" in values:
+        for key in values.keys() - {"sweep", "config", "config_hash"}:
+            raise InputError(f"--config {file}: {key!r} stands beside 'sweep'; put it into 'sweep' or 'config'")
         return sweep_from_dict({k: values[k] for k in ("sweep", "config") if k in values}, source=f"--config {file}")
     names = {f.name for f in dataclasses.fields(SweepFlags)}
     flags = {k: v for k, v in values.items() if k in names}
     base = {k: v for k, v in values.items() if k not in names}
+    for key in base:
+        axis = _SINGLE.get(key.replace("_", "-"), "").replace("-", "_")
+        if axis and getattr(SweepFlags, axis):
+            raise InputError(f"--config {file}: {key}: a sweep takes {axis}, one value or several")
     merged = start.to_dict()
-    merged["sweep"].update({k: _plain(v) for k, v in flags.items()})
+    merged["sweep"].update(flags)
     base_config = config_from_dict({**merged["config"], **base}, source=f"--config {file}")
     return sweep_from_dict({"sweep": merged["sweep"], "config": base_config.to_dict()}, source=f"--config {file}")
-
-
-def _plain(value: Any) -> Any:
-    """YAML reads 8e-5 as a string: numbers in lists become numbers."""
-    if isinstance(value, list):
-        return [_plain(item) for item in value]
-    if isinstance(value, str) and _is_number(value):
-        return float(value)
-    return value
 
 
 def resumed(folder: str) -> SweepConfig:

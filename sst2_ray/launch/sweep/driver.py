@@ -11,6 +11,7 @@ from sst2_ray.config import TrainConfig
 from sst2_ray.errors import RunFailedError, Sst2RayError
 from sst2_ray.launch.admission import Placement
 from sst2_ray.launch.environment import prepare_driver
+from sst2_ray.launch.prepare import run_description
 from sst2_ray.launch.sweep.schedulers import METRIC, TIME, evaluation_number
 from sst2_ray.launch.trial import Shared, Trial
 from sst2_ray.results.schema import EpochRecord, TrialRecord
@@ -94,7 +95,7 @@ def run_trial(values: dict[str, Any], *, session: Session) -> dict[str, Any]:
         on_record=report,
         asks_scheduler=session.asks_scheduler and values["is_first_seed"],
     )
-    trial.run_storage.write_json("config.json", {"config": config.to_dict(), "config_hash": config.config_hash})
+    trial.run_storage.write_json("config.json", run_description(trial.shared.checked))
     try:
         record = trial.run()
         trial.drop_checkpoints(record)

@@ -21,7 +21,7 @@ def check_installed() -> None:
     try:
         import optuna  # noqa: F401
     except ImportError:
-        raise InputError('--search optuna: optuna is not installed; pip install "sst2-ray[optuna]"') from None
+        raise InputError('--search optuna: optuna is not installed; pip install -e ".[optuna]"') from None
 
 
 class OptunaProposer:

@@ -13,11 +13,13 @@ from typing import Any
 
 from rich.console import Console
 
+from sst2_ray.errors import StoppedError
 from sst2_ray.launch.admission import Placement
 from sst2_ray.launch.board import start_board
 from sst2_ray.launch.concurrency import Concurrency
 from sst2_ray.launch.display import show_plan
 from sst2_ray.launch.environment import DRIVER_ENV, PASSED_ON, WORKER_ENV
+from sst2_ray.launch.lease import Lease
 from sst2_ray.launch.prepare import Prepared
 from sst2_ray.launch.sweep import closing, trackers
 from sst2_ray.launch.sweep.budget import Budget, SweepClock, makespan
@@ -52,7 +54,9 @@ class SweepRun:
         at_once: Concurrency,
         table: ResultsTable,
         out: Console,
+        lease: Lease,
     ) -> None:
+        self.lease = lease
         self.config, self.ray, self.placement, self.at_once = config, ray, placement, at_once
         self.table, self.out = table, out
         self.storage = Storage.open(config.base.storage_path).patient(config.base.storage_timeout_s)
@@ -183,6 +187,8 @@ class SweepRun:
                             looked = time.monotonic()
                             if self.folder.exists(STOP_FILE):
                                 searcher.stop()
+                    if self.lease.taken_by:
+                        raise StoppedError(f"{self.config.name}: stopped, since {self.lease.taken_by} runs it now")
                 except self.ray.exceptions.GetTimeoutError:
                     continue
                 except KeyboardInterrupt:

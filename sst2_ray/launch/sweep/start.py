@@ -9,6 +9,7 @@ from sst2_ray.launch.admission import this_machine, view_of
 from sst2_ray.launch.concurrency import admit, holders
 from sst2_ray.launch.display import console, show_plan
 from sst2_ray.launch.environment import prepare_driver, start_ray, starts_ray_here
+from sst2_ray.launch.lease import Lease
 from sst2_ray.launch.sweep import trackers
 from sst2_ray.launch.sweep.data import check_sweep, footprint, prepare_sweep
 from sst2_ray.launch.sweep.plan import describe_sweep
@@ -29,6 +30,8 @@ def sweep(config: SweepConfig, *, quiet: bool = False) -> SweepResult:
     out = console()
     out.quiet = quiet
     storage = Storage.open(config.base.storage_path)
+    lease = Lease(storage.patient(config.base.storage_timeout_s), config.name)
+    lease.check()
     check_extras(config, storage.child(config.name))
     checked = check_sweep(config)
     check_existing(storage.child(config.name), config)
@@ -49,7 +52,8 @@ def sweep(config: SweepConfig, *, quiet: bool = False) -> SweepResult:
     show_plan(out, describe_sweep(config, prepared, table, placement, at_once, others))
     for note in dict.fromkeys(note for one in prepared.values() for note in one.notes()):
         out.print(f"note: {note}", soft_wrap=True, markup=False)
-    return SweepRun(config, prepared, ray, placement, at_once, table, out).run()
+    with lease:
+        return SweepRun(config, prepared, ray, placement, at_once, table, out, lease).run()
 
 
 def check_extras(config: SweepConfig, folder: Storage) -> None:

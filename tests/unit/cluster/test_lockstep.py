@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import copy
 import importlib.metadata
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from sst2_ray.launch.doctor import probe
 from sst2_ray.launch.doctor.cluster import MARK, read_probe
 from sst2_ray.launch.doctor.lockstep import check_node, compare
 from sst2_ray.launch.doctor.probe import describe
@@ -55,6 +57,14 @@ def test_a_head_with_another_ray_than_this_machine_is_named(node: dict[str, Any]
     assert f"head: Ray 2.59.0, this machine has {RAY}" in lines(compare({"head": node}), "error")
 
 
+def test_no_remedy_restarts_ray_under_jobs_that_run(node: dict[str, Any]) -> None:
+    node["versions"]["ray"] = "2.59.0"
+    node["source"] = "another"
+    findings = compare({"head": node})
+    assert "install ray==2.59.0 here, or run `sst2-ray up` once no job runs" in lines(findings, "error")
+    assert "at the next `sst2-ray up`; jobs that run are not affected" in lines(findings, "warning")
+
+
 @pytest.mark.parametrize(
     ("change", "told"),
     [
@@ -96,6 +106,34 @@ def test_memory_errors_heat_and_a_cpu_build_of_torch_are_told(node: dict[str, An
 def test_the_probe_describes_the_machine_it_runs_on() -> None:
     described = describe()
     assert described["versions"]["ray"] == RAY and described["memory_gib"] > 0 and described["disk_free_gb"] > 0
+
+
+@pytest.mark.parametrize("has_gpu", [True, False])
+def test_a_driver_without_a_gpu_is_no_mistake_one_that_fails_beside_it_is(
+    node: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_gpu: bool
+) -> None:
+    (tmp_path / "nvidia-smi").write_text("#!/bin/sh\necho NVIDIA-SMI has failed\nexit 9\n")
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    monkeypatch.setattr(probe, "has_nvidia_gpu", lambda: has_gpu)
+    errors = lines(check_node("head", {**node, "gpus": probe.gpus()}, prepared=True), "error")
+    assert ("nvidia-smi fails: NVIDIA-SMI has failed" in errors) == has_gpu
+    assert has_gpu or errors == ""
+
+
+def test_a_gpu_is_known_by_its_device_file_or_on_the_bus(tmp_path: Path) -> None:
+    bus = tmp_path / "sys/bus/pci/devices/0000:00:1e.0"
+    bus.mkdir(parents=True)
+    (bus / "vendor").write_text("0x1d0f\n")
+    assert not probe.has_nvidia_gpu(tmp_path)
+    (bus / "vendor").write_text("0x10de\n")
+    assert probe.has_nvidia_gpu(tmp_path)
+    (bus / "vendor").unlink()
+    (tmp_path / "dev").mkdir()
+    (tmp_path / "dev/nvidiactl").touch()
+    assert not probe.has_nvidia_gpu(tmp_path)
+    (tmp_path / "dev/nvidia0").touch()
+    assert probe.has_nvidia_gpu(tmp_path)
 
 
 def test_findings_are_read_out_of_the_probes_log(node: dict[str, Any]) -> None:

@@ -132,6 +132,15 @@ def test_a_planted_mistake_is_found_with_a_remedy(
     assert all(finding.remedy for finding in found)
 
 
+def test_a_rayjob_that_is_repeated_on_a_new_cluster_is_warned_of(examine: Examine) -> None:
+    def warned(document: Document) -> list[str]:
+        return [finding.line() for finding in examine(document) if finding.where == "spec.backoffLimit"]
+
+    assert warned(rendered("kuberay")) == []
+    (line,) = warned(planted("kuberay", lambda d: d["spec"].update(backoffLimit=2)))
+    assert "spec.backoffLimit: 2: KubeRay repeats a run" in line
+
+
 def test_every_file_has_at_least_three_planted_mistakes() -> None:
     for name in FILES:
         assert sum(file == name for file, *_ in MISTAKES) >= 3

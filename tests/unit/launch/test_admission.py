@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
 from sst2_ray.config import TrainConfig
@@ -10,11 +12,13 @@ from sst2_ray.launch.admission import (
     ClusterView,
     Node,
     Placement,
+    _autoscaler_types,
     check_batch,
     decide,
     this_machine,
     workers_that_fit,
 )
+from sst2_ray.launch.bootstrap import NodeGroup
 
 
 def cluster(*shapes: tuple[float, float], types=()) -> ClusterView:
@@ -34,6 +38,11 @@ def cluster(*shapes: tuple[float, float], types=()) -> ClusterView:
         ([(2, 0), (8, 0)], [], {}, 1, 8, False),
         ([(2, 0)], [], {"num_workers": 2}, 2, 1, False),
         ([(4, 0), (4, 0)], [], {"num_workers": 2}, 2, 4, False),
+        # Nodes of several sizes, a head without cores, nodes to come: as many cores each as all of them can have.
+        ([(0, 0), (8, 0)], [], {"num_workers": 2}, 2, 4, False),
+        ([(16, 0), (4, 0)], [], {"num_workers": 2}, 2, 8, False),
+        ([(0, 0)], [(8, 0, 1)], {"num_workers": 4}, 4, 2, False),
+        ([(0, 0)], [(8, 0, 4)], {"num_workers": 4}, 4, 8, False),
         # One worker a GPU, at most 8 cores each.
         ([(32, 4)], [], {}, 4, 8, True),
         ([(8, 4), (8, 4)], [], {}, 8, 2, True),
@@ -72,6 +81,26 @@ def test_what_can_never_be_placed_is_refused_with_the_arithmetic(shapes, types, 
 def test_workers_are_counted_a_node():
     placement = Placement(num_workers=1, cpus_per_worker=3, use_gpu=True)
     assert workers_that_fit([(8, 4), (3, 1), (2, 8), (9, 0)], placement) == 3
+
+
+@pytest.mark.parametrize(
+    ("shapes", "more"),
+    [
+        ([], [(8.0, 1.0, 8), (8.0, 1.0, 2), (16.0, 0.0, 3)]),
+        ([(0, 0), *[(8, 1)] * 3], [(8.0, 1.0, 5), (8.0, 1.0, 2), (16.0, 0.0, 3)]),
+        ([(8, 1)] * 9 + [(16, 0)], [(8.0, 1.0, 1), (16.0, 0.0, 2)]),
+        ([(8, 1)] * 10, [(16.0, 0.0, 3)]),
+    ],
+)
+def test_a_node_that_is_there_is_taken_from_one_type_only(shapes, more):
+    """Spot and on-demand nodes of one shape, and a type of another."""
+    groups = [
+        NodeGroup(name="spot", resources={"CPU": 8, "GPU": 1}, max_count=8),
+        NodeGroup(name="on_demand", resources={"CPU": 8, "GPU": 1}, max_count=2),
+        NodeGroup(name="cpu", resources={"CPU": 16}, max_count=3),
+    ]
+    said = SimpleNamespace(get_cluster_config=lambda: SimpleNamespace(node_group_configs=groups))
+    assert _autoscaler_types(SimpleNamespace(state=said), cluster(*shapes).nodes) == tuple(more)
 
 
 def test_a_batch_holds_a_row_for_every_worker():

@@ -8,7 +8,7 @@ import pytest
 
 from sst2_ray.config import TrainConfig
 from sst2_ray.errors import InfeasibleError
-from sst2_ray.launch.admission import ClusterView, Node, Placement
+from sst2_ray.launch.admission import ClusterView, Node, Placement, decide
 from sst2_ray.launch.concurrency import DRIVER_GIB, admit, concurrency
 
 
@@ -55,6 +55,36 @@ def test_the_verdict_agrees_with_an_exhaustive_search(case: int) -> None:
             concurrency(placement, view, max_concurrent=None)
     else:
         assert concurrency(placement, view, max_concurrent=None).ever == most
+
+
+@pytest.mark.parametrize("case", range(60))
+def test_what_fits_on_cpus_with_as_many_cores_as_can_be_is_admitted(case: int) -> None:
+    """A head without cores, nodes of several sizes and nodes to come, against a search over every number of cores."""
+    draw = random.Random(case)
+    shapes = [0, *(draw.choice((0, 1, 2, 3, 4, 8)) for _ in range(draw.randint(0, 3)))]
+    types = [(draw.choice((1, 2, 4, 6)), 0, draw.randint(1, 2)) for _ in range(draw.randint(0, 2))]
+    everything = [[float(c), 0.0] for c in shapes] + [[float(c), 0.0] for c, _, count in types for _ in range(count)]
+    num_workers, trials = draw.randint(1, 3), draw.randint(1, 3)
+
+    def room(cpus: int, for_trials: int) -> bool:
+        return most_trials_by_search(everything, (float(cpus), 0.0), num_workers) >= for_trials
+
+    view = ClusterView(nodes=tuple(node(c) for c in shapes), node_types=tuple(types))
+    config = TrainConfig(num_workers=num_workers)
+    if not room(1, 1):
+        with pytest.raises(InfeasibleError, match="room for"):
+            admit(config, view, max_concurrent=trials)
+        return
+    placement, found = admit(config, view, max_concurrent=trials)
+    assert placement.cpus_per_worker == max([1, *(cpus for cpus in range(1, 9) if room(cpus, trials))])
+    assert found.chosen == max(n for n in range(1, trials + 1) if room(placement.cpus_per_worker, n))
+    assert decide(config, view).cpus_per_worker == max(cpus for cpus in range(1, 9) if room(cpus, 1))
+
+
+def test_trials_on_nodes_that_are_still_to_come_have_their_cores() -> None:
+    to_come = ClusterView(nodes=(node(0),), node_types=((8.0, 0.0, 2),))
+    placement, found = admit(TrainConfig(), to_come, max_concurrent=4)
+    assert (placement.cpus_per_worker, found.chosen) == (4, 4)
 
 
 def test_more_than_fit_are_never_started() -> None:

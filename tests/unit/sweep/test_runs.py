@@ -138,6 +138,15 @@ def test_gc_deletes_what_nothing_goes_on_from(command, storage: Path) -> None:
     assert command("gc")[1] == "0 folders, 0.0 MiB deleted\n"
 
 
+def test_gc_keeps_the_checkpoints_of_a_single_run_until_it_has_succeeded(command, storage: Path) -> None:
+    failed = {"status": "failed", "failure_class": "out_of_memory"}
+    for minutes, values, is_kept in [(1, failed, True), (2, {"status": "succeeded"}, False)]:
+        row = dataclasses.replace(record("alone", experiment="alone", **values), written_at=at(minutes))
+        ResultsTable(str(storage)).write("trials", [row])
+        command("gc")
+        assert (storage / "alone/checkpoints/step/file").exists() == is_kept
+
+
 def test_gc_keeps_the_models_that_have_a_row(command, storage: Path) -> None:
     kept = dataclasses.replace(record("a-seed1", **TRIALS["a-seed1"]), export_path="x", written_at=at(9))
     ResultsTable(str(storage)).write("trials", [kept])

@@ -1,0 +1,126 @@
+"""`sst2-ray up` on a cluster that runs already, and with a key pair that only one side has."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from ray.job_submission import JobDetails, JobStatus, JobType
+
+from sst2_ray.errors import InputError
+from sst2_ray.launch import job_client, ssh, up
+from sst2_ray.launch.cluster_file import load_cluster_file
+from tests.support.cluster_files import FILES
+
+
+@pytest.fixture
+def started(home: Path, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:  # noqa: ARG001
+    """Ray's command lines, which are not run; doctor finds nothing."""
+    lines: list[list[str]] = []
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    monkeypatch.setattr(up, "_refuse_mistakes", lambda _: None)
+    monkeypatch.setattr(up, "wait_for_workers", lambda *_, **__: None)
+    monkeypatch.setattr(up, "run_ray", lambda arguments, _: lines.append(list(arguments)) or 0)
+    return lines
+
+
+@pytest.fixture
+def head(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """A head that runs with jobs of these states, or one that cannot be reached."""
+
+    def runs(*states: str, reached: bool = True) -> None:
+        jobs = [
+            JobDetails(type=JobType.SUBMISSION, submission_id=f"job-{n}", status=JobStatus(state), entrypoint="x")
+            for n, state in enumerate(states)
+        ]
+
+        @contextlib.contextmanager
+        def tunnel(_: Any) -> Iterator[Any]:
+            if not reached:
+                raise InputError("ssh to ubuntu@203.0.113.9: timed out")
+            yield SimpleNamespace(url="http://127.0.0.1:1")
+
+        monkeypatch.setattr(up, "head_address", lambda _: "203.0.113.9")
+        monkeypatch.setattr(ssh, "tunnel_to", tunnel)
+        monkeypatch.setattr(job_client, "connect", lambda _: SimpleNamespace(list_jobs=lambda: jobs))
+
+    return runs
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Questions, each answered with yes."""
+    questions: list[str] = []
+    monkeypatch.setattr(up, "_confirmed", lambda question: not questions.append(question))
+    return questions
+
+
+def test_up_on_a_cluster_with_jobs_is_refused_with_their_names(
+    head: Callable[..., None], started: list[list[str]]
+) -> None:
+    head("RUNNING", "FAILED", "PENDING")
+    with pytest.raises(InputError, match=r"203\.0\.113\.9.*end job-0, job-2; wait for the end, or pass --restart"):
+        up.main([str(FILES["gcp"]), "--yes"])
+    assert started == []
+
+
+def test_restart_ends_the_jobs_after_a_question_that_names_them(
+    head: Callable[..., None], started: list[list[str]], asked: list[str]
+) -> None:
+    head("RUNNING")
+    assert up.main([str(FILES["gcp"]), "--restart"]) == 0
+    assert len(started) == 1 and "jobs that this ends: job-0; restart Ray" in asked[0]
+
+
+@pytest.mark.parametrize(("reached", "told"), [(True, "no job on it"), (False, "its jobs cannot be asked for (ssh to")])
+def test_the_question_about_a_running_cluster_says_that_ray_is_restarted(
+    head: Callable[..., None], started: list[list[str]], asked: list[str], reached: bool, told: str
+) -> None:
+    head("SUCCEEDED", reached=reached)
+    assert up.main([str(FILES["gcp"])]) == 0
+    assert len(started) == 1 and told in asked[0] and "the head may be replaced" in asked[0]
+
+
+def test_a_cluster_that_does_not_run_is_started_with_a_plain_question(
+    head: Callable[..., None], started: list[list[str]], asked: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    head(reached=False)
+
+    def none(_: Any) -> str:
+        raise InputError("no running head")
+
+    monkeypatch.setattr(up, "head_address", none)
+    assert up.main([str(FILES["gcp"])]) == 0
+    assert len(started) == 1 and asked == ["start cluster sst2 (gcp)?"]
+
+
+def test_machines_of_ones_own_that_do_not_run_ray_are_started(
+    head: Callable[..., None], started: list[list[str]], asked: list[str]
+) -> None:
+    head(reached=False)
+    assert up.main([str(FILES["onprem"])]) == 0
+    assert len(started) == 1 and asked[0].startswith("start cluster sst2-onprem (local)?")
+
+
+@pytest.mark.parametrize(("in_ec2", "here"), [(True, True), (False, False), (True, False), (False, True)])
+def test_a_key_pair_that_only_one_side_has_is_refused(home: Path, in_ec2: bool, here: bool) -> None:
+    pytest.importorskip("boto3")
+    moto = pytest.importorskip("moto", reason="moto is not installed (the dev extra)")
+    cluster = load_cluster_file(FILES["aws"])
+    if here:
+        (home / ".ssh/sst2-ray.pem").write_text("key")
+    with moto.mock_aws():
+        import boto3
+
+        if in_ec2:
+            boto3.client("ec2", region_name="us-west-2").create_key_pair(KeyName="sst2-ray")
+        if in_ec2 == here:
+            up._check_key_pair(cluster)
+            return
+        told = "EC2 has it, this machine lacks .*copy the .pem" if in_ec2 else "EC2 lacks it, this machine has .*remove"
+        with pytest.raises(InputError, match=f"key pair sst2-ray: {told}.*provider.key_pair.key_name"):
+            up._check_key_pair(cluster)
