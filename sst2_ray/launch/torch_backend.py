@@ -25,12 +25,18 @@ class _NodeTorchBackend(_TorchBackend):
 def _unusable_gpu() -> str | None:
     """The GPU that Ray gave to this worker, where torch cannot compute on it."""
     import ray
+    import ray.train.torch
     import torch
 
+    reason = ""
     if torch.cuda.is_available():
-        return None
+        try:  # a GPU that is newer or older than this build is there, but has no kernels
+            torch.ones(1, device=ray.train.torch.get_device()).add_(1).item()
+            return None
+        except RuntimeError as error:
+            reason = f": {str(error).splitlines()[0]}"
     held = ", ".join(map(str, ray.get_gpu_ids()))
-    return f"GPU {held} of {ray.util.get_node_ip_address()} (torch {torch.__version__})"
+    return f"GPU {held} of {ray.util.get_node_ip_address()} (torch {torch.__version__}){reason}"
 
 
 def _refuse_unusable(gpus: list[str | None]) -> None:

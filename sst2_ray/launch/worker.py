@@ -26,8 +26,9 @@ from sst2_ray.training.task import Task
 HUNG_EXIT_CODE = 75
 ASK_AGAIN_S = 0.05
 BEAT_S = 0.5
-START_TIMEOUT_S = 300.0
-"""Imports and the model's loading may take this long, however short --step-timeout-s is."""
+LONG_TIMEOUT_S = 300.0
+"""What tells nothing on its way (loading the model or the best weights, the export, its upload) may take this long,
+however short --step-timeout-s is."""
 
 
 def train_worker(payload: dict[str, Any]) -> dict[str, Any]:
@@ -110,8 +111,8 @@ def _log_file(run: Storage, name: str) -> Iterator[Callable[[], None]]:
 
 @contextlib.contextmanager
 def _watchdog(reporter: BoardReporter, timeout_s: float, keep_log: Callable[[], None]) -> Iterator[None]:
-    """Tell the board where this rank is, and end this process where it makes no step for `timeout_s`: Ray sees a lost
-    worker and the run goes on from its checkpoint.
+    """Tell the board where this rank is, and end this process where it makes no progress for `timeout_s`: Ray sees a
+    lost worker and the run goes on from its checkpoint.
 
     A rank that waits in a collective for a stopped one ends itself; Ray then kills the stopped one with its group.
     """
@@ -120,7 +121,7 @@ def _watchdog(reporter: BoardReporter, timeout_s: float, keep_log: Callable[[], 
     def watch() -> None:
         while not done.wait(min(BEAT_S, timeout_s / 10)):
             reporter.beat()
-            limit = timeout_s if reporter.first_step_at else max(timeout_s, START_TIMEOUT_S)
+            limit = timeout_s if reporter.tells_progress else max(timeout_s, LONG_TIMEOUT_S)
             if time.monotonic() - reporter.moved > limit:
                 faulthandler.dump_traceback(file=sys.stderr, all_threads=True)
                 reporter.hung(limit)
@@ -169,6 +170,14 @@ class BoardReporter:
             phase="training",
         )
 
+    def alive(self) -> None:
+        self.moved = time.monotonic()
+
+    @property
+    def tells_progress(self) -> bool:
+        """Every step, and every batch of an evaluation."""
+        return self._place[1] in ("training", "evaluation")
+
     def beat(self) -> None:
         """Called by the watchdog's thread. A board that does not answer is no reason to stop."""
         import ray
@@ -185,7 +194,7 @@ class BoardReporter:
         """Steps done, and the phase of the step or of the attempt."""
         step, phase = self._place
         inner = getattr(self._timer, "current", "start-up")
-        return step, phase if inner == "start-up" else inner
+        return step, inner if phase == "training" and inner != "start-up" else phase
 
     def tell_node(self, device: Any, world_size: int) -> None:
         """Where this rank runs: for the table's provenance."""
@@ -207,7 +216,7 @@ class BoardReporter:
         )
 
     def phase(self, name: str) -> None:
-        """A long stretch without steps begins: model load, export."""
+        """A stretch without steps begins: model load, export."""
         self.moved = time.monotonic()
         self._place = (self._place[0], name)
         self._send(global_step=self._place[0], phase=name)

@@ -125,8 +125,9 @@ def _wrap32(value: int) -> int:
 
 
 def keyed_dropout(x: Tensor, keys: DropoutKeys, site: int, probability: float) -> Tensor:
-    """Inverted dropout of x [rows, ...]. Without keys (a caller outside the training loop): torch's own."""
-    if keys.keys is None:
+    """Inverted dropout of x [rows, ...]. Without keys (a caller outside the training loop), or where x does not hold the
+    batch's rows (a table of positions): torch's own."""
+    if keys.keys is None or (keys.packing is None and x.size(0) != len(keys.keys)):
         return nn.functional.dropout(x, probability, True)
     if keys.packing is not None:
         mask = _packed_mask(keys.keys, keys.packing, site, x.size(-1), probability)
@@ -157,8 +158,13 @@ _KEYED_TYPES = frozenset(
 )
 
 
+_OF_POSITIONS = ("pos_dropout",)
+"""Names of modules that drop a table of relative positions, which has no rows: DeBERTa's and DeBERTa-v2's."""
+
+
 def install(model: SentenceClassifier) -> DropoutKeys:
-    """Replace every nn.Dropout of `model` and number the sites in the order of its modules.
+    """Replace every nn.Dropout of `model`, but for those of position tables, and number the sites in the order of its
+    modules.
 
     Dropout of attention probabilities happens inside torch's sdpa, where no mask can be handed in (and which on CPU then
     takes its slow path): where there is any, attention is replaced as well. FlashAttention keeps its own generator, so
@@ -169,7 +175,7 @@ def install(model: SentenceClassifier) -> DropoutKeys:
     sites = itertools.count()
     for module in list(model.modules()):
         for name, child in list(module.named_children()):
-            if isinstance(child, nn.Dropout):
+            if isinstance(child, nn.Dropout) and name not in _OF_POSITIONS:
                 keyed = KeyedDropout(child.p, next(sites), keys)
                 setattr(module, name, keyed.train(child.training))
         probability = getattr(module, "attention_dropout", None)

@@ -8,11 +8,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from sst2_ray.errors import InputError
+from sst2_ray.modeling.folders import check_weights, read_json, read_stack
+from sst2_ray.registry import MODELS
 
 # Weights as safetensors alone: whatever else a repository holds (pickles, ONNX, custom code) is never downloaded.
 _DESCRIPTION = ["*.json", "*.txt", "*.jinja"]
 _WEIGHTS = ["*.safetensors"]
 _IGNORED = ["onnx/*", "openvino/*", "*.bin.index.json"]
+
+_TOKENIZERS = ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json")
 
 _PROBE_TIMEOUT_S = 5.0
 
@@ -42,23 +46,19 @@ def fetch(hub_id: str, revision: str | None, *, weights: bool, flag: str = "--mo
         RevisionNotFoundError,
     )
 
-    patterns = _DESCRIPTION + (_WEIGHTS if weights else [])
+    patterns, model = _patterns(weights), flag == "--model"
     try:
         if _is_commit(revision):
-            try:
-                folder = snapshot_download(
-                    hub_id, revision=revision, allow_patterns=patterns, ignore_patterns=_IGNORED, local_files_only=True
-                )
-                return Path(folder), str(revision)
-            except LocalEntryNotFoundError:
-                pass
+            cached = _cached(hub_id, revision, weights=weights, model=model)
+            if cached is not None:
+                return cached, str(revision)
         try:
             # One request that is not retried: where there is no network it fails at once, snapshot_download in 23 s.
             commit = str(HfApi().model_info(hub_id, revision=revision, timeout=_PROBE_TIMEOUT_S).sha)
         except (RepositoryNotFoundError, RevisionNotFoundError, GatedRepoError, HFValidationError):
             raise
         except Exception as unreachable:
-            cached = _cached(hub_id, revision, patterns)
+            cached = _cached(hub_id, revision, weights=weights, model=model)
             if cached is None:
                 raise HubUnreachableError(_cause(unreachable)) from None
             return cached, cached.name
@@ -99,17 +99,45 @@ def _calm() -> Iterator[None]:
             enable_progress_bars()
 
 
-def _cached(hub_id: str, revision: str | None, patterns: list[str]) -> Path | None:
+def _patterns(weights: bool) -> list[str]:
+    return _DESCRIPTION + (_WEIGHTS if weights else [])
+
+
+def _cached(hub_id: str, revision: str | None, *, weights: bool, model: bool) -> Path | None:
+    """The snapshot in the cache, where it is whole."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
 
     try:
         folder = snapshot_download(
-            hub_id, revision=revision, allow_patterns=patterns, ignore_patterns=_IGNORED, local_files_only=True
+            hub_id,
+            revision=revision,
+            allow_patterns=_patterns(weights),
+            ignore_patterns=_IGNORED,
+            local_files_only=True,
         )
     except LocalEntryNotFoundError:
         return None
-    return Path(folder)
+    return Path(folder) if _is_whole(Path(folder), hub_id, weights=weights, model=model) else None
+
+
+def _is_whole(folder: Path, hub_id: str, *, weights: bool, model: bool) -> bool:
+    """Whether a snapshot holds what was asked for: huggingface_hub cannot tell where others (AutoTokenizer,
+    hf_hub_download) put some files of a commit into the cache. `model`: more than a tokenizer."""
+    try:
+        stack = read_stack(folder, source=hub_id)
+        encoder = folder / (stack.transformer_path if stack else "")
+        if model:
+            read_json(encoder / "config.json", source=hub_id)
+        if weights:
+            following = [path for kind, path in stack.following if kind in ("Dense", "LayerNorm")] if stack else []
+            for part in [encoder, *(folder / path for path in following)]:
+                check_weights(part, source=hub_id)
+    except InputError:
+        return False
+    # Without modules.json a named SBERT would be another model, and work.
+    modules_missing = stack is None and any(s.hub_id == hub_id and s.kind == "sbert" for s in MODELS.values())
+    return any((encoder / name).is_file() for name in _TOKENIZERS) and not (weights and modules_missing)
 
 
 def _is_commit(revision: str | None) -> bool:

@@ -63,6 +63,9 @@ class Attempt:
         self.bf16 = use_bf16(self.config.precision, device)
         self.micro_batch_tokens = task.micro_batch_tokens or DEFAULT_MICRO_BATCH_TOKENS[device.type]
         self.timer = PhaseTimer()
+        # As the driver wrote it; there is none in a run of an older version.
+        described = run.read_json("config.json") if run.exists("config.json") else {}
+        self.data_fingerprint: str | None = described.get("data_fingerprint")
 
     def run(self) -> dict[str, Any]:
         """Returns the fields of results.schema.TrialRecord that only the workers know; the same on all ranks."""
@@ -84,12 +87,21 @@ class Attempt:
         if self.rank == 0:
             ckpt.drop_uncommitted(self.storage)
             found = ckpt.newest_valid(self.storage, scratch, self.reporter.note)
+            if found is not None:
+                ckpt.drop_newer(self.storage, found.global_step)
             step = [found.global_step if found else -1]
         if self.world_size > 1:
             torch.distributed.broadcast_object_list(step, src=0)
         if step[0] < 0:
             return None
         saved = ckpt.fetch(self.storage, step[0], scratch)
+        saved_of = saved.state.get("data_fingerprint")
+        if None not in (saved_of, self.data_fingerprint) and saved_of != self.data_fingerprint:
+            raise RunFailedError(
+                f"the data changed since the checkpoint at step {step[0]} (fingerprint {saved_of} -> "
+                f"{self.data_fingerprint}); choose another --name, or delete {self.storage.root}",
+                "data_error",
+            )
         if saved.state["config_hash"] != self.config.config_hash or saved.state["num_train_rows"] != len(
             self.tokens["train"]
         ):
@@ -141,6 +153,7 @@ class Attempt:
             dropout_keys=keys,
             engine=engine,
             run=self.storage,
+            data_fingerprint=self.data_fingerprint,
             reporter=self.reporter,
             resume_from=saved,
             timer=self.timer,

@@ -13,6 +13,7 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,10 @@ from sst2_ray.training.engine import OptimizerShard, Span
 from sst2_ray.training.names import CHECKPOINT_FOLDER
 
 FORMAT = 1
+
+_DAMAGE = (FileNotFoundError, IsADirectoryError, NotADirectoryError, KeyError, TypeError, ValueError, SafetensorError)
+"""What reading a checkpoint raises where it is not whole. Any other OSError is the storage's, or of a full disk: it says
+nothing about the checkpoint."""
 
 
 def step_folder(global_step: int) -> str:
@@ -135,7 +140,10 @@ def committed_steps(run: Storage) -> list[int]:
 
 
 def fetch(run: Storage, global_step: int, scratch: Path) -> Checkpoint:
-    """Check every file against the manifest and return the checkpoint. Raises ValueError where anything is off."""
+    """Check every file against the manifest and return the checkpoint.
+
+    Raises ValueError where anything is off, OSError where it cannot be read.
+    """
     folder = step_folder(global_step)
     try:
         manifest = run.read_json(f"{folder}/manifest.json")
@@ -144,7 +152,7 @@ def fetch(run: Storage, global_step: int, scratch: Path) -> Checkpoint:
         for name, entry in manifest["files"].items():
             if not run.is_local:
                 run.download(f"{folder}/{name}", local / name)
-            if digest_of(local / name) != entry:
+            if run.persist(partial(digest_of, local / name)) != entry:
                 raise ValueError(f"{name} is not what was written")
         return Checkpoint(
             global_step=manifest["global_step"],
@@ -153,7 +161,7 @@ def fetch(run: Storage, global_step: int, scratch: Path) -> Checkpoint:
             layouts=manifest["layouts"],
             state=manifest["state"],
         )
-    except (OSError, KeyError, TypeError, ValueError, SafetensorError) as error:
+    except _DAMAGE as error:
         raise ValueError(f"checkpoint {folder}: {error}") from error
 
 
@@ -176,7 +184,8 @@ def _check_manifest(manifest: Any, global_step: int) -> None:
 
 
 def newest_valid(run: Storage, scratch: Path, warn: Callable[[str], None]) -> Checkpoint | None:
-    """The newest checkpoint that is whole; each newer one that is not is told through `warn`."""
+    """The newest checkpoint that is whole; each newer one that is not is told through `warn`. Raises OSError where that
+    cannot be told."""
     for step in reversed(committed_steps(run)):
         try:
             return fetch(run, step, scratch)
@@ -185,15 +194,21 @@ def newest_valid(run: Storage, scratch: Path, warn: Callable[[str], None]) -> Ch
     return None
 
 
-def prune(run: Storage, *, keep: int, protect: Sequence[int]) -> None:
-    """Delete all but the `keep` newest committed checkpoints and those in `protect`; half-written older ones too."""
-    committed = committed_steps(run)
-    kept = {*committed[-keep:], *protect}
-    newest = committed[-1] if committed else -1
+def prune(run: Storage, *, keep: int, protect: Sequence[int], newest: int) -> None:
+    """Delete the checkpoints before the one at step `newest`, which was just written, but for those in `protect`: `keep`
+    are left, it included. Half-written ones before it go too; what is above it other ranks may be writing."""
+    kept = {*[step for step in committed_steps(run) if step <= newest][-keep:], *protect}
     for name in run.list(CHECKPOINT_FOLDER):
         step = int(name[5:]) if name.startswith("step-") and name[5:].isdigit() else None
         if step is not None and step not in kept and step < newest:
             run.delete(f"{CHECKPOINT_FOLDER}/{name}")
+
+
+def drop_newer(run: Storage, global_step: int) -> None:
+    """What a run that goes on from `global_step` has passed over: damaged, and to be written again. Before its ranks write."""
+    for step in committed_steps(run):
+        if step > global_step:
+            run.delete(step_folder(step))
 
 
 def drop_uncommitted(run: Storage) -> None:

@@ -33,6 +33,9 @@ class Reporter(Protocol):
     ) -> None:
         """After an optimizer step; `train_loss` now and then."""
 
+    def alive(self) -> None:
+        """After a batch of an evaluation, and while waiting for a rank that is watched itself: this one does not hang."""
+
     def evaluated(self, record: EpochRecord, *, is_best: bool) -> StopRequest | None:
         """After an evaluation, on all ranks alike, and with the same answer on all: whether somebody asks to stop here."""
 
@@ -63,6 +66,8 @@ class LoopContext:
     engine: TrainEngine
     run: Storage
     reporter: Reporter
+    data_fingerprint: str | None = None
+    """Of the rows; stands in every checkpoint. None: not known."""
     resume_from: Checkpoint | None = None
     timer: PhaseTimer = field(default_factory=PhaseTimer)
     asked_to_leave: Callable[[], bool] = lambda: False  # looked at on rank 0; must not block

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -27,10 +29,12 @@ def compute_logits(
     device: torch.device,
     rank: int = 0,
     world_size: int = 1,
+    on_batch: Callable[[], None] = lambda: None,
 ) -> NDArray[np.float32]:
     """float32 [rows, 2], the same on all ranks. `max_tokens`: padded tokens a batch.
 
     `bf16`: matrix products in bf16, as in training; only rows near the decision boundary are computed in fp32 as well.
+    `on_batch`: called after each batch, for whoever watches that this rank moves.
     """
     was_training = model.training
     model.eval()
@@ -41,6 +45,7 @@ def compute_logits(
             for batch in batches:
                 ids, mask = (torch.from_numpy(a).to(device) for a in collate(tokens, batch, pad_id=pad_id))
                 table[torch.from_numpy(batch.rows).to(device), :2] = model(ids, mask).float()
+                on_batch()
 
     batches = plan_evaluation(tokens, rank=rank, world_size=world_size, max_tokens=max_tokens)
     # The last column counts how often a row was computed.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import tempfile
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,8 +57,22 @@ class Finish:
         peak = attempt.maximum(peak_memory_gib(attempt.device))
         on_dev = _OnDev() if result.stop is not None else self._score_and_keep()
         if attempt.world_size > 1:
-            torch.distributed.barrier()
+            self._wait_for_rank_0()
         return self._facts(on_dev, peak)
+
+    def _wait_for_rank_0(self) -> None:
+        """However long its export takes: the watchdog of rank 0 looks after it. A barrier alone would end with the time-out
+        of collectives."""
+        attempt, store = self.a, torch.distributed.distributed_c10d._get_default_store()
+        key = f"exported-{attempt.task.trial_id}-{attempt.task.attempt}"
+        if attempt.rank == 0:
+            store.set(key, "")
+        else:
+            attempt.reporter.phase("communication")
+            while not store.check([key]):
+                attempt.reporter.alive()
+                time.sleep(0.1)
+        torch.distributed.barrier()
 
     # ---- what is kept
 
@@ -88,6 +103,7 @@ class Finish:
         return on_dev
 
     def _load_best(self) -> None:
+        self.a.reporter.phase("best weights")
         storage, folder = self.a.storage, ckpt.step_folder(self.result.best.global_step)
         with self.a.timer.phase("checkpoint"), tempfile.TemporaryDirectory() as scratch:
             path = Path(storage.path(f"{folder}/model.safetensors"))
@@ -98,6 +114,7 @@ class Finish:
 
     def _dev_logits(self) -> NDArray[np.float32]:
         attempt = self.a
+        attempt.reporter.phase("evaluation")
         with attempt.timer.phase("evaluation"):
             return compute_logits(
                 attempt.model,
@@ -108,10 +125,12 @@ class Finish:
                 device=attempt.device,
                 rank=attempt.rank,
                 world_size=attempt.world_size,
+                on_batch=attempt.reporter.alive,
             )
 
     def _keep(self, on_dev: _OnDev) -> None:
         attempt, best = self.a, self.result.best
+        attempt.reporter.phase("export")
         if on_dev.best is not None and on_dev.best_logits is not None:
             if self.chosen_on_selection:
                 attempt.reporter.write_records([scored_on_dev(best, on_dev.best)])
@@ -131,6 +150,7 @@ class Finish:
     def _export(self, folder: str, record: EpochRecord, dev: Metrics | None) -> None:
         """`record`: the evaluation of these weights, whose figures the card states where dev is not scored."""
         attempt, storage = self.a, self.a.storage
+        attempt.reporter.phase("export")
         card = CardFacts(
             config=attempt.config,
             info=attempt.model.info,
@@ -150,6 +170,7 @@ class Finish:
             return
         with tempfile.TemporaryDirectory() as scratch:
             export_model(attempt.model, attempt.tokenizer, Path(scratch) / folder, card)
+            attempt.reporter.phase("upload")
             storage.delete(folder)
             storage.upload(Path(scratch) / folder, folder)
 

@@ -175,6 +175,7 @@ class Loop:
                 device=self.c.device,
                 rank=self.c.rank,
                 world_size=self.c.world_size,
+                on_batch=self.c.reporter.alive,
             )
             metrics = metrics_from_logits(logits, self.c.evaluation.labels)
             sums = self.sums.clone()
@@ -258,6 +259,7 @@ class Loop:
             state={
                 "config_hash": self.config.config_hash,
                 "num_train_rows": len(self.c.train),
+                "data_fingerprint": self.c.data_fingerprint,
                 "records": [ckpt.record_to_json(r) for r in self.records],
                 "out_of_patience": self.out_of_patience,
                 "grad_norm": self.grad_norm,
@@ -270,7 +272,7 @@ class Loop:
         on storage yet."""
         known = best_of([ckpt.record_from_json(r) for r in snapshot.state["records"]])
         protect = [best.global_step for best in (known, self.best) if best]
-        ckpt.prune(self.c.run, keep=self.config.keep_checkpoints, protect=protect)
+        ckpt.prune(self.c.run, keep=self.config.keep_checkpoints, protect=protect, newest=snapshot.global_step)
 
     def _restore(self, saved: ckpt.Checkpoint) -> None:
         """Weights were loaded before the engine was built; here everything else."""

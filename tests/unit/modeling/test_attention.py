@@ -58,7 +58,7 @@ def test_flash_by_name_is_never_replaced(circumstances):
 
 def test_the_refusal_names_the_install_line(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "flash_attn", None)
-    assert "pip install --no-build-isolation 'sst2-ray[flash]'" in attention._flash_attn_problem()
+    assert "pip install --no-build-isolation -e '.[flash]'" in attention._flash_attn_problem()
 
 
 def test_an_architecture_without_sdpa_computes_eagerly():
