@@ -40,11 +40,16 @@ class Recorder:
     records: list[EpochRecord] = field(default_factory=list)
     best_at: list[int] = field(default_factory=list)
     steps: list[int] = field(default_factory=list)
+    batches: int = 0
+    """Of evaluations."""
     stop_after: int | None = None
     """Asks to stop at the evaluation after this step."""
 
     def progress(self, *, global_step, **_) -> None:
         self.steps.append(global_step)
+
+    def alive(self) -> None:
+        self.batches += 1
 
     def evaluated(self, record, *, is_best):
         self.records.append(record)

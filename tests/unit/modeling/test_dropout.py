@@ -151,6 +151,15 @@ def test_without_keys_torch_draws_the_mask():
     assert torch.equal(KeyedDropout(0.5, 0, DropoutKeys())(torch.ones(4, 8)), expected)
 
 
+def test_what_does_not_hold_the_batch_s_rows_is_torch_s():
+    keys = DropoutKeys()
+    keys.set(keys_of(range(3)))
+    torch.manual_seed(0)
+    expected = nn.functional.dropout(torch.ones(8, 4), 0.5)
+    torch.manual_seed(0)
+    assert torch.equal(KeyedDropout(0.5, 0, keys)(torch.ones(8, 4)), expected)
+
+
 # ---- in a model
 
 TEXTS = ["a gripping , funny film", "it never comes to life", "uneasy", "a warm , funny , engaging film ."]
@@ -209,6 +218,10 @@ SHAPE = {
     "vocab_size": 300, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
     "pad_token_id": 0,
 }  # fmt: skip
+RELATIVE = {
+    "relative_attention": True, "pos_att_type": ["c2p", "p2c"], "max_position_embeddings": 64,
+    "max_relative_positions": 16,
+}  # fmt: skip
 SHAPES = {
     "distilbert": {"vocab_size": 300, "dim": 32, "hidden_dim": 64, "n_layers": 2, "n_heads": 4, "pad_token_id": 0},
     "modernbert": {
@@ -218,6 +231,8 @@ SHAPES = {
         "bos_token_id": 1,
         "eos_token_id": 2,
     },
+    "deberta": {**SHAPE, **RELATIVE},
+    "deberta-v2": {**SHAPE, **RELATIVE, "position_buckets": 8, "share_att_key": True, "norm_rel_ebd": "layer_norm"},
     "albert": {**SHAPE, "embedding_size": 32},
     "electra": {**SHAPE, "embedding_size": 32},
 }
@@ -226,7 +241,7 @@ SHAPES = {
 class Encoder(nn.Module):
     """As much of a SentenceClassifier as `install` needs."""
 
-    def __init__(self, model_type: str, probability: float) -> None:
+    def __init__(self, model_type: str, probability: float, attention: str = "sdpa") -> None:
         super().__init__()
         names = ("hidden_dropout_prob", "attention_probs_dropout_prob", "attention_dropout", "dropout", "mlp_dropout")
         config = CONFIG_MAPPING[model_type](**SHAPES.get(model_type, SHAPE))
@@ -234,7 +249,7 @@ class Encoder(nn.Module):
             if isinstance(getattr(config, name, None), float | int):
                 setattr(config, name, probability)
         torch.manual_seed(0)
-        self.backbone = MODEL_MAPPING[type(config)]._from_config(config, attn_implementation="sdpa")
+        self.backbone = MODEL_MAPPING[type(config)]._from_config(config, attn_implementation=attention)
 
     def hidden(self, lengths: list[int], keys: DropoutKeys | None, rows: list[int]) -> torch.Tensor:
         if keys is not None:
@@ -265,3 +280,27 @@ def test_no_architecture_draws_from_the_random_state(model_type):
     first = model.hidden([30, 7, 19], keys, [0, 1, 2])
     torch.manual_seed(2)
     torch.testing.assert_close(model.hidden([7], keys, [1])[0], first[1, :7], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("model_type", ["deberta", "deberta-v2"])
+@pytest.mark.parametrize("rows", [[0], [0, 1, 2]])
+def test_a_table_of_relative_positions_keeps_torch_s_dropout_and_everything_else_is_keyed(model_type, rows):
+    model = Encoder(model_type, 0.3, "eager").train()
+    keys = install(model)
+    assert {name.split(".")[-1] for name, m in model.named_modules() if type(m) is nn.Dropout} == {"pos_dropout"}
+    keys.set(keys_of(rows))
+    ids = torch.arange(5, 35).repeat(len(rows), 1)
+    out = model.backbone(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state
+    out.sum().backward()
+    assert bool(out.isfinite().all())
+
+
+@pytest.mark.parametrize("model_type", ["deberta", "deberta-v2"])
+def test_but_for_the_table_of_positions_deberta_s_masks_are_those_of_the_rows(model_type):
+    model = Encoder(model_type, 0.3, "eager").train()
+    keys = install(model)
+    for name, module in model.named_modules():
+        if name.endswith("pos_dropout"):
+            module.p = 0.0
+    together = model.hidden([30, 30, 30], keys, [0, 1, 2])
+    torch.testing.assert_close(model.hidden([30], keys, [1])[0], together[1], rtol=1e-4, atol=1e-5)

@@ -130,6 +130,52 @@ def test_a_private_model_needs_the_token_and_never_shows_it(hub, tmp_path):
     assert TOKEN not in json.dumps(found)
 
 
+PARTIAL = """
+import sys
+from huggingface_hub import hf_hub_download
+for name in sys.argv[3:]:
+    hf_hub_download(sys.argv[1], name, revision=sys.argv[2])
+"""
+TOKENIZER = ("config.json", "tokenizer.json", "tokenizer_config.json")
+
+
+def fill_cache(env, hub_id, revision, *names) -> None:
+    """As AutoTokenizer, AutoModel or a script of the user's does."""
+    subprocess.run([sys.executable, "-c", PARTIAL, hub_id, revision, *names], env=env, timeout=120, check=True)
+
+
+@needs_package
+@pytest.mark.parametrize(
+    "names",
+    [("config.json",), ("tokenizer.json",), TOKENIZER, (*TOKENIZER, "model.safetensors"), ("modules.json",)],
+    ids=["config", "tokenizer", "AutoTokenizer", "AutoModel", "modules"],
+)
+def test_a_cache_that_holds_some_files_of_the_commit_is_completed(hub, tmp_path, names):
+    env = hub.env(tmp_path)
+    fill_cache(env, MINILM.hub_id, MINILM.revision, *names)
+    found = resolve(env, model="sbert-minilm")
+    assert (found["info"]["source"], found["info"]["notes"]) == ("hub", [])
+    assert found["stack"]["following"] == [["Normalize", "2_Normalize"]]
+
+
+@needs_package
+def test_without_a_hub_a_cache_that_holds_some_files_is_no_model(hub, tmp_path):
+    fill_cache(hub.env(tmp_path), MINILM.hub_id, MINILM.revision, *TOKENIZER)
+    assert resolve(unreachable_hub_env(tmp_path), model="sbert-minilm")["info"]["source"] == "packaged"
+    message = refusal(unreachable_hub_env(tmp_path), model=MINILM.hub_id, model_revision=MINILM.revision)
+    assert "the hub cannot be reached (" in message
+
+
+def test_a_model_without_modules_is_whole_with_its_weights_and_tokenizer(tmp_path, modernbert_folder):
+    """Fetched file by file, it needs no hub any more."""
+    revision, names = "b" * 40, ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json")
+    with HubServer(standard=False) as own:
+        own.add_model("someone/modern", modernbert_folder, revision=revision)
+        fill_cache(own.env(tmp_path), "someone/modern", revision, *names)
+    found = resolve(unreachable_hub_env(tmp_path), model="someone/modern", model_revision=revision)
+    assert (found["info"]["source"], found["info"]["kind"]) == ("hub", "modernbert")
+
+
 def test_an_unknown_model_is_refused(hub, cache):
     message = refusal(hub.env(cache), model="nobody/nothing")
     assert message.startswith("--model nobody/nothing: no such model on the hub")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import errno
 import json
 import pickle
 import random
@@ -16,6 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors import SafetensorError
 
+from sst2_ray.launch.failures import classify
 from sst2_ray.results.schema import EpochRecord
 from sst2_ray.storage import Storage
 from sst2_ray.training import checkpoint as ckpt
@@ -323,6 +325,49 @@ def test_a_file_that_is_gone_is_found(two, tmp_path, name):
     assert newest(copy)[0] == 3
 
 
+def test_a_folder_in_the_place_of_a_file_is_damage(run):
+    write_checkpoint(run, 3)
+    write_checkpoint(run, 5)
+    path = folder_of(run, 5) / "model.safetensors"
+    path.unlink()
+    path.mkdir()
+    assert newest(run)[0] == 3
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device", "/tmp/step-00000005"),
+        OSError("When reading from bucket: AWS Error SLOW_DOWN during GetObject operation: Please reduce your rate"),
+        PermissionError(errno.EACCES, "Permission denied"),
+    ],
+    ids=["full-scratch", "s3", "forbidden"],
+)
+def test_a_checkpoint_that_cannot_be_read_is_not_a_damaged_one(run, monkeypatch, error):
+    """Going back to an older one, or to step 0, would lose what is whole."""
+    write_checkpoint(run, 3)
+    write_checkpoint(run, 5)
+    monkeypatch.setattr(ckpt, "digest_of", _fail_with(error))
+    with pytest.raises(OSError) as caught:
+        newest(run)
+    assert caught.value is error
+    assert classify(error).failure_class == "storage_error"
+
+
+def test_reading_a_checkpoint_is_as_patient_as_the_storage(run, monkeypatch):
+    monkeypatch.setattr("sst2_ray.storage._FIRST_WAIT_S", 0.01)
+    write_checkpoint(run, 5)
+    failures, digest_of = [OSError(errno.EIO, "Input/output error")] * 3, ckpt.digest_of
+
+    def flaky(path):
+        if failures:
+            raise failures.pop()
+        return digest_of(path)
+
+    monkeypatch.setattr(ckpt, "digest_of", flaky)
+    assert newest(run.patient(60)) == (5, [])
+
+
 def test_where_none_is_whole_there_is_none(run):
     write_checkpoint(run, 3)
     (folder_of(run, 3) / "model.safetensors").write_bytes(b"")
@@ -405,7 +450,7 @@ def test_weights_of_another_model_are_refused(run):
 def test_the_newest_and_the_protected_are_kept(run):
     for step in (2, 4, 6, 8):
         write_checkpoint(run, step)
-    ckpt.prune(run, keep=2, protect=[2])
+    ckpt.prune(run, keep=2, protect=[2], newest=8)
     assert ckpt.committed_steps(run) == [2, 6, 8]
 
 
@@ -414,8 +459,29 @@ def test_a_checkpoint_that_is_being_written_is_not_pruned_an_abandoned_older_one
         write_checkpoint(run, step)
     for step in (3, 5):
         run.write_bytes(f"{ckpt.step_folder(step)}/model.safetensors", b"half")
-    ckpt.prune(run, keep=1, protect=[])
+    ckpt.prune(run, keep=1, protect=[], newest=4)
     assert run.list(CHECKPOINT_FOLDER) == ["step-00000004", "step-00000005"]
+
+
+def damaged_at_30(run: Storage) -> None:
+    for step in (10, 20, 30):
+        write_checkpoint(run, step)
+    (folder_of(run, 30) / "model.safetensors").write_bytes(b"")
+
+
+@pytest.mark.parametrize(("keep", "whole"), [(1, [21]), (2, [20, 21])])
+def test_a_damaged_newer_checkpoint_does_not_count_for_the_newest(run, keep, whole):
+    damaged_at_30(run)
+    write_checkpoint(run, 21, on_commit=lambda s: ckpt.prune(run, keep=keep, protect=[], newest=s.global_step))
+    assert newest(run)[0] == 21
+    assert ckpt.committed_steps(run) == [*whole, 30]
+
+
+def test_what_a_run_has_passed_over_goes_when_it_goes_on(run):
+    damaged_at_30(run)
+    run.write_bytes(f"{ckpt.step_folder(40)}/model.safetensors", b"half")
+    ckpt.drop_newer(run, 20)
+    assert run.list(CHECKPOINT_FOLDER) == ["step-00000010", "step-00000020", "step-00000040"]
 
 
 def test_before_a_new_attempt_everything_half_written_goes(run):
@@ -445,5 +511,7 @@ def test_an_object_store_holds_checkpoints_just_as_well(tmp_path, monkeypatch):
         assert bool((model.weight == 5).all())
         run.write_bytes(f"{ckpt.step_folder(5)}/optimizer-001-of-002.safetensors", b"cut")
         assert ckpt.newest_valid(run, tmp_path, said.append).global_step == 3
-        ckpt.prune(run, keep=1, protect=[])
+        run.delete(f"{ckpt.step_folder(5)}/optimizer-001-of-002.safetensors")
+        assert ckpt.newest_valid(run, tmp_path, said.append).global_step == 3
+        ckpt.prune(run, keep=1, protect=[], newest=5)
         assert ckpt.committed_steps(run) == [5]

@@ -31,6 +31,14 @@ def test_a_row_has_the_logits_that_it_has_alone(model, max_tokens):
         np.testing.assert_allclose(logits[row], alone, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("bf16", [False, True])
+def test_it_tells_after_every_batch(model, bf16):
+    tokens, calls = token_arrays(review_lengths(5), vocabulary=100), []
+    options = {"pad_id": 0, "max_tokens": 1, "device": torch.device("cpu"), "on_batch": lambda: calls.append(1)}
+    compute_logits(model, tokens, bf16=bf16, **options)
+    assert len(calls) == (10 if bf16 else 5)  # an untrained head's logits are all close: computed again in fp32
+
+
 @pytest.mark.parametrize("training", [True, False])
 def test_dropout_is_off_inside_and_the_mode_is_what_it_was(model, training):
     tokens = token_arrays(review_lengths(5), vocabulary=100)

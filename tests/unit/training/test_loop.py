@@ -125,6 +125,13 @@ def test_the_better_evaluation_is_more_accurate_ties_go_to_the_earlier(accuracy,
     assert better(EpochRecord(**key, dev_accuracy=accuracy, dev_loss=loss), before) is wins
 
 
+def test_every_batch_of_an_evaluation_is_told(loop_of):
+    """So that a long one does not look like one that hangs."""
+    loop = loop_of(epochs=1, micro_batch_tokens=16)
+    loop.run()
+    assert told(loop).batches > 4
+
+
 # ---- what does not change the numbers
 
 

@@ -1,0 +1,201 @@
+"""A rank's whole attempt: what it goes on from, and what it tells from its last step to its end."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from sst2_ray.config import TrainConfig
+from sst2_ray.errors import RunFailedError
+from sst2_ray.modeling.sources import resolve_model
+from sst2_ray.modeling.tokenizers import load_tokenizer, tokenizer_to_json
+from sst2_ray.storage import Storage
+from sst2_ray.training import checkpoint as ckpt
+from sst2_ray.training.attempt import Attempt
+from sst2_ray.training.calibrate import Silent
+from sst2_ray.training.task import Task
+from tests.support.training import training_rows
+
+DEV_ROWS = 12
+
+
+class Told(Silent):
+    """What an attempt tells, in order; of steps and of batches of evaluations, one after the other is one entry."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def phase(self, name: str) -> None:
+        self.said.append(name)
+
+    def _once(self, what: str) -> None:
+        if self.said[-1] != what:
+            self.said.append(what)
+
+    def progress(self, **_) -> None:
+        self._once("steps")
+
+    def alive(self) -> None:
+        self._once("batches")
+
+
+@pytest.fixture
+def attempt_of(sbert_folder, tmp_path):
+    """Two epochs of 4 steps of the toy SBERT, on data of a fingerprint that the driver has noted."""
+
+    def make(fingerprint: str | None = "aaaa", run: str = "", **values) -> Attempt:
+        defaults = {"engine": "torch", "batch_size": 8, "epochs": 2, "precision": "fp32", "keep_checkpoints": 9}
+        config = TrainConfig(model=str(sbert_folder), **{**defaults, **values})
+        resolved = resolve_model(config)
+        task = Task(
+            config=config,
+            experiment="experiment",
+            trial_id="trial",
+            attempt=0,
+            resolved=resolved,
+            tokenizer_json=tokenizer_to_json(load_tokenizer(resolved)),
+            micro_batch_tokens=None,
+            source="",
+            eval_split="dev",
+            corpora=(),
+            started_at=time.time(),
+        )
+        storage = Storage.open(run or str(tmp_path / "run"))
+        noted = {"data_fingerprint": fingerprint} if fingerprint else {}
+        storage.write_json("config.json", {"config": config.to_dict(), "config_hash": config.config_hash, **noted})
+        tokens = {"train": training_rows(32), "dev": training_rows(DEV_ROWS)}
+        return Attempt(
+            task,
+            tokens,
+            storage,
+            Told(),
+            texts=lambda: [str(row) for row in range(DEV_ROWS)],
+            device=torch.device("cpu"),
+            rank=0,
+            world_size=1,
+        )
+
+    return make
+
+
+# ---- what it goes on from
+
+
+def test_a_checkpoint_of_the_same_data_is_gone_on_from(attempt_of):
+    attempt_of().run()
+    again = attempt_of()
+    again.run()
+    assert "steps" not in again.reporter.said
+
+
+def test_a_checkpoint_of_other_data_is_refused(attempt_of):
+    attempt_of().run()
+    changed = attempt_of("bbbb")
+    with pytest.raises(
+        RunFailedError, match=r"the data changed since the checkpoint at step 8 .*--name, or delete"
+    ) as e:
+        changed.run()
+    assert e.value.failure_class == "data_error"
+    assert str(changed.storage.root) in str(e.value)
+
+
+@pytest.mark.parametrize(("before", "now"), [(None, "bbbb"), ("aaaa", None)])
+def test_where_one_of_the_fingerprints_is_not_known_it_goes_on(attempt_of, before, now):
+    attempt_of(before).run()
+    assert attempt_of(now).run()["status"] == "succeeded"
+
+
+def test_a_newer_checkpoint_that_is_damaged_goes(attempt_of):
+    first = attempt_of()
+    first.run()
+    Path(first.storage.path(f"{ckpt.step_folder(8)}/model.safetensors")).write_bytes(b"")
+    again = attempt_of()
+    saved = again._resume_point(Path())
+    assert (saved.global_step, ckpt.committed_steps(again.storage)) == (4, [4])
+
+
+# ---- its end
+
+
+def test_from_the_last_step_on_it_tells_what_it_does(attempt_of):
+    attempt = attempt_of()
+    attempt.run()
+    assert attempt.reporter.said == ["model", "steps", "batches", "steps", "batches", "export", "export", "export"]
+
+
+def test_weights_that_are_loaded_and_scored_once_more_are_told(attempt_of):
+    """The best epoch is an earlier one: its weights are loaded, and scored where that was before a restart."""
+    attempt_of(learning_rate=1e-12).run()
+    again = attempt_of(learning_rate=1e-12)
+    again.run()
+    assert again.reporter.said == ["model", "export", "best weights", "evaluation", "batches", "export", "export"]
+
+
+def test_an_upload_is_told(attempt_of, monkeypatch):
+    from tests.support.object_store import BUCKET, object_store
+
+    with object_store() as env:
+        for name, value in env.items():
+            monkeypatch.setenv(name, value)
+        attempt = attempt_of(run=f"s3://{BUCKET}/attempt")
+        attempt.run()
+    assert attempt.reporter.said[-2:] == ["export", "upload"]
+
+
+RANK = """
+import datetime, sys, time
+from types import SimpleNamespace
+import torch
+from sst2_ray.training.calibrate import Silent
+from sst2_ray.training.finish import Finish
+
+rank, store, collective_s, export_s = int(sys.argv[1]), sys.argv[2], float(sys.argv[3]), float(sys.argv[4])
+torch.distributed.init_process_group(
+    "gloo", init_method=f"file://{store}", rank=rank, world_size=2, timeout=datetime.timedelta(seconds=collective_s)
+)
+calls = []
+
+
+class Reporter(Silent):
+    def alive(self):
+        calls.append(1)
+
+
+class SlowExport(Finish):
+    def _score_and_keep(self):
+        time.sleep(export_s if rank == 0 else 0.0)
+
+    def _facts(self, *_):
+        return {}
+
+
+attempt = SimpleNamespace(
+    rank=rank, world_size=2, device=torch.device("cpu"), maximum=lambda value: value, reporter=Reporter(),
+    task=SimpleNamespace(trial_id="trial", attempt=0),
+)
+best = SimpleNamespace(split="dev")
+SlowExport(attempt, None, SimpleNamespace(stop=None, best=best)).run()
+print(len(calls))
+"""
+
+
+def test_ranks_wait_for_an_export_that_lasts_longer_than_a_collective_may(tmp_path):
+    """And tell meanwhile that they are alive."""
+    ranks = [
+        subprocess.Popen(
+            [sys.executable, "-c", RANK, str(rank), str(tmp_path / "store"), "6", "9"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    outcomes = [process.communicate(timeout=300) for process in ranks]
+    assert [process.returncode for process in ranks] == [0, 0], outcomes
+    assert int(outcomes[0][0]) == 0
+    assert int(outcomes[1][0]) > 10
