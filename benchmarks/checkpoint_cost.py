@@ -18,6 +18,7 @@ import sys
 from typing import Any
 
 from benchmarks.shared import data_name, finish, parser_of, provenance, run_job, steps_seconds
+from sst2_ray.results import text
 
 LIMIT = 0.03
 """Of the time may be stood still."""
@@ -49,9 +50,11 @@ def main() -> int:
         "runs": runs,
         **found,
     }
+    runs_each = text.count(arguments.repeats, "run")
+    slower = f"slower by {figures['slow_down']:.1%}" if figures["slow_down"] > 0 else "no slower"
     line = (
         f"stands still {figures['stands_still_share']:.1%} of the time ({figures['stands_still_s_a_checkpoint']:.2f} s a "
-        f"checkpoint), slower by {figures['slow_down']:.1%} in all; peak memory {figures['peak_memory_gib_with']:.1f} GiB, "
+        f"checkpoint), {slower} in all ({runs_each} each); peak memory {figures['peak_memory_gib_with']:.1f} GiB, "
         f"{figures['peak_memory_gib_without']:.1f} without"
     )
     finish(figures, line, arguments.json)
