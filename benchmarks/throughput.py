@@ -33,7 +33,7 @@ WAYS: dict[str, tuple[str, Callable[[peers.Job], peers.Run]]] = {
 }
 
 
-STEPS_OF = {"main-job": 64, "zero2": 64, "bare": 64, "notebook": 2}
+STEPS_OF = {"main-job": 128, "zero2": 128, "bare": 128, "notebook": 2}
 """A repeat: this package's first steps are slow and counted, the notebook's all are."""
 
 
