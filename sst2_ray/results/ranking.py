@@ -234,8 +234,8 @@ def _next(axis: str, value: float, ratio: float) -> tuple[float, ...]:
     if axis in ("batch_size", "epochs"):
         steps = (value * 2, value * 4) if ratio > 1 else (value // 2, value // 4)
         return tuple(step for step in steps if step >= 1)
-    # A finely sampled axis (random search) would propose hardly anything new.
-    ratio = max(ratio, 1.25) if ratio > 1 else min(ratio, 0.8)
+    # A finely sampled axis (random search) would propose hardly anything new, one with a far outlier something absurd.
+    ratio = min(max(ratio, 1.25), 4.0) if ratio > 1 else max(min(ratio, 0.8), 0.25)
     return tuple(float(f"{value * ratio**power:.1e}") for power in (1, 2))
 
 

@@ -132,6 +132,12 @@ def test_the_best_at_the_lower_edge_proposes_the_next_steps_down() -> None:
     assert (edge.side, edge.proposed) == ("lowest", (1e-5, 5e-6))
 
 
+def test_a_far_outlier_makes_no_absurd_proposal() -> None:
+    edge = grid_edge(*at_rates([8e-5, 10.0], 8e-5))
+    assert edge is not None
+    assert (edge.side, edge.proposed) == ("lowest", (2e-5, 5e-6))
+
+
 def test_a_single_value_proposes_both_directions() -> None:
     edge = grid_edge(*at_rates([8e-5], 8e-5))
     assert edge is not None
