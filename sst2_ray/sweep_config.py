@@ -8,8 +8,9 @@ import re
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from sst2_ray.config import TrainConfig, coerce, config_from_dict, hash_of, kinds_of
+from sst2_ray.config import TrainConfig, config_from_dict, hash_of
 from sst2_ray.errors import InputError, did_you_mean
+from sst2_ray.kinds import coerce, kinds_of
 
 DEFAULT_NUM_SAMPLES = 16
 

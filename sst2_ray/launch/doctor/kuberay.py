@@ -107,6 +107,21 @@ def _gpus(group: dict[str, Any]) -> int:
     return sum(int(limit.get("nvidia.com/gpu", 0)) for limit in limits if str(limit.get("nvidia.com/gpu", 0)).isdigit())
 
 
+_TOO_MUCH = {
+    "ttlSecondsAfterFinished": (
+        3600,
+        "GPUs are held for so many seconds after the run",
+        "600 are enough to read the log",
+    ),
+    "backoffLimit": (
+        0,
+        "KubeRay repeats a run that failed, of wrong input as well, on a new cluster",
+        "backoffLimit: 0; submitterConfig: {backoffLimit: 1} tries the submitter again",
+    ),
+}
+"""Of a RayJob's fields: from what value on they cost money, how, and what to set instead."""
+
+
 def _ending(spec: dict[str, Any]) -> list[Finding]:
     findings = []
     if spec.get("shutdownAfterJobFinishes") is not True:
@@ -121,24 +136,10 @@ def _ending(spec: dict[str, Any]) -> list[Finding]:
         findings.append(
             error("spec.activeDeadlineSeconds", "missing: a run that hangs holds its GPUs for ever", "e.g. 86400")
         )
-    ttl = spec.get("ttlSecondsAfterFinished", 0)
-    if isinstance(ttl, int) and ttl > 3600:
-        findings.append(
-            warning(
-                "spec.ttlSecondsAfterFinished",
-                f"GPUs are held for {ttl} s after the run",
-                "600 are enough to read the log",
-            )
-        )
-    retries = spec.get("backoffLimit", 0)
-    if isinstance(retries, int) and retries > 0:
-        findings.append(
-            warning(
-                "spec.backoffLimit",
-                f"{retries}: KubeRay repeats a run that failed, of wrong input as well, on a new cluster",
-                "backoffLimit: 0; submitterConfig: {backoffLimit: 1} tries the submitter again",
-            )
-        )
+    for name, (most, harm, remedy) in _TOO_MUCH.items():
+        value = spec.get(name, 0)
+        if isinstance(value, int) and value > most:
+            findings.append(warning(f"spec.{name}", f"{value}: {harm}", remedy))
     return findings or [ok("spec", "the cluster goes when the run has ended, and in any case at its deadline")]
 
 
