@@ -75,7 +75,7 @@ def main(argv: list[str]) -> int:
         with one_line_refusals():
             _check_key_pair(cluster)
             _prepare_account(cluster, config)
-    question = _question(cluster, restart=config.restart)
+    question = _question(cluster, asks=not config.yes, restart=config.restart)
     if not config.yes and not _confirmed(question):
         raise InputError("not confirmed, nothing was started; pass --yes to start without being asked")
     code = run_ray(["up", "--yes", "--no-config-cache", str(cluster.path)], cluster)
@@ -208,8 +208,9 @@ def _refuse_mistakes(cluster: ClusterFile) -> None:
         raise InputError(f"{cluster.path}: doctor found errors, see above; nothing was started")
 
 
-def _question(cluster: ClusterFile, *, restart: bool) -> str:
-    """What to ask before `ray up`. Raises InputError where it would end jobs and `restart` was not given."""
+def _question(cluster: ClusterFile, *, asks: bool, restart: bool) -> str:
+    """What to ask before `ray up`. Raises InputError where it would end jobs, or might while nobody is asked, and `restart`
+    was not given."""
     start = f"start cluster {cluster.name} ({cluster.platform})?"
     try:
         address = head_address(cluster)
@@ -220,6 +221,11 @@ def _question(cluster: ClusterFile, *, restart: bool) -> str:
     except InputError as problem:
         if cluster.platform == "local":  # its address stands in the file, whether Ray runs there or not
             return f"{start} (where Ray runs already, it is restarted)"
+        if not (asks or restart):
+            raise InputError(
+                f"{cluster.name} runs at {address}, `ray up` would restart Ray, and its jobs cannot be asked for ({problem}); "
+                "look first, or pass --restart"
+            ) from None
         jobs, known = [], f"its jobs cannot be asked for ({problem})"
     else:
         known = f"with jobs that this ends: {', '.join(jobs)}" if jobs else "no job on it"

@@ -124,3 +124,13 @@ def test_a_key_pair_that_only_one_side_has_is_refused(home: Path, in_ec2: bool, 
         told = "EC2 has it, this machine lacks .*copy the .pem" if in_ec2 else "EC2 lacks it, this machine has .*remove"
         with pytest.raises(InputError, match=f"key pair sst2-ray: {told}.*provider.key_pair.key_name"):
             up._check_key_pair(cluster)
+
+
+def test_where_jobs_cannot_be_asked_for_yes_alone_restarts_nothing(
+    head: Callable[..., None], started: list[list[str]]
+) -> None:
+    head("RUNNING", reached=False)
+    with pytest.raises(InputError, match=r"its jobs cannot be asked for .* pass --restart"):
+        up.main([str(FILES["gcp"]), "--yes"])
+    assert started == []
+    assert up.main([str(FILES["gcp"]), "--yes", "--restart"]) == 0
