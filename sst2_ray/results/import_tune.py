@@ -47,7 +47,8 @@ METRICS: dict[str, tuple[str, ...]] = {
 
 _STATUS = {"TERMINATED": "succeeded", "ERROR": "failed"}
 _INTEGERS = ("batch_size", "seed", "epochs")
-_SECRET = re.compile(r"(^|[_.-])(token|secret|password|passwd|api_?key|credentials?)$", re.IGNORECASE)
+_SECRET = re.compile(r"token(?!iz|s)|secret|password|passwd|(api|access)_?key|credential", re.IGNORECASE)
+"""In a name; but not tokenizer, tokenize and max_tokens."""
 _FRACTIONS = ("dev_accuracy", "dev_f1", "dev_precision", "dev_recall")
 
 
@@ -170,6 +171,7 @@ class _Reader:
     def _trial(
         self, trial_id: str, folder: str, config: dict[str, Any], state: Mapping[str, Any], points: list[EpochRecord]
     ) -> TrialRecord:
+        config = _masked(config)
         settings = {column: _setting(column, config, self._names_of(column, SETTINGS)) for column in SETTINGS}
         settings["model"] = settings["model"] or self.model
         seed_names = self._names_of("seed", SETTINGS)
@@ -185,7 +187,7 @@ class _Reader:
             failure_class="bug" if failed else None,
             failure_message=self._last_error_line(folder) if failed else None,
             started_at=dt.datetime.fromtimestamp(started, dt.timezone.utc) if started else None,
-            config_json=json.dumps(_masked(config)),
+            config_json=json.dumps(config),
             config_hash=hash_of(config),
             configuration_id=hash_of({k: v for k, v in config.items() if k not in seed_names}),
             eval_split=self.eval_split,

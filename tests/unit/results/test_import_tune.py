@@ -99,7 +99,9 @@ def test_secrets_stay_where_they_are(tmp_path: Path) -> None:
 
 
 def test_secrets_stay_where_they_are_however_deep(tmp_path: Path) -> None:
-    write_trial(tmp_path, "t", {"hub": {"token": "hf_abc", "keys": [{"secret": "xyz"}]}}, points(0.8))
+    write_trial(
+        tmp_path, "t", {"hub": {"accessToken": "hf_abc", "keys": [{"aws_secret_access_key": "xyz"}]}}, points(0.8)
+    )
     config = read_experiment(str(tmp_path), names={}).trials[0].config_json or ""
     assert "hf_abc" not in config
     assert "xyz" not in config
