@@ -154,7 +154,7 @@ def row(figures: dict[str, Any]) -> str:
         ("Hugging Face Trainer, random batches", "trainer"),
         ("and batches of like length", "trainer-grouped"),
         ("Ray's DeepSpeed example", "ray-example"),
-        ("padded to 128 in fp32", "notebook"),
+        ("padded to 128 in fp32 at batch 32", "notebook"),
     )
     label, values = " / ".join(words for words, _ in said), " / ".join(f"{median[way]:.0f}" for _, way in said)
     speed = statistics.median(figures["matmul_flops"]) / 1e9

@@ -7,6 +7,7 @@ import errno
 import functools
 import json
 import os
+import re
 import time
 import uuid
 from collections.abc import Callable
@@ -60,6 +61,14 @@ def _patiently(method: _F) -> _F:
 def absolute(uri: str) -> str:
     """What means the same storage from every folder: workers run in folders of their own."""
     return uri if "://" in uri else str(Path(uri).expanduser().resolve())
+
+
+def address(uri: str, name: str = "") -> str:
+    """A storage path, or what lies below it, as tables and commands name it: absolute, with its scheme and options, without
+    `user:secret@`."""
+    head, question, options = uri.partition("?") if "://" in uri else (absolute(uri), "", "")
+    bare = re.sub(r"(?<=://)[^/@]*@", "", head).rstrip("/")
+    return f"{bare}/{name}".rstrip("/") + question + options
 
 
 @dataclass(frozen=True)

@@ -181,6 +181,8 @@ def _check_search(config: SweepConfig) -> None:
         raise InputError(
             f"--num-samples {config.num_samples}: a grid runs every combination; use --search random or optuna"
         )
+    if config.search == "optuna" and _count(config) == 1:
+        raise InputError("--search optuna: every axis has one value only; give at least two --learning-rates")
     if config.scheduler == "asha" and config.reduction_factor < 2:
         raise InputError(f"--reduction-factor {config.reduction_factor}: must be at least 2 for asha")
     evaluations = max(config.epochs) * config.base.evaluations_per_epoch

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import shlex
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -24,7 +25,8 @@ from sst2_ray.launch.trial import Shared, Trial
 from sst2_ray.launch.watch import STOP_FILE
 from sst2_ray.presets import TRAIN_PRESETS, train_preset
 from sst2_ray.results.schema import TrialRecord
-from sst2_ray.storage import Storage, absolute
+from sst2_ray.storage import Storage, absolute, address
+from sst2_ray.training.names import EXPORT_FOLDER
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -102,22 +104,21 @@ def train(config: TrainConfig, *, quiet: bool = False) -> TrainResult:
         if record.status == "stopped":
             why = f"stopped, since {lease.taken_by} runs it now" if lease.taken_by else "stopped on request"
             raise StoppedError(f"{config.run_name}: {why}; the same command goes on from its newest checkpoint")
-        result = _result(record, checked.resolved.info.label, storage)
+        result = _result(record, checked.resolved.info.label, config.storage_path)
         run.write_json("result.json", dataclasses.asdict(result))
         trial.drop_checkpoints(record)
         return result
 
 
-def _result(record: TrialRecord, label: str, storage: Storage) -> TrainResult:
-    run_dir = f"{storage.root}/{record.experiment}"
+def _result(record: TrialRecord, label: str, storage_path: str) -> TrainResult:
     values = {f.name: getattr(record, f.name) for f in dataclasses.fields(TrainResult) if hasattr(record, f.name)}
     return TrainResult(
         **values,
         name=record.experiment,
         model_label=label,
-        model_dir=f"{run_dir}/model",
-        run_dir=run_dir,
-        results_dir=f"{storage.root}/results",
+        model_dir=address(storage_path, f"{record.experiment}/{EXPORT_FOLDER}"),
+        run_dir=address(storage_path, record.experiment),
+        results_dir=address(storage_path, "results"),
     )
 
 
@@ -139,7 +140,7 @@ def show_result(result: TrainResult) -> None:
             ("model folder", result.model_dir),
             ("run folder", f"{result.run_dir} (config.json, logs/)"),
             ("results table", result.results_dir),
-            ("try it", f'sst2-ray predict --model-dir {result.model_dir} --text "..."'),
+            ("try it", f'sst2-ray predict --model-dir {shlex.quote(result.model_dir)} --text "..."'),
         ],
     )
 

@@ -22,8 +22,8 @@ from sst2_ray.launch.prepare import Checked, Prepared, identity
 from sst2_ray.launch.watch import STOP_FILE, TrialDisplay, WatchedFit
 from sst2_ray.results.provenance import collect_provenance
 from sst2_ray.results.schema import EpochRecord, TrialRecord
-from sst2_ray.storage import Storage
-from sst2_ray.training.names import CHECKPOINT_FOLDER, LEFT
+from sst2_ray.storage import Storage, address
+from sst2_ray.training.names import CHECKPOINT_FOLDER, EXPORT_FOLDER, LEFT
 from sst2_ray.training.task import Task
 
 
@@ -189,7 +189,7 @@ class Trial:
             }
             return self.attempts.write(attempt, "stopped", started, **left, **spent), None, True
         if status == "succeeded":
-            facts["export_path"] = f"{self.run_storage.root}/model"
+            facts["export_path"] = address(self.storage_uri, f"{self.run_path}/{EXPORT_FOLDER}")
         elif status == "stopped":
             facts["failure_class"] = "user_stop"
         return self.attempts.write(attempt, status, started, **{**spent, **facts}), None, False
@@ -221,10 +221,10 @@ class Trial:
 
     def _trainer(self, attempt: int, board: Any) -> Any:
         from ray.train import FailureConfig, RunConfig, ScalingConfig
-        from ray.train.torch import TorchTrainer
 
         from sst2_ray.launch.elastic_trainer import REPLACE_S, ElasticTrainer
         from sst2_ray.launch.torch_backend import NodeTorchConfig
+        from sst2_ray.launch.trainer import Trainer
 
         config, placement = self.config, self.placement
         # Otherwise Ray gives up after a minute: too short for a node that has to be started first. Where there is a choice
@@ -239,7 +239,7 @@ class Trial:
             "run_path": self.run_path,
             "board": board,
         }
-        trainer = partial(ElasticTrainer, placement=placement) if placement.is_elastic else TorchTrainer
+        trainer = partial(ElasticTrainer, placement=placement) if placement.is_elastic else Trainer
         return trainer(
             _work,
             train_loop_config=payload,

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sst2_ray.results.comparison import Comparison, compare
+from sst2_ray.results.comparison import FEW_SEEDS, Comparison, compare
 from sst2_ray.results.curves import Curves, load_curves
 from sst2_ray.results.duel import HeadToHead, duellists, head_to_head
 from sst2_ray.results.published import SST2_DEV
@@ -173,8 +173,8 @@ def _against(main: RankedGroup, best: Configuration, other: Configuration, predi
 
 
 def _count_ties(main: RankedGroup) -> int:
-    """Over seeds alone, as predictions are read for the best few only; so of one seed nothing is said."""
-    if main.num_seeds == 1:
+    """Over seeds alone, as predictions are read for the best few only; so of few seeds nothing is said."""
+    if main.num_seeds < FEW_SEEDS:
         return 0
     return sum(compare(main.best, other, metric=main.metric).verdict != "win" for other in main.configurations[1:])
 

@@ -149,8 +149,10 @@ def rank(trials: pa.Table, *, metric: Metric | None = None) -> list[RankedGroup]
     metric: None: the accuracy on the held-out part of train where a run chose by that, else the best dev accuracy.
     The group with the most seeds comes first, of those the one with the most configurations; empty where nothing succeeded.
     Where a sweep ended before most configurations had their seeds, and one of those that lack some is better on the seeds
-    that it has, all are ranked on these: the one that had more would otherwise be the best whatever it scored.
+    that it has, all are ranked on these: the one that had more would otherwise be the best whatever it scored. One that
+    diverged under a seed lacks it for good, and does not gain by it.
     """
+    diverged = _diverged(trials)
     comparable: dict[tuple[Any, ...], list[Configuration]] = {}
     for configuration in configurations(trials):
         chosen = metric or ("selection_accuracy" if configuration.metric("selection_accuracy") else "best_dev_accuracy")
@@ -167,22 +169,44 @@ def rank(trials: pa.Table, *, metric: Metric | None = None) -> list[RankedGroup]
             configurations=_sorted(members, chosen),
         )
         for (split, fingerprint, chosen), found in comparable.items()
-        for members in _of_equal_seeds(found, chosen)
+        for members in _of_equal_seeds(found, chosen, diverged)
     ]
     return sorted(groups, key=lambda g: (-g.num_seeds, -len(g.configurations), g.eval_split or "", g.metric))
 
 
-def _of_equal_seeds(found: list[Configuration], metric: Metric) -> list[list[Configuration]]:
+def without_unranked_runs(trials: pa.Table, groups: Sequence[RankedGroup]) -> pa.Table:
+    """The trials without the runs under seeds that `rank` left out: a leaderboard of them agrees with it."""
+    ranked: dict[str, set[tuple[str, str]]] = {}
+    for configuration in (c for group in groups for c in group.configurations):
+        runs = {(run.experiment, run.trial_id) for run in configuration.runs}
+        ranked.setdefault(configuration.configuration_id, set()).update(runs)
+
+    def is_left_out(row: Mapping[str, Any]) -> bool:
+        runs = ranked.get(row["configuration_id"])
+        return runs is not None and row["status"] == "succeeded" and (row["experiment"], row["trial_id"]) not in runs
+
+    rows = trials.select(["configuration_id", "status", "experiment", "trial_id"]).to_pylist()
+    return trials.filter(pa.array([not is_left_out(row) for row in rows], pa.bool_()))
+
+
+def _diverged(trials: pa.Table) -> set[str]:
+    """Configurations whose loss was not a number under some seed."""
+    rows = trials.select(["configuration_id", "failure_class"]).to_pylist()
+    return {row["configuration_id"] for row in rows if row["failure_class"] == "not_a_number"}
+
+
+def _of_equal_seeds(found: list[Configuration], metric: Metric, diverged: Collection[str]) -> list[list[Configuration]]:
     """Of configurations on the same data: those with as many seeds together, those with the most first."""
     most = max(len(c.runs) for c in found)
     leaders = [c for c in found if len(c.runs) == most]
-    overtaking = [c for c in found if len(c.runs) < most and _overtakes(c, leaders, metric)]
+    fewer = [c for c in found if len(c.runs) < most and c.configuration_id not in diverged]
+    overtaking = [c for c in fewer if _overtakes(c, leaders, metric)]
     if overtaking and 2 * len(leaders) <= len(found):
         seeds = max(overtaking, key=lambda c: (len(c.runs), _score(c, metric))).seeds
         found = [c.under(seeds) if set(seeds) <= set(c.seeds) else c for c in found]
-        return _of_equal_seeds(found, metric)
+        return _of_equal_seeds(found, metric, diverged)
     rest = [c for c in found if len(c.runs) < most]
-    return [leaders, *(_of_equal_seeds(rest, metric) if rest else [])]
+    return [leaders, *(_of_equal_seeds(rest, metric, diverged) if rest else [])]
 
 
 def _overtakes(one: Configuration, leaders: list[Configuration], metric: Metric) -> bool:

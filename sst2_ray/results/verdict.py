@@ -120,7 +120,9 @@ def _mean(summary: Summary) -> str:
 
 def _runner_up_sentence(study: Study, comparison: Comparison) -> str:
     second = comparison.b.label
-    if comparison.verdict == "win":
+    if comparison.winner is comparison.b:  # ranked on other seeds than the two have in common
+        head = f"On the seeds that both have, the runner-up, {second}, is better by {_points(-comparison.difference)}"
+    elif comparison.verdict == "win":
         head = f"It is distinguishable from the runner-up, {second}, by {_points(comparison.difference)}"
     elif comparison.verdict == "tie":
         head = f"It is a tie with the runner-up, {second}: the difference of {_points(comparison.difference)} is within chance"

@@ -10,7 +10,7 @@ import pytest
 from pyarrow.fs import LocalFileSystem
 
 from sst2_ray.errors import InputError
-from sst2_ray.storage import Storage, absolute
+from sst2_ray.storage import Storage, absolute, address
 from tests.support.disks import mounted
 from tests.support.object_store import BUCKET, object_store
 
@@ -186,3 +186,16 @@ def test_workers_are_told_a_folder_that_does_not_depend_on_theirs(tmp_path, monk
     monkeypatch.chdir(tmp_path)
     assert absolute("runs/demo") == str(tmp_path / "runs" / "demo")
     assert absolute("s3://bucket/runs?region=eu-west-1") == "s3://bucket/runs?region=eu-west-1"
+
+
+@pytest.mark.parametrize(
+    ("uri", "named"),
+    [
+        ("s3://key:secret@bucket/sst2?region=eu", "s3://bucket/sst2/a/model?region=eu"),
+        ("gs://bucket/sst2/", "gs://bucket/sst2/a/model"),
+        ("/runs", "/runs/a/model"),
+    ],
+)
+def test_what_lies_below_a_storage_is_named_as_it_is_opened_and_without_secrets(uri, named):
+    assert address(uri, "a/model") == named
+    assert address(uri) == named.replace("/a/model", "")

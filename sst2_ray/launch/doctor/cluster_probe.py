@@ -52,6 +52,15 @@ def main(options: dict[str, Any]) -> None:
     if len(workers) > 1 or any(node["Resources"].get("GPU", 0) > 1 for node in workers):
         _tell(all_reduce(workers))
     if options.get("rehearse"):
+        if not workers:
+            _tell(
+                _finding(
+                    "warning",
+                    "cluster",
+                    "no worker runs at the moment: nothing was rehearsed",
+                    "start one (min_workers), or ask again within the idle minutes after a job",
+                )
+            )
         for node in _one_of_each_kind(workers):
             _tell(rehearse(node))
 

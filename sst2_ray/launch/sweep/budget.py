@@ -14,6 +14,7 @@ from typing import Any
 
 from sst2_ray.config import TrainConfig
 from sst2_ray.storage import Storage
+from sst2_ray.sweep_config import SweepConfig
 
 CLOCK_FILE = "clock.json"
 WRITE_EVERY_S = 15.0
@@ -77,22 +78,36 @@ class Durations:
 
 
 class SweepClock:
-    """Wall-clock of a sweep over all its sessions: a file that is written now and then, so that a kill loses seconds."""
+    """Wall-clock of a sweep over all its sessions: a file that is written now and then, so that a kill loses seconds.
 
-    def __init__(self, folder: Storage, now: Callable[[], float] = time.monotonic) -> None:
-        self.folder, self._now = folder, now
+    usd_per_hour: of this session, all its nodes together; None: no price was given. An earlier one had its own.
+    """
+
+    def __init__(
+        self, folder: Storage, *, usd_per_hour: float | None = None, now: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.folder, self.usd_per_hour, self._now = folder, usd_per_hour, now
         self.sessions: list[dict[str, Any]] = (
             folder.read_json(CLOCK_FILE)["sessions"] if folder.exists(CLOCK_FILE) else []
         )
-        self._before = sum(float(session["seconds"]) for session in self.sessions)
+        self.earlier_s = sum(float(session["seconds"]) for session in self.sessions)
         self._began = now()
         self._written = now()
-        self._this = {"started_at": dt.datetime.now(dt.timezone.utc).isoformat(), "seconds": 0.0}
+        started = dt.datetime.now(dt.timezone.utc).isoformat()
+        self._this = {"started_at": started, "seconds": 0.0, "usd_per_hour": usd_per_hour}
+
+    @property
+    def earlier_usd(self) -> float:
+        """What earlier sessions cost, each at its own price; at this one's where it had none."""
+        return sum(
+            float(session["seconds"]) / 3600 * (session.get("usd_per_hour") or self.usd_per_hour or 0.0)
+            for session in self.sessions
+        )
 
     @property
     def seconds(self) -> float:
         """All sessions together, this one included."""
-        return self._before + self.this_session
+        return self.earlier_s + self.this_session
 
     @property
     def this_session(self) -> float:
@@ -113,7 +128,16 @@ class Budget:
     hours: float | None
     usd: float | None
     price_per_hour: float | None
+    """Of a node."""
     num_nodes: int
+    earlier_s: float = 0.0
+    """What the sessions before this one took, on however many nodes at whatever price."""
+    earlier_usd: float = 0.0
+
+    @property
+    def usd_per_hour(self) -> float | None:
+        """Of all nodes; None: no price was given."""
+        return None if self.price_per_hour is None else self.price_per_hour * self.num_nodes
 
     @property
     def limit_s(self) -> float | None:
@@ -121,15 +145,15 @@ class Budget:
         limits = []
         if self.hours is not None:
             limits.append(self.hours * 3600)
-        if self.usd is not None and self.price_per_hour:
-            limits.append(self.usd / (self.price_per_hour * self.num_nodes) * 3600)
+        if self.usd is not None and self.usd_per_hour:
+            limits.append(self.earlier_s + (self.usd - self.earlier_usd) / self.usd_per_hour * 3600)
         return min(limits) if limits else None
 
     def cost(self, seconds: float | None) -> float | None:
-        """US dollars of so many seconds; None: no price was given."""
-        if seconds is None or self.price_per_hour is None:
+        """US dollars of so many seconds, those of earlier sessions among them; None: no price was given."""
+        if seconds is None or self.usd_per_hour is None:
             return None
-        return seconds / 3600 * self.price_per_hour * self.num_nodes
+        return self.earlier_usd + (seconds - self.earlier_s) / 3600 * self.usd_per_hour
 
     def allows(self, used_s: float, next_s: float | None, running_left_s: Iterable[float]) -> bool:
         """Whether a trial of `next_s` seconds may start after `used_s` while others run for so much longer. One whose
@@ -139,6 +163,16 @@ class Budget:
         if next_s is None:
             return used_s < self.limit_s
         return used_s + max(next_s, *running_left_s, 0.0) <= self.limit_s
+
+
+def budget_of(config: SweepConfig, *, num_nodes: int) -> Budget:
+    """That a sweep's flags name, before its first session."""
+    return Budget(
+        hours=config.budget_hours,
+        usd=config.budget_usd,
+        price_per_hour=config.base.price_per_hour,
+        num_nodes=num_nodes,
+    )
 
 
 def makespan(durations: Sequence[float], slots: int) -> float:

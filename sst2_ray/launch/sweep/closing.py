@@ -13,7 +13,7 @@ from rich.console import Console
 from sst2_ray.results import leaderboard, text, verdict
 from sst2_ray.results.findings import Study, studies
 from sst2_ray.results.query import leaderboard as rows_of
-from sst2_ray.results.ranking import Configuration, RankedGroup, Run
+from sst2_ray.results.ranking import Configuration, RankedGroup, Run, without_unranked_runs
 from sst2_ray.results.schema import TrialRecord
 from sst2_ray.results.table import ResultsTable
 from sst2_ray.storage import Storage
@@ -69,8 +69,11 @@ def show(out: Console, now: Standing) -> None:
     if now.study is None:
         out.print("no trial has ended yet")
         return
-    board = rows_of(now.study.trials)
-    leaderboard.print_table(board, out, title=now.experiment, ranked=True, limit=0)
+    ranked = without_unranked_runs(now.study.trials, now.study.groups)
+    leaderboard.print_table(rows_of(ranked), out, title=now.experiment, ranked=True, limit=0)
+    if num_left_out := now.study.trials.num_rows - ranked.num_rows:
+        left_out = text.count(num_left_out, "run")
+        out.print(f"Ranked on the seeds that most have run: {left_out} under other seeds not counted.", style="dim")
     for sentence in verdict.sentences(now.study):
         out.print(sentence, soft_wrap=True, highlight=False)
     for sentence in verdict.not_measured(now.study):

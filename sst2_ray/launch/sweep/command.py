@@ -44,7 +44,7 @@ def config_from_argv(argv: Sequence[str]) -> SweepConfig:
     start = resumed(resume) if resume else sweep_preset(preset) if preset else SweepConfig()
     if file:
         start = _from_file(start, file)
-    flags, base_words = _split(rest)
+    flags, base_words = _split(rest, start)
     description = (
         f"Find learning rate and batch size, under several seeds. --preset NAME ({', '.join(SWEEP_PRESETS)}), --config "
         "FILE.yaml, --resume FOLDER goes on with a sweep, --dry-run shows the plan and starts nothing. Every other flag of "
@@ -60,7 +60,7 @@ def config_from_argv(argv: Sequence[str]) -> SweepConfig:
     return config
 
 
-def _split(words: Sequence[str]) -> tuple[list[str], list[str]]:
+def _split(words: Sequence[str], start: SweepConfig) -> tuple[list[str], list[str]]:
     """The words of SweepFlags and those of TrainConfig; a flag takes the words up to the next one."""
     mine: list[str] = []
     base: list[str] = []
@@ -71,8 +71,8 @@ def _split(words: Sequence[str]) -> tuple[list[str], list[str]]:
             bare = name.removeprefix("no-")
             if name in _FLAGS or word in ("-h", "--help"):
                 target = mine
-            elif name in _SINGLE and not getattr(SweepFlags, _SINGLE[name].replace("-", "_")):
-                target = base  # an axis that is not varied by default: one value for all trials
+            elif name in _SINGLE and not getattr(start, _SINGLE[name].replace("-", "_")):
+                target = base  # an axis that is not varied: one value for all trials
             elif name in _SINGLE:
                 raise InputError(f"--{name}: a sweep takes --{_SINGLE[name]}, one value or several")
             elif name in _BASE or bare in _BASE:
@@ -104,7 +104,7 @@ def _from_file(start: SweepConfig, file: str) -> SweepConfig:
     base = {k: v for k, v in values.items() if k not in names}
     for key in base:
         axis = _SINGLE.get(key.replace("_", "-"), "").replace("-", "_")
-        if axis and getattr(SweepFlags, axis):
+        if axis and getattr(start, axis):
             raise InputError(f"--config {file}: {key}: a sweep takes {axis}, one value or several")
     merged = start.to_dict()
     merged["sweep"].update(flags)
@@ -163,7 +163,7 @@ def dry_run(config: SweepConfig) -> None:
     folder = Storage.open(config.base.storage_path).child(config.name)
     check_extras(config, folder)
     checked = check_sweep(config)
-    check_existing(folder, config)
+    check_existing(folder, config, checked)
     prepared = prepare_sweep(checked)
     table = ResultsTable(config.base.storage_path)
     memory = max(

@@ -81,13 +81,10 @@ def _searched(config: SweepConfig) -> dict[str, tuple[Any, ...]]:
 def _space(config: SweepConfig) -> dict[str, Any]:
     from optuna.distributions import CategoricalDistribution, IntDistribution
 
-    space: dict[str, Any] = {
+    return {
         single: IntDistribution(0, NUM_STEPS) if is_continuous(single, values) else CategoricalDistribution(values)
         for single, values in _searched(config).items()
     }
-    if not space:
-        raise InputError("--search optuna: every axis has one value only; give at least two --learning-rates")
-    return space
 
 
 def _from_steps(config: SweepConfig, suggested: Point) -> Point:

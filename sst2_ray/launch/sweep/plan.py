@@ -12,9 +12,9 @@ from sst2_ray.errors import InputError
 from sst2_ray.launch.admission import Placement
 from sst2_ray.launch.concurrency import Concurrency
 from sst2_ray.launch.prepare import Prepared
-from sst2_ray.launch.sweep.budget import Budget, Durations, makespan
+from sst2_ray.launch.sweep.budget import Durations, budget_of, makespan
 from sst2_ray.launch.sweep.data import Footprint, footprint
-from sst2_ray.launch.sweep.planner import Planner
+from sst2_ray.launch.sweep.planner import most_trials
 from sst2_ray.launch.sweep.points import Unit, planned_points, random_point, units_of
 from sst2_ray.results import text
 from sst2_ray.results.table import ResultsTable
@@ -49,7 +49,7 @@ def expected_units(config: SweepConfig) -> list[Unit]:
     if config.scheduler == "none":
         return [of_point[seed] for seed in range(config.num_seeds) for of_point in units]
     first = [of_point[0] for of_point in units]
-    num_others = Planner(config, proposer=None).num_expected - len(first) if config.search != "optuna" else 0
+    num_others = most_trials(config, len(first)) - len(first)
     others = [of_point[seed] for seed in range(1, config.num_seeds) for of_point in units]
     return first + others[:num_others]
 
@@ -128,12 +128,7 @@ def _trial_words(config: SweepConfig, placement: Placement, prints: dict[str, Fo
 def _time_rows(
     config: SweepConfig, units: Sequence[Unit], durations: Durations, at_once: Concurrency
 ) -> list[tuple[str, str]]:
-    budget = Budget(
-        hours=config.budget_hours,
-        usd=config.budget_usd,
-        price_per_hour=config.base.price_per_hour,
-        num_nodes=at_once.num_nodes,
-    )
+    budget = budget_of(config, num_nodes=at_once.num_nodes)
     expected = [durations.predict(unit.config) for unit in units]
     unknown = sorted({unit.model for unit, seconds in zip(units, expected, strict=True) if seconds is None})
     if unknown:

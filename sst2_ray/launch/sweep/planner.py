@@ -51,6 +51,21 @@ class Proposer(Protocol):
     def tell(self, index: int, score: float | None) -> None: ...
 
 
+def most_trials(config: SweepConfig, num_points: int) -> int:
+    """Of a whole sweep of so many configurations, over all models; where a scheduler decides, the most there can be."""
+    if config.scheduler == "none":
+        return num_points * config.num_seeds
+    per_model = math.ceil(num_points / len(config.models))
+    return num_points + most_survivors(config, per_model) * len(config.models) * (config.num_seeds - 1)
+
+
+def most_survivors(config: SweepConfig, num_points: int) -> int:
+    """Of a model's configurations, the most that go on to the other seeds."""
+    if config.scheduler != "asha":
+        return num_points
+    return min(num_points, max(MIN_SURVIVORS, math.ceil(num_points / config.reduction_factor)))
+
+
 class Planner:
     """Hands out trials one by one. `past`: outcomes by trial id from earlier sessions. `proposer`: for a search whose
     configurations are not known beforehand."""
@@ -111,14 +126,9 @@ class Planner:
     @property
     def num_expected(self) -> int:
         """Trials of the whole sweep; where a scheduler decides, the most there can be."""
-        points = self.config.sample_count if self.proposer else len(self.points)
         if self._opened_other_seeds:
             return len(self._units)
-        if self.config.scheduler == "none":
-            return points * self.config.num_seeds
-        per_model = math.ceil(points / len(self.config.models))
-        others = self._most_survivors(per_model) * len(self.config.models) * (self.config.num_seeds - 1)
-        return points + others
+        return most_trials(self.config, self.config.sample_count if self.proposer else len(self.points))
 
     def survivors(self) -> list[Point]:
         """Configurations that go on to the other seeds, in their order: all of them without a scheduler; with one, of each
@@ -130,13 +140,8 @@ class Planner:
             mine = [i for i, point in enumerate(self.points) if point["model"] == model]
             finished = [i for i in mine if self._first_outcome(i).status == "succeeded"]
             finished.sort(key=lambda i: -(self._first_outcome(i).score or 0.0))
-            kept += finished[: self._most_survivors(len(mine))]
+            kept += finished[: most_survivors(self.config, len(mine))]
         return [point for i, point in enumerate(self.points) if i in kept]
-
-    def _most_survivors(self, num_points: int) -> int:
-        if self.config.scheduler != "asha":
-            return num_points
-        return min(num_points, max(MIN_SURVIVORS, math.ceil(num_points / self.config.reduction_factor)))
 
     def _first_outcome(self, index: int) -> Outcome:
         unit = units_of(self.config, self.points[index])[0]

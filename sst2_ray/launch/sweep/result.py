@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 
 from sst2_ray.launch.sweep import closing, trackers
 from sst2_ray.results import text
-from sst2_ray.storage import Storage
+from sst2_ray.results.comparison import Comparison
+from sst2_ray.storage import Storage, address
 from sst2_ray.sweep_config import SweepConfig
 
 
@@ -43,10 +45,8 @@ class SweepResult:
 def result_of(
     now: closing.Standing,
     *,
-    name: str,
+    config: SweepConfig,
     ended_by: str | None,
-    sweep_dir: str,
-    results_dir: str,
     seconds: float,
     cost_usd: float | None,
 ) -> SweepResult:
@@ -56,7 +56,7 @@ def result_of(
     nothing_placed = not now.counts.get("succeeded") and set(now.failures) == {"not_placeable"}
     runner_up = now.study.runner_up if now.study else None
     return SweepResult(
-        name=name,
+        name=config.name,
         exit_code=3 if nothing_placed else 5 if ended_by else 4 if now.num_failed else 0,
         ended_by=ended_by,
         counts=dict(now.counts),
@@ -65,13 +65,18 @@ def result_of(
         best_trial=run.trial_id if run else None,
         mean=ranking.score(best) if ranking and best else None,
         metric=ranking.metric if ranking else None,
-        verdict=runner_up.verdict if runner_up else None,
+        verdict=_verdict_of(runner_up) if runner_up else None,
         model_dir=run.values["export_path"] if run else None,
-        sweep_dir=sweep_dir,
-        results_dir=results_dir,
+        sweep_dir=address(config.base.storage_path, config.name),
+        results_dir=address(config.base.storage_path, "results"),
         seconds=seconds,
         cost_usd=cost_usd,
     )
+
+
+def _verdict_of(runner_up: Comparison) -> str:
+    """A runner-up that is better on the seeds that both have leaves it open."""
+    return "unknown" if runner_up.winner is runner_up.b else runner_up.verdict
 
 
 def closing_rows(result: SweepResult, config: SweepConfig) -> list[tuple[str, str]]:
@@ -81,8 +86,9 @@ def closing_rows(result: SweepResult, config: SweepConfig) -> list[tuple[str, st
         "budget": f"its budget: the next trial would go over ({_budget_words(config)})",
         "stop": "a request to stop",
     }.get(result.ended_by or "")
-    goes_on = f"sst2-ray sweep --resume {result.sweep_dir}"
-    storage = Storage.open(config.base.storage_path)
+    goes_on = f"sst2-ray sweep --resume {shlex.quote(result.sweep_dir)}"
+    table = shlex.quote(address(config.base.storage_path))
+    sweep = Storage.open(config.base.storage_path).child(config.name)
     return [
         ("", ""),
         ("took", f"{text.duration(result.seconds)}{cost}"),
@@ -90,8 +96,8 @@ def closing_rows(result: SweepResult, config: SweepConfig) -> list[tuple[str, st
         *([("best model", result.model_dir)] if result.model_dir else []),
         ("sweep folder", result.sweep_dir),
         ("results table", result.results_dir),
-        *trackers.where(config.trackers, storage.child(config.name)),
-        ("try it", f"sst2-ray report --storage-path {storage.root} --experiment {result.name}"),
+        *trackers.where(config.trackers, sweep),
+        ("try it", f"sst2-ray report --storage-path {table} --experiment {result.name}"),
     ]
 
 

@@ -22,12 +22,13 @@ from sst2_ray.launch.environment import DRIVER_ENV, PASSED_ON, WORKER_ENV
 from sst2_ray.launch.lease import Lease
 from sst2_ray.launch.prepare import Prepared
 from sst2_ray.launch.sweep import closing, trackers
-from sst2_ray.launch.sweep.budget import Budget, SweepClock, makespan
+from sst2_ray.launch.sweep.budget import SweepClock, budget_of, makespan
 from sst2_ray.launch.sweep.data import share
 from sst2_ray.launch.sweep.display import Status, SweepDisplay
 from sst2_ray.launch.sweep.past import past_results, past_trials
 from sst2_ray.launch.sweep.plan import history
 from sst2_ray.launch.sweep.planner import Planner, Proposer
+from sst2_ray.launch.sweep.points import Point
 from sst2_ray.launch.sweep.result import SweepResult, closing_rows, result_of
 from sst2_ray.launch.sweep.score import score_chosen
 from sst2_ray.launch.watch import STOP_FILE, STOP_POLL_S
@@ -61,23 +62,21 @@ class SweepRun:
         self.table, self.out = table, out
         self.storage = Storage.open(config.base.storage_path).patient(config.base.storage_timeout_s)
         self.folder = self.storage.child(config.name)
-        self.folder.write_json(CONFIG_FILE, {**config.to_dict(), "config_hash": config.trials_hash})
+        first = next(iter(prepared.values()))
+        described = {"config_hash": config.trials_hash, "data_fingerprint": first.checked.splits.fingerprint}
+        self.folder.write_json(CONFIG_FILE, {**config.to_dict(), **described})
         self.folder.delete(STOP_FILE)  # of an earlier session
         self.shared = share(prepared, ray)
         self.past = past_trials(table, config.name)
-        num_train_rows = len(next(iter(prepared.values())).tokens["train"])
-        self.durations = history(table, num_train_rows, use_gpu=placement.use_gpu)
+        self.durations = history(table, len(first.tokens["train"]), use_gpu=placement.use_gpu)
         for trial in self.past.values():
             if trial.outcome.status == "succeeded" and trial.attempt == 0 and trial.seconds:
                 self.durations.add(trial.config, trial.seconds)
+        self.known_points: list[Point] = self.folder.read_json(POINTS_FILE) if self.folder.exists(POINTS_FILE) else []
         self.planner = Planner(config, {k: t.outcome for k, t in self.past.items()}, self._proposer())
-        self.clock = SweepClock(self.folder)
-        self.budget = Budget(
-            hours=config.budget_hours,
-            usd=config.budget_usd,
-            price_per_hour=config.base.price_per_hour,
-            num_nodes=at_once.num_nodes,
-        )
+        budget = budget_of(config, num_nodes=at_once.num_nodes)
+        self.clock = SweepClock(self.folder, usd_per_hour=budget.usd_per_hour)
+        self.budget = dataclasses.replace(budget, earlier_s=self.clock.earlier_s, earlier_usd=self.clock.earlier_usd)
         self.board = start_board()
 
     def _proposer(self) -> Proposer | None:
@@ -85,8 +84,7 @@ class SweepRun:
             return None
         from sst2_ray.launch.sweep.optuna_search import OptunaProposer
 
-        known = self.folder.read_json(POINTS_FILE) if self.folder.exists(POINTS_FILE) else []
-        return OptunaProposer(self.config, known)
+        return OptunaProposer(self.config, self.known_points)
 
     # ---- the trials
 
@@ -98,6 +96,7 @@ class SweepRun:
             budget=self.budget,
             clock=self.clock,
             durations=self.durations,
+            begun=self.past,
             on_change=self._remember_points,
         )
         self.clock.tick(force=True)
@@ -199,12 +198,16 @@ class SweepRun:
                         self.folder.write_json(STOP_FILE, {"by": "interrupt"})
 
     def _status(self, overview: dict[str, Any], searcher: Any) -> Status:
-        running = searcher.running_left()
-        waiting = [self.durations.predict(unit.config) for unit in self.planner.waiting]
-        known = [seconds for seconds in waiting if seconds is not None]
+        planner, running = self.planner, searcher.running_left()
+        waiting = planner.waiting
+        # Those that are not planned yet (suggestions to come, other seeds of what survives) take what the others do.
+        num_others = planner.num_expected - len(planner.outcomes) - len(planner.running) - len(waiting)
+        expected = [self.durations.predict(unit.config) for unit in [*waiting, *planner.units]]
+        known = [seconds for seconds in expected if seconds is not None]
         left = None
-        if len(known) == len(waiting) and (running or not self.planner.running):
-            left = makespan([*running, *known], self.at_once.chosen)
+        if known and len(known) == len(expected):
+            others = [sum(known) / len(known)] * max(0, num_others)
+            left = makespan([*running, *known[: len(waiting)], *others], self.at_once.chosen)
         used = self.clock.seconds
         return Status(
             overview=overview,
@@ -222,7 +225,8 @@ class SweepRun:
 
     def _remember_points(self) -> None:
         if self.planner.proposer is not None:
-            self.folder.write_json(POINTS_FILE, self.planner.points)
+            points = self.planner.points
+            self.folder.write_json(POINTS_FILE, [*points, *self.known_points[len(points) :]])
 
     def _close_orphans(self) -> None:
         """Trials whose driver died, and did again: their rows say so."""
@@ -247,14 +251,14 @@ class SweepRun:
             now = closing.standing(self.table, self.config.name)
         if ended_by is None and self._is_over():
             closing.keep_best_models(self.table, self.folder, now, keep=self.config.keep_models)
+            if self.config.keep_models == 0:  # the best has no model any more
+                now = closing.standing(self.table, self.config.name)
             if not self.config.trackers:
                 self.folder.delete("tune")  # Tune's own bookkeeping: nothing reads it
         result = result_of(
             now,
-            name=self.config.name,
+            config=self.config,
             ended_by=ended_by,
-            sweep_dir=self.folder.root,
-            results_dir=self.table.storage.root,
             seconds=self.clock.seconds,
             cost_usd=self.budget.cost(self.clock.seconds),
         )

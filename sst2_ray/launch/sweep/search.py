@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import Any
 
 from ray.tune.search import Searcher
@@ -24,7 +24,8 @@ def tune_values(unit: Unit) -> dict[str, Any]:
 class SweepSearcher(Searcher):
     """Called from Tune's loop, in one thread. `ended_by` says why it handed out no more: budget, stop, or None.
 
-    on_change: called after a trial was handed out or has ended.
+    begun: trials that an earlier session has begun: what they take now is not what a trial takes. on_change: called after a
+    trial was handed out or has ended.
     """
 
     def __init__(
@@ -34,11 +35,12 @@ class SweepSearcher(Searcher):
         budget: Budget,
         clock: SweepClock,
         durations: Durations,
+        begun: Container[str],
         on_change: Callable[[], None],
     ) -> None:
         super().__init__(metric="accuracy", mode="max")
         self.planner, self.budget, self.clock, self.durations = planner, budget, clock, durations
-        self.on_change = on_change
+        self.begun, self.on_change = begun, on_change
         self.ended_by: str | None = None
         self._units: dict[str, Unit] = {}
         self._started: dict[str, float] = {}
@@ -88,7 +90,7 @@ class SweepSearcher(Searcher):
             outcome = Outcome(status="failed", score=None, failure_class="worker_lost")
         else:
             outcome = Outcome(status=status, score=result["score"], failure_class=result["failure_class"])
-        if outcome.status == "succeeded":
+        if outcome.status == "succeeded" and unit.trial_id not in self.begun:
             self.durations.add(unit.config, self.elapsed(unit.trial_id))
         self.planner.ended(unit.trial_id, outcome)
         self.on_change()

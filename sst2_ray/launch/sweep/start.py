@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 from sst2_ray.errors import InputError
@@ -10,13 +11,14 @@ from sst2_ray.launch.concurrency import admit, holders
 from sst2_ray.launch.display import console, show_plan
 from sst2_ray.launch.environment import prepare_driver, start_ray, starts_ray_here
 from sst2_ray.launch.lease import Lease
+from sst2_ray.launch.prepare import Checked
 from sst2_ray.launch.sweep import trackers
 from sst2_ray.launch.sweep.data import check_sweep, footprint, prepare_sweep
 from sst2_ray.launch.sweep.plan import describe_sweep
 from sst2_ray.launch.sweep.result import SweepResult
 from sst2_ray.launch.sweep.run import CONFIG_FILE, SweepRun
 from sst2_ray.results.table import ResultsTable
-from sst2_ray.storage import Storage
+from sst2_ray.storage import Storage, address
 from sst2_ray.sweep_config import SweepConfig
 
 
@@ -34,7 +36,7 @@ def sweep(config: SweepConfig, *, quiet: bool = False) -> SweepResult:
     lease.check()
     check_extras(config, storage.child(config.name))
     checked = check_sweep(config)
-    check_existing(storage.child(config.name), config)
+    check_existing(storage.child(config.name), config, checked)
     if starts_ray_here():  # what this machine can never hold is refused before Ray starts on it
         admit(config.base, this_machine(), max_concurrent=config.max_concurrent)
     storage.probe()
@@ -65,8 +67,8 @@ def check_extras(config: SweepConfig, folder: Storage) -> None:
     trackers.check_trackers(config.trackers, folder)
 
 
-def check_existing(folder: Storage, config: SweepConfig) -> None:
-    """Raises InputError where the name belongs to another sweep, or to a single run."""
+def check_existing(folder: Storage, config: SweepConfig, checked: Mapping[str, Checked]) -> None:
+    """Raises InputError where the name belongs to another sweep, to one on other data, or to a single run."""
     if not folder.exists(CONFIG_FILE):
         return
     there = folder.read_json(CONFIG_FILE)
@@ -75,5 +77,12 @@ def check_existing(folder: Storage, config: SweepConfig) -> None:
     if there.get("config_hash") != config.trials_hash:
         raise InputError(
             f"--name {config.name}: {folder.root} holds a sweep of other trials; choose another name, or go on with it: "
-            f"--resume {folder.root}"
+            f"--resume {address(config.base.storage_path, config.name)}"
+        )
+    fingerprint = next(iter(checked.values())).splits.fingerprint  # the same for every model
+    before = there.get("data_fingerprint", fingerprint)  # sweeps of older versions have none
+    if before != fingerprint:
+        raise InputError(
+            f"--name {config.name}: the data changed since {folder.root} was started (fingerprint {before} -> "
+            f"{fingerprint}), and its trials would not be comparable; choose another name"
         )

@@ -7,7 +7,16 @@ import pyarrow as pa
 import pytest
 
 from sst2_ray.results import files
-from sst2_ray.results.ranking import Configuration, RankedGroup, configurations, grid_edge, rank, searched_axes
+from sst2_ray.results.query import leaderboard
+from sst2_ray.results.ranking import (
+    Configuration,
+    RankedGroup,
+    configurations,
+    grid_edge,
+    rank,
+    searched_axes,
+    without_unranked_runs,
+)
 from tests.support.records import at, trial
 
 
@@ -55,6 +64,22 @@ def test_where_the_best_lacks_a_seed_all_are_ranked_on_those_it_has() -> None:
     found = rank(table(runs("other", [0.90, 0.99, 0.91]), lost, runs("single", [0.5])))
     assert [(group.num_seeds, ids(group)) for group in found] == [(2, ["best", "other"]), (1, ["single"])]
     assert found[0].best.seeds == (0, 2) == found[0].configurations[1].seeds
+
+
+def test_who_diverged_under_a_seed_is_not_ranked_on_the_others() -> None:
+    survived = [run for run in runs("lucky", [0.95, 0.0, 0.95]) if run.seed != 1]
+    diverged = trial("lucky-1", configuration_id="lucky", seed=1, status="failed", failure_class="not_a_number")
+    found = rank(table(survived, [diverged], runs("steady", [0.94, 0.941, 0.942]), runs("single", [0.5])))
+    assert (found[0].num_seeds, ids(found[0])) == (3, ["steady"])
+
+
+def test_a_leaderboard_of_what_was_ranked_agrees_with_the_ranking() -> None:
+    trials = table(runs("middle", [0.80, 0.81]), runs("good", [0.93]), runs("fair", [0.91]))
+    ranked = without_unranked_runs(trials, rank(trials))
+    assert trials.num_rows - ranked.num_rows == 1
+    assert leaderboard(ranked).column("configuration").to_pylist() == ["good", "fair", "middle"]
+    whole = table(runs("two", [0.5, 0.6]), runs("three", [0.7, 0.7, 0.7]))
+    assert without_unranked_runs(whole, rank(whole)).num_rows == whole.num_rows
 
 
 def test_a_lucky_run_of_another_sweep_changes_no_ranking() -> None:

@@ -69,6 +69,24 @@ def test_ties_are_counted_over_seeds_only(table: ResultsTable) -> None:
     assert study(table, modernbert=[0.95], sbert=[0.94], other=[0.93]).num_tied == 0
 
 
+def test_two_seeds_count_no_ties(table: ResultsTable) -> None:
+    assert study(table, modernbert=[0.95, 0.96], sbert=[0.90, 0.91], other=[0.80, 0.81]).num_tied == 0
+
+
+def test_a_runner_up_that_is_better_on_the_common_seeds_is_not_called_worse(table: ResultsTable) -> None:
+    for model, first_seed, values in (("x", 0, [0.99, 0.80, 0.80, 0.80]), ("y", 1, [0.82, 0.8201, 0.82, 0.82])):
+        settings = {"configuration_id": model, "model": model, "learning_rate": 8e-5, "batch_size": 32}
+        rows = [
+            trial(f"{model}{seed}", seed=seed, best_dev_accuracy=value, **settings)
+            for seed, value in enumerate(values, first_seed)
+        ]
+        table.write("trials", rows)
+    (found,) = studies(table, table.read("trials", attempts="latest"))
+    assert found.runner_up is not None
+    assert found.runner_up.winner is found.runner_up.b
+    assert any("On the seeds that both have, the runner-up, y" in sentence for sentence in verdict.sentences(found))
+
+
 def test_unequal_numbers_of_seeds_are_not_compared(table: ResultsTable) -> None:
     found = study(table, modernbert=[0.95, 0.94], sbert=[0.94])
     assert verdict.headline(found).startswith("Best: modernbert")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -11,8 +12,12 @@ from sst2_ray.config import TrainConfig
 from sst2_ray.errors import InputError
 from sst2_ray.launch.sweep.budget import Budget, Durations, SweepClock, makespan
 from sst2_ray.launch.sweep.command import config_from_argv, resumed
+from sst2_ray.launch.sweep.plan import expected_units
 from sst2_ray.launch.sweep.planner import FINISHED, Outcome, Planner
 from sst2_ray.launch.sweep.points import planned_points, units_of
+from sst2_ray.launch.sweep.run import POINTS_FILE, SweepRun
+from sst2_ray.launch.sweep.search import SweepSearcher
+from sst2_ray.launch.sweep.start import check_existing
 from sst2_ray.storage import Storage
 from sst2_ray.sweep_config import SweepConfig, sweep_from_dict
 
@@ -121,6 +126,26 @@ def test_a_search_learns_that_what_diverges_is_the_worst_and_nothing_of_a_lost_w
     assert told.scores == [0.9, 0.0, None]
 
 
+def test_a_resumed_search_forgets_no_point_that_was_drawn(tmp_path: Path) -> None:
+    """It may be cut off again before it has asked for all of them."""
+    folder, known = Storage.open(str(tmp_path)), [Told().ask(i) for i in range(4)]
+    for num_asked in (2, 4, 5):
+        planner = SimpleNamespace(proposer=Told(), points=[Told().ask(i) for i in range(num_asked)])
+        SweepRun._remember_points(SimpleNamespace(planner=planner, known_points=known, folder=folder))
+        assert folder.read_json(POINTS_FILE) == [Told().ask(i) for i in range(max(4, num_asked))]
+
+
+def test_data_that_has_changed_makes_it_another_sweep(tmp_path: Path) -> None:
+    folder, sweep = Storage.open(str(tmp_path)), config()
+    folder.write_json(
+        "config.json", {**sweep.to_dict(), "config_hash": sweep.trials_hash, "data_fingerprint": "before"}
+    )
+    checked = {name: SimpleNamespace(splits=SimpleNamespace(fingerprint=name)) for name in ("before", "after")}
+    check_existing(folder, sweep, {"sbert-minilm": checked["before"]})
+    with pytest.raises(InputError, match=r"the data changed .*before -> after"):
+        check_existing(folder, sweep, {"sbert-minilm": checked["after"]})
+
+
 # ---- budget
 
 
@@ -134,6 +159,43 @@ def test_a_trial_that_would_go_over_the_budget_does_not_start() -> None:
     assert budget.allows(499, None, [])
     assert not budget.allows(500, None, [])
     assert Budget(hours=None, usd=None, price_per_hour=None, num_nodes=1).allows(1e9, 1e9, [])
+
+
+def test_dollars_of_earlier_sessions_are_those_they_cost(tmp_path: Path) -> None:
+    now = [0.0]
+    before = Budget(hours=None, usd=12.0, price_per_hour=3.0, num_nodes=4)
+    SweepClock(Storage.open(str(tmp_path)), usd_per_hour=before.usd_per_hour, now=lambda: now[0]).tick(force=True)
+    clock = SweepClock(Storage.open(str(tmp_path)), usd_per_hour=before.usd_per_hour, now=lambda: now[0])
+    now[0] = 3600.0
+    clock.tick(force=True)
+    again = SweepClock(Storage.open(str(tmp_path)), usd_per_hour=3.0, now=lambda: now[0])
+    budget = dataclasses.replace(before, num_nodes=1, earlier_s=again.earlier_s, earlier_usd=again.earlier_usd)
+    assert budget.cost(again.seconds) == pytest.approx(12.0)
+    assert budget.cost(again.seconds + 3600) == pytest.approx(15.0)
+    assert not budget.allows(again.seconds, 1.0, [])
+
+
+def test_a_trial_that_only_went_on_says_nothing_about_durations() -> None:
+    sweep = config()
+    searcher = SweepSearcher(
+        Planner(sweep),
+        budget=Budget(hours=None, usd=None, price_per_hour=None, num_nodes=1),
+        clock=SimpleNamespace(seconds=0.0),
+        durations=Durations(1000),
+        begun={units_of(sweep, planned_points(sweep)[0])[0].trial_id},
+        on_change=lambda: None,
+    )
+    ended = {"status": "succeeded", "score": 0.9, "failure_class": None}
+    for name, known in (("went on", False), ("whole", True)):
+        searcher.suggest(name)
+        searcher.on_trial_complete(name, ended)
+        assert (searcher.durations.predict(sweep.trial_config(planned_points(sweep)[0], 0)) is not None) is known
+
+
+@pytest.mark.parametrize(("scheduler", "most"), [("none", 90), ("median", 90), ("asha", 50)])
+def test_the_plan_of_a_search_that_learns_counts_the_other_seeds(scheduler: str, most: int) -> None:
+    sweep = config(search="optuna", num_samples=30, num_seeds=3, scheduler=scheduler, reduction_factor=3)
+    assert len(expected_units(sweep)) == most
 
 
 def test_durations_are_those_of_the_most_alike() -> None:
@@ -183,6 +245,8 @@ def test_flags_of_both_kinds_are_told_apart() -> None:
         (["--num-samples", "5"], "a grid runs every combination"),
         (["--scheduler", "asha", "--epochs", "1"], "leaves nothing to stop"),
         (["--num-seeds", "0"], "at least 1"),
+        (["--search", "optuna", "--learning-rates", "8e-5"], "every axis has one value only"),
+        (["--preset", "paper-grid", "--weight-decay", "0.01"], "a sweep takes --weight-decays"),
         (["--preset", "papergrid"], "did you mean paper-grid?"),
         (["--resume", "/nowhere"], "no config.json there"),
     ],
