@@ -1,15 +1,15 @@
-"""A TorchTrainer with a choice of how many workers it has: it starts with as many as the nodes that stay have room for."""
+"""A trainer with a choice of how many workers it has: it starts with as many as the nodes that stay have room for."""
 
 from __future__ import annotations
 
 import time
 from typing import Any
 
-from ray.train.torch import TorchTrainer
 from ray.train.v2._internal.execution.scaling_policy import ElasticScalingPolicy, NoopDecision, ScalingDecision
 
 from sst2_ray.launch.admission import Placement
 from sst2_ray.launch.elastic import free_room
+from sst2_ray.launch.trainer import Trainer
 
 REPLACE_S = 20.0
 """Workers that are not placed by then are counted anew: their node may have died, and Ray hears of it after 15 s."""
@@ -37,7 +37,7 @@ class _RoomPolicy(ElasticScalingPolicy):
         return self._get_resize_decision(max(room, self._placement.num_workers))
 
 
-class ElasticTrainer(TorchTrainer):
+class ElasticTrainer(Trainer):
     """`placement` says how many workers, at least and at most."""
 
     def __init__(self, *args: Any, placement: Placement, **values: Any) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from sst2_ray.launch.admission import Placement
 from sst2_ray.launch.prepare import Prepared
-from sst2_ray.launch.scaling import ModelSize, communication_bytes, memory
+from sst2_ray.launch.scaling import Memory, ModelSize, communication_bytes, memory
 from sst2_ray.modeling.sources import ResolvedModel
 from sst2_ray.storage import Storage
 
@@ -94,7 +94,10 @@ def describe(
             + f", learning rate up to {config.learning_rate:g}, seed {config.seed}",
         ),
         ("workers", f"{placement}, {'DeepSpeed ZeRO-2' if config.engine == 'zero2' else 'plain torch'}"),
-        ("memory", _memory_words(size, prepared, placement)),
+        (
+            "memory",
+            _memory_words(worker_memory(prepared, num_workers=placement.num_workers, use_gpu=placement.use_gpu)),
+        ),
         ("messages", _messages_words(size, placement, network_gbit_per_s)),
         (
             "storage",
@@ -104,21 +107,24 @@ def describe(
     ]
 
 
-def _memory_words(size: ModelSize, prepared: Prepared, placement: Placement) -> str:
+def worker_memory(prepared: Prepared, *, num_workers: int, use_gpu: bool) -> Memory:
     """Of a worker. The chip may not be known here: bf16's copies of the weights are counted unless fp32 is asked for."""
     from sst2_ray.training.task import DEFAULT_MICRO_BATCH_TOKENS
 
     config, train = prepared.checked.config, prepared.tokens["train"]
     length = len(train.input_ids) / len(train)
-    most = config.micro_batch_tokens or DEFAULT_MICRO_BATCH_TOKENS["cuda" if placement.use_gpu else "packed"]
-    part = memory(
-        size,
-        num_workers=placement.num_workers,
-        tokens=min(most, round(length * config.batch_size / placement.num_workers)),
+    most = config.micro_batch_tokens or DEFAULT_MICRO_BATCH_TOKENS["cuda" if use_gpu else "packed"]
+    return memory(
+        model_size(prepared.checked.resolved, prepared.vocab_size),
+        num_workers=num_workers,
+        tokens=min(most, round(length * config.batch_size / num_workers)),
         length=round(length),
         bf16=config.precision != "fp32",
-        scores_kept=not placement.use_gpu,
+        scores_kept=not use_gpu,
     )
+
+
+def _memory_words(part: Memory) -> str:
     return (
         f"about {part.total / MIB:,.0f} MiB a worker: weights {part.weights / MIB:,.0f}, gradients {part.gradients / MIB:,.0f}, "
         f"optimizer {part.optimizer / MIB:,.0f}, activations {part.activations / MIB:,.0f}; Python and libraries on top"

@@ -76,10 +76,11 @@ class Attempt:
             if saved is not None and self.rank == 0:
                 # A kill between a checkpoint and the table left these out; the table's reader removes doubles.
                 self.reporter.write_records([ckpt.record_from_json(r) for r in saved.state["records"]])
-            result = Loop(context).run()
+            loop = Loop(context)
+            result = loop.run(wait=False)
         if result is None:
             return {"status": LEFT}
-        return Finish(self, context, result).run()
+        return Finish(self, context, result, loop.wait_for_checkpoint).run()
 
     def _resume_point(self, scratch: Path) -> ckpt.Checkpoint | None:
         """The newest valid checkpoint, chosen by rank 0 for all."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,10 +44,13 @@ class _OnDev:
 
 
 class Finish:
-    """The end of one rank's attempt. All ranks call `run`."""
+    """The end of one rank's attempt. All ranks call `run`. `wait_for_checkpoint`: of the last step, which is written while
+    the model is exported."""
 
-    def __init__(self, attempt: Attempt, context: LoopContext, result: LoopResult) -> None:
-        self.a, self.context, self.result = attempt, context, result
+    def __init__(
+        self, attempt: Attempt, context: LoopContext, result: LoopResult, wait_for_checkpoint: Callable[[], None]
+    ) -> None:
+        self.a, self.context, self.result, self.wait_for_checkpoint = attempt, context, result, wait_for_checkpoint
         self.chosen_on_selection = result.best.split == "selection"
 
     def run(self) -> dict[str, Any]:
@@ -56,6 +59,7 @@ class Finish:
         attempt.reporter.phase("export")
         peak = attempt.maximum(peak_memory_gib(attempt.device))
         on_dev = _OnDev() if result.stop is not None else self._score_and_keep()
+        self.wait_for_checkpoint()
         if attempt.world_size > 1:
             self._wait_for_rank_0()
         return self._facts(on_dev, peak)

@@ -64,8 +64,10 @@ class Loop:
 
     # ---- the run
 
-    def run(self) -> LoopResult | None:
-        """None where it was asked to leave: another attempt goes on from the checkpoint that it has just written."""
+    def run(self, *, wait: bool = True) -> LoopResult | None:
+        """None where it was asked to leave: another attempt goes on from the checkpoint that it has just written.
+
+        wait: until the last checkpoint is on storage; otherwise `wait_for_checkpoint` is for the caller to call."""
         if self.c.resume_from is not None:
             self._restore(self.c.resume_from)
         self.c.model.train()
@@ -78,8 +80,8 @@ class Loop:
                 if self.done in self.evaluate_at:
                     self._evaluate()
                 self._checkpoint_or_leave()
-        with self.c.timer.phase("checkpoint"):
-            self.writer.wait()
+        if wait or self.left:
+            self.wait_for_checkpoint()
         if self.left:
             return None
         best = self.best
@@ -248,6 +250,11 @@ class Loop:
             self.writer.save(self.snapshot())
         self.control.last_checkpoint = time.monotonic()
         self.saved_step = self.done
+
+    def wait_for_checkpoint(self) -> None:
+        """Until the last one is on storage. Raises what its writing raised."""
+        with self.c.timer.phase("checkpoint"):
+            self.writer.wait()
 
     def snapshot(self) -> Snapshot:
         """Copies of everything that a run needs to go on from here."""

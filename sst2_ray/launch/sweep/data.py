@@ -10,7 +10,7 @@ from sst2_ray.data.leaks import check_known_leak
 from sst2_ray.data.load import load_splits
 from sst2_ray.data.tokens import TokenArrays
 from sst2_ray.launch.admission import check_batch
-from sst2_ray.launch.plan import num_parameters
+from sst2_ray.launch.plan import num_parameters, worker_memory
 from sst2_ray.launch.prepare import Checked, Prepared, prepare
 from sst2_ray.launch.trial import Shared
 from sst2_ray.modeling.sources import resolve_model
@@ -20,8 +20,8 @@ from sst2_ray.sweep_config import SweepConfig
 PROCESS_GIB = 0.9
 """Resident memory of a CPU worker before it has a model: Python, torch, transformers, DeepSpeed, Ray; measured."""
 
-ACTIVATIONS_GIB = 0.4
-"""Of small micro-batches on CPU, with room."""
+KEPT_GIB = 0.4
+"""What the allocator of a CPU worker has been given back and keeps for a while (environment.JEMALLOC_CONF); measured."""
 
 
 def check_sweep(config: SweepConfig) -> dict[str, Checked]:
@@ -86,14 +86,16 @@ class Footprint:
 def footprint(prepared: Prepared, table: ResultsTable, *, num_workers: int) -> Footprint:
     """Of a model, from the peaks that the results table has of it, else from its shape."""
     parameters = num_parameters(prepared.checked.resolved, prepared.vocab_size)
-    state = (8 + 12 / num_workers) * parameters / 2**30
+    part = worker_memory(prepared, num_workers=num_workers, use_gpu=False)
+    # Beside what a step needs: a checkpoint's copy of the weights and of the worker's share of the moments.
+    computed = PROCESS_GIB + KEPT_GIB + (part.total + 4 * parameters + part.optimizer) / 2**30
     peaks = [
         row["peak_memory_gib"]
         for row in table.read("trials", columns=["model", "device", "peak_memory_gib", "status"]).to_pylist()
         if row["model"] == prepared.checked.config.model and row["device"] == "cpu" and row["peak_memory_gib"]
     ]
     return Footprint(
-        memory_gib=max(peaks) if peaks else PROCESS_GIB + state + ACTIVATIONS_GIB,
+        memory_gib=max(peaks) if peaks else computed,
         measured=bool(peaks),
         checkpoint_gib=12 * parameters / 2**30,
         export_gib=4 * parameters / 2**30,

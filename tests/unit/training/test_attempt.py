@@ -179,7 +179,7 @@ attempt = SimpleNamespace(
     task=SimpleNamespace(trial_id="trial", attempt=0),
 )
 best = SimpleNamespace(split="dev")
-SlowExport(attempt, None, SimpleNamespace(stop=None, best=best)).run()
+SlowExport(attempt, None, SimpleNamespace(stop=None, best=best), lambda: None).run()
 print(len(calls))
 """
 
