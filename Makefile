@@ -68,6 +68,7 @@ bench-more: $(VENV)/.dev
 	-$(BIN)/python -m benchmarks.predict_rows --json benchmarks/results/predict-rows.json
 	$(BIN)/python -m benchmarks.length --json benchmarks/results/length.json --picture docs/images/length.png
 	$(BIN)/python -m benchmarks.weak_scaling --json benchmarks/results/weak-scaling.json
+	-$(BIN)/python -m benchmarks.workers --model modernbert-base --steps 20 --json benchmarks/results/workers-modernbert.json -- --random-weights --tokenizer=$(SST2_RAY_TOKENIZER)
 	$(BIN)/python -m benchmarks.scaling --docs docs/scaling.md
 	$(BIN)/python -m benchmarks.speed_page
 

@@ -31,7 +31,7 @@ from sst2_ray.config import TrainConfig
 from sst2_ray.data.tokens import TokenArrays
 from sst2_ray.launch.prepare import check, prepare
 from sst2_ray.training.calibrate import first_rows, loop_of
-from sst2_ray.training.evaluate import compute_logits
+from sst2_ray.training.evaluate import compute_logits, evaluation_tokens
 from sst2_ray.training.loop import Loop
 
 WARM_UP_STEPS = 8
@@ -98,7 +98,7 @@ def evaluated(loop: Loop, rows: TokenArrays, *, bf16: bool) -> np.ndarray:
         rows,
         bf16=bf16,
         pad_id=loop.c.pad_id,
-        max_tokens=4 * loop.c.micro_batch_tokens,
+        max_tokens=evaluation_tokens(loop.c.micro_batch_tokens, loop.c.device),
         device=loop.c.device,
     )
 

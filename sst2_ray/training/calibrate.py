@@ -13,7 +13,7 @@ from sst2_ray.data.tokens import TokenArrays
 from sst2_ray.results.schema import EpochRecord
 from sst2_ray.storage import Storage
 from sst2_ray.training.attempt import Attempt
-from sst2_ray.training.evaluate import compute_logits
+from sst2_ray.training.evaluate import compute_logits, evaluation_tokens
 from sst2_ray.training.loop import Loop
 from sst2_ray.training.task import Task
 from sst2_ray.training.throughput import model_flops_per_token, peak_flops, peak_memory_gib
@@ -100,7 +100,7 @@ def _evaluation(loop: Loop, rank: int, world_size: int) -> float:
         rows,
         bf16=context.bf16,
         pad_id=context.pad_id,
-        max_tokens=4 * context.micro_batch_tokens,
+        max_tokens=evaluation_tokens(context.micro_batch_tokens, context.device),
         device=context.device,
         rank=rank,
         world_size=world_size,

@@ -19,7 +19,7 @@ from sst2_ray.modeling.export import CardFacts, export_model
 from sst2_ray.results.schema import EpochRecord, PredictionRecord
 from sst2_ray.training import checkpoint as ckpt
 from sst2_ray.training.context import LoopContext, LoopResult
-from sst2_ray.training.evaluate import compute_logits
+from sst2_ray.training.evaluate import compute_logits, evaluation_tokens
 from sst2_ray.training.metrics import Metrics, metric_fields, metrics_from_logits, positive_probability
 from sst2_ray.training.names import EXPORT_FOLDER, LAST_EXPORT_FOLDER
 from sst2_ray.training.throughput import (
@@ -125,7 +125,7 @@ class Finish:
                 attempt.tokens["dev"],
                 bf16=attempt.bf16,
                 pad_id=self.context.pad_id,
-                max_tokens=4 * attempt.micro_batch_tokens,
+                max_tokens=evaluation_tokens(attempt.micro_batch_tokens, attempt.device),
                 device=attempt.device,
                 rank=attempt.rank,
                 world_size=attempt.world_size,

@@ -20,7 +20,7 @@ from sst2_ray.training.checkpoint_writer import CheckpointWriter
 from sst2_ray.training.context import LoopContext, LoopResult, NotANumberError, StopRequest, best_of, better
 from sst2_ray.training.control import Control, Decision
 from sst2_ray.training.engine import NonFiniteError
-from sst2_ray.training.evaluate import compute_logits
+from sst2_ray.training.evaluate import compute_logits, evaluation_tokens
 from sst2_ray.training.feed import Batch, prefetched
 from sst2_ray.training.metrics import metrics_from_logits
 from sst2_ray.training.schedule import evaluation_steps, total_steps
@@ -173,7 +173,7 @@ class Loop:
                 self.c.evaluation,
                 bf16=self.c.bf16,
                 pad_id=self.c.pad_id,
-                max_tokens=4 * self.c.micro_batch_tokens,
+                max_tokens=evaluation_tokens(self.c.micro_batch_tokens, self.c.device),
                 device=self.c.device,
                 rank=self.c.rank,
                 world_size=self.c.world_size,
