@@ -201,7 +201,8 @@ SECTIONS = (
         "Long sentences",
         ("length.json",),
         "benchmarks.length --picture docs/images/length.png",
-        "ModernBERT-base's shape against BERT-base's, random weights: speed and memory, not accuracy.",
+        "ModernBERT-base's shape against BERT-base's, random weights: speed and memory, not accuracy.\n\n"
+        "![Speed and memory by length](images/length.png)",
     ),
     Section(
         "Checkpoints",
