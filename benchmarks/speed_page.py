@@ -100,9 +100,7 @@ AIMS = (
         why=RAYS_PRICE,
     ),
     Aim("the same, batch 64", of_rates(64, "main-job", "trainer-grouped"), 1.2, why=RAYS_PRICE),
-    Aim(
-        "main job against the notebook study's way, batch 64", of_rates(64, "main-job", "notebook"), 20, why=PEERS
-    ),
+    Aim("main job against the notebook study's way, batch 64", of_rates(64, "main-job", "notebook"), 20, why=PEERS),
     Aim("per cent of the rate of matrix products of 2048", share_of_products, 50, why=WHERE),
     Aim("main job against its loop on plain torch, batch 64", of_rates(64, "main-job", "bare"), 0.95, why=RAYS_PRICE),
     Aim("two workers of one core against one of two, sbert-minilm, batch 64", of_workers("workers.json"), 0.8),
