@@ -90,7 +90,7 @@ RAYS_PRICE = (
     "[Ray's processes interrupt the two threads](../benchmarks/NOTES.md#the-price-of-ray-on-a-machine-of-its-own)"
 )
 TWO_WORKERS = "[messages of 0.6 GB a step](../benchmarks/NOTES.md#two-workers-in-the-place-of-one)"
-PEERS = "[nor is it by plain torch here](../benchmarks/NOTES.md#the-price-of-ray-on-a-machine-of-its-own)"
+TORCH_TOO = "[nor is it by plain torch here](../benchmarks/NOTES.md#the-price-of-ray-on-a-machine-of-its-own)"
 WHERE = "[where a step goes](../benchmarks/NOTES.md#what-was-tried-for-speed-and-what-came-of-it)"
 AIMS = (
     Aim(
@@ -100,7 +100,7 @@ AIMS = (
         why=RAYS_PRICE,
     ),
     Aim("the same, batch 64", of_rates(64, "main-job", "trainer-grouped"), 1.2, why=RAYS_PRICE),
-    Aim("main job against the notebook study's way, batch 64", of_rates(64, "main-job", "notebook"), 20, why=PEERS),
+    Aim("main job against the notebook study's way, batch 64", of_rates(64, "main-job", "notebook"), 20, why=TORCH_TOO),
     Aim("per cent of the rate of matrix products of 2048", share_of_products, 50, why=WHERE),
     Aim("main job against its loop on plain torch, batch 64", of_rates(64, "main-job", "bare"), 0.95, why=RAYS_PRICE),
     Aim("two workers of one core against one of two, sbert-minilm, batch 64", of_workers("workers.json"), 0.8),
@@ -230,8 +230,8 @@ def page(found: dict[str, dict[str, Any]]) -> str:
         "",
         "Made by `python -m benchmarks.speed_page` from [the benchmarks' figures](../benchmarks/results), which hold the raw "
         "runs and the versions. `make bench` and `make bench-more` measure them again (checkpoints: the command below); "
-        "nothing was measured on a GPU, for "
-        "which there is `make bench-gpu`. What was tried for speed, and what came of it: [notes](../benchmarks/NOTES.md).",
+        "nothing was measured on a GPU, for which there is `make bench-gpu`. What was tried for speed, and what came of it: "
+        "[notes](../benchmarks/NOTES.md).",
         "",
         "## What was aimed at, and what was reached",
         "",

@@ -67,8 +67,12 @@ def address(uri: str, name: str = "") -> str:
     """A storage path, or what lies below it, as tables and commands name it: absolute, with its scheme and options, without
     `user:secret@`."""
     head, question, options = uri.partition("?") if "://" in uri else (absolute(uri), "", "")
-    bare = re.sub(r"(?<=://)[^/@]*@", "", head).rstrip("/")
-    return f"{bare}/{name}".rstrip("/") + question + options
+    return f"{without_secret(head).rstrip('/')}/{name}".rstrip("/") + question + options
+
+
+def without_secret(uri: str) -> str:
+    """Without `user:secret@`, for messages."""
+    return re.sub(r"(?<=://)[^/@]*@", "", uri)
 
 
 @dataclass(frozen=True)

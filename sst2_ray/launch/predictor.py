@@ -14,9 +14,6 @@ from numpy.typing import NDArray
 
 from sst2_ray.errors import InputError
 
-# Padded tokens computed at once: on a CPU what fits its caches, on a GPU what fills the chip.
-BATCH_TOKENS = {"cpu": 2048, "cuda": 131072}
-
 
 @dataclass(frozen=True, kw_only=True)
 class Prediction:
@@ -55,6 +52,7 @@ class Predictor:
         import torch
 
         from sst2_ray.modeling.export import load_export
+        from sst2_ray.training.evaluate import BATCH_TOKENS
         from sst2_ray.training.precision import use_bf16
 
         if device == "cuda" and not torch.cuda.is_available():

@@ -83,7 +83,7 @@ def check_run(storage: Storage, checked: Checked) -> dict[str, Any] | None:
 
     Raises InputError where the name belongs to a run with another config or other data, or to one that is damaged.
     """
-    config, fingerprint = checked.config, checked.splits.fingerprint
+    config = checked.config
     run = storage.child(config.run_name)
     there = _read_own(run, config, "config.json", keys={"config", "config_hash"})
     if there is None:
@@ -93,16 +93,22 @@ def check_run(storage: Storage, checked: Checked) -> dict[str, Any] | None:
             f"--name {config.run_name}: {run.root} holds a run with another config ({_difference(there['config'], config)}); "
             "choose another name, or delete that folder"
         )
-    before = there.get("data_fingerprint", fingerprint)  # runs of older versions have none
-    if before != fingerprint:
-        raise InputError(
-            f"--name {config.run_name}: the data changed since {run.root} was started (fingerprint {before} -> "
-            f"{fingerprint}); choose another name, or delete that folder"
-        )
+    check_same_data(config.run_name, run, there, checked)
     result = _read_own(run, config, "result.json", keys={"name", "status"})
     if result is None:
         _require_whole_checkpoint(run, config)
     return result
+
+
+def check_same_data(name: str, folder: Storage, there: dict[str, Any], checked: Checked) -> None:
+    """Raises InputError where a run or sweep was started, as its config.json `there` says, with other data."""
+    fingerprint = checked.splits.fingerprint
+    before = there.get("data_fingerprint", fingerprint)  # those of older versions have none
+    if before != fingerprint:
+        raise InputError(
+            f"--name {name}: the data changed since {folder.root} was started (fingerprint {before} -> {fingerprint}); "
+            "choose another name, or delete that folder"
+        )
 
 
 def run_description(checked: Checked) -> dict[str, Any]:

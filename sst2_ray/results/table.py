@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import datetime as dt
 import os
-import re
 import uuid
 import warnings
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -24,7 +23,7 @@ from sst2_ray.errors import InputError, RunFailedError, did_you_mean
 from sst2_ray.results import files, listing
 from sst2_ray.results.dedup import ORDER_COLUMNS, deduplicate, latest_attempts
 from sst2_ray.results.schema import KEYS, EpochRecord, PredictionRecord, TrialRecord, arrow_schema
-from sst2_ray.storage import Storage
+from sst2_ray.storage import Storage, without_secret
 
 Record = TrialRecord | EpochRecord | PredictionRecord
 Attempts = Literal["all", "latest"]
@@ -61,8 +60,7 @@ class ResultsTable:
         self.storage_path = storage_path
         self.storage: Storage = Storage.open(storage_path).patient(patience_s).child("results")
         # For messages: options and credentials that may stand in a URI are left out.
-        bare = re.sub(r"(?<=://)[^/@]*@", "", storage_path.split("?")[0])
-        self.location = f"{bare.rstrip('/')}/results"
+        self.location = f"{without_secret(storage_path.split('?')[0]).rstrip('/')}/results"
 
     @property
     def num_threads(self) -> int:

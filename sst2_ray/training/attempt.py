@@ -77,7 +77,7 @@ class Attempt:
                 # A kill between a checkpoint and the table left these out; the table's reader removes doubles.
                 self.reporter.write_records([ckpt.record_from_json(r) for r in saved.state["records"]])
             loop = Loop(context)
-            result = loop.run(wait=False)
+            result = loop.run()
         if result is None:
             return {"status": LEFT}
         return Finish(self, context, result, loop.wait_for_checkpoint).run()

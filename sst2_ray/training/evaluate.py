@@ -18,13 +18,14 @@ CLOSE = 0.5
 (benchmarks/evaluation.py counts and measures it), so labels are those of fp32."""
 
 
-_CACHED_TOKENS = 1024
-"""Of a batch whose activations stay in a CPU's caches: 1.3 times as fast as 8,192 (benchmarks/NOTES.md)."""
+BATCH_TOKENS = {"cpu": 1024, "cuda": 131072}
+"""Padded tokens computed at once where nothing is kept for a backward pass: on a CPU what fits its caches
+(benchmarks/NOTES.md), on a GPU what fills the chip."""
 
 
 def evaluation_tokens(micro_batch_tokens: int, device: torch.device) -> int:
-    """Padded tokens of an evaluation's batch beside micro-batches of so many: it keeps nothing for a backward pass."""
-    return min(_CACHED_TOKENS, 4 * micro_batch_tokens) if device.type == "cpu" else 4 * micro_batch_tokens
+    """Padded tokens of an evaluation's batch in a run with micro-batches of so many, which may be what memory allows."""
+    return min(BATCH_TOKENS[device.type], 4 * micro_batch_tokens)
 
 
 @torch.inference_mode()

@@ -64,10 +64,9 @@ class Loop:
 
     # ---- the run
 
-    def run(self, *, wait: bool = True) -> LoopResult | None:
-        """None where it was asked to leave: another attempt goes on from the checkpoint that it has just written.
-
-        wait: until the last checkpoint is on storage; otherwise `wait_for_checkpoint` is for the caller to call."""
+    def run(self) -> LoopResult | None:
+        """None where it was asked to leave: another attempt goes on from the checkpoint that it has just written. With a
+        result, the last checkpoint may still be on its way: `wait_for_checkpoint`."""
         if self.c.resume_from is not None:
             self._restore(self.c.resume_from)
         self.c.model.train()
@@ -80,9 +79,8 @@ class Loop:
                 if self.done in self.evaluate_at:
                     self._evaluate()
                 self._checkpoint_or_leave()
-        if wait or self.left:
-            self.wait_for_checkpoint()
         if self.left:
+            self.wait_for_checkpoint()
             return None
         best = self.best
         if best is None:

@@ -197,6 +197,7 @@ def play(scenario: Scenario, *, rank: int = 0, world_size: int = 1) -> Outcome:
     wasted = 0
     try:
         loop.run()
+        loop.wait_for_checkpoint()
     except InterruptedRun:
         wasted = loop.done - loop.saved_step
     if world_size > 1:

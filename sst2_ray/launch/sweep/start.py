@@ -11,7 +11,7 @@ from sst2_ray.launch.concurrency import admit, holders
 from sst2_ray.launch.display import console, show_plan
 from sst2_ray.launch.environment import prepare_driver, start_ray, starts_ray_here
 from sst2_ray.launch.lease import Lease
-from sst2_ray.launch.prepare import Checked
+from sst2_ray.launch.prepare import Checked, check_same_data
 from sst2_ray.launch.sweep import trackers
 from sst2_ray.launch.sweep.data import check_sweep, footprint, prepare_sweep
 from sst2_ray.launch.sweep.plan import describe_sweep
@@ -79,10 +79,4 @@ def check_existing(folder: Storage, config: SweepConfig, checked: Mapping[str, C
             f"--name {config.name}: {folder.root} holds a sweep of other trials; choose another name, or go on with it: "
             f"--resume {address(config.base.storage_path, config.name)}"
         )
-    fingerprint = next(iter(checked.values())).splits.fingerprint  # the same for every model
-    before = there.get("data_fingerprint", fingerprint)  # sweeps of older versions have none
-    if before != fingerprint:
-        raise InputError(
-            f"--name {config.name}: the data changed since {folder.root} was started (fingerprint {before} -> "
-            f"{fingerprint}), and its trials would not be comparable; choose another name"
-        )
+    check_same_data(config.name, folder, there, next(iter(checked.values())))  # the same for every model

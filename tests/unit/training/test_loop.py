@@ -56,6 +56,7 @@ def told(loop: Loop) -> Recorder:
 
 
 def checkpoints_of(loop: Loop) -> list[int]:
+    loop.wait_for_checkpoint()
     return ckpt.committed_steps(loop.c.run)
 
 
