@@ -15,8 +15,8 @@ from transformers import (
 from sst2_ray.modeling.attention import FLASH
 from sst2_ray.modeling.dropout import KEYED_ATTENTION, DropoutKeys
 from sst2_ray.modeling.folders import SbertStack
-from sst2_ray.modeling.packing import PACKED_TYPES, Packing, pack, to_rows
-from sst2_ray.modeling.pooling import pool
+from sst2_ray.modeling.packing import PACKED_TYPES, Packing, pack
+from sst2_ray.modeling.pooling import pool, pool_packed
 from sst2_ray.modeling.sources import ModelInfo
 
 LABELS = {0: "negative", 1: "positive"}
@@ -43,13 +43,15 @@ class SentenceClassifier(nn.Module, ABC):
         if self.info.attention == FLASH:
             self._follow_precision(input_ids.device.type)
         if self.packs(input_ids.device):
-            hidden, attention_mask = self._packed_hidden(input_ids, pack(attention_mask))
+            packing = pack(attention_mask)
+            features = pool_packed(self._packed_hidden(input_ids, packing), packing, self.pooling_modes)
         else:
             hidden = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
-        return self.classify(hidden, attention_mask).float()
+            features = pool(hidden, attention_mask, self.pooling_modes)
+        return self.classify(features).float()
 
-    def _packed_hidden(self, input_ids: Tensor, packing: Packing) -> tuple[Tensor, Tensor]:
-        """Token vectors [rows, width, size] and their mask, computed without padding."""
+    def _packed_hidden(self, input_ids: Tensor, packing: Packing) -> Tensor:
+        """Token vectors [T, size], computed without padding."""
         keys = self.dropout_keys
         with keys.packed(packing) if keys is not None else nullcontext():
             hidden = self.encoder(
@@ -59,7 +61,8 @@ class SentenceClassifier(nn.Module, ABC):
                 attention_mask={"full_attention": None, "sliding_attention": None} if self._slides else None,
                 packing=packing,
             ).last_hidden_state
-        return to_rows(hidden[0], packing)
+        first: Tensor = hidden[0]
+        return first
 
     @property
     def _slides(self) -> bool:
@@ -70,9 +73,14 @@ class SentenceClassifier(nn.Module, ABC):
     def encoder(self) -> Any:
         """The transformers model that gives token vectors."""
 
+    @property
     @abstractmethod
-    def classify(self, hidden: Tensor, attention_mask: Tensor) -> Tensor:
-        """Logits [rows, 2] in the precision of the computation, from [rows, width, size] and [rows, width]."""
+    def pooling_modes(self) -> tuple[str, ...]:
+        """How token vectors become a sentence's features (see `pooling`)."""
+
+    @abstractmethod
+    def classify(self, features: Tensor) -> Tensor:
+        """Logits [rows, 2] in the precision of the computation, from a sentence's features [rows, features]."""
 
     @property
     @abstractmethod
@@ -93,8 +101,11 @@ class ModernBertClassifier(SentenceClassifier):
     def encoder(self) -> Any:
         return self.backbone.model
 
-    def classify(self, hidden: Tensor, attention_mask: Tensor) -> Tensor:
-        features = pool(hidden, attention_mask, (self.backbone.config.classifier_pooling,))
+    @property
+    def pooling_modes(self) -> tuple[str, ...]:
+        return (self.backbone.config.classifier_pooling,)
+
+    def classify(self, features: Tensor) -> Tensor:
         logits: Tensor = self.backbone.classifier(self.backbone.drop(self.backbone.head(features)))
         return logits
 
@@ -129,8 +140,11 @@ class SbertClassifier(SentenceClassifier):
     def encoder(self) -> Any:
         return self.backbone
 
-    def classify(self, hidden: Tensor, attention_mask: Tensor) -> Tensor:
-        features = pool(hidden, attention_mask, self.stack.pooling_modes)  # [rows, features]
+    @property
+    def pooling_modes(self) -> tuple[str, ...]:
+        return self.stack.pooling_modes
+
+    def classify(self, features: Tensor) -> Tensor:
         logits: Tensor = self.head(self.dropout(features))
         return logits
 

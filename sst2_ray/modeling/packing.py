@@ -50,6 +50,8 @@ class Packing:
     """int64 [T]: each token's row in the batch."""
     position: Tensor
     """int64 [T]: each token's position in its row."""
+    lengths: Tensor
+    """int64 [rows]: tokens of each row of the batch."""
     segments: tuple[Segment, ...]
     places: Tensor
     """int64 [P]: the token at each place; places beyond the end of a row repeat its last token."""
@@ -82,6 +84,7 @@ def pack(attention_mask: Tensor) -> Packing:
         source=order[row] * width + position,
         row=order[row],
         position=position,
+        lengths=attention_mask.sum(dim=1),
         segments=tuple(segments),
         places=torch.cat(places),
         filled=torch.cat(filled),

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from sst2_ray.modeling.packing import Packing, to_rows
+
 
 def pool(hidden: Tensor, attention_mask: Tensor, modes: tuple[str, ...]) -> Tensor:
     """Sentence features [rows, len(modes) * size], fp32, from `hidden` [rows, width, size] and its mask [rows, width].
@@ -33,3 +35,31 @@ def _pool_one(hidden: Tensor, mask: Tensor, mode: str) -> Tensor:
     assert mode == "lasttoken", mode
     last = (lengths.long() - 1).clamp(min=0).unsqueeze(-1).expand(-1, 1, hidden.size(2))  # [rows, 1, size]
     return hidden.gather(1, last).squeeze(1)
+
+
+def pool_packed(hidden: Tensor, packing: Packing, modes: tuple[str, ...]) -> Tensor:
+    """`pool` of the packed tokens' vectors [T, size]: one matrix product where the features are weighted sums of them."""
+    if "max" in modes:
+        return pool(*to_rows(hidden, packing), modes)
+    hidden, lengths = hidden.float(), packing.lengths.float()[packing.row]  # the sentence's length at each token
+    weights = hidden.new_zeros(len(modes), len(packing.order), len(hidden))  # [modes, rows, T]
+    token = torch.arange(len(hidden))
+    for of_mode, mode in zip(weights, modes, strict=True):
+        of_mode[packing.row, token] = _weight(mode, packing.position, lengths)
+    with torch.autocast(hidden.device.type, enabled=False):
+        features = weights @ hidden  # [modes, rows, size]
+    return features.transpose(0, 1).flatten(1)
+
+
+def _weight(mode: str, position: Tensor, length: Tensor) -> Tensor:
+    """Of a token at `position` of a sentence of `length` tokens, in the sentence's features: [T] each."""
+    if mode == "mean":
+        return 1.0 / length
+    if mode == "mean_sqrt_len_tokens":
+        return length.rsqrt()
+    if mode == "cls":
+        return (position == 0).to(length.dtype)
+    if mode == "weightedmean":
+        return (position + 1) / (length * (length + 1) / 2)
+    assert mode == "lasttoken", mode
+    return (position == length - 1).to(length.dtype)

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from sst2_ray.modeling.folders import POOLING_MODES
-from sst2_ray.modeling.pooling import pool
+from sst2_ray.modeling.packing import pack
+from sst2_ray.modeling.pooling import pool, pool_packed
 
 HIDDEN = torch.randn(3, 5, 4, generator=torch.Generator().manual_seed(0))
 MASK = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0], [1, 0, 0, 0, 0]])
@@ -19,6 +20,18 @@ def test_it_is_sentence_transformers_pooling(modes):
     theirs = Pooling(embedding_dimension=4, pooling_mode=modes)
     expected = theirs({"token_embeddings": HIDDEN, "attention_mask": MASK})["sentence_embedding"]
     torch.testing.assert_close(pool(HIDDEN, MASK, modes), expected)
+
+
+@pytest.mark.parametrize("modes", [*((mode,) for mode in POOLING_MODES), ("cls", "mean"), POOLING_MODES])
+def test_packed_tokens_are_pooled_to_the_same_features_and_gradients(modes):
+    packed, padded = HIDDEN.clone().requires_grad_(), HIDDEN.clone().requires_grad_()
+    packing = pack(MASK)
+    found = pool_packed(packed.view(-1, 4)[packing.source], packing, modes)
+    expected = pool(padded, MASK, modes)
+    torch.testing.assert_close(found, expected)
+    found.square().sum().backward()
+    expected.square().sum().backward()
+    torch.testing.assert_close(packed.grad, padded.grad)
 
 
 @pytest.mark.parametrize("mode", POOLING_MODES)

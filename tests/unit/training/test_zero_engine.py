@@ -18,27 +18,38 @@ ROWS = 12
 
 
 class Net(torch.nn.Module):
-    """35 parameters that decay and 5 that do not: neither divides by 2 or 3."""
+    """41,025 parameters that decay and 5 that do not: neither is shared out evenly to 2 or 3.
+
+    Two of them are tables with sparse gradients: one is looked up only, by rows whose id is not negative, the other is
+    looked up and multiplied, which makes its gradient dense after all.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         torch.manual_seed(7)
         self.first, self.second = torch.nn.Linear(5, 5), torch.nn.Linear(5, 2, bias=False)
+        self.table, self.tied = torch.nn.Embedding(4099, 5), torch.nn.Embedding(4099, 5)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.second(torch.tanh(self.first(x)))
+    def forward(self, x: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
+        if (found := ids[ids >= 0]).numel():
+            x = x + self.table(found).sum(0) + self.tied(found).sum(0)
+        return self.second(torch.tanh(self.first(x))) + (x @ self.tied.weight.T).mean(1, keepdim=True)
 
 
 def _trained(kind: str, rank: int, world_size: int) -> tuple[torch.Tensor, list[float]]:
-    """Weights and norms after 6 steps, two micro-batches each, clipped from the third on."""
+    """Weights and norms after 6 steps, a micro-batch a row, clipped from the third on."""
     model = Net()
     engine = build_engine(kind, model, build_optimizer(model, CONFIG), max_grad_norm=0.3, device=torch.device("cpu"))
     norms = []
     for step in range(6):
-        x = torch.randn(ROWS, 5, generator=torch.Generator().manual_seed(step)) * (0.1 if step < 2 else 3.0)
+        chance = torch.Generator().manual_seed(step)
+        x = torch.randn(ROWS, 5, generator=chance) * (0.1 if step < 2 else 3.0)
+        ids = torch.randint(4080, 4099, (ROWS,), generator=chance)
+        if step == 3:  # only one rank looks something up
+            ids[1:] = -1
         with engine.accumulation():
-            for part in x[rank::world_size].chunk(2):
-                engine.backward(engine.module(part).square().sum() / ROWS)
+            for row in range(rank, ROWS, world_size):
+                engine.backward(engine.module(x[row : row + 1], ids[row : row + 1]).square().sum() / ROWS)
         norms.append(engine.step(1e-2))
     _stops_on_an_infinite_gradient(engine, rank)
     return torch.cat([p.detach().flatten() for p in model.parameters()]), norms
@@ -48,7 +59,7 @@ def _stops_on_an_infinite_gradient(engine: TrainEngine, rank: int) -> None:
     """On one rank only: all ranks raise, and no weight moves."""
     before = [p.detach().clone() for p in engine.module.parameters()]
     with engine.accumulation():
-        engine.backward(engine.module(torch.ones(1, 5)).sum() * (math.inf if rank == 0 else 1.0))
+        engine.backward(engine.module(torch.ones(1, 5), torch.ones(1).long()).sum() * (math.inf if rank == 0 else 1.0))
     with pytest.raises(NonFiniteError):
         engine.step(1e-2)
     assert all(torch.equal(a, b) for a, b in zip(before, engine.module.parameters(), strict=True))
@@ -78,4 +89,4 @@ def test_zero_2_is_plain_adamw(world_size, tmp_path, monkeypatch):
     for rank in range(world_size):
         found, its_norms = torch.load(tmp_path / f"{rank}.pt")
         torch.testing.assert_close(found, weights, rtol=1e-5, atol=1e-6)
-        assert its_norms == pytest.approx(norms, rel=1e-5)
+        assert its_norms == pytest.approx(norms, rel=5e-5)  # both are fp32 sums of 41,025 squares
