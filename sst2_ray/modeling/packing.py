@@ -23,6 +23,13 @@ _WIDEST_TO_SHORTEST = 1.5
 _LEAST_WIDTH = 16
 """Of a rectangle: torch's softmax is slow over fewer numbers than fit into a vector register."""
 
+_WIDTHS, _ROWS, _TOKENS = 8, 8, 16
+"""A rectangle's width, its rows and T are multiples of these: oneDNN compiles a kernel for every shape that it has not
+seen lately. The last rectangle may have any number of rows, and so may one wider than `_SHORT`: there, padding costs more
+than a kernel."""
+
+_SHORT = 64
+
 
 @dataclass(frozen=True)
 class Segment:
@@ -37,21 +44,24 @@ class Segment:
 
 @dataclass(frozen=True)
 class Packing:
-    """How a padded batch [rows, width] is laid out as T tokens, longest rows first.
+    """How a padded batch [rows, width] is laid out as T tokens, longest rows first, a filler last.
 
+    The filler is one more row of 1 to 16 tokens, which make T a multiple of 16; nobody reads what is computed of them.
     P: places of all segments together, rows * width each.
     """
 
+    num_tokens: int
+    """Of the batch: those before the filler's."""
+    lengths: Tensor
+    """int64 [rows]: the tokens of each of the batch's rows."""
     order: Tensor
-    """int64 [rows]: the batch's row at each place of the packing."""
+    """int64 [rows + 1]: the batch's row at each place of the packing."""
     source: Tensor
     """int64 [T]: each token's place in the flattened batch."""
     row: Tensor
     """int64 [T]: each token's row in the batch."""
     position: Tensor
     """int64 [T]: each token's position in its row."""
-    lengths: Tensor
-    """int64 [rows]: tokens of each row of the batch."""
     segments: tuple[Segment, ...]
     places: Tensor
     """int64 [P]: the token at each place; places beyond the end of a row repeat its last token."""
@@ -64,27 +74,34 @@ class Packing:
 def pack(attention_mask: Tensor) -> Packing:
     """The packing of a batch padded on the right, from its mask [rows, width]; every row has a token."""
     width = attention_mask.size(1)
-    lengths, order = attention_mask.sum(dim=1).sort(descending=True, stable=True)
+    of_rows = attention_mask.sum(dim=1)
+    num_tokens = int(of_rows.sum())
+    lengths, order = of_rows.sort(descending=True, stable=True)
+    lengths = torch.cat([lengths, lengths.new_tensor([_TOKENS - num_tokens % _TOKENS])])
+    order = torch.cat([order, order[-1:]])
     ends = lengths.cumsum(0)
     row = torch.repeat_interleave(lengths)  # [T], among the sorted rows
     position = torch.arange(len(row)) - (ends - lengths)[row]
     segments, places, filled, tokens, start = [], [], [], [], 0
     for first, last in itertools.pairwise(_cuts(lengths.tolist())):
         size = lengths[first:last, None]  # [rows, 1]
-        columns = torch.arange(max(_LEAST_WIDTH, int(size[0])))
+        columns = torch.arange(max(_LEAST_WIDTH, -int(size[0]) // _WIDTHS * -_WIDTHS))
         real = columns < size
         places.append(((ends - lengths)[first:last, None] + torch.minimum(columns, size - 1)).view(-1))
         filled.append(real.view(-1, 1))
         tokens.append(start + real.view(-1).nonzero().view(-1))
-        full = int(size[-1]) == len(columns)
-        segments.append(Segment(first, last - first, len(columns), None if full else real[:, None, None, :]))
+        mask = None if bool(real.all()) else real[:, None, None, :]
+        segments.append(Segment(first, last - first, len(columns), mask))
         start += real.numel()
+    source = order[row] * width + position
+    source[num_tokens:] = 0
     return Packing(
+        num_tokens=num_tokens,
+        lengths=of_rows,
         order=order,
-        source=order[row] * width + position,
+        source=source,
         row=order[row],
         position=position,
-        lengths=attention_mask.sum(dim=1),
         segments=tuple(segments),
         places=torch.cat(places),
         filled=torch.cat(filled),
@@ -93,11 +110,12 @@ def pack(attention_mask: Tensor) -> Packing:
 
 
 def _cuts(lengths: list[int]) -> list[int]:
-    """First rows of the segments, and the number of rows."""
-    cuts = [0]
+    """First rows of the segments, and the number of rows. The last row is the filler."""
+    cuts, filler = [0], len(lengths) - 1
     for row, length in enumerate(lengths):
         widest = lengths[cuts[-1]]
-        if widest > _LEAST_WIDTH and length * _WIDEST_TO_SHORTEST < widest:
+        allowed = row % _ROWS == 0 or row == filler or widest > _SHORT
+        if allowed and widest > _LEAST_WIDTH and length * _WIDEST_TO_SHORTEST < widest:
             cuts.append(row)
     return [*cuts, len(lengths)]
 
@@ -155,8 +173,9 @@ def attend_packed(query: Tensor, key: Tensor, value: Tensor, packing: Packing, a
 
 def to_rows(hidden: Tensor, packing: Packing) -> tuple[Tensor, Tensor]:
     """Token vectors [T, size] as the padded batch [rows, width, size], 0 beyond a row's end, and its mask [rows, width]."""
-    num_rows, width = len(packing.order), packing.segments[0].width
-    places = packing.row * width + packing.position  # [T]
+    num_rows, width = len(packing.lengths), packing.segments[0].width
+    places = (packing.row * width + packing.position)[: packing.num_tokens]
+    hidden = hidden[: packing.num_tokens]
     token = torch.zeros(num_rows * width, dtype=torch.int64)
     token[places] = torch.arange(len(places))
     mask = torch.zeros(num_rows * width, dtype=torch.bool)

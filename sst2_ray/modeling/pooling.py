@@ -41,13 +41,14 @@ def pool_packed(hidden: Tensor, packing: Packing, modes: tuple[str, ...]) -> Ten
     """`pool` of the packed tokens' vectors [T, size]: one matrix product where the features are weighted sums of them."""
     if "max" in modes:
         return pool(*to_rows(hidden, packing), modes)
-    hidden, lengths = hidden.float(), packing.lengths.float()[packing.row]  # the sentence's length at each token
-    weights = hidden.new_zeros(len(modes), len(packing.order), len(hidden))  # [modes, rows, T]
-    token = torch.arange(len(hidden))
+    count = packing.num_tokens
+    row, position = packing.row[:count], packing.position[:count]
+    lengths = packing.lengths.float()[row]  # its sentence's at each token
+    weights = torch.zeros(len(modes), len(packing.lengths), len(hidden))  # [modes, rows, T], 0 at the filler
     for of_mode, mode in zip(weights, modes, strict=True):
-        of_mode[packing.row, token] = _weight(mode, packing.position, lengths)
+        of_mode[row, torch.arange(count)] = _weight(mode, position, lengths)
     with torch.autocast(hidden.device.type, enabled=False):
-        features = weights @ hidden  # [modes, rows, size]
+        features = weights @ hidden.float()  # [modes, rows, size]
     return features.transpose(0, 1).flatten(1)
 
 

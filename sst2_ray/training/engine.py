@@ -177,7 +177,11 @@ class ZeroEngine:
         self._touched: dict[nn.Parameter, Tensor] = {}  # of each table: the rows that are not 0 in `_gradients`
         if device.type == "cpu":
             for table in self.module.modules():
-                if isinstance(table, nn.Embedding) and table.num_embeddings >= _TABLE_ROWS and table.weight.requires_grad:
+                if (
+                    isinstance(table, nn.Embedding)
+                    and table.num_embeddings >= _TABLE_ROWS
+                    and table.weight.requires_grad
+                ):
                     table.sparse = True
                     self._touched[table.weight] = torch.empty(0, dtype=torch.int64)
         self._dense = [self._dense_pieces(index) for index in range(len(self._gradients))]

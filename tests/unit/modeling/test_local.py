@@ -45,7 +45,7 @@ def test_long_packed_sentences_take_the_blocks_and_short_ones_the_mask(monkeypat
         dropout, "local_attention", lambda *values, **named: used.append(1) or local_attention(*values, **named)
     )
     packing = pack((torch.arange(40) < torch.tensor([40, 25])[:, None]).long())
-    inputs = [x.float() for x in qkv(1, 2, 65, 6)]
+    inputs = [x.float() for x in qkv(1, 2, len(packing.row), 6)]
     found, _ = dropout._attention(torch.nn.Module(), *inputs, None, packing=packing, sliding_window=REACH + 1)
     assert bool(used) == (blocks_from == 1)
     for start, length in ((0, 40), (40, 25)):

@@ -16,17 +16,34 @@ def mask_of(lengths: list[int]) -> torch.Tensor:
 
 
 def test_every_token_has_one_place_and_rectangles_hold_rows_of_like_length():
-    lengths = [3, 40, 7, 16, 17, 39, 1]
+    lengths = [*range(33, 43), *range(3, 25)]
     packing = pack(mask_of(lengths))
-    assert packing.row.tolist() == sorted(packing.row.tolist(), key=lambda row: -lengths[row])
-    assert torch.equal(packing.source, packing.row * 40 + packing.position)
-    assert torch.equal(packing.places[packing.tokens], torch.arange(sum(lengths)))
-    assert int(packing.filled.sum()) == sum(lengths)
+    count = sum(lengths)
+    assert packing.num_tokens == count
+    assert packing.lengths.tolist() == lengths
+    assert packing.row[:count].tolist() == sorted(packing.row[:count].tolist(), key=lambda row: -lengths[row])
+    assert torch.equal(packing.source[:count], (packing.row * 42 + packing.position)[:count])
+    assert torch.equal(packing.places[packing.tokens], torch.arange(len(packing.row)))
+    assert int(packing.filled.sum()) == len(packing.row)
     assert [(s.rows, s.width, s.mask is None) for s in packing.segments] == [
-        (2, 40, False),
-        (2, 17, False),
-        (3, 16, False),
+        (16, 48, False),
+        (8, 24, False),
+        (9, 16, False),
     ]
+
+
+def test_a_long_row_does_not_widen_the_rectangle_of_short_ones():
+    assert [(s.rows, s.width) for s in pack(mask_of([2048, 20, 20])).segments] == [(1, 2048), (3, 24)]
+
+
+@pytest.mark.parametrize("lengths", [[1], [16], [32], [15, 1], [40] * 8, [33] * 9])
+def test_the_number_of_tokens_is_a_multiple_of_16_for_any_batch(lengths):
+    packing = pack(mask_of(lengths))
+    assert 0 < len(packing.source) - packing.num_tokens <= 16
+    assert len(packing.source) % 16 == 0
+    assert sum(segment.rows for segment in packing.segments) == len(lengths) + 1
+    wide = [segment for segment in packing.segments if segment.width > 16]
+    assert sum(segment.rows for segment in wide) == (len(lengths) if max(lengths) > 16 else 0)  # without the filler
 
 
 @pytest.mark.parametrize("training", [False, True])
