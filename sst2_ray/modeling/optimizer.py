@@ -30,7 +30,7 @@ def build_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
         lr=config.learning_rate,
         betas=(config.adam_beta1, config.adam_beta2),
         eps=config.adam_eps,
-        fused=all(p.device.type in ("cpu", "cuda") and p.is_floating_point() for p in trained),
+        fused=True,
     )
 
 

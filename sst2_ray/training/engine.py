@@ -254,9 +254,9 @@ class ZeroEngine:
         norm = self._norm(shards)
         if not math.isfinite(norm):
             raise NonFiniteError(f"gradient norm {norm}")
-        if 0 < self.max_grad_norm < norm:
-            for shard in shards:
-                shard.mul_(self.max_grad_norm / norm)
+        # What fused AdamW divides gradients by, on its one pass over them.
+        clips = 0 < self.max_grad_norm < norm
+        self.optimizer.optimizer.grad_scale = shards[0].new_tensor(norm / self.max_grad_norm) if clips else None
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
         self.engine.step()
