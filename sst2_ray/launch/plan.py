@@ -136,4 +136,5 @@ def _messages_words(size: ModelSize, placement: Placement, network_gbit_per_s: f
         return "none: one worker"
     sent = communication_bytes(size, num_workers=placement.num_workers)
     took = f", {8e-9 * sent / network_gbit_per_s:.3g} s at {network_gbit_per_s:g} Gbit/s" if network_gbit_per_s else ""
-    return f"{sent / MIB:,.0f} MiB sent by each worker a step: gradients and weights{took}"
+    most = "" if placement.use_gpu else "at most "  # of the token embeddings' gradient only rows that were looked up
+    return f"{most}{sent / MIB:,.0f} MiB sent by each worker a step: gradients and weights{took}"

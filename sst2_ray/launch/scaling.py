@@ -107,15 +107,16 @@ def _bytes(bf16: bool) -> int:
 
 def communication_bytes(size: ModelSize, *, num_workers: int) -> float:
     """That every worker sends (and receives) a step: a reduce-scatter of the gradients and an all-gather of the weights,
-    each (workers - 1) / workers of 4 bytes a parameter (Rajbhandari et al. 2020, arXiv 1910.02054, 7.1)."""
+    each (workers - 1) / workers of 4 bytes a parameter (Rajbhandari et al. 2020, arXiv 1910.02054, 7.1). Workers on CPUs
+    send less: of the token embeddings' gradient only the rows that the batch looked up."""
     return 2 * FP32 * size.parameters * (num_workers - 1) / num_workers
 
 
 def optimizer_bytes(size: ModelSize, *, num_workers: int) -> float:
     """That a step moves through a worker's memory outside of the model, counted in engine.py: gradients are copied into
-    the flat vector (8 a parameter); of its share the norm reads 4 bytes a parameter, clipping moves 8, AdamW reads
-    weight, gradient and two moments and writes all but the gradient (28)."""
-    return size.parameters * (8 + 40 / num_workers)
+    the flat vector (8 a parameter); of its share the norm reads 4 bytes a parameter, AdamW reads and, where it clips,
+    writes weight, gradient and two moments (32)."""
+    return size.parameters * (8 + 36 / num_workers)
 
 
 @dataclass(frozen=True, kw_only=True)
