@@ -231,19 +231,16 @@ class ZeroEngine:
     def _dense_pieces(self, index: int) -> list[list[Tensor]]:
         """Of each rank's shard of a group's gradients: the pieces, views of the flat vector, that are not of a table."""
         flat, size = self._gradients[index], self._partitions()[index].numel()
-        cuts, start = [], 0
-        for parameter, offset in sorted(
-            zip(self.optimizer.bit16_groups[index], self.optimizer.round_robin_bit16_offsets[index], strict=True),
-            key=lambda pair: int(pair[1]),
-        ):
-            if parameter in self._touched:
-                cuts.append((start, int(offset)))
-                start = int(offset) + parameter.numel()
-        cuts.append((start, flat.numel()))
-        shards = [(rank * size, (rank + 1) * size) for rank in range(self.world_size)]
+        places = zip(self.optimizer.bit16_groups[index], self.optimizer.round_robin_bit16_offsets[index], strict=True)
+        tables = sorted((int(offset), int(offset) + p.numel()) for p, offset in places if p in self._touched)
+        starts, ends = [0, *(end for _, end in tables)], [*(start for start, _ in tables), flat.numel()]
         return [
-            [flat[max(a, first) : min(b, last)] for a, b in cuts if max(a, first) < min(b, last)]
-            for first, last in shards
+            [
+                flat[max(start, first) : min(end, first + size)]
+                for start, end in zip(starts, ends, strict=True)
+                if max(start, first) < min(end, first + size)
+            ]
+            for first in range(0, flat.numel(), size)
         ]
 
     def backward(self, loss: Tensor) -> None:
