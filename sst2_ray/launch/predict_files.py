@@ -1,4 +1,4 @@
-"""Files of sentences, read and written a piece at a time: memory does not grow with the file."""
+"""Files of sentences, read and written a piece at a time."""
 
 from __future__ import annotations
 
