@@ -15,7 +15,11 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from sst2_ray.training.messages import gather_parameters, gather_rows, sum_to_shards
+
 STATE_NAMES = ("exp_avg", "exp_avg_sq")
+
+_NORM_ROW = 4096
 
 _TABLE_ROWS = 4096
 """Embedding tables with this many rows or more have sparse gradients on a CPU: a batch looks up few of the rows."""
@@ -172,7 +176,7 @@ class ZeroEngine:
         self.module = self.engine.module
         self.engine._flush_coalesced_reduction_zero12 = self._reduce
         if device.type == "cpu":
-            deepspeed.runtime.zero.stage_1_and_2.all_gather_dp_groups = _gather_by_broadcasts
+            deepspeed.runtime.zero.stage_1_and_2.all_gather_dp_groups = gather_parameters
         self._gradients = [torch.zeros_like(flat) for flat in self.optimizer.bit16_groups_flat]
         self._touched: dict[nn.Parameter, Tensor] = {}  # of each table: the rows that are not 0 in `_gradients`
         if device.type == "cpu":
@@ -260,9 +264,12 @@ class ZeroEngine:
         return norm
 
     def _norm(self, shards: list[Tensor]) -> float:
-        """L2 norm of all ranks' shards together. In pieces: fp32 sums of many million squares lose digits."""
-        pieces = [torch.linalg.vector_norm(piece) for shard in shards for piece in shard.split(1 << 20)]
-        square = torch.stack(pieces).double().square().sum()
+        """L2 norm of all ranks' shards together. By rows: fp32 sums of many thousand squares lose digits."""
+        square = torch.zeros((), dtype=torch.float64, device=shards[0].device)
+        for shard in shards:
+            whole = shard.numel() // _NORM_ROW * _NORM_ROW
+            for rows in (shard[:whole].view(-1, _NORM_ROW), shard[whole:].view(1, -1)):
+                square += torch.linalg.vector_norm(rows, dim=1).double().square().sum()
         if self.world_size > 1:
             torch.distributed.all_reduce(square)
         return math.sqrt(float(square))
@@ -301,59 +308,6 @@ class ZeroEngine:
                 "step": torch.tensor(shard.step, device=partition.device),
                 **moments,
             }
-
-
-def gather_rows(ids: Tensor, rows: Tensor) -> list[tuple[Tensor, Tensor]]:
-    """Every rank's `ids` [n] and `rows` [n, size], whose n differ, in the order of ranks."""
-    rank, world_size = torch.distributed.get_rank(), torch.distributed.get_world_size()
-    if world_size == 1:
-        return [(ids, rows)]
-    counts = [torch.zeros(1, dtype=torch.int64) for _ in range(world_size)]
-    torch.distributed.all_gather(counts, torch.tensor([len(ids)]))
-    parts = [(ids.new_empty(int(count)), rows.new_empty(int(count), rows.size(1))) for count in counts]
-    parts[rank] = (ids, rows)
-    works = [
-        torch.distributed.broadcast(tensor, owner, async_op=True)
-        for owner, part in enumerate(parts)
-        for tensor in (part if len(part[0]) else ())
-    ]
-    for work in works:
-        work.wait()
-    return parts
-
-
-def sum_to_shards(flat: Tensor, pieces: list[list[Tensor]]) -> None:
-    """Reduce-scatter: what is to be summed of this rank's equal part of `flat` becomes its sum over all ranks.
-
-    `pieces`: that of every rank's part, in the order of ranks, views of `flat`; a GPU sums all of it. gloo's own
-    reduce-scatter is an all-reduce and more: sending every rank its part takes a fifth of the time.
-    """
-    rank, world_size = torch.distributed.get_rank(), torch.distributed.get_world_size()
-    if flat.is_cuda:
-        torch.distributed.reduce_scatter_tensor(flat.chunk(world_size)[rank], flat)
-        return
-    for distance in range(1, world_size):
-        to, source = (rank + distance) % world_size, (rank - distance) % world_size
-        sent = [torch.distributed.isend(piece, to) for piece in pieces[to]]
-        for piece in pieces[rank]:
-            received = torch.empty_like(piece)
-            torch.distributed.recv(received, source)
-            piece.add_(received)
-        for work in sent:
-            work.wait()
-
-
-def _gather_by_broadcasts(
-    *, partitioned_param_groups: list[list[Tensor]], dp_process_group: list[Any], **_: Any
-) -> None:
-    """Stands where DeepSpeed gathers parameters: with gloo, four times as fast as an all-gather."""
-    works = [
-        torch.distributed.broadcast(shard, owner, group=group, async_op=True)
-        for shards, group in zip(partitioned_param_groups, dp_process_group, strict=True)
-        for owner, shard in enumerate(shards if len(shards) > 1 else ())
-    ]
-    for work in works:
-        work.wait()
 
 
 def _import_deepspeed(device: torch.device):  # type: ignore[no-untyped-def]

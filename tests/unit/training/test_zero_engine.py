@@ -89,4 +89,4 @@ def test_zero_2_is_plain_adamw(world_size, tmp_path, monkeypatch):
     for rank in range(world_size):
         found, its_norms = torch.load(tmp_path / f"{rank}.pt")
         torch.testing.assert_close(found, weights, rtol=1e-5, atol=1e-6)
-        assert its_norms == pytest.approx(norms, rel=5e-5)  # both are fp32 sums of 41,025 squares
+        assert its_norms == pytest.approx(norms, rel=1e-5)
