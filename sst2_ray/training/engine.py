@@ -19,7 +19,8 @@ from sst2_ray.training.messages import gather_parameters, gather_rows, sum_to_sh
 
 STATE_NAMES = ("exp_avg", "exp_avg_sq")
 
-_NORM_ROW = 4096
+_NORM_ROW = 1024
+"""Squares that are summed in fp32: sums of a million lose digits."""
 
 _TABLE_ROWS = 4096
 """Embedding tables with this many rows or more have sparse gradients on a CPU: a batch looks up few of the rows."""
@@ -264,7 +265,7 @@ class ZeroEngine:
         return norm
 
     def _norm(self, shards: list[Tensor]) -> float:
-        """L2 norm of all ranks' shards together. By rows: fp32 sums of many thousand squares lose digits."""
+        """L2 norm of all ranks' shards together."""
         square = torch.zeros((), dtype=torch.float64, device=shards[0].device)
         for shard in shards:
             whole = shard.numel() // _NORM_ROW * _NORM_ROW
