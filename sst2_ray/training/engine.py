@@ -204,10 +204,8 @@ class ZeroEngine:
         from deepspeed.runtime.zero.stage_1_and_2 import GradPartitionBufferGroup
 
         for index, flat in enumerate(self._gradients):
-            for parameter, offset in zip(
-                optimizer.bit16_groups[index], optimizer.round_robin_bit16_offsets[index], strict=True
-            ):
-                place = flat.narrow(0, int(offset), parameter.numel())
+            for parameter, offset in self._places(index):
+                place = flat.narrow(0, offset, parameter.numel())
                 if parameter in self._touched:
                     self._sum_rows(parameter, place.view_as(parameter))
                 elif parameter.grad is None:  # nothing of this batch reached it
@@ -236,8 +234,7 @@ class ZeroEngine:
     def _dense_pieces(self, index: int) -> list[list[Tensor]]:
         """Of each rank's shard of a group's gradients: the pieces, views of the flat vector, that are not of a table."""
         flat, size = self._gradients[index], self._partitions()[index].numel()
-        places = zip(self.optimizer.bit16_groups[index], self.optimizer.round_robin_bit16_offsets[index], strict=True)
-        tables = sorted((int(offset), int(offset) + p.numel()) for p, offset in places if p in self._touched)
+        tables = sorted((offset, offset + p.numel()) for p, offset in self._places(index) if p in self._touched)
         starts, ends = [0, *(end for _, end in tables)], [*(start for start, _ in tables), flat.numel()]
         return [
             [
@@ -279,14 +276,17 @@ class ZeroEngine:
         partitions: list[Tensor] = list(self.optimizer.single_partition_of_fp32_groups)
         return partitions
 
+    def _places(self, index: int) -> list[tuple[nn.Parameter, int]]:
+        """A group's parameters, and where each begins in the group's flat vector."""
+        offsets = map(int, self.optimizer.round_robin_bit16_offsets[index])
+        return list(zip(self.optimizer.bit16_groups[index], offsets, strict=True))
+
     def _layout(self) -> tuple[tuple[int, ...], tuple[Span, ...]]:
         starts = tuple(self.rank * partition.numel() for partition in self._partitions())
         spans = tuple(
-            Span(name=name, group=index, offset=int(offset), numel=parameter.numel())
+            Span(name=name, group=index, offset=offset, numel=parameter.numel())
             for index, names in enumerate(self.names)
-            for name, offset, parameter in zip(
-                names, self.optimizer.round_robin_bit16_offsets[index], self.optimizer.bit16_groups[index], strict=True
-            )
+            for name, (parameter, offset) in zip(names, self._places(index), strict=True)
         )
         return starts, spans
 
