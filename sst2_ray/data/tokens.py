@@ -44,30 +44,37 @@ class TokenArrays:
         return np.diff(self.offsets).astype(np.int32)
 
 
-def tokenize(rows: Rows, tokenizer: PreTrainedTokenizerFast, max_length: int) -> TokenArrays:
-    """Encode every sentence with its special tokens, truncated to `max_length` tokens; nothing is padded.
+class SentenceTokenizer:
+    """Encodes sentences with their special tokens, truncated to `max_length` tokens; nothing is padded.
 
     `tokenizer` is left as it was: truncation and padding are set on a copy of its Rust core, which also spares what
-    calling it costs beyond that (offsets and Python lists: about 40 % of the time). Raises InputError where it has none.
+    calling it costs beyond that (offsets and Python lists: about 40 % of the time). One for many pieces of a file: a copy
+    that has encoded leaves memory behind when it goes. Raises InputError where there is no such core.
     """
-    if not getattr(tokenizer, "is_fast", False):
-        raise InputError(f"tokenizer {tokenizer.name_or_path}: has no tokenizer.json; convert it to a fast tokenizer")
-    core = copy.deepcopy(tokenizer.backend_tokenizer)
-    core.no_padding()
-    core.enable_truncation(max_length)
-    chunks: list[npt.NDArray[np.int32]] = []
-    lengths = np.zeros(len(rows), dtype=np.int64)
-    num_truncated = 0
-    for first in range(0, len(rows), _CHUNK_ROWS):
-        encodings = core.encode_batch_fast(rows.texts[first : first + _CHUNK_ROWS])
-        ids = [encoding.ids for encoding in encodings]
-        lengths[first : first + len(ids)] = [len(some) for some in ids]
-        chunks.append(np.fromiter(chain.from_iterable(ids), dtype=np.int32))
-        num_truncated += sum(bool(encoding.overflowing) for encoding in encodings)
-    return TokenArrays(
-        input_ids=np.concatenate(chunks) if chunks else np.zeros(0, dtype=np.int32),
-        offsets=np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(lengths)]),
-        labels=rows.labels,
-        row_ids=rows.row_ids,
-        num_truncated=num_truncated,
-    )
+
+    def __init__(self, tokenizer: PreTrainedTokenizerFast, max_length: int) -> None:
+        if not getattr(tokenizer, "is_fast", False):
+            raise InputError(
+                f"tokenizer {tokenizer.name_or_path}: has no tokenizer.json; convert it to a fast tokenizer"
+            )
+        self._core = copy.deepcopy(tokenizer.backend_tokenizer)
+        self._core.no_padding()
+        self._core.enable_truncation(max_length)
+
+    def __call__(self, rows: Rows) -> TokenArrays:
+        chunks: list[npt.NDArray[np.int32]] = []
+        lengths = np.zeros(len(rows), dtype=np.int64)
+        num_truncated = 0
+        for first in range(0, len(rows), _CHUNK_ROWS):
+            encodings = self._core.encode_batch_fast(rows.texts[first : first + _CHUNK_ROWS])
+            ids = [encoding.ids for encoding in encodings]
+            lengths[first : first + len(ids)] = [len(some) for some in ids]
+            chunks.append(np.fromiter(chain.from_iterable(ids), dtype=np.int32))
+            num_truncated += sum(bool(encoding.overflowing) for encoding in encodings)
+        return TokenArrays(
+            input_ids=np.concatenate(chunks) if chunks else np.zeros(0, dtype=np.int32),
+            offsets=np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(lengths)]),
+            labels=rows.labels,
+            row_ids=rows.row_ids,
+            num_truncated=num_truncated,
+        )

@@ -51,6 +51,7 @@ class Predictor:
     ) -> None:
         import torch
 
+        from sst2_ray.data.tokens import SentenceTokenizer
         from sst2_ray.modeling.export import load_export
         from sst2_ray.training.evaluate import BATCH_TOKENS
         from sst2_ray.training.precision import use_bf16
@@ -63,12 +64,12 @@ class Predictor:
         self.column = column
         with _model_folder(str(model_dir)) as folder:
             self.model, self.tokenizer, self.meta = load_export(folder, device=self.device)
+        self._tokenize = SentenceTokenizer(self.tokenizer, self.meta.max_length)
         self.batch_tokens = batch_tokens or BATCH_TOKENS[self.device.type]
 
     def logits(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """float32 [len(texts), 2], computed in batches of like length; the order is that of `texts`."""
         from sst2_ray.data.rows import Rows
-        from sst2_ray.data.tokens import tokenize
         from sst2_ray.training.evaluate import compute_logits
 
         if not texts:
@@ -78,7 +79,7 @@ class Predictor:
         rows = Rows(texts=[t.strip() for t in texts], labels=unlabelled, row_ids=np.arange(len(texts)))
         return compute_logits(
             self.model,
-            tokenize(rows, self.tokenizer, self.meta.max_length),
+            self._tokenize(rows),
             bf16=self.bf16,
             pad_id=int(self.tokenizer.pad_token_id),
             max_tokens=self.batch_tokens,

@@ -11,7 +11,7 @@ from typing import Any
 from sst2_ray.config import TrainConfig
 from sst2_ray.data.leaks import check_known_leak
 from sst2_ray.data.load import Rows, Splits, load_splits
-from sst2_ray.data.tokens import TokenArrays, tokenize
+from sst2_ray.data.tokens import SentenceTokenizer, TokenArrays
 from sst2_ray.errors import InputError, RunFailedError
 from sst2_ray.launch.admission import check_batch
 from sst2_ray.modeling.sources import ResolvedModel, resolve_model
@@ -72,7 +72,8 @@ def prepare(checked: Checked) -> Prepared:
     splits = checked.splits
     tokenizer = load_tokenizer(checked.resolved, lambda: splits.train.texts)
     rows: dict[str, Rows | None] = {"train": splits.train, "dev": splits.dev, "selection": splits.selection}
-    tokens = {name: tokenize(r, tokenizer, checked.resolved.max_length) for name, r in rows.items() if r is not None}
+    tokenize = SentenceTokenizer(tokenizer, checked.resolved.max_length)
+    tokens = {name: tokenize(r) for name, r in rows.items() if r is not None}
     return Prepared(
         checked=checked, tokenizer_json=tokenizer_to_json(tokenizer), vocab_size=len(tokenizer), tokens=tokens
     )

@@ -94,7 +94,7 @@ def _losses(study: Study, configuration: Configuration, name: str) -> Drawn | No
     _plot(axes, dev, colour=drawing.PALETTE[1], label=study.curves_on, line="--")
     axes.set_title(f"Losses of {drawing.short(model_label(configuration.setting))}")
     axes.set_ylabel("cross entropy, nats")
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, 1.05 * axes.dataLim.y1)
     _epoch_axis(axes)
     axes.legend(loc="best")
     return drawing.save(

@@ -11,7 +11,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from sst2_ray.data import tokens as tokens_module
 from sst2_ray.data.rows import make_rows
-from sst2_ray.data.tokens import tokenize
+from sst2_ray.data.tokens import SentenceTokenizer
 from sst2_ray.errors import InputError
 
 ROWS = make_rows(["a fine film", "bad", "a b a b a b a b"], [1, 0, 1], "here")
@@ -33,7 +33,7 @@ def tokenizer():
 
 
 def test_sentences_lie_one_after_the_other_with_special_tokens(tokenizer):
-    tokens = tokenize(ROWS, tokenizer, 128)
+    tokens = SentenceTokenizer(tokenizer, 128)(ROWS)
     assert tokens.input_ids.tolist() == [CLS, 3, 5, 6, SEP, CLS, 7, SEP, CLS, *[3, 4] * 4, SEP]
     assert tokens.offsets.tolist() == [0, 5, 8, 18]
     assert tokens.lengths.tolist() == [5, 3, 10]
@@ -42,7 +42,7 @@ def test_sentences_lie_one_after_the_other_with_special_tokens(tokenizer):
 
 
 def test_arrays_have_the_types_that_are_promised(tokenizer):
-    tokens = tokenize(ROWS, tokenizer, 128)
+    tokens = SentenceTokenizer(tokenizer, 128)(ROWS)
     assert [a.dtype.name for a in (tokens.input_ids, tokens.offsets, tokens.labels, tokens.row_ids, tokens.lengths)] == [
         "int32", "int64", "int8", "int64", "int32",
     ]  # fmt: skip
@@ -50,29 +50,29 @@ def test_arrays_have_the_types_that_are_promised(tokenizer):
 
 def test_labels_and_row_ids_go_along(tokenizer):
     some = ROWS.take(np.array([True, False, True]))
-    tokens = tokenize(some, tokenizer, 128)
+    tokens = SentenceTokenizer(tokenizer, 128)(some)
     assert tokens.labels.tolist() == [1, 1]
     assert tokens.row_ids.tolist() == [0, 2]
 
 
 def test_truncated_sentences_keep_their_special_tokens_and_are_counted(tokenizer):
-    tokens = tokenize(ROWS, tokenizer, 5)
+    tokens = SentenceTokenizer(tokenizer, 5)(ROWS)
     assert tokens.lengths.tolist() == [5, 3, 5]
     assert tokens.input_ids[tokens.offsets[2] :].tolist() == [CLS, 3, 4, 3, SEP]
     assert tokens.num_truncated == 1
 
 
 def test_chunks_give_the_same_arrays(tokenizer, monkeypatch):
-    whole = tokenize(ROWS, tokenizer, 5)
+    whole = SentenceTokenizer(tokenizer, 5)(ROWS)
     monkeypatch.setattr(tokens_module, "_CHUNK_ROWS", 2)
-    chunked = tokenize(ROWS, tokenizer, 5)
+    chunked = SentenceTokenizer(tokenizer, 5)(ROWS)
     assert chunked.input_ids.tolist() == whole.input_ids.tolist()
     assert chunked.offsets.tolist() == whole.offsets.tolist()
     assert chunked.num_truncated == whole.num_truncated
 
 
 def test_no_sentences_give_empty_arrays(tokenizer):
-    tokens = tokenize(make_rows([], [], "here"), tokenizer, 128)
+    tokens = SentenceTokenizer(tokenizer, 128)(make_rows([], [], "here"))
     assert len(tokens) == 0
     assert tokens.offsets.tolist() == [0]
 
@@ -80,7 +80,7 @@ def test_no_sentences_give_empty_arrays(tokenizer):
 def test_the_tokenizer_is_left_as_it_was(tokenizer):
     core = tokenizer.backend_tokenizer
     before = core.padding, core.truncation
-    tokenize(ROWS, tokenizer, 128)
+    SentenceTokenizer(tokenizer, 128)(ROWS)
     assert (core.padding, core.truncation) == before
 
 
@@ -90,7 +90,7 @@ def test_a_tokenizer_without_a_fast_core_is_refused():
         name_or_path = "old/model"
 
     with pytest.raises(InputError, match=r"tokenizer old/model: has no tokenizer\.json"):
-        tokenize(ROWS, Slow(), 128)
+        SentenceTokenizer(Slow(), 128)(ROWS)
 
 
 def test_the_real_modernbert_tokenizer_gives_what_calling_it_gives(sst2_folder):
@@ -100,7 +100,7 @@ def test_the_real_modernbert_tokenizer_gives_what_calling_it_gives(sst2_folder):
     real = AutoTokenizer.from_pretrained(folder)
     lines = (sst2_folder / "dev.tsv").read_text().splitlines()[1:]
     rows = make_rows(*zip(*(line.split("\t") for line in lines), strict=True), "dev")
-    tokens = tokenize(rows, real, 24)
+    tokens = SentenceTokenizer(real, 24)(rows)
     called = real(rows.texts, truncation=True, max_length=24)["input_ids"]
     assert [part.tolist() for part in np.split(tokens.input_ids, tokens.offsets[1:-1])] == called
     assert tokens.num_truncated == sum(len(ids) > 24 for ids in real(rows.texts)["input_ids"])
