@@ -1,8 +1,7 @@
 """The ways of training that throughput.py and accuracy.py compare.
 
 All train the same model, all-MiniLM-L6-v2 with mean pooling, dropout and a linear head, on the same rows. The main job, its
-loop alone and the Trainer run in a fresh process every time. `examples` and `seconds` are all of a run's steps for the
-main job and its loop, so that one says what the other costs, and those after warm-up for the others, which favours them.
+loop alone and the Trainer run in a fresh process every time. Steps count from WARM_UP_STEPS on.
 """
 
 from __future__ import annotations
@@ -31,16 +30,19 @@ from transformers import (
 )
 from transformers.modeling_outputs import SequenceClassifierOutput
 
-from benchmarks.shared import main_job_flags, process_group_of_one, run_job, steps_seconds, task_of
+from benchmarks.shared import main_job_flags, process_group_of_one, run_in, task_of
 from sst2_ray.config import TrainConfig
 from sst2_ray.data.tokens import TokenArrays
 from sst2_ray.launch.prepare import Checked, Prepared, check, prepare
 from sst2_ray.modeling.sources import local_folder
+from sst2_ray.results.table import ResultsTable
 from sst2_ray.training.calibrate import loop_of
 from sst2_ray.training.precision import bf16_is_native
 from sst2_ray.training.task import Task
 
-WARM_UP_STEPS = 4
+WARM_UP_STEPS = 64
+"""First steps of a way that do not count: memory is new, and oneDNN compiles a kernel for every shape it has not seen."""
+
 WIDTH = 128
 """Tokens that the notebook study pads every sentence to."""
 
@@ -72,8 +74,8 @@ def job_of(config: TrainConfig) -> Job:
     return Job(config=config, checked=checked, prepared=prepare(checked), bf16=bf16_is_native(torch.device("cpu")))
 
 
-Run = Callable[[int], tuple[int, float]]
-"""From a number of steps to the examples trained and the seconds that took."""
+Run = Callable[[int], float]
+"""From a number of steps after warm-up to the examples a second in them."""
 
 
 class PeerModel(nn.Module):
@@ -96,11 +98,16 @@ class PeerModel(nn.Module):
 
 
 def main_job(job: Job) -> Run:
-    """The main job as a command, Ray included, in a process of its own; its own count of the seconds of its steps."""
+    """The main job as a command, Ray included, in a process of its own, as its table of evaluations says: the first is
+    that after warm-up, and its checkpoint is written during the steps that count."""
+    assert job.config.train_rows == WARM_UP_STEPS * job.config.batch_size, "an epoch is the warm-up"
 
-    def run(steps: int) -> tuple[int, float]:
-        row, _ = run_job(main_job_flags(job.config.model, job.config.batch_size, steps=steps, workers=1))
-        return steps * job.config.batch_size, steps_seconds(row)
+    def run(steps: int) -> float:
+        flags = main_job_flags(job.config.model, job.config.batch_size, steps=WARM_UP_STEPS + steps, workers=1)
+        with tempfile.TemporaryDirectory() as folder:
+            run_in(folder, [*flags, f"--train-rows={job.config.train_rows}"])
+            epochs = ResultsTable(folder).read("epochs", experiment="benchmark").sort_by("global_step")
+        return float(epochs["examples_per_sec"][1].as_py())
 
     return run
 
@@ -112,8 +119,11 @@ def ours(job: Job, engine: str) -> Run:
     return lambda steps: _in_fresh_process(process_group_of_one, _steps_of_ours, task, job.prepared.tokens, steps)
 
 
-def _steps_of_ours(task: Task, tokens: dict[str, TokenArrays], steps: int) -> tuple[int, float]:
-    return loop_of(task, tokens).steps_alone(steps)
+def _steps_of_ours(task: Task, tokens: dict[str, TokenArrays], steps: int) -> float:
+    loop = loop_of(task, tokens)
+    loop.steps_alone(WARM_UP_STEPS)
+    examples, seconds = loop.steps_alone(steps)
+    return examples / seconds
 
 
 def _in_fresh_process(begin: Callable[[], None], function: Callable[..., Any], *arguments: Any) -> Any:
@@ -138,8 +148,8 @@ def trainer(job: Job, *, grouped: bool) -> Run:
     In a process of its own: where it sees this one's process group it wraps the model in DDP, which costs it time.
     """
 
-    def run(steps: int) -> tuple[int, float]:
-        return steps * job.config.batch_size, _in_fresh_process(_leave_group, _trainer_seconds, job, steps, grouped)
+    def run(steps: int) -> float:
+        return steps * job.config.batch_size / _in_fresh_process(_leave_group, _trainer_seconds, job, steps, grouped)
 
     return run
 
@@ -219,13 +229,24 @@ def ray_example(job: Job) -> Run:
     )
     source = _batches(job.rows(), job.config.batch_size)
 
-    def run(steps: int) -> tuple[int, float]:
-        start = 0.0
-        for step in range(WARM_UP_STEPS + steps):
-            start = time.perf_counter() if step == WARM_UP_STEPS else start
-            engine.backward(engine(**next(source)).loss)
-            engine.step()
-        return steps * job.config.batch_size, time.perf_counter() - start
+    def step() -> None:
+        engine.backward(engine(**next(source)).loss)
+        engine.step()
+
+    return _rate_of(step, job.config.batch_size, WARM_UP_STEPS)
+
+
+def _rate_of(step: Callable[[], None], batch_size: int, warm_up_steps: int) -> Run:
+    """Of steps in this process: warmed up once."""
+    left = iter(range(warm_up_steps))
+
+    def run(steps: int) -> float:
+        for _ in left:
+            step()
+        start = time.perf_counter()
+        for _ in range(steps):
+            step()
+        return steps * batch_size / (time.perf_counter() - start)
 
     return run
 
@@ -251,13 +272,9 @@ def notebook(job: Job, *, batch_size: int = 32) -> Run:
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-5)
     source = _batches(job.rows(), batch_size, WIDTH)
 
-    def run(steps: int) -> tuple[int, float]:
-        start = 0.0
-        for step in range(1 + steps):  # one step of warm-up: its shapes never change
-            start = time.perf_counter() if step == 1 else start
-            model(**next(source)).loss.backward()
-            optimizer.step()
-            optimizer.zero_grad()
-        return steps * batch_size, time.perf_counter() - start
+    def step() -> None:
+        model(**next(source)).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
 
-    return run
+    return _rate_of(step, batch_size, 2)  # its shapes never change

@@ -107,11 +107,16 @@ def steps_seconds(row: dict[str, Any]) -> float:
 def run_job(flags: list[str], environment: dict[str, str] | None = None) -> tuple[dict[str, Any], float]:
     """The main job in a process of its own: its row of the results table, and the seconds from command to end."""
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "jobs/train.py", "--name=benchmark", f"--storage-path={folder}", *flags]
-        start = time.perf_counter()
-        variables = {**os.environ, **(environment or {})}
-        ended = subprocess.run(command, cwd=REPOSITORY, env=variables, capture_output=True, text=True, check=False)
-        wall = time.perf_counter() - start
-        if ended.returncode:
-            raise SystemExit(f"{' '.join(command)} ended with {ended.returncode}:\n{ended.stdout}{ended.stderr}")
+        wall = run_in(folder, flags, environment)
         return ResultsTable(folder).read("trials", experiment="benchmark").to_pylist()[-1], wall
+
+
+def run_in(folder: str, flags: list[str], environment: dict[str, str] | None = None) -> float:
+    """The main job in a process of its own, its results in `folder`: the seconds from command to end."""
+    command = [sys.executable, "jobs/train.py", "--name=benchmark", f"--storage-path={folder}", *flags]
+    start = time.perf_counter()
+    variables = {**os.environ, **(environment or {})}
+    ended = subprocess.run(command, cwd=REPOSITORY, env=variables, capture_output=True, text=True, check=False)
+    if ended.returncode:
+        raise SystemExit(f"{' '.join(command)} ended with {ended.returncode}:\n{ended.stdout}{ended.stderr}")
+    return time.perf_counter() - start

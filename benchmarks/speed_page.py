@@ -68,7 +68,9 @@ def of_workers(name: str) -> Callable[[Found], float]:
 
 def share_of_products(found: Found) -> float:
     """Model FLOP/s of the main job over what matrix products reach, in per cent."""
-    return 100 * statistics.median(run["model_flop_utilization"] for run in found["workers.json"]["runs"]["1"])
+    figures = found["throughput-64.json"]
+    rate = statistics.median(figures["examples_per_sec"]["main-job"])
+    return 100 * rate * figures["model_flops_per_example"] / statistics.median(figures["matmul_flops"])
 
 
 def of_evaluation(found: Found) -> float:
@@ -146,8 +148,8 @@ SECTIONS = (
         ("throughput-64.json", "throughput-32.json"),
         "benchmarks.throughput --batch-size SIZE",
         "The batches here are random and hold exactly as many sentences as asked for; the Trainer's batches of like length "
-        "change which sentences share a batch. The first three rows count a run's first, slow steps, the others do not. The "
-        "second and the third row against the first are the price of Ray and of DeepSpeed.",
+        "change which sentences share a batch. Steps count after 64 of warm-up. The second and the third row against the first are "
+        "the price of Ray and of DeepSpeed.",
     ),
     Section(
         "Does the faster one learn the same?",

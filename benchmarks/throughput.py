@@ -1,11 +1,10 @@
 """Examples a second of this package and of its peers, side by side on one machine, in alternation.
 
-    python -m benchmarks.throughput [--batch-size 64] [--repeats 5] [--steps 16] [--ways main-job zero2 ...] [--json FILE]
+    python -m benchmarks.throughput [--batch-size 64] [--repeats 5] [--ways main-job zero2 ...] [--json FILE]
 
 Real SST-2 from the folder SST2_RAY_DATA where that is set, else the packaged movie reviews; all-MiniLM-L6-v2. Beside the
 ways, the rate of matrix products of 2048 is measured in every round, in the precision that the ways compute in: shares of
-it compare machines. The main job is the command, Ray included. It and its loop alone count every step from the first on,
-the others those after warm-up.
+it compare machines. The main job is the command, Ray included. Every way counts its steps after 64 of warm-up.
 """
 
 from __future__ import annotations
@@ -21,6 +20,7 @@ import torch
 from benchmarks import peers
 from benchmarks.shared import data_name, finish, parser_of, process_group_of_one, provenance, with_the_workers_allocator
 from sst2_ray.config import TrainConfig
+from sst2_ray.training.throughput import model_flops_per_token
 
 WAYS: dict[str, tuple[str, Callable[[peers.Job], peers.Run]]] = {
     "main-job": ("this package's main job: Ray Train, DeepSpeed ZeRO-2, 1 worker", peers.main_job),
@@ -33,15 +33,14 @@ WAYS: dict[str, tuple[str, Callable[[peers.Job], peers.Run]]] = {
 }
 
 
-STEPS_OF = {"main-job": 128, "zero2": 128, "bare": 128, "notebook": 2}
-"""A repeat: this package's first steps are slow and counted, the notebook's all are."""
+STEPS_OF = {"main-job": 64, "zero2": 64, "bare": 64, "notebook": 2}
+"""A repeat: about a quarter of a minute; 16 of the other ways, which take longer."""
 
 
 def main() -> int:
     parser = parser_of(__doc__)
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--steps", type=int, default=16, help="a repeat, after warm-up")
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
     arguments = parser.parse_args()
     with_the_workers_allocator("benchmarks.throughput")
@@ -53,12 +52,11 @@ def main() -> int:
     for repeat in range(arguments.repeats):
         products.append(matmul_flops(torch.bfloat16 if job.bf16 else torch.float32))
         for name, run in runs.items():
-            examples, seconds = run(STEPS_OF.get(name, arguments.steps))
-            rates[name].append(examples / seconds)
+            rates[name].append(run(STEPS_OF.get(name, 16)))
             print(f"{repeat + 1}/{arguments.repeats} {name}: {rates[name][-1]:.1f} examples/s", flush=True)
     figures = {
         "batch_size": arguments.batch_size,
-        "steps": arguments.steps,
+        "model_flops_per_example": flops_per_example(job),
         "num_threads": torch.get_num_threads(),
         "bf16": job.bf16,
         "matmul_flops": products,
@@ -76,9 +74,16 @@ def _job(batch_size: int) -> peers.Job:
         batch_size=batch_size,
         epochs=100,
         learning_rate=8e-5,
+        train_rows=peers.WARM_UP_STEPS * batch_size,
     )
     process_group_of_one()
     return peers.job_of(config)
+
+
+def flops_per_example(job: peers.Job) -> float:
+    """Model FLOP, forward and backward, of a training sentence."""
+    tokens = job.prepared.tokens["train"]
+    return model_flops_per_token(peers.PeerModel(job.folder)) * len(tokens.input_ids) / len(tokens)
 
 
 def matmul_flops(dtype: torch.dtype, size: int = 2048, repeats: int = 5) -> float:

@@ -14,7 +14,9 @@ from sst2_ray.launch.elastic import Elasticity, Leaving
 from sst2_ray.launch.failures import HeadLostError
 from sst2_ray.results.schema import EpochRecord
 
-POLL_S = 0.1
+POLL_S = 0.5
+ANSWER_POLL_S = 0.1
+"""Where workers wait for a scheduler's answer. Each look takes a millisecond or two from who computes on the same cores."""
 STOP_POLL_S = 2.0
 STOP_FILE = "stop.json"
 """Below the folder of a run or a sweep: whoever can write to the storage can ask it to stop."""
@@ -147,7 +149,7 @@ class WatchedFit:
         thread = threading.Thread(target=fit, name=f"fit-{self.trial_id}", daemon=True)
         thread.start()
         while thread.is_alive() and not self._is_abandoned(head):
-            thread.join(POLL_S)
+            thread.join(ANSWER_POLL_S if self.asks_scheduler else POLL_S)
             self._look(ray, board)
             self._act_if_asked(ray, board, head)
         if self._head_lost_at is not None:

@@ -140,7 +140,7 @@ def _watchdog(reporter: BoardReporter, timeout_s: float, keep_log: Callable[[], 
 class BoardReporter:
     """training.loop.Reporter: tells the board, writes rank 0's records into the table, and keeps Ray Train informed."""
 
-    INTERVAL_S = 0.25
+    INTERVAL_S = 0.5
 
     def __init__(self, board: Any, trial_id: str, table: ResultsTable, rank: int) -> None:
         self.board, self.trial_id, self.table, self.rank = board, trial_id, table, rank
