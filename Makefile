@@ -10,7 +10,7 @@ RUNS   ?= runs/demo
 
 help:
 	@echo "make demo   install, fine-tune two models on the packaged movie reviews, show who won"
-	@echo "make test   install, all tests that need no GPU"
+	@echo "make test   install, all tests that need no GPU and no long wait (those: make test-slow)"
 	@echo "make bench  speed, side by side with other ways of training"
 	@echo "make bench-more  the planner, evaluation, a million rows, long sentences, more workers: about 40 minutes"
 	@echo "make bench-gpu   the tables of make bench on this machine's GPUs"

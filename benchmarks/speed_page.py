@@ -124,7 +124,6 @@ AIMS = (
         "peak memory of predict at 1,000,000 rows against 100,000",
         lambda found: max(found["predict-rows.json"]["growth"].values()),
         at_most=1.25,
-        why="[0.7 KB a row](../benchmarks/NOTES.md#predicts-memory)",
     ),
     Aim("per cent, the forecast's largest error of a step's time", of_forecast("seconds_per_step"), at_most=20),
     Aim("per cent, of the time in all", of_forecast("wall_s"), at_most=20),
@@ -148,8 +147,9 @@ SECTIONS = (
         ("throughput-64.json", "throughput-32.json"),
         "benchmarks.throughput --batch-size SIZE",
         "The batches here are random and hold exactly as many sentences as asked for; the Trainer's batches of like length "
-        "change which sentences share a batch. Steps count after 64 of warm-up. The second and the third row against the first are "
-        "the price of Ray and of DeepSpeed.",
+        "change which sentences share a batch. Steps count after 64 of warm-up (of the notebook's way, whose shapes never change, after "
+        "2); the main job writes a checkpoint meanwhile. The second and the third row against the first are the price of Ray "
+        "and of DeepSpeed.",
     ),
     Section(
         "Does the faster one learn the same?",
@@ -204,7 +204,8 @@ SECTIONS = (
         "Long sentences",
         ("length.json",),
         "benchmarks.length --picture docs/images/length.png",
-        "ModernBERT-base's shape against BERT-base's, random weights: speed and memory, not accuracy.\n\n"
+        "ModernBERT-base's shape against BERT-base's, random weights: speed and memory, not accuracy. Measured at 1 and 4 "
+        "layers and extrapolated to all of them; one run.\n\n"
         "![Speed and memory by length](images/length.png)",
     ),
     Section(
@@ -234,9 +235,11 @@ def page(found: dict[str, dict[str, Any]]) -> str:
         "# Speed, measured",
         "",
         "Made by `python -m benchmarks.speed_page` from [the benchmarks' figures](../benchmarks/results), which hold the raw "
-        "runs and the versions. `make bench` and `make bench-more` measure them again (checkpoints: the command below); "
-        "nothing was measured on a GPU, for which there is `make bench-gpu`. What was tried for speed, and what came of it: "
-        "[notes](../benchmarks/NOTES.md).",
+        "runs and the versions. `SST2_RAY_DATA=FOLDER SST2_RAY_TOKENIZER=FOLDER make bench bench-more`, with the folders of "
+        "GLUE's SST-2 and of ModernBERT's tokenizer as here (else the packaged reviews are read), measures them again, some "
+        "with more repeats; checkpoints: the command below. A table names the commit that it was measured at; later ones may "
+        "be faster. Nothing was measured on a GPU, for which there is `make bench-gpu`. What was tried for speed, and what "
+        "came of it: [notes](../benchmarks/NOTES.md).",
         "",
         "## What was aimed at, and what was reached",
         "",

@@ -19,10 +19,7 @@ from sst2_ray.launch.doctor.probe import source_hash
 _CLIENTS = {
     "aws": ("boto3", "pip install boto3"),
     "gcp": ("googleapiclient", "pip install google-api-python-client google-auth-httplib2 cryptography"),
-    "azure": (
-        "azure.mgmt.compute",
-        "pip install azure-identity azure-mgmt-compute azure-mgmt-network azure-mgmt-resource azure-common msrestazure",
-    ),
+    "azure": ("azure.mgmt.compute", "install the versions that docs/cluster-azure.md names"),
 }
 
 
