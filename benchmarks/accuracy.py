@@ -88,18 +88,24 @@ def difference(ours: list[float], theirs: list[float]) -> tuple[float, float, fl
     return said.mean, said.interval.low, said.interval.high
 
 
+def agrees(said: tuple[float, float, float]) -> str:
+    """Of a difference and its interval: yes, or which way learned more."""
+    mean, low, high = said
+    return "yes" if low <= 0 <= high else f"no: {'the main job' if mean > 0 else 'this way'} learned more"
+
+
 def table(figures: dict[str, Any]) -> str:
     """Markdown."""
     lines = [
         f"sbert-minilm, {figures['train_rows']:,} training sentences, {figures['epochs']} epochs, batch {figures['batch_size']}, "
         f"{len(figures['seeds'])} seeds.",
         "",
-        "| way | dev accuracy, mean | by seed | main job less this, points (95 % interval) |",
-        "|---|---|---|---|",
+        "| way | dev accuracy, mean | by seed | main job less this, points (95 % interval) | the interval holds 0 |",
+        "|---|---|---|---|---|",
     ]
     for name, values in figures["accuracies"].items():
         said = figures["differences"].get(name)
-        cell = f"{said[0]:+.2f} ({said[1]:+.2f} to {said[2]:+.2f})" if said else ""
+        cell = f"{said[0]:+.2f} ({said[1]:+.2f} to {said[2]:+.2f}) | {agrees(said)}" if said else "|"
         runs = ", ".join(f"{100 * value:.1f}" for value in values)
         lines.append(f"| {name} | {100 * statistics.mean(values):.2f} % | {runs} | {cell} |")
     return "\n".join(lines)

@@ -13,6 +13,7 @@ import socket
 import tempfile
 import time
 from dataclasses import dataclass
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -152,10 +153,15 @@ def _measured(prepared: Prepared, placement: Placement, resolved: ResolvedModel)
         ]
         for process in processes:
             process.start()
-        for process in processes:
-            process.join()
-        if any(process.exitcode for process in processes):
-            lines = Path(f"{folder}/0.log").read_text(errors="replace").strip().splitlines() or ["no message"]
+        failed, running = None, list(processes)
+        while failed is None and running:
+            ended = wait([process.sentinel for process in running])
+            running = [process for process in running if process.sentinel not in ended]
+            failed = next((rank for rank, process in enumerate(processes) if process.exitcode), None)
+        if failed is not None:
+            for process in processes:  # they would wait for the one that failed
+                process.kill()
+            lines = Path(f"{folder}/{failed}.log").read_text(errors="replace").strip().splitlines() or ["no message"]
             raise RunFailedError(f"--calibrate: the measurement failed ({lines[-1][:200]})", "bug")
         cost: StepCost = out.get()
     return cost

@@ -75,8 +75,9 @@ def memory(
     """Of one worker that computes micro-batches of `tokens` in sentences of `length`.
 
     ZeRO-2 (Rajbhandari et al. 2020, arXiv 1910.02054, 5) as engine.py does it: fp32 weights whole; gradients whole and
-    twice, as autograd leaves them and in the flat vector that the workers' shares are summed in; AdamW's two moments
-    shared out. The masters are the weights themselves. bf16: autocast's copies of the matrices for a step, on top.
+    twice, as autograd leaves them and in the flat vector that the workers' shares are summed in (on CPUs fewer: autograd
+    leaves only those rows of the token embeddings' that were looked up); AdamW's two moments shared out. The masters are
+    the weights themselves. bf16: autocast's copies of the matrices for a step, on top.
     scores_kept: plain products keep attention's scores, blockwise attention does not.
     """
     return Memory(

@@ -147,6 +147,7 @@ class BoardReporter:
         self.moved = time.monotonic()
         self.first_step_at: float | None = None
         self._told = 0.0
+        self._train_loss: float | None = None
         self._place: tuple[int, str] = (0, "start-up")
         self._timer: Any = None
         self._asked_to_leave = False
@@ -157,6 +158,7 @@ class BoardReporter:
         self.moved = time.monotonic()
         self.first_step_at = self.first_step_at or time.time()
         self._place, self._timer = (global_step, "training"), timer
+        self._train_loss = train_loss if train_loss is not None else self._train_loss
         if self.moved - self._told < self.INTERVAL_S and global_step < total_steps:
             return
         self._told = self.moved
@@ -165,7 +167,7 @@ class BoardReporter:
             global_step=global_step,
             total_steps=total_steps,
             epoch=epoch,
-            train_loss=train_loss,
+            train_loss=self._train_loss,
             examples_per_sec=timer.num_examples / seconds if seconds else None,
             phase="training",
         )

@@ -25,8 +25,8 @@ _LEAST_WIDTH = 16
 
 _WIDTHS, _ROWS, _TOKENS = 8, 8, 16
 """A rectangle's width, its rows and T are multiples of these: oneDNN compiles a kernel for every shape that it has not
-seen lately. The last rectangle may have any number of rows, and so may one wider than `_SHORT`: there, padding costs more
-than a kernel."""
+seen lately. The filler's rectangle and the one before may have any number of rows, and so may one wider than `_SHORT`:
+there, padding costs more than a kernel."""
 
 _SHORT = 64
 
@@ -61,7 +61,7 @@ class Packing:
     row: Tensor
     """int64 [T]: each token's row in the batch."""
     position: Tensor
-    """int64 [T]: each token's position in its row."""
+    """int64 [T]: each token's position in its row; the filler's are all 0, which every model has."""
     segments: tuple[Segment, ...]
     places: Tensor
     """int64 [P]: the token at each place; places beyond the end of a row repeat its last token."""
@@ -95,6 +95,7 @@ def pack(attention_mask: Tensor) -> Packing:
         start += real.numel()
     source = order[row] * width + position
     source[num_tokens:] = 0
+    position[num_tokens:] = 0
     return Packing(
         num_tokens=num_tokens,
         lengths=of_rows,
@@ -114,7 +115,7 @@ def _cuts(lengths: list[int]) -> list[int]:
     cuts, filler = [0], len(lengths) - 1
     for row, length in enumerate(lengths):
         widest = lengths[cuts[-1]]
-        allowed = row % _ROWS == 0 or row == filler or widest > _SHORT
+        allowed = (row - cuts[-1]) % _ROWS == 0 or row == filler or widest > _SHORT
         if allowed and widest > _LEAST_WIDTH and length * _WIDEST_TO_SHORTEST < widest:
             cuts.append(row)
     return [*cuts, len(lengths)]

@@ -7,6 +7,9 @@ from torch import Tensor
 
 from sst2_ray.modeling.packing import Packing, to_rows
 
+_BLOCK_ROWS = 256
+"""Sentences in one product with their tokens: most of its weights are 0, the more so the more sentences there are."""
+
 
 def pool(hidden: Tensor, attention_mask: Tensor, modes: tuple[str, ...]) -> Tensor:
     """Sentence features [rows, len(modes) * size], fp32, from `hidden` [rows, width, size] and its mask [rows, width].
@@ -38,18 +41,22 @@ def _pool_one(hidden: Tensor, mask: Tensor, mode: str) -> Tensor:
 
 
 def pool_packed(hidden: Tensor, packing: Packing, modes: tuple[str, ...]) -> Tensor:
-    """`pool` of the packed tokens' vectors [T, size]: one matrix product where the features are weighted sums of them."""
+    """`pool` of the packed tokens' vectors [T, size]: matrix products where the features are weighted sums of them."""
     if "max" in modes:
         return pool(*to_rows(hidden, packing), modes)
-    count = packing.num_tokens
-    row, position = packing.row[:count], packing.position[:count]
-    lengths = packing.lengths.float()[row]  # its sentence's at each token
-    weights = torch.zeros(len(modes), len(packing.lengths), len(hidden))  # [modes, rows, T], 0 at the filler
-    for of_mode, mode in zip(weights, modes, strict=True):
-        of_mode[row, torch.arange(count)] = _weight(mode, position, lengths)
-    with torch.autocast(hidden.device.type, enabled=False):
-        features = weights @ hidden.float()  # [modes, rows, size]
-    return features.transpose(0, 1).flatten(1)
+    order = packing.order[:-1]  # without the filler
+    lengths = packing.lengths[order]
+    ends = lengths.cumsum(0)
+    features = []
+    for rows, last in zip(lengths.split(_BLOCK_ROWS), ends.split(_BLOCK_ROWS), strict=True):
+        tokens = slice(int(last[0] - rows[0]), int(last[-1]))
+        row = torch.repeat_interleave(rows)  # in the block, at each token
+        weights = torch.zeros(len(modes), len(rows), len(row))
+        for of_mode, mode in zip(weights, modes, strict=True):
+            of_mode[row, torch.arange(len(row))] = _weight(mode, packing.position[tokens], rows.float()[row])
+        with torch.autocast(hidden.device.type, enabled=False):
+            features.append(weights @ hidden[tokens].float())  # [modes, rows, size]
+    return torch.cat(features, dim=1).transpose(0, 1).flatten(1)[order.argsort()]
 
 
 def _weight(mode: str, position: Tensor, length: Tensor) -> Tensor:

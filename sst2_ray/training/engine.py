@@ -10,12 +10,13 @@ import math
 import os
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from sst2_ray.training.messages import gather_parameters, gather_rows, sum_to_shards
+from sst2_ray.training.messages import exchange_rows, gather_parameters, sum_to_shards
 
 STATE_NAMES = ("exp_avg", "exp_avg_sq")
 
@@ -143,8 +144,8 @@ class ZeroEngine:
 
     DeepSpeed lays the parameters out, shards AdamW's state, updates the shards and gathers the parameters. A gradient's
     way into its shard is ours: DeepSpeed's (bucket, division, message, back into the bucket, partition, flat vector, norm
-    in fp64) passes over all gradients eight times, here it is one copy, one message a group and a norm. On a CPU, a token
-    embedding's gradient is written and sent as the rows that the batch looked up: 1 % of half of MiniLM's parameters.
+    in fp64) passes over all gradients eight times, here it is one copy, what ranks send each other, and a norm. On a CPU, a
+    token embedding's gradient is written and sent as the rows that the batch looked up: 1 % of half of MiniLM's parameters.
     """
 
     def __init__(
@@ -179,7 +180,8 @@ class ZeroEngine:
         if device.type == "cpu":
             deepspeed.runtime.zero.stage_1_and_2.all_gather_dp_groups = gather_parameters
         self._gradients = [torch.zeros_like(flat) for flat in self.optimizer.bit16_groups_flat]
-        self._touched: dict[nn.Parameter, Tensor] = {}  # of each table: the rows that are not 0 in `_gradients`
+        # Of each table: the rows of this rank's shard that are not 0 in `_gradients`.
+        self._touched: dict[nn.Parameter, Tensor] = {}
         if device.type == "cpu":
             for table in self.module.modules():
                 if (
@@ -207,7 +209,7 @@ class ZeroEngine:
             for parameter, offset in self._places(index):
                 place = flat.narrow(0, offset, parameter.numel())
                 if parameter in self._touched:
-                    self._sum_rows(parameter, place.view_as(parameter))
+                    self._sum_rows(parameter, place.view_as(parameter), self._shares(index, offset, parameter))
                 elif parameter.grad is None:  # nothing of this batch reached it
                     place.zero_()
                 else:
@@ -219,17 +221,26 @@ class ZeroEngine:
             shard = flat.narrow(0, self.rank * size, size)
             optimizer.averaged_gradients[index] = GradPartitionBufferGroup([shard], shard)
 
-    def _sum_rows(self, parameter: nn.Parameter, table: Tensor) -> None:
-        """`table` [rows, size] becomes the sum over all ranks of the gradient of `parameter`, whole on every rank."""
+    def _sum_rows(self, parameter: nn.Parameter, table: Tensor, shares: list[tuple[int, int]]) -> None:
+        """`table` [rows, size] becomes the sum over all ranks of the gradient of `parameter`, in this rank's share of it."""
         gradient = parameter.grad
         if gradient is None:
-            gradient = torch.zeros_like(parameter)
-        gradient = gradient.coalesce() if gradient.is_sparse else gradient.to_sparse(1)
-        parts = gather_rows(gradient.indices()[0], gradient.values())
+            ids, rows = torch.empty(0, dtype=torch.int64), parameter.new_empty(0, parameter.size(1))
+        else:
+            gradient = gradient.coalesce() if gradient.is_sparse else gradient.to_sparse(1)
+            ids, rows = gradient.indices()[0], gradient.values()
+        parts = exchange_rows(ids, rows, shares)
         table.index_fill_(0, self._touched[parameter], 0.0)
         for ids, rows in parts:
             table.index_add_(0, ids, rows)
         self._touched[parameter] = torch.cat([ids for ids, _ in parts])
+
+    def _shares(self, index: int, offset: int, table: Tensor) -> list[tuple[int, int]]:
+        """Of each rank: the first row, and the one after the last, that its shard of the group holds a part of, for a
+        `table` [rows, size] that begins at `offset` of the flat vector."""
+        rows, size = table.shape
+        ends = [rank * self._partitions()[index].numel() - offset for rank in range(self.world_size + 1)]
+        return [(min(max(start // size, 0), rows), min(max(-(-end // size), 0), rows)) for start, end in pairwise(ends)]
 
     def _dense_pieces(self, index: int) -> list[list[Tensor]]:
         """Of each rank's shard of a group's gradients: the pieces, views of the flat vector, that are not of a table."""
@@ -247,6 +258,10 @@ class ZeroEngine:
 
     def backward(self, loss: Tensor) -> None:
         self.engine.backward(loss, scale_wrt_gas=False)
+        for table in self._touched:
+            # Looked-up rows are appended, micro-batch after micro-batch: added up before they outgrow the table.
+            if table.grad is not None and table.grad.is_sparse and table.grad._nnz() > table.size(0):
+                table.grad = table.grad.coalesce()
 
     def step(self, learning_rate: float) -> float:
         shards = [gradients.flat_partition for gradients in self.optimizer.averaged_gradients.values()]

@@ -9,21 +9,29 @@ import torch
 from torch import Tensor
 
 
-def gather_rows(ids: Tensor, rows: Tensor) -> list[tuple[Tensor, Tensor]]:
-    """Every rank's `ids` [n] and `rows` [n, size], whose n differ, in the order of ranks."""
+def exchange_rows(ids: Tensor, rows: Tensor, shares: list[tuple[int, int]]) -> list[tuple[Tensor, Tensor]]:
+    """Ids and rows of every rank, in the order of ranks, that lie in this rank's share of a table.
+
+    `ids` [n], ascending, and `rows` [n, size] are this rank's own. `shares`: each rank's first row and the row after its
+    last; two shares may have a row in common.
+    """
     rank, world_size = torch.distributed.get_rank(), torch.distributed.get_world_size()
+    cuts = torch.searchsorted(ids, torch.tensor(shares)).tolist()
+    parts = [(ids[first:last], rows[first:last]) for first, last in cuts]
     if world_size == 1:
-        return [(ids, rows)]
-    counts = [torch.zeros(1, dtype=torch.int64) for _ in range(world_size)]
-    torch.distributed.all_gather(counts, torch.tensor([len(ids)]))
-    parts = [(ids.new_empty(int(count)), rows.new_empty(int(count), rows.size(1))) for count in counts]
-    parts[rank] = (ids, rows)
-    _wait(
-        torch.distributed.broadcast(tensor, owner, async_op=True)
-        for owner, part in enumerate(parts)
-        for tensor in (part if len(part[0]) else ())
-    )
-    return parts
+        return parts
+    counts = [torch.zeros(world_size, dtype=torch.int64) for _ in range(world_size)]
+    torch.distributed.all_gather(counts, torch.tensor([last - first for first, last in cuts]))
+    found = [(ids.new_empty(int(of[rank])), rows.new_empty(int(of[rank]), rows.size(1))) for of in counts]
+    found[rank] = parts[rank]
+    for distance in range(1, world_size):
+        to, source = (rank + distance) % world_size, (rank - distance) % world_size
+        sent = [torch.distributed.isend(part, to) for part in parts[to] if len(part)]
+        for part in found[source]:
+            if len(part):
+                torch.distributed.recv(part, source)
+        _wait(sent)
+    return found
 
 
 def sum_to_shards(flat: Tensor, pieces: list[list[Tensor]]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -80,3 +81,14 @@ def test_what_tells_nothing_on_its_way_has_longer(phase, tells_progress):
     reporter.phase(phase)
     assert reporter.tells_progress is tells_progress
     assert reporter._where() == (0, phase)
+
+
+def test_the_last_loss_that_was_read_is_told_until_the_next_one(monkeypatch):
+    told = []
+    reporter = BoardReporter(Deaf(), "trial", None, 0)
+    monkeypatch.setattr(reporter, "_send", lambda **values: told.append(values))
+    timer = SimpleNamespace(training_seconds=1.0, num_examples=1)
+    for step, loss in enumerate([None, 0.5, None], start=1):  # the second is too soon after the first to be told
+        reporter._told -= reporter.INTERVAL_S if step == 3 else 0.0
+        reporter.progress(global_step=step, total_steps=9, epoch=0.1, train_loss=loss, timer=timer)
+    assert [values["train_loss"] for values in told] == [None, 0.5]

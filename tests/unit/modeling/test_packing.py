@@ -40,11 +40,17 @@ def test_a_long_row_does_not_widen_the_rectangle_of_short_ones():
     ]
 
 
+def test_rows_after_a_wide_rectangle_come_in_eights():
+    segments = pack(mask_of([100] * 3 + [30] * 21 + [15] * 8)).segments
+    assert [(s.rows, s.width) for s in segments] == [(3, 104), (24, 32), (6, 16)]
+
+
 @pytest.mark.parametrize("lengths", [[1], [16], [32], [15, 1], [40] * 8, [33] * 9])
 def test_the_number_of_tokens_is_a_multiple_of_16_for_any_batch(lengths):
     packing = pack(mask_of(lengths))
     assert 0 < len(packing.source) - packing.num_tokens <= 16
     assert len(packing.source) % 16 == 0
+    assert int(packing.position.max()) < max(lengths)  # a model need not have positions for the filler
     assert sum(segment.rows for segment in packing.segments) == len(lengths) + 1
     wide = [segment for segment in packing.segments if segment.width > 16]
     assert sum(segment.rows for segment in wide) == (len(lengths) if max(lengths) > 16 else 0)  # without the filler

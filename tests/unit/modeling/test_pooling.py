@@ -34,6 +34,15 @@ def test_packed_tokens_are_pooled_to_the_same_features_and_gradients(modes):
     torch.testing.assert_close(packed.grad, padded.grad)
 
 
+def test_many_sentences_are_pooled_block_by_block():
+    lengths = torch.randint(1, 6, (600,), generator=torch.Generator().manual_seed(0))
+    lengths[0] = 5
+    hidden, mask = torch.randn(600, 5, 4), (torch.arange(5) < lengths[:, None]).long()
+    packing = pack(mask)
+    found = pool_packed(hidden.view(-1, 4)[packing.source], packing, ("mean", "lasttoken"))
+    torch.testing.assert_close(found, pool(hidden, mask, ("mean", "lasttoken")))
+
+
 @pytest.mark.parametrize("mode", POOLING_MODES)
 def test_padding_counts_for_nothing(mode):
     other = HIDDEN.clone()
