@@ -162,9 +162,9 @@ SECTIONS = (
         ("throughput-64.json", "throughput-32.json"),
         "benchmarks.throughput --batch-size SIZE",
         "The batches here are random and hold exactly as many sentences as asked for; the Trainer's batches of like length "
-        "change which sentences share a batch. Steps count after 64 of warm-up (of the notebook's way, whose shapes never change, after "
-        "2); the main job writes a checkpoint meanwhile. The second and the third row against the first are the price of Ray "
-        "and of DeepSpeed.",
+        "change which sentences share a batch. Steps count after 64 of warm-up (of the notebook's way, whose shapes never "
+        "change, after 2). The main job alone writes a checkpoint in its 64 steps, where a run writes one an evaluation. The "
+        "second and the third row against the first are the price of Ray and of DeepSpeed.",
     ),
     Section(
         "Does the faster one learn the same?",
