@@ -1,14 +1,14 @@
 """How long a run will take and how much memory its workers will need: measured on this machine in some seconds.
 
-The workers' own code takes a few steps on real batches, as many processes as the run would have workers. A deep model is
-measured with fewer layers, twice, and extrapolated: all that depends on depth is proportional to it.
+The workers' own code takes a few steps on real batches, as many processes as the run would have workers.
 """
 
 from __future__ import annotations
 
-import dataclasses
+import importlib
 import multiprocessing
 import os
+import signal
 import socket
 import tempfile
 import time
@@ -20,19 +20,16 @@ from typing import TYPE_CHECKING, Any
 from sst2_ray.errors import RunFailedError
 from sst2_ray.launch.admission import Placement
 from sst2_ray.launch.environment import worker_env
-from sst2_ray.launch.plan import model_shape
 from sst2_ray.launch.prepare import Prepared
-from sst2_ray.modeling.sources import ResolvedModel
+from sst2_ray.launch.warm import BEFORE_RAY, WITH_RAY
 from sst2_ray.training.task import Task
 
 if TYPE_CHECKING:
     from sst2_ray.training.calibrate import StepCost
 
-WHOLE_LAYERS = 12
-"""Models up to this depth are measured whole."""
-
-FEWER_LAYERS = (3, 6)
-"""Deeper ones at these two."""
+RAYS_CORE = 0.1
+"""Share of a core that Ray's processes take while a run trains (benchmarks/NOTES.md). Where workers have all cores, the
+threads of the worker on that core wait for the one that is interrupted."""
 
 START_S = 15.0
 """Command to first step, and the end: what benchmarks/NOTES.md measured."""
@@ -75,53 +72,38 @@ def _duration(seconds: float) -> str:
 
 
 def forecast(prepared: Prepared, placement: Placement) -> Forecast:
-    """Measure, on this machine's CPUs, about 20 s (a minute for a deep model). Raises RunFailedError."""
+    """Measure, on this machine's CPUs, half a minute (a deep model takes two). Raises RunFailedError."""
     from sst2_ray.training.schedule import evaluation_steps, total_steps
     from sst2_ray.training.throughput import model_flop_utilization
 
     config, train = prepared.checked.config, prepared.tokens["train"]
-    depth = model_shape(prepared.checked.resolved).num_hidden_layers
-    resolved = prepared.checked.resolved
-    depths = [depth] if depth <= WHOLE_LAYERS else list(FEWER_LAYERS)
-    models = [resolved if layers == depth else _with_layers(resolved, layers) for layers in depths]
-    costs = [_measured(prepared, placement, model) for model in models]
-
-    def at_depth(name: str) -> float:
-        first, last = (float(getattr(cost, name)) for cost in (costs[0], costs[-1]))
-        if len(costs) == 1:
-            return first
-        return first + (last - first) / (depths[-1] - depths[0]) * (depth - depths[0])
-
-    seconds, peak = at_depth("seconds_per_step"), costs[-1].peak_flops
+    cost, cores = _measured(prepared, placement), os.cpu_count() or 1
+    waits = (
+        RAYS_CORE * placement.cpus_per_worker / cores
+        if placement.num_workers * placement.cpus_per_worker >= cores
+        else 0.0
+    )
+    seconds = cost.seconds_per_step / (1 - waits)
     tokens_per_step = len(train.input_ids) / len(train) * config.batch_size
     evaluated = prepared.tokens.get("selection", prepared.tokens["dev"])
     return Forecast(
         steps=total_steps(config, len(train)),
         batch_size=config.batch_size,
         seconds_per_step=seconds,
-        evaluation_seconds=at_depth("seconds_per_evaluated_token")
+        evaluation_seconds=cost.seconds_per_evaluated_token
         * len(evaluated.input_ids)
         * len(evaluation_steps(config, len(train))),
-        peak_memory_gib=at_depth("peak_memory_gib"),
+        peak_memory_gib=cost.peak_memory_gib,
         utilization=model_flop_utilization(
             tokens_per_sec=tokens_per_step / seconds,
-            flops_per_token=at_depth("flops_per_token"),
+            flops_per_token=cost.flops_per_token,
             world_size=placement.num_workers,
-            peak=peak,
+            peak=cost.peak_flops,
         ),
     )
 
 
-def _with_layers(resolved: ResolvedModel, layers: int) -> ResolvedModel:
-    """The same model with fewer layers and random weights."""
-    architecture = {k: v for k, v in resolved.architecture.items() if k != "layer_types"}
-    info = dataclasses.replace(resolved.info, random_weights=True, origin="", revision=None)
-    return dataclasses.replace(
-        resolved, info=info, architecture={**architecture, "num_hidden_layers": layers}, hub_id=None
-    )
-
-
-def _measured(prepared: Prepared, placement: Placement, resolved: ResolvedModel) -> StepCost:
+def _measured(prepared: Prepared, placement: Placement) -> StepCost:
     """By as many processes as there are workers, each with a worker's environment."""
     checked = prepared.checked
     task = Task(
@@ -129,7 +111,7 @@ def _measured(prepared: Prepared, placement: Placement, resolved: ResolvedModel)
         experiment="forecast",
         trial_id="forecast",
         attempt=0,
-        resolved=resolved,
+        resolved=checked.resolved,
         tokenizer_json=prepared.tokenizer_json,
         micro_batch_tokens=checked.config.micro_batch_tokens,
         source="",
@@ -156,11 +138,20 @@ def _measured(prepared: Prepared, placement: Placement, resolved: ResolvedModel)
         failed, running = None, list(processes)
         while failed is None and running:
             ended = wait([process.sentinel for process in running])
-            running = [process for process in running if process.sentinel not in ended]
+            for process in [process for process in running if process.sentinel in ended]:
+                process.join()  # before that it may have no exit code yet
+                running.remove(process)
             failed = next((rank for rank, process in enumerate(processes) if process.exitcode), None)
         if failed is not None:
             for process in processes:  # they would wait for the one that failed
                 process.kill()
+                process.join()
+            if processes[failed].exitcode == -signal.SIGKILL:
+                raise RunFailedError(
+                    "--calibrate: a measuring process was killed, as the system does where memory is full; fewer workers "
+                    "or a smaller --micro-batch-tokens need less",
+                    "out_of_memory",
+                )
             lines = Path(f"{folder}/{failed}.log").read_text(errors="replace").strip().splitlines() or ["no message"]
             raise RunFailedError(f"--calibrate: the measurement failed ({lines[-1][:200]})", "bug")
         cost: StepCost = out.get()
@@ -190,6 +181,8 @@ def _rank(
         for descriptor in (1, 2):
             os.dup2(file.fileno(), descriptor)
     os.environ.update(LOCAL_RANK=str(rank), RANK=str(rank), WORLD_SIZE=str(placement.num_workers))
+    for name in (*BEFORE_RAY, *WITH_RAY):  # a worker's memory holds them too
+        importlib.import_module(name)
     import torch
 
     from sst2_ray.training.calibrate import measure

@@ -18,7 +18,7 @@ from sst2_ray.training.loop import Loop
 from sst2_ray.training.task import Task
 from sst2_ray.training.throughput import model_flops_per_token, peak_flops, peak_memory_gib
 
-MEASURED_S = 6.0
+MEASURED_S = 12.0
 """Seconds of steps that are timed, after half as many of warm-up; at least 3 steps."""
 
 EVALUATED_ROWS = 256

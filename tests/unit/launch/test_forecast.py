@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import threading
+import time
+
 import pytest
 
 from sst2_ray.config import TrainConfig
-from sst2_ray.errors import InputError
+from sst2_ray.errors import InputError, RunFailedError
 from sst2_ray.launch.admission import Placement
 from sst2_ray.launch.forecast import START_S, Forecast, forecast
 from sst2_ray.launch.prepare import check, prepare
@@ -33,9 +37,7 @@ def config(tmp_path_factory) -> TrainConfig:
     )
 
 
-def test_two_workers_are_measured_on_this_machine(config, monkeypatch):
-    monkeypatch.setattr("sst2_ray.launch.forecast.WHOLE_LAYERS", 0)
-    monkeypatch.setattr("sst2_ray.launch.forecast.FEWER_LAYERS", (1, 2))
+def test_two_workers_are_measured_on_this_machine(config):
     run = forecast(prepare(check(config)), Placement(num_workers=2, cpus_per_worker=1, use_gpu=False))
     assert run.steps == 12
     assert 0 < run.seconds_per_step < 30
@@ -43,6 +45,19 @@ def test_two_workers_are_measured_on_this_machine(config, monkeypatch):
     assert run.evaluation_seconds > 0
     assert run.utilization is not None and 0 < run.utilization < 1
     assert dict(run.rows(None))["utilisation"].endswith("% of matrix products")
+
+
+def test_a_process_that_is_killed_ends_the_measurement_of_all(config):
+    def kill() -> None:
+        while len(multiprocessing.active_children()) < 2:
+            time.sleep(0.1)
+        time.sleep(1.0)
+        max(multiprocessing.active_children(), key=lambda process: process.name).kill()
+
+    threading.Thread(target=kill, daemon=True).start()
+    with pytest.raises(RunFailedError, match="was killed, as the system does where memory is full"):
+        forecast(prepare(check(config)), Placement(num_workers=2, cpus_per_worker=1, use_gpu=False))
+    assert not multiprocessing.active_children()
 
 
 def test_gpus_are_not_measured(config, monkeypatch):
