@@ -45,6 +45,16 @@ def test_a_forecast_is_off_by_its_share_of_what_was_measured():
     assert forecast.error(run, "wall_s") == pytest.approx(0.1)
 
 
+def test_rounds_of_a_configuration_are_averaged_and_kept():
+    rounds = [{"case": case, "predicted": {"wall_s": p}, "measured": {"wall_s": m}} for case, p, m in [
+        ("a", 1.0, 2.0), ("b", 7.0, 8.0), ("a", 3.0, 6.0),
+    ]]  # fmt: skip
+    first, second = forecast.means(rounds)
+    assert (first["case"], first["predicted"], first["measured"]) == ("a", {"wall_s": 2.0}, {"wall_s": 4.0})
+    assert [one["measured"]["wall_s"] for one in first["rounds"]] == [2.0, 6.0]
+    assert (second["case"], len(second["rounds"])) == ("b", 1)
+
+
 def test_every_process_holds_memory_and_none_of_it_is_an_object_store():
     total, store = predict_rows.resident(os.getpid())
     assert total > 2**20 and store == 0
