@@ -80,7 +80,9 @@ def measure(task: Task, tokens: dict[str, TokenArrays], *, rank: int, world_size
     steps = max(3, math.ceil(MEASURED_S / once))
     seconds = _slowest(loop.steps_alone(steps)[1] / steps)
     snapshot = loop.snapshot()
-    loop.steps_alone(1)
+    config = task.config
+    if len(loop.evaluate_at) > 1 or config.checkpoint_every_steps or config.checkpoint_every_s:
+        loop.steps_alone(1)  # training goes on while a checkpoint's copies are written
     del snapshot
     return StepCost(
         seconds_per_step=seconds,
