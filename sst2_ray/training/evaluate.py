@@ -40,11 +40,12 @@ def compute_logits(
     rank: int = 0,
     world_size: int = 1,
     on_batch: Callable[[], None] = lambda: None,
+    close: float = CLOSE,
 ) -> NDArray[np.float32]:
     """float32 [rows, 2], the same on all ranks. `max_tokens`: padded tokens a batch.
 
     `bf16`: matrix products in bf16, as in training; only rows near the decision boundary are computed in fp32 as well.
-    `on_batch`: called after each batch, for whoever watches that this rank moves.
+    `on_batch`: called after each batch, for whoever watches that this rank moves. `close`: how near, see CLOSE.
     """
     was_training = model.training
     model.eval()
@@ -64,9 +65,9 @@ def compute_logits(
     for batch in batches:
         table[torch.from_numpy(batch.rows).to(device), 2] += 1
     if bf16:
-        close = (table[:, 1] - table[:, 0]).abs().cpu().numpy() < CLOSE
+        near = (table[:, 1] - table[:, 0]).abs().cpu().numpy() < close
         own = np.concatenate([np.zeros(0, dtype=np.int64), *(batch.rows for batch in batches)])  # longest first
-        fill(table, batches_of_like_length(tokens, own[close[own]], max_tokens=max_tokens), autocast=False)
+        fill(table, batches_of_like_length(tokens, own[near[own]], max_tokens=max_tokens), autocast=False)
     if world_size > 1:
         torch.distributed.all_reduce(table)
     model.train(was_training)
