@@ -74,7 +74,7 @@ def memory(
 ) -> Memory:
     """Of one worker that computes micro-batches of `tokens` in sentences of `length`.
 
-    ZeRO-2 (Rajbhandari et al. 2020, arXiv 1910.02054, 5) as engine.py does it: fp32 weights whole; gradients whole and
+    ZeRO-2 (Rajbhandari et al. 2020, arXiv 1910.02054, 5) as zero.py does it: fp32 weights whole; gradients whole and
     twice, as autograd leaves them and in the flat vector that the workers' shares are summed in (on CPUs fewer: autograd
     leaves only those rows of the token embeddings' that were looked up); AdamW's two moments shared out. The masters are
     the weights themselves. bf16: autocast's copies of the matrices for a step, on top.
@@ -114,7 +114,7 @@ def communication_bytes(size: ModelSize, *, num_workers: int) -> float:
 
 
 def optimizer_bytes(size: ModelSize, *, num_workers: int) -> float:
-    """That a step moves through a worker's memory outside of the model, counted in engine.py: gradients are copied into
+    """That a step moves through a worker's memory outside of the model, counted in zero.py: gradients are copied into
     the flat vector (8 a parameter); of its share the norm reads 4 bytes a parameter, AdamW reads and, where it clips,
     writes weight, gradient and two moments (32)."""
     return size.parameters * (8 + 36 / num_workers)

@@ -1,0 +1,146 @@
+"""What was aimed at, and how the figures in benchmarks/results tell whether it was reached: the table that begins docs/speed.md."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+Found = Mapping[str, Mapping[str, Any]]
+"""Figures by file name."""
+
+
+@dataclass(frozen=True)
+class Aim:
+    """What was aimed at, at least or at most, and how the figures tell it. `why` stands beside what is missed."""
+
+    words: str
+    value: Callable[[Found], float]
+    at_least: float | None = None
+    at_most: float | None = None
+    why: str = ""
+
+    @property
+    def limit(self) -> str:
+        return f"at least {self.at_least:g}" if self.at_least is not None else f"at most {self.at_most:g}"
+
+    def is_reached(self, value: float) -> bool:
+        return value >= self.at_least if self.at_least is not None else value <= (self.at_most or 0.0)
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """Of two ways' rates at a batch size."""
+
+    size: int
+    way: str
+    than: str
+
+    def __call__(self, found: Found) -> float:
+        """That of the medians."""
+        return statistics.median(self._rates(found)[self.way]) / statistics.median(self._rates(found)[self.than])
+
+    def rounds(self, found: Found) -> list[float]:
+        """That of every round: what a machine that is now faster, now slower makes of it."""
+        rates = self._rates(found)
+        return [one / other for one, other in zip(rates[self.way], rates[self.than], strict=True)]
+
+    def _rates(self, found: Found) -> Mapping[str, list[float]]:
+        rates: Mapping[str, list[float]] = found[f"throughput-{self.size}.json"]["examples_per_sec"]
+        return rates
+
+
+def of_workers(name: str) -> Callable[[Found], float]:
+    """Two workers' median rate over one's."""
+
+    def value(found: Found) -> float:
+        runs = found[name]["runs"]
+        two, one = (statistics.median(run["examples_per_sec"] for run in runs[count]) for count in ("2", "1"))
+        return two / one
+
+    return value
+
+
+def share_of_products(found: Found) -> float:
+    """Model FLOP/s of the main job over what matrix products reach, in per cent."""
+    figures = found["throughput-64.json"]
+    rate = statistics.median(figures["examples_per_sec"]["main-job"])
+    return 100 * rate * figures["model_flops_per_example"] / statistics.median(figures["matmul_flops"])
+
+
+def of_evaluation(found: Found) -> float:
+    rates = found["evaluation.json"]["tokens_per_sec"]
+    return statistics.median(rates["evaluation"]) / statistics.median(rates["training"])
+
+
+def of_forecast(quantity: str) -> Callable[[Found], float]:
+    """The largest error, in per cent."""
+
+    def value(found: Found) -> float:
+        runs = found["forecast.json"]["runs"]
+        return max(100 * abs(run["predicted"][quantity] / run["measured"][quantity] - 1) for run in runs)
+
+    return value
+
+
+RAYS_PRICE = (
+    "[Ray's processes interrupt the two threads](../benchmarks/NOTES.md#the-price-of-ray-on-a-machine-of-its-own)"
+)
+TWO_WORKERS = "[messages of 0.6 GB a step](../benchmarks/NOTES.md#two-workers-in-the-place-of-one)"
+TWO_FORECAST = "[too low with two workers](#what-the-forecast-says-and-what-came)"
+WHERE = "[where a step goes](../benchmarks/NOTES.md#what-was-tried-for-speed-and-what-came-of-it)"
+AIMS = (
+    Aim(
+        "main job against the Trainer's best, batch 32",
+        Ratio(32, "main-job", "trainer-grouped"),
+        1.0,
+        why=RAYS_PRICE,
+    ),
+    Aim("the same, batch 64", Ratio(64, "main-job", "trainer-grouped"), 1.2, why=RAYS_PRICE),
+    Aim("main job against the notebook study's way, batch 64", Ratio(64, "main-job", "notebook"), 20, why=RAYS_PRICE),
+    Aim(
+        "main job's dev accuracy less the Trainer's, random batches, equal epochs: upper end of the 95 % interval, points",
+        lambda found: found["accuracy.json"]["differences"]["trainer"][2],
+        0,
+    ),
+    Aim("per cent of the rate of matrix products of 2048", share_of_products, 50, why=WHERE),
+    Aim("main job against its loop on plain torch, batch 64", Ratio(64, "main-job", "bare"), 0.95, why=RAYS_PRICE),
+    Aim("two workers of one core against one of two, sbert-minilm, batch 64", of_workers("workers.json"), 0.8),
+    Aim("the same, ModernBERT-base's shape", of_workers("workers-modernbert.json"), 0.9, why=TWO_WORKERS),
+    Aim(
+        "s from the command to the first step",
+        lambda found: statistics.median(run["first_step_s"] for run in found["startup.json"]["runs"]),
+        at_most=15,
+    ),
+    Aim(
+        "s that a trial of a sweep takes besides its steps, evaluation included",
+        lambda found: found["sweep-overhead.json"]["ways"]["forked"]["overhead_with_evaluation_per_trial_s"],
+        at_most=6,
+    ),
+    Aim("evaluation against training, tokens/s", of_evaluation, 3),
+    Aim(
+        "peak memory of predict at 1,000,000 rows against 100,000",
+        lambda found: max(found["predict-rows.json"]["growth"].values()),
+        at_most=1.25,
+    ),
+    Aim("per cent, the forecast's largest error of a step's time", of_forecast("seconds_per_step"), at_most=20),
+    Aim("per cent, of the time in all", of_forecast("wall_s"), at_most=20),
+    Aim("per cent, of a worker's memory", of_forecast("peak_memory_gib"), at_most=10, why=TWO_FORECAST),
+)
+
+
+def aims(found: Found) -> list[str]:
+    """The rows of the table."""
+    lines = ["| | aim | measured | |", "|---|---|---|---|"]
+    for aim in AIMS:
+        try:
+            value = aim.value(found)
+        except KeyError:
+            lines.append(f"| {aim.words} | {aim.limit} | not measured | |")
+            continue
+        said = "reached" if aim.is_reached(value) else f"**not reached**{': ' if aim.why else ''}{aim.why}"
+        rounds = aim.value.rounds(found) if isinstance(aim.value, Ratio) else None
+        spread = f" (in a round {min(rounds):.3g} to {max(rounds):.3g})" if rounds else ""
+        lines.append(f"| {aim.words} | {aim.limit} | {value:.3g}{spread} | {said} |")
+    return lines
