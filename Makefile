@@ -65,6 +65,7 @@ bench: $(VENV)/.dev
 bench-more: $(VENV)/.dev
 	-$(BIN)/python -m benchmarks.forecast --json benchmarks/results/forecast.json
 	$(BIN)/python -m benchmarks.evaluation --json benchmarks/results/evaluation.json
+	$(BIN)/python -m benchmarks.recording --json benchmarks/results/recording.json
 	-$(BIN)/python -m benchmarks.predict_rows --json benchmarks/results/predict-rows.json
 	$(BIN)/python -m benchmarks.length --json benchmarks/results/length.json --picture docs/images/length.png
 	$(BIN)/python -m benchmarks.weak_scaling --json benchmarks/results/weak-scaling.json

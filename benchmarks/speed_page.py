@@ -82,6 +82,12 @@ SECTIONS = (
         "Tokens a second on the rows that were trained on.",
     ),
     Section(
+        "Recording",
+        ("recording.json",),
+        "benchmarks.recording",
+        "The shortest step that there is, without the work in its phases.",
+    ),
+    Section(
         "A million sentences through predict",
         ("predict-rows.json",),
         "benchmarks.predict_rows",
