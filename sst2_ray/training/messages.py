@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -24,13 +24,10 @@ def exchange_rows(ids: Tensor, rows: Tensor, shares: list[tuple[int, int]]) -> l
     torch.distributed.all_gather(counts, torch.tensor([last - first for first, last in cuts]))
     found = [(ids.new_empty(int(of[rank])), rows.new_empty(int(of[rank]), rows.size(1))) for of in counts]
     found[rank] = parts[rank]
-    for distance in range(1, world_size):
-        to, source = (rank + distance) % world_size, (rank - distance) % world_size
-        sent = [torch.distributed.isend(part, to) for part in parts[to] if len(part)]
+    for source in _around(parts):
         for part in found[source]:
             if len(part):
                 torch.distributed.recv(part, source)
-        _wait(sent)
     return found
 
 
@@ -44,14 +41,11 @@ def sum_to_shards(flat: Tensor, pieces: list[list[Tensor]]) -> None:
     if flat.is_cuda:
         torch.distributed.reduce_scatter_tensor(flat.chunk(world_size)[rank], flat)
         return
-    for distance in range(1, world_size):
-        to, source = (rank + distance) % world_size, (rank - distance) % world_size
-        sent = [torch.distributed.isend(piece, to) for piece in pieces[to]]
+    for source in _around(pieces):
         for piece in pieces[rank]:
             received = torch.empty_like(piece)
             torch.distributed.recv(received, source)
             piece.add_(received)
-        _wait(sent)
 
 
 def gather_parameters(*, partitioned_param_groups: list[list[Tensor]], dp_process_group: list[Any], **_: Any) -> None:
@@ -62,6 +56,17 @@ def gather_parameters(*, partitioned_param_groups: list[list[Tensor]], dp_proces
         for shards, group in zip(partitioned_param_groups, dp_process_group, strict=True)
         for owner, shard in enumerate(shards if len(shards) > 1 else ())
     )
+
+
+def _around(outgoing: Sequence[Sequence[Tensor]]) -> Iterator[int]:
+    """Sends every other rank what `outgoing` has for it, one rank after the other, empty tensors left out; meanwhile yields
+    the rank to receive from."""
+    rank, world_size = torch.distributed.get_rank(), torch.distributed.get_world_size()
+    for distance in range(1, world_size):
+        to = (rank + distance) % world_size
+        sent = [torch.distributed.isend(tensor, to) for tensor in outgoing[to] if len(tensor)]
+        yield (rank - distance) % world_size
+        _wait(sent)
 
 
 def _wait(works: Iterable[Any]) -> None:
