@@ -1,11 +1,12 @@
 """The tables of `make bench` on this machine's GPUs: the real main job on one of them and on all.
 
-    python -m benchmarks.gpu [--steps 200] [--repeats 3] [--batch-per-gpu 64 1024] [--json FILE]
+    python -m benchmarks.gpu [--steps 200] [--repeats 3] [--batch-per-gpu 64 1024] [--json FILE] [--flags ...]
 
 A worker a GPU, in alternation with a single one, the batch growing with the workers (weak scaling): SBERT, and ModernBERT-base
 where SST2_RAY_TOKENIZER names its tokenizer's folder (random weights: that changes no speed), else the small ModernBERT.
-Examples/s, milliseconds a step by phase, peak GPU memory and model FLOP utilisation as the results table has them; on a
-GPU a phase's time is that of handing its kernels over, but for the optimizer's, which waits for all. Where torch sees no
+--flags, last: of every run, such as --compile, --no-overlap-comm or --attention=sdpa, to see what each is worth.
+Examples/s, milliseconds a step by phase, peak GPU memory and model FLOP utilisation as the results table has them: by
+the GPU's own clock. Where torch sees no
 GPU: one line, exit code 2.
 
 This was never run on a GPU by its authors: no figure of it is claimed anywhere. `python -m pytest tests/gpu` comes first.
@@ -13,6 +14,7 @@ This was never run on a GPU by its authors: no figure of it is claimed anywhere.
 
 from __future__ import annotations
 
+import argparse
 import os
 import statistics
 import sys
@@ -29,6 +31,7 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--batch-per-gpu", type=int, nargs="+", default=[64, 1024])
+    parser.add_argument("--flags", nargs=argparse.REMAINDER, default=[], help="of the main job, besides these ones")
     arguments = parser.parse_args()
     if not torch.cuda.is_available():
         print("no GPU: torch sees none on this machine, so there is nothing to measure", file=sys.stderr)
@@ -42,7 +45,11 @@ def main() -> int:
         for model, flags in models.items()
         for batch in arguments.batch_per_gpu
     ]
-    finish({**found, "tables": tables}, "\n\n".join(table(figures) for figures in tables), arguments.json)
+    finish(
+        {**found, "flags": arguments.flags, "tables": tables},
+        "\n\n".join(table(figures) for figures in tables),
+        arguments.json,
+    )
     return 0
 
 
@@ -52,7 +59,7 @@ def measured(arguments: Any, found: dict[str, Any], model: str, flags: list[str]
     for repeat in range(arguments.repeats):
         for count, rows in runs.items():
             arguments.model, arguments.batch_size = model, batch * count
-            rows.append(workers.run(arguments, count, ["--use-gpu=True", *flags]))
+            rows.append(workers.run(arguments, count, ["--use-gpu=True", *flags, *arguments.flags]))
             said = f"{model}, {batch} a GPU, {count} GPUs: {rows[-1]['examples_per_sec']:.0f} examples/s"
             print(f"{repeat + 1}/{arguments.repeats} {said}", flush=True)
     return {"model": model, "batch_size": batch, "steps": arguments.steps, "runs": runs, "chip": found["gpu"]}

@@ -51,7 +51,8 @@ NODES = {
 
 HEADS = (
     "GPUs", "sentences a step", "tokens a GPU", "memory a GPU, GiB", "sent a GPU, MiB", "arithmetic, ms", "optimizer, ms",
-    "communication, ms", "step at least, ms", "utilisation at most", "bottleneck", "epoch at least, s", "epoch at least, USD",
+    "communication, ms", "of it hidden, ms", "step at least, ms", "utilisation at most", "bottleneck", "epoch at least, s",
+    "epoch at least, USD",
 )  # fmt: skip
 
 
@@ -108,7 +109,8 @@ def row(size: ModelSize, machine: str, count: int, batch: int | None) -> list[st
     return [
         str(count), f"{sentences:,}", f"{tokens:,.0f}", f"{held.total / 2**30:.1f} of {gpu.memory_gb * 1e9 / 2**30:.0f}",
         f"{communication_bytes(size, num_workers=count) / 2**20:,.0f}", f"{1e3 * time.arithmetic:.2f}",
-        f"{1e3 * time.optimizer:.2f}", f"{1e3 * time.communication:.2f}", f"{1e3 * time.total:.2f}",
+        f"{1e3 * time.optimizer:.2f}", f"{1e3 * time.communication:.2f}", f"{1e3 * time.hidden:.2f}",
+        f"{1e3 * time.total:.2f}",
         f"{time.utilization:.0%}", time.bottleneck,
         f"{epoch:.2f}" if sentences <= SST2_ROWS else "a step holds more than an epoch",
         f"{epoch / 3600 * price * count / node.num_gpus:.4f}" if price and sentences <= SST2_ROWS else "–",
@@ -122,7 +124,8 @@ def text(model: str, size: ModelSize, tables: dict[str, list[list[str]]], counts
         "",
         "Made by `python -m benchmarks.scaling --docs docs/scaling.md`; nothing here was measured. Times are lower bounds: "
         "chips at their data sheets' dense bf16 peak, networks at their stated rate, no latency, no launches of kernels, "
-        "no data loading. Formulas and their sources: `sst2_ray/launch/scaling.py`; GPUs: `sst2_ray/training/gpus.py`. "
+        "no data loading. Gradients hide behind the backward pass where a GPU's share of them is a million numbers or more. "
+        "Formulas and their sources: `sst2_ray/launch/scaling.py`; GPUs: `sst2_ray/training/gpus.py`. "
         "For a run of your own: `--dry-run --network-gbit-per-s RATE`, and `--calibrate` where it is to run on this machine's CPUs.",
         "",
         f"{size.parameters / 1e6:.0f} M parameters, {size.multiplied / 1e6:.0f} M of them multiplied, "

@@ -117,6 +117,10 @@ class TrainConfig:
     """One GPU a worker; None: if the cluster has any."""
     micro_batch_tokens: int | None = _where(None)
     """Most padded tokens a worker computes at once; None: chosen for the device. Only memory and speed depend on it."""
+    compile: bool = _where(False)
+    """GPUs: torch.compile the encoder's layers; a minute more at the start, fewer kernels a step."""
+    overlap_comm: bool = _where(True)
+    """GPUs: gradients travel while the backward pass goes on; False: after it, in one message a kind of parameter."""
     storage_path: str = _where("runs")
     """Folder or URI (s3://, gs://) for runs and the results table; every node must reach it."""
     name: str | None = _where(None)

@@ -43,8 +43,8 @@ WORKER_ENV = {
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "TOKENIZERS_PARALLELISM": "false",
     "PYTHONWARNINGS": "ignore",
-    # Nothing here is compiled, but DeepSpeed decorates an optimizer's kernels: without this, every worker's start pays for
-    # importing the compiler (1 s of CPU).
+    # Only --compile compiles, and lifts this; DeepSpeed decorates an optimizer's kernels: without it, every worker's start
+    # pays for importing the compiler (1 s of CPU).
     "TORCHDYNAMO_DISABLE": "1",
 }
 

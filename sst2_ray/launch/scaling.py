@@ -10,9 +10,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sst2_ray.training.gpus import Gpu
+from sst2_ray.training.task import LEAST_OVERLAPPED_SHARE
 
 FP32, BF16 = 4, 2
 """Bytes."""
+
+_BACKWARD = 2 / 3
+"""Of a step's arithmetic: two of the three products a weight."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,16 +126,22 @@ def optimizer_bytes(size: ModelSize, *, num_workers: int) -> float:
 
 @dataclass(frozen=True, kw_only=True)
 class StepTime:
-    """Seconds that the parts of a step take at least. None of them overlaps another: gradients travel when the last
-    micro-batch is done, weights when the optimizer is."""
+    """Seconds that the parts of a step take at least. Weights travel when the optimizer is done; gradients while the
+    backward pass goes on, or after it where shares are small (training/overlap.py)."""
 
     arithmetic: float
     optimizer: float
     communication: float
+    can_hide: float
+    """Of communication: what a backward pass that is long enough hides."""
+
+    @property
+    def hidden(self) -> float:
+        return min(self.can_hide, _BACKWARD * self.arithmetic)
 
     @property
     def total(self) -> float:
-        return self.arithmetic + self.optimizer + self.communication
+        return self.arithmetic + self.optimizer + self.communication - self.hidden
 
     @property
     def utilization(self) -> float:
@@ -160,14 +170,19 @@ def step_time(
     node's network between them (NVIDIA's nccl-tests, doc/PERFORMANCE.md): the rate is the node's, or the GPUs' own links'
     where those are slower or there is one node only.
     """
+    communication = communication_bytes(size, num_workers=num_gpus)
     rate = gpu.link_bytes_per_s if num_gpus <= gpus_per_node else min(gpu.link_bytes_per_s, network_bytes_per_s)
     return StepTime(
         arithmetic=flops_per_token(size, length) * tokens_per_gpu / gpu.peak_bf16_flops,
         optimizer=optimizer_bytes(size, num_workers=num_gpus) / gpu.memory_bytes_per_s,
-        communication=communication_bytes(size, num_workers=num_gpus) / rate,
+        communication=communication / rate,
+        can_hide=communication / rate / 2 if size.parameters / num_gpus >= LEAST_OVERLAPPED_SHARE else 0.0,
     )
 
 
 def tokens_that_hide_nothing(size: ModelSize, gpu: Gpu, time: StepTime, *, length: int) -> float:
     """Tokens a GPU and step at which arithmetic takes as long as all the rest: with fewer, more than half is lost."""
-    return (time.total - time.arithmetic) * gpu.peak_bf16_flops / flops_per_token(size, length)
+    rest = time.optimizer + time.communication
+    # Solves arithmetic = rest - min(can_hide, _BACKWARD * arithmetic).
+    arithmetic = max(rest - time.can_hide, rest / (1 + _BACKWARD)) if time.can_hide else rest
+    return arithmetic * gpu.peak_bf16_flops / flops_per_token(size, length)

@@ -18,6 +18,7 @@ from sst2_ray.modeling.folders import SbertStack
 from sst2_ray.modeling.packing import PACKED_TYPES, Packing, pack
 from sst2_ray.modeling.pooling import pool, pool_packed
 from sst2_ray.modeling.sources import ModelInfo
+from sst2_ray.modeling.varlen import Varlen, padded_again
 
 LABELS = {0: "negative", 1: "positive"}
 
@@ -34,32 +35,41 @@ class SentenceClassifier(nn.Module, ABC):
         if self.can_pack:
             self.backbone.set_attn_implementation(KEYED_ATTENTION)
 
+        self.can_lay_end_to_end = backbone.config.model_type in PACKED_TYPES and info.attention == FLASH
+
     def packs(self, device: torch.device) -> bool:
-        """Whether batches on `device` are computed without padding (see `packing`)."""
+        """Whether batches on `device` are computed without padding by `forward` itself (see `packing`)."""
         return self.can_pack and device.type == "cpu"
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Logits [rows, 2] in fp32 from token ids and their mask, integers [rows, width], padded on the right."""
+    def forward(self, input_ids: Tensor, attention_mask: Tensor | Varlen) -> Tensor:
+        """Logits [rows, 2] in fp32 from token ids and their mask, integers [rows, width], padded on the right; where the
+        model `can_lay_end_to_end` also from ids [T] and their layout, under autocast."""
         if self.info.attention == FLASH:
             self._follow_precision(input_ids.device.type)
-        if self.packs(input_ids.device):
+        if isinstance(attention_mask, Varlen):
+            assert self.backbone.config._attn_implementation == FLASH, "any other attention would mix the sentences"
+            features = pool(
+                *padded_again(self._unpadded(input_ids, attention_mask), attention_mask), self.pooling_modes
+            )
+        elif self.packs(input_ids.device):
             packing = pack(attention_mask)
-            features = pool_packed(self._packed_hidden(input_ids, packing), packing, self.pooling_modes)
+            hidden = self._unpadded(input_ids.reshape(-1)[packing.source], packing)
+            features = pool_packed(hidden, packing, self.pooling_modes)
         else:
             hidden = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
             features = pool(hidden, attention_mask, self.pooling_modes)
         return self.classify(features).float()
 
-    def _packed_hidden(self, input_ids: Tensor, packing: Packing) -> Tensor:
-        """Token vectors [T, size], computed without padding."""
+    def _unpadded(self, input_ids: Tensor, layout: Packing | Varlen) -> Tensor:
+        """Token vectors [T, size] of ids [T], computed without padding."""
         keys = self.dropout_keys
-        with keys.packed(packing) if keys is not None else nullcontext():
+        with keys.packed(layout) if keys is not None else nullcontext():
             hidden = self.encoder(
-                input_ids=input_ids.reshape(-1)[packing.source][None],
-                position_ids=packing.position[None],
-                # Two kinds of layers ask ModernBERT's mask by name; the rectangles bring their own.
+                input_ids=input_ids[None],
+                position_ids=layout.position[None],
+                # Two kinds of layers ask ModernBERT's mask by name; a layout brings its own.
                 attention_mask={"full_attention": None, "sliding_attention": None} if self._slides else None,
-                packing=packing,
+                **layout.for_attention,
             ).last_hidden_state
         first: Tensor = hidden[0]
         return first

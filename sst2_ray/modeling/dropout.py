@@ -22,6 +22,7 @@ from transformers.masking_utils import sdpa_mask
 
 from sst2_ray.modeling.local import local_attention
 from sst2_ray.modeling.packing import Packing, Segment, attend_packed
+from sst2_ray.modeling.varlen import Varlen
 
 if TYPE_CHECKING:
     from sst2_ray.modeling.classifier import SentenceClassifier
@@ -52,19 +53,19 @@ class DropoutKeys:
 
     def __init__(self) -> None:
         self.keys: Tensor | None = None  # int32 [rows]
-        self.packing: Packing | None = None
+        self.layout: Packing | Varlen | None = None
 
     def set(self, keys: Tensor | None) -> None:
         self.keys = keys
 
     @contextmanager
-    def packed(self, packing: Packing) -> Iterator[None]:
+    def packed(self, layout: Packing | Varlen) -> Iterator[None]:
         """Inside, tensors are [1, tokens, features]."""
-        self.packing = packing
+        self.layout = layout
         try:
             yield
         finally:
-            self.packing = None
+            self.layout = None
 
 
 def _mix(x: Tensor) -> Tensor:
@@ -79,8 +80,8 @@ def _pairs(size: int, device: torch.device) -> Tensor:
     return _mix(torch.arange(1, (size + 1) // 2 + 1, dtype=torch.int32, device=device) * _GOLDEN)
 
 
-def _site_keys(keys: Tensor, site: int) -> Tensor:
-    keys = (keys ^ _wrap32(site * 0x632BE5AB + 0x5F356495)) * _MIX2
+def _site_keys(keys: Tensor, site: Tensor) -> Tensor:
+    keys = (keys ^ (site * 0x632BE5AB + 0x5F356495)) * _MIX2
     return keys ^ (keys >> 15)
 
 
@@ -99,11 +100,11 @@ def _draw(places: Tensor, size: int, probability: float) -> Tensor:
     return (x.view(torch.int16) >= _drops(probability) - 32768)[..., :size]
 
 
-def keep_mask(keys: Tensor, site: int, shape: tuple[int, ...], probability: float) -> Tensor:
+def keep_mask(keys: Tensor, site: Tensor, shape: tuple[int, ...], probability: float) -> Tensor:
     """bool [rows, *shape], True with probability 1 - `probability`, in steps of 2^-16.
 
-    shape: [position, feature], [head, query, key] or [feature]; a mask does not depend on the padded width. `site` tells
-    the dropout modules of a model apart.
+    shape: [position, feature], [head, query, key] or [feature]; a mask does not depend on the padded width. `site`, int32
+    [], tells the dropout modules of a model apart.
     """
     places = _site_keys(keys, site).view(-1, *([1] * (len(shape) - 1)))
     for axis, size in enumerate(shape[:-1]):
@@ -113,9 +114,9 @@ def keep_mask(keys: Tensor, site: int, shape: tuple[int, ...], probability: floa
     return _draw(places, shape[-1], probability)
 
 
-def _packed_mask(keys: Tensor, packing: Packing, site: int, size: int, probability: float) -> Tensor:
+def _packed_mask(keys: Tensor, layout: Packing | Varlen, site: Tensor, size: int, probability: float) -> Tensor:
     """bool [1, tokens, size]: what `keep_mask` gives the same rows in a padded batch."""
-    places = _site_keys(keys, site)[packing.row] + packing.position.to(torch.int32) * _GOLDEN
+    places = _site_keys(keys, site)[layout.row] + layout.position.to(torch.int32) * _GOLDEN
     return _draw(places[None], size, probability)
 
 
@@ -124,13 +125,13 @@ def _wrap32(value: int) -> int:
     return value - (1 << 32) if value >= 1 << 31 else value
 
 
-def keyed_dropout(x: Tensor, keys: DropoutKeys, site: int, probability: float) -> Tensor:
+def keyed_dropout(x: Tensor, keys: DropoutKeys, site: Tensor, probability: float) -> Tensor:
     """Inverted dropout of x [rows, ...]. Without keys (a caller outside the training loop), or where x does not hold the
     batch's rows (a table of positions): torch's own."""
-    if keys.keys is None or (keys.packing is None and x.size(0) != len(keys.keys)):
+    if keys.keys is None or (keys.layout is None and x.size(0) != len(keys.keys)):
         return nn.functional.dropout(x, probability, True)
-    if keys.packing is not None:
-        mask = _packed_mask(keys.keys, keys.packing, site, x.size(-1), probability)
+    if keys.layout is not None:
+        mask = _packed_mask(keys.keys, keys.layout, site, x.size(-1), probability)
     else:
         mask = keep_mask(keys.keys, site, tuple(x.shape[1:]), probability)
     return _apply(x, mask, probability)
@@ -144,9 +145,13 @@ def _apply(x: Tensor, mask: Tensor, probability: float) -> Tensor:
 class KeyedDropout(nn.Module):
     """Stands where an nn.Dropout stood; `p` is its probability."""
 
+    site: Tensor
+
     def __init__(self, p: float, site: int, keys: DropoutKeys) -> None:
         super().__init__()
-        self.p, self.site, self.keys = p, site, keys
+        self.p, self.keys = p, keys
+        # No number of Python's: a compiler would make a graph for each of them.
+        self.register_buffer("site", torch.tensor(site, dtype=torch.int32), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         return keyed_dropout(x, self.keys, self.site, self.p) if self.training and self.p > 0 else x
@@ -181,6 +186,7 @@ def install(model: SentenceClassifier) -> DropoutKeys:
         probability = getattr(module, "attention_dropout", None)
         if isinstance(probability, float) and probability > 0:  # ModernBERT and NomicBERT keep a number, not a module
             module.keyed_site = KeyedDropout(probability, next(sites), keys)
+    model.to(next(model.parameters()).device)
     config = model.backbone.config
     drops = any(getattr(config, name, 0.0) for name in ("attention_probs_dropout_prob", "attention_dropout"))
     if drops and config.model_type in _KEYED_TYPES and config._attn_implementation in ("sdpa", "eager"):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -69,6 +70,11 @@ class Packing:
     """bool [P, 1]: whether a place holds a token of its own."""
     tokens: Tensor
     """int64 [T]: the place of each token."""
+
+    @property
+    def for_attention(self) -> dict[str, Any]:
+        """What the attention of `dropout` is told."""
+        return {"packing": self}
 
 
 def pack(attention_mask: Tensor) -> Packing:

@@ -12,6 +12,7 @@ import torch
 from sst2_ray.data.tokens import TokenArrays
 from sst2_ray.errors import RunFailedError
 from sst2_ray.modeling.build import build_classifier
+from sst2_ray.modeling.compiled import compile_layers
 from sst2_ray.modeling.dropout import install
 from sst2_ray.modeling.optimizer import build_optimizer
 from sst2_ray.modeling.tokenizers import tokenizer_from_json
@@ -26,7 +27,7 @@ from sst2_ray.training.loop import Loop
 from sst2_ray.training.names import LEFT
 from sst2_ray.training.precision import use_bf16
 from sst2_ray.training.task import DEFAULT_MICRO_BATCH_TOKENS, Task
-from sst2_ray.training.throughput import PhaseTimer
+from sst2_ray.training.throughput import PhaseTimer, mark_of
 
 
 class AttemptReporter(Reporter, Protocol):
@@ -62,7 +63,7 @@ class Attempt:
         self.device, self.rank, self.world_size = device, rank, world_size
         self.bf16 = use_bf16(self.config.precision, device)
         self.micro_batch_tokens = task.micro_batch_tokens or DEFAULT_MICRO_BATCH_TOKENS[device.type]
-        self.timer = PhaseTimer()
+        self.timer = PhaseTimer(mark_of(device))
         # As the driver wrote it; there is none in a run of an older version.
         described = run.read_json("config.json") if run.exists("config.json") else {}
         self.data_fingerprint: str | None = described.get("data_fingerprint")
@@ -131,8 +132,15 @@ class Attempt:
             self.micro_batch_tokens = DEFAULT_MICRO_BATCH_TOKENS["packed"]
         self.reporter.micro_batches(self.micro_batch_tokens)
         keys = install(model)
+        if config.compile:
+            compile_layers(model, self.device)
         engine = build_engine(
-            config.engine, model, build_optimizer(model, config), max_grad_norm=config.max_grad_norm, device=self.device
+            config.engine,
+            model,
+            build_optimizer(model, config),
+            max_grad_norm=config.max_grad_norm,
+            device=self.device,
+            overlap_comm=config.overlap_comm and self.device.type == "cuda",
         )
         self.tokenizer, self.model = tokenizer, model
         split = "selection" if "selection" in self.tokens else "dev"

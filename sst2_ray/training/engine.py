@@ -53,8 +53,9 @@ class TrainEngine(Protocol):
     def accumulation(self) -> AbstractContextManager[object]:
         """Gradients of the backward passes inside are summed; ranks exchange them once, on leaving."""
 
-    def backward(self, loss: Tensor) -> None:
-        """`loss`: this rank's part of the global batch's mean; parts are summed over micro-batches and ranks."""
+    def backward(self, loss: Tensor, *, is_last: bool = False) -> None:
+        """`loss`: this rank's part of the global batch's mean; parts are summed over micro-batches and ranks. `is_last`: of
+        the step; gradients may then travel while it goes on."""
 
     def step(self, learning_rate: float) -> float:
         """Clip, update, clear the gradients; returns the global L2 norm before clipping. Raises NonFiniteError."""
@@ -83,7 +84,7 @@ class TorchEngine:
     def accumulation(self) -> AbstractContextManager[object]:
         return nullcontext()
 
-    def backward(self, loss: Tensor) -> None:
+    def backward(self, loss: Tensor, *, is_last: bool = False) -> None:  # noqa: ARG002
         loss.backward()
 
     def step(self, learning_rate: float) -> float:
@@ -130,11 +131,18 @@ class TorchEngine:
 
 
 def build_engine(
-    kind: str, model: nn.Module, optimizer: torch.optim.AdamW, *, max_grad_norm: float, device: torch.device
+    kind: str,
+    model: nn.Module,
+    optimizer: torch.optim.AdamW,
+    *,
+    max_grad_norm: float,
+    device: torch.device,
+    overlap_comm: bool = False,
 ) -> TrainEngine:
-    """`kind` as in TrainConfig.engine; `model` already on `device`."""
+    """`kind` as in TrainConfig.engine; `model` already on `device`. `overlap_comm`: ZeRO-2's gradients travel while the
+    backward pass goes on."""
     if kind == "torch":
         return TorchEngine(model, optimizer, max_grad_norm=max_grad_norm)
     from sst2_ray.training.zero import ZeroEngine
 
-    return ZeroEngine(model, optimizer, max_grad_norm=max_grad_norm, device=device)
+    return ZeroEngine(model, optimizer, max_grad_norm=max_grad_norm, device=device, overlap_comm=overlap_comm)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from sst2_ray.data.batching import StepPlan, collate, plan_epoch, steps_per_epoch
 from sst2_ray.modeling.dropout import row_keys
+from sst2_ray.modeling.varlen import Varlen, lay_end_to_end
 from sst2_ray.training.context import LoopContext
 
 
@@ -21,8 +22,8 @@ class Batch:
     """This rank's part of an optimizer step."""
 
     plan: StepPlan
-    inputs: list[tuple[Tensor, Tensor, Tensor, Tensor, Tensor]]
-    """Of each micro-batch: ids, mask, labels, weights, dropout keys."""
+    inputs: list[tuple[Tensor, Tensor | Varlen, Tensor, Tensor, Tensor]]
+    """Of each micro-batch: ids, mask (or how they are laid end to end), labels, weights, dropout keys."""
 
 
 def prefetched(context: LoopContext, first_step: int, pool: ThreadPoolExecutor) -> Iterator[Batch]:
@@ -48,18 +49,30 @@ def _plans(context: LoopContext, first_step: int) -> Iterator[StepPlan]:
             world_size=context.world_size,
             max_tokens=context.micro_batch_tokens,
             pad_to=config.max_length if config.pad_to_max_length else None,
-            packed=context.model.packs(context.device) and not config.pad_to_max_length,
+            packed=(context.model.packs(context.device) or _lays_end_to_end(context)) and not config.pad_to_max_length,
             first_step=step_in_epoch if epoch == first_epoch else 0,
         )
 
 
+def _lays_end_to_end(context: LoopContext) -> bool:
+    return context.model.can_lay_end_to_end and not context.config.pad_to_max_length
+
+
 def _collate(context: LoopContext, plan: StepPlan) -> Batch:
+    def move(tensor: Tensor) -> Tensor:
+        return on_device(tensor, context.device)
+
     inputs = []
     for micro in plan.micro_batches:
-        ids, mask = collate(context.train, micro, pad_id=context.pad_id)
+        ids, mask = map(torch.from_numpy, collate(context.train, micro, pad_id=context.pad_id))
         keys = row_keys(seed=context.config.seed, global_step=plan.global_step, row_ids=micro.rows)
-        arrays = (ids, mask, context.train.labels[micro.rows].astype(np.int64), micro.weights, keys)
-        inputs.append(tuple(on_device(torch.from_numpy(a), context.device) for a in arrays))
+        labels = context.train.labels[micro.rows].astype(np.int64)
+        of_rows = (move(torch.from_numpy(array)) for array in (labels, micro.weights, keys))
+        if _lays_end_to_end(context):
+            ids, layout = lay_end_to_end(ids, mask)  # here, where nobody waits for the GPU
+            inputs.append((move(ids), layout.moved(move), *of_rows))
+        else:
+            inputs.append((move(ids), move(mask), *of_rows))
     return Batch(plan, inputs)
 
 

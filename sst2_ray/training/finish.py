@@ -23,7 +23,6 @@ from sst2_ray.training.evaluate import compute_logits, evaluation_tokens
 from sst2_ray.training.metrics import Metrics, metric_fields, metrics_from_logits, positive_probability
 from sst2_ray.training.names import EXPORT_FOLDER, LAST_EXPORT_FOLDER
 from sst2_ray.training.throughput import (
-    PHASES,
     model_flop_utilization,
     model_flops_per_token,
     peak_flops,
@@ -219,8 +218,7 @@ class Finish:
         first_step_at = attempt.reporter.first_step_at
         return {
             "startup_seconds": first_step_at - attempt.task.started_at if first_step_at else None,
-            # Kernels of a GPU run behind the clock: only a CPU's phases are what they say.
-            **({f"{name}_seconds": timer.seconds[name] for name in PHASES} if attempt.device.type == "cpu" else {}),
+            **{f"{name}_seconds": seconds for name, seconds in timer.phase_seconds().items()},
             "examples_per_sec": timer.num_examples / spent,
             "tokens_per_sec": tokens_per_sec,
             "padding_fraction": 1 - timer.num_tokens / timer.num_padded_tokens if timer.num_padded_tokens else None,

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from sst2_ray.data.batching import steps_per_epoch
 from sst2_ray.modeling.optimizer import lr_factor, num_warmup_steps
+from sst2_ray.modeling.varlen import Varlen
 from sst2_ray.results.schema import EpochRecord
 from sst2_ray.training import checkpoint as ckpt
 from sst2_ray.training.checkpoint_writer import CheckpointWriter
@@ -117,11 +118,11 @@ class Loop:
         # The outer, disabled autocast keeps the inner one's casts of the weights for all micro-batches of the step.
         with self._autocast(False) if self.c.bf16 else nullcontext():
             accumulation.__enter__()
-            for inputs in batch.inputs:
+            for number, inputs in enumerate(batch.inputs, start=1):
                 with timer.phase("forward"):
                     loss = self._loss(*inputs)
                 with timer.phase("backward"):
-                    engine.backward(loss)
+                    engine.backward(loss, is_last=number == len(batch.inputs))
         with timer.phase("communication"):
             accumulation.__exit__(None, None, None)
         self.c.dropout_keys.set(None)
@@ -145,7 +146,7 @@ class Loop:
         if self.c.on_step is not None:
             self.c.on_step(self.done)
 
-    def _loss(self, ids: Tensor, mask: Tensor, labels: Tensor, weights: Tensor, keys: Tensor) -> Tensor:
+    def _loss(self, ids: Tensor, mask: Tensor | Varlen, labels: Tensor, weights: Tensor, keys: Tensor) -> Tensor:
         """This micro-batch's part of the global batch's mean cross entropy."""
         self.c.dropout_keys.set(keys)
         with self._autocast(self.c.bf16):

@@ -12,6 +12,11 @@ from sst2_ray.modeling.sources import ResolvedModel
 DEFAULT_MICRO_BATCH_TOKENS = {"cpu": 256, "packed": 2048, "cuda": 32768}
 
 
+LEAST_OVERLAPPED_SHARE = 2**20
+"""Numbers of a rank's share of the gradients from which on they travel while the backward pass goes on: with smaller ones,
+every rank being sent its own, messages cost more by their number than by their size, and one reduce-scatter is faster."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Task:
     """What one attempt of one trial is to do; plain values, the same on every rank."""

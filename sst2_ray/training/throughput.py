@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import resource
 import time
-from collections import defaultdict
-from collections.abc import Iterator
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any, Protocol
 
 import torch
 
@@ -17,11 +18,43 @@ PHASES = ("data", "forward", "backward", "communication", "optimizer", "evaluati
 _PRODUCT = 2048
 
 
-class PhaseTimer:
-    """Seconds of wall-clock by phase, and what moved through the model in the training phases."""
+class Mark(Protocol):
+    """A point in a GPU's work, as torch.cuda.Event has it."""
 
-    def __init__(self) -> None:
+    def query(self) -> bool:
+        """Whether the GPU has come to it."""
+
+    def synchronize(self) -> None: ...
+
+    def elapsed_time(self, end: Any) -> float:
+        """Milliseconds from this one to `end`."""
+
+
+def mark_of(device: torch.device) -> Callable[[], Mark] | None:
+    """What marks the work that `device` has been given so far; None for a CPU, which works as it is told."""
+
+    def mark() -> Mark:
+        event = torch.cuda.Event(enable_timing=True)
+        event.record()
+        return event
+
+    return mark if device.type == "cuda" else None
+
+
+class PhaseTimer:
+    """Seconds by phase, and what moved through the model in the training phases.
+
+    Host and GPU are timed apart: a GPU's kernels run when the host has long been somewhere else. The host's seconds are
+    wall-clock and add up to it, since every optimizer step waits for the norm of its gradients; by phase, a GPU's say more.
+    """
+
+    def __init__(self, mark: Callable[[], Mark] | None = None) -> None:
+        """`mark`: of the GPU whose phases are timed, see mark_of."""
         self.seconds: dict[str, float] = defaultdict(float)
+        """The host's."""
+        self._mark = mark
+        self._marked: deque[tuple[str, Mark, Mark]] = deque()
+        self._on_gpu: dict[str, float] = defaultdict(float)
         self.num_examples = 0
         self.num_tokens = 0
         self.num_padded_tokens = 0
@@ -30,12 +63,29 @@ class PhaseTimer:
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
         before, self.current = self.current, name
+        begin = self._mark() if self._mark else None
         start = time.perf_counter()
         try:
             yield
         finally:
             self.seconds[name] += time.perf_counter() - start
             self.current = before
+            if self._mark and begin is not None:
+                self._marked.append((name, begin, self._mark()))
+                while self._marked and self._marked[0][2].query():
+                    self._count_marked()
+
+    def _count_marked(self) -> None:
+        name, begin, end = self._marked.popleft()
+        self._on_gpu[name] += begin.elapsed_time(end) / 1e3
+
+    def phase_seconds(self) -> dict[str, float]:
+        """Of every phase: where there is a GPU, its own, which it is waited for to finish; else the host's."""
+        while self._marked:
+            self._marked[0][2].synchronize()
+            self._count_marked()
+        found = self._on_gpu if self._mark else self.seconds
+        return {name: found[name] for name in PHASES}
 
     @property
     def training_seconds(self) -> float:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from sst2_ray.training.engine import STATE_NAMES, NonFiniteError, OptimizerShard, Span, parameter_names
 from sst2_ray.training.messages import exchange_rows, gather_parameters, sum_to_shards
+from sst2_ray.training.overlap import OverlappedSums
 
 _NORM_ROW = 1024
 """Squares that are summed in fp32: sums of a million lose digits."""
@@ -32,7 +33,13 @@ class ZeroEngine:
     """
 
     def __init__(
-        self, model: nn.Module, optimizer: torch.optim.AdamW, *, max_grad_norm: float, device: torch.device
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.AdamW,
+        *,
+        max_grad_norm: float,
+        device: torch.device,
+        overlap_comm: bool,
     ) -> None:
         groups = [list(group["params"]) for group in optimizer.param_groups]
         self.names = parameter_names(model, groups)
@@ -51,7 +58,7 @@ class ZeroEngine:
                 "zero_optimization": {
                     "stage": 2,
                     "compute_grad_norm": False,
-                    "overlap_comm": False,
+                    "overlap_comm": False,  # DeepSpeed's; ours is overlap.py
                 },
                 "zero_allow_untested_optimizer": True,
                 "steps_per_print": 10**9,
@@ -63,9 +70,12 @@ class ZeroEngine:
         if device.type == "cpu":
             deepspeed.runtime.zero.stage_1_and_2.all_gather_dp_groups = gather_parameters
         self._gradients = [torch.zeros_like(flat) for flat in self.optimizer.bit16_groups_flat]
+        places = [self._places(index) for index in range(len(self._gradients))]
+        overlaps = overlap_comm and self.world_size > 1 and OverlappedSums.pays(self._gradients)
+        self._overlapped = OverlappedSums(self._gradients, places) if overlaps else None
         # Of each table: the rows of this rank's shard that are not 0 in `_gradients`.
         self._touched: dict[nn.Parameter, Tensor] = {}
-        if device.type == "cpu":
+        if device.type == "cpu" and not overlaps:
             for table in self.module.modules():
                 if (
                     isinstance(table, nn.Embedding)
@@ -88,6 +98,17 @@ class ZeroEngine:
         """Sum each group's gradients over all ranks into this rank's shard. DeepSpeed calls it when accumulation ends."""
         from deepspeed.runtime.zero.stage_1_and_2 import GradPartitionBufferGroup
 
+        if self._overlapped is not None:
+            self._overlapped.finish()
+        else:
+            self._sum_all()
+        for index, flat in enumerate(self._gradients):
+            size = self._partitions()[index].numel()
+            shard = flat.narrow(0, self.rank * size, size)
+            optimizer.averaged_gradients[index] = GradPartitionBufferGroup([shard], shard)
+
+    def _sum_all(self) -> None:
+        """After the backward pass."""
         for index, flat in enumerate(self._gradients):
             for parameter, offset in self._places(index):
                 place = flat.narrow(0, offset, parameter.numel())
@@ -100,9 +121,6 @@ class ZeroEngine:
                 parameter.grad = None
             if self.world_size > 1:
                 sum_to_shards(flat, self._dense[index])
-            size = self._partitions()[index].numel()
-            shard = flat.narrow(0, self.rank * size, size)
-            optimizer.averaged_gradients[index] = GradPartitionBufferGroup([shard], shard)
 
     def _sum_rows(self, parameter: nn.Parameter, table: Tensor, shares: list[tuple[int, int]]) -> None:
         """`table` [rows, size] becomes the sum over all ranks of the gradient of `parameter`, in this rank's share of it."""
@@ -139,7 +157,9 @@ class ZeroEngine:
             for first in range(0, flat.numel(), size)
         ]
 
-    def backward(self, loss: Tensor) -> None:
+    def backward(self, loss: Tensor, *, is_last: bool = False) -> None:
+        if self._overlapped is not None and is_last:
+            self._overlapped.last_backward()
         self.engine.backward(loss, scale_wrt_gas=False)
         for table in self._touched:
             # Looked-up rows are appended, micro-batch after micro-batch: added up before they outgrow the table.

@@ -58,6 +58,7 @@ def test_there_is_a_worker_a_gpu_and_bf16_where_the_chip_has_it(runs: Runs, kind
     nodes = json.loads(row["node_types_json"])
     assert [node["gpu"] for node in nodes] == [torch.cuda.get_device_name()] * min(8, torch.cuda.device_count())
     assert row["peak_memory_gib"] > 0
+    assert 0 < row["forward_seconds"] < row["seconds"]
 
 
 def test_attention_is_flash_attention_where_it_can_be_had_and_sdpa_with_the_reason_elsewhere() -> None:
@@ -87,6 +88,40 @@ def test_fp32_on_gpus_gives_the_losses_of_a_cpu(runs: Runs, kind: str) -> None:
     losses = {where: [row["train_loss"] for row in runs.rows("epochs", f"{where}-{kind}")] for where in ("gpu", "cpu")}
     assert len(losses["gpu"]) == STEPS
     np.testing.assert_allclose(losses["gpu"], losses["cpu"], rtol=1e-2)
+
+
+@pytest.mark.parametrize("kind", ["sbert", "modernbert"])
+def test_sentences_laid_end_to_end_train_as_padded_ones_do(runs: Runs, kind: str) -> None:
+    """bf16 rounds, and FlashAttention sums in another order."""
+    if choose_attention("auto", torch.device("cuda"))[0] != FLASH:
+        pytest.skip("needs a GPU of compute capability 8.0 and the flash extra")
+    options = {
+        "model": str(runs.folder / kind), "precision": "bf16", "num_workers": 1, "dropout": 0.0, "encoder_dropout": 0.0,
+        "evaluations_per_epoch": STEPS,
+    }  # fmt: skip
+    for attention in (FLASH, "sdpa"):
+        row = on_gpus(runs, f"{attention}-{kind}", attention=attention, **options)
+        assert attention != FLASH or row["padding_fraction"] == 0
+    losses = {name: [row["train_loss"] for row in runs.rows("epochs", f"{name}-{kind}")] for name in (FLASH, "sdpa")}
+    np.testing.assert_allclose(losses[FLASH], losses["sdpa"], rtol=2e-2)
+
+
+@pytest.mark.parametrize("kind", ["sbert", "modernbert"])
+def test_compiled_layers_train_as_uncompiled_ones_do(runs: Runs, kind: str) -> None:
+    options = {"model": str(runs.folder / kind), "num_workers": 1, "evaluations_per_epoch": STEPS}
+    for compiled in (True, False):
+        on_gpus(runs, f"compile-{compiled}-{kind}", compile=compiled, **options)
+    losses = [[row["train_loss"] for row in runs.rows("epochs", f"compile-{c}-{kind}")] for c in (True, False)]
+    np.testing.assert_allclose(*losses, rtol=1e-3)
+
+
+def test_gradients_that_travel_during_the_backward_pass_are_the_same(runs: Runs) -> None:
+    if torch.cuda.device_count() < 2:
+        pytest.skip("needs two GPUs")
+    for overlap in (True, False):
+        on_gpus(runs, f"overlap-{overlap}", model="sbert-minilm", overlap_comm=overlap, evaluations_per_epoch=STEPS)
+    losses = [[row["train_loss"] for row in runs.rows("epochs", f"overlap-{o}")] for o in (True, False)]
+    np.testing.assert_allclose(*losses, rtol=1e-3)
 
 
 def test_the_benchmark_prints_its_tables(tmp_path: Path) -> None:

@@ -78,6 +78,21 @@ def test_with_the_tokens_of_the_edge_arithmetic_is_half_of_the_step():
     assert step_time(BERT, GPU, tokens_per_gpu=edge, **values).utilization == pytest.approx(0.5)
 
 
+def test_gradients_hide_behind_a_backward_pass_that_is_long_enough():
+    size = dataclasses.replace(BERT, parameters=8 * 2**20)
+    values = {"num_gpus": 8, "length": 5, "gpus_per_node": 8, "network_bytes_per_s": 1e3}
+    time = step_time(size, GPU, tokens_per_gpu=1e9, **values)
+    assert time.hidden == time.communication / 2
+    assert time.total == pytest.approx(time.arithmetic + time.optimizer + time.communication / 2)
+    time = step_time(size, GPU, tokens_per_gpu=1, **values)
+    assert time.hidden == pytest.approx(time.arithmetic * 2 / 3)
+    edge = tokens_that_hide_nothing(size, GPU, time, length=5)
+    assert step_time(size, GPU, tokens_per_gpu=edge, **values).utilization == pytest.approx(0.5)
+    assert (
+        step_time(BERT, GPU, tokens_per_gpu=1e9, **values).hidden == 0
+    )  # of so small shares each is a message too many
+
+
 def test_a_gpu_is_known_by_its_whole_name():
     assert GPUS["NVIDIA L40S"].peak_bf16_flops == 362e12
     assert "NVIDIA L40" not in GPUS and "NVIDIA A100-SXM4-40GB MIG 1g.5gb" not in GPUS

@@ -28,6 +28,10 @@ def correlation(a: torch.Tensor, b: torch.Tensor) -> float:
     return float(np.corrcoef(a.flatten().numpy(), b.flatten().numpy())[0, 1])
 
 
+def at(site: int) -> torch.Tensor:
+    return torch.tensor(site, dtype=torch.int32)
+
+
 NOISE = 4 / np.sqrt(64 * 32 * 16)
 """Four standard errors of the correlation of two independent masks of 64 rows, 32 positions and 16 features."""
 
@@ -59,7 +63,7 @@ def test_the_keys_of_all_rows_of_sst2_hardly_collide():
 @pytest.mark.parametrize("probability", [0.05, 0.1, 0.5, 0.9])
 @pytest.mark.parametrize("shape", [(384,), (40, 384), (12, 40, 40)])
 def test_the_share_that_is_dropped_is_the_probability(shape, probability):
-    mask = keep_mask(keys_of(range(64)), 0, shape, probability)
+    mask = keep_mask(keys_of(range(64)), at(0), shape, probability)
     assert mask.shape == (64, *shape)
     error = 4 * np.sqrt(probability * (1 - probability) / mask.numel())
     assert 1 - mask.float().mean().item() == pytest.approx(probability, abs=error)
@@ -67,7 +71,7 @@ def test_the_share_that_is_dropped_is_the_probability(shape, probability):
 
 @pytest.mark.parametrize("probability", [0.1, 0.5])
 def test_every_row_position_and_feature_is_dropped_equally_often(probability):
-    kept = keep_mask(keys_of(range(128)), 3, (128, 128), probability).float()
+    kept = keep_mask(keys_of(range(128)), at(3), (128, 128), probability).float()
     error = 5 * np.sqrt(probability * (1 - probability) / 128**2)
     for axes in ((1, 2), (0, 2), (0, 1)):
         assert (kept.mean(dim=axes) - (1 - probability)).abs().max() < error
@@ -75,24 +79,26 @@ def test_every_row_position_and_feature_is_dropped_equally_often(probability):
 
 def test_a_mask_does_not_depend_on_the_padded_width():
     keys = keys_of(range(8))
-    assert torch.equal(keep_mask(keys, 1, (10, 16), 0.5), keep_mask(keys, 1, (33, 16), 0.5)[:, :10])
-    assert torch.equal(keep_mask(keys, 1, (4, 10, 10), 0.5), keep_mask(keys, 1, (4, 33, 33), 0.5)[:, :, :10, :10])
+    assert torch.equal(keep_mask(keys, at(1), (10, 16), 0.5), keep_mask(keys, at(1), (33, 16), 0.5)[:, :10])
+    assert torch.equal(
+        keep_mask(keys, at(1), (4, 10, 10), 0.5), keep_mask(keys, at(1), (4, 33, 33), 0.5)[:, :, :10, :10]
+    )
 
 
 def test_a_mask_does_not_depend_on_the_neighbours():
-    together = keep_mask(keys_of([4, 9, 2]), 1, (10, 16), 0.5)
-    assert torch.equal(keep_mask(keys_of([9]), 1, (10, 16), 0.5), together[1:2])
+    together = keep_mask(keys_of([4, 9, 2]), at(1), (10, 16), 0.5)
+    assert torch.equal(keep_mask(keys_of([9]), at(1), (10, 16), 0.5), together[1:2])
 
 
 def test_a_mask_does_not_depend_on_the_random_state():
     torch.manual_seed(1)
-    first = keep_mask(keys_of(range(8)), 1, (10, 16), 0.5)
+    first = keep_mask(keys_of(range(8)), at(1), (10, 16), 0.5)
     torch.manual_seed(2)
-    assert torch.equal(keep_mask(keys_of(range(8)), 1, (10, 16), 0.5), first)
+    assert torch.equal(keep_mask(keys_of(range(8)), at(1), (10, 16), 0.5), first)
 
 
 def mask(rows=range(64), *, site=0, seed=0, step=0) -> torch.Tensor:
-    return keep_mask(keys_of(rows, seed=seed, step=step), site, (32, 16), 0.5)
+    return keep_mask(keys_of(rows, seed=seed, step=step), at(site), (32, 16), 0.5)
 
 
 @pytest.mark.parametrize(
@@ -187,7 +193,7 @@ def trained(request):
 def test_every_dropout_of_a_model_is_keyed_and_has_a_site_of_its_own(trained):
     model, _, _ = trained
     assert not [m for m in model.modules() if type(m) is nn.Dropout]
-    sites = [m.site for m in model.modules() if isinstance(m, KeyedDropout)]
+    sites = [int(m.site) for m in model.modules() if isinstance(m, KeyedDropout)]
     assert sorted(sites) == list(range(len(sites)))
     assert len(sites) > 3
 

@@ -17,6 +17,7 @@ from sst2_ray.storage import Storage
 from sst2_ray.training import checkpoint as ckpt
 from sst2_ray.training.context import NotANumberError, better
 from sst2_ray.training.loop import Loop
+from tests.support.flash import compute_with_flash
 from tests.support.training import (
     InterruptedRun,
     Recorder,
@@ -145,6 +146,18 @@ def test_micro_batches_change_nothing_but_the_order_of_summation(loop_of):
         runs.append(losses)
     assert runs[1] == pytest.approx(runs[0], rel=1e-5)
     assert runs[2] == pytest.approx(runs[0], rel=1e-5)
+
+
+def test_a_batch_laid_end_to_end_trains_as_a_padded_one_does(loop_of, monkeypatch):
+    losses = []
+    for name in ("padded", "end to end"):
+        loop = loop_of(run=name, dropout=0.1, encoder_dropout=0.0)
+        if name == "end to end":
+            compute_with_flash(loop.c.model, monkeypatch)
+        losses.append(record_losses(loop))
+        loop.run()
+        assert loop.c.timer.num_padded_tokens == loop.c.timer.num_tokens
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
 
 
 def test_the_same_seed_gives_the_same_weights_bit_for_bit_and_another_seed_others(loop_of):

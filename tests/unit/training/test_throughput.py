@@ -47,6 +47,47 @@ def test_the_phase_that_runs_is_known_and_time_counts_also_where_it_fails(clock)
     assert timer.seconds["backward"] == 3
 
 
+class Work:
+    """A mark in the work of a GPU that is `behind` the host."""
+
+    done = 0
+
+    def __init__(self, at: float) -> None:
+        self.at = at
+
+    def query(self) -> bool:
+        return self.at <= Work.done
+
+    def synchronize(self) -> None:
+        Work.done = max(Work.done, self.at)
+
+    def elapsed_time(self, end: Work) -> float:
+        assert end.query(), "torch raises where the GPU has not come to it"
+        return 1e3 * (end.at - self.at)
+
+
+def test_a_gpu_s_phases_are_those_of_its_own_work(clock):
+    given = [0.0]
+    timer = PhaseTimer(lambda: Work(given[0]))
+    for name, host, gpu in (("forward", 1, 5), ("backward", 1, 10), ("optimizer", 16, 2), ("forward", 1, 7)):
+        with timer.phase(name):
+            clock(host)
+            given[0] += gpu
+        Work.done = given[0] if name == "optimizer" else Work.done
+    assert timer.training_seconds == 19
+    assert Work.done == 17, "nothing but its end waits for the GPU"
+    expected = {"forward": 12, "backward": 10, "optimizer": 2}
+    assert timer.phase_seconds() == {name: expected.get(name, 0) for name in PHASES}
+    assert Work.done == 24
+
+
+def test_a_cpu_s_phases_are_the_host_s(clock):
+    timer = PhaseTimer()
+    with timer.phase("data"):
+        clock(3)
+    assert timer.phase_seconds() == {name: 3 if name == "data" else 0 for name in PHASES}
+
+
 def test_examples_and_tokens_are_counted():
     timer = PhaseTimer()
     timer.count(examples=2, tokens=30, padded_tokens=40)

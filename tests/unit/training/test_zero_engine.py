@@ -11,6 +11,7 @@ import torch
 
 from sst2_ray.config import TrainConfig
 from sst2_ray.modeling.optimizer import build_optimizer
+from sst2_ray.training import overlap
 from sst2_ray.training.engine import NonFiniteError, TrainEngine, build_engine
 
 CONFIG = TrainConfig(learning_rate=1e-2, weight_decay=0.1)
@@ -36,10 +37,17 @@ class Net(torch.nn.Module):
         return self.second(torch.tanh(self.first(x))) + (x @ self.tied.weight.T).mean(1, keepdim=True)
 
 
-def _trained(kind: str, rank: int, world_size: int) -> tuple[torch.Tensor, list[float]]:
+def _trained(kind: str, rank: int, world_size: int, *, overlap_comm: bool) -> tuple[torch.Tensor, list[float]]:
     """Weights and norms after 6 steps, a micro-batch a row, clipped from the third on."""
     model = Net()
-    engine = build_engine(kind, model, build_optimizer(model, CONFIG), max_grad_norm=0.3, device=torch.device("cpu"))
+    engine = build_engine(
+        kind,
+        model,
+        build_optimizer(model, CONFIG),
+        max_grad_norm=0.3,
+        device=torch.device("cpu"),
+        overlap_comm=overlap_comm,
+    )
     norms = []
     for step in range(6):
         chance = torch.Generator().manual_seed(step)
@@ -52,7 +60,10 @@ def _trained(kind: str, rank: int, world_size: int) -> tuple[torch.Tensor, list[
             ids = ids.repeat(1, 4100)
         with engine.accumulation():
             for row in range(rank, ROWS, world_size):
-                engine.backward(engine.module(x[row : row + 1], ids[row : row + 1]).square().sum() / ROWS)
+                loss = engine.module(x[row : row + 1], ids[row : row + 1]).square().sum() / ROWS
+                engine.backward(loss, is_last=row + world_size >= ROWS)
+            if overlap_comm:
+                assert engine._overlapped._works, "nothing left while the backward pass went on"
         norms.append(engine.step(1e-2))
     _stops_on_an_infinite_gradient(engine, rank)
     return torch.cat([p.detach().flatten() for p in model.parameters()]), norms
@@ -68,27 +79,31 @@ def _stops_on_an_infinite_gradient(engine: TrainEngine, rank: int) -> None:
     assert all(torch.equal(a, b) for a, b in zip(before, engine.module.parameters(), strict=True))
 
 
-def _rank(rank: int, world_size: int, port: int, folder: str) -> None:
+def _rank(rank: int, world_size: int, port: int, folder: str, overlap_comm: bool) -> None:
     torch.set_num_threads(1)
+    overlap.LEAST_OVERLAPPED_SHARE, overlap._BUCKET = (
+        1,
+        5000,
+    )  # parameters in several buckets, and buckets of several parameters
     os.environ.update(LOCAL_RANK=str(rank), RANK=str(rank), WORLD_SIZE=str(world_size))  # what DeepSpeed asks for
     torch.distributed.init_process_group(
         "gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=world_size
     )
-    torch.save(_trained("zero2", rank, world_size), f"{folder}/{rank}.pt")
+    torch.save(_trained("zero2", rank, world_size, overlap_comm=overlap_comm), f"{folder}/{rank}.pt")
     torch.distributed.barrier()
     os._exit(0)  # gloo's threads now and then abort a process that ends in the usual way
 
 
-@pytest.mark.parametrize("world_size", [1, 2, 3])
-def test_zero_2_is_plain_adamw(world_size, tmp_path, monkeypatch):
+@pytest.mark.parametrize(("world_size", "overlap_comm"), [(1, False), (2, False), (3, False), (2, True), (3, True)])
+def test_zero_2_is_plain_adamw(world_size, overlap_comm, tmp_path, monkeypatch):
     monkeypatch.setenv("TORCHDYNAMO_DISABLE", "1")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     torch.multiprocessing.start_processes(
-        _rank, args=(world_size, port, str(tmp_path)), nprocs=world_size, start_method="spawn"
+        _rank, args=(world_size, port, str(tmp_path), overlap_comm), nprocs=world_size, start_method="spawn"
     )
-    weights, norms = _trained("torch", 0, 1)
+    weights, norms = _trained("torch", 0, 1, overlap_comm=False)
     for rank in range(world_size):
         found, its_norms = torch.load(tmp_path / f"{rank}.pt")
         torch.testing.assert_close(found, weights, rtol=1e-5, atol=1e-6)

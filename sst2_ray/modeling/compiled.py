@@ -1,0 +1,39 @@
+"""torch.compile of an encoder's layers, for GPUs: fewer and fused kernels where a batch is too small to fill the chip.
+
+The layers are compiled one by one, for any number of rows and tokens: those of an encoder are alike, so that few graphs
+serve them all. On a CPU they are slower than uncompiled ones (benchmarks/NOTES.md).
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+import torch
+from torch import nn
+from transformers.modeling_layers import GradientCheckpointingLayer
+
+from sst2_ray.errors import InputError
+
+_GRAPHS = 64
+"""Of one layer's code at most, then it runs uncompiled: ModernBERT has three kinds of layers, each is trained and evaluated,
+in bf16 and in fp32, and torch's own limit is 8."""
+
+
+def compile_layers(model: nn.Module, device: torch.device, *, backend: str = "inductor") -> None:
+    """From the next call on, the layers of every transformers encoder inside `model` are compiled. For workers: in this
+    process the compiler is then on. Raises InputError where it cannot work."""
+    if device.type != "cuda" and backend == "inductor":
+        raise InputError("--compile: this worker has no GPU, and on CPUs compiled layers are slower; leave it out")
+    if not (os.environ.get("CC") or any(map(shutil.which, ("cc", "gcc", "clang")))):
+        raise InputError(
+            "--compile: no C compiler (cc, gcc, clang or $CC) on this worker; install one or leave it out"
+        )
+    os.environ.pop("TORCHDYNAMO_DISABLE", None)
+    import torch._dynamo.config as dynamo
+
+    dynamo.disable = False
+    dynamo.recompile_limit = max(dynamo.recompile_limit, _GRAPHS)
+    for layer in model.modules():
+        if isinstance(layer, GradientCheckpointingLayer):
+            layer.compile(dynamic=True, backend=backend)

@@ -1,0 +1,60 @@
+"""Sentences of one batch laid end to end for FlashAttention's kernels, which take sentences of any length ("varlen").
+
+On a GPU nothing of a batch is padding then, in no layer. transformers' own way computes padded batches, and takes query, key
+and value out of the padding and back into it in every layer.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Varlen:
+    """How a batch is laid out as T tokens, row after row."""
+
+    row: Tensor
+    """int64 [T]: each token's row in the batch."""
+    position: Tensor
+    """int64 [T]: each token's position in its row."""
+    ends: Tensor
+    """int32 [rows + 1]: 0, then the tokens up to the end of each row; the kernels' cu_seqlens."""
+    longest: int
+    """Tokens of the longest row."""
+
+    def moved(self, move: Callable[[Tensor], Tensor]) -> Varlen:
+        """With every tensor as `move` returns it."""
+        return dataclasses.replace(self, row=move(self.row), position=move(self.position), ends=move(self.ends))
+
+    @property
+    def for_attention(self) -> dict[str, Any]:
+        """What transformers' FlashAttention is told (modeling_flash_attention_utils.py, 5.23)."""
+        return {
+            "cu_seq_lens_q": self.ends,
+            "cu_seq_lens_k": self.ends,
+            "max_length_q": self.longest,
+            "max_length_k": self.longest,
+        }
+
+
+def lay_end_to_end(input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Varlen]:
+    """The ids [T] of a batch padded on the right, and their layout, from its ids and its mask [rows, width]."""
+    real = attention_mask.bool()
+    row, position = real.nonzero(as_tuple=True)
+    lengths = real.sum(dim=1)
+    ends = torch.cat([lengths.new_zeros(1), lengths.cumsum(0)]).to(torch.int32)
+    return input_ids[real], Varlen(row=row, position=position, ends=ends, longest=int(lengths.max()))
+
+
+def padded_again(hidden: Tensor, layout: Varlen) -> tuple[Tensor, Tensor]:
+    """Token vectors [T, size] as the batch [rows, longest, size], 0 beyond a row's end, and its mask [rows, longest]."""
+    lengths = layout.ends.diff()
+    padded = hidden.new_zeros(len(lengths), layout.longest, hidden.size(-1))
+    mask = torch.arange(layout.longest, device=hidden.device) < lengths[:, None]
+    return padded.index_put((layout.row, layout.position), hidden), mask

@@ -1,0 +1,52 @@
+"""Sentences laid end to end for FlashAttention give what the padded batch gives."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from sst2_ray.modeling.dropout import install, row_keys
+from sst2_ray.modeling.varlen import lay_end_to_end
+from tests.support import models
+from tests.support.flash import compute_with_flash
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize(("kind", "options"), [("sbert", {}), ("modernbert", {"local_attention": 8})])
+def test_logits_and_gradients_are_those_of_the_padded_batch(kind, options, training, tmp_path, monkeypatch):
+    folder = getattr(models, f"{kind}_folder")(tmp_path / "model", **options)
+    model, tokenizer, _ = models.build(folder, dropout=0.2)
+    for name, module in model.named_modules():
+        if name.endswith("attention.self.dropout"):
+            module.p = 0.0  # the kernels draw for themselves
+    keys = install(model.train(training))
+    ids, mask = models.encode(tokenizer, [*models.SENTENCES, " ".join(models.SENTENCES)])
+    keys.set(torch.from_numpy(row_keys(seed=0, global_step=1, row_ids=np.arange(len(ids)))))
+
+    def outcome(*inputs):
+        model.zero_grad()
+        logits = model(*inputs)
+        torch.nn.functional.cross_entropy(logits, torch.arange(len(ids)) % 2).backward()
+        return logits.detach(), [p.grad.clone() for p in model.parameters() if p.grad is not None]
+
+    padded = outcome(ids, mask)
+    compute_with_flash(model, monkeypatch)
+    torch.testing.assert_close(outcome(*lay_end_to_end(ids, mask)), padded, rtol=1e-4, atol=1e-5)
+
+
+def test_rows_lie_one_after_the_other():
+    ids, layout = lay_end_to_end(
+        torch.tensor([[5, 6, 0], [7, 8, 9], [4, 0, 0]]), torch.tensor([[1, 1, 0], [1, 1, 1], [1, 0, 0]])
+    )
+    assert ids.tolist() == [5, 6, 7, 8, 9, 4]
+    assert layout.row.tolist() == [0, 0, 1, 1, 1, 2]
+    assert layout.position.tolist() == [0, 1, 0, 1, 2, 0]
+    assert (layout.ends.tolist(), layout.longest) == ([0, 2, 5, 6], 3)
+
+
+def test_other_attention_would_mix_sentences_and_is_refused(tmp_path):
+    model, tokenizer, _ = models.build(models.sbert_folder(tmp_path / "model"))
+    assert not model.can_lay_end_to_end
+    with pytest.raises(AssertionError, match="mix the sentences"):
+        model(*lay_end_to_end(*models.encode(tokenizer, models.SENTENCES)))
