@@ -120,7 +120,7 @@ class TrainConfig:
     compile: bool = _where(False)
     """GPUs: torch.compile the encoder's layers; a minute more at the start, fewer kernels a step."""
     overlap_comm: bool = _where(True)
-    """GPUs: gradients travel while the backward pass goes on; False: after it, in one message a kind of parameter."""
+    """GPUs: gradients travel while the backward pass goes on; False: after it, in one reduce-scatter."""
     storage_path: str = _where("runs")
     """Folder or URI (s3://, gs://) for runs and the results table; every node must reach it."""
     name: str | None = _where(None)

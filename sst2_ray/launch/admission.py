@@ -80,10 +80,12 @@ def decide(config: TrainConfig, cluster: ClusterView) -> Placement:
     """Fill in what the config leaves open, and check that it can ever be placed.
 
     One worker a GPU; without GPUs one worker with all cores of the largest node. Raises InfeasibleError with the
-    arithmetic.
+    arithmetic, InputError where something is asked for that needs a GPU.
     """
     scalable_gpus = sum(gpus * count for _, gpus, count in cluster.node_types)
     use_gpu = config.use_gpu if config.use_gpu is not None else cluster.gpus + scalable_gpus > 0
+    if not use_gpu:
+        _check_without_gpu(config)
     num_workers = config.num_workers or (max(1, int(cluster.gpus or scalable_gpus)) if use_gpu else 1)
     placement = Placement(
         num_workers=num_workers,
@@ -103,6 +105,17 @@ def decide(config: TrainConfig, cluster: ClusterView) -> Placement:
             f"ask for {f'at most {fit} workers, ' if fit else ''}smaller ones, or a larger cluster"
         )
     return placement
+
+
+def _check_without_gpu(config: TrainConfig) -> None:
+    if config.attention == "flash_attention_2":
+        raise InputError(
+            "--attention flash_attention_2: needs an NVIDIA GPU, and the workers have none; use auto or sdpa, or a cluster with GPUs"
+        )
+    if config.compile:
+        raise InputError(
+            "--compile: is for GPUs, and the workers have none; leave it out: on CPUs compiled layers are slower"
+        )
 
 
 def _types(cluster: ClusterView) -> str:

@@ -99,6 +99,8 @@ def _class_of(error: BaseException) -> str:
     names, text = _names(error), str(error)
     if "NotANumberError" in names or "NotANumberError" in text:
         return "not_a_number"
+    if "InputError" in names:  # what only a worker can find out, such as a compiler that its node lacks
+        return "data_error"
     if (
         names & {"OutOfMemoryError", "MemoryError", "ObjectStoreFullError"}
         or "OutOfMemoryError" in text

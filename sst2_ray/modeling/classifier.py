@@ -34,7 +34,6 @@ class SentenceClassifier(nn.Module, ABC):
         self.can_pack = backbone.config.model_type in PACKED_TYPES and backbone.config._attn_implementation == "sdpa"
         if self.can_pack:
             self.backbone.set_attn_implementation(KEYED_ATTENTION)
-
         self.can_lay_end_to_end = backbone.config.model_type in PACKED_TYPES and info.attention == FLASH
 
     def packs(self, device: torch.device) -> bool:
@@ -48,9 +47,8 @@ class SentenceClassifier(nn.Module, ABC):
             self._follow_precision(input_ids.device.type)
         if isinstance(attention_mask, Varlen):
             assert self.backbone.config._attn_implementation == FLASH, "any other attention would mix the sentences"
-            features = pool(
-                *padded_again(self._unpadded(input_ids, attention_mask), attention_mask), self.pooling_modes
-            )
+            hidden, mask = padded_again(self._unpadded(input_ids, attention_mask), attention_mask)
+            features = pool(hidden, mask, self.pooling_modes)
         elif self.packs(input_ids.device):
             packing = pack(attention_mask)
             hidden = self._unpadded(input_ids.reshape(-1)[packing.source], packing)

@@ -24,11 +24,9 @@ def compile_layers(model: nn.Module, device: torch.device, *, backend: str = "in
     """From the next call on, the layers of every transformers encoder inside `model` are compiled. For workers: in this
     process the compiler is then on. Raises InputError where it cannot work."""
     if device.type != "cuda" and backend == "inductor":
-        raise InputError("--compile: this worker has no GPU, and on CPUs compiled layers are slower; leave it out")
+        raise InputError("--compile: this worker has no GPU; leave it out")
     if not (os.environ.get("CC") or any(map(shutil.which, ("cc", "gcc", "clang")))):
-        raise InputError(
-            "--compile: no C compiler (cc, gcc, clang or $CC) on this worker; install one or leave it out"
-        )
+        raise InputError("--compile: no C compiler (cc, gcc, clang or $CC) on this worker; install one or leave it out")
     os.environ.pop("TORCHDYNAMO_DISABLE", None)
     import torch._dynamo.config as dynamo
 

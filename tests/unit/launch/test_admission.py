@@ -78,6 +78,17 @@ def test_what_can_never_be_placed_is_refused_with_the_arithmetic(shapes, types, 
     assert "\n" not in str(refused.value)
 
 
+@pytest.mark.parametrize("asked", [{"attention": "flash_attention_2"}, {"compile": True}])
+def test_what_needs_a_gpu_is_refused_where_workers_have_none(asked):
+    flag = f"--{next(iter(asked))}"
+    with pytest.raises(InputError, match=f"^{flag}.*the workers have none"):
+        decide(TrainConfig(**asked), cluster((8, 0)))
+    with pytest.raises(InputError, match=f"^{flag}"):
+        decide(TrainConfig(**asked, use_gpu=False), cluster((8, 4)))
+    assert decide(TrainConfig(**asked), cluster((8, 4))).use_gpu
+    assert decide(TrainConfig(**asked), cluster((2, 0), types=[(16, 1, 4)])).use_gpu
+
+
 def test_workers_are_counted_a_node():
     placement = Placement(num_workers=1, cpus_per_worker=3, use_gpu=True)
     assert workers_that_fit([(8, 4), (3, 1), (2, 8), (9, 0)], placement) == 3

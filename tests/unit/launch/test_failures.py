@@ -10,7 +10,7 @@ from ray.exceptions import ActorDiedError, NodeDiedError, ObjectStoreFullError, 
 from ray.train import ControllerError, WorkerGroupError
 from safetensors import SafetensorError
 
-from sst2_ray.errors import RunFailedError
+from sst2_ray.errors import InputError, RunFailedError
 from sst2_ray.launch.failures import RETRIED, HeadLostError, classify
 from sst2_ray.results.schema import FAILURE_CLASSES
 from sst2_ray.training.context import NotANumberError
@@ -33,6 +33,7 @@ def of_workers(*errors: BaseException) -> WorkerGroupError:
         (GLOO, "worker_lost"),
         (torch.distributed.DistNetworkError("Broken pipe"), "worker_lost"),
         (RunFailedError("the folder is not on this node", "data_error"), "data_error"),
+        (InputError("--compile: no C compiler on this worker"), "data_error"),
         (OSError(errno.ENOSPC, "No space left on device"), "storage_error"),
         (OSError(errno.EROFS, "Read-only file system"), "storage_error"),
         (OutOfMemoryError("Task was killed due to the node running low on memory."), "out_of_memory"),
