@@ -97,7 +97,7 @@ def of_forecast(quantity: str) -> Callable[[Found], float]:
 RAYS_PRICE = (
     "[Ray's processes interrupt the two threads](../benchmarks/NOTES.md#the-price-of-ray-on-a-machine-of-its-own)"
 )
-TWO_WORKERS = "[messages of 0.6 GB a step](../benchmarks/NOTES.md#two-workers-in-the-place-of-one)"
+TWO_WORKERS = "[messages of 0.5 GB a step](../benchmarks/NOTES.md#two-workers-in-the-place-of-one)"
 FORECAST = "[what a forecast has to count](../benchmarks/NOTES.md#what-a-forecast-has-to-count)"
 WHERE = "[where a step goes](../benchmarks/NOTES.md#what-was-tried-for-speed-and-what-came-of-it)"
 LESS = "[the table says which way learned more](../docs/speed.md#does-the-faster-one-learn-the-same)"
