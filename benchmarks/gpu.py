@@ -5,9 +5,8 @@
 A worker a GPU, in alternation with a single one, the batch growing with the workers (weak scaling): SBERT, and ModernBERT-base
 where SST2_RAY_TOKENIZER names its tokenizer's folder (random weights: that changes no speed), else the small ModernBERT.
 --flags, last: of every run, such as --compile, --no-overlap-comm or --attention=sdpa, to see what each is worth.
-Examples/s, milliseconds a step by phase, peak GPU memory and model FLOP utilisation as the results table has them: by
-the GPU's own clock. Where torch sees no
-GPU: one line, exit code 2.
+Examples/s and model FLOP utilisation after warm-up, milliseconds a step by phase, by the GPU's own clock, and peak GPU
+memory. Where torch sees no GPU: one line, exit code 2.
 
 This was never run on a GPU by its authors: no figure of it is claimed anywhere. `python -m pytest tests/gpu` comes first.
 """
@@ -18,12 +17,24 @@ import argparse
 import os
 import statistics
 import sys
+import tempfile
+from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 
 from benchmarks import workers
-from benchmarks.shared import finish, parser_of, provenance
+from benchmarks.shared import PHASES, data_name, finish, main_job_flags, parser_of, provenance, run_in
+from sst2_ray.config import TrainConfig
+from sst2_ray.launch.prepare import check
+from sst2_ray.results.table import ResultsTable
+
+WARM_UP_STEPS = 64
+"""First steps, which compile and set up, and do not count in rates."""
 
 
 def main() -> int:
@@ -54,15 +65,51 @@ def main() -> int:
 
 
 def measured(arguments: Any, found: dict[str, Any], model: str, flags: list[str], batch: int) -> dict[str, Any]:
-    """All runs of one model and batch, as workers.py has them."""
+    """All runs of one model and batch: rows of `trials`, their rates those after warm-up."""
     runs: dict[int, list[dict[str, Any]]] = {count: [] for count in sorted({1, found["num_gpus"]})}
     for repeat in range(arguments.repeats):
         for count, rows in runs.items():
-            arguments.model, arguments.batch_size = model, batch * count
-            rows.append(workers.run(arguments, count, ["--use-gpu=True", *flags, *arguments.flags]))
+            rows.append(run(model, batch * count, arguments.steps, count, ["--use-gpu=True", *flags, *arguments.flags]))
             said = f"{model}, {batch} a GPU, {count} GPUs: {rows[-1]['examples_per_sec']:.0f} examples/s"
             print(f"{repeat + 1}/{arguments.repeats} {said}", flush=True)
-    return {"model": model, "batch_size": batch, "steps": arguments.steps, "runs": runs, "chip": found["gpu"]}
+    steps = WARM_UP_STEPS + arguments.steps
+    return {"model": model, "batch_size": batch, "steps": steps, "runs": runs, "chip": found["gpu"]}
+
+
+def run(model: str, batch_size: int, steps: int, workers: int, flags: list[str]) -> dict[str, Any]:
+    """One run of the job. An epoch is the warm-up: the table of evaluations has the rate of every stretch of as many steps."""
+    with tempfile.TemporaryDirectory() as folder:
+        files = write_rows(Path(folder), WARM_UP_STEPS * batch_size)
+        own = main_job_flags(model, batch_size, steps=WARM_UP_STEPS + steps, workers=workers)
+        run_in(f"{folder}/runs", [*own, *files, *flags])
+        results = ResultsTable(f"{folder}/runs")
+        row = results.read("trials", experiment="benchmark").to_pylist()[-1]
+        epochs = results.read("epochs", experiment="benchmark").sort_by("global_step").to_pylist()
+    kept = ("peak_memory_gib", "startup_seconds", *(f"{phase}_seconds" for phase in PHASES))
+    share = after_warm_up(epochs) / row["examples_per_sec"]
+    rates = ("examples_per_sec", "tokens_per_sec", "model_flop_utilization")
+    return {
+        **{name: row[name] for name in kept},
+        **{name: row[name] and row[name] * share for name in rates},
+    }
+
+
+def after_warm_up(epochs: list[dict[str, Any]]) -> float:
+    """Examples a second of all stretches but the first, from rows of `epochs` in the order of their steps."""
+    stretches = [
+        (after["global_step"] - before["global_step"], after["examples_per_sec"]) for before, after in pairwise(epochs)
+    ]
+    return sum(steps for steps, _ in stretches) / sum(steps / rate for steps, rate in stretches)
+
+
+def write_rows(folder: Path, count: int) -> list[str]:
+    """A file of `count` training rows, the sentences over and over, and the flags that read it."""
+    train = check(TrainConfig(data=data_name(), batch_size=1)).splits.train
+    place = np.arange(count) % len(train.texts)
+    rows = pa.table({"text": pa.array(train.texts).take(place), "label": pa.array(train.labels).take(place)})
+    pq.write_table(rows, folder / "train.parquet")
+    pq.write_table(rows.slice(0, 64), folder / "dev.parquet")
+    return [f"--data={folder}/train.parquet", f"--dev-data={folder}/dev.parquet", "--allow-leak"]
 
 
 def table(figures: dict[str, Any]) -> str:
@@ -73,7 +120,10 @@ def table(figures: dict[str, Any]) -> str:
     }
     known = [f"{statistics.median(values):.1%} on {count}" for count, values in shares.items() if values]
     line = f"Model FLOP utilisation: {', '.join(known) if known else 'unknown, the GPU is not in the table of data sheets'}."
-    return f"{workers.table(figures)}\n\n{line} The batch is that of one GPU."
+    return (
+        f"{workers.table(figures)}\n\n{line} The batch is that of one GPU. Rates and utilisation count after {WARM_UP_STEPS} "
+        "steps of warm-up; milliseconds by phase are of all steps, the first ones with what they set up and compile included."
+    )
 
 
 if __name__ == "__main__":

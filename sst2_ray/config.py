@@ -229,6 +229,10 @@ def check_train_config(config: TrainConfig) -> None:
         raise InputError(
             f"--engine torch --num-workers {config.num_workers}: plain torch runs on one worker; use --engine zero2"
         )
+    if config.attention == "flash_attention_2" and config.precision == "fp32":
+        raise InputError(
+            "--attention flash_attention_2 --precision fp32: flash attention computes in 16 bits only; use --precision bf16"
+        )
     if config.name is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", config.name):
         raise InputError(
             f"--name {config.name!r}: letters, digits, '.', '_' and '-' only, at most 128, so that it cannot leave the storage folder"

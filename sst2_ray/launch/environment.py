@@ -66,9 +66,12 @@ def prepare_driver() -> None:
     warnings.filterwarnings("ignore", module=r"(ray|transformers|torch|deepspeed|huggingface_hub)\b.*")
 
 
-def worker_env(*, use_gpu: bool) -> dict[str, str]:
-    """Environment variables of the training workers."""
+def worker_env(*, use_gpu: bool, compile_threads: int | None = None) -> dict[str, str]:
+    """Environment variables of the training workers. `compile_threads`: processes of each worker's compiler, which takes all
+    of a node's cores by itself; None: nothing is compiled."""
     env = {name: os.environ.get(name, value) for name, value in WORKER_ENV.items()}
+    if compile_threads is not None:
+        env["TORCHINDUCTOR_COMPILE_THREADS"] = str(compile_threads)
     library = _jemalloc()
     if not use_gpu and library is not None and "LD_PRELOAD" not in os.environ:
         env |= {"LD_PRELOAD": str(library), "MALLOC_CONF": JEMALLOC_CONF}

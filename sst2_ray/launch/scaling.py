@@ -127,13 +127,13 @@ def optimizer_bytes(size: ModelSize, *, num_workers: int) -> float:
 @dataclass(frozen=True, kw_only=True)
 class StepTime:
     """Seconds that the parts of a step take at least. Weights travel when the optimizer is done; gradients while the
-    backward pass goes on, or after it where shares are small (training/overlap.py)."""
+    backward pass of the only micro-batch goes on, or after it where shares are small (training/overlap.py)."""
 
     arithmetic: float
     optimizer: float
     communication: float
     can_hide: float
-    """Of communication: what a backward pass that is long enough hides."""
+    """Of communication: what a backward pass that is long enough hides. Not the gradients of tables, which come last."""
 
     @property
     def hidden(self) -> float:
@@ -150,7 +150,9 @@ class StepTime:
 
     @property
     def bottleneck(self) -> str:
-        parts = {name: getattr(self, name) for name in ("arithmetic", "optimizer", "communication")}
+        parts = {
+            "arithmetic": self.arithmetic, "optimizer": self.optimizer, "communication": self.communication - self.hidden,
+        }  # fmt: skip
         return max(parts, key=lambda name: parts[name])
 
 
@@ -171,12 +173,13 @@ def step_time(
     where those are slower or there is one node only.
     """
     communication = communication_bytes(size, num_workers=num_gpus)
+    small = size.parameters / num_gpus < LEAST_OVERLAPPED_SHARE
     rate = gpu.link_bytes_per_s if num_gpus <= gpus_per_node else min(gpu.link_bytes_per_s, network_bytes_per_s)
     return StepTime(
         arithmetic=flops_per_token(size, length) * tokens_per_gpu / gpu.peak_bf16_flops,
         optimizer=optimizer_bytes(size, num_workers=num_gpus) / gpu.memory_bytes_per_s,
         communication=communication / rate,
-        can_hide=communication / rate / 2 if size.parameters / num_gpus >= LEAST_OVERLAPPED_SHARE else 0.0,
+        can_hide=0.0 if small else communication / rate / 2 * size.multiplied / size.parameters,
     )
 
 

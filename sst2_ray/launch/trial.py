@@ -266,7 +266,12 @@ class Trial:
                     controller_failure_limit=math.ceil(config.placement_timeout_s / one_try_s) - 1,
                     max_preemption_failures=0,
                 ),
-                worker_runtime_env={"env_vars": worker_env(use_gpu=placement.use_gpu)},
+                worker_runtime_env={
+                    "env_vars": worker_env(
+                        use_gpu=placement.use_gpu,
+                        compile_threads=placement.cpus_per_worker if config.compile else None,
+                    )
+                },
             ),
         )
 

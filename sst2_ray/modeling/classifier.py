@@ -16,9 +16,9 @@ from sst2_ray.modeling.attention import FLASH
 from sst2_ray.modeling.dropout import KEYED_ATTENTION, DropoutKeys
 from sst2_ray.modeling.folders import SbertStack
 from sst2_ray.modeling.packing import PACKED_TYPES, Packing, pack
-from sst2_ray.modeling.pooling import pool, pool_packed
+from sst2_ray.modeling.pooling import pool, pool_end_to_end, pool_packed
 from sst2_ray.modeling.sources import ModelInfo
-from sst2_ray.modeling.varlen import Varlen, padded_again
+from sst2_ray.modeling.varlen import Varlen
 
 LABELS = {0: "negative", 1: "positive"}
 
@@ -47,8 +47,8 @@ class SentenceClassifier(nn.Module, ABC):
             self._follow_precision(input_ids.device.type)
         if isinstance(attention_mask, Varlen):
             assert self.backbone.config._attn_implementation == FLASH, "any other attention would mix the sentences"
-            hidden, mask = padded_again(self._unpadded(input_ids, attention_mask), attention_mask)
-            features = pool(hidden, mask, self.pooling_modes)
+            hidden = self._unpadded(input_ids, attention_mask)
+            features = pool_end_to_end(hidden, attention_mask, self.pooling_modes)
         elif self.packs(input_ids.device):
             packing = pack(attention_mask)
             hidden = self._unpadded(input_ids.reshape(-1)[packing.source], packing)

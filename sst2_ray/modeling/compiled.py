@@ -11,7 +11,6 @@ import shutil
 
 import torch
 from torch import nn
-from transformers.modeling_layers import GradientCheckpointingLayer
 
 from sst2_ray.errors import InputError
 
@@ -21,8 +20,8 @@ in bf16 and in fp32, and torch's own limit is 8."""
 
 
 def compile_layers(model: nn.Module, device: torch.device, *, backend: str = "inductor") -> None:
-    """From the next call on, the layers of every transformers encoder inside `model` are compiled. For workers: in this
-    process the compiler is then on. Raises InputError where it cannot work."""
+    """From the next call on, the layers of the encoder inside `model` are compiled. For workers: in this process the
+    compiler is then on. Raises InputError where it cannot work."""
     if device.type != "cuda" and backend == "inductor":
         raise InputError("--compile: this worker has no GPU; leave it out")
     if not (os.environ.get("CC") or any(map(shutil.which, ("cc", "gcc", "clang")))):
@@ -32,6 +31,7 @@ def compile_layers(model: nn.Module, device: torch.device, *, backend: str = "in
 
     dynamo.disable = False
     dynamo.recompile_limit = max(dynamo.recompile_limit, _GRAPHS)
-    for layer in model.modules():
-        if isinstance(layer, GradientCheckpointingLayer):
-            layer.compile(dynamic=True, backend=backend)
+    # The encoder's layers are the longest list of modules.
+    lists = [list(module.children()) for module in model.modules() if isinstance(module, nn.ModuleList)]
+    for layer in max(lists, key=len):
+        layer.compile(dynamic=True, backend=backend)

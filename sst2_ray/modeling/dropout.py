@@ -138,8 +138,9 @@ def keyed_dropout(x: Tensor, keys: DropoutKeys, site: Tensor, probability: float
 
 
 def _apply(x: Tensor, mask: Tensor, probability: float) -> Tensor:
-    # Seen as bytes, a mask is converted several times as fast.
-    return x * mask.view(torch.uint8).to(x.dtype).mul_(65536 / (65536 - _drops(probability)))
+    # Seen as bytes, a mask is converted several times as fast on a CPU; a GPU's compiler does not let bits be seen as bytes.
+    kept = mask.view(torch.uint8) if x.device.type == "cpu" else mask
+    return x * kept.to(x.dtype).mul_(65536 / (65536 - _drops(probability)))
 
 
 class KeyedDropout(nn.Module):

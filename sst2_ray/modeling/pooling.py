@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from sst2_ray.modeling.packing import Packing, to_rows
+from sst2_ray.modeling.varlen import Varlen
 
 _BLOCK_ROWS = 256
 """Sentences in one product with their tokens: most of its weights are 0, the more so the more sentences there are."""
@@ -57,6 +58,26 @@ def pool_packed(hidden: Tensor, packing: Packing, modes: tuple[str, ...]) -> Ten
         with torch.autocast(hidden.device.type, enabled=False):
             features.append(weights @ hidden[tokens].float())  # [modes, rows, size]
     return torch.cat(features, dim=1).transpose(0, 1).flatten(1)[order.argsort()]
+
+
+def pool_end_to_end(hidden: Tensor, layout: Varlen, modes: tuple[str, ...]) -> Tensor:
+    """`pool` of vectors [T, size] of tokens that are laid end to end."""
+    lengths = layout.ends.diff()
+    length = lengths[layout.row].float()
+
+    def reduced(vectors: Tensor, how: str) -> Tensor:
+        # unsafe: it does not wait for the GPU to check the lengths.
+        found: Tensor = torch.segment_reduce(vectors, how, lengths=lengths, unsafe=True)  # type: ignore[attr-defined]
+        return found
+
+    hidden = hidden.float()
+    features = [
+        reduced(hidden, "max")
+        if mode == "max"
+        else reduced(hidden * _weight(mode, layout.position, length)[:, None], "sum")
+        for mode in modes
+    ]
+    return torch.cat(features, dim=1)
 
 
 def _weight(mode: str, position: Tensor, length: Tensor) -> Tensor:

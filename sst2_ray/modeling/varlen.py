@@ -50,11 +50,3 @@ def lay_end_to_end(input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, V
     lengths = real.sum(dim=1)
     ends = torch.cat([lengths.new_zeros(1), lengths.cumsum(0)]).to(torch.int32)
     return input_ids[real], Varlen(row=row, position=position, ends=ends, longest=int(lengths.max()))
-
-
-def padded_again(hidden: Tensor, layout: Varlen) -> tuple[Tensor, Tensor]:
-    """Token vectors [T, size] as the batch [rows, longest, size], 0 beyond a row's end, and its mask [rows, longest]."""
-    lengths = layout.ends.diff()
-    padded = hidden.new_zeros(len(lengths), layout.longest, hidden.size(-1))
-    mask = torch.arange(layout.longest, device=hidden.device) < lengths[:, None]
-    return padded.index_put((layout.row, layout.position), hidden), mask

@@ -51,11 +51,6 @@ class OverlappedSums:
         for parameter in self._place:
             parameter.register_post_accumulate_grad_hook(self._accumulated)
 
-    @staticmethod
-    def pays(flats: list[Tensor]) -> bool:
-        """Whether the shares of this many ranks are large enough."""
-        return sum(flat.numel() for flat in flats) >= torch.distributed.get_world_size() * LEAST_OVERLAPPED_SHARE
-
     def last_backward(self) -> None:
         """The backward pass that follows is the last one of this step: gradients are whole as they come."""
         self._is_last = True
@@ -88,6 +83,11 @@ class OverlappedSums:
         self._is_last, self._next, self._works = False, 0, []
         for bucket in self._buckets:
             bucket.missing = set(bucket.parameters)
+
+
+def pays(flat: Tensor) -> bool:
+    """Whether the shares of this many ranks are large enough."""
+    return flat.numel() >= torch.distributed.get_world_size() * LEAST_OVERLAPPED_SHARE
 
 
 def _cuts(numel: int) -> Iterator[tuple[int, int, int]]:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from sst2_ray.training.engine import STATE_NAMES, NonFiniteError, OptimizerShard, Span, parameter_names
 from sst2_ray.training.messages import exchange_rows, gather_parameters, sum_to_shards
-from sst2_ray.training.overlap import OverlappedSums
+from sst2_ray.training.overlap import OverlappedSums, pays
 
 _NORM_ROW = 1024
 """Squares that are summed in fp32: sums of a million lose digits."""
@@ -63,6 +63,7 @@ class ZeroEngine:
                 "zero_allow_untested_optimizer": True,
                 "steps_per_print": 10**9,
                 "wall_clock_breakdown": False,
+                "timers": {"throughput": {"enabled": False}},  # it waits for the GPU before every forward pass
             },
         )
         self.module = self.engine.module
@@ -70,12 +71,15 @@ class ZeroEngine:
         if device.type == "cpu":
             deepspeed.runtime.zero.stage_1_and_2.all_gather_dp_groups = gather_parameters
         self._gradients = [torch.zeros_like(flat) for flat in self.optimizer.bit16_groups_flat]
-        places = [self._places(index) for index in range(len(self._gradients))]
-        overlaps = overlap_comm and self.world_size > 1 and OverlappedSums.pays(self._gradients)
-        self._overlapped = OverlappedSums(self._gradients, places) if overlaps else None
+        every = range(len(self._gradients))
+        early = [i for i in every if overlap_comm and self.world_size > 1 and pays(self._gradients[i])]
+        self._late = [i for i in every if i not in early]
+        self._overlapped = (
+            OverlappedSums([self._gradients[i] for i in early], [self._places(i) for i in early]) if early else None
+        )
         # Of each table: the rows of this rank's shard that are not 0 in `_gradients`.
         self._touched: dict[nn.Parameter, Tensor] = {}
-        if device.type == "cpu" and not overlaps:
+        if device.type == "cpu" and not early:
             for table in self.module.modules():
                 if (
                     isinstance(table, nn.Embedding)
@@ -100,27 +104,27 @@ class ZeroEngine:
 
         if self._overlapped is not None:
             self._overlapped.finish()
-        else:
-            self._sum_all()
+        for index in self._late:
+            self._sum(index)
         for index, flat in enumerate(self._gradients):
             size = self._partitions()[index].numel()
             shard = flat.narrow(0, self.rank * size, size)
             optimizer.averaged_gradients[index] = GradPartitionBufferGroup([shard], shard)
 
-    def _sum_all(self) -> None:
-        """After the backward pass."""
-        for index, flat in enumerate(self._gradients):
-            for parameter, offset in self._places(index):
-                place = flat.narrow(0, offset, parameter.numel())
-                if parameter in self._touched:
-                    self._sum_rows(parameter, place.view_as(parameter), self._shares(index, offset, parameter))
-                elif parameter.grad is None:  # nothing of this batch reached it
-                    place.zero_()
-                else:
-                    place.copy_(parameter.grad.view(-1))
-                parameter.grad = None
-            if self.world_size > 1:
-                sum_to_shards(flat, self._dense[index])
+    def _sum(self, index: int) -> None:
+        """A group's, after the backward pass."""
+        flat = self._gradients[index]
+        for parameter, offset in self._places(index):
+            place = flat.narrow(0, offset, parameter.numel())
+            if parameter in self._touched:
+                self._sum_rows(parameter, place.view_as(parameter), self._shares(index, offset, parameter))
+            elif parameter.grad is None:  # nothing of this batch reached it
+                place.zero_()
+            else:
+                place.copy_(parameter.grad.view(-1))
+            parameter.grad = None
+        if self.world_size > 1:
+            sum_to_shards(flat, self._dense[index])
 
     def _sum_rows(self, parameter: nn.Parameter, table: Tensor, shares: list[tuple[int, int]]) -> None:
         """`table` [rows, size] becomes the sum over all ranks of the gradient of `parameter`, in this rank's share of it."""

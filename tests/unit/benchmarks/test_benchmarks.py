@@ -9,10 +9,11 @@ import sys
 from argparse import Namespace
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 import torch
 
-from benchmarks import checkpoint_cost, forecast, length, predict_rows, scaling, shared, speed_page, weak_scaling
+from benchmarks import checkpoint_cost, forecast, gpu, length, predict_rows, scaling, shared, speed_page, weak_scaling
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -22,6 +23,25 @@ def test_without_a_gpu_there_is_one_line_and_exit_code_2():
     done = subprocess.run([sys.executable, "-m", "benchmarks.gpu"], cwd=ROOT, capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
     assert done.stderr.startswith("no GPU: ")
+
+
+def test_the_rate_of_a_gpu_counts_after_warm_up():
+    epochs = [
+        {"global_step": 64, "examples_per_sec": 1.0},  # compiles
+        {"global_step": 128, "examples_per_sec": 100.0},
+        {"global_step": 160, "examples_per_sec": 50.0},
+    ]
+    assert gpu.after_warm_up(epochs) == pytest.approx(96 / (64 / 100 + 32 / 50))
+
+
+def test_a_gpu_s_batches_are_filled_with_the_sentences_over_and_over(tmp_path, monkeypatch):
+    monkeypatch.delenv("SST2_RAY_DATA", raising=False)
+    flags = gpu.write_rows(tmp_path, 20_000)
+    rows = pq.read_table(tmp_path / "train.parquet")
+    assert rows.num_rows == 20_000
+    assert len(set(rows["text"].to_pylist())) < 10_662  # the corpus
+    assert set(rows["label"].to_pylist()) == {0, 1}
+    assert flags[0] == f"--data={tmp_path}/train.parquet"
 
 
 def test_the_mixed_set_holds_the_tokens_of_the_longest():

@@ -79,11 +79,11 @@ def test_with_the_tokens_of_the_edge_arithmetic_is_half_of_the_step():
 
 
 def test_gradients_hide_behind_a_backward_pass_that_is_long_enough():
-    size = dataclasses.replace(BERT, parameters=8 * 2**20)
+    size = dataclasses.replace(BERT, parameters=8 * 2**20, multiplied=6 * 2**20)
     values = {"num_gpus": 8, "length": 5, "gpus_per_node": 8, "network_bytes_per_s": 1e3}
     time = step_time(size, GPU, tokens_per_gpu=1e9, **values)
-    assert time.hidden == time.communication / 2
-    assert time.total == pytest.approx(time.arithmetic + time.optimizer + time.communication / 2)
+    assert time.hidden == time.communication / 2 * 0.75  # tables' gradients come last
+    assert time.total == pytest.approx(time.arithmetic + time.optimizer + time.communication * 0.625)
     time = step_time(size, GPU, tokens_per_gpu=1, **values)
     assert time.hidden == pytest.approx(time.arithmetic * 2 / 3)
     edge = tokens_that_hide_nothing(size, GPU, time, length=5)

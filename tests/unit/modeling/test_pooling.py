@@ -7,7 +7,8 @@ import torch
 
 from sst2_ray.modeling.folders import POOLING_MODES
 from sst2_ray.modeling.packing import pack
-from sst2_ray.modeling.pooling import pool, pool_packed
+from sst2_ray.modeling.pooling import pool, pool_end_to_end, pool_packed
+from sst2_ray.modeling.varlen import lay_end_to_end
 
 HIDDEN = torch.randn(3, 5, 4, generator=torch.Generator().manual_seed(0))
 MASK = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0], [1, 0, 0, 0, 0]])
@@ -32,6 +33,17 @@ def test_packed_tokens_are_pooled_to_the_same_features_and_gradients(modes):
     found.square().sum().backward()
     expected.square().sum().backward()
     torch.testing.assert_close(packed.grad, padded.grad)
+
+
+@pytest.mark.parametrize("modes", [*((mode,) for mode in POOLING_MODES), ("cls", "mean"), POOLING_MODES])
+def test_tokens_that_lie_end_to_end_are_pooled_to_the_same_features_and_gradients(modes):
+    flat, padded = HIDDEN[MASK.bool()].requires_grad_(), HIDDEN.clone().requires_grad_()
+    _, layout = lay_end_to_end(MASK, MASK)
+    found, expected = pool_end_to_end(flat, layout, modes), pool(padded, MASK, modes)
+    torch.testing.assert_close(found, expected)
+    found.square().sum().backward()
+    expected.square().sum().backward()
+    torch.testing.assert_close(flat.grad, padded.grad[MASK.bool()])
 
 
 def test_many_sentences_are_pooled_block_by_block():

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from sst2_ray.modeling.varlen import Varlen
 from sst2_ray.training.evaluate import CLOSE, compute_logits
+from tests.support.flash import compute_with_flash
 from tests.support.models import build
 from tests.support.tokens import review_lengths, token_arrays
 
@@ -46,6 +48,18 @@ def test_dropout_is_off_inside_and_the_mode_is_what_it_was(model, training):
     model.train(training)
     np.testing.assert_array_equal(logits_of(model, tokens), expected)
     assert model.training is training
+
+
+def test_sentences_laid_end_to_end_have_the_logits_of_padded_ones(model, monkeypatch):
+    tokens = token_arrays(review_lengths(30), vocabulary=100)
+    expected = compute_logits(model, tokens, bf16=True, pad_id=0, max_tokens=256, device=torch.device("cpu"), close=0.0)
+    compute_with_flash(model, monkeypatch)
+    seen = []
+    model.register_forward_pre_hook(lambda _, inputs: seen.append(type(inputs[1])))
+    found = compute_logits(model, tokens, bf16=True, pad_id=0, max_tokens=256, device=torch.device("cpu"), close=0.0)
+    assert set(seen) == {Varlen}
+    np.testing.assert_allclose(found, expected, atol=5e-3)
+    np.testing.assert_allclose(logits_of(model, tokens), logits_of(model, tokens, bf16=True), atol=1e-6)
 
 
 def test_in_bf16_rows_near_the_boundary_have_the_logits_of_fp32(model):

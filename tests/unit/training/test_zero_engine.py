@@ -81,10 +81,8 @@ def _stops_on_an_infinite_gradient(engine: TrainEngine, rank: int) -> None:
 
 def _rank(rank: int, world_size: int, port: int, folder: str, overlap_comm: bool) -> None:
     torch.set_num_threads(1)
-    overlap.LEAST_OVERLAPPED_SHARE, overlap._BUCKET = (
-        1,
-        5000,
-    )  # parameters in several buckets, and buckets of several parameters
+    # Parameters in several buckets, buckets of several parameters, and a group whose shares are too small.
+    overlap.LEAST_OVERLAPPED_SHARE, overlap._BUCKET = 10, 5000
     os.environ.update(LOCAL_RANK=str(rank), RANK=str(rank), WORLD_SIZE=str(world_size))  # what DeepSpeed asks for
     torch.distributed.init_process_group(
         "gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=world_size
