@@ -35,12 +35,12 @@ class OverlappedSums:
     gradients come early waits for those before it.
     """
 
-    def __init__(self, flats: list[Tensor], places: list[list[tuple[nn.Parameter, int]]]) -> None:
-        """`flats`: of each optimizer group the gradients, equal shards in the order of ranks; `places`: its parameters, and
+    def __init__(self, groups: list[tuple[Tensor, list[tuple[nn.Parameter, int]]]]) -> None:
+        """Of each optimizer group: the flat gradients, equal shards in the order of ranks, and its parameters with the place
         where each begins."""
         self._buckets: list[_Bucket] = []
         self._place: dict[nn.Parameter, Tensor] = {}
-        for flat, group in zip(flats, places, strict=True):
+        for flat, group in groups:
             self._place |= {parameter: flat.narrow(0, first, parameter.numel()) for parameter, first in group}
             for start, end, owner in _cuts(flat.numel()):
                 inside = frozenset(p for p, first in group if first < end and first + p.numel() > start)

@@ -74,9 +74,7 @@ class ZeroEngine:
         every = range(len(self._gradients))
         early = [i for i in every if overlap_comm and self.world_size > 1 and pays(self._gradients[i])]
         self._late = [i for i in every if i not in early]
-        self._overlapped = (
-            OverlappedSums([self._gradients[i] for i in early], [self._places(i) for i in early]) if early else None
-        )
+        self._overlapped = OverlappedSums([(self._gradients[i], self._places(i)) for i in early]) if early else None
         # Of each table: the rows of this rank's shard that are not 0 in `_gradients`.
         self._touched: dict[nn.Parameter, Tensor] = {}
         if device.type == "cpu" and not early:
