@@ -18,7 +18,6 @@ import os
 import statistics
 import sys
 import tempfile
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +27,20 @@ import pyarrow.parquet as pq
 import torch
 
 from benchmarks import workers
-from benchmarks.shared import PHASES, data_name, finish, main_job_flags, parser_of, provenance, run_in
+from benchmarks.shared import (
+    PHASES,
+    WARM_UP_STEPS,
+    data_name,
+    finish,
+    main_job_flags,
+    parser_of,
+    provenance,
+    rate_after_warm_up,
+    run_in,
+)
 from sst2_ray.config import TrainConfig
 from sst2_ray.launch.prepare import check
 from sst2_ray.results.table import ResultsTable
-
-WARM_UP_STEPS = 64
-"""First steps, which compile and set up, and do not count in rates."""
 
 
 def main() -> int:
@@ -82,11 +88,10 @@ def run(model: str, batch_size: int, steps: int, workers: int, flags: list[str])
         files = write_rows(Path(folder), WARM_UP_STEPS * batch_size)
         own = main_job_flags(model, batch_size, steps=WARM_UP_STEPS + steps, workers=workers)
         run_in(f"{folder}/runs", [*own, *files, *flags])
-        results = ResultsTable(f"{folder}/runs")
-        row = results.read("trials", experiment="benchmark").to_pylist()[-1]
-        epochs = results.read("epochs", experiment="benchmark").sort_by("global_step").to_pylist()
+        row = ResultsTable(f"{folder}/runs").read("trials", experiment="benchmark").to_pylist()[-1]
+        rate = rate_after_warm_up(f"{folder}/runs")
     kept = ("peak_memory_gib", "startup_seconds", *(f"{phase}_seconds" for phase in PHASES))
-    share = after_warm_up(epochs) / row["examples_per_sec"]
+    share = rate / row["examples_per_sec"]
     rates = ("examples_per_sec", "tokens_per_sec", "model_flop_utilization")
     return {
         **{name: row[name] for name in kept},
@@ -94,18 +99,11 @@ def run(model: str, batch_size: int, steps: int, workers: int, flags: list[str])
     }
 
 
-def after_warm_up(epochs: list[dict[str, Any]]) -> float:
-    """Examples a second of all stretches but the first, from rows of `epochs` in the order of their steps."""
-    stretches = [
-        (after["global_step"] - before["global_step"], after["examples_per_sec"]) for before, after in pairwise(epochs)
-    ]
-    return sum(steps for steps, _ in stretches) / sum(steps / rate for steps, rate in stretches)
-
-
 def write_rows(folder: Path, count: int) -> list[str]:
     """A file of `count` training rows, the sentences over and over, and the flags that read it."""
     train = check(TrainConfig(data=data_name(), batch_size=1)).splits.train
-    place = np.arange(count) % len(train.texts)
+    shuffled = np.random.default_rng(0).permutation(len(train.texts))  # a corpus may be sorted by label
+    place = shuffled[np.arange(count) % len(shuffled)]
     rows = pa.table({"text": pa.array(train.texts).take(place), "label": pa.array(train.labels).take(place)})
     pq.write_table(rows, folder / "train.parquet")
     pq.write_table(rows.slice(0, 64), folder / "dev.parquet")

@@ -30,18 +30,21 @@ from transformers import (
 )
 from transformers.modeling_outputs import SequenceClassifierOutput
 
-from benchmarks.shared import main_job_flags, process_group_of_one, run_in, task_of
+from benchmarks.shared import (
+    WARM_UP_STEPS,
+    main_job_flags,
+    process_group_of_one,
+    rate_after_warm_up,
+    run_in,
+    task_of,
+)
 from sst2_ray.config import TrainConfig
 from sst2_ray.data.tokens import TokenArrays
 from sst2_ray.launch.prepare import Checked, Prepared, check, prepare
 from sst2_ray.modeling.sources import local_folder
-from sst2_ray.results.table import ResultsTable
 from sst2_ray.training.calibrate import loop_of
 from sst2_ray.training.precision import bf16_is_native
 from sst2_ray.training.task import Task
-
-WARM_UP_STEPS = 64
-"""First steps of a way that do not count: memory is new, and oneDNN compiles a kernel for every shape it has not seen."""
 
 WIDTH = 128
 """Tokens that the notebook study pads every sentence to."""
@@ -106,8 +109,7 @@ def main_job(job: Job) -> Run:
         flags = main_job_flags(job.config.model, job.config.batch_size, steps=WARM_UP_STEPS + steps, workers=1)
         with tempfile.TemporaryDirectory() as folder:
             run_in(folder, [*flags, f"--train-rows={job.config.train_rows}"])
-            epochs = ResultsTable(folder).read("epochs", experiment="benchmark").sort_by("global_step")
-        return float(epochs["examples_per_sec"][1].as_py())
+            return rate_after_warm_up(folder)
 
     return run
 

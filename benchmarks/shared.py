@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,10 @@ from sst2_ray.results.table import ResultsTable
 from sst2_ray.training.task import Task
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+WARM_UP_STEPS = 64
+"""First steps that do not count: memory is new, a CPU's library compiles a kernel for every shape that it has not seen, and
+on a GPU all is set up and compiled."""
+
 PHASES = ("data", "forward", "backward", "communication", "optimizer")
 
 
@@ -102,6 +107,20 @@ def main_job_flags(model: str, batch_size: int, *, steps: int, workers: int) -> 
 def steps_seconds(row: dict[str, Any]) -> float:
     """Of a row of the results table: the time inside optimizer steps."""
     return float(sum(row[f"{phase}_seconds"] or 0.0 for phase in PHASES))
+
+
+def rate_after_warm_up(folder: str) -> float:
+    """Examples a second of the run in `folder` whose epochs are WARM_UP_STEPS long: of all but the first."""
+    epochs = ResultsTable(folder).read("epochs", experiment="benchmark").sort_by("global_step")
+    return after_warm_up(epochs.to_pylist())
+
+
+def after_warm_up(epochs: list[dict[str, Any]]) -> float:
+    """That of rows of `epochs`, in the order of their steps."""
+    stretches = [
+        (after["global_step"] - before["global_step"], after["examples_per_sec"]) for before, after in pairwise(epochs)
+    ]
+    return float(sum(steps for steps, _ in stretches) / sum(steps / rate for steps, rate in stretches))
 
 
 def run_job(flags: list[str], environment: dict[str, str] | None = None) -> tuple[dict[str, Any], float]:

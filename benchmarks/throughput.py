@@ -19,7 +19,15 @@ from typing import Any
 import torch
 
 from benchmarks import peers
-from benchmarks.shared import data_name, finish, parser_of, process_group_of_one, provenance, with_the_workers_allocator
+from benchmarks.shared import (
+    WARM_UP_STEPS,
+    data_name,
+    finish,
+    parser_of,
+    process_group_of_one,
+    provenance,
+    with_the_workers_allocator,
+)
 from sst2_ray.config import TrainConfig
 from sst2_ray.training.throughput import model_flops_per_token
 
@@ -75,7 +83,7 @@ def _job(batch_size: int) -> peers.Job:
         batch_size=batch_size,
         epochs=100,
         learning_rate=8e-5,
-        train_rows=peers.WARM_UP_STEPS * batch_size,
+        train_rows=WARM_UP_STEPS * batch_size,
     )
     process_group_of_one()
     return peers.job_of(config)

@@ -43,6 +43,17 @@ class Varlen:
         }
 
 
+def model_inputs(
+    input_ids: Tensor, attention_mask: Tensor, *, end_to_end: bool, move: Callable[[Tensor], Tensor]
+) -> tuple[Tensor, Tensor | Varlen]:
+    """What a classifier is given of a batch padded on the right, each tensor as `move` returns it: laid out before it is
+    moved, so that nobody waits for a GPU."""
+    if not end_to_end:
+        return move(input_ids), move(attention_mask)
+    ids, layout = lay_end_to_end(input_ids, attention_mask)
+    return move(ids), layout.moved(move)
+
+
 def lay_end_to_end(input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Varlen]:
     """The ids [T] of a batch padded on the right, and their layout, from its ids and its mask [rows, width]."""
     real = attention_mask.bool()

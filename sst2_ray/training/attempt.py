@@ -133,7 +133,7 @@ class Attempt:
         self.reporter.micro_batches(self.micro_batch_tokens)
         keys = install(model)
         if config.compile:
-            compile_layers(model, self.device)
+            compile_layers(model)
         engine = build_engine(
             config.engine,
             model,

@@ -12,7 +12,7 @@ from torch import Tensor
 from sst2_ray.data.batching import MicroBatch, batches_of_like_length, collate, plan_evaluation
 from sst2_ray.data.tokens import TokenArrays
 from sst2_ray.modeling.classifier import SentenceClassifier
-from sst2_ray.modeling.varlen import lay_end_to_end
+from sst2_ray.modeling.varlen import model_inputs
 
 CLOSE = 0.5
 """Logits that lie closer together than this in bf16 are computed again in fp32. bf16 moves their difference by less
@@ -56,11 +56,10 @@ def compute_logits(
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=autocast):
             for batch in batches:
                 ids, mask = map(torch.from_numpy, collate(tokens, batch, pad_id=pad_id))
-                layout = mask.to(device)
-                if autocast and model.can_lay_end_to_end:
-                    ids, ends = lay_end_to_end(ids, mask)
-                    layout = ends.moved(lambda tensor: tensor.to(device))
-                table[torch.from_numpy(batch.rows).to(device), :2] = model(ids.to(device), layout).float()
+                inputs = model_inputs(
+                    ids, mask, end_to_end=autocast and model.can_lay_end_to_end, move=lambda tensor: tensor.to(device)
+                )
+                table[torch.from_numpy(batch.rows).to(device), :2] = model(*inputs).float()
                 on_batch()
 
     batches = plan_evaluation(tokens, rank=rank, world_size=world_size, max_tokens=max_tokens)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from sst2_ray.data.batching import StepPlan, collate, plan_epoch, steps_per_epoch
 from sst2_ray.modeling.dropout import row_keys
-from sst2_ray.modeling.varlen import Varlen, lay_end_to_end
+from sst2_ray.modeling.varlen import Varlen, model_inputs
 from sst2_ray.training.context import LoopContext
 
 
@@ -68,11 +68,8 @@ def _collate(context: LoopContext, plan: StepPlan) -> Batch:
         keys = row_keys(seed=context.config.seed, global_step=plan.global_step, row_ids=micro.rows)
         labels = context.train.labels[micro.rows].astype(np.int64)
         of_rows = (move(torch.from_numpy(array)) for array in (labels, micro.weights, keys))
-        if _lays_end_to_end(context):
-            ids, layout = lay_end_to_end(ids, mask)  # here, where nobody waits for the GPU
-            inputs.append((move(ids), layout.moved(move), *of_rows))
-        else:
-            inputs.append((move(ids), move(mask), *of_rows))
+        of_tokens = model_inputs(ids, mask, end_to_end=_lays_end_to_end(context), move=move)
+        inputs.append((*of_tokens, *of_rows))
     return Batch(plan, inputs)
 
 
