@@ -27,8 +27,8 @@ from benchmarks.shared import (
     run_job,
     with_the_workers_allocator,
 )
-from sst2_ray.config import TrainConfig
-from sst2_ray.results.statistics import summarize
+from sst2_ray.config.train import TrainConfig
+from sst2_ray.results.analysis.statistics import summarize
 
 OURS = "main-job"
 TRAINERS = {"trainer": False, "trainer-grouped": True}

@@ -27,9 +27,9 @@ from benchmarks.shared import (
     task_of,
     with_the_workers_allocator,
 )
-from sst2_ray.config import TrainConfig
+from sst2_ray.config.train import TrainConfig
 from sst2_ray.data.tokens import TokenArrays
-from sst2_ray.launch.prepare import check, prepare
+from sst2_ray.run.prepare import check, prepare
 from sst2_ray.training.calibrate import first_rows, loop_of
 from sst2_ray.training.evaluate import compute_logits, evaluation_tokens
 from sst2_ray.training.loop import Loop

@@ -18,11 +18,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.shared import data_name, finish, parser_of, provenance, run_job, steps_seconds
-from sst2_ray.config import TrainConfig
-from sst2_ray.launch.admission import decide, this_machine
-from sst2_ray.launch.environment import prepare_driver
-from sst2_ray.launch.forecast import forecast
-from sst2_ray.launch.prepare import check, prepare
+from sst2_ray.config.train import TrainConfig
+from sst2_ray.run.environment import prepare_driver
+from sst2_ray.run.planning.forecast import forecast
+from sst2_ray.run.planning.placement import decide, this_machine
+from sst2_ray.run.prepare import check, prepare
 
 TIME_LIMIT, MEMORY_LIMIT = 0.20, 0.10
 """Relative errors that are let pass."""

@@ -38,9 +38,9 @@ from benchmarks.shared import (
     rate_after_warm_up,
     run_in,
 )
-from sst2_ray.config import TrainConfig
-from sst2_ray.launch.prepare import check
-from sst2_ray.results.table import ResultsTable
+from sst2_ray.config.train import TrainConfig
+from sst2_ray.results.store.table import ResultsTable
+from sst2_ray.run.prepare import check
 
 
 def main() -> int:

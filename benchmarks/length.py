@@ -139,9 +139,9 @@ def measure(model: str, lengths: list[int], depths: list[int], steps: int) -> di
 def _step(model: str, lengths: list[int], layers: int) -> tuple[Any, Any]:
     import torch
 
-    from sst2_ray.config import TrainConfig
+    from sst2_ray.config.train import TrainConfig
     from sst2_ray.modeling.optimizer import build_optimizer
-    from sst2_ray.training.engine import TorchEngine
+    from sst2_ray.training.engine.base import TorchEngine
     from sst2_ray.training.precision import bf16_is_native
 
     device = torch.device("cpu")

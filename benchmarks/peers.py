@@ -38,10 +38,10 @@ from benchmarks.shared import (
     run_in,
     task_of,
 )
-from sst2_ray.config import TrainConfig
+from sst2_ray.config.train import TrainConfig
 from sst2_ray.data.tokens import TokenArrays
-from sst2_ray.launch.prepare import Checked, Prepared, check, prepare
 from sst2_ray.modeling.sources import local_folder
+from sst2_ray.run.prepare import Checked, Prepared, check, prepare
 from sst2_ray.training.calibrate import loop_of
 from sst2_ray.training.precision import bf16_is_native
 from sst2_ray.training.task import Task

@@ -26,8 +26,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmarks.shared import REPOSITORY, data_name, finish, parser_of, provenance
-from sst2_ray.config import TrainConfig
-from sst2_ray.launch.prepare import check
+from sst2_ray.config.train import TrainConfig
+from sst2_ray.run.prepare import check
 
 SAMPLE_S = 0.5
 WAYS = ("job", "ray-data")
@@ -176,7 +176,7 @@ def through_ray_data(model: str, file: str, output: str) -> None:
     """What the Predictor's docstring shows, from file to file."""
     import ray
 
-    from sst2_ray.launch.predictor import Predictor
+    from sst2_ray.predict.predictor import Predictor
 
     cores = os.cpu_count() or 1
     ray.init(address="local", include_dashboard=False, log_to_driver=False)

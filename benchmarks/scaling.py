@@ -2,8 +2,8 @@
 
     python -m benchmarks.scaling [--model modernbert-base] [--machines p4d.24xlarge ...] [--gpus 8 64 512] [--docs docs/scaling.md]
 
-The arithmetic and the sources of its formulas are in sst2_ray/launch/scaling.py, the GPUs' figures in
-sst2_ray/training/gpus.py, prices in sst2_ray/launch/prices.py. Takes seconds.
+The arithmetic and the sources of its formulas are in sst2_ray/run/planning/cost_model.py, the GPUs' figures in
+sst2_ray/training/gpus.py, prices in sst2_ray/cluster/prices.py. Takes seconds.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from sst2_ray.launch.plan import size_of
-from sst2_ray.launch.prices import RECORDED, SOURCES, machine_of
-from sst2_ray.launch.scaling import (
+from sst2_ray.cluster.prices import RECORDED, SOURCES, machine_of
+from sst2_ray.config.registry import MODELS
+from sst2_ray.run.planning.cost_model import (
     ModelSize,
     communication_bytes,
     flops_per_token,
@@ -23,7 +23,7 @@ from sst2_ray.launch.scaling import (
     step_time,
     tokens_that_hide_nothing,
 )
-from sst2_ray.registry import MODELS
+from sst2_ray.run.planning.summary import size_of
 from sst2_ray.training.gpus import GPUS
 from sst2_ray.training.task import DEFAULT_MICRO_BATCH_TOKENS
 
@@ -125,7 +125,7 @@ def text(model: str, size: ModelSize, tables: dict[str, list[list[str]]], counts
         "Made by `python -m benchmarks.scaling --docs docs/scaling.md`; nothing here was measured. Times are lower bounds: "
         "chips at their data sheets' dense bf16 peak, networks at their stated rate, no latency, no launches of kernels, "
         "no data loading. Gradients hide behind the backward pass where a GPU's share of them is a million numbers or more. "
-        "Formulas and their sources: `sst2_ray/launch/scaling.py`; GPUs: `sst2_ray/training/gpus.py`. "
+        "Formulas and their sources: `sst2_ray/run/planning/cost_model.py`; GPUs: `sst2_ray/training/gpus.py`. "
         "For a run of your own: `--dry-run --network-gbit-per-s RATE`, and `--calibrate` where it is to run on this machine's CPUs.",
         "",
         f"{size.parameters / 1e6:.0f} M parameters, {size.multiplied / 1e6:.0f} M of them multiplied, "

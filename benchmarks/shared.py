@@ -13,11 +13,11 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from sst2_ray.config import TrainConfig
-from sst2_ray.launch.environment import worker_env
-from sst2_ray.launch.prepare import Checked, Prepared
-from sst2_ray.results.provenance import collect_provenance
-from sst2_ray.results.table import ResultsTable
+from sst2_ray.config.train import TrainConfig
+from sst2_ray.results.store.table import ResultsTable
+from sst2_ray.run.environment import worker_env
+from sst2_ray.run.prepare import Checked, Prepared
+from sst2_ray.run.provenance import collect_provenance
 from sst2_ray.training.task import Task
 
 REPOSITORY = Path(__file__).resolve().parents[1]

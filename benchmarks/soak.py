@@ -23,8 +23,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from sst2_ray.results.provenance import collect_provenance
-from sst2_ray.training.faults import Fault
+from sst2_ray.run.provenance import collect_provenance
+from sst2_ray.training.fault_injection import Fault
 from tests.support.faults import STEPS, TinyRun, started_cluster
 
 KINDS = {

@@ -18,9 +18,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from sst2_ray.results.provenance import collect_provenance
-from sst2_ray.results.ranking import rank
-from sst2_ray.results.table import ResultsTable
+from sst2_ray.results.analysis.ranking import rank
+from sst2_ray.results.store.table import ResultsTable
+from sst2_ray.run.provenance import collect_provenance
 
 RATES = ("1e-6", "3e-6", "1e-5", "3e-5", "8e-5", "1.6e-4", "3.2e-4", "6.4e-4", "5e-3")
 MAX_POINTS, MAX_STEP_SHARE, BAD_POINTS = 0.3, 0.40, 3.0

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.shared import REPOSITORY, finish, parser_of, provenance
-from sst2_ray.results import leaderboard
-from sst2_ray.results.table import ResultsTable
+from sst2_ray.results.analysis import leaderboard
+from sst2_ray.results.store.table import ResultsTable
 
 LIMIT_S = 15 * 60
 

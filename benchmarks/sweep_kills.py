@@ -15,7 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from sst2_ray.results.provenance import collect_provenance
+from sst2_ray.run.provenance import collect_provenance
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 

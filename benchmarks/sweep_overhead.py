@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.shared import finish, parser_of, provenance, steps_seconds
-from sst2_ray.launch.warm import SWITCH
-from sst2_ray.results.table import ResultsTable
+from sst2_ray.results.store.table import ResultsTable
+from sst2_ray.run.ray.fork_server import SWITCH
 
 LIMIT_S = 6.0
 

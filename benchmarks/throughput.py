@@ -28,7 +28,7 @@ from benchmarks.shared import (
     provenance,
     with_the_workers_allocator,
 )
-from sst2_ray.config import TrainConfig
+from sst2_ray.config.train import TrainConfig
 from sst2_ray.training.throughput import model_flops_per_token
 
 WAYS: dict[str, tuple[str, Callable[[peers.Job], peers.Run]]] = {

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sst2_ray.config import TrainConfig
+from sst2_ray.config.train import TrainConfig
 from sst2_ray.version import __version__
 
 if TYPE_CHECKING:
-    from sst2_ray.launch.predict import predict
-    from sst2_ray.launch.train import TrainResult, train
+    from sst2_ray.predict.command import predict
+    from sst2_ray.run.train import TrainResult, train
 
 __all__ = ["TrainConfig", "TrainResult", "__version__", "predict", "train"]
 
-_LAZY = {"train": "sst2_ray.launch.train", "TrainResult": "sst2_ray.launch.train", "predict": "sst2_ray.launch.predict"}
+_LAZY = {"train": "sst2_ray.run.train", "TrainResult": "sst2_ray.run.train", "predict": "sst2_ray.predict.command"}
 
 
 def __getattr__(name: str) -> Any:

@@ -3,10 +3,10 @@
 # so that training writes a checkpoint and leaves before the machine is taken. Nothing happens where the package has no watcher.
 set -eu
 SRC="$HOME/.sst2-ray/src"
-[ -f "$SRC/sst2_ray/launch/spot_watcher.py" ] || exit 0
+[ -f "$SRC/sst2_ray/cluster/spot_watcher.py" ] || exit 0
 PID_FILE="$HOME/.sst2-ray/spot_watcher.pid"
 [ -f "$PID_FILE" ] && kill -0 "$(cat "$PID_FILE")" 2> /dev/null && exit 0
 # No .pyc files: they would change the mounted folder, and the autoscaler would sync it again.
-PYTHONPATH="$SRC" PYTHONDONTWRITEBYTECODE=1 setsid nohup python -m sst2_ray.launch.spot_watcher "$@" \
+PYTHONPATH="$SRC" PYTHONDONTWRITEBYTECODE=1 setsid nohup python -m sst2_ray.cluster.spot_watcher "$@" \
   > "$HOME/.sst2-ray/spot_watcher.log" 2>&1 < /dev/null &
 echo $! > "$PID_FILE"

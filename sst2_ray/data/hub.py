@@ -6,10 +6,10 @@ import os
 from pathlib import Path
 from typing import Any
 
+from sst2_ray.config.registry import GLUE_HUB_ID, GLUE_REVISION
 from sst2_ray.data.readers import Columns, columns_of, one_line, quiet_datasets
 from sst2_ray.data.rows import Rows, make_rows
 from sst2_ray.errors import InputError
-from sst2_ray.registry import GLUE_HUB_ID, GLUE_REVISION
 
 GLUE_SOURCE = f"{GLUE_HUB_ID}@{GLUE_REVISION}"
 _CONFIG = "sst2"

@@ -10,9 +10,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 
+from sst2_ray.config.registry import KNOWN_LEAKS
 from sst2_ray.data.splitting import normalize, words_of
 from sst2_ray.errors import InputError
-from sst2_ray.registry import KNOWN_LEAKS
 
 _MAX_PHRASE_WORDS = 2
 _MAX_PHRASE_SHARE = 0.01

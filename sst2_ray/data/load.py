@@ -10,13 +10,13 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from sst2_ray.config import TrainConfig
+from sst2_ray.config.registry import DATASETS, GLUE_HUB_ID
+from sst2_ray.config.train import TrainConfig
 from sst2_ray.data import leaks
 from sst2_ray.data.readers import DEV_STEMS, SUFFIXES, TRAIN_STEMS, Columns, find_files, local_copy, read_files
 from sst2_ray.data.rows import Rows, Splits, make_rows, require_two_classes
 from sst2_ray.data.splitting import hold_out, normalize, subset
 from sst2_ray.errors import InputError, did_you_mean
-from sst2_ray.registry import DATASETS, GLUE_HUB_ID
 
 __all__ = ["Rows", "Splits", "load_splits"]
 

@@ -7,9 +7,9 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from sst2_ray.config.registry import MODELS
 from sst2_ray.errors import InputError
 from sst2_ray.modeling.folders import check_weights, read_json, read_stack
-from sst2_ray.registry import MODELS
 
 # Weights as safetensors alone: whatever else a repository holds (pickles, ONNX, custom code) is never downloaded.
 _DESCRIPTION = ["*.json", "*.txt", "*.jinja"]

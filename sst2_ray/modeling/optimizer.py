@@ -7,7 +7,7 @@ import math
 import torch
 from torch import nn
 
-from sst2_ray.config import TrainConfig
+from sst2_ray.config.train import TrainConfig
 
 
 def build_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:

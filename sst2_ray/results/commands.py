@@ -12,11 +12,12 @@ from typing import Annotated
 import tyro
 from rich.console import Console
 
-from sst2_ray.args import parse
+from sst2_ray.config.flags import parse
 from sst2_ray.errors import InputError, did_you_mean
-from sst2_ray.results import compaction, import_tune, leaderboard, text
-from sst2_ray.results.schema import KEYS
-from sst2_ray.results.table import ResultsTable, SkippedFileWarning
+from sst2_ray.records import KEYS
+from sst2_ray.results.analysis import leaderboard, text
+from sst2_ray.results.store import compaction, import_tune
+from sst2_ray.results.store.table import ResultsTable, SkippedFileWarning
 
 _PLAIN_WIDTH = 200  # of the table where no terminal says its own
 
@@ -105,7 +106,7 @@ def main_report(argv: list[str]) -> int:
     table = open_table(config.storage_path)
     console, errors = _consoles()
     # Nothing of the drawing library is needed for the leaderboard.
-    from sst2_ray.results import report
+    from sst2_ray.results.report import page as report
 
     with skipped_files_told(errors) as notes:
         table.read("trials", columns=["status"])

@@ -16,12 +16,12 @@ from sst2_ray.modeling.compiled import compile_layers
 from sst2_ray.modeling.dropout import install
 from sst2_ray.modeling.optimizer import build_optimizer
 from sst2_ray.modeling.tokenizers import tokenizer_from_json
-from sst2_ray.results.schema import EpochRecord, PredictionRecord
+from sst2_ray.records import EpochRecord, PredictionRecord
 from sst2_ray.storage import Storage
-from sst2_ray.training import checkpoint as ckpt
-from sst2_ray.training import faults
+from sst2_ray.training import fault_injection as faults
+from sst2_ray.training.checkpoint import files as ckpt
 from sst2_ray.training.context import LoopContext, Reporter
-from sst2_ray.training.engine import build_engine
+from sst2_ray.training.engine.base import build_engine
 from sst2_ray.training.finish import Finish
 from sst2_ray.training.loop import Loop
 from sst2_ray.training.names import LEFT

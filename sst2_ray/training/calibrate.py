@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 
 from sst2_ray.data.tokens import TokenArrays
-from sst2_ray.results.schema import EpochRecord
+from sst2_ray.records import EpochRecord
 from sst2_ray.storage import Storage
 from sst2_ray.training.attempt import Attempt
 from sst2_ray.training.evaluate import CLOSE, compute_logits, evaluation_tokens

@@ -11,14 +11,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sst2_ray.config import TrainConfig
+from sst2_ray.config.train import TrainConfig
 from sst2_ray.data.tokens import TokenArrays
 from sst2_ray.modeling.classifier import SentenceClassifier
 from sst2_ray.modeling.dropout import DropoutKeys
-from sst2_ray.results.schema import EpochRecord
+from sst2_ray.records import EpochRecord
 from sst2_ray.storage import Storage
-from sst2_ray.training.checkpoint import Checkpoint
-from sst2_ray.training.engine import TrainEngine
+from sst2_ray.training.checkpoint.files import Checkpoint
+from sst2_ray.training.engine.base import TrainEngine
 from sst2_ray.training.throughput import PhaseTimer
 
 StopRequest = Literal["early_stopped", "stopped"]

@@ -15,9 +15,9 @@ import torch
 from numpy.typing import NDArray
 
 from sst2_ray.data.tokens import TokenArrays
-from sst2_ray.modeling.export import CardFacts, export_model
-from sst2_ray.results.schema import EpochRecord, PredictionRecord
-from sst2_ray.training import checkpoint as ckpt
+from sst2_ray.modeling.export.folder import CardFacts, export_model
+from sst2_ray.records import EpochRecord, PredictionRecord
+from sst2_ray.training.checkpoint import files as ckpt
 from sst2_ray.training.context import LoopContext, LoopResult
 from sst2_ray.training.evaluate import compute_logits, evaluation_tokens
 from sst2_ray.training.metrics import Metrics, metric_fields, metrics_from_logits, positive_probability

@@ -15,17 +15,17 @@ from torch import Tensor
 from sst2_ray.data.batching import steps_per_epoch
 from sst2_ray.modeling.optimizer import lr_factor, num_warmup_steps
 from sst2_ray.modeling.varlen import Varlen
-from sst2_ray.results.schema import EpochRecord
-from sst2_ray.training import checkpoint as ckpt
-from sst2_ray.training.checkpoint_writer import CheckpointWriter
+from sst2_ray.records import EpochRecord
+from sst2_ray.training.checkpoint import files as ckpt
+from sst2_ray.training.checkpoint.snapshot import HostCopies, Snapshot
+from sst2_ray.training.checkpoint.writer import CheckpointWriter
 from sst2_ray.training.context import LoopContext, LoopResult, NotANumberError, StopRequest, best_of, better
 from sst2_ray.training.control import Control, Decision
-from sst2_ray.training.engine import NonFiniteError
+from sst2_ray.training.engine.base import NonFiniteError
 from sst2_ray.training.evaluate import compute_logits, evaluation_tokens
 from sst2_ray.training.feed import Batch, prefetched
 from sst2_ray.training.metrics import metrics_from_logits
-from sst2_ray.training.schedule import evaluation_steps, total_steps
-from sst2_ray.training.snapshot import HostCopies, Snapshot
+from sst2_ray.training.step_counts import evaluation_steps, total_steps
 
 
 class Loop:

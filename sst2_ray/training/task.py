@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sst2_ray.config import TrainConfig
+from sst2_ray.config.train import TrainConfig
 from sst2_ray.modeling.sources import ResolvedModel
 
 # Computed tokens a worker takes at once. On CPU small micro-batches of like length waste little on padding; where padding

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from sst2_ray.config import TrainConfig
+from sst2_ray.config.train import TrainConfig
 from tests.support import models
 from tests.support.hub_server import HubServer, hub_env, unreachable_hub_env
 from tests.support.reviews import reviews, write_csv, write_glue_folder, write_tsv

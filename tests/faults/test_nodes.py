@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from sst2_ray.launch.spot_watcher import CLOUDS
+from sst2_ray.cluster.spot_watcher import CLOUDS
 from tests.support.clouds import endpoint_of
 from tests.support.faults import REPOSITORY, TinyRun, slowed, started_cluster
 from tests.support.waiting import waited
@@ -52,7 +52,7 @@ def take(cloud: str, cluster: Any, node: Any, seconds: float) -> None:
     with endpoint_of(cloud) as endpoint:
         where = [f"--endpoint={endpoint.url}", f"--address={cluster.address}", f"--node-id={node.node_id}"]
         watcher = subprocess.Popen(
-            [sys.executable, "-m", "sst2_ray.launch.spot_watcher", f"--cloud={cloud}", *where],
+            [sys.executable, "-m", "sst2_ray.cluster.spot_watcher", f"--cloud={cloud}", *where],
             cwd=REPOSITORY, stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
         try:

@@ -9,9 +9,9 @@ from safetensors.torch import load_file
 
 from sst2_ray.data.batching import epoch_permutation
 from sst2_ray.storage import Storage
-from sst2_ray.training import checkpoint as ckpt
+from sst2_ray.training.checkpoint import files as ckpt
 from sst2_ray.training.context import best_of
-from sst2_ray.training.faults import Fault
+from sst2_ray.training.fault_injection import Fault
 from tests.support.faults import TinyRun
 
 EVALUATIONS = (15, 30)

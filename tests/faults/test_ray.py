@@ -9,11 +9,11 @@ import time
 
 import pytest
 
-from sst2_ray.launch.environment import prepare_driver
-from sst2_ray.launch.failures import classify
-from sst2_ray.launch.watch import RECONNECT_VARIABLE
+from sst2_ray.run.environment import prepare_driver
+from sst2_ray.run.failures import classify
+from sst2_ray.run.monitor import RECONNECT_VARIABLE
 from sst2_ray.storage import Storage
-from sst2_ray.training import checkpoint as ckpt
+from sst2_ray.training.checkpoint import files as ckpt
 from tests.support.faults import TinyRun, pause_at, processes_of
 from tests.support.waiting import waited
 

@@ -9,7 +9,7 @@ import pyarrow.fs as pafs
 import pytest
 
 from sst2_ray.storage import Storage
-from sst2_ray.training import checkpoint as ckpt
+from sst2_ray.training.checkpoint import files as ckpt
 from tests.support.disks import mounted
 from tests.support.faults import TinyRun, pause_at
 from tests.support.object_store import BUCKET, ObjectStore

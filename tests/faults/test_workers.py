@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
-from sst2_ray.training.faults import Fault
+from sst2_ray.training.fault_injection import Fault
 from tests.support.faults import STEPS, TinyRun
 
 SEED = 20_26

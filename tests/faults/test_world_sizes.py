@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sst2_ray.config import TrainConfig
+from sst2_ray.config.train import TrainConfig
 from tests.support.models import sbert_folder
 from tests.support.training import Scenario, play_in_group
 

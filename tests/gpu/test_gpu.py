@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 import torch
 
-from sst2_ray.config import TrainConfig
+from sst2_ray.config.train import TrainConfig
 from sst2_ray.modeling.attention import FLASH, choose_attention
 from sst2_ray.modeling.optimizer import build_optimizer
-from sst2_ray.training.faults import VARIABLE
+from sst2_ray.training.fault_injection import VARIABLE
 from sst2_ray.training.feed import on_device
 from sst2_ray.training.task import DEFAULT_MICRO_BATCH_TOKENS
 from tests.support.runs import Runs, made_runs, started_ray

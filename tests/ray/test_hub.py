@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from sst2_ray.registry import GLUE_HUB_ID, GLUE_REVISION, MODELS
-from sst2_ray.results.table import ResultsTable
+from sst2_ray.config.registry import GLUE_HUB_ID, GLUE_REVISION, MODELS
+from sst2_ray.results.store.table import ResultsTable
 from tests.support.hub_server import (
     PRIVATE_MODEL_ID,
     PRIVATE_REVISION,

@@ -17,7 +17,7 @@ from torch import Tensor
 from transformers import AutoTokenizer, get_linear_schedule_with_warmup
 
 import sst2_ray
-from sst2_ray.config import TrainConfig
+from sst2_ray.config.train import TrainConfig
 from sst2_ray.data.batching import epoch_permutation
 from tests.support.models import build
 from tests.support.runs import Runs

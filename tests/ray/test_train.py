@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from sst2_ray.data.batching import steps_per_epoch
-from sst2_ray.training.faults import VARIABLE
+from sst2_ray.training.fault_injection import VARIABLE
 from sst2_ray.training.task import DEFAULT_MICRO_BATCH_TOKENS
 from tests.support.runs import NUM_DEV_ROWS, NUM_TRAIN_ROWS, Runs, started_ray
 
@@ -93,7 +93,7 @@ def test_a_driver_that_dies_before_the_result_is_kept_has_only_the_end_to_do_aga
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("sst2_ray.launch.train._result", die)
+        patch.setattr("sst2_ray.run.train._result", die)
         with pytest.raises(KeyboardInterrupt):
             runs.train("cut-off", batch_size=BATCH_SIZE)
     again = runs.train("cut-off", batch_size=BATCH_SIZE)

@@ -8,9 +8,9 @@ import torch
 from torch import nn
 
 from sst2_ray.storage import Storage
-from sst2_ray.training.checkpoint_writer import CheckpointWriter
-from sst2_ray.training.engine import STATE_NAMES, OptimizerShard, Span
-from sst2_ray.training.snapshot import Snapshot
+from sst2_ray.training.checkpoint.snapshot import Snapshot
+from sst2_ray.training.checkpoint.writer import CheckpointWriter
+from sst2_ray.training.engine.base import STATE_NAMES, OptimizerShard, Span
 
 GROUPS = ({"table": 21, "weight": 10}, {"bias": 3, "scale": 5})
 """Elements of every parameter, by optimizer group."""

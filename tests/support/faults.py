@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sst2_ray.results.table import ResultsTable
-from sst2_ray.training.faults import VARIABLE, Fault
+from sst2_ray.results.store.table import ResultsTable
+from sst2_ray.training.fault_injection import VARIABLE, Fault
 from tests.support.models import sbert_folder
 from tests.support.reviews import reviews, write_glue_folder
 

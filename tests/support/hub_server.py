@@ -29,7 +29,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sst2_ray.registry import GLUE_HUB_ID, GLUE_REVISION, MODELS
+from sst2_ray.config.registry import GLUE_HUB_ID, GLUE_REVISION, MODELS
 
 RepoKind = Literal["models", "datasets"]
 

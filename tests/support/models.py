@@ -11,11 +11,11 @@ from pathlib import Path
 import torch
 from transformers import BertConfig, BertModel, ModernBertConfig, ModernBertForMaskedLM
 
-from sst2_ray.config import TrainConfig
+from sst2_ray.config.train import TrainConfig
 from sst2_ray.modeling.build import build_classifier
-from sst2_ray.modeling.card import CardFacts
 from sst2_ray.modeling.classifier import SentenceClassifier
-from sst2_ray.modeling.export import export_model
+from sst2_ray.modeling.export.card import CardFacts
+from sst2_ray.modeling.export.folder import export_model
 from sst2_ray.modeling.sources import resolve_model
 from sst2_ray.modeling.tokenizers import load_tokenizer, train_bpe
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from typing import Any
 
-from sst2_ray.results.schema import EpochRecord, PredictionRecord, TrialRecord
+from sst2_ray.records import EpochRecord, PredictionRecord, TrialRecord
 
 NOON = dt.datetime(2026, 1, 5, 12, 0, tzinfo=dt.timezone.utc)
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import sst2_ray
-from sst2_ray.config import TrainConfig
-from sst2_ray.launch.environment import prepare_driver
-from sst2_ray.results.table import ResultsTable
+from sst2_ray.config.train import TrainConfig
+from sst2_ray.results.store.table import ResultsTable
+from sst2_ray.run.environment import prepare_driver
 from tests.support.models import modernbert_folder, sbert_folder
 from tests.support.reviews import reviews, write_glue_folder
 

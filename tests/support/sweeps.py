@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sst2_ray.results.table import ResultsTable
+from sst2_ray.results.store.table import ResultsTable
 
 ROOT = Path(__file__).resolve().parents[2]
 TIMEOUT_S = 500

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sst2_ray.config import hash_of
-from sst2_ray.results.import_tune import best_and_last
-from sst2_ray.results.schema import EpochRecord, PredictionRecord, TrialRecord
-from sst2_ray.results.table import ResultsTable
+from sst2_ray.config.train import hash_of
+from sst2_ray.records import EpochRecord, PredictionRecord, TrialRecord
+from sst2_ray.results.store.import_tune import best_and_last
+from sst2_ray.results.store.table import ResultsTable
 
 START = dt.datetime(2026, 1, 5, 9, 0, tzinfo=dt.timezone.utc)
 NUM_DEV_ROWS = 872

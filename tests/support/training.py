@@ -12,18 +12,18 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from sst2_ray.config import TrainConfig
+from sst2_ray.config.train import TrainConfig
 from sst2_ray.data.tokens import TokenArrays
 from sst2_ray.modeling.build import build_classifier
 from sst2_ray.modeling.dropout import install
 from sst2_ray.modeling.optimizer import build_optimizer
 from sst2_ray.modeling.sources import resolve_model
 from sst2_ray.modeling.tokenizers import load_tokenizer
-from sst2_ray.results.schema import EpochRecord
+from sst2_ray.records import EpochRecord
 from sst2_ray.storage import Storage
-from sst2_ray.training import checkpoint as ckpt
+from sst2_ray.training.checkpoint import files as ckpt
 from sst2_ray.training.context import LoopContext
-from sst2_ray.training.engine import build_engine
+from sst2_ray.training.engine.base import build_engine
 from sst2_ray.training.loop import Loop
 from tests.support.models import SENTENCES
 from tests.support.tokens import review_lengths, token_arrays

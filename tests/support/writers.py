@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerProcess
 
-from sst2_ray.results.compaction import compact
-from sst2_ray.results.table import ResultsTable
+from sst2_ray.results.store.compaction import compact
+from sst2_ray.results.store.table import ResultsTable
 from tests.support.records import epoch, prediction, trial
 
 ROWS_PER_TRIAL = {"trials": 1, "epochs": 2, "predictions": 400}

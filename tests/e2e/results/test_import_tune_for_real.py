@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from sst2_ray.results.commands import main_results
-from sst2_ray.results.table import ResultsTable
+from sst2_ray.results.store.table import ResultsTable
 
 SCRIPT = """
 import sys, ray

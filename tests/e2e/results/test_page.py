@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sst2_ray.results import report
+from sst2_ray.results.report import page as report
 from tests.support.chromium import EXECUTABLE, Browser, chromium
 from tests.support.synthetic_results import MINI, write_study
 

@@ -13,12 +13,12 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 
+from sst2_ray.cluster.aws_account import check_source
+from sst2_ray.cluster.file import load_cluster_file
+from sst2_ray.cluster.prices import MACHINES, machine_of
+from sst2_ray.cluster.ssh import Host
+from sst2_ray.cluster.up import ensure_token
 from sst2_ray.errors import InputError
-from sst2_ray.launch.aws_account import check_source
-from sst2_ray.launch.cluster_file import load_cluster_file
-from sst2_ray.launch.prices import MACHINES, machine_of
-from sst2_ray.launch.ssh import Host
-from sst2_ray.launch.up import ensure_token
 from tests.support.cluster_files import FILES, REPOSITORY, rendered
 
 if sys.version_info >= (3, 11):

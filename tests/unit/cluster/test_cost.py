@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from sst2_ray.launch import submit
-from sst2_ray.launch.cluster_file import ClusterFile, load_cluster_file
-from sst2_ray.launch.doctor import DoctorConfig, examine_file
-from sst2_ray.launch.prices import RECORDED, machine_of
+from sst2_ray.cluster.doctor import DoctorConfig, examine_file
+from sst2_ray.cluster.file import ClusterFile, load_cluster_file
+from sst2_ray.cluster.prices import RECORDED, machine_of
+from sst2_ray.cluster.submit import command as submit
 from tests.support.cluster_files import FILES, rendered
 
 pytestmark = pytest.mark.usefixtures("home")

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from sst2_ray.config import TrainConfig
-from sst2_ray.launch.doctor import DoctorConfig
-from sst2_ray.launch.submit import SubmitConfig
-from sst2_ray.launch.up import DownConfig, UpConfig
+from sst2_ray.cluster.doctor import DoctorConfig
+from sst2_ray.cluster.submit.command import SubmitConfig
+from sst2_ray.cluster.up import DownConfig, UpConfig
+from sst2_ray.config.train import TrainConfig
 from tests.support.cluster_files import FILES, REPOSITORY
 
 PAGES = [*sorted((REPOSITORY / "docs").glob("cluster-*.md")), REPOSITORY / "cluster/README.md"]

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from sst2_ray.launch.doctor.kuberay import SCHEMAS_VARIABLE, check_manifest_schema
+from sst2_ray.cluster.doctor.kuberay import SCHEMAS_VARIABLE, check_manifest_schema
 from tests.support.cluster_files import planted, rendered
 
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from sst2_ray.cluster import up
+from sst2_ray.cluster.doctor.findings import Finding
+from sst2_ray.cluster.doctor.laptop import check_laptop, check_token
+from sst2_ray.cluster.file import load_cluster_file
 from sst2_ray.errors import InputError
-from sst2_ray.launch import up
-from sst2_ray.launch.cluster_file import load_cluster_file
-from sst2_ray.launch.doctor.findings import Finding
-from sst2_ray.launch.doctor.laptop import check_laptop, check_token
 from tests.support.cluster_files import FILES
 
 

@@ -15,11 +15,13 @@ import pytest
 import requests
 from ray.job_submission import JobDetails, JobStatus, JobType
 
+from sst2_ray.cluster import up
+from sst2_ray.cluster.submit import command as submit
+from sst2_ray.cluster.submit import follow as job_follow
+from sst2_ray.cluster.submit.client import Job
+from sst2_ray.cluster.submit.client import submit as submit_job
+from sst2_ray.cluster.submit.upload import list_upload
 from sst2_ray.errors import InfeasibleError, InputError, RunFailedError
-from sst2_ray.launch import job_follow, submit, up
-from sst2_ray.launch.job_client import Job
-from sst2_ray.launch.job_client import submit as submit_job
-from sst2_ray.launch.upload import list_upload
 from tests.support.cluster_files import FILES
 
 COMMAND = ("python", "jobs/train.py", "--name", "first")

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 from ray.job_submission import JobDetails, JobStatus, JobType
 
+from sst2_ray.cluster import ssh, up
+from sst2_ray.cluster.file import load_cluster_file
+from sst2_ray.cluster.submit import client as job_client
 from sst2_ray.errors import InputError
-from sst2_ray.launch import job_client, ssh, up
-from sst2_ray.launch.cluster_file import load_cluster_file
 from tests.support.cluster_files import FILES
 
 

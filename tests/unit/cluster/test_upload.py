@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from sst2_ray.cluster.submit import upload as module
+from sst2_ray.cluster.submit.client import submission_id
+from sst2_ray.cluster.submit.command import _variables, split_command
+from sst2_ray.cluster.submit.upload import check_upload, list_upload
 from sst2_ray.errors import InputError
-from sst2_ray.launch import upload as module
-from sst2_ray.launch.job_client import submission_id
-from sst2_ray.launch.submit import _variables, split_command
-from sst2_ray.launch.upload import check_upload, list_upload
 from tests.support.cluster_files import REPOSITORY
 
 

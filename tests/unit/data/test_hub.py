@@ -9,12 +9,12 @@ import sys
 
 import pytest
 
-from sst2_ray.registry import GLUE_HUB_ID, GLUE_REVISION
+from sst2_ray.config.registry import GLUE_HUB_ID, GLUE_REVISION
 from tests.support.hub_server import HubServer, hub_env, tiny_glue_files, tiny_sst2, unreachable_hub_env
 
 LOAD = """
 import dataclasses, json
-from sst2_ray.config import TrainConfig
+from sst2_ray.config.train import TrainConfig
 from sst2_ray.data.load import load_splits
 from sst2_ray.errors import InputError
 try:

@@ -10,7 +10,7 @@ import sys
 import numpy as np
 import pytest
 
-from sst2_ray.config import TrainConfig
+from sst2_ray.config.train import TrainConfig
 from sst2_ray.data.load import load_splits
 from sst2_ray.data.splitting import normalize, words_of
 from sst2_ray.errors import InputError
@@ -242,7 +242,7 @@ def test_a_missing_evaluation_file_is_refused(tmp_path):
 
 def test_loading_a_folder_imports_neither_torch_nor_datasets(folder):
     code = (
-        "import sys; from sst2_ray.config import TrainConfig; from sst2_ray.data.load import load_splits; "
+        "import sys; from sst2_ray.config.train import TrainConfig; from sst2_ray.data.load import load_splits; "
         f"load_splits(TrainConfig(data={str(folder)!r}, batch_size=8)); "
         "print([m for m in ('torch', 'datasets', 'pandas', 'transformers', 'ray') if m in sys.modules])"
     )

@@ -8,7 +8,7 @@ import shutil
 import pytest
 import torch
 
-from sst2_ray.config import TrainConfig
+from sst2_ray.config.train import TrainConfig
 from sst2_ray.errors import InputError
 from sst2_ray.modeling.build import build_classifier
 from sst2_ray.modeling.classifier import ModernBertClassifier, SbertClassifier

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from sst2_ray.config import TrainConfig
+from sst2_ray.config.train import TrainConfig
 from sst2_ray.modeling.optimizer import build_optimizer, lr_factor, num_warmup_steps
 
 

@@ -9,10 +9,10 @@ import sys
 
 import pytest
 
-from sst2_ray.config import TrainConfig
+from sst2_ray.config.registry import MODELS
+from sst2_ray.config.train import TrainConfig
 from sst2_ray.errors import InputError
 from sst2_ray.modeling.sources import max_positions, resolve_model
-from sst2_ray.registry import MODELS
 from tests.support import models
 from tests.support.hub_server import (
     PRIVATE_MODEL_ID,
@@ -28,7 +28,7 @@ MINILM = MODELS["sbert-minilm"]
 
 RESOLVE = """
 import dataclasses, json, sys
-from sst2_ray.config import TrainConfig
+from sst2_ray.config.train import TrainConfig
 from sst2_ray.errors import InputError
 from sst2_ray.modeling.sources import local_folder, resolve_model
 try:
@@ -39,7 +39,7 @@ except InputError as error:
 """
 BUILD = """
 import json, sys
-from sst2_ray.config import TrainConfig
+from sst2_ray.config.train import TrainConfig
 from sst2_ray.modeling.build import build_classifier
 from sst2_ray.modeling.sources import resolve_model
 from sst2_ray.modeling.tokenizers import load_tokenizer

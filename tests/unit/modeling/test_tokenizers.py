@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from sst2_ray.config import TrainConfig
+from sst2_ray.config.train import TrainConfig
 from sst2_ray.errors import InputError
 from sst2_ray.modeling.sources import resolve_model
 from sst2_ray.modeling.tokenizers import load_tokenizer, tokenizer_from_json, tokenizer_to_json, train_bpe

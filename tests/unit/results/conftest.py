@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from sst2_ray.results.table import ResultsTable
+from sst2_ray.results.store.table import ResultsTable
 from tests.support.synthetic_results import write_study
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from sst2_ray.errors import InputError
 from sst2_ray.results.commands import main_report, main_results
-from sst2_ray.results.table import ResultsTable
+from sst2_ray.results.store.table import ResultsTable
 from tests.support.records import trial
 
 Run = Callable[..., str]

@@ -8,18 +8,18 @@ from types import SimpleNamespace
 
 import pytest
 
-from sst2_ray.config import TrainConfig
+from sst2_ray.config.sweep import SweepConfig, sweep_from_dict
+from sst2_ray.config.train import TrainConfig
 from sst2_ray.errors import InputError
-from sst2_ray.launch.sweep.budget import Budget, Durations, SweepClock, makespan
-from sst2_ray.launch.sweep.command import config_from_argv, resumed
-from sst2_ray.launch.sweep.plan import expected_units
-from sst2_ray.launch.sweep.planner import FINISHED, Outcome, Planner
-from sst2_ray.launch.sweep.points import planned_points, units_of
-from sst2_ray.launch.sweep.run import POINTS_FILE, SweepRun
-from sst2_ray.launch.sweep.search import SweepSearcher
-from sst2_ray.launch.sweep.start import check_existing
 from sst2_ray.storage import Storage
-from sst2_ray.sweep_config import SweepConfig, sweep_from_dict
+from sst2_ray.sweep.budget import Budget, Durations, SweepClock, makespan
+from sst2_ray.sweep.command import config_from_argv, resumed
+from sst2_ray.sweep.configurations import planned_points, units_of
+from sst2_ray.sweep.plan import expected_units
+from sst2_ray.sweep.queue import FINISHED, Outcome, Planner
+from sst2_ray.sweep.search import SweepSearcher
+from sst2_ray.sweep.session import POINTS_FILE, SweepRun
+from sst2_ray.sweep.start import check_existing
 
 RATES = (2e-5, 4e-5, 8e-5, 1.6e-4, 3.2e-4, 6.4e-4)
 

@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from sst2_ray.config import TrainConfig
+from sst2_ray.config.train import TrainConfig
 from sst2_ray.errors import RunFailedError
 from sst2_ray.modeling.sources import resolve_model
 from sst2_ray.modeling.tokenizers import load_tokenizer, tokenizer_to_json
 from sst2_ray.storage import Storage
-from sst2_ray.training import checkpoint as ckpt
 from sst2_ray.training.attempt import Attempt
 from sst2_ray.training.calibrate import Silent
+from sst2_ray.training.checkpoint import files as ckpt
 from sst2_ray.training.task import Task
 from tests.support.training import training_rows
 

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from sst2_ray.config import TrainConfig
+from sst2_ray.config.train import TrainConfig
 from sst2_ray.data.batching import epoch_permutation
 from sst2_ray.modeling.optimizer import lr_factor, num_warmup_steps
-from sst2_ray.results.schema import EpochRecord
+from sst2_ray.records import EpochRecord
 from sst2_ray.storage import Storage
-from sst2_ray.training import checkpoint as ckpt
+from sst2_ray.training.checkpoint import files as ckpt
 from sst2_ray.training.context import NotANumberError, better
 from sst2_ray.training.loop import Loop
 from tests.support.flash import compute_with_flash

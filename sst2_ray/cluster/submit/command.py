@@ -1,0 +1,273 @@
+"""`sst2-ray submit`: `ray job submit` that shows what it uploads, re-attaches, and exits with the job's own code."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import signal
+import sys
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Literal, TextIO
+
+import tyro
+
+from sst2_ray.cluster.file import ClusterFile, load_cluster_file, private_key, use_token_if_present
+from sst2_ray.cluster.submit.client import Job, connect, still_running, submit
+from sst2_ray.cluster.submit.follow import Follower, exit_code_of
+from sst2_ray.cluster.submit.upload import SECRET_CONTENT, Upload, check_upload, list_upload, mib
+from sst2_ray.config.flags import parse
+from sst2_ray.errors import InfeasibleError, InputError, RunFailedError, StoppedError
+
+_SECRET_NAME = re.compile(r"(^|_)(TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIALS?|KEY)(_|$)|CONNECTION_STRING", re.IGNORECASE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SubmitConfig:
+    """Run a command on a cluster: sst2-ray submit [CLUSTER.yaml] [options] -- python jobs/train.py ..."""
+
+    cluster: tyro.conf.Positional[str | None] = None
+    """Cluster file; a tunnel to its head is opened. None: --address, or RAY_API_SERVER_ADDRESS."""
+    address: str | None = None
+    """Address of the job server, e.g. http://127.0.0.1:8265."""
+    working_dir: str = "."
+    """Folder that is uploaded and becomes the job's working directory."""
+    exclude: tuple[str, ...] = ()
+    """Patterns (as in .gitignore) left out of the upload."""
+    env: tuple[str, ...] = ()
+    """KEY=VALUE for the job and its workers. Never a secret: the job server shows it to everybody."""
+    entrypoint_cpus: float = 0.0
+    """CPUs that the command itself reserves; 0: it runs on the head, which declares none."""
+    entrypoint_gpus: float = 0.0
+    """GPUs that the command itself reserves (its workers ask for their own)."""
+    entrypoint_resources: tuple[str, ...] = ()
+    """NAME=AMOUNT of custom resources that the command itself reserves."""
+    again: bool = False
+    """Run again what has succeeded; False: show its log. Refused while the same command runs."""
+    detach: bool = False
+    """Return once the job is accepted; submit the same again to follow it."""
+    dry_run: bool = False
+    """Show the upload and the submission id, and submit nothing."""
+    on_interrupt: Literal["ask", "detach", "stop"] = "ask"
+    """What Ctrl-C does to the job; ask: detach where there is no terminal to ask on."""
+    pending_timeout_s: float = 600.0
+    """Seconds that the command may wait for its own resources before it is given up (exit code 3)."""
+    reconnect_timeout_s: float = 300.0
+    """Seconds that the cluster may be out of reach before it is given up (exit code 4)."""
+    down_when_done: bool = False
+    """`ray down` the cluster once the job has ended, whatever its result, or was given up as never placed; not after a detach, and
+    not while another job runs on it."""
+
+
+def main(argv: list[str]) -> int:
+    """Submit, follow, and return the job's own exit code. Raises Sst2RayError subclasses for everything else."""
+    options, command = split_command(argv)
+    config = parse(SubmitConfig, options, prog="sst2-ray submit")
+    use_token_if_present()  # before anything imports ray
+    if not command:
+        raise InputError(
+            "no command to run; write it after --: sst2-ray submit ray_cluster.yaml -- python jobs/train.py ..."
+        )
+    if config.address and config.cluster:
+        raise InputError("give a cluster file or --address, not both")
+    cluster = load_cluster_file(config.cluster) if config.cluster else None
+    if config.down_when_done and cluster is None:
+        raise InputError("--down-when-done needs a cluster file: an address alone cannot be shut down")
+    _refuse_secrets(command)
+    job = Job(
+        command=tuple(command),
+        variables=_variables(config.env),
+        demand=_demand(config),
+        upload=list_upload(config.working_dir, config.exclude),
+    )
+    _show(job.upload)
+    check_upload(job.upload)
+    if config.dry_run:
+        _say_cost(cluster)
+        _say(f"would submit {job.id}: {shlex.join(command)}")
+        return 0
+    return _run(job, config, cluster)
+
+
+def _run(job: Job, config: SubmitConfig, cluster: ClusterFile | None) -> int:
+    """Submit, follow, and shut down where that was asked for; the job's exit code, 0 after a detach."""
+    with ExitStack() as stack:
+        address, heal = _way_to(config, cluster, stack)
+        client = connect(address)
+        job_id = submit(client, job, again=config.again, say=_say)
+        if config.detach:
+            _say(f"detached from {job_id}; submit the same again to follow it")
+            return 0
+        follower = Follower(
+            client=client, job_id=job_id, emit=_emit, say=lambda text: _say(f"[{job_id}] {text}"), heal=heal,
+            demand=dict(job.demand), pending_timeout_s=config.pending_timeout_s, reconnect_timeout_s=config.reconnect_timeout_s,
+        )  # fmt: skip
+        down_with = cluster if config.down_when_done else None
+        try:
+            code = _follow(follower, config.on_interrupt)
+        except InfeasibleError:
+            _down_unless_used(down_with, follower)  # it never ran: all that the cluster still does for it is cost
+            raise
+        except (RunFailedError, StoppedError):
+            if down_with is not None:
+                _say(f"{down_with.name} still runs and costs; sst2-ray down {down_with.path}")
+            raise
+        _down_unless_used(down_with, follower)
+        return code
+
+
+def split_command(argv: list[str]) -> tuple[list[str], list[str]]:
+    """(our own options, the command after the first `--`)."""
+    if "--" not in argv:
+        return argv, []
+    at = argv.index("--")
+    return argv[:at], argv[at + 1 :]
+
+
+def _variables(pairs: tuple[str, ...]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for position, pair in enumerate(pairs, start=1):
+        name, equals, value = pair.partition("=")
+        if not equals or not name.isidentifier():
+            raise InputError(f"--env, value {position}: must be KEY=VALUE")  # not repeated: it may be a bare secret
+        _refuse_secret(f"--env {name}", name, value)
+        found[name] = value
+    return found
+
+
+def _refuse_secrets(command: list[str]) -> None:
+    for position, word in enumerate(command, start=1):
+        name, equals, _ = word.partition("=")
+        name = name if equals and name.isidentifier() else ""
+        _refuse_secret(f"word {position} of the command{f' ({name}=...)' if name else ''}", name, word)
+
+
+def _refuse_secret(where: str, name: str, content: str) -> None:
+    """Raises InputError that names the place, never the secret."""
+    if _SECRET_NAME.search(name) or SECRET_CONTENT.search(os.fsencode(content)):
+        raise InputError(
+            f"{where}: looks like a secret, and a job's command and variables are readable by everybody on the cluster; "
+            "mount it as a file (e.g. ~/.cache/huggingface/token under file_mounts of the cluster file)"
+        )
+
+
+def _demand(config: SubmitConfig) -> dict[str, float]:
+    try:
+        named = {name: float(amount) for name, amount in (pair.split("=") for pair in config.entrypoint_resources)}
+    except ValueError:
+        raise InputError(
+            f"--entrypoint-resources {' '.join(config.entrypoint_resources)}: must be NAME=AMOUNT"
+        ) from None
+    wanted = {"CPU": config.entrypoint_cpus, "GPU": config.entrypoint_gpus, **named}
+    return {name: amount for name, amount in wanted.items() if amount}
+
+
+def _show(upload: Upload) -> None:
+    largest = ", ".join(f"{file.path} {mib(file.size)}" for file in upload.largest())
+    _say(f"upload: {len(upload.files)} files, {mib(upload.total_bytes)}, from {upload.folder}; largest: {largest}")
+
+
+def _say_cost(cluster: ClusterFile | None) -> None:
+    from sst2_ray.cluster.doctor.machines import check_cost
+
+    for finding in check_cost(cluster, worker_price=None, hours=None, workers=None) if cluster else ():
+        _say(f"cost: {finding.what}")
+
+
+def _way_to(config: SubmitConfig, cluster: ClusterFile | None, stack: ExitStack) -> tuple[str, Callable[[], None]]:
+    """(address of the job server, what reopens the way to it)."""
+    if cluster is not None:
+        from sst2_ray.cluster.ssh import tunnel_to
+
+        key = private_key(cluster)
+        if key is not None and not key.exists():
+            raise InputError(
+                f"{key}: the cluster's SSH key is not on this machine; copy it from whoever ran `sst2-ray up` (chmod 600)"
+            )
+        tunnel = stack.enter_context(tunnel_to(cluster))
+        _say(f"tunnel to {tunnel.host.address} open (ssh {tunnel.pid}); dashboard at {tunnel.url}")
+        return tunnel.url, tunnel.ensure
+    address = config.address or os.environ.get("RAY_API_SERVER_ADDRESS") or os.environ.get("RAY_ADDRESS")
+    if not address:
+        raise InputError("no cluster: give a cluster file, --address http://HOST:8265, or set RAY_API_SERVER_ADDRESS")
+    if not address.startswith(("http://", "https://")):
+        raise InputError(f"--address {address}: must be the job server's http:// address (port 8265 of the head)")
+    return address, lambda: None
+
+
+def _follow(follower: Follower, on_interrupt: str) -> int:
+    while True:
+        try:
+            info = follower.follow()
+        except KeyboardInterrupt:
+            if _interrupted(follower, on_interrupt):
+                continue
+            raise StoppedError(f"detached; job {follower.job_id} goes on; submit the same again to re-attach") from None
+        code = exit_code_of(info)
+        # Ray's message repeats the log's end where the command itself failed; it is news only where Ray failed.
+        news = f": {info.message.splitlines()[0]}" if code and info.message and info.driver_exit_code is None else ""
+        follower.say(f"{info.status.lower()}, exit code {code}{news}")
+        return code
+
+
+def _interrupted(follower: Follower, on_interrupt: str) -> bool:
+    """True: the job is being stopped, go on following it. False: detach."""
+    choice = on_interrupt
+    if choice == "ask":
+        choice = "detach"
+        if sys.stdin.isatty():
+            try:
+                answer = input("\nCtrl-C: leave the job running and [d]etach (default), or [s]top it? ")
+                choice = "stop" if answer.strip().lower().startswith("s") else "detach"
+            except (KeyboardInterrupt, EOFError):
+                choice = "detach"
+    if choice == "detach":
+        return False
+    follower.say("stopping; a checkpoint may be written first")
+    previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        if not follower.stop(wait_s=180.0):
+            raise RunFailedError(
+                f"job {follower.job_id} did not stop within 180 s; look at it with: ray job status {follower.job_id}"
+            )
+    finally:
+        signal.signal(signal.SIGINT, previous)
+    return True
+
+
+def _down_unless_used(cluster: ClusterFile | None, follower: Follower) -> None:
+    """Shut `cluster` down (None: nothing is to be shut down) unless another job runs on it."""
+    if cluster is None:
+        return
+    try:
+        others = still_running(follower.reach(follower.client.list_jobs), but=follower.job_id)
+    except Exception:  # whatever it was, the job's exit code must not be lost to it
+        _say(f"not shut down: whether other jobs run is not known; sst2-ray down {cluster.path}")
+        return
+    if others:
+        what = f"job {others[0]} still runs" if len(others) == 1 else f"jobs {', '.join(others)} still run"
+        _say(f"not shut down: {what}; sst2-ray down {cluster.path}")
+        return
+    from sst2_ray.cluster.up import down
+
+    _say(f"shutting {cluster.name} down")
+    down(cluster)
+
+
+def _emit(text: str) -> None:
+    _write(sys.stdout, text)
+
+
+def _say(text: str) -> None:
+    _write(sys.stderr, text + "\n")
+
+
+def _write(stream: TextIO, text: str) -> None:
+    """Write at once; from when nobody reads any more (`| head`) to nowhere: the job's own exit code still counts."""
+    try:
+        stream.write(text)
+        stream.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -1,0 +1,151 @@
+"""`sst2-ray gc | best`: give back what no run needs any more, and take the winner out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import pyarrow.fs as pafs
+import tyro
+
+from sst2_ray.config.flags import parse
+from sst2_ray.errors import InputError
+from sst2_ray.manage.runs import Held, files_below, held, run_folder, size
+from sst2_ray.records import TrialRecord
+from sst2_ray.results.analysis import text
+from sst2_ray.results.analysis.ranking import RankedGroup, Run, rank
+from sst2_ray.results.analysis.verdict import METRIC_WORDS
+from sst2_ray.results.store.table import ResultsTable
+from sst2_ray.storage import Storage
+from sst2_ray.sweep.queue import Outcome
+from sst2_ray.training.names import CHECKPOINT_FOLDER, EXPORT_FOLDER, LAST_EXPORT_FOLDER
+
+
+@dataclass(frozen=True, kw_only=True)
+class GcConfig:
+    """Delete what no run needs any more: checkpoints of trials that are over, Ray's bookkeeping, models without a row."""
+
+    storage_path: str = "runs"
+    """Folder or URI that runs and sweeps were written to."""
+    dry_run: bool = False
+    """Say what would go, delete nothing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BestConfig:
+    """Copy the model of the best configuration, its best run, to a folder."""
+
+    storage_path: Annotated[str, tyro.conf.Positional]
+    """Folder or URI that runs and sweeps were written to."""
+    export: str
+    """Local folder that does not exist yet."""
+    experiment: str | None = None
+    """Only of this run or sweep; None: of all that were evaluated on the same sentences."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Garbage:
+    """A folder that can go."""
+
+    path: str
+    """Below the storage folder."""
+    why: str
+    num_bytes: int
+
+
+def garbage(storage: Storage, runs: list[Held]) -> Iterator[Garbage]:
+    """Of runs and sweeps in which nothing runs: one that may still be alive is left alone."""
+    for run in runs:
+        if any(trial.status == "running" for trial in run.trials):
+            continue
+        for folder, why in _folders(run):
+            infos = files_below(storage, folder)
+            if infos or storage.exists(folder):
+                yield Garbage(path=folder, why=why, num_bytes=sum(info.size for info in infos))
+
+
+def _folders(run: Held) -> Iterator[tuple[str, str]]:
+    for trial in run.trials:
+        folder = run_folder(trial.experiment, trial.trial_id)
+        yield f"{folder}/ray", "Ray's bookkeeping"
+        # A sweep is done with a trial that failed of a bug; the command of a single run goes on from where it failed.
+        if is_over(trial) if run.is_sweep else trial.status == "succeeded":
+            yield f"{folder}/{CHECKPOINT_FOLDER}", f"{trial.status.replace('_', ' ')}: nothing goes on from them"
+        if run.is_sweep and trial.status == "succeeded" and trial.best_dev_accuracy is not None:
+            yield f"{folder}/{LAST_EXPORT_FOLDER}", "dev has been scored"
+            if trial.export_path is None:
+                yield f"{folder}/{EXPORT_FOLDER}", "not among the models that are kept"
+
+
+def is_over(trial: TrialRecord) -> bool:
+    """Never to be gone on with, as a resumed sweep decides it."""
+    return Outcome(status=trial.status, score=None, failure_class=trial.failure_class).is_over
+
+
+def main_gc(argv: list[str]) -> int:
+    config = parse(GcConfig, argv, prog="sst2-ray gc")
+    storage = Storage.open(config.storage_path)
+    found = list(garbage(storage, held(config.storage_path)))
+    for item in found:
+        print(f"{item.path}: {size(item.num_bytes)}, {item.why}")
+        if not config.dry_run:
+            storage.delete(item.path)
+    total = f"{text.count(len(found), 'folder')}, {size(sum(item.num_bytes for item in found))}"
+    print(f"dry run: {total} can go, nothing was deleted" if config.dry_run else f"{total} deleted")
+    return 0
+
+
+def main_best(argv: list[str]) -> int:
+    config = parse(BestConfig, argv, prog="sst2-ray best")
+    target = Path(config.export)
+    if target.exists():
+        raise InputError(f"--export {target}: exists; choose another folder")
+    storage = Storage.open(config.storage_path)
+    group = _ranking(config)
+    run = _exported_run(storage, group)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f".{target.name}.partial")
+    partial.mkdir(parents=True)
+    pafs.copy_files(
+        storage.path(f"{run_folder(run.experiment, run.trial_id)}/{EXPORT_FOLDER}"),
+        str(partial),
+        source_filesystem=storage.filesystem,
+        destination_filesystem=pafs.LocalFileSystem(),
+    )
+    partial.rename(target)
+    seeds = f"mean of {text.count(group.num_seeds, 'seed')}"
+    print(
+        f"{group.best.label}: {text.percent(group.score(group.best))} % {METRIC_WORDS[group.metric]} ({seeds}), the best of "
+        f"{text.count(len(group.configurations), 'configuration')}"
+    )
+    print(f"its best run, {run.trial_id} of {run.experiment}, is in {target} (README.md: its card)")
+    return 0
+
+
+def _ranking(config: BestConfig) -> RankedGroup:
+    trials = ResultsTable(config.storage_path).read("trials", experiment=config.experiment, attempts="latest")
+    groups = rank(trials)
+    if not groups:
+        where = f" of {config.experiment}" if config.experiment else ""
+        raise InputError(f"{config.storage_path}: no trial{where} succeeded yet")
+    splits = {(group.eval_split, group.data_fingerprint) for group in groups}
+    if len(splits) > 1:
+        names = sorted({run.experiment for group in groups for c in group.configurations for run in c.runs})
+        raise InputError(
+            f"{config.storage_path}: its runs were evaluated on different sentences and cannot be ranked together; "
+            f"choose one with --experiment ({', '.join(names[:8])})"
+        )
+    return groups[0]
+
+
+def _exported_run(storage: Storage, group: RankedGroup) -> Run:
+    """The best run, of the best configuration, that still has its model."""
+    runs = sorted(group.best.runs, key=lambda run: (-float(run.values[group.metric]), run.seed or 0))
+    for run in runs:
+        if storage.exists(f"{run_folder(run.experiment, run.trial_id)}/{EXPORT_FOLDER}"):
+            return run
+    raise InputError(
+        f"{group.best.label}: none of its runs has its model left; run it again with --keep-models 1 or more"
+    )

@@ -1,0 +1,205 @@
+"""The model card: what was trained on what, how well it does with which uncertainty, and how to use it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from sst2_ray.config.registry import KNOWN_LEAKS, MODELS
+from sst2_ray.config.train import TrainConfig
+from sst2_ray.modeling.sources import ModelInfo
+from sst2_ray.version import __version__
+
+META_FILE = "sst2_ray.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CardFacts:
+    """What a card says of a model."""
+
+    config: TrainConfig
+    info: ModelInfo
+    source: str
+    """Where the training rows came from."""
+    eval_split: str
+    """What the metrics were measured on, e.g. "SST-2 dev"."""
+    corpora: tuple[str, ...]
+    """Named data sets that the training rows come from."""
+    num_train_rows: int
+    num_dev_rows: int
+    accuracy: float
+    """0-1"""
+    f1: float
+    """Of the positive class, 0-1."""
+    loss: float
+    """Mean cross entropy, nats."""
+    epoch: float
+    """Passes over the training rows at the exported weights."""
+    global_step: int
+    """Optimizer steps at the exported weights."""
+
+    @property
+    def all_corpora(self) -> tuple[str, ...]:
+        """Those of this run and those of the export that it started from, if it did."""
+        return tuple(sorted({*self.corpora, *self.info.trained_on}))
+
+
+def meta_values(card: CardFacts) -> dict[str, Any]:
+    """The JSON of `sst2_ray.json`."""
+    return {
+        "format_version": 1,
+        "sst2_ray_version": __version__,
+        "kind": card.info.kind,
+        "model": card.config.model,
+        "label": card.info.label,
+        "source": card.info.source,
+        "revision": card.info.revision,
+        "random_weights": card.info.random_weights,
+        "corpora": list(card.all_corpora),
+        "max_length": card.config.max_length,
+        "config_hash": card.config.config_hash,
+        "config": card.config.to_dict(),
+        "metrics": {
+            "eval_split": card.eval_split,
+            "num_rows": card.num_dev_rows,
+            "accuracy": card.accuracy,
+            "f1": card.f1,
+            "loss": card.loss,
+            "epoch": card.epoch,
+            "global_step": card.global_step,
+        },
+    }
+
+
+def card_text(card: CardFacts) -> str:
+    """README.md of the export."""
+    parts = [_front_matter(card), _opening(card), _results(card), _training(card), _limits(card), _usage(card)]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def base_model(card: CardFacts) -> str | None:
+    """The hub's name of what the weights started from."""
+    if card.info.source not in ("hub", "packaged"):
+        return None
+    spec = MODELS.get(card.config.model)
+    return spec.hub_id if spec else card.config.model
+
+
+def _front_matter(card: CardFacts) -> str:
+    sbert = card.info.kind == "sbert"
+    lines = [
+        "---",
+        "language: en",
+        f"library_name: {'sentence-transformers' if sbert else 'transformers'}",
+        "pipeline_tag: text-classification",
+        *([f"base_model: {base_model(card)}"] if base_model(card) else []),
+        "metrics: [accuracy, f1]",
+        f"tags: [sentiment, {'sentence-transformers' if sbert else 'modernbert'}]",
+        "---",
+    ]
+    return "\n".join(lines)
+
+
+def _opening(card: CardFacts) -> str:
+    kind = "SBERT with a linear head" if card.info.kind == "sbert" else "ModernBERT with its classification head"
+    text = f"# {card.info.label}: sentiment of a sentence\n\n{kind}, fine-tuned to tell negative (0) from positive (1)."
+    if card.info.random_weights:
+        text += (
+            "\n\n**It started from random weights, not from pretrained ones**: its figures say nothing about the "
+            "pretrained model of this architecture."
+        )
+    return text
+
+
+def _results(card: CardFacts) -> str:
+    from sst2_ray.results.analysis.statistics import wilson_interval  # scipy: only where a card is written
+
+    correct = round(card.accuracy * card.num_dev_rows)
+    interval = wilson_interval(correct, card.num_dev_rows)
+    lines = [
+        f"## Results on {card.eval_split}",
+        "",
+        "| metric | value | |",
+        "|---|---|---|",
+        f"| accuracy | {card.accuracy:.4f} | {correct} of {card.num_dev_rows} sentences; 95 % Wilson interval "
+        f"{interval.low:.4f} to {interval.high:.4f} |",
+        f"| F1 | {card.f1:.4f} | of the positive class |",
+        f"| loss | {card.loss:.4f} | mean cross entropy in nats |",
+    ]
+    if card.config.selection_fraction == 0 and card.config.epochs * card.config.evaluations_per_epoch > 1:
+        lines += [
+            "",
+            "The weights are those of the best evaluation on these same sentences, so the figures are optimistic.",
+        ]
+    return "\n".join(lines)
+
+
+def _training(card: CardFacts) -> str:
+    config = card.config
+    started = {
+        "hub": f"{base_model(card)} at commit {card.info.revision}",
+        "packaged": f"{base_model(card)}, the copy packaged on PyPI",
+        "folder": "a local folder",
+        "random": "random numbers",
+    }[card.info.source]
+    decay = {"adamw": "as torch's AdamW reads it", "fully_decoupled": "fully decoupled from the learning rate"}
+    return "\n".join(
+        [
+            "## Training",
+            "",
+            f"- weights: {started}",
+            f"- data: {card.source}, {card.num_train_rows:,} sentences",
+            f"- exported after {card.epoch:g} of {config.epochs} epochs, {card.global_step:,} optimizer steps",
+            f"- AdamW, peak learning rate {config.learning_rate:g}, batch {config.batch_size}, warm-up "
+            f"{config.warmup_fraction:g} of the steps, linear decay to 0, weight decay {config.weight_decay:g} "
+            f"({decay[config.weight_decay_form]}), gradient norm {config.max_grad_norm:g}, seed {config.seed}",
+            f"- sentences of up to {config.max_length} tokens, longer ones truncated",
+            f"- config hash {config.config_hash}; the whole config stands in `{META_FILE}`",
+        ]
+    )
+
+
+def _limits(card: CardFacts) -> str:
+    lines = [
+        f"- never score it on {scored}: {reason}"
+        for (trained, scored), reason in KNOWN_LEAKS.items()
+        if trained in card.all_corpora
+    ]
+    return "\n".join(["## Leaks", "", *lines]) if lines else ""
+
+
+def _usage(card: CardFacts) -> str:
+    code = _SBERT_USAGE if card.info.kind == "sbert" else _MODERNBERT_USAGE
+    return f"## Use\n\n```python\n{code.replace('MAX_LENGTH', str(card.config.max_length)).strip()}\n```"
+
+
+_MODERNBERT_USAGE = """
+from transformers import pipeline
+
+classify = pipeline("text-classification", model=".", dtype="float32")  # "." is this folder
+texts = ["a gripping , funny film", "it never comes to life"]
+for result in classify(texts, truncation=True, max_length=MAX_LENGTH):
+    print(result["label"], round(result["score"], 4))
+"""
+
+_SBERT_USAGE = """
+import json
+
+import torch
+from safetensors.torch import load_file
+from sentence_transformers import SentenceTransformer
+
+folder = "."  # this folder
+encoder = SentenceTransformer(folder, device="cpu")
+head = load_file(f"{folder}/classifier_head.safetensors")
+labels = json.load(open(f"{folder}/labels.json"))
+
+texts = ["a gripping , funny film", "it never comes to life"]
+features = encoder.preprocess(texts)
+with torch.inference_mode():
+    for module in list(encoder)[:2]:  # the transformer and its pooling; the head stands right behind them
+        features = module(features)
+    logits = features["sentence_embedding"] @ head["weight"].T + head["bias"]
+for probabilities in logits.softmax(dim=1):
+    print(labels[str(int(probabilities.argmax()))], round(float(probabilities.max()), 4))
+"""

@@ -1,0 +1,87 @@
+"""A few sentences with their labels: as a table in the terminal, and as a small picture."""
+
+from __future__ import annotations
+
+import textwrap
+import uuid
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from sst2_ray.predict.predictor import Prediction
+
+FORMATS = (".png", ".svg", ".pdf")
+
+# Told apart also by people who do not tell red from green; the label stands beside the bar besides.
+_COLORS = {"negative": "#c0562f", "positive": "#2f6fa8"}
+_LINE_CHARACTERS = 88
+_MAX_LINES = 4
+_LINE_INCHES = 0.2
+_BAR_INCHES = 0.16
+_GAP_INCHES = 0.26
+_FULL_BAR = 0.78
+"""Share of the width that a confidence of 100 % takes; the label stands behind it."""
+
+
+def table(predictions: Sequence[Prediction], *, title: str) -> Table:
+    """For the terminal: sentence, label, confidence."""
+    from rich.table import Table
+    from rich.text import Text
+
+    grid = Table(title=Text(title), title_justify="left")
+    grid.add_column("sentence", overflow="fold", ratio=1)
+    grid.add_column("label")
+    grid.add_column("confidence", justify="right")
+    for p in predictions:
+        style = "blue" if p.label_id == 1 else "red"
+        grid.add_row(Text(p.text), Text(p.label, style=style), f"{p.confidence:.1%}")
+    return grid
+
+
+def draw(predictions: Sequence[Prediction], path: str, *, title: str) -> None:
+    """Each sentence above a bar as long as the confidence, in the color of its label.
+
+    The format is that of the file's suffix; the file appears whole or not at all.
+    """
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    texts = [_wrapped(p.text) for p in predictions]
+    rows = [_LINE_INCHES * (1 + text.count("\n")) + _BAR_INCHES + _GAP_INCHES for text in texts]
+    height, width = 0.55 + sum(rows), 7.6
+    figure = plt.figure(figsize=(width, height))
+    axes = figure.add_axes((0.03, 0, 0.94, 1))
+    axes.set_xlim(0, 1)
+    axes.set_ylim(height, 0)  # inches from the top
+    axes.axis("off")
+    axes.text(0, 0.16, title, fontsize=11, fontweight="bold", va="top")
+    top = 0.5
+    for p, text, row in zip(predictions, texts, rows, strict=True):
+        color, bar = _COLORS[p.label], top + row - _GAP_INCHES - _BAR_INCHES / 2
+        axes.text(0, top, text, fontsize=10, va="top", linespacing=1.2)
+        axes.barh(bar, _FULL_BAR, height=_BAR_INCHES, color="#ececec")
+        axes.barh(bar, _FULL_BAR * p.confidence, height=_BAR_INCHES, color=color)
+        axes.text(_FULL_BAR + 0.015, bar, f"{p.label} {p.confidence:.1%}", fontsize=10, va="center", color=color)
+        top += row
+    target = Path(path)
+    partial = target.parent / f".{uuid.uuid4().hex}{target.suffix}"
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # a character that the font lacks is drawn as a box
+            figure.savefig(partial, dpi=160)
+        partial.replace(target)
+    finally:
+        plt.close(figure)
+        partial.unlink(missing_ok=True)
+
+
+def _wrapped(text: str) -> str:
+    """At most _MAX_LINES lines; a dollar sign is a dollar sign, not mathematics."""
+    lines = textwrap.wrap(" ".join(text.split()), _LINE_CHARACTERS, max_lines=_MAX_LINES, placeholder=" ...")
+    return "\n".join(lines).replace("$", r"\$")

@@ -1,0 +1,137 @@
+"""The course of single runs: metrics over epochs, steps and time, and where a run stood at a given moment."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from sst2_ray.results.analysis.ranking import Configuration
+from sst2_ray.results.analysis.statistics import Array
+from sst2_ray.results.store.table import ResultsTable
+
+METRICS = (
+    "train_loss",
+    "dev_loss",
+    "dev_accuracy",
+    "dev_f1",
+    "dev_precision",
+    "dev_recall",
+)
+COLUMNS = ("experiment", "trial_id", "attempt", "split", "global_step", "epoch", "seconds", *METRICS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curve:
+    """The evaluations of one run, by step. Every array is [evaluations]; not a number stands for what is missing."""
+
+    epoch: Array
+    global_step: Array
+    seconds: Array
+    """Of training and evaluation, over all attempts; what an attempt did after its last evaluation here is not in it."""
+    metrics: Mapping[str, Array]
+
+    def best_within(self, *, epochs: float | None = None, seconds: float | None = None) -> int | None:
+        """Index of the best evaluation by dev accuracy (the earlier of equals) up to an epoch or a time; None: none."""
+        accuracy = self.metrics["dev_accuracy"]
+        inside = self._within(epochs, seconds) & np.isfinite(accuracy)
+        return int(np.argmax(np.where(inside, accuracy, -np.inf))) if inside.any() else None
+
+    def last_within(self, *, epochs: float | None = None, seconds: float | None = None) -> int | None:
+        """Index of the last evaluation up to an epoch or a time; None: none."""
+        inside = np.flatnonzero(self._within(epochs, seconds))
+        return int(inside[-1]) if len(inside) else None
+
+    def _within(self, epochs: float | None, seconds: float | None) -> Array:
+        inside = np.ones(len(self.epoch), dtype=bool)
+        if epochs is not None:
+            inside &= self.epoch <= epochs + 1e-6
+        if seconds is not None:
+            inside &= self.seconds <= seconds + 1e-6
+        return inside
+
+
+Curves = Mapping[tuple[str, str], Curve]
+"""By experiment and trial."""
+
+
+def load_curves(table: ResultsTable, trials: Sequence[tuple[str, str]], *, split: str = "dev") -> Curves:
+    """The curves of some trials (experiment, trial id)."""
+    if not trials:
+        return {}
+    rows = table.read(
+        "epochs",
+        columns=COLUMNS,
+        experiment={experiment for experiment, _ in trials},
+        trial_ids={trial_id for _, trial_id in trials},
+        attempts="latest",
+    )
+    found = to_curves(rows, split=split)
+    return {key: found[key] for key in trials if key in found}
+
+
+def to_curves(epochs: pa.Table, *, split: str = "dev") -> dict[tuple[str, str], Curve]:
+    """Rows of `epochs` as one curve a trial."""
+    rows = epochs.filter(pc.equal(epochs.column("split"), split))
+    rows = rows.sort_by([("experiment", "ascending"), ("trial_id", "ascending"), ("global_step", "ascending")])
+    keys = list(zip(rows.column("experiment").to_pylist(), rows.column("trial_id").to_pylist(), strict=True))
+    columns = {
+        name: np.asarray(rows.column(name).cast(pa.float64()).to_numpy(), dtype=float)
+        for name in ("attempt", "epoch", "global_step", "seconds", *METRICS)
+    }
+    starts = [i for i, key in enumerate(keys) if i == 0 or key != keys[i - 1]]
+    curves = {}
+    for start, end in itertools.pairwise([*starts, len(keys)]):
+        part = {name: column[start:end] for name, column in columns.items()}
+        curves[keys[start]] = Curve(
+            epoch=part["epoch"],
+            global_step=part["global_step"],
+            seconds=_over_attempts(part["seconds"], part["attempt"]),
+            metrics={name: part[name] for name in METRICS},
+        )
+    return curves
+
+
+def _over_attempts(seconds: Array, attempt: Array) -> Array:
+    """Times since the first start, from times since the start of each attempt. Both are [evaluations], by step."""
+    restarts = np.flatnonzero(np.diff(attempt)) + 1
+    spent = np.zeros(len(seconds))
+    spent[restarts] = seconds[restarts - 1]
+    return np.asarray(seconds + np.cumsum(spent))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Band:
+    """A metric over the seeds of one configuration, at the epochs that all of them evaluated."""
+
+    epoch: Array
+    mean: Array
+    sd: Array | None
+    """Sample standard deviation; None for one seed."""
+    seeds: tuple[Array, ...]
+    """Each seed's own values."""
+
+
+def band(configuration: Configuration, curves: Curves, metric: str) -> Band | None:
+    """Mean and spread of a metric over seeds; None where it was not recorded."""
+    found = [curves[key] for run in configuration.runs if (key := (run.experiment, run.trial_id)) in curves]
+    if not found:
+        return None
+    common = sorted(set.intersection(*({round(float(e), 6) for e in curve.epoch} for curve in found)))
+    rows = []
+    for curve in found:
+        at = {round(float(e), 6): i for i, e in enumerate(curve.epoch)}
+        rows.append(curve.metrics[metric][[at[e] for e in common]])
+    values = np.array(rows)
+    if not common or not np.isfinite(values).any():
+        return None
+    return Band(
+        epoch=np.array(common),
+        mean=values.mean(axis=0),
+        sd=values.std(axis=0, ddof=1) if len(found) > 1 else None,
+        seeds=tuple(values),
+    )

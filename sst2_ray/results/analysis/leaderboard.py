@@ -1,0 +1,170 @@
+"""The leaderboard as people and scripts read it: a rich table, Markdown, CSV or JSON."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.csv
+from rich.console import Console
+from rich.table import Table
+
+from sst2_ray.records import arrow_schema
+from sst2_ray.results.analysis import text
+from sst2_ray.results.analysis.ranking import model_label
+from sst2_ray.results.store import query
+from sst2_ray.results.store.table import ResultsTable
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Column:
+    title: str
+    cell: Callable[[Row], str]
+    right: bool = True
+    optional: int = 0
+    """Left out of a narrow terminal, the highest number first; 0: never."""
+
+
+def load(table: ResultsTable, *, where: str | None, sort: str | None, experiment: str | None) -> pa.Table:
+    """The leaderboard (see `query.leaderboard`) of a table, reading only the columns that it needs."""
+    columns = list(query.NEEDED)
+    if where:
+        words = set(re.findall(r"\w+", where))
+        columns += [name for name in arrow_schema("trials").names if name in words and name not in columns]
+    trials = table.read("trials", columns=columns, experiment=experiment, attempts="latest")
+    return query.leaderboard(trials, where=where, sort=sort)
+
+
+def _spread(mean: str, sd: str) -> Callable[[Row], str]:
+    return lambda row: (
+        text.percent(row[mean]) + (f" ± {text.percent(row[sd])}" if row[sd] is not None else "")
+        if row[mean] is not None
+        else text.NONE
+    )
+
+
+def _plain(name: str) -> Callable[[Row], str]:
+    return lambda row: f"{row[name]:g}" if row[name] is not None else text.NONE
+
+
+def _interval(row: Row) -> str:
+    if row["low"] is None:
+        return text.NONE
+    return f"{text.percent(row['low'])} – {text.percent(row['high'])}{'*' if row['seeds'] == 1 else ''}"
+
+
+def _status(row: Row) -> str:
+    found = [f"{row[status]} {status}" for status in ("failed", "stopped", "lost", "running") if row[status]]
+    return ", ".join([f"{row['succeeded']} ok", *found]) if row["succeeded"] or not found else ", ".join(found)
+
+
+def _columns(rows: Sequence[Row]) -> list[_Column]:
+    """The columns that have something to say about these rows."""
+    varying = [name for name in ("weight_decay", "epochs", "warmup_fraction") if len({row[name] for row in rows}) > 1]
+    titles = {"weight_decay": "decay", "epochs": "epochs", "warmup_fraction": "warm-up"}
+    columns = [
+        _Column(title="#", cell=lambda r: str(r["rank"] or "")),
+        _Column(title="model", cell=lambda r: model_label(r.get), right=False),
+        _Column(title="lr", cell=lambda r: text.learning_rate(r["learning_rate"])),
+        _Column(title="batch", cell=lambda r: str(r["batch_size"] or text.NONE)),
+        *(_Column(title=titles[name], cell=_plain(name)) for name in varying),
+        _Column(title="seeds", cell=lambda r: str(r["seeds"])),
+    ]  # fmt: skip
+    if any(row["scored_on"] == "selection" for row in rows):
+        columns.append(_Column(title="held-out acc.", cell=lambda r: text.percent(r["selection_accuracy"])))
+    columns += [
+        _Column(title="dev acc.", cell=_spread("accuracy", "accuracy_sd")),
+        _Column(title="95 % interval", cell=_interval),
+        _Column(title="last epoch", cell=_spread("last_accuracy", "last_accuracy_sd"), optional=3),
+        _Column(title="F1", cell=lambda r: text.percent(r["f1"]), optional=1),
+        _Column(title="examples/s", cell=lambda r: text.number(r["examples_per_sec"]), optional=1),
+        _Column(title="time", cell=lambda r: text.duration(r["seconds"])),
+        _Column(title="status", cell=_status, right=False),
+    ]
+    if any(row["cost_usd"] is not None for row in rows):
+        columns.insert(-1, _Column(title="cost", cell=lambda r: text.dollars(r["cost_usd"])))
+    if len({row["experiment"] for row in rows}) > 1:
+        columns.append(
+            _Column(title="experiment", cell=lambda r: r["experiment"] or "several", right=False, optional=2)
+        )
+    return columns
+
+
+def _fitting(columns: list[_Column], rows: Sequence[Row], width: int) -> list[_Column]:
+    """Leave out optional columns until the table fits."""
+    widths = {c.title: max([len(c.title), *(len(c.cell(row)) for row in rows)]) for c in columns}
+    while sum(widths[c.title] + 3 for c in columns) + 1 > width and any(c.optional for c in columns):
+        last = max(columns, key=lambda c: c.optional)
+        columns = [c for c in columns if c is not last]
+    return columns
+
+
+def print_table(board: pa.Table, console: Console, *, title: str, ranked: bool, limit: int) -> None:
+    """The rich table, one section for each number of seeds, one table for each evaluation split."""
+    rows = board.to_pylist()
+    shown = rows[:limit] if limit else rows
+    columns = _fitting(_columns(shown), shown, console.width)
+    for split in dict.fromkeys((row["eval_split"], row["data_fingerprint"]) for row in shown):
+        mine = [row for row in shown if (row["eval_split"], row["data_fingerprint"]) == split]
+        table = Table(
+            title=f"{title}: {split[0] or 'evaluation data not named'}", title_justify="left", title_style="bold"
+        )
+        for column in columns:
+            table.add_column(column.title, justify="right" if column.right else "left", no_wrap=column.right)
+        for before, row in zip([None, *mine], mine, strict=False):
+            if ranked and before is not None and before["seeds"] != row["seeds"]:
+                table.add_section()
+            best = ranked and row["rank"] == 1
+            table.add_row(*(column.cell(row) for column in columns), style="bold" if best else None)
+        console.print(table)
+    console.print(_caption(shown, len(rows), ranked), style="dim", highlight=False)
+
+
+def _caption(shown: Sequence[Row], num_all: int, ranked: bool) -> str:
+    lines = [
+        "± is the standard deviation over seeds, accuracies are in per cent; the interval is that of the mean (t)."
+    ]
+    if any(row["seeds"] == 1 for row in shown):
+        lines.append("* one seed: Wilson's interval over the sentences, which says nothing about other seeds.")
+    if ranked and len({row["seeds"] for row in shown}) > 1:
+        lines.append("# ranks only configurations with the same number of seeds.")
+    if len(shown) < num_all:
+        lines.append(f"{len(shown)} of {num_all} configurations; --limit 0 shows all.")
+    return "\n".join(lines)
+
+
+def to_markdown(board: pa.Table) -> str:
+    """A GitHub table of the same cells."""
+    rows = board.to_pylist()
+    columns = _columns(rows)
+    split = _Column(title="evaluated on", cell=lambda r: r["eval_split"] or text.NONE, right=False)
+    if len({row["eval_split"] for row in rows}) > 1:
+        columns.insert(1, split)
+    rules = ["---:" if c.right else "---" for c in columns]
+    cells = [[c.cell(row).replace("|", "\\|") for c in columns] for row in rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in ([c.title for c in columns], rules, *cells))
+
+
+def to_csv(board: pa.Table) -> str:
+    """All columns of `query.leaderboard` with their names."""
+    sink = pa.BufferOutputStream()
+    pyarrow.csv.write_csv(board, sink)
+    return str(sink.getvalue().to_pybytes().decode()).rstrip("\n")
+
+
+def to_json(board: pa.Table) -> str:
+    """A list of objects with the columns of `query.leaderboard`."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, dt.datetime):
+            return value.isoformat()
+        return None if isinstance(value, float) and value != value else value
+
+    return json.dumps([{k: plain(v) for k, v in row.items()} for row in board.to_pylist()], indent=1)

@@ -1,0 +1,297 @@
+"""The sweep: heat maps, accuracy against learning rate, all curves, parallel coordinates, accuracy against cost and time."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.ticker import MaxNLocator
+
+from sst2_ray.results.analysis import text
+from sst2_ray.results.analysis.findings import Study
+from sst2_ray.results.analysis.published import PAPER_LEARNING_RATE
+from sst2_ray.results.analysis.ranking import Configuration, model_label
+from sst2_ray.results.analysis.statistics import Array
+from sst2_ray.results.report import drawing
+from sst2_ray.results.report.drawing import Drawn
+
+MAX_HEAT_MAPS = 6
+_AXIS_TITLES = {
+    "learning_rate": "learning rate",
+    "batch_size": "batch size",
+    "weight_decay": "weight decay",
+    "warmup_fraction": "warm-up",
+    "epochs": "epochs",
+}
+
+
+def draw(study: Study) -> list[Drawn]:
+    """The figures that the searched axes allow; none for a single configuration."""
+    if study.main is None or len(study.configurations) < 2:
+        return []
+    models = [model_label(c.setting) for c in study.best_per_model]
+    palette = drawing.colours(models)
+    found = [_heat_map(study, model, f"heat-map-{_slug(model)}") for model in models[:MAX_HEAT_MAPS]]
+    found += [
+        _against_learning_rate(study, palette, "accuracy-against-learning-rate"),
+        _all_curves(study, palette, "all-curves"),
+        _parallel_coordinates(study, "parallel-coordinates"),
+        _against(study, palette, "seconds", "accuracy-against-time"),
+        _against(study, palette, "cost_usd", "accuracy-against-cost"),
+    ]
+    return [figure for figure in found if figure is not None]
+
+
+def _slug(name: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+
+
+def _metric(study: Study) -> str:
+    return study.main.metric if study.main else "best_dev_accuracy"
+
+
+def _metric_title(study: Study) -> str:
+    return "held-out accuracy, %" if _metric(study) == "selection_accuracy" else "dev accuracy, %"
+
+
+def _of_model(study: Study, model: str) -> list[Configuration]:
+    return [c for c in study.configurations if model_label(c.setting) == model and c.summary(_metric(study))]
+
+
+def _mean(study: Study, configuration: Configuration) -> float:
+    summary = configuration.summary(_metric(study))
+    return summary.mean if summary else float("nan")
+
+
+def _heat_map(study: Study, model: str, name: str) -> Drawn | None:
+    """Learning rate x batch size; where more axes were searched, the best over them."""
+    members = [c for c in _of_model(study, model) if c.setting("learning_rate") and c.setting("batch_size")]
+    rates = sorted({c.setting("learning_rate") for c in members})
+    sizes = sorted({c.setting("batch_size") for c in members})
+    if len(members) < 2 or len(rates) > 12 or len(sizes) > 12:
+        return None
+    best: dict[tuple[float, int], Configuration] = {}
+    for c in sorted(members, key=lambda c: (len(c.runs), _mean(study, c))):
+        best[c.setting("learning_rate"), c.setting("batch_size")] = c
+    means = np.array([[_mean(study, best[r, s]) if (r, s) in best else np.nan for r in rates] for s in sizes])
+    figure, axes = drawing.new_figure(height=1.5 + 0.55 * len(sizes))
+    axes.grid(False)
+    spread = float(np.nanmax(means) - np.nanmin(means)) or 0.01
+    low, high = float(np.nanmin(means)) - 0.05 * spread, float(np.nanmax(means))
+    image = axes.imshow(means, cmap="cividis", vmin=low, vmax=high, aspect="auto")
+    for (i, j), mean in np.ndenumerate(means):
+        if np.isfinite(mean):
+            _cell(axes, j, i, best[rates[j], sizes[i]], _metric(study), dark=(mean - low) / (high - low) < 0.55)
+    axes.set_xticks(range(len(rates)), [text.learning_rate(r) for r in rates])
+    axes.set_yticks(range(len(sizes)), [str(s) for s in sizes])
+    axes.set(xlabel="learning rate", ylabel="batch size", title=drawing.short(model, 44))
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    axes.tick_params(length=0)
+    bar = figure.colorbar(image, ax=axes, pad=0.02)
+    bar.outline.set_visible(False)  # type: ignore[operator]
+    bar.ax.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.1f}")
+    others = [_AXIS_TITLES[axis] for axis in study.axes if axis not in ("learning_rate", "batch_size")]
+    over = f" (the best over {text.join(others)})" if others else ""
+    caption = (
+        f"{_metric_title(study).removesuffix(', %').capitalize()} of {model} by learning rate and batch size{over}:"
+    )
+    return drawing.save(figure, name, f"{caption} mean over seeds in %, ± standard deviation, n: number of seeds.")
+
+
+def _cell(axes: Axes, x: int, y: int, configuration: Configuration, metric: str, *, dark: bool) -> None:
+    summary = configuration.summary(metric)
+    if summary is None:
+        return
+    sd = f"±{text.percent(summary.sd)} " if summary.sd is not None else ""
+    colour = "#ffffff" if dark else "#101010"
+    axes.text(
+        x, y - 0.13, text.percent(summary.mean), ha="center", va="center", color=colour, fontsize=9, weight="bold"
+    )
+    axes.text(x, y + 0.22, f"{sd}n={summary.num}", ha="center", va="center", color=colour, fontsize=6.5)
+
+
+def _against_learning_rate(study: Study, palette: dict[str, str], name: str) -> Drawn | None:
+    if len({c.setting("learning_rate") for c in study.configurations}) < 2:
+        return None
+    figure, axes = drawing.new_figure()
+    sizes = sorted({c.setting("batch_size") for c in study.configurations if c.setting("batch_size")})
+    for model, colour in palette.items():
+        for size in [None, *sizes]:
+            members = [
+                c for c in _of_model(study, model) if c.setting("batch_size") == size and c.setting("learning_rate")
+            ]
+            best = {c.setting("learning_rate"): c for c in sorted(members, key=lambda c: _mean(study, c))}
+            if not best:
+                continue
+            _line_with_bars(axes, study, [best[r] for r in sorted(best)], colour, _marker(sizes, size))
+    axes.set_xscale("log")
+    rates = sorted({c.setting("learning_rate") for c in study.configurations if c.setting("learning_rate")})
+    _rate_ticks(axes, rates)
+    drawing.percent_axis(axes)
+    paper = f"{text.learning_rate(PAPER_LEARNING_RATE)}, the paper's"
+    axes.axvline(PAPER_LEARNING_RATE, color=drawing.MUTED, linewidth=0.9, linestyle=(0, (4, 3)), label=paper)
+    axes.set(xlabel="learning rate (logarithmic)", ylabel=_metric_title(study), title="Accuracy against learning rate")
+    for model, colour in palette.items():
+        axes.plot([], [], color=colour, label=drawing.short(model))
+    for size in sizes if len(sizes) > 1 else ():
+        axes.plot(
+            [], [], color=drawing.MUTED, linestyle="", marker=_marker(sizes, size), markersize=4, label=f"batch {size}"
+        )
+    figure.legend(loc="outside lower center", ncols=3, fontsize=7)
+    return drawing.save(
+        figure,
+        name,
+        f"{_metric_title(study).removesuffix(', %').capitalize()} against the learning rate, a line for each model and "
+        "batch size; bars: one standard deviation over seeds.",
+    )
+
+
+def _marker(sizes: Sequence[int], size: int | None) -> str:
+    return "osD^vP*X"[sizes.index(size) % 8] if size else "."
+
+
+def _line_with_bars(axes: Axes, study: Study, members: Sequence[Configuration], colour: str, marker: str) -> None:
+    summaries = [c.summary(_metric(study)) for c in members]
+    rates = [c.setting("learning_rate") for c in members]
+    means = [s.mean if s else np.nan for s in summaries]
+    sds = [s.sd or 0.0 if s else 0.0 for s in summaries]
+    axes.errorbar(rates, means, yerr=sds, color=colour, marker=marker, markersize=4, linewidth=1.2, elinewidth=0.9)
+
+
+def _rate_ticks(axes: Axes, rates: Sequence[float]) -> None:
+    """At the rates that were tried, those left out whose label would run into the one before."""
+    shown = [rates[0]]
+    for rate in rates[1:]:
+        if np.log(rate / shown[-1]) > 0.09 * np.log(rates[-1] / rates[0]):
+            shown.append(rate)
+    axes.set_xticks(shown, [text.learning_rate(float(f"{r:.2g}")) for r in shown])
+    axes.minorticks_off()
+
+
+def _all_curves(study: Study, palette: dict[str, str], name: str) -> Drawn | None:
+    """Every trial's accuracy; those that the scheduler ended are dashed and end in a cross."""
+    columns = ("experiment", "trial_id", "status", "model", "random_weights")
+    rows = study.trials.select(list(columns)).to_pylist()
+    figure, axes = drawing.new_figure()
+    counts = {"succeeded": 0, "early_stopped": 0}
+    for row in rows:
+        curve = study.curves.get((row["experiment"], row["trial_id"]))
+        model = model_label(row.get)
+        if curve is None or row["status"] not in counts:
+            continue
+        stopped = row["status"] == "early_stopped"
+        counts[row["status"]] += 1
+        colour = palette.get(model, drawing.MUTED)
+        accuracy = curve.metrics["dev_accuracy"]
+        line = "--" if stopped else "-"
+        axes.plot(curve.epoch, accuracy, color=colour, alpha=0.8 if stopped else 0.5, linewidth=1.0, linestyle=line)
+        if stopped:
+            axes.plot(curve.epoch[-1:], accuracy[-1:], color=colour, marker="x", markersize=5, linestyle="")
+        elif len(curve.epoch) == 1:
+            axes.plot(curve.epoch, accuracy, color=colour, marker=".", alpha=0.5, linestyle="")
+    if sum(counts.values()) < 2:
+        return None
+    for model, colour in palette.items():
+        axes.plot([], [], color=colour, label=drawing.short(model))
+    if counts["early_stopped"]:
+        axes.plot([], [], color=drawing.MUTED, linestyle="--", marker="x", markersize=5, label="stopped early")
+    drawing.percent_axis(axes)
+    axes.set(xlabel="epoch", ylabel="accuracy, %", title="All trials")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    axes.legend(loc="best")
+    text_counts = f"{text.count(counts['succeeded'], 'finished trial')}, {counts['early_stopped']} stopped early"
+    return drawing.save(figure, name, f"Accuracy over epochs ({study.curves_on}) of every trial ({text_counts}).")
+
+
+def _parallel_coordinates(study: Study, name: str) -> Drawn | None:
+    """One line a configuration through its settings to its accuracy, where more than two axes were searched."""
+    axes_names = study.axes
+    members = [c for c in study.configurations if all(c.setting(a) is not None for a in axes_names)]
+    if len(axes_names) < 3 or len(members) < 2:
+        return None
+    figure, axes = drawing.new_figure(width=9.6, height=3.4)
+    accuracy = np.array([_mean(study, c) for c in members])
+    low, high = float(np.nanmin(accuracy)), float(np.nanmax(accuracy))
+    positions = [_positions([float(c.setting(a)) for c in members], a) for a in axes_names]
+    last = (accuracy - low) / ((high - low) or 1)
+    # Both ends can be seen on white and on near-black.
+    colour_map = LinearSegmentedColormap.from_list("worse to better", ["#8093a8", drawing.PALETTE[1]])
+    for i in np.argsort(accuracy):
+        ys = [*(p[i] for p in positions), last[i]]
+        axes.plot(range(len(ys)), ys, color=colour_map(last[i]), alpha=0.8, linewidth=1.2)
+    for x, axis in enumerate(axes_names):
+        values = sorted({float(c.setting(axis)) for c in members})
+        for value in values if len(values) <= 6 else (values[0], values[-1]):
+            y = positions[x][[float(c.setting(axis)) for c in members].index(value)]
+            label = text.learning_rate(value) if axis == "learning_rate" else f"{value:g}"
+            axes.annotate(
+                label, (x, y), xytext=(-4, 5), textcoords="offset points", ha="right", va="center", fontsize=7
+            )
+    for y, value in ((0, low), (1, high)):
+        axes.annotate(
+            text.percent(value),
+            (len(axes_names), y),
+            xytext=(5, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=7,
+        )
+    axes.set_xticks(range(len(axes_names) + 1), [*(_AXIS_TITLES[a] for a in axes_names), "accuracy, %"])
+    axes.set_yticks([])
+    axes.grid(True, axis="x")
+    axes.set_xlim(-0.4, len(axes_names) + 0.4)
+    axes.set_title("Settings and accuracy")
+    return drawing.save(
+        figure, name, "Parallel coordinates: one line a configuration, the more orange, the more accurate.", wide=True
+    )
+
+
+def _positions(values: list[float], axis: str) -> Array:
+    """Between 0 and 1, on a logarithmic scale where the axis is one of ratios."""
+    data = np.array(values)
+    if axis in ("learning_rate", "batch_size", "weight_decay") and (data > 0).all():
+        data = np.log(data)
+    span = data.max() - data.min()
+    return (data - data.min()) / span if span else np.full(len(data), 0.5)
+
+
+def _against(study: Study, palette: dict[str, str], column: str, name: str) -> Drawn | None:
+    """Accuracy against time or cost a run, with the Pareto front."""
+    points = [
+        (spent.mean, _mean(study, c), model_label(c.setting))
+        for c in study.configurations
+        if (spent := c.summary(column)) is not None and np.isfinite(_mean(study, c))
+    ]
+    if len(points) < 2:
+        return None
+    figure, axes = drawing.new_figure()
+    for model, colour in palette.items():
+        mine = [(x, y) for x, y, m in points if m == model]
+        if mine:
+            xs, ys = zip(*mine, strict=True)
+            axes.scatter(xs, ys, color=colour, s=22, alpha=0.8, label=drawing.short(model), zorder=3, linewidths=0)
+    front = pareto_front([(x, y) for x, y, _ in points])
+    axes.step(
+        *zip(*front, strict=True), where="post", color=drawing.MUTED, linewidth=1.1, label="Pareto front", zorder=2
+    )
+    drawing.percent_axis(axes)
+    word, unit = ("time", "s") if column == "seconds" else ("cost", "US$")
+    axes.set(xlabel=f"{word} a run, {unit}", ylabel=_metric_title(study), title=f"Accuracy against {word}")
+    axes.legend(loc="best")
+    return drawing.save(
+        figure, name, f"Accuracy against the {word} of a run, a point a configuration (means over seeds); "
+        "nothing is both more accurate and cheaper than the points on the Pareto front.",
+    )  # fmt: skip
+
+
+def pareto_front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """The points that no other beats in both: less of the first, more of the second. By the first, ascending."""
+    front: list[tuple[float, float]] = []
+    for x, y in sorted(points, key=lambda p: (p[0], -p[1])):
+        if not front or y > front[-1][1]:
+            front.append((x, y))
+    return front

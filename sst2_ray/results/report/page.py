@@ -1,0 +1,196 @@
+"""The report: one self-contained HTML page, and its figures as PNG and SVG, from the results table alone."""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any
+
+import jinja2
+import pyarrow as pa
+from markupsafe import Markup, escape
+
+from sst2_ray.errors import InputError
+from sst2_ray.results.analysis import errors as errors_found
+from sst2_ray.results.analysis import text, verdict
+from sst2_ray.results.analysis.findings import Study, studies
+from sst2_ray.results.analysis.ranking import model_label
+from sst2_ray.results.report import drawing, figures_curves, figures_runs, figures_sweep
+from sst2_ray.results.report import run_tables as report_runs
+from sst2_ray.results.report import tables as report_tables
+from sst2_ray.results.report.drawing import Drawn
+from sst2_ray.results.store.table import ResultsTable
+from sst2_ray.storage import Storage
+from sst2_ray.version import __version__
+
+PAGE = "report.html"
+_FIGURE_NAME = re.compile(r"\d\d-[a-z0-9-]+\.(png|svg)")
+MAX_STUDIES = 6
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """A page and its figures, not yet written."""
+
+    html: str
+    figures: tuple[Drawn, ...]
+    headline: str
+
+
+def build(table: ResultsTable, *, experiment: str | None = None, notes: Sequence[str] = ()) -> Report:
+    """Read the table and lay out the page. notes: further lines for its head, e.g. about skipped files.
+
+    Raises InputError where there is no trial to report.
+    """
+    trials = table.read("trials", experiment=experiment, attempts="latest")
+    if not trials.num_rows:
+        if experiment is not None:
+            table.check_experiment(experiment)
+        raise InputError(f"no trial in {table.location}")
+    num_attempts = table.read("trials", columns=["attempt"], experiment=experiment).num_rows
+    found = studies(table, trials)
+    figures: list[Drawn] = []
+    with drawing.style():
+        parts = [_study_part(study, len(found) > 1, figures) for study in found[:MAX_STUDIES]]
+    left_out = [study.title for study in found[MAX_STUDIES:]]
+    html = _template().render(
+        title=f"sst2-ray: {experiment or table.location}",
+        location=table.location,
+        generated=dt.datetime.now(dt.timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
+        version=__version__,
+        counts=_counts(trials, found, num_attempts),
+        notes=[*notes, *([f"Evaluated on other data and left out: {text.join(left_out)}."] if left_out else [])],
+        studies=parts,
+        several=len(parts) > 1,
+        runs=_runs_part(trials),
+        css=_file("report.css"),
+        js=_file("report.js"),
+    )
+    return Report(html=html, figures=tuple(figures), headline=verdict.headline(found[0]))
+
+
+def write(report: Report, out: str) -> str:
+    """Write `report.html` and `figures/` to a folder or a URI, replacing an older report; returns the page's place.
+
+    Raises InputError where it cannot be written.
+    """
+    storage = Storage.open(out)
+    try:
+        written = set()
+        for figure in report.figures:
+            for suffix, data in (("png", figure.png), ("svg", figure.svg)):
+                written.add(f"{figure.name}.{suffix}")
+                storage.write_bytes(f"figures/{figure.name}.{suffix}", data)
+        # Figures of an older report that this one does not have would be taken for its own.
+        for name in storage.list("figures"):
+            if name not in written and _FIGURE_NAME.fullmatch(name):
+                storage.delete(f"figures/{name}")
+        storage.write_bytes(PAGE, report.html.encode())
+    except OSError as error:
+        raise InputError(
+            f"--out {out}: cannot be written ({str(error).splitlines()[0]}); choose another folder"
+        ) from None
+    return f"{out.split('?')[0].rstrip('/')}/{PAGE}"
+
+
+def _file(name: str) -> str:
+    return resources.files("sst2_ray.results").joinpath(name).read_text(encoding="utf-8")
+
+
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(
+        loader=jinja2.FunctionLoader(_file),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters["unbroken"] = _unbroken
+    return environment.get_template("report.html.j2")
+
+
+def _unbroken(words: str) -> Markup:
+    """Numbers such as 8e-5 are not broken at their hyphen."""
+    return Markup(re.sub(r"\d[\d.]*e-\d+", r'<span class="nb">\g<0></span>', str(escape(words))))  # nosec B704: escaped
+
+
+def _counts(trials: pa.Table, found: Sequence[Study], num_attempts: int) -> list[tuple[str, str]]:
+    succeeded = trials.column("status").to_pylist().count("succeeded")
+    cost = [value for value in trials.column("cost_usd").to_pylist() if value is not None]
+    seconds = [value for value in trials.column("seconds").to_pylist() if value is not None]
+    num_experiments = len(set(trials.column("experiment").to_pylist()))
+    num_configurations = sum(len(study.configurations) for study in found)
+    counts = [
+        (text.number(num_experiments), "experiment" if num_experiments == 1 else "experiments"),
+        (text.number(trials.num_rows), "trial" if trials.num_rows == 1 else "trials"),
+        (text.number(succeeded), "succeeded"),
+        (text.number(num_configurations), f"configuration{'' if num_configurations == 1 else 's'} with a result"),
+        (text.duration(sum(seconds)), "of runs in all"),
+    ]
+    if cost:
+        counts.append((text.dollars(sum(cost)), "in all"))
+    if num_attempts > trials.num_rows:
+        num_restarts = num_attempts - trials.num_rows
+        counts.append((text.number(num_restarts), "restart" if num_restarts == 1 else "restarts"))
+    return counts
+
+
+def _study_part(study: Study, several: bool, figures: list[Drawn]) -> dict[str, Any]:
+    """What the template shows of one study; its figures are numbered on from those before and added to them."""
+    errors = errors_found.analyse(study)
+    curves = figures_curves.draw(study)
+    sweep = figures_sweep.draw(study)
+    reference = figures_runs.references(study, "beside-published-figures")
+    calibration = figures_runs.calibration(errors.models, "calibration") if errors else None
+    time_spent = figures_runs.time_spent(study, "where-the-time-went")
+    drawn = [*curves, *sweep, *(f for f in (reference, calibration, time_spent) if f is not None)]
+    named = {id(f): drawing.renamed(f, f"{len(figures) + i:02d}-{f.name}") for i, f in enumerate(drawn, start=1)}
+    figures.extend(named.values())
+    duel = study.head_to_head
+    names = tuple(model_label(c.setting) for c in (duel.modernbert, duel.sbert)) if duel else ()
+    return {
+        "title": study.title if several else None,
+        "on": study.title,
+        "headline": verdict.headline(study),
+        "sentences": verdict.sentences(study),
+        "not_measured": verdict.not_measured(study),
+        "best_per_model": report_tables.best_per_model(study) if study.best_per_model else None,
+        "moments": [(m, report_tables.moment(m, (names[0], names[1]))) for m in (duel.moments if duel else ())],
+        "references": report_tables.references(study) if reference else None,
+        "configurations": report_tables.configurations(study),
+        "errors": _errors_part(errors) if errors else None,
+        "curves": [named[id(f)] for f in curves],
+        "sweep": [named[id(f)] for f in sweep],
+        "reference_figure": named[id(reference)] if reference else None,
+        "calibration_figure": named[id(calibration)] if calibration else None,
+        "time_figure": named[id(time_spent)] if time_spent else None,
+    }
+
+
+def _errors_part(errors: errors_found.ErrorAnalysis) -> dict[str, Any]:
+    names = [model.name for model in errors.models]
+    return {
+        "best": names[0],
+        "names": names,
+        "num_rows": len(errors.models[0].row_id),
+        "num_wrong": errors.num_wrong,
+        "wrong": report_tables.sentences(errors.wrong, names),
+        "agreement": report_tables.agreement(errors) if errors.agreement else None,
+        "num_disagreements": errors.num_disagreements,
+        "disagreements": report_tables.sentences(errors.disagreements, names[:2]) if errors.disagreements else None,
+    }
+
+
+def _runs_part(trials: pa.Table) -> dict[str, Any]:
+    succeeded = "succeeded" in trials.column("status").to_pylist()
+    return {
+        "statuses": report_runs.statuses(trials),
+        "failures": report_runs.failures(trials),
+        "resources": report_runs.resources(trials) if succeeded else None,
+        "provenance": report_runs.provenance(trials),
+        "trials": report_runs.trials_table(trials),
+        "num_trials": trials.num_rows,
+    }

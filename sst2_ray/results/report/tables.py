@@ -1,0 +1,254 @@
+"""The report's tables: what stands in each cell, and what the cell is sorted by."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sst2_ray.results.analysis import text
+from sst2_ray.results.analysis.comparison import Comparison
+from sst2_ray.results.analysis.errors import ErrorAnalysis, Sentence
+from sst2_ray.results.analysis.findings import Study
+from sst2_ray.results.analysis.head_to_head import Moment
+from sst2_ray.results.analysis.published import REFERENCES
+from sst2_ray.results.analysis.ranking import Configuration, model_label
+from sst2_ray.results.analysis.statistics import Summary
+from sst2_ray.results.analysis.verdict import METRIC_WORDS
+from sst2_ray.results.store import query
+
+MAX_CONFIGURATIONS = 200
+_LONG = 44  # characters; longer cells may break into lines
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One cell of a table."""
+
+    text: str
+    sort: float | str | None = None
+    """What it is sorted by; None: its text."""
+    kind: str = ""
+    """num, long, win, tie, unknown, best, right, wrong: how it looks."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PageTable:
+    """One sortable table."""
+
+    columns: tuple[str, ...]
+    rows: list[list[Cell]]
+    note: str = ""
+    """Stands below it."""
+
+
+def number_cell(value: float | None, show: Callable[[float | None], str]) -> Cell:
+    """A number as `show` writes it; a missing one sorts last."""
+    return Cell(text=show(value), sort=value if value is not None else float("-inf"), kind="num")
+
+
+def text_cell(value: object) -> Cell:
+    """Plain text, a dash for nothing."""
+    shown = text.NONE if value in (None, "") else str(value)
+    return Cell(text=shown, kind="long" if len(shown) > _LONG else "")
+
+
+def summary_cell(summary: Summary | None) -> Cell:
+    """An accuracy with its standard deviation."""
+    if summary is None:
+        return number_cell(None, text.percent)
+    spread = f" ± {text.percent(summary.sd)}" if summary.sd is not None else ""
+    return Cell(text=f"{text.percent(summary.mean)}{spread}", sort=summary.mean, kind="num")
+
+
+def _interval_cell(summary: Summary | None) -> Cell:
+    interval = summary.interval if summary else None
+    shown = f"{text.percent(interval.low)} – {text.percent(interval.high)}" if interval else text.NONE
+    return Cell(text=shown, sort=interval.low if interval else float("-inf"), kind="num")
+
+
+def _mean_cell(configuration: Configuration, column: str, show: Callable[[float | None], str]) -> Cell:
+    summary = configuration.summary(column)
+    return number_cell(summary.mean if summary else None, show)
+
+
+def verdict_cell(comparison: Comparison | None) -> Cell:
+    """A win names the winner's model."""
+    if comparison is None:
+        return Cell(text=text.NONE)
+    if comparison.winner is not None:
+        return Cell(text=f"{model_label(comparison.winner.setting)} wins", kind="win")
+    return Cell(text="tie" if comparison.verdict == "tie" else "not decided", kind=comparison.verdict)
+
+
+def best_per_model(study: Study) -> PageTable:
+    """The best configuration of each model, against the best of all."""
+    rows = []
+    for c, comparison in zip(study.best_per_model, study.against_best, strict=True):
+        accuracy = c.summary("best_dev_accuracy")
+        first = c is study.best_per_model[0]
+        verdict = Cell(text="best", kind="best") if first else verdict_cell(comparison)
+        rows.append(
+            [
+                text_cell(model_label(c.setting)),
+                verdict,
+                number_cell(c.setting("learning_rate"), text.learning_rate),
+                number_cell(c.setting("batch_size"), text.number),
+                number_cell(len(c.runs), text.number),
+                summary_cell(c.summary("selection_accuracy")),
+                summary_cell(accuracy),
+                _interval_cell(accuracy),
+                summary_cell(c.summary("last_dev_accuracy")),
+                _mean_cell(c, "best_dev_f1", text.percent),
+                _mean_cell(c, "best_dev_loss", text.number),
+                _mean_cell(c, "best_epoch", text.number),
+                _mean_cell(c, "examples_per_sec", text.number),
+                _mean_cell(c, "seconds", text.duration),
+                _mean_cell(c, "cost_usd", text.dollars),
+            ]
+        )
+    columns = (
+        "model", "against the best", "learning rate", "batch", "seeds", "held-out accuracy, %", "dev accuracy, %",
+        "95 % interval", "at the last epoch, %", "F1, %", "loss", "best epoch", "examples/s", "time a run", "cost a run",
+    )  # fmt: skip
+    shown, rows = without_empty(columns, rows)
+    return PageTable(
+        columns=shown, rows=rows, note="± is the standard deviation over seeds; the interval is that of the mean."
+    )
+
+
+def without_empty(columns: Sequence[str], rows: list[list[Cell]]) -> tuple[tuple[str, ...], list[list[Cell]]]:
+    """Leave out the columns in which no row says anything."""
+    kept = [i for i in range(len(columns)) if any(row[i].text != text.NONE for row in rows)]
+    return tuple(columns[i] for i in kept), [[row[i] for i in kept] for row in rows]
+
+
+_LEVEL: dict[str, Callable[[float | None], str]] = {
+    "dev_loss": lambda v: text.NONE if v is None else f"{v:.3f}",
+    "seconds": text.duration,
+    "epoch": lambda v: text.NONE if v is None else f"{v:.3g}",
+}
+_DIFFERENCE: dict[str, Callable[[float], str]] = {
+    "dev_loss": lambda v: text.signed(v, 3),
+    "seconds": lambda v: f"{text.signed(v, 1)} s",
+    "epoch": lambda v: text.signed(v, 2),
+}
+"""How a metric and a difference in it are written; all others are accuracies."""
+
+
+def moment(found: Moment, names: tuple[str, str]) -> PageTable:
+    """Accuracy, F1, loss and speed of two configurations at one moment."""
+    rows = []
+    for c in found.comparisons:
+        level, difference = _LEVEL.get(c.metric, text.percent), _DIFFERENCE.get(c.metric, text.points)
+        interval = f"{difference(c.interval.low)} to {difference(c.interval.high)}" if c.interval else text.NONE
+        rows.append(
+            [
+                text_cell(METRIC_WORDS[c.metric] + ("" if c.metric in _LEVEL else ", %")),
+                number_cell(c.mean_a, level),
+                number_cell(c.mean_b, level),
+                Cell(text=difference(c.difference), sort=c.difference, kind="num"),
+                Cell(text=interval, kind="num"),
+                verdict_cell(c),
+                text_cell(c.reason),
+            ]
+        )
+    return PageTable(columns=("", *names, "difference", "95 % interval", "verdict", "tests"), rows=rows)
+
+
+def references(study: Study) -> PageTable:
+    """Published figures beside the best that was measured here."""
+    best = study.main.best.summary("best_dev_accuracy") if study.main else None
+    rows = [
+        [
+            text_cell(r.name),
+            number_cell(r.accuracy, lambda v, digits=r.digits: text.percent(v, digits)),  # type: ignore[misc]
+            Cell(text=text.points(best.mean - r.accuracy) if best else text.NONE, kind="num"),
+            text_cell(r.source),
+        ]
+        for r in REFERENCES
+    ]
+    return PageTable(columns=("published figure", "accuracy, %", "best here minus it, points", "what it is"), rows=rows)
+
+
+def configurations(study: Study) -> PageTable:
+    """The leaderboard of the study."""
+    board = query.leaderboard(study.trials)
+    other_axes = [axis for axis in study.axes if axis not in ("learning_rate", "batch_size")]
+    rows = []
+    for r in board.slice(0, MAX_CONFIGURATIONS).to_pylist():
+        accuracy = f"{text.percent(r['accuracy'])}" + (
+            f" ± {text.percent(r['accuracy_sd'])}" if r["accuracy_sd"] else ""
+        )
+        interval = f"{text.percent(r['low'])} – {text.percent(r['high'])}" if r["low"] is not None else text.NONE
+        rows.append(
+            [
+                number_cell(r["rank"], text.number),
+                text_cell(model_label(r.get)),
+                number_cell(r["learning_rate"], text.learning_rate),
+                number_cell(r["batch_size"], text.number),
+                *(number_cell(r[axis], _general) for axis in other_axes),
+                number_cell(r["seeds"], text.number),
+                number_cell(r["selection_accuracy"], text.percent),
+                Cell(text=accuracy, sort=r["accuracy"] if r["accuracy"] is not None else float("-inf"), kind="num"),
+                Cell(text=interval, sort=r["low"] if r["low"] is not None else float("-inf"), kind="num"),
+                number_cell(r["last_accuracy"], text.percent),
+                number_cell(r["f1"], text.percent),
+                number_cell(r["examples_per_sec"], text.number),
+                number_cell(r["seconds"], text.duration),
+                number_cell(r["cost_usd"], text.dollars),
+                text_cell(_statuses(r)),
+            ]
+        )
+    columns, rows = without_empty(
+        (
+            "#", "model", "learning rate", "batch", *(axis.replace("_", " ") for axis in other_axes), "seeds", "held-out accuracy, %",
+            "dev accuracy, %", "95 % interval", "last epoch, %", "F1, %", "examples/s", "time", "cost", "trials",
+        ),
+        rows,
+    )  # fmt: skip
+    note = "# ranks configurations with the same number of seeds only. One seed: the interval is Wilson's, over the sentences."
+    if len(rows) < board.num_rows:
+        note += f" The first {len(rows)} of {board.num_rows}."
+    return PageTable(columns=columns, rows=rows, note=note)
+
+
+def _general(value: float | None) -> str:
+    return text.NONE if value is None else f"{value:g}"
+
+
+def _statuses(row: dict[str, Any]) -> str:
+    return ", ".join(f"{row[s]} {s}" for s in ("succeeded", "failed", "stopped", "lost", "running") if row[s])
+
+
+def sentences(found: Iterable[Sentence], names: Sequence[str]) -> PageTable:
+    """Sentences with the label and what each model says, with its confidence in it."""
+    rows = []
+    for s in found:
+        cells = [Cell(text=str(s.row_id), kind="num"), text_cell(s.text), text_cell(_word(s.label))]
+        for predicted, probability in zip(s.predicted, s.probability, strict=True):
+            confidence = probability if predicted else 1 - probability
+            sure = "" if confidence != confidence else f" ({100 * confidence:.0f} %)"
+            cells.append(
+                Cell(
+                    text=f"{_word(predicted)}{sure}",
+                    sort=probability,
+                    kind="right" if predicted == s.label else "wrong",
+                )
+            )
+        rows.append(cells)
+    return PageTable(columns=("row", "sentence", "label", *names), rows=rows)
+
+
+def _word(label: int) -> str:
+    return "positive" if label else "negative"
+
+
+def agreement(errors: ErrorAnalysis) -> PageTable:
+    """How often the first two models are right together."""
+    total = sum(errors.agreement.values()) or 1
+    rows = [
+        [text_cell(name), number_cell(num, text.number), number_cell(num / total, lambda v: f"{text.percent(v, 1)} %")]
+        for name, num in errors.agreement.items()
+    ]
+    return PageTable(columns=("", "sentences", "share"), rows=rows)

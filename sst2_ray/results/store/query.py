@@ -1,0 +1,183 @@
+"""Questions to the table in SQL, answered by DuckDB: which runs count, and the leaderboard."""
+
+from __future__ import annotations
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import scipy
+
+from sst2_ray.errors import InputError
+from sst2_ray.results.analysis.statistics import Array
+
+STATUS_ORDER = ("succeeded", "early_stopped", "stopped", "failed", "lost", "running")
+
+CONFIGURATION = "coalesce(configuration_id, experiment || '/' || trial_id)"
+"""What makes runs seeds of one configuration; a run that has no configuration id stands for itself."""
+
+_COUNTED = f"""
+select *, {CONFIGURATION} as configuration
+from trials
+where status = 'succeeded' and coalesce(selection_accuracy, best_dev_accuracy, last_dev_accuracy) is not null
+qualify row_number() over (
+    partition by configuration, data_fingerprint, eval_split, coalesce(seed, hash(experiment, trial_id))
+    order by written_at desc, experiment
+) = 1
+"""
+"""The runs that count: succeeded, and one a seed of a configuration (the later one, where a seed was run twice)."""
+
+_SETTINGS = (
+    "model", "model_kind", "random_weights", "data", "learning_rate", "batch_size", "weight_decay", "epochs",
+    "warmup_fraction", "engine", "num_dev_rows",
+)  # fmt: skip
+
+_LEADERBOARD = f"""
+with counted as ({_COUNTED}),
+quality as (
+    select configuration, data_fingerprint, eval_split,
+        count(*) as seeds,
+        avg(best_dev_accuracy) as accuracy, stddev_samp(best_dev_accuracy) as accuracy_sd,
+        avg(last_dev_accuracy) as last_accuracy, stddev_samp(last_dev_accuracy) as last_accuracy_sd,
+        case when count(selection_accuracy) = count(*) then avg(selection_accuracy) end as selection_accuracy,
+        avg(best_dev_f1) as f1, avg(best_dev_loss) as loss
+    from counted group by all
+),
+everything as (
+    select {CONFIGURATION} as configuration, data_fingerprint, eval_split,
+        {", ".join(f"any_value({name}) as {name}" for name in _SETTINGS)},
+        avg(examples_per_sec) as examples_per_sec,
+        avg(seconds) filter (status = 'succeeded') as seconds,
+        sum(cost_usd) as cost_usd,
+        {", ".join(f"count(*) filter (status = '{s}') as {s}" for s in ("succeeded", "failed", "running"))},
+        count(*) filter (status in ('stopped', 'early_stopped')) as stopped,
+        count(*) filter (status = 'lost') as lost,
+        case when count(distinct experiment) = 1 then any_value(experiment) end as experiment,
+        count(*) as trials
+    from trials group by all
+)
+select e.*, coalesce(q.seeds, 0) as seeds, q.* exclude (configuration, data_fingerprint, eval_split, seeds),
+    coalesce(selection_accuracy, accuracy) as score, if(selection_accuracy is null, 'dev', 'selection') as scored_on
+from everything e left join quality q
+    on e.configuration = q.configuration
+    and e.data_fingerprint is not distinct from q.data_fingerprint
+    and e.eval_split is not distinct from q.eval_split
+"""
+
+_RANKED_TOGETHER = ("eval_split", "data_fingerprint", "scored_on", "seeds")
+
+_DEFAULT_ORDER = """
+eval_split nulls last, data_fingerprint nulls last, scored_on desc, seeds desc,
+round(score, 12) desc nulls last, last_accuracy desc nulls last, loss nulls last, configuration
+"""
+
+NEEDED = (
+    "experiment", "trial_id", "attempt", "status", "written_at", "configuration_id", "data_fingerprint", "eval_split",
+    "seed", "best_dev_accuracy", "last_dev_accuracy", "selection_accuracy", "best_dev_f1", "best_dev_loss",
+    "examples_per_sec", "seconds", "cost_usd", *_SETTINGS,
+)  # fmt: skip
+"""Columns of `trials` that the leaderboard is made of."""
+
+
+def connect(trials: pa.Table, *, where: str | None = None) -> duckdb.DuckDBPyConnection:
+    """A DuckDB connection with the table `trials`, of which the rows that match `where` are left.
+
+    Expressions come from the command line: the connection can reach neither files nor the network, nor be told to.
+    Raises InputError for an expression that DuckDB does not understand.
+    """
+    connection = duckdb.connect(config={"enable_external_access": "false", "python_enable_replacements": "false"})
+    connection.execute("set lock_configuration = true")
+    connection.register("all_trials", trials)
+    connection.execute("create view trials as select * from all_trials")
+    if where:
+        _check_expression(connection, "--where", where)
+        connection.execute("drop view trials")
+        try:
+            connection.execute(f"create table trials as select * from all_trials where ({where})")
+        except duckdb.Error as error:  # of a row further down
+            raise InputError(f"--where {where!r}: {_explain(error)}") from None
+    return connection
+
+
+def _check_expression(connection: duckdb.DuckDBPyConnection, flag: str, expression: str) -> None:
+    """One boolean or sortable expression, no more. Raises InputError."""
+    try:
+        statements = connection.extract_statements(f"select * from all_trials where ({expression})")
+        if len(statements) != 1:
+            raise InputError(f"{flag} {expression!r}: one SQL expression, without a semicolon")
+        connection.execute(f"select 1 from all_trials where ({expression}) limit 1").fetchall()
+    except duckdb.Error as error:
+        raise InputError(f"{flag} {expression!r}: {_explain(error)}") from None
+
+
+def leaderboard(trials: pa.Table, *, where: str | None = None, sort: str | None = None) -> pa.Table:
+    """One row a configuration and evaluation split, from the latest attempts of all trials (columns: `NEEDED`, and what
+    `where` names).
+
+    where: an SQL expression over the columns of `trials`. sort: one over the columns of the result, e.g.
+    ``accuracy desc``; None: best first among the configurations that may be compared.
+    Adds to the aggregates: low and high (95 % interval of the mean accuracy: t over the seeds; for one seed Wilson's,
+    over the sentences), score (the mean accuracy on the held-out part of train, where runs chose by that, else on dev)
+    and rank (1 for the best score of those with the same data and number of seeds, null where nothing succeeded).
+    Raises InputError for an expression that DuckDB does not understand.
+    """
+    connection = connect(trials, where=where)
+    board = connection.sql(f"select * from ({_LEADERBOARD}) order by {_DEFAULT_ORDER}").to_arrow_table()
+    board = _with_intervals(_with_ranks(board))
+    if sort:
+        board = _sorted(board, sort)
+    return board
+
+
+def counted_runs(trials: pa.Table) -> pa.Table:
+    """The runs that count (see `_COUNTED`) with their `configuration`, of the latest attempts of all trials."""
+    return connect(trials).sql(f"select * from ({_COUNTED}) order by configuration, seed, trial_id").to_arrow_table()
+
+
+def _with_ranks(board: pa.Table) -> pa.Table:
+    """Ranks among those that may be compared (`_RANKED_TOGETHER`); the board is in the default order."""
+    ranks: list[int | None] = []
+    group: tuple[object, ...] | None = None
+    keys = zip(*(board.column(name).to_pylist() for name in _RANKED_TOGETHER), strict=True)
+    rank = 0
+    for key, score in zip(keys, board.column("score").to_pylist(), strict=True):
+        rank = rank + 1 if key == group else 1
+        group = key
+        ranks.append(rank if score is not None else None)
+    return board.append_column("rank", pa.array(ranks, pa.int64()))
+
+
+def _with_intervals(board: pa.Table) -> pa.Table:
+    n = board.column("seeds").to_numpy().astype(float)
+    mean = _floats(board, "accuracy")
+    sd = _floats(board, "accuracy_sd")
+    rows = _floats(board, "num_dev_rows")
+    with np.errstate(invalid="ignore", divide="ignore"):
+        half = scipy.special.stdtrit(n - 1, 0.975) * sd / np.sqrt(n)
+        low, high = mean - half, mean + half
+        # Wilson's interval, for all configurations with one seed at once.
+        z2 = scipy.special.ndtri(0.975) ** 2
+        centre = (mean + z2 / (2 * rows)) / (1 + z2 / rows)
+        spread = np.sqrt(z2 * (mean * (1 - mean) / rows + z2 / (4 * rows**2))) / (1 + z2 / rows)
+    low, high = np.where(n == 1, centre - spread, low), np.where(n == 1, centre + spread, high)
+    for name, values in (("low", np.maximum(low, 0)), ("high", np.minimum(high, 1))):
+        board = board.append_column(name, pa.array(values, pa.float64(), from_pandas=True))
+    return board
+
+
+def _floats(table: pa.Table, name: str) -> Array:
+    return np.asarray(table.column(name).cast(pa.float64()).to_numpy())
+
+
+def _sorted(board: pa.Table, sort: str) -> pa.Table:
+    connection = connect(board)
+    try:
+        if len(connection.extract_statements(f"select * from trials order by {sort}")) != 1:
+            raise InputError(f"--sort {sort!r}: SQL expressions, without a semicolon")
+        return connection.sql(f"select * from trials order by {sort}").to_arrow_table()
+    except duckdb.Error as error:
+        raise InputError(f"--sort {sort!r}: {_explain(error)}") from None
+
+
+def _explain(error: duckdb.Error) -> str:
+    message = " ".join(line.strip() for line in str(error).splitlines() if line.strip() and "^" not in line)
+    return message.split(" LINE ")[0].removesuffix(".")

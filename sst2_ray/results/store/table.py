@@ -1,0 +1,271 @@
+"""The results table: write records, read every record exactly once, whatever was interrupted.
+
+`<storage>/results/{trials,epochs,predictions}/` hold immutable Parquet files, one a write. `compact` (compaction.py)
+puts one deduplicated file a data set beside them, `<storage>/results/snapshot/{trials,epochs,predictions}.parquet`.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import uuid
+import warnings
+from collections.abc import Callable, Collection, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from sst2_ray.errors import InputError, RunFailedError, did_you_mean
+from sst2_ray.records import KEYS, EpochRecord, PredictionRecord, TrialRecord, arrow_schema
+from sst2_ray.results.store import files, listing
+from sst2_ray.results.store.dedup import ORDER_COLUMNS, deduplicate, latest_attempts
+from sst2_ray.storage import Storage, without_secret
+
+Record = TrialRecord | EpochRecord | PredictionRecord
+Attempts = Literal["all", "latest"]
+_T = TypeVar("_T")
+
+_READ_RETRIES = 20
+_SNAPSHOT_RETRIES = 3
+
+
+class SkippedFileWarning(UserWarning):
+    """A file in the table's folders was left out, or read only as far as this version understands it."""
+
+
+class _PrunedError(Exception):
+    """A file that was listed has been compacted away since: list again."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Found:
+    table: pa.Table
+    """Without duplicates."""
+    sources: list[str]
+    """Raw files that nothing is lost of in it."""
+    newer_snapshot: bool
+
+
+class ResultsTable:
+    """The three data sets below one storage path. Safe for any number of writers and readers at the same time."""
+
+    def __init__(self, storage_path: str, *, patience_s: float = 0.0) -> None:
+        """`storage_path`: a local folder or a URI; the table lies in its subfolder `results`. Nothing is created.
+
+        patience_s: see Storage."""
+        self.storage_path = storage_path
+        self.storage: Storage = Storage.open(storage_path).patient(patience_s).child("results")
+        # For messages: options and credentials that may stand in a URI are left out.
+        self.location = f"{without_secret(storage_path.split('?')[0]).rstrip('/')}/results"
+
+    @property
+    def num_threads(self) -> int:
+        """For many small files: a local disk is bound by the CPU, an object store by its latency."""
+        return min(8, os.cpu_count() or 1) if self.storage.is_local else 32
+
+    # ---- writing
+
+    def write(self, dataset: str, records: Sequence[Record]) -> str:
+        """Add records as one new file that appears whole or not at all; returns its name.
+
+        Raises ValueError without records, TypeError for records of another data set, and RunFailedError (class
+        storage_error) where the storage cannot take them; then nothing of the file is visible.
+        """
+        if not records:
+            raise ValueError(f"no {dataset} to write")
+        return self.write_table(dataset, files.records_to_table(dataset, records))
+
+    def write_table(self, dataset: str, table: pa.Table, *, replaces: Sequence[str] | None = None) -> str:
+        """Like `write`, for a table in the data set's schema. `replaces`: see `files.encode`."""
+        name = new_file_name()
+        self.put(f"{dataset}/{name}", files.encode(dataset, table, replaces=replaces))
+        return name
+
+    def put(self, relative: str, data: pa.Buffer) -> None:
+        """Write bytes to a path below the table's folder. Raises RunFailedError (class storage_error)."""
+        try:
+            self.storage.write_bytes(relative, data)
+        except OSError as error:
+            reason = str(error).splitlines()[0]
+            raise RunFailedError(
+                f"{self.location}/{relative}: cannot be written ({reason})", "storage_error"
+            ) from error
+
+    # ---- reading
+
+    def exists(self) -> bool:
+        """Any file of any data set is there."""
+        return any(listing.entries(self.storage, folder) for folder in (*KEYS, "snapshot"))
+
+    def read(
+        self,
+        dataset: str,
+        *,
+        columns: Sequence[str] | None = None,
+        experiment: str | Collection[str] | None = None,
+        trial_ids: Collection[str] | None = None,
+        filter: pc.Expression | None = None,
+        attempts: Attempts = "all",
+    ) -> pa.Table:
+        """Every record exactly once, in today's schema; an empty table where there is nothing.
+
+        dataset: trials, epochs or predictions.
+        columns: names to read; None: all of them.
+        experiment, trial_ids: only these; they also save reading.
+        filter: a pyarrow expression over the columns read, applied after duplicates were resolved.
+        attempts: all: one record a key, the end row of a trial before its start row, then the later. latest: also one
+        history a trial, see `dedup.latest_attempts`.
+
+        Files that are corrupt, truncated, foreign or of a newer schema are named in a SkippedFileWarning.
+        """
+        names = list(columns) if columns is not None else arrow_schema(dataset).names
+        needed = list(dict.fromkeys([*names, *KEYS[dataset], *ORDER_COLUMNS[dataset]]))
+        where = _key_filter(experiment, trial_ids)
+        table = _retry(lambda: self._read_once(dataset, needed, where)).table
+        if attempts == "latest":
+            table = latest_attempts(dataset, table)
+        if filter is not None:
+            table = table.filter(filter)
+        return table.select(names).combine_chunks()
+
+    def check_experiment(self, experiment: str) -> None:
+        """Raises InputError, with the nearest name, where no trial belongs to the experiment."""
+        names = set(self.read("trials", columns=["experiment"]).column("experiment").to_pylist())
+        if experiment not in names:
+            near = did_you_mean(experiment, names) if names else "the table has no trials"
+            raise InputError(f"--experiment {experiment}: not in {self.location}; {near}")
+
+    def read_with_sources(self, dataset: str) -> tuple[pa.Table, list[str]]:
+        """Every record exactly once, and the names of the raw files that hold them, for compaction. Files that cannot be
+        read wholly, those of a newer schema included, are not among the names.
+
+        Raises InputError where the snapshot itself is of a newer schema: compacting it would lose what it has more.
+        """
+        found = _retry(lambda: self._read_once(dataset, arrow_schema(dataset).names, None))
+        if found.newer_snapshot:
+            raise InputError(
+                f"{self.location}/snapshot/{dataset}.parquet: was written by a newer version; upgrade first"
+            )
+        return found.table, found.sources
+
+    def records(self, dataset: str, **options: Any) -> list[Any]:
+        """`read` with the same options but `columns`, as dataclass records."""
+        return files.table_to_records(dataset, self.read(dataset, **options))
+
+    def _read_once(self, dataset: str, columns: Sequence[str], where: pc.Expression | None) -> _Found:
+        """All records of all files.
+
+        The order of the two steps matters: a file that is listed first and then compacted away is either named by the
+        snapshot that is opened afterwards, or missing when it is read, which starts the whole read again.
+        """
+        entries = self._raw_files(dataset)
+        snapshot = self._open_snapshot(dataset)
+        parts = []
+        if snapshot is not None:
+            try:
+                parts.append(files.read_columns(dataset, snapshot, columns, where=where))
+            except files.UnreadableFileError as error:  # what has not been pruned yet is still there
+                self._warn(f"snapshot/{dataset}.parquet", str(error))
+                snapshot = None
+        replaced = files.replaced_names(snapshot) if snapshot else frozenset()
+        sources = [entry.name for entry in entries if entry.name in replaced]
+        for name, part in self._read_raw(dataset, [e for e in entries if e.name not in replaced], columns, where):
+            parts.append(part)
+            if name is not None:
+                sources.append(name)
+        if not parts:
+            schema = arrow_schema(dataset)
+            parts = [pa.schema([pa.field(name, schema.field(name).type) for name in columns]).empty_table()]
+        table = pa.concat_tables(parts)
+        if len(parts) > 1 or not snapshot:
+            table = deduplicate(dataset, table)
+        return _Found(
+            table=table, sources=sorted(sources), newer_snapshot=snapshot is not None and files.is_newer(snapshot)
+        )
+
+    def _raw_files(self, dataset: str) -> list[listing.Entry]:
+        entries = []
+        for entry in listing.entries(self.storage, dataset):
+            if entry.is_file and entry.name.endswith(".parquet"):
+                entries.append(entry)
+            else:
+                self._warn(f"{dataset}/{entry.name}", "foreign: not a Parquet file" if entry.is_file else "a folder")
+        return entries
+
+    def _open_snapshot(self, dataset: str) -> pq.ParquetFile | None:
+        relative = f"snapshot/{dataset}.parquet"
+        for remaining in reversed(range(_SNAPSHOT_RETRIES)):
+            try:
+                file = files.open_file(dataset, listing.open_stable(self.storage, relative))
+            except FileNotFoundError:
+                return None
+            except files.UnreadableFileError as error:
+                # An object may have been replaced between asking for its size and fetching it.
+                if not remaining:
+                    self._warn(relative, str(error))
+                continue
+            if files.is_newer(file):
+                self._warn(relative, _NEWER)
+            return file
+        return None
+
+    def _read_raw(
+        self, dataset: str, entries: Sequence[listing.Entry], columns: Sequence[str], where: pc.Expression | None
+    ) -> Iterable[tuple[str | None, pa.Table]]:
+        """The files' records, with the file's name where it holds nothing that this version does not know."""
+
+        def read_one(entry: listing.Entry) -> tuple[pa.Table | None, str]:
+            relative = f"{dataset}/{entry.name}"
+            try:
+                file = files.open_file(dataset, pa.BufferReader(listing.read_buffer(self.storage, relative)))
+                return files.read_columns(dataset, file, columns, where=where), _NEWER if files.is_newer(file) else ""
+            except FileNotFoundError:
+                raise _PrunedError(relative) from None
+            except files.UnreadableFileError as error:
+                return None, str(error)
+
+        with ThreadPoolExecutor(self.num_threads) as pool:
+            for entry, (part, note) in zip(entries, pool.map(read_one, entries), strict=True):
+                if note:
+                    self._warn(f"{dataset}/{entry.name}", note)
+                if part is not None:
+                    yield (None if note else entry.name), part
+
+    def _warn(self, relative: str, reason: str) -> None:
+        action = "read in part" if reason == _NEWER else "skipped"
+        warnings.warn(f"{self.location}/{relative}: {action}, {reason}", SkippedFileWarning, stacklevel=4)
+
+
+_NEWER = "its schema is newer than this package, which leaves out what it does not know; upgrade it"
+
+
+def new_file_name() -> str:
+    """A name that no other writer uses and that sorts by the time of writing."""
+    stamp = dt.datetime.now(dt.timezone.utc).strftime("%Y%m%dT%H%M%S.%fZ")
+    return f"{stamp}-{uuid.uuid4().hex[:16]}.parquet"
+
+
+def _key_filter(experiment: str | Collection[str] | None, trial_ids: Collection[str] | None) -> pc.Expression | None:
+    where = None
+    if experiment is not None:
+        wanted = [experiment] if isinstance(experiment, str) else list(experiment)
+        where = pc.field("experiment").isin(wanted)
+    if trial_ids is not None:
+        trials = pc.field("trial_id").isin(list(trial_ids))
+        where = trials if where is None else where & trials
+    return where
+
+
+def _retry(read: Callable[[], _T]) -> _T:
+    for _ in range(_READ_RETRIES):
+        try:
+            return read()
+        except _PrunedError as error:
+            pruned = error  # a compaction made progress: the next listing is newer
+    raise RunFailedError(
+        f"{pruned}: was pruned while it was being read, {_READ_RETRIES} times in a row", "storage_error"
+    )

@@ -1,0 +1,93 @@
+"""What a user sees of a run: a plan, a line an epoch with a progress bar in between, a closing table."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from sst2_ray.records import EpochRecord
+
+PLAIN_INTERVAL_S = 20.0
+
+
+def console() -> Console:
+    """On stdout; wide enough for paths where it is not a terminal."""
+    plain = Console()
+    return plain if plain.is_terminal else Console(width=max(plain.width, 160), highlight=False)
+
+
+def show_plan(out: Console, rows: Sequence[tuple[str, str]]) -> None:
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column()
+    for name, value in rows:
+        table.add_row(name, value)
+    out.print(table)
+
+
+def epoch_line(record: EpochRecord, *, is_best: bool) -> str:
+    """One evaluation in one line."""
+    return (
+        f"epoch {record.epoch:g}  step {record.global_step}  train loss {record.train_loss:.4f}  "
+        f"{record.split} loss {record.dev_loss:.4f}  accuracy {record.dev_accuracy:.4f}  F1 {record.dev_f1:.4f}  "
+        f"{record.examples_per_sec:.0f} examples/s{'  best so far' if is_best else ''}"
+    )
+
+
+class RunDisplay:
+    """A context manager around one attempt."""
+
+    def __init__(self, out: Console, title: str) -> None:
+        self.out, self.title = out, title
+        self.best: float | None = None
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.completed:.0f}/{task.total:.0f} steps"),
+            TextColumn("{task.fields[info]}"),
+            TimeRemainingColumn(),
+            console=out,
+            transient=True,
+            disable=not out.is_terminal,
+        )
+        self._task = self._bar.add_task("starting workers", total=1, info="")
+        self._last_plain = time.monotonic()
+
+    def __enter__(self) -> RunDisplay:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def progress(self, values: dict[str, Any]) -> None:
+        """`values` as board.progress has them."""
+        if values.get("phase") != "training":
+            self._bar.update(self._task, description=values.get("phase") or "starting workers")
+            return
+        loss, speed = values.get("train_loss"), values.get("examples_per_sec")
+        info = "  ".join(
+            [*([f"loss {loss:.3f}"] if loss is not None else []), *([f"{speed:.0f} ex/s"] if speed else [])]
+        )
+        epoch = f"epoch {values['epoch']:.2f}"
+        self._bar.update(
+            self._task, description=epoch, completed=values["global_step"], total=values["total_steps"], info=info
+        )
+        if not self.out.is_terminal and time.monotonic() - self._last_plain >= PLAIN_INTERVAL_S:
+            self._last_plain = time.monotonic()
+            self.line(f"{epoch}  step {values['global_step']}/{values['total_steps']}  {info}")
+
+    def record(self, record: EpochRecord) -> None:
+        accuracy = record.dev_accuracy or 0.0
+        is_best = self.best is None or accuracy > self.best
+        self.best = accuracy if is_best else self.best
+        self._last_plain = time.monotonic()
+        self.line(epoch_line(record, is_best=is_best))
+
+    def line(self, text: str) -> None:
+        self.out.print(text, soft_wrap=True, markup=False)

@@ -1,0 +1,158 @@
+"""The one place that sets what Ray, torch and DeepSpeed read from the environment, and that starts or joins Ray."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+# The driver's own; Ray Train passes its RAY_TRAIN_* on to the controller and the workers.
+DRIVER_ENV = {
+    # The controller polls its workers this often, and a worker's report waits for it: 2 s by default.
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.1",
+    "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
+    "RAY_TRAIN_METRICS_ENABLED": "0",
+    # Tune shows and writes nothing by itself: the sweep's display and the results table do.
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "RAY_USAGE_STATS_ENABLED": "0",  # nothing phones home unless the user asks for it
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "TOKENIZERS_PARALLELISM": "true",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "TRANSFORMERS_VERBOSITY": "error",
+}
+
+# A Ray of this process's own, on one machine: its processes inherit it.
+_OWN_RAY_ENV = {
+    # This machine is not taken away node by node: a process less a run.
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
+    # Workers that Ray starts beforehand have another environment than a run's: nobody uses them.
+    "RAY_prestart_worker_first_driver": "0",
+}
+
+# Every worker process, before it imports anything.
+WORKER_ENV = {
+    "DS_LOG_LEVEL": "warning",
+    "TRANSFORMERS_VERBOSITY": "error",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "PYTHONWARNINGS": "ignore",
+    # Only --compile compiles, and lifts this; DeepSpeed decorates an optimizer's kernels: without it, every worker's start
+    # pays for importing the compiler (1 s of CPU).
+    "TORCHDYNAMO_DISABLE": "1",
+}
+
+# On CPU tensor shapes change every step. glibc gives the memory back to the kernel and faults it in again, page by page,
+# which costs a third of the speed; jemalloc, which comes with Ray, is told to keep it for 30 s, in huge pages. Kept for
+# ever, a worker's memory grows by a GiB a minute; kept for 5 s, it costs a tenth of the speed. One arena for all threads:
+# what one has freed another takes.
+JEMALLOC_CONF = "dirty_decay_ms:30000,muzzy_decay_ms:0,thp:always,metadata_thp:auto,narenas:1"
+
+# Passed on from the driver's environment where they are set. Everybody who sees the dashboard sees them: secrets go
+# through the board (see board.SECRETS).
+PASSED_ON = ("HF_ENDPOINT", "HF_HUB_OFFLINE", "HF_HOME")
+
+
+def prepare_driver() -> None:
+    """Before ray is imported. What the user has set stays."""
+    for name, value in DRIVER_ENV.items():
+        os.environ.setdefault(name, value)
+    warnings.filterwarnings("ignore", module=r"(ray|transformers|torch|deepspeed|huggingface_hub)\b.*")
+
+
+def worker_env(*, use_gpu: bool, compile_threads: int | None = None) -> dict[str, str]:
+    """Environment variables of the training workers. `compile_threads`: processes of each worker's compiler, which takes all
+    of a node's cores by itself; None: nothing is compiled."""
+    env = {name: os.environ.get(name, value) for name, value in WORKER_ENV.items()}
+    if compile_threads is not None:
+        env["TORCHINDUCTOR_COMPILE_THREADS"] = str(compile_threads)
+    library = _jemalloc()
+    if not use_gpu and library is not None and "LD_PRELOAD" not in os.environ:
+        env |= {"LD_PRELOAD": str(library), "MALLOC_CONF": JEMALLOC_CONF}
+    return env | {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+
+
+def _jemalloc() -> Path | None:
+    """Ray's own copy; every node has the same Ray, and a loader that does not find it goes on without."""
+    spec = importlib.util.find_spec("ray")
+    folders = list(spec.submodule_search_locations or []) if spec else []
+    library = Path(folders[0]) / "core" / "libjemalloc.so" if folders else None
+    return library if library is not None and library.is_file() else None
+
+
+def starts_ray_here() -> bool:
+    """Whether `start_ray` would start Ray on this machine alone: nobody is connected, and no cluster is named."""
+    ray = sys.modules.get("ray")
+    return not (ray and ray.is_initialized()) and os.environ.get("RAY_ADDRESS", "local") in ("", "local")
+
+
+def start_ray() -> Any:
+    """Join the cluster of RAY_ADDRESS (Ray sets it in a submitted job), or start Ray on this machine alone.
+
+    A cluster that happens to run here, or that once did and left its address behind, is joined only when asked for, with
+    RAY_ADDRESS=auto: a run must not land on somebody's cluster by accident, or wait a minute for one that has gone.
+    """
+    prepare_driver()
+    import ray
+
+    if not ray.is_initialized():
+        address = os.environ.get("RAY_ADDRESS") or "local"
+        common = {"address": address, "log_to_driver": False, "logging_level": logging.ERROR}
+        if address == "local":
+            _start_here(ray, common)
+        else:
+            ray.init(**common)
+    for name in ("ray", "ray.train", "ray.tune"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    return ray
+
+
+@contextlib.contextmanager
+def _yielding_children() -> Iterator[None]:
+    """What this thread starts here, Ray's processes, waits for the processor's next tick where training threads use it
+    (SCHED_BATCH; see `compute_at_once`).
+
+    Ray's processes wake a thousand times a second, and whenever they interrupt one of a worker's threads, all of them wait.
+    """
+    if not hasattr(os, "SCHED_BATCH") or os.sched_getscheduler(0) != os.SCHED_OTHER:  # not Linux; or the user's choice
+        yield
+        return
+    _schedule(os.SCHED_BATCH)
+    try:
+        yield
+    finally:
+        _schedule(os.SCHED_OTHER)
+
+
+def compute_at_once() -> None:
+    """The calling thread, and those it starts, no longer wait for their turn as Ray's processes do."""
+    if hasattr(os, "SCHED_BATCH") and os.sched_getscheduler(0) == os.SCHED_BATCH:
+        _schedule(os.SCHED_OTHER)
+
+
+def _schedule(policy: int) -> None:
+    with contextlib.suppress(PermissionError):  # a container may forbid it, and then all are alike
+        os.sched_setscheduler(0, policy, os.sched_param(0))
+
+
+def _start_here(ray: Any, common: dict[str, Any]) -> None:
+    """Ray on this machine alone, its workers forked unless there is a GPU: what CUDA holds does not survive a fork."""
+    from sst2_ray.run.planning.placement import this_machine
+    from sst2_ray.run.ray.fork_server import ForkServer
+
+    for name, value in _OWN_RAY_ENV.items():
+        os.environ.setdefault(name, value)
+    with _yielding_children():
+        server = None if this_machine().gpus else ForkServer.start(worker_env(use_gpu=False))
+        runtime_env = {"py_executable": server.py_executable} if server else None
+        ray.init(**common, include_dashboard=False, runtime_env=runtime_env)
+    if server is not None:
+        raylet = ray._private.worker._global_node.all_processes["raylet"][0].process.pid
+        # What Ray gives a worker and its library reads once, at import.
+        server.ray_runs({"RAY_RAYLET_PID": str(raylet), "RAY_JOB_ID": ray.get_runtime_context().get_job_id()})

@@ -1,0 +1,71 @@
+"""Workers that need not import anything: forked from one process that has (see fork_worker)."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shlex
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from sst2_ray.run.ray import fork_worker
+
+BEFORE_RAY = ("torch", "transformers", "deepspeed", "scipy.stats", "sst2_ray.training.attempt")
+"""What drivers, controllers and training workers import besides Ray: most of it."""
+
+WITH_RAY = ("ray.train.torch", "ray.tune", "sst2_ray.run.supervisor", "sst2_ray.run.worker")
+"""The rest, in which Ray's library reads some of what Ray gives to a worker: imported when that is known."""
+
+SWITCH = "SST2_RAY_FORK_WORKERS"
+"""0: every worker imports for itself."""
+
+ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "JE_ARROW_MALLOC_CONF": "background_thread:false"}
+"""Libraries that would start threads at import: a process with threads is not forked."""
+
+
+@dataclass(frozen=True)
+class ForkServer:
+    """Where workers are forked, see `fork_worker`. Started before Ray, so that both start at the same time; told what Ray
+    gives its workers when Ray runs."""
+
+    path: str
+    """Of its socket, in a folder for this user alone that the server deletes. Short: there are 107 bytes for it."""
+    stdin: int
+    """The other end of its standard input, never closed: the server ends when this process does, however it ends."""
+
+    @classmethod
+    def start(cls, environment: dict[str, str]) -> ForkServer | None:
+        """Returns at once. `environment`: of the workers. None where workers start the plain way."""
+        if not sys.platform.startswith("linux") or os.environ.get(SWITCH) == "0":
+            return None
+        path = f"{tempfile.mkdtemp(prefix='sst2-ray-')}/socket"
+        # Modules are found where this process finds them.
+        search = os.pathsep.join(dict.fromkeys(folder or str(Path.cwd()) for folder in sys.path))
+        stdin, other_end = os.pipe()
+        with Path(f"{path}.log").open("wb") as log:
+            subprocess.Popen(
+                [sys.executable, str(fork_worker.__file__), "serve", path, *BEFORE_RAY],
+                stdin=stdin,
+                stdout=log,
+                stderr=log,
+                env={**os.environ, **environment, **ONE_THREAD, "PYTHONPATH": search},
+                start_new_session=True,  # Ctrl-C is for the driver
+            )
+        os.close(stdin)
+        return cls(path, other_end)
+
+    @property
+    def py_executable(self) -> str:
+        """What Ray starts instead of Python. Where no server answers, on other nodes as well, it becomes Python."""
+        return shlex.join([sys.executable, "-I", "-S", str(fork_worker.__file__), self.path])
+
+    def ray_runs(self, own: dict[str, str]) -> None:
+        """Have it import the rest and fork. `own`: variables that Ray gives to each worker, the same to all."""
+        ray = {name: value for name, value in os.environ.items() if name.startswith("RAY_")}
+        told = {"environ": {**ray, **own}, "modules": WITH_RAY}
+        with contextlib.suppress(BrokenPipeError):  # a server that has ended leaves the workers to start by themselves
+            os.write(self.stdin, json.dumps(told).encode() + b"\n")

@@ -1,0 +1,176 @@
+"""What a user sees of a running sweep: a live table in a terminal, else a line an ended trial and one a minute."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from sst2_ray.results.analysis import text
+from sst2_ray.sweep.configurations import Unit
+from sst2_ray.sweep.queue import Outcome, Planner
+
+PLAIN_INTERVAL_S = 60.0
+MAX_ENDED_ROWS = 12
+
+
+@dataclass(frozen=True, kw_only=True)
+class Status:
+    """The sweep at one moment, as the display needs it."""
+
+    overview: Mapping[str, Mapping[str, Any]]
+    """Progress by trial id, see Board.overview."""
+    elapsed: Mapping[str, float]
+    """Seconds since each running trial began."""
+    used_s: float
+    left_s: float | None
+    """Expected; None: not known yet."""
+    cost_usd: float | None
+    predicted_usd: float | None
+    budget_usd: float | None
+
+
+class SweepDisplay:
+    """A context manager around a sweep's trials."""
+
+    def __init__(self, out: Console, name: str, planner: Planner) -> None:
+        self.out, self.name, self.planner = out, name, planner
+        self._seconds: dict[str, float] = {}
+        self._cost: dict[str, float | None] = {}
+        self._told: set[str] = set(planner.outcomes)
+        self._last_plain = time.monotonic()
+        self._live = Live(console=out, refresh_per_second=4, transient=True) if out.is_terminal else None
+
+    def __enter__(self) -> SweepDisplay:
+        if self._live is not None:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def line(self, line: str) -> None:
+        self.out.print(line, soft_wrap=True, markup=False)
+
+    def update(self, status: Status, cost_of: Any) -> None:
+        """`cost_of`: US dollars of so many seconds of one trial, None without a price."""
+        for trial_id, seconds in status.elapsed.items():
+            self._seconds[trial_id] = seconds
+            self._cost[trial_id] = cost_of(seconds)
+        for trial_id, outcome in list(self.planner.outcomes.items()):  # Tune's thread adds to them
+            if trial_id not in self._told:
+                self._told.add(trial_id)
+                if self._live is None:
+                    self.line(self._ended_line(trial_id, outcome))
+                    self._last_plain = time.monotonic()
+        if self._live is not None:
+            self._live.update(Group(self._table(status), Text(self.summary(status))))
+        elif time.monotonic() - self._last_plain >= PLAIN_INTERVAL_S:
+            self._last_plain = time.monotonic()
+            self.line(f"{self.summary(status)}{self._running_words(status)}")
+
+    # ---- words
+
+    def summary(self, status: Status) -> str:
+        """Counts, time, cost, best so far: one line."""
+        planner = self.planner
+        failed = sum(outcome.status == "failed" for outcome in list(planner.outcomes.values()))
+        parts = [
+            f"{self.name}: {len(planner.outcomes)} of {'' if self._is_exact else 'at most '}{planner.num_expected} trials done",
+            *([f"{failed} failed"] if failed else []),
+            f"{text.duration(status.used_s)} so far",
+            *([f"about {text.duration(status.left_s)} left"] if status.left_s is not None else []),
+        ]
+        if status.cost_usd is not None:
+            foretold = f", {text.dollars(status.predicted_usd)} in all" if status.predicted_usd is not None else ""
+            budget = f" of {text.dollars(status.budget_usd)}" if status.budget_usd is not None else ""
+            parts.append(f"{text.dollars(status.cost_usd)} so far{foretold}{budget}")
+        best = self.best_so_far()
+        return "; ".join([*parts, *([f"best so far: {best}"] if best else [])])
+
+    @property
+    def _is_exact(self) -> bool:
+        return self.planner.config.scheduler == "none"
+
+    def best_so_far(self) -> str:
+        """The configuration with the best mean among those that have run most seeds."""
+        scores: dict[str, list[float]] = defaultdict(list)
+        for unit in self.planner.units:
+            outcome = self.planner.outcomes.get(unit.trial_id)
+            if outcome is not None and outcome.status == "succeeded" and outcome.score is not None:
+                scores[unit.configuration].append(outcome.score)
+        if not scores:
+            return ""
+        most = max(map(len, scores.values()))
+        name, values = max(
+            ((n, v) for n, v in scores.items() if len(v) == most), key=lambda item: sum(item[1]) / len(item[1])
+        )
+        return f"{name} {sum(values) / len(values):.4f} ({text.count(most, 'seed')})"
+
+    def _ended_line(self, trial_id: str, outcome: Outcome) -> str:
+        what = outcome.status.replace("_", " ")
+        if outcome.failure_class and outcome.status == "failed":
+            what = f"failed ({outcome.failure_class})"
+        accuracy = f", accuracy {outcome.score:.4f}" if outcome.score is not None else ""
+        seconds = self._seconds.get(trial_id)
+        took = f", {text.duration(seconds)}" if seconds is not None else ""
+        cost = self._cost.get(trial_id)
+        return f"{trial_id}: {what}{accuracy}{took}{f', {text.dollars(cost)}' if cost is not None else ''}"
+
+    def _running_words(self, status: Status) -> str:
+        places = [f"{unit.trial_id} {_place(status.overview.get(unit.trial_id, {}))}" for unit in self._running()]
+        return f"; running: {', '.join(places)}" if places else ""
+
+    # ---- the live table
+
+    def _running(self) -> list[Unit]:
+        return list(self.planner.running.values())
+
+    def _table(self, status: Status) -> Table:
+        table = Table(title=self.name, title_justify="left", title_style="bold")
+        for column in ("model", "lr", "batch", "seed", "epoch", "accuracy", "examples/s", "time", "cost", "status"):
+            table.add_column(column, justify="left" if column in ("model", "status") else "right", no_wrap=True)
+        units = {unit.trial_id: unit for unit in self.planner.units}
+        room = max(3, min(MAX_ENDED_ROWS, self.out.height - 8 - len(self.planner.running)))
+        ended = [
+            trial_id for trial_id in list(self.planner.outcomes) if trial_id in units and trial_id in self._seconds
+        ]
+        for trial_id in ended[-room:]:
+            outcome = self.planner.outcomes[trial_id]
+            style = {"failed": "red", "early_stopped": "dim"}.get(outcome.status)
+            state = outcome.failure_class if outcome.status == "failed" else outcome.status.replace("_", " ")
+            table.add_row(*self._cells(units[trial_id], {}, outcome.score), str(state), style=style)
+        for unit in self._running():
+            progress = status.overview.get(unit.trial_id, {})
+            table.add_row(*self._cells(unit, progress, progress.get("dev_accuracy")), _place(progress), style="bold")
+        return table
+
+    def _cells(self, unit: Unit, progress: Mapping[str, Any], accuracy: float | None) -> list[str]:
+        config = unit.config
+        speed, epoch = progress.get("examples_per_sec"), progress.get("epoch")
+        return [
+            config.model,
+            text.learning_rate(config.learning_rate),
+            str(config.batch_size),
+            str(config.seed),
+            f"{epoch:.2f}" if epoch is not None else "",
+            f"{accuracy:.4f}" if accuracy is not None else "",
+            text.number(speed) if speed else "",
+            text.duration(self._seconds.get(unit.trial_id)),
+            text.dollars(self._cost.get(unit.trial_id)),
+        ]
+
+
+def _place(progress: Mapping[str, Any]) -> str:
+    """Where a running trial is."""
+    if progress.get("phase") == "training" and progress.get("total_steps"):
+        return f"step {progress['global_step']}/{progress['total_steps']}"
+    return str(progress.get("phase") or "starting")

@@ -1,0 +1,110 @@
+"""What a sweep came to: the value that `sweep` returns, the file it leaves, the last lines it shows."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+
+from sst2_ray.config.sweep import SweepConfig
+from sst2_ray.results.analysis import text
+from sst2_ray.results.analysis.comparison import Comparison
+from sst2_ray.storage import Storage, address
+from sst2_ray.sweep import closing, trackers
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepResult:
+    """What a sweep came to."""
+
+    name: str
+    exit_code: int
+    """0; 3: nothing could be placed; 4: a trial failed (the others are ranked); 5: stopped, or its budget reached."""
+    ended_by: str | None
+    """budget, stop or infeasible; None: it came to its end."""
+    counts: dict[str, int]
+    """Trials by status."""
+    failures: dict[str, int]
+    """Failed trials by class."""
+    best: str | None
+    """The best configuration, in words."""
+    best_trial: str | None
+    """Its best run."""
+    mean: float | None
+    """What the best is ranked by: its mean over seeds, see `metric`."""
+    metric: str | None
+    verdict: str | None
+    """win, tie or unknown: the best against the runner-up; None: there is no runner-up."""
+    model_dir: str | None
+    sweep_dir: str
+    results_dir: str
+    seconds: float
+    """Wall-clock over all sessions."""
+    cost_usd: float | None
+
+
+def result_of(
+    now: closing.Standing,
+    *,
+    config: SweepConfig,
+    ended_by: str | None,
+    seconds: float,
+    cost_usd: float | None,
+) -> SweepResult:
+    """The result of a sweep that stands as `now` says."""
+    ranking, best = now.ranking, now.best
+    run = closing.best_run(ranking, best) if ranking and best else None
+    nothing_placed = not now.counts.get("succeeded") and set(now.failures) == {"not_placeable"}
+    runner_up = now.study.runner_up if now.study else None
+    return SweepResult(
+        name=config.name,
+        exit_code=3 if nothing_placed else 5 if ended_by else 4 if now.num_failed else 0,
+        ended_by=ended_by,
+        counts=dict(now.counts),
+        failures=dict(now.failures),
+        best=best.label if best else None,
+        best_trial=run.trial_id if run else None,
+        mean=ranking.score(best) if ranking and best else None,
+        metric=ranking.metric if ranking else None,
+        verdict=_verdict_of(runner_up) if runner_up else None,
+        model_dir=run.values["export_path"] if run else None,
+        sweep_dir=address(config.base.storage_path, config.name),
+        results_dir=address(config.base.storage_path, "results"),
+        seconds=seconds,
+        cost_usd=cost_usd,
+    )
+
+
+def _verdict_of(runner_up: Comparison) -> str:
+    """A runner-up that is better on the seeds that both have leaves it open."""
+    return "unknown" if runner_up.winner is runner_up.b else runner_up.verdict
+
+
+def closing_rows(result: SweepResult, config: SweepConfig) -> list[tuple[str, str]]:
+    """Name and value of each line below the ranking."""
+    cost = f", {text.dollars(result.cost_usd)}" if result.cost_usd is not None else ""
+    reason = {
+        "budget": f"its budget: the next trial would go over ({_budget_words(config)})",
+        "stop": "a request to stop",
+    }.get(result.ended_by or "")
+    goes_on = f"sst2-ray sweep --resume {shlex.quote(result.sweep_dir)}"
+    table = shlex.quote(address(config.base.storage_path))
+    sweep = Storage.open(config.base.storage_path).child(config.name)
+    return [
+        ("", ""),
+        ("took", f"{text.duration(result.seconds)}{cost}"),
+        *([("ended by", reason), ("goes on with", goes_on)] if reason else []),
+        *([("best model", result.model_dir)] if result.model_dir else []),
+        ("sweep folder", result.sweep_dir),
+        ("results table", result.results_dir),
+        *trackers.where(config.trackers, sweep),
+        ("try it", f"sst2-ray report --storage-path {table} --experiment {result.name}"),
+    ]
+
+
+def _budget_words(config: SweepConfig) -> str:
+    given = []
+    if config.budget_usd is not None:
+        given.append(f"--budget-usd {config.budget_usd:g}")
+    if config.budget_hours is not None:
+        given.append(f"--budget-hours {config.budget_hours:g}")
+    return " ".join(given)

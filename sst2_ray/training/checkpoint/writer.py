@@ -1,0 +1,125 @@
+"""Checkpoints are written by a thread while training goes on, and become checkpoints when rank 0 writes the manifest."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+from torch import Tensor
+
+from sst2_ray.storage import Storage
+from sst2_ray.training.checkpoint.files import FORMAT, checksum, digest_of, file_of, step_folder
+from sst2_ray.training.checkpoint.snapshot import Snapshot
+
+COMMIT_TIMEOUT_S = 600.0
+
+
+class CheckpointWriter:
+    """One a rank. `save` hands a snapshot to a thread and waits only for the snapshot before it."""
+
+    def __init__(
+        self, run: Storage, *, rank: int, world_size: int, on_commit: Callable[[Snapshot], None] | None = None
+    ) -> None:
+        """`on_commit`: called on rank 0, in the writing thread, when a snapshot has become a checkpoint."""
+        self.run, self.rank, self.world_size, self.on_commit = run, rank, world_size, on_commit
+        self._thread: threading.Thread | None = None
+        self._error: BaseException | None = None
+
+    def save(self, snapshot: Snapshot) -> None:
+        self.wait()
+        self._thread = threading.Thread(
+            target=self._write_safely, args=(snapshot,), name="checkpoint-writer", daemon=True
+        )
+        self._thread.start()
+
+    def wait(self) -> None:
+        """Until the last snapshot is committed (rank 0) or handed in (others). Raises what its writing raised."""
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        self.check()
+
+    def check(self) -> None:
+        """Raise what the writing has raised, without waiting for it."""
+        if self._error is not None:
+            error, self._error = self._error, None
+            raise error
+
+    def _write_safely(self, snapshot: Snapshot) -> None:
+        try:
+            self._write(snapshot)
+        except BaseException as error:
+            self._error = error
+            with contextlib.suppress(Exception):  # a full disk: room for the row that says so
+                self._discard(snapshot)
+
+    def _discard(self, snapshot: Snapshot) -> None:
+        """What this rank wrote of a checkpoint that will never be one; a storage that has gone is not waited for again."""
+        names = [file_of(self.rank, self.world_size), f"receipt-{self.rank:03d}.json"]
+        for name in [*names, "model.safetensors"] if self.rank == 0 else names:
+            self.run.patient(0.0).delete(f"{step_folder(snapshot.global_step)}/{name}")
+
+    def _write(self, snapshot: Snapshot) -> None:
+        folder = step_folder(snapshot.global_step)
+        files = {file_of(self.rank, self.world_size): snapshot.shard}
+        if snapshot.model is not None:
+            files["model.safetensors"] = snapshot.model
+        receipt = {name: self._put(f"{folder}/{name}", tensors) for name, tensors in files.items()}
+        self.run.write_json(f"{folder}/receipt-{self.rank:03d}.json", {"files": receipt, "layout": snapshot.layout})
+        if self.rank == 0:
+            self._commit(folder, snapshot)
+
+    def _put(self, name: str, tensors: dict[str, Tensor]) -> dict[str, Any]:
+        target = Path(self.run.path(name))
+        if self.run.is_local:  # no manifest names it yet: it can be written in place
+            return self.run.persist(lambda: _save(tensors, target))
+        with tempfile.TemporaryDirectory() as scratch:
+            path = Path(scratch) / target.name
+            entry = _save(tensors, path)
+            self.run.upload(path, name)
+            return entry
+
+    def _commit(self, folder: str, snapshot: Snapshot) -> None:
+        """Wait for every rank's receipt, then write the manifest that makes the folder a checkpoint."""
+        names = [f"receipt-{rank:03d}.json" for rank in range(self.world_size)]
+        deadline = time.monotonic() + COMMIT_TIMEOUT_S
+        while missing := [n for n in names if not self.run.exists(f"{folder}/{n}")]:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"checkpoint {folder}: no {', '.join(missing)} after {COMMIT_TIMEOUT_S:.0f} s")
+            time.sleep(0.05)
+        receipts = [self.run.read_json(f"{folder}/{n}") for n in names]
+        manifest = {
+            "format": FORMAT,
+            "global_step": snapshot.global_step,
+            "world_size": self.world_size,
+            "files": {name: entry for receipt in receipts for name, entry in receipt["files"].items()},
+            "layouts": [receipt["layout"] for receipt in receipts],
+            "state": snapshot.state,
+        }
+        self.run.write_json(f"{folder}/manifest.json", {**manifest, "checksum": checksum(manifest)})
+        for name in names:
+            self.run.delete(f"{folder}/{name}")
+        if self.on_commit is not None:
+            self.on_commit(snapshot)
+
+
+def _save(tensors: dict[str, Tensor], path: Path) -> dict[str, Any]:
+    """Write a file and return its digest. Raises OSError, with the number that the system gave."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        save_file(tensors, path)
+    except SafetensorError as error:
+        number = re.search(r"os error (\d+)", str(error))
+        if number is None:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
+    return digest_of(path)

@@ -1,0 +1,246 @@
+"""DeepSpeed ZeRO-2 behind the protocol of engine.py. This is the only file that knows DeepSpeed."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+from contextlib import AbstractContextManager
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sst2_ray.training.engine.base import STATE_NAMES, NonFiniteError, OptimizerShard, Span, parameter_names
+from sst2_ray.training.engine.collectives import exchange_rows, gather_parameters, sum_to_shards
+from sst2_ray.training.engine.overlap import OverlappedSums, pays
+
+_NORM_ROW = 1024
+"""Squares that are summed in fp32: sums of a million lose digits."""
+
+_TABLE_ROWS = 4096
+"""Embedding tables with this many rows or more have sparse gradients on a CPU: a batch looks up few of the rows."""
+
+
+class ZeroEngine:
+    """DeepSpeed ZeRO-2 over the default process group: every rank keeps its share of AdamW's state.
+
+    DeepSpeed lays the parameters out, shards AdamW's state, updates the shards and gathers the parameters. A gradient's
+    way into its shard is ours: DeepSpeed's (bucket, division, message, back into the bucket, partition, flat vector, norm
+    in fp64) passes over all gradients eight times, here it is one copy, what ranks send each other, and a norm. On a CPU, a
+    token embedding's gradient is written and sent as the rows that the batch looked up: 1 % of half of MiniLM's parameters.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.AdamW,
+        *,
+        max_grad_norm: float,
+        device: torch.device,
+        overlap_comm: bool,
+    ) -> None:
+        groups = [list(group["params"]) for group in optimizer.param_groups]
+        self.names = parameter_names(model, groups)
+        self.max_grad_norm = max_grad_norm
+        self.world_size = torch.distributed.get_world_size()
+        self.rank = torch.distributed.get_rank()
+        deepspeed = _import_deepspeed(device)
+        self.engine, self.optimizer, _, _ = deepspeed.initialize(
+            model=model,
+            optimizer=optimizer,
+            dist_init_required=False,
+            config={
+                "train_micro_batch_size_per_gpu": 1,  # bookkeeping only: batching.py decides what a step holds
+                "gradient_accumulation_steps": 1,
+                "gradient_clipping": 0.0,
+                "zero_optimization": {
+                    "stage": 2,
+                    "compute_grad_norm": False,
+                    "overlap_comm": False,  # DeepSpeed's; ours is overlap.py
+                },
+                "zero_allow_untested_optimizer": True,
+                "steps_per_print": 10**9,
+                "wall_clock_breakdown": False,
+                "timers": {"throughput": {"enabled": False}},  # it waits for the GPU before every forward pass
+            },
+        )
+        self.module = self.engine.module
+        self.engine._flush_coalesced_reduction_zero12 = self._reduce
+        if device.type == "cpu":
+            deepspeed.runtime.zero.stage_1_and_2.all_gather_dp_groups = gather_parameters
+        self._gradients = [torch.zeros_like(flat) for flat in self.optimizer.bit16_groups_flat]
+        every = range(len(self._gradients))
+        early = [i for i in every if overlap_comm and self.world_size > 1 and pays(self._gradients[i])]
+        self._late = [i for i in every if i not in early]
+        self._overlapped = OverlappedSums([(self._gradients[i], self._places(i)) for i in early]) if early else None
+        # Of each table: the rows of this rank's shard that are not 0 in `_gradients`.
+        self._touched: dict[nn.Parameter, Tensor] = {}
+        if device.type == "cpu" and not early:
+            for table in self.module.modules():
+                if (
+                    isinstance(table, nn.Embedding)
+                    and table.num_embeddings >= _TABLE_ROWS
+                    and table.weight.requires_grad
+                ):
+                    table.sparse = True
+                    self._touched[table.weight] = torch.empty(0, dtype=torch.int64)
+        self._dense = [self._dense_pieces(index) for index in range(len(self._gradients))]
+        # Masters are fp32 and so are the parameters: the shard is a view of them, and DeepSpeed's copy of one to the
+        # other after every step copies nothing.
+        for master, flat in zip(self._partitions(), self.optimizer.bit16_groups_flat, strict=True):
+            master.data = flat.detach().narrow(0, self.rank * master.numel(), master.numel())
+
+    def accumulation(self) -> AbstractContextManager[object]:
+        context: AbstractContextManager[object] = self.engine.coalesce_grad_reduction()
+        return context
+
+    def _reduce(self, optimizer: Any) -> None:
+        """Sum each group's gradients over all ranks into this rank's shard. DeepSpeed calls it when accumulation ends."""
+        from deepspeed.runtime.zero.stage_1_and_2 import GradPartitionBufferGroup
+
+        if self._overlapped is not None:
+            self._overlapped.finish()
+        for index in self._late:
+            self._sum(index)
+        for index, flat in enumerate(self._gradients):
+            size = self._partitions()[index].numel()
+            shard = flat.narrow(0, self.rank * size, size)
+            optimizer.averaged_gradients[index] = GradPartitionBufferGroup([shard], shard)
+
+    def _sum(self, index: int) -> None:
+        """A group's, after the backward pass."""
+        flat = self._gradients[index]
+        for parameter, offset in self._places(index):
+            place = flat.narrow(0, offset, parameter.numel())
+            if parameter in self._touched:
+                self._sum_rows(parameter, place.view_as(parameter), self._shares(index, offset, parameter))
+            elif parameter.grad is None:  # nothing of this batch reached it
+                place.zero_()
+            else:
+                place.copy_(parameter.grad.view(-1))
+            parameter.grad = None
+        if self.world_size > 1:
+            sum_to_shards(flat, self._dense[index])
+
+    def _sum_rows(self, parameter: nn.Parameter, table: Tensor, shares: list[tuple[int, int]]) -> None:
+        """`table` [rows, size] becomes the sum over all ranks of the gradient of `parameter`, in this rank's share of it."""
+        gradient = parameter.grad
+        if gradient is None:
+            ids, rows = torch.empty(0, dtype=torch.int64), parameter.new_empty(0, parameter.size(1))
+        else:
+            gradient = gradient.coalesce() if gradient.is_sparse else gradient.to_sparse(1)
+            ids, rows = gradient.indices()[0], gradient.values()
+        parts = exchange_rows(ids, rows, shares)
+        table.index_fill_(0, self._touched[parameter], 0.0)
+        for ids, rows in parts:
+            table.index_add_(0, ids, rows)
+        self._touched[parameter] = torch.cat([ids for ids, _ in parts])
+
+    def _shares(self, index: int, offset: int, table: Tensor) -> list[tuple[int, int]]:
+        """Of each rank: the first row, and the one after the last, that its shard of the group holds a part of, for a
+        `table` [rows, size] that begins at `offset` of the flat vector."""
+        rows, size = table.shape
+        ends = [rank * self._partitions()[index].numel() - offset for rank in range(self.world_size + 1)]
+        return [(min(max(start // size, 0), rows), min(max(-(-end // size), 0), rows)) for start, end in pairwise(ends)]
+
+    def _dense_pieces(self, index: int) -> list[list[Tensor]]:
+        """Of each rank's shard of a group's gradients: the pieces, views of the flat vector, that are not of a table."""
+        flat, size = self._gradients[index], self._partitions()[index].numel()
+        tables = sorted((offset, offset + p.numel()) for p, offset in self._places(index) if p in self._touched)
+        starts, ends = [0, *(end for _, end in tables)], [*(start for start, _ in tables), flat.numel()]
+        return [
+            [
+                flat[max(start, first) : min(end, first + size)]
+                for start, end in zip(starts, ends, strict=True)
+                if max(start, first) < min(end, first + size)
+            ]
+            for first in range(0, flat.numel(), size)
+        ]
+
+    def backward(self, loss: Tensor, *, is_last: bool = False) -> None:
+        if self._overlapped is not None and is_last:
+            self._overlapped.last_backward()
+        self.engine.backward(loss, scale_wrt_gas=False)
+        for table in self._touched:
+            # Looked-up rows are appended, micro-batch after micro-batch: added up before they outgrow the table.
+            if table.grad is not None and table.grad.is_sparse and table.grad._nnz() > table.size(0):
+                table.grad = table.grad.coalesce()
+
+    def step(self, learning_rate: float) -> float:
+        shards = [gradients.flat_partition for gradients in self.optimizer.averaged_gradients.values()]
+        norm = self._norm(shards)
+        if not math.isfinite(norm):
+            raise NonFiniteError(f"gradient norm {norm}")
+        # What fused AdamW divides gradients by, on its one pass over them.
+        clips = 0 < self.max_grad_norm < norm
+        self.optimizer.optimizer.grad_scale = shards[0].new_tensor(norm / self.max_grad_norm) if clips else None
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate
+        self.engine.step()
+        return norm
+
+    def _norm(self, shards: list[Tensor]) -> float:
+        """L2 norm of all ranks' shards together."""
+        square = torch.zeros((), dtype=torch.float64, device=shards[0].device)
+        for shard in shards:
+            whole = shard.numel() // _NORM_ROW * _NORM_ROW
+            for rows in (shard[:whole].view(-1, _NORM_ROW), shard[whole:].view(1, -1)):
+                square += torch.linalg.vector_norm(rows, dim=1).double().square().sum()
+        if self.world_size > 1:
+            torch.distributed.all_reduce(square)
+        return math.sqrt(float(square))
+
+    def _partitions(self) -> list[Tensor]:
+        partitions: list[Tensor] = list(self.optimizer.single_partition_of_fp32_groups)
+        return partitions
+
+    def _places(self, index: int) -> list[tuple[nn.Parameter, int]]:
+        """A group's parameters, and where each begins in the group's flat vector."""
+        offsets = map(int, self.optimizer.round_robin_bit16_offsets[index])
+        return list(zip(self.optimizer.bit16_groups[index], offsets, strict=True))
+
+    def _layout(self) -> tuple[tuple[int, ...], tuple[Span, ...]]:
+        starts = tuple(self.rank * partition.numel() for partition in self._partitions())
+        spans = tuple(
+            Span(name=name, group=index, offset=offset, numel=parameter.numel())
+            for index, names in enumerate(self.names)
+            for name, (parameter, offset) in zip(names, self._places(index), strict=True)
+        )
+        return starts, spans
+
+    def optimizer_shard(self) -> OptimizerShard:
+        state = self.optimizer.optimizer.state
+        tensors, step = {}, 0.0
+        for index, partition in enumerate(self._partitions()):
+            for name in STATE_NAMES:
+                tensors[f"{index}.{name}"] = (
+                    state[partition][name] if partition in state else torch.zeros_like(partition)
+                )
+            step = float(state[partition]["step"]) if partition in state else 0.0
+        starts, spans = self._layout()
+        return OptimizerShard(tensors=tensors, starts=starts, spans=spans, step=step)
+
+    def load_optimizer_shard(self, shard: OptimizerShard) -> None:
+        for index, partition in enumerate(self._partitions()):
+            moments = {name: shard.tensors[f"{index}.{name}"].clone().to(partition.device) for name in STATE_NAMES}
+            self.optimizer.optimizer.state[partition] = {
+                "step": torch.tensor(shard.step, device=partition.device),
+                **moments,
+            }
+
+
+def _import_deepspeed(device: torch.device):  # type: ignore[no-untyped-def]
+    if device.type == "cpu":
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
+    logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
+    import deepspeed
+
+    # On CPU DeepSpeed would compile a shared-memory collective at its first start, up to a minute, which nothing here
+    # calls. The table of compatible ops is not public API; where it is gone the price is that minute, nothing else.
+    table = getattr(deepspeed.ops, "__compatible_ops__", None)
+    if isinstance(table, dict) and device.type == "cpu":
+        table["deepspeed_shm_comm"] = False
+    logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
+    return deepspeed

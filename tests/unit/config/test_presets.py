@@ -1,0 +1,101 @@
+"""Named experiments are the ones that they are named after, and valid."""
+
+from __future__ import annotations
+
+import pytest
+
+from sst2_ray.config.presets import TRAIN_PRESETS, train_preset
+from sst2_ray.config.train import TrainConfig
+from sst2_ray.errors import InputError
+from sst2_ray.run.train import config_from_argv
+
+
+@pytest.mark.parametrize("name", TRAIN_PRESETS)
+def test_every_preset_is_a_valid_config_with_a_docstring(name):
+    assert isinstance(train_preset(name), TrainConfig)
+    assert TRAIN_PRESETS[name].__doc__
+
+
+def test_the_paper_s_choice_for_base_and_large_is_table_6():
+    base, large = train_preset("paper"), train_preset("paper-large")
+    assert (base.model, base.learning_rate, base.weight_decay, base.epochs) == ("modernbert-base", 8e-5, 1e-5, 2)
+    assert (large.model, large.learning_rate, large.weight_decay, large.epochs) == ("modernbert-large", 1e-5, 1e-6, 3)
+    for config in (base, large):
+        assert (config.batch_size, config.adam_beta1, config.adam_beta2, config.adam_eps) == (64, 0.9, 0.98, 1e-6)
+        assert config.weight_decay_form == "fully_decoupled"
+        assert config.data == "glue"
+
+
+def test_the_notebook_s_text_and_code_differ_in_the_learning_rate_alone():
+    code, text = train_preset("notebook").to_dict(), train_preset("notebook-text").to_dict()
+    assert (code.pop("learning_rate"), text.pop("learning_rate")) == (2e-5, 8e-5)
+    assert code == text
+
+
+def test_the_notebook_s_runs_are_20_and_10_epochs_of_batches_of_32_padded_to_128():
+    for name, model, epochs in (("notebook", "modernbert-base", 20), ("notebook-sbert", "sbert", 10)):
+        config = train_preset(name)
+        assert (config.model, config.epochs, config.batch_size) == (model, epochs, 32)
+        assert (config.max_length, config.pad_to_max_length) == (128, True)
+
+
+def test_the_demo_needs_no_hub():
+    demo = train_preset("demo")
+    assert (demo.model, demo.data, demo.epochs) == ("sbert-minilm", "rotten-tomatoes", 1)
+
+
+def test_an_unknown_preset_is_answered_with_the_nearest_one():
+    with pytest.raises(InputError, match="--preset papr: no such preset; did you mean paper"):
+        train_preset("papr")
+
+
+# ---- preset, then file, then flags
+
+
+def config_of(*argv: str) -> TrainConfig:
+    return config_from_argv(argv, prog="job")
+
+
+def test_a_file_is_laid_over_the_preset_and_flags_over_both(tmp_path):
+    file = tmp_path / "run.yaml"
+    file.write_text("epochs: 7\nseed: 3\nprecision: fp32\n")
+    config = config_of("--seed", "9", "--preset", "paper", "--config", str(file))
+    assert (config.learning_rate, config.epochs, config.seed, config.precision) == (8e-5, 7, 9, "fp32")
+
+
+def test_the_config_beside_a_run_is_a_config_file(tmp_path):
+    import json
+
+    file = tmp_path / "config.json"
+    there = TrainConfig(model="modernbert-mini", epochs=3, attention="sdpa")
+    file.write_text(json.dumps({"config": there.to_dict(), "config_hash": there.config_hash}))
+    assert config_of("--config", str(file)) == there
+
+
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        (b"epochs: [1", "not YAML"),
+        (b"- epochs", "must hold keys and values"),
+        (b"", "must hold keys and values"),
+        (b"config: 3", "must hold keys and values"),
+        (b"epochs: 1\n\xff", "cannot be read"),
+        (b"epoch: 1", "unknown key 'epoch'; did you mean epochs"),
+        (b"1: 2", "unknown key 1"),
+        (b"null: 2", "unknown key None"),
+        (b"epochs: .inf", "epochs: inf is not an integer"),
+    ],
+)
+def test_a_config_file_that_is_none_is_answered_in_one_line(tmp_path, content, line):
+    file = tmp_path / "run.yaml"
+    file.write_bytes(content)
+    with pytest.raises(InputError) as caught:
+        config_of("--config", str(file))
+    assert line in str(caught.value)
+    assert str(file) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_config_file_that_is_not_there_is_said():
+    with pytest.raises(InputError, match=r"--config missing\.yaml: cannot be read"):
+        config_of("--config", "missing.yaml")

@@ -1,0 +1,179 @@
+"""`sst2-ray ls | status | logs | stop | gc | best` over a storage folder made by hand."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from sst2_ray.cli import run
+from sst2_ray.results.store.table import ResultsTable
+from tests.support.records import at, epoch, trial
+
+TRIALS = {
+    "a-seed0": {"best_dev_accuracy": 0.91, "seed": 0, "learning_rate": 8e-5},
+    "a-seed1": {"best_dev_accuracy": 0.93, "seed": 1, "learning_rate": 8e-5},
+    "b-seed0": {"best_dev_accuracy": 0.90, "seed": 0, "learning_rate": 4e-5},
+    "b-seed1": {"best_dev_accuracy": 0.90, "seed": 1, "learning_rate": 4e-5},
+}
+
+
+def record(trial_id: str, **values: object):
+    defaults = {
+        "experiment": "sweep", "started_at": at(0), "model": "sbert", "model_kind": "sbert", "batch_size": 64,
+        "eval_split": "dev of x", "data_fingerprint": "f", "seconds": 40.0,
+    }  # fmt: skip
+    values = {**defaults, **values}
+    return trial(trial_id, configuration_id=f"{values.get('learning_rate')}", **values)
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> Path:
+    """A finished sweep of two configurations, what a kill has left of it, and a run that was stopped."""
+    root = tmp_path / "runs"
+    for trial_id in TRIALS:
+        model = root / "sweep" / trial_id / "model"
+        model.mkdir(parents=True)
+        (model / "weights").write_text(trial_id)
+        (root / "sweep" / trial_id / "logs").mkdir()
+        for attempt in (2, 10):
+            (root / "sweep" / trial_id / "logs" / f"attempt-{attempt}-rank-0.log").write_text(f"one\n{attempt}\n")
+    for folder in ("sweep/a-seed0/checkpoints/step-00000001", "sweep/a-seed0/ray/attempt-0", "alone/checkpoints/step"):
+        (root / folder).mkdir(parents=True)
+        (root / folder / "file").write_bytes(b"x" * 1024)
+    (root / "sweep" / "config.json").write_text(json.dumps({"sweep": {}, "config": {}}))
+    (root / "alone" / "config.json").write_text(json.dumps({"config": {}}))
+    table = ResultsTable(str(root))
+    table.write("trials", [record(trial_id, **values) for trial_id, values in TRIALS.items()])
+    table.write("trials", [record("alone", experiment="alone", status="stopped", failure_class="user_stop")])
+    table.write("epochs", [epoch(200, "a-seed0", experiment="sweep", dev_accuracy=0.91)])
+    return root
+
+
+@pytest.fixture
+def command(storage: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    def call(name: str, *words: str) -> tuple[int, str, str]:
+        place = (str(storage),) if name == "best" else ("--storage-path", str(storage))
+        code = run(name, [*words, *place])
+        printed = capsys.readouterr()
+        return code, printed.out, printed.err
+
+    return call
+
+
+def test_ls_shows_runs_and_sweeps(command) -> None:
+    code, out, _ = command("ls")
+    assert code == 0
+    sweep = next(line for line in out.splitlines() if "│ sweep " in line)
+    alone = next(line for line in out.splitlines() if "│ alone " in line)
+    assert "succeeded" in sweep
+    assert "93.00" in sweep
+    assert "stopped" in alone
+    assert "2 runs" in out
+
+
+def test_ls_of_a_folder_without_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("ls", ["--storage-path", str(tmp_path)]) == 2
+    assert "no run there" in capsys.readouterr().err
+
+
+def test_a_run_that_was_killed_is_told_from_one_that_runs(command, storage: Path) -> None:
+    import os
+
+    ResultsTable(str(storage)).write("trials", [record("c-seed0", status="running", seconds=None)])
+    assert "running;" in command("status", "sweep")[1]
+    for file in (storage / "sweep").rglob("*"):
+        os.utime(file, (0, 0))
+    assert "running? silent for" in command("status", "sweep")[1]
+
+
+def test_status_shows_every_trial(command) -> None:
+    code, out, _ = command("status", "sweep")
+    assert code == 0
+    assert all(trial_id in out for trial_id in TRIALS)
+    assert "91.00" in next(line for line in out.splitlines() if "a-seed0" in line)
+
+
+@pytest.mark.parametrize("name", ["status", "logs", "stop"])
+def test_an_unknown_name_is_answered_with_the_nearest(command, name: str) -> None:
+    code, _, err = command(name, "swep")
+    assert code == 2
+    assert err.startswith("error: swep: no such run below")
+    assert "did you mean sweep?" in err
+
+
+def test_logs_are_those_of_the_newest_attempt(command) -> None:
+    assert command("logs", "sweep", "--trial", "a-seed0", "--lines", "1")[:2] == (0, "10\n")
+    assert command("logs", "sweep", "--trial", "a-seed0", "--lines", "0")[:2] == (0, "one\n10\n")
+
+
+def test_logs_of_a_sweep_are_listed(command) -> None:
+    assert "b-seed1: attempt-10-rank-0.log" in command("logs", "sweep")[1]
+    assert "did you mean" in command("logs", "sweep", "--trial", "a-seed")[2]
+    assert "no log of rank 3" in command("logs", "sweep", "--trial", "a-seed0", "--rank", "3")[2]
+
+
+def test_only_what_runs_is_asked_to_stop(command, storage: Path) -> None:
+    code, _, err = command("stop", "sweep")
+    assert (code, err) == (2, "error: sweep: nothing of it runs (succeeded)\n")
+    ResultsTable(str(storage)).write("trials", [record("c-seed0", status="running", seconds=None)])
+    assert command("stop", "sweep")[0] == 0
+    assert (storage / "sweep" / "stop.json").exists()
+
+
+def test_gc_deletes_what_nothing_goes_on_from(command, storage: Path) -> None:
+    ResultsTable(str(storage)).write("trials", [record("b-seed0", **TRIALS["b-seed0"], export_path=None)])
+    code, out, _ = command("gc", "--dry-run")
+    assert code == 0
+    assert "sweep/a-seed0/checkpoints: " in out
+    assert "nothing was deleted" in out
+    assert (storage / "sweep/a-seed0/checkpoints").exists()
+    assert command("gc")[0] == 0
+    assert not (storage / "sweep/a-seed0/checkpoints").exists()
+    assert not (storage / "sweep/a-seed0/ray").exists()
+    assert (storage / "alone/checkpoints/step/file").exists()  # it can go on from there
+    assert command("gc")[1] == "0 folders, 0.0 MiB deleted\n"
+
+
+def test_gc_keeps_the_checkpoints_of_a_single_run_until_it_has_succeeded(command, storage: Path) -> None:
+    failed = {"status": "failed", "failure_class": "out_of_memory"}
+    for minutes, values, is_kept in [(1, failed, True), (2, {"status": "succeeded"}, False)]:
+        row = dataclasses.replace(record("alone", experiment="alone", **values), written_at=at(minutes))
+        ResultsTable(str(storage)).write("trials", [row])
+        command("gc")
+        assert (storage / "alone/checkpoints/step/file").exists() == is_kept
+
+
+def test_gc_keeps_the_models_that_have_a_row(command, storage: Path) -> None:
+    kept = dataclasses.replace(record("a-seed1", **TRIALS["a-seed1"]), export_path="x", written_at=at(9))
+    ResultsTable(str(storage)).write("trials", [kept])
+    command("gc")
+    assert (storage / "sweep/a-seed1/model/weights").exists()
+    assert not (storage / "sweep/b-seed1/model").exists()
+
+
+def test_gc_leaves_a_sweep_alone_in_which_something_runs(command, storage: Path) -> None:
+    ResultsTable(str(storage)).write("trials", [record("c-seed0", status="running", seconds=None)])
+    command("gc")
+    assert (storage / "sweep/a-seed0/checkpoints").exists()
+
+
+def test_best_takes_the_best_run_of_the_best_configuration(command, tmp_path: Path) -> None:
+    target = tmp_path / "winner"
+    code, out, _ = command("best", "--export", str(target))
+    assert code == 0
+    assert (target / "weights").read_text() == "a-seed1"
+    assert "92.00 % dev accuracy at the best epoch (mean of 2 seeds), the best of 2 configurations" in out
+    assert command("best", "--export", str(target))[2].endswith("exists; choose another folder\n")
+
+
+def test_best_ranks_nothing_that_was_evaluated_on_other_sentences(command, storage: Path, tmp_path: Path) -> None:
+    other = record("other", experiment="other", eval_split="dev of y", best_dev_accuracy=0.99, seed=0)
+    ResultsTable(str(storage)).write("trials", [other])
+    code, _, err = command("best", "--export", str(tmp_path / "x"))
+    assert code == 2
+    assert "choose one with --experiment (other, sweep)" in err
+    assert not (tmp_path / "x").exists()

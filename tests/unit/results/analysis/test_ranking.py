@@ -1,0 +1,181 @@
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from sst2_ray.results.analysis.ranking import (
+    Configuration,
+    RankedGroup,
+    configurations,
+    grid_edge,
+    rank,
+    searched_axes,
+    without_unranked_runs,
+)
+from sst2_ray.results.store import files
+from sst2_ray.results.store.query import leaderboard
+from tests.support.records import at, trial
+
+
+def runs(configuration: str, accuracies: list[float], **values: Any) -> list[Any]:
+    """One succeeded run a seed."""
+    return [
+        trial(
+            f"{configuration}-{seed}", configuration_id=configuration, seed=seed, best_dev_accuracy=accuracy,
+            last_dev_accuracy=accuracy, **{"model": "sbert", "learning_rate": 8e-5, "batch_size": 32, **values},
+        )
+        for seed, accuracy in enumerate(accuracies)
+    ]  # fmt: skip
+
+
+def table(*parts: list[Any]) -> pa.Table:
+    return files.records_to_table("trials", [record for part in parts for record in part])
+
+
+def ids(group: RankedGroup) -> list[str]:
+    return [c.configuration_id for c in group.configurations]
+
+
+def of(found: list[Configuration], configuration: str) -> Configuration:
+    return next(c for c in found if c.configuration_id == configuration)
+
+
+def test_configurations_are_ranked_by_their_mean_over_seeds() -> None:
+    found = rank(table(runs("lucky", [0.95, 0.80]), runs("steady", [0.90, 0.90])))
+    assert ids(found[0]) == ["steady", "lucky"]
+    assert found[0].score(found[0].best) == pytest.approx(0.90)
+
+
+def test_unequal_numbers_of_seeds_are_never_ranked_together() -> None:
+    found = rank(table(runs("one", [0.89]), runs("three", [0.90, 0.91, 0.92]), runs("two", [0.89, 0.90])))
+    assert [(group.num_seeds, ids(group)) for group in found] == [(3, ["three"]), (2, ["two"]), (1, ["one"])]
+
+
+def test_in_a_sweep_that_ended_early_nobody_is_best_for_having_more_seeds() -> None:
+    found = rank(table(runs("middle", [0.80, 0.81]), runs("good", [0.93]), runs("fair", [0.91])))
+    assert [(group.num_seeds, ids(group)) for group in found] == [(1, ["good", "fair", "middle"])]
+
+
+def test_where_the_best_lacks_a_seed_all_are_ranked_on_those_it_has() -> None:
+    lost = [run for run in runs("best", [0.95, 0.0, 0.96]) if run.seed != 1]
+    found = rank(table(runs("other", [0.90, 0.99, 0.91]), lost, runs("single", [0.5])))
+    assert [(group.num_seeds, ids(group)) for group in found] == [(2, ["best", "other"]), (1, ["single"])]
+    assert found[0].best.seeds == (0, 2) == found[0].configurations[1].seeds
+
+
+def test_who_diverged_under_a_seed_is_not_ranked_on_the_others() -> None:
+    survived = [run for run in runs("lucky", [0.95, 0.0, 0.95]) if run.seed != 1]
+    diverged = trial("lucky-1", configuration_id="lucky", seed=1, status="failed", failure_class="not_a_number")
+    found = rank(table(survived, [diverged], runs("steady", [0.94, 0.941, 0.942]), runs("single", [0.5])))
+    assert (found[0].num_seeds, ids(found[0])) == (3, ["steady"])
+
+
+def test_a_leaderboard_of_what_was_ranked_agrees_with_the_ranking() -> None:
+    trials = table(runs("middle", [0.80, 0.81]), runs("good", [0.93]), runs("fair", [0.91]))
+    ranked = without_unranked_runs(trials, rank(trials))
+    assert trials.num_rows - ranked.num_rows == 1
+    assert leaderboard(ranked).column("configuration").to_pylist() == ["good", "fair", "middle"]
+    whole = table(runs("two", [0.5, 0.6]), runs("three", [0.7, 0.7, 0.7]))
+    assert without_unranked_runs(whole, rank(whole)).num_rows == whole.num_rows
+
+
+def test_a_lucky_run_of_another_sweep_changes_no_ranking() -> None:
+    found = rank(table(runs("three", [0.90, 0.91, 0.92]), runs("lucky", [0.99], experiment="f")))
+    assert [ids(group) for group in found] == [["three"], ["lucky"]]
+
+
+def test_runs_without_a_seed_overtake_nobody() -> None:
+    two = [dataclasses.replace(run, seed=None) for run in runs("two", [0.8, 0.8])]
+    one = [dataclasses.replace(run, seed=None) for run in runs("one", [0.9])]
+    assert [ids(group) for group in rank(table(two, one))] == [["two"], ["one"]]
+
+
+def test_other_evaluation_data_is_another_ranking() -> None:
+    dev, held_out = runs("a", [0.9], eval_split="SST-2 dev"), runs("a", [0.8], eval_split="hold-out of rotten-tomatoes")
+    assert len(rank(table(dev, held_out))) == 2
+
+
+def test_only_runs_that_succeeded_count() -> None:
+    failed = [trial("c-9", configuration_id="c", seed=9, status="failed", best_dev_accuracy=0.99)]
+    early = [trial("c-8", configuration_id="c", seed=8, status="early_stopped", best_dev_accuracy=0.99)]
+    found = rank(table(runs("c", [0.9, 0.8]), failed, early))
+    assert found[0].num_seeds == 2
+
+
+def test_a_seed_that_was_run_twice_counts_once_by_its_later_run() -> None:
+    again = [trial("c-0", experiment="f", configuration_id="c", seed=0, best_dev_accuracy=0.7, written_at=at(5))]
+    found = configurations(table(runs("c", [0.9, 0.8]), again))
+    assert of(found, "c").metric("best_dev_accuracy") == [0.7, 0.8]
+
+
+def test_runs_without_a_configuration_stand_for_themselves() -> None:
+    found = configurations(table([trial("a", best_dev_accuracy=0.9), trial("b", best_dev_accuracy=0.8)]))
+    assert sorted(c.configuration_id for c in found) == ["e/a", "e/b"]
+
+
+def test_a_sweep_that_selects_on_held_out_train_is_ranked_by_that() -> None:
+    better_dev = runs("dev", [0.95], selection_accuracy=0.90)
+    found = rank(table(better_dev, runs("held-out", [0.94], selection_accuracy=0.91)))
+    assert found[0].metric == "selection_accuracy"
+    assert ids(found[0]) == ["held-out", "dev"]
+
+
+def test_nothing_succeeded_is_no_ranking() -> None:
+    assert rank(table([trial(status="failed")])) == []
+
+
+def test_the_best_of_each_model() -> None:
+    weak, strong, other = (runs("w", [0.8]), runs("s", [0.9]), runs("o", [0.85], model="modernbert-base"))
+    assert [c.configuration_id for c in rank(table(weak, strong, other))[0].best_per_model()] == ["s", "o"]
+
+
+def test_random_weights_are_another_model_and_say_so() -> None:
+    found = configurations(table(runs("r", [0.7], random_weights=True)))
+    assert found[0].label == "sbert (random weights), lr 8e-5, batch 32"
+
+
+def at_rates(rates: list[float], best: float) -> tuple[list[float], Configuration]:
+    return rates, configurations(table(runs("best", [0.9], learning_rate=best)))[0]
+
+
+def test_the_best_inside_the_grid_is_no_edge() -> None:
+    assert grid_edge(*at_rates([4e-5, 8e-5, 1.6e-4], 8e-5)) is None
+
+
+def test_the_best_at_the_upper_edge_proposes_the_next_steps() -> None:
+    edge = grid_edge(*at_rates([2e-5, 4e-5, 8e-5], 8e-5))
+    assert edge is not None
+    assert (edge.side, edge.proposed) == ("highest", (1.6e-4, 3.2e-4))
+
+
+def test_the_best_at_the_lower_edge_proposes_the_next_steps_down() -> None:
+    edge = grid_edge(*at_rates([2e-5, 4e-5, 8e-5], 2e-5))
+    assert edge is not None
+    assert (edge.side, edge.proposed) == ("lowest", (1e-5, 5e-6))
+
+
+def test_a_far_outlier_makes_no_absurd_proposal() -> None:
+    edge = grid_edge(*at_rates([8e-5, 10.0], 8e-5))
+    assert edge is not None
+    assert (edge.side, edge.proposed) == ("lowest", (2e-5, 5e-6))
+
+
+def test_a_single_value_proposes_both_directions() -> None:
+    edge = grid_edge(*at_rates([8e-5], 8e-5))
+    assert edge is not None
+    assert (edge.side, edge.proposed) == ("only", (4e-5, 1.6e-4))
+
+
+def test_the_edge_of_a_batch_size_is_doubled() -> None:
+    best = configurations(table(runs("best", [0.9], batch_size=64)))[0]
+    edge = grid_edge([16, 32, 64], best, axis="batch_size")
+    assert edge is not None
+    assert edge.proposed == (128, 256)
+
+
+def test_searched_axes_are_those_with_several_values() -> None:
+    parts = [runs(str(rate), [0.9], learning_rate=rate, epochs=2) for rate in (4e-5, 8e-5)]
+    assert searched_axes(configurations(table(*parts))) == ["learning_rate"]

@@ -1,0 +1,55 @@
+"""The plan that a dry run prints: counted, not estimated, where it can be."""
+
+from __future__ import annotations
+
+import pytest
+from transformers import AutoConfig, AutoModel
+
+from sst2_ray.config.train import TrainConfig
+from sst2_ray.modeling.sources import resolve_model
+from sst2_ray.run.planning.placement import Placement
+from sst2_ray.run.planning.summary import describe, num_parameters
+from sst2_ray.run.prepare import Prepared, check, prepare
+from tests.support import models
+from tests.support.reviews import reviews, write_glue_folder
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory) -> Prepared:
+    folder = tmp_path_factory.mktemp("plan")
+    data = write_glue_folder(folder / "data", reviews(50), reviews(10, topic="play"))
+    model = models.sbert_folder(folder / "model")
+    config = TrainConfig(
+        model=str(model), data=str(data), batch_size=16, epochs=3, max_length=64, storage_path=str(folder / "runs")
+    )
+    return prepare(check(config))
+
+
+@pytest.fixture(scope="module")
+def plan(prepared: Prepared) -> dict[str, str]:
+    return dict(describe(prepared, Placement(num_workers=2, cpus_per_worker=1, use_gpu=False)))
+
+
+def test_rows_steps_and_workers(plan):
+    assert "50 train rows, 10 dev of data" in plan["data"]
+    assert plan["steps"].startswith("12 of 16 examples (4 an epoch, the last one of 2)")
+    assert plan["workers"] == "2 workers of 1 CPU, DeepSpeed ZeRO-2"
+    assert "config " in plan["run"]
+    assert "MiB a worker: weights " in plan["memory"]
+    assert plan["messages"].endswith("gradients and weights")
+    assert "GiB of checkpoints" in plan["storage"]
+
+
+@pytest.mark.parametrize("kind", ["modernbert", "sbert"])
+def test_parameters_are_counted_to_a_few_percent_at_toy_size(kind, tmp_path):
+    folder = getattr(models, f"{kind}_folder")(tmp_path / kind)
+    resolved = resolve_model(TrainConfig(model=str(folder), max_length=64))
+    model = AutoModel.from_config(AutoConfig.from_pretrained(folder))
+    actual = sum(p.numel() for p in model.parameters())
+    assert num_parameters(resolved, vocab_size=0) == pytest.approx(actual, rel=0.05)
+
+
+@pytest.mark.parametrize(("workers", "said"), [(1, "none: one worker"), (2, " s at 10 Gbit/s")])
+def test_messages_take_time_on_a_network(prepared, workers, said):
+    placement = Placement(num_workers=workers, cpus_per_worker=1, use_gpu=False)
+    assert dict(describe(prepared, placement, network_gbit_per_s=10))["messages"].endswith(said)

@@ -1,0 +1,186 @@
+"""Workers are forked from a process that has imported what they need; whatever is in the way, they start all the same."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from sst2_ray.run.ray import fork_worker
+from sst2_ray.run.ray.fork_server import ONE_THREAD, SWITCH, WITH_RAY, ForkServer
+
+SCRIPT = fork_worker.__file__
+TELL = """
+import json, os, pathlib, sys
+told = {"pid": os.getpid(), "parent": os.getppid(), "group": os.getpgid(0), "argv": sys.argv[1:], "cwd": os.getcwd(),
+        "variable": os.environ.get("VARIABLE"), "was_imported": "colorsys" in sys.modules, "main": __name__,
+        "niceness": os.nice(0)}
+pathlib.Path(sys.argv[1]).write_text(json.dumps(told))
+print("standard output is the client's")
+"""
+
+pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="forked workers need Linux")
+
+
+@pytest.fixture
+def worker(tmp_path: Path) -> Path:
+    """Stands in for Ray's worker script."""
+    script = tmp_path / "worker.py"
+    script.write_text(TELL)
+    return script
+
+
+@dataclass(frozen=True)
+class Server:
+    process: subprocess.Popen[bytes]
+    path: str
+
+    def ray_runs(self, *modules: str, raylet: int | None = None) -> None:
+        """What the driver tells when Ray runs."""
+        environ = {"RAY_JOB_ID": "01", "RAY_RAYLET_PID": str(raylet or os.getpid())}
+        assert self.process.stdin is not None
+        self.process.stdin.write(json.dumps({"environ": environ, "modules": modules}).encode() + b"\n")
+        self.process.stdin.flush()
+
+
+@pytest.fixture
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Server]]:
+    """Start a server that imports these modules; it ends with its standard input."""
+    started = []
+
+    def start(*modules: str) -> Server:
+        path = str(tmp_path_factory.mktemp("s") / "s")
+        process = subprocess.Popen(
+            [sys.executable, SCRIPT, "serve", path, *modules],
+            stdin=subprocess.PIPE,
+            env={**os.environ, **ONE_THREAD},
+        )
+        started.append(process)
+        wait_for(Path(path).exists)
+        return Server(process, path)
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+def wait_for(condition: Callable[[], bool], timeout_s: float = 60) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, "nothing happened"
+        time.sleep(0.02)
+
+
+def start(path: str, worker: Path, told: Path, cwd: Path, *, job: str = "01") -> dict:
+    """What Ray does: start the client instead of Python; then what the worker told."""
+    environ = {**os.environ, "RAY_JOB_ID": job, "RAY_RAYLET_PID": str(os.getpid()), "VARIABLE": "x"}
+    command = [sys.executable, "-I", "-S", SCRIPT, path, str(worker), str(told), "--flag=1"]
+    done = subprocess.run(command, cwd=cwd, env=environ, capture_output=True, text=True, timeout=60, check=True)
+    wait_for(lambda: told.exists() and told.read_text().endswith("}"))
+    assert done.stderr == ""
+    return json.loads(told.read_text())
+
+
+def test_a_worker_is_forked_with_what_ray_gave_it(server, worker: Path, tmp_path: Path) -> None:
+    running = server("json")
+    running.ray_runs("colorsys")
+    for number in range(2):
+        told = start(running.path, worker, tmp_path / f"told{number}", tmp_path)
+        assert (told["parent"], told["was_imported"]) == (running.process.pid, True)
+        assert told["group"] == told["pid"]  # a signal to its group reaches nobody else
+        assert told["argv"] == [str(tmp_path / f"told{number}"), "--flag=1"]
+        assert (told["cwd"], told["variable"], told["main"]) == (str(tmp_path), "x", "__main__")
+
+
+def test_niceness_is_handed_over(server, worker: Path, tmp_path: Path) -> None:
+    running = server("colorsys")
+    running.ray_runs()
+    mine = os.nice(0)
+    command = ["nice", "-n", "3", sys.executable, "-I", "-S", SCRIPT, running.path, str(worker), str(tmp_path / "told")]
+    environ = {**os.environ, "RAY_JOB_ID": "01", "RAY_RAYLET_PID": str(os.getpid())}
+    subprocess.run(command, env=environ, check=True, timeout=60)
+    wait_for(lambda: (tmp_path / "told").exists() and (tmp_path / "told").read_text().endswith("}"))
+    assert json.loads((tmp_path / "told").read_text())["niceness"] == min(19, mine + 3)
+
+
+def test_without_a_server_a_worker_starts_by_itself(worker: Path, tmp_path: Path) -> None:
+    told = start(str(tmp_path / "nobody"), worker, tmp_path / "told", tmp_path)
+    assert (told["parent"], told["was_imported"]) == (os.getpid(), False)
+
+
+def test_a_worker_of_another_job_starts_by_itself(server, worker: Path, tmp_path: Path) -> None:
+    running = server("colorsys")
+    running.ray_runs()
+    assert start(running.path, worker, tmp_path / "other", tmp_path, job="02")["was_imported"] is False
+    assert start(running.path, worker, tmp_path / "own", tmp_path)["parent"] == running.process.pid
+
+
+def test_who_comes_before_ray_is_known_waits(server, worker: Path, tmp_path: Path) -> None:
+    running = server("colorsys")
+    with ThreadPoolExecutor(1) as pool:
+        early = pool.submit(start, running.path, worker, tmp_path / "early", tmp_path)
+        with pytest.raises(TimeoutError):
+            early.result(timeout=0.5)
+        running.ray_runs()
+        assert early.result(timeout=60)["parent"] == running.process.pid
+
+
+def test_a_process_with_threads_is_not_forked(tmp_path: Path) -> None:
+    sleep = "threading.Thread(target=time.sleep, args=(60,), daemon=True).start()"
+    (tmp_path / "threaded.py").write_text(f"import threading, time\n{sleep}")
+    (tmp_path / "own").mkdir()
+    command = [sys.executable, SCRIPT, "serve", str(tmp_path / "own" / "s"), "threaded"]
+    environ = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    told = json.dumps({"environ": {}, "modules": []}) + "\n"
+    done = subprocess.run(command, env=environ, input=told, capture_output=True, text=True, timeout=60)
+    assert "2 threads after the imports; workers start by themselves" in done.stderr
+    assert not (tmp_path / "own").exists()
+
+
+def test_the_server_ends_with_its_driver_and_leaves_nothing(server) -> None:
+    running = server("colorsys")
+    running.process.stdin.close()
+    assert running.process.wait(timeout=60) == 0
+    assert not Path(running.path).parent.exists()
+
+
+def test_the_server_ends_with_its_ray(server) -> None:
+    running = server("colorsys")
+    with subprocess.Popen(["sleep", "60"]) as raylet:
+        running.ray_runs(raylet=raylet.pid)
+        raylet.kill()
+    assert running.process.wait(timeout=60) == 0
+
+
+def test_children_draw_different_ids(server, tmp_path: Path) -> None:
+    """Equal ones would be one placement group, one actor to Ray: each would end the other's."""
+    draw = "f'{os.getppid()} {ray.PlacementGroupID.of(ray.JobID.from_int(1)).hex()}'"
+    worker = tmp_path / "draw.py"
+    worker.write_text(f"import os, pathlib, ray, sys\npathlib.Path(sys.argv[1]).write_text({draw})\n")
+    running = server("json")
+    running.ray_runs(*WITH_RAY)
+    drawn = set()
+    for number in range(3):
+        told = tmp_path / f"drawn{number}"
+        environ = {**os.environ, "RAY_JOB_ID": "01", "RAY_RAYLET_PID": str(os.getpid())}
+        fork_worker_command = [sys.executable, "-I", "-S", SCRIPT, running.path, str(worker), str(told)]
+        subprocess.run(fork_worker_command, cwd=tmp_path, env=environ, check=True, timeout=60)
+        wait_for(lambda told=told: told.exists() and told.read_text() != "")
+        parent, drawn_id = told.read_text().split()
+        assert int(parent) == running.process.pid
+        drawn.add(drawn_id)
+    assert len(drawn) == 3
+
+
+def test_forking_can_be_switched_off(monkeypatch) -> None:
+    monkeypatch.setenv(SWITCH, "0")
+    assert ForkServer.start({}) is None

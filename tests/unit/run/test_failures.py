@@ -1,0 +1,95 @@
+"""Which class a failure is of, from exceptions as Ray and torch raise them."""
+
+from __future__ import annotations
+
+import errno
+
+import pytest
+import torch
+from ray.exceptions import ActorDiedError, NodeDiedError, ObjectStoreFullError, OutOfDiskError, OutOfMemoryError
+from ray.train import ControllerError, WorkerGroupError
+from safetensors import SafetensorError
+
+from sst2_ray.errors import InputError, RunFailedError
+from sst2_ray.records import FAILURE_CLASSES
+from sst2_ray.run.failures import RETRIED, HeadLostError, classify
+from sst2_ray.training.context import NotANumberError
+
+GLOO = RuntimeError("[../gloo/transport/tcp/pair.cc:534] Connection closed by peer [127.0.0.1]:4242")
+
+
+def of_workers(*errors: BaseException) -> WorkerGroupError:
+    return WorkerGroupError("training failed", dict(enumerate(errors)))
+
+
+@pytest.mark.parametrize(
+    ("error", "failure_class"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), "out_of_memory"),
+        (MemoryError(), "out_of_memory"),
+        (NotANumberError("gradient norm nan at step 3"), "not_a_number"),
+        (ActorDiedError(), "worker_lost"),
+        (NodeDiedError("gone"), "worker_lost"),
+        (GLOO, "worker_lost"),
+        (torch.distributed.DistNetworkError("Broken pipe"), "worker_lost"),
+        (RunFailedError("the folder is not on this node", "data_error"), "data_error"),
+        (InputError("--compile: no C compiler on this worker"), "data_error"),
+        (OSError(errno.ENOSPC, "No space left on device"), "storage_error"),
+        (OSError(errno.EROFS, "Read-only file system"), "storage_error"),
+        (OutOfMemoryError("Task was killed due to the node running low on memory."), "out_of_memory"),
+        (ObjectStoreFullError("object of 2 GiB"), "out_of_memory"),
+        (OutOfDiskError("objects cannot be spilled"), "storage_error"),
+        (SafetensorError("Error while serializing: I/O error: Input/output error (os error 5)"), "storage_error"),
+        (ZeroDivisionError("division by zero"), "bug"),
+    ],
+)
+def test_a_failure_of_a_worker_has_its_class(error, failure_class):
+    failure = classify(of_workers(error))
+    assert failure.failure_class == failure_class
+    assert failure.failure_class in FAILURE_CLASSES
+    assert failure.message.startswith("rank 0: ")
+    assert "\n" not in failure.message
+
+
+def test_the_rank_that_failed_is_named_not_those_that_waited_for_it():
+    failure = classify(of_workers(GLOO, ActorDiedError(), NotANumberError("gradient norm nan at step 3"), GLOO))
+    assert failure.failure_class == "not_a_number"
+    assert failure.message == "rank 2: NotANumberError: gradient norm nan at step 3"
+
+
+def test_a_bug_is_told_before_the_collectives_it_broke():
+    assert classify(of_workers(GLOO, ZeroDivisionError("x"))).message == "rank 1: ZeroDivisionError: x"
+
+
+def test_what_a_watchdog_said_counts():
+    failure = classify(of_workers(ActorDiedError()), hung="rank 1 made no progress for 60 s at step 7, in forward")
+    assert (failure.failure_class, failure.message[:6]) == ("hung", "rank 1")
+
+
+def test_workers_that_were_never_placed():
+    failure = classify(ControllerError(RuntimeError("WorkerGroupStartupTimeoutError: timed out")))
+    assert failure.failure_class == "not_placeable"
+    assert "--placement-timeout-s" in failure.message
+
+
+def test_without_a_head_there_is_nothing_to_try_again_on():
+    failure = classify(HeadLostError("Ray's head at 10.0.0.1:6379 has not answered for 45 s"))
+    assert (failure.failure_class, failure.may_retry) == ("worker_lost", False)
+    assert classify(of_workers(ActorDiedError())).may_retry
+
+
+def test_the_trace_holds_this_projects_frames_alone():
+    error = ZeroDivisionError("x")
+    error._traceback_str = (
+        'Traceback\n  File "/venv/ray/train.py", line 1, in run\n    go()\n'
+        '  File "/venv/sst2_ray/training/loop.py", line 9, in _train_step\n    1 / 0\nZeroDivisionError: x'
+    )
+    trace = classify(of_workers(error)).trace
+    assert "training/loop.py" in trace
+    assert "ray/train.py" not in trace
+    assert trace.endswith("ZeroDivisionError: x")
+
+
+def test_trying_again_is_for_what_another_time_may_go_well():
+    assert set(FAILURE_CLASSES) >= RETRIED
+    assert not RETRIED & {"not_a_number", "data_error", "bug", "user_stop", "not_placeable"}

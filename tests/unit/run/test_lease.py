@@ -1,0 +1,199 @@
+"""Who runs a run: a second driver is refused while the first one lives, and goes on at once where it was killed."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from sst2_ray.cli import run
+from sst2_ray.config.train import TrainConfig
+from sst2_ray.errors import InputError, StoppedError
+from sst2_ray.run import lease as lease_module
+from sst2_ray.run import train
+from sst2_ray.run.attempt_log import now
+from sst2_ray.run.lease import DEAD_AFTER_S, LEASE_FILE, Lease
+from sst2_ray.run.supervisor import Trial
+from sst2_ray.storage import Storage
+from tests.support.object_store import BUCKET, object_store
+from tests.support.waiting import waited
+
+DRIVER = """
+import sys
+from sst2_ray.run.lease import Lease
+from sst2_ray.storage import Storage
+with Lease(Storage.open(sys.argv[1]), "first"):
+    print("runs", flush=True)
+    sys.stdin.read()
+"""
+
+
+@contextlib.contextmanager
+def other_driver(storage: Path) -> Iterator[subprocess.Popen[str]]:
+    """A process that runs `first` until its stdin is closed."""
+    pipe = subprocess.PIPE
+    process = subprocess.Popen([sys.executable, "-c", DRIVER, str(storage)], stdin=pipe, stdout=pipe, text=True)
+    try:
+        assert process.stdout is not None and process.stdout.readline() == "runs\n"
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture
+def lease(tmp_path: Path) -> Lease:
+    return Lease(Storage.open(str(tmp_path)), "first")
+
+
+@pytest.fixture
+def said(tmp_path: Path) -> Callable[..., Path]:
+    """Write what another driver of `first` says of itself."""
+    path = tmp_path / "first" / LEASE_FILE
+
+    def say(*, age_s: float = 0.0, **values: Any) -> Path:
+        other = Lease(Storage.open(str(tmp_path)), "first")._me
+        path.parent.mkdir(exist_ok=True)
+        beat = (now() - dt.timedelta(seconds=age_s)).isoformat()
+        path.write_text(json.dumps({**other, "beat": beat, **values}))
+        return path
+
+    return say
+
+
+def test_a_second_driver_is_refused_in_one_line_before_anything_is_started(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with other_driver(tmp_path) as process:
+        assert run("train", ["--storage-path", str(tmp_path), "--name", "first"]) == 2
+    err = capsys.readouterr().err
+    assert f"--name first: process {process.pid} on " in err and "`sst2-ray stop first`" in err
+    assert err.count("\n") == 1
+
+
+def test_the_run_is_free_when_its_driver_has_ended(tmp_path: Path, lease: Lease) -> None:
+    with other_driver(tmp_path) as process:
+        process.communicate()
+        assert not (tmp_path / "first" / LEASE_FILE).exists()
+    with lease:
+        assert (tmp_path / "first" / LEASE_FILE).exists()
+    assert not (tmp_path / "first" / LEASE_FILE).exists()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a driver that was killed is waited for")
+def test_a_driver_killed_on_this_machine_is_not_waited_for(tmp_path: Path, lease: Lease) -> None:
+    with other_driver(tmp_path) as process:
+        os.kill(process.pid, signal.SIGKILL)
+        waited(lambda: Path(f"/proc/{process.pid}/stat").read_text().split()[2] == "Z", "its end", 10)
+        with lease:  # though nobody has asked for its exit code: a zombie
+            assert json.loads((tmp_path / "first" / LEASE_FILE).read_text())["pid"] == os.getpid()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a driver that was killed is waited for")
+def test_a_process_id_that_is_used_again_is_another_process(lease: Lease, said: Callable[..., Path]) -> None:
+    mine = lease_module._process_started(os.getppid())
+    said(pid=os.getppid(), process_started=mine, age_s=3600)  # as old as that where it was stopped with Ctrl-Z
+    with pytest.raises(InputError, match=f"process {os.getppid()} on"):
+        lease.check()
+    said(pid=os.getppid(), process_started="1")
+    lease.check()
+
+
+@pytest.mark.parametrize("elsewhere", [{"host": "elsewhere"}, {"machine": "another container"}])
+def test_a_driver_on_another_machine_is_dead_when_it_has_been_silent_for_a_minute(
+    lease: Lease, said: Callable[..., Path], elsewhere: dict[str, str]
+) -> None:
+    said(age_s=DEAD_AFTER_S - 10, **elsewhere)
+    with pytest.raises(InputError, match="wait for its end"), lease:
+        pass
+    said(age_s=DEAD_AFTER_S + 1, **elsewhere)
+    with lease:
+        lease.check()
+
+
+def test_what_an_earlier_run_of_this_process_could_not_delete_is_no_driver(
+    lease: Lease, said: Callable[..., Path]
+) -> None:
+    said()
+    lease.check()
+
+
+@pytest.mark.parametrize("damage", ["", "{", "[]", "{}"])
+def test_a_damaged_file_is_no_driver(lease: Lease, said: Callable[..., Path], damage: str) -> None:
+    said().write_text(damage)
+    with lease:
+        pass
+
+
+def test_a_driver_says_that_it_lives_and_learns_that_another_has_taken_over(
+    tmp_path: Path, lease: Lease, said: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lease_module, "FIRST_BEAT_S", 0.01)
+    monkeypatch.setattr(lease_module, "BEAT_S", 0.01)
+    path = tmp_path / "first" / LEASE_FILE
+    with lease:
+        before = path.read_text()
+        waited(lambda: path.read_text() != before, "the next beat", 10)
+        assert lease.taken_by is None
+        # Its own beat may be under way, and would be written over what is said here.
+        waited(lambda: said(host="elsewhere", pid=7) and lease.taken_by, "that it is known", 10)
+        assert lease.taken_by == "process 7 on elsewhere"
+    assert json.loads(path.read_text())["host"] == "elsewhere"
+
+
+def test_an_object_store_does_as_well_as_a_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    with object_store() as env:
+        for name, value in env.items():
+            monkeypatch.setenv(name, value)
+        storage = Storage.open(f"s3://{BUCKET}/runs")
+        with Lease(storage, "first") as first:
+            monkeypatch.setattr(lease_module, "_machine", lambda: "another container")
+            with pytest.raises(InputError, match="wait for its end"), Lease(storage, "first"):
+                pass
+            assert first.taken_by is None
+        with Lease(storage, "first"):
+            pass
+
+
+def test_a_trial_whose_run_another_driver_has_taken_over_stops() -> None:
+    trial = Trial.__new__(Trial)
+    trial.lease = SimpleNamespace(taken_by="process 7 on elsewhere")
+    assert trial._stop_asked()
+
+
+@pytest.mark.parametrize("is_taken_over", [False, True])
+def test_a_single_run_is_held_while_its_trial_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_taken_over: bool
+) -> None:
+    """Without Ray: everything but the lease is a stand-in."""
+
+    class HeldTrial:
+        def __init__(self, *_: Any, lease: Lease, **__: Any) -> None:
+            self.lease = lease
+
+        def run(self) -> SimpleNamespace:
+            assert (tmp_path / "first" / LEASE_FILE).exists()
+            if is_taken_over:
+                self.lease.taken_by = "process 7 on elsewhere"
+            return SimpleNamespace(status="stopped")
+
+    for name in ("check", "decide", "prepare", "start_ray", "view_of"):
+        monkeypatch.setattr(train, name, lambda *_: SimpleNamespace(notes=list))
+    monkeypatch.setattr(train, "check_run", lambda *_: None)
+    monkeypatch.setattr(train, "run_description", lambda *_: {})
+    monkeypatch.setattr(train, "describe", lambda *_: [])
+    monkeypatch.setattr(train, "Shared", SimpleNamespace(put=lambda *_: None))
+    monkeypatch.setattr(train, "Trial", HeldTrial)
+    with pytest.raises(StoppedError, match="process 7 on elsewhere runs it now" if is_taken_over else "on request"):
+        train.train(TrainConfig(storage_path=str(tmp_path), name="first"), quiet=True)
+    assert not (tmp_path / "first" / LEASE_FILE).exists()

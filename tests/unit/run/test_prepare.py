@@ -1,0 +1,117 @@
+"""What a run's folder says before anything is started: finished, to be gone on with, or refused in one line."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from sst2_ray.config.train import TrainConfig
+from sst2_ray.data.load import load_splits
+from sst2_ray.errors import InputError, RunFailedError
+from sst2_ray.run.prepare import Checked, check_run, run_description
+from sst2_ray.storage import Storage
+from sst2_ray.training.checkpoint import files as ckpt
+from tests.support.checkpoints import write_checkpoint
+
+
+def write_data(folder: Path, *, flipped: int = 0) -> str:
+    """A folder in GLUE's layout; the first `flipped` training labels are turned over."""
+    folder.mkdir(exist_ok=True)
+    labels = [row % 2 for row in range(20)]
+    labels[:flipped] = [1 - label for label in labels[:flipped]]
+    train = [f"training sentence number {row}\t{label}" for row, label in enumerate(labels)]
+    dev = [f"another sentence, number {row}\t{row % 2}" for row in range(8)]
+    for name, lines in (("train", train), ("dev", dev)):
+        (folder / f"{name}.tsv").write_text("\n".join(["sentence\tlabel", *lines]) + "\n")
+    return str(folder)
+
+
+@pytest.fixture
+def checked_of(tmp_path):
+    """The config of a run `one` and its data, as they are on disk now."""
+
+    def make(**options) -> Checked:
+        config = TrainConfig(
+            model="modernbert-mini", data=write_data(tmp_path / "data", **options), name="one", batch_size=4
+        )
+        return Checked(config=config, splits=load_splits(config), resolved=SimpleNamespace(), allowed_leak=None)
+
+    return make
+
+
+@pytest.fixture
+def storage(tmp_path) -> Storage:
+    return Storage.open(str(tmp_path / "runs"))
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_a_run_whose_data_changed_is_refused(storage, checked_of, finished):
+    before = checked_of()
+    run = storage.child("one")
+    run.write_json("config.json", run_description(before))
+    if finished:
+        run.write_json("result.json", {"name": "one", "status": "succeeded"})
+    assert (check_run(storage, before) is not None) is finished
+    now = checked_of(flipped=2)
+    assert now.config.config_hash == before.config.config_hash
+    with pytest.raises(InputError, match=r"^--name one: the data changed since .*; choose another name, or delete"):
+        check_run(storage, now)
+
+
+def test_a_run_of_a_version_that_did_not_note_its_data_goes_on(storage, checked_of):
+    description = run_description(checked_of())
+    del description["data_fingerprint"]
+    storage.child("one").write_json("config.json", description)
+    assert check_run(storage, checked_of(flipped=2)) is None
+
+
+# ---- its checkpoints
+
+
+@pytest.fixture
+def interrupted(storage, checked_of) -> Storage:
+    run = storage.child("one")
+    run.write_json("config.json", run_description(checked_of()))
+    write_checkpoint(run, 3)
+    return run
+
+
+def failing(monkeypatch, times: int) -> None:
+    """Reading a checkpoint's files fails as S3 does when it is asked too often."""
+    digest_of, left = ckpt.digest_of, [OSError(errno.EIO, "AWS Error SLOW_DOWN")] * times
+
+    def flaky(path):
+        if left:
+            raise left.pop()
+        return digest_of(path)
+
+    monkeypatch.setattr(ckpt, "digest_of", flaky)
+
+
+@pytest.mark.usefixtures("interrupted")
+def test_a_hiccup_of_the_storage_is_waited_for(storage, checked_of, monkeypatch):
+    monkeypatch.setattr("sst2_ray.storage._FIRST_WAIT_S", 0.01)
+    failing(monkeypatch, 3)
+    assert check_run(storage, checked_of()) is None
+
+
+@pytest.mark.usefixtures("interrupted")
+def test_checkpoints_that_cannot_be_read_are_not_called_damaged(storage, checked_of, monkeypatch):
+    monkeypatch.setattr(Storage, "patient", lambda self: self)
+    failing(monkeypatch, 99)
+    with pytest.raises(
+        RunFailedError, match=r"^--name one: its checkpoints in .* cannot be read .*SLOW_DOWN"
+    ) as caught:
+        check_run(storage, checked_of())
+    assert caught.value.failure_class == "storage_error"
+    assert "delete" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_run_none_of_whose_checkpoints_is_whole_is_refused(interrupted, storage, checked_of):
+    Path(interrupted.path(f"{ckpt.step_folder(3)}/model.safetensors")).write_bytes(b"")
+    with pytest.raises(InputError, match="none of its 1 checkpoints is whole"):
+        check_run(storage, checked_of())
