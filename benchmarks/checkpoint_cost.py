@@ -18,7 +18,7 @@ import sys
 from typing import Any
 
 from benchmarks.shared import data_name, finish, parser_of, provenance, run_job, steps_seconds
-from sst2_ray.results.analysis import text
+from sst2_ray import formatting
 
 LIMIT = 0.03
 """Of the time may be stood still."""
@@ -50,7 +50,7 @@ def main() -> int:
         "runs": runs,
         **found,
     }
-    runs_each = text.count(arguments.repeats, "run")
+    runs_each = formatting.count(arguments.repeats, "run")
     slower = f"slower by {figures['slow_down']:.1%}" if figures["slow_down"] > 0 else "no slower"
     line = (
         f"stands still {figures['stands_still_share']:.1%} of the time ({figures['stands_still_s_a_checkpoint']:.2f} s a "

@@ -23,9 +23,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from sst2_ray.records import arrow_schema
 from sst2_ray.results.analysis.statistics import Array
 from sst2_ray.results.store import files
+from sst2_ray.results.store.schema import arrow_schema
 from sst2_ray.results.store.table import new_file_name
 from sst2_ray.run.provenance import collect_provenance
 

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from sst2_ray.config.flags import run_main
-from sst2_ray.errors import did_you_mean
+from sst2_ray.errors import ExitCode, did_you_mean
 from sst2_ray.version import __version__
 
 # command -> (module, function, what it does); modules are imported only when they are asked for
@@ -53,5 +53,5 @@ def main() -> None:
         sys.exit(0)
     if words[0] not in COMMANDS:
         print(f"error: no command {words[0]!r}; {did_you_mean(words[0], COMMANDS)}", file=sys.stderr)
-        sys.exit(2)
+        sys.exit(ExitCode.WRONG_INPUT)
     sys.exit(run(words[0], words[1:]))

@@ -1,38 +1,67 @@
-"""What can go wrong, as exit codes that tell the truth.
-
-0 succeeded; 2 wrong input, nothing was started; 3 infeasible, or given up waiting for resources; 4 failed; 5 stopped.
-"""
+"""Exceptions, classes of failure and exit codes. No other module knows the numbers."""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from enum import Enum, IntEnum
+
+
+class ExitCode(IntEnum):
+    """Exit codes of every command."""
+
+    SUCCEEDED = 0
+    WRONG_INPUT = 2
+    """Nothing was started."""
+    INFEASIBLE = 3
+    """Can never be placed, or was not within the time allowed."""
+    FAILED = 4
+    STOPPED = 5
+    """On request; it can go on later."""
+
+
+class FailureClass(str, Enum):
+    """Why an attempt failed or stopped; a column of the results table."""
+
+    OUT_OF_MEMORY = "out_of_memory"
+    NON_FINITE = "non_finite"
+    """A loss or a gradient was not finite."""
+    WORKER_LOST = "worker_lost"
+    PREEMPTED = "preempted"
+    NOT_PLACEABLE = "not_placeable"
+    HUNG = "hung"
+    DATA_ERROR = "data_error"
+    STORAGE_ERROR = "storage_error"
+    USER_STOP = "user_stop"
+    BUG = "bug"
+
+    __str__ = str.__str__
 
 
 class Sst2RayError(Exception):
     """Base class: its message is one line (what, the value, why, the remedy) and it knows its exit code."""
 
-    exit_code = 4
+    exit_code: ExitCode = ExitCode.FAILED
 
 
 class InputError(Sst2RayError):
     """The user asked for something that cannot be right. Raised before anything is started or written."""
 
-    exit_code = 2
+    exit_code = ExitCode.WRONG_INPUT
 
 
 class InfeasibleError(Sst2RayError):
     """The cluster can never place what was asked for, or did not within the time allowed."""
 
-    exit_code = 3
+    exit_code = ExitCode.INFEASIBLE
 
 
 class RunFailedError(Sst2RayError):
-    """A run started and failed; `failure_class` is one of results.schema.FAILURE_CLASSES."""
+    """A run started and failed."""
 
-    exit_code = 4
+    exit_code = ExitCode.FAILED
 
-    def __init__(self, message: str, failure_class: str = "bug") -> None:
+    def __init__(self, message: str, failure_class: FailureClass = FailureClass.BUG) -> None:
         super().__init__(message)
         self.failure_class = failure_class
 
@@ -40,7 +69,7 @@ class RunFailedError(Sst2RayError):
 class StoppedError(Sst2RayError):
     """Ended on request: Ctrl-C, `stop`, or a budget that was reached."""
 
-    exit_code = 5
+    exit_code = ExitCode.STOPPED
 
 
 def did_you_mean(value: str, valid: Iterable[str]) -> str:

@@ -1,37 +1,40 @@
-"""The three data sets of the results table, field by field: one frozen dataclass and one pyarrow schema each.
+"""What is written to the results table: one frozen dataclass a data set, field by field.
 
-The dataclasses are what `training` and `launch` hand over; the schemas and docs/results.md are made from them.
+results/store/schema.py makes the Arrow schemas from them, and docs/results.md its tables of columns.
 """
 
 # ruff: noqa: RUF009 - _key and _col return a dataclass field, made anew each time
 from __future__ import annotations
 
-import dataclasses
 import datetime as dt
-import functools
-import typing
 from dataclasses import dataclass, field
-from typing import Any
+from enum import Enum
+from typing import Any, Literal
 
-import pyarrow as pa
+from sst2_ray.errors import FailureClass
 
 SCHEMA_VERSION = 1
 
-STATUSES = ("running", "succeeded", "failed", "stopped", "early_stopped", "lost")
-"""running: a start row without an end row. early_stopped: ended by a scheduler. lost: an orphan that resume closed."""
 
-FAILURE_CLASSES = (
-    "out_of_memory",
-    "not_a_number",
-    "worker_lost",
-    "preempted",
-    "not_placeable",
-    "hung",
-    "data_error",
-    "storage_error",
-    "user_stop",
-    "bug",
-)
+class Status(str, Enum):
+    """State of an attempt."""
+
+    RUNNING = "running"
+    """A start row without an end row."""
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    STOPPED = "stopped"
+    """On request; it can go on."""
+    EARLY_STOPPED = "early_stopped"
+    """Ended by a scheduler."""
+    LOST = "lost"
+    """An attempt without an end row that a resume closed."""
+
+    __str__ = str.__str__
+
+
+StopRequest = Literal[Status.EARLY_STOPPED, Status.STOPPED]
+"""Who asks a run to end: a scheduler (it is over), or a user (it can go on another time)."""
 
 
 def _key(doc: str, *, unit: str = "") -> Any:
@@ -51,9 +54,9 @@ class TrialRecord:
     experiment: str = _key("Name of the run or sweep.")
     trial_id: str = _key("Name of the trial inside the experiment; a single run is its own trial.")
     attempt: int = _key("0 for the first start, one more for each restart.")
-    status: str = _key(f"One of {', '.join(STATUSES)}.")
+    status: Status = _key(f"One of {', '.join(Status)}.")
     written_at: dt.datetime = _key("When this row was written.", unit="UTC")
-    failure_class: str | None = _col(f"One of {', '.join(FAILURE_CLASSES)}; null where nothing failed.")
+    failure_class: FailureClass | None = _col(f"One of {', '.join(FailureClass)}; null where nothing failed.")
     failure_message: str | None = _col("One line.")
     started_at: dt.datetime | None = _col("Start of the attempt.", unit="UTC")
     ended_at: dt.datetime | None = _col("End of the attempt.", unit="UTC")
@@ -176,34 +179,3 @@ class PredictionRecord:
     label: int | None = _col("0 negative, 1 positive.")
     predicted: int | None = _col("0 negative, 1 positive.")
     probability: float | None = _col("Probability of class 1, fp32 softmax.", unit="0-1")
-
-
-RECORDS: dict[str, type] = {"trials": TrialRecord, "epochs": EpochRecord, "predictions": PredictionRecord}
-
-KEYS: dict[str, tuple[str, ...]] = {
-    "trials": ("experiment", "trial_id", "attempt"),
-    "epochs": ("experiment", "trial_id", "attempt", "split", "global_step"),
-    "predictions": ("experiment", "trial_id", "attempt", "split", "global_step", "row_id"),
-}
-
-_ARROW = {
-    str: pa.string(),
-    int: pa.int64(),
-    float: pa.float64(),
-    bool: pa.bool_(),
-    dt.datetime: pa.timestamp("us", tz="UTC"),
-}
-
-
-@functools.cache
-def arrow_schema(dataset: str) -> pa.Schema:
-    """The pyarrow schema of `trials`, `epochs` or `predictions`, docs and schema version in its metadata."""
-    record = RECORDS[dataset]
-    hints = typing.get_type_hints(record)
-    fields = []
-    for f in dataclasses.fields(record):
-        options = [t for t in typing.get_args(hints[f.name]) if t is not type(None)] or [hints[f.name]]
-        meta = {"doc": f.metadata["doc"], "unit": f.metadata["unit"]}
-        nullable = len(typing.get_args(hints[f.name])) > 0
-        fields.append(pa.field(f.name, _ARROW[options[0]], nullable=nullable, metadata=meta))
-    return pa.schema(fields, metadata={"sst2_ray.dataset": dataset, "sst2_ray.schema_version": str(SCHEMA_VERSION)})

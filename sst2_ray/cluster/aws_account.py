@@ -11,7 +11,7 @@ from typing import Any
 
 from sst2_ray.cluster.doctor.ray_file import node_config, node_types
 from sst2_ray.cluster.file import ClusterFile
-from sst2_ray.errors import InputError, RunFailedError
+from sst2_ray.errors import FailureClass, InputError, RunFailedError
 
 TEMPLATE = Path("cluster/aws-account.yaml")
 _ALIVE = ("pending", "running", "stopping", "stopped", "shutting-down")
@@ -75,10 +75,11 @@ def create_stack(cluster: ClusterFile, *, ssh_from: str, bucket: str, vpc: str |
             return stack
         if "FAILED" in described["StackStatus"] or "ROLLBACK" in described["StackStatus"]:
             reason = described.get("StackStatusReason", "see the CloudFormation console")
-            raise RunFailedError(f"stack {stack}: {described['StackStatus']}: {reason}", failure_class="bug")
+            raise RunFailedError(f"stack {stack}: {described['StackStatus']}: {reason}", failure_class=FailureClass.BUG)
         time.sleep(2.0)
     raise RunFailedError(
-        f"stack {stack}: not complete after {timeout_s:.0f} s; look at the CloudFormation console", failure_class="bug"
+        f"stack {stack}: not complete after {timeout_s:.0f} s; look at the CloudFormation console",
+        failure_class=FailureClass.BUG,
     )
 
 

@@ -24,7 +24,7 @@ from sst2_ray.cluster.file import (
     use_token_if_present,
 )
 from sst2_ray.config.flags import parse
-from sst2_ray.errors import InfeasibleError, InputError, RunFailedError
+from sst2_ray.errors import FailureClass, InfeasibleError, InputError, RunFailedError
 
 _NODES = 'import ray; ray.init(address="auto", logging_level="ERROR"); print(*[n["NodeManagerAddress"] for n in ray.nodes() if n["Alive"]])'
 
@@ -82,7 +82,7 @@ def main(argv: list[str]) -> int:
     if code != 0:
         raise RunFailedError(
             f"ray up {cluster.path} failed with exit code {code}, see above; `sst2-ray down {cluster.path}` ends what was started",
-            failure_class="bug",
+            failure_class=FailureClass.BUG,
         )
     if cluster.platform == "local":
         wait_for_workers(cluster, timeout_s=config.wait_s)
@@ -164,13 +164,14 @@ def down(cluster: ClusterFile) -> None:
     if code != 0:
         raise RunFailedError(
             f"ray down {cluster.path} failed with exit code {code}; machines may still run and cost money",
-            failure_class="bug",
+            failure_class=FailureClass.BUG,
         )
     if cluster.platform == "aws":
         left = _instances_left(cluster)
         if left:
             raise RunFailedError(
-                f"still there after ray down: {', '.join(left)}; end them in the EC2 console", failure_class="bug"
+                f"still there after ray down: {', '.join(left)}; end them in the EC2 console",
+                failure_class=FailureClass.BUG,
             )
         _say(f"EC2 says that no instance of {cluster.name} is left")
     elif cluster.platform in ("gcp", "azure"):

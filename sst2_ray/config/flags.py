@@ -85,7 +85,7 @@ def take(argv: Sequence[str], flag: str) -> tuple[str | None, list[str]]:
 
 def run_main(main: Any, argv: Sequence[str]) -> int:
     """Call `main(argv) -> int`; an Sst2RayError becomes its one line on stderr and its exit code."""
-    from sst2_ray.errors import Sst2RayError
+    from sst2_ray.errors import ExitCode, Sst2RayError
 
     try:
         code: int = main(list(argv))
@@ -95,12 +95,12 @@ def run_main(main: Any, argv: Sequence[str]) -> int:
         return error.exit_code
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
-        return 5
+        return ExitCode.STOPPED
     except BrokenPipeError:  # the reader of a pipe has gone: nothing left to say
         sys.stderr.close()
-        return 0
+        return ExitCode.SUCCEEDED
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         print(f"error: {error}", file=sys.stderr)  # a full disk is no bug: "No space left on device", and where
-        return 4
+        return ExitCode.FAILED

@@ -10,11 +10,11 @@ from typing import Annotated
 import pyarrow.fs as pafs
 import tyro
 
+from sst2_ray import formatting
 from sst2_ray.config.flags import parse
 from sst2_ray.errors import InputError
 from sst2_ray.manage.runs import Held, files_below, held, run_folder, size
-from sst2_ray.records import TrialRecord
-from sst2_ray.results.analysis import text
+from sst2_ray.records import Status, TrialRecord
 from sst2_ray.results.analysis.ranking import RankedGroup, Run, rank
 from sst2_ray.results.analysis.verdict import METRIC_WORDS
 from sst2_ray.results.store.table import ResultsTable
@@ -58,7 +58,7 @@ class Garbage:
 def garbage(storage: Storage, runs: list[Held]) -> Iterator[Garbage]:
     """Of runs and sweeps in which nothing runs: one that may still be alive is left alone."""
     for run in runs:
-        if any(trial.status == "running" for trial in run.trials):
+        if any(trial.status == Status.RUNNING for trial in run.trials):
             continue
         for folder, why in _folders(run):
             infos = files_below(storage, folder)
@@ -71,9 +71,9 @@ def _folders(run: Held) -> Iterator[tuple[str, str]]:
         folder = run_folder(trial.experiment, trial.trial_id)
         yield f"{folder}/ray", "Ray's bookkeeping"
         # A sweep is done with a trial that failed of a bug; the command of a single run goes on from where it failed.
-        if is_over(trial) if run.is_sweep else trial.status == "succeeded":
+        if is_over(trial) if run.is_sweep else trial.status == Status.SUCCEEDED:
             yield f"{folder}/{CHECKPOINT_FOLDER}", f"{trial.status.replace('_', ' ')}: nothing goes on from them"
-        if run.is_sweep and trial.status == "succeeded" and trial.best_dev_accuracy is not None:
+        if run.is_sweep and trial.status == Status.SUCCEEDED and trial.best_dev_accuracy is not None:
             yield f"{folder}/{LAST_EXPORT_FOLDER}", "dev has been scored"
             if trial.export_path is None:
                 yield f"{folder}/{EXPORT_FOLDER}", "not among the models that are kept"
@@ -92,7 +92,7 @@ def main_gc(argv: list[str]) -> int:
         print(f"{item.path}: {size(item.num_bytes)}, {item.why}")
         if not config.dry_run:
             storage.delete(item.path)
-    total = f"{text.count(len(found), 'folder')}, {size(sum(item.num_bytes for item in found))}"
+    total = f"{formatting.count(len(found), 'folder')}, {size(sum(item.num_bytes for item in found))}"
     print(f"dry run: {total} can go, nothing was deleted" if config.dry_run else f"{total} deleted")
     return 0
 
@@ -115,10 +115,10 @@ def main_best(argv: list[str]) -> int:
         destination_filesystem=pafs.LocalFileSystem(),
     )
     partial.rename(target)
-    seeds = f"mean of {text.count(group.num_seeds, 'seed')}"
+    seeds = f"mean of {formatting.count(group.num_seeds, 'seed')}"
     print(
-        f"{group.best.label}: {text.percent(group.score(group.best))} % {METRIC_WORDS[group.metric]} ({seeds}), the best of "
-        f"{text.count(len(group.configurations), 'configuration')}"
+        f"{group.best.label}: {formatting.percent(group.score(group.best))} % {METRIC_WORDS[group.metric]} ({seeds}), the best of "
+        f"{formatting.count(len(group.configurations), 'configuration')}"
     )
     print(f"its best run, {run.trial_id} of {run.experiment}, is in {target} (README.md: its card)")
     return 0

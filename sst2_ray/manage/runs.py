@@ -12,19 +12,19 @@ import pyarrow.fs as pafs
 import tyro
 from rich.table import Table
 
+from sst2_ray import formatting
 from sst2_ray.config.flags import parse
 from sst2_ray.errors import InputError, did_you_mean
-from sst2_ray.records import TrialRecord
-from sst2_ray.results.analysis import text
+from sst2_ray.records import Status, TrialRecord
 from sst2_ray.results.store.table import ResultsTable
-from sst2_ray.run.display import console
 from sst2_ray.run.monitor import STOP_FILE
 from sst2_ray.storage import Storage
+from sst2_ray.terminal import console
 
 SILENT_S = 600.0
 """A run that says it runs and has written nothing for so long has most likely been killed."""
 
-_RUNNING = "running"
+_RUNNING = Status.RUNNING
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +85,7 @@ class Held:
         counts = Counter(trial.status for trial in self.trials)
         if counts[_RUNNING]:
             silent = (dt.datetime.now(dt.timezone.utc) - self.written_at).total_seconds()
-            return _RUNNING if silent < SILENT_S else f"running? silent for {text.duration(silent)}"
+            return _RUNNING if silent < SILENT_S else f"running? silent for {formatting.duration(silent)}"
         if not counts:
             return "no trial yet"
         if len(counts) == 1:
@@ -171,7 +171,7 @@ def main_ls(argv: list[str]) -> int:
         )
     out = console()
     out.print(table)
-    out.print(f"{text.count(len(runs), 'run')}, {size(sum(run.num_bytes for run in runs))}", highlight=False)
+    out.print(f"{formatting.count(len(runs), 'run')}, {size(sum(run.num_bytes for run in runs))}", highlight=False)
     return 0
 
 
@@ -187,7 +187,7 @@ def main_status(argv: list[str]) -> int:
         epoch = f"{last['epoch']:g}" if last else ""
         table.add_row(
             trial.trial_id, str(trial.attempt), trial.status.replace("_", " "), epoch, _percent(accuracy),
-            text.duration(trial.seconds), text.dollars(trial.cost_usd), why,
+            formatting.duration(trial.seconds), formatting.dollars(trial.cost_usd), why,
         )  # fmt: skip
     out = console()
     out.print(table)
@@ -249,4 +249,4 @@ def _table(*columns: str) -> Table:
 
 
 def _percent(value: float | None) -> str:
-    return text.percent(value) if value is not None else ""
+    return formatting.percent(value) if value is not None else ""

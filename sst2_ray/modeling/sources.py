@@ -10,7 +10,7 @@ from typing import Any
 
 from sst2_ray.config.registry import MODELS, ModelKind, ModelSpec
 from sst2_ray.config.train import TrainConfig
-from sst2_ray.errors import InputError, RunFailedError
+from sst2_ray.errors import FailureClass, InputError, RunFailedError
 from sst2_ray.modeling.folders import SbertStack, check_weights, read_json, read_stack
 from sst2_ray.modeling.hub import HubUnreachableError, fetch
 
@@ -124,13 +124,14 @@ def local_folder(resolved: ResolvedModel) -> Path | None:
             return fetch(resolved.hub_id, info.revision, weights=True)[0]
         except HubUnreachableError as error:
             raise RunFailedError(
-                f"{resolved.hub_id} cannot be downloaded on this node: {error}", "data_error"
+                f"{resolved.hub_id} cannot be downloaded on this node: {error}", FailureClass.DATA_ERROR
             ) from None
     packaged = _packaged_folder() if info.source == "packaged" else None
     folder = packaged or Path(info.origin)
     if not folder.is_dir():
         raise RunFailedError(
-            f"--model {resolved.name}: {folder} is not on this node; put it where every node reaches it", "data_error"
+            f"--model {resolved.name}: {folder} is not on this node; put it where every node reaches it",
+            FailureClass.DATA_ERROR,
         )
     return folder
 

@@ -115,7 +115,7 @@ def _check_targets(config: PredictConfig) -> None:
 
 def _label_texts(config: PredictConfig) -> None:
     from sst2_ray.predict.picture import draw, table
-    from sst2_ray.run.display import console
+    from sst2_ray.terminal import console
 
     predictor = _predictor(config)
     predictions = label_texts(predictor, config.text)
@@ -191,7 +191,7 @@ def _report(
     predictor: Predictor, config: PredictConfig, what: str, tally: MetricSums, notes: Sequence[str | None]
 ) -> None:
     from sst2_ray.results.analysis.statistics import wilson_interval
-    from sst2_ray.run.display import console
+    from sst2_ray.terminal import console
 
     lines = [f"{predictor.meta.info.label}: {what}"]
     if tally.num_rows:

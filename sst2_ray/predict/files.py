@@ -262,7 +262,7 @@ class _Progress:
     def __enter__(self) -> _Progress:
         from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-        from sst2_ray.run.display import console
+        from sst2_ray.terminal import console
 
         out = console()
         columns = (SpinnerColumn(), TextColumn("{task.completed:,.0f} rows"), TimeElapsedColumn())

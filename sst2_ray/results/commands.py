@@ -12,11 +12,12 @@ from typing import Annotated
 import tyro
 from rich.console import Console
 
+from sst2_ray import formatting
 from sst2_ray.config.flags import parse
 from sst2_ray.errors import InputError, did_you_mean
-from sst2_ray.records import KEYS
-from sst2_ray.results.analysis import leaderboard, text
+from sst2_ray.results.analysis import leaderboard
 from sst2_ray.results.store import compaction, import_tune
+from sst2_ray.results.store.schema import KEYS
 from sst2_ray.results.store.table import ResultsTable, SkippedFileWarning
 
 _PLAIN_WIDTH = 200  # of the table where no terminal says its own
@@ -188,9 +189,9 @@ def _compact(argv: Sequence[str]) -> int:
         if done is None:
             console.print(f"{dataset}: nothing to compact")
             continue
-        pruned = f", {text.count(done.num_pruned, 'raw file')} deleted" if config.prune else ""
+        pruned = f", {formatting.count(done.num_pruned, 'raw file')} deleted" if config.prune else ""
         console.print(
-            f"{dataset}: {text.count(done.num_rows, 'record')} of {text.count(done.num_files, 'raw file')} in "
+            f"{dataset}: {formatting.count(done.num_rows, 'record')} of {formatting.count(done.num_files, 'raw file')} in "
             f"{done.snapshot} ({done.num_bytes / 1e6:.1f} MB){pruned}",
             soft_wrap=True,
             highlight=False,
@@ -216,7 +217,7 @@ def _import_tune(argv: Sequence[str]) -> int:
     for note in found.notes:
         errors.print(f"warning: {note}", style="yellow", highlight=False, soft_wrap=True)
     console.print(
-        f"{text.count(len(found.trials), 'trial')} with {text.count(len(found.epochs), 'evaluation')} added to "
+        f"{formatting.count(len(found.trials), 'trial')} with {formatting.count(len(found.epochs), 'evaluation')} added to "
         f"{table.location} as experiment {found.trials[0].experiment}",
         soft_wrap=True,
         highlight=False,

@@ -6,8 +6,8 @@ import datetime as dt
 from collections.abc import Callable
 from typing import Any
 
-from sst2_ray.errors import RunFailedError
-from sst2_ray.records import TrialRecord
+from sst2_ray.errors import FailureClass, RunFailedError
+from sst2_ray.records import Status, TrialRecord
 from sst2_ray.results.store.table import ResultsTable
 from sst2_ray.run.provenance import collect_provenance
 from sst2_ray.storage import Storage
@@ -36,15 +36,15 @@ class Attempts:
         self.values = {**identity, **collect_provenance(), "world_size": world_size}
 
     def close_orphans(
-        self, message: str = "its driver ended without a word", failure_class: str = "worker_lost"
+        self, message: str = "its driver ended without a word", failure_class: str = FailureClass.WORKER_LOST
     ) -> int:
         """Close earlier attempts that never ended as lost; returns the number of the next attempt."""
         marks = [n for n in self.run_storage.list("attempts") if n.endswith(".json")]
         for name in marks:
             attempt, mark = int(name[:-5]), self.run_storage.read_json(f"attempts/{name}")
-            if mark["status"] == "running" and not self._has_ended(attempt):
+            if mark["status"] == Status.RUNNING and not self._has_ended(attempt):
                 started = dt.datetime.fromisoformat(mark["started_at"])
-                self.write(attempt, "lost", started, failure_class=failure_class, failure_message=message)
+                self.write(attempt, Status.LOST, started, failure_class=failure_class, failure_message=message)
         return len(marks)
 
     def _has_ended(self, attempt: int) -> bool:
@@ -55,7 +55,7 @@ class Attempts:
             experiment=self.values["experiment"],
             trial_ids=[self.values["trial_id"]],
         )
-        return any(row["attempt"] == attempt and row["status"] != "running" for row in rows.to_pylist())
+        return any(row["attempt"] == attempt and row["status"] != Status.RUNNING for row in rows.to_pylist())
 
     def write(self, attempt: int, status: str, started: dt.datetime, **values: Any) -> TrialRecord:
         """A row of the table and the attempt's mark below the run; `values`: columns besides those of every attempt."""
@@ -68,17 +68,17 @@ class Attempts:
                 "status": status,
                 "written_at": written,
                 "started_at": started,
-                "ended_at": None if status == "running" else written,
+                "ended_at": None if status == Status.RUNNING else written,
             }
         )
         table, storage = self.table, self.run_storage
-        if record.failure_class == "storage_error":  # its workers have waited for it already
+        if record.failure_class == FailureClass.STORAGE_ERROR:  # its workers have waited for it already
             table, storage = ResultsTable(self.storage_uri), storage.patient(0.0)
         try:
             table.write("trials", [record])
             storage.write_json(f"attempts/{attempt}.json", {"status": status, "started_at": started.isoformat()})
         except (OSError, RunFailedError) as error:
-            if status != "failed":
+            if status != Status.FAILED:
                 raise
             # What it failed of says more than that this, too, found the disk full; the next start closes the attempt.
             self.say(f"the failed attempt could not be recorded: {error}")

@@ -1,33 +1,16 @@
-"""What a user sees of a run: a plan, a line an epoch with a progress bar in between, a closing table."""
+"""What a user sees of one run: a line an epoch, and a progress bar in between."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
 from sst2_ray.records import EpochRecord
 
 PLAIN_INTERVAL_S = 20.0
-
-
-def console() -> Console:
-    """On stdout; wide enough for paths where it is not a terminal."""
-    plain = Console()
-    return plain if plain.is_terminal else Console(width=max(plain.width, 160), highlight=False)
-
-
-def show_plan(out: Console, rows: Sequence[tuple[str, str]]) -> None:
-    table = Table.grid(padding=(0, 2))
-    table.add_column(style="bold", no_wrap=True)
-    table.add_column()
-    for name, value in rows:
-        table.add_row(name, value)
-    out.print(table)
 
 
 def epoch_line(record: EpochRecord, *, is_best: bool) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 from dataclasses import dataclass
 
+from sst2_ray.errors import FailureClass
+
 _LOST = frozenset(
     {
         "RayActorError",
@@ -23,14 +25,14 @@ class HeadLostError(Exception):
     """Ray's head does not answer any more: without it nothing new starts, and what runs ends within a minute."""
 
 
-RETRIED = frozenset({"worker_lost", "preempted", "hung", "out_of_memory"})
+RETRIED = frozenset({FailureClass.WORKER_LOST, FailureClass.PREEMPTED, FailureClass.HUNG, FailureClass.OUT_OF_MEMORY})
 
 
 @dataclass(frozen=True, kw_only=True)
 class Failure:
-    """`failure_class` is one of results.schema.FAILURE_CLASSES; `trace` holds this project's frames."""
+    """`failure_class` is a FailureClass; `trace` holds this project's frames."""
 
-    failure_class: str
+    failure_class: FailureClass
     message: str
     trace: str = ""
     head_lost: bool = False
@@ -46,21 +48,22 @@ def classify(error: BaseException, *, hung: str | None = None) -> Failure:
     from ray.train import ControllerError, WorkerGroupError
 
     if isinstance(error, HeadLostError):
-        return Failure(failure_class="worker_lost", message=str(error), head_lost=True)
+        return Failure(failure_class=FailureClass.WORKER_LOST, message=str(error), head_lost=True)
     if isinstance(error, WorkerGroupError):
         rank, cause = _root(error)
-        failure_class = "hung" if hung else _class_of(cause)
+        failure_class = FailureClass.HUNG if hung else _class_of(cause)
         message = hung or f"rank {rank}: {_line(cause)}"
         return Failure(failure_class=failure_class, message=message, trace=_own_frames(cause))
     if isinstance(error, ControllerError):
         text = str(error)
         if "StartupTimeout" in text or "timed out" in text.lower():
             return Failure(
-                failure_class="not_placeable", message="the workers were not placed within --placement-timeout-s"
+                failure_class=FailureClass.NOT_PLACEABLE,
+                message="the workers were not placed within --placement-timeout-s",
             )
         return Failure(failure_class=_class_of(error.controller_failure), message=_line(error.controller_failure))
     if type(error).__name__ == "PreemptionError":
-        return Failure(failure_class="preempted", message=_line(error))
+        return Failure(failure_class=FailureClass.PREEMPTED, message=_line(error))
     return Failure(failure_class=_class_of(error), message=_line(error), trace=_own_frames(error))
 
 
@@ -69,7 +72,11 @@ def _root(error: object) -> tuple[int, BaseException]:
     failures: dict[int, BaseException] = getattr(error, "worker_failures", {})
     ranked = sorted(
         failures.items(),
-        key=lambda item: (_class_of(item[1]) in ("worker_lost", "bug"), _is_collective(item[1]), item[0]),
+        key=lambda item: (
+            _class_of(item[1]) in (FailureClass.WORKER_LOST, FailureClass.BUG),
+            _is_collective(item[1]),
+            item[0],
+        ),
     )
     return ranked[0] if ranked else (0, RuntimeError(str(error)))
 
@@ -95,32 +102,32 @@ def _names(error: BaseException) -> set[str]:
     return names
 
 
-def _class_of(error: BaseException) -> str:
+def _class_of(error: BaseException) -> FailureClass:
     names, text = _names(error), str(error)
-    if "NotANumberError" in names or "NotANumberError" in text:
-        return "not_a_number"
+    if "NonFiniteError" in names or "NonFiniteError" in text:
+        return FailureClass.NON_FINITE
     if "InputError" in names:  # what only a worker can find out, such as a compiler that its node lacks
-        return "data_error"
+        return FailureClass.DATA_ERROR
     if (
         names & {"OutOfMemoryError", "MemoryError", "ObjectStoreFullError"}
         or "OutOfMemoryError" in text
         or "out of memory" in text
     ):
-        return "out_of_memory"
+        return FailureClass.OUT_OF_MEMORY
     if names & _LOST:
-        return "worker_lost"
+        return FailureClass.WORKER_LOST
     if _is_collective(error):
-        return "worker_lost"
+        return FailureClass.WORKER_LOST
     own_class = getattr(error, "failure_class", None)
     if own_class:
-        return str(own_class)
+        return FailureClass(own_class)
     if "PreemptionError" in names:
-        return "preempted"
+        return FailureClass.PREEMPTED
     if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EROFS) or "No space left" in text:
-        return "storage_error"
+        return FailureClass.STORAGE_ERROR
     if names & {"OSError", "ArrowException", "OutOfDiskError"} or ("SafetensorError" in names and "os error" in text):
-        return "storage_error"
-    return "bug"
+        return FailureClass.STORAGE_ERROR
+    return FailureClass.BUG
 
 
 def _line(error: BaseException) -> str:

@@ -12,7 +12,7 @@ from sst2_ray.config.train import TrainConfig
 from sst2_ray.data.leaks import check_known_leak
 from sst2_ray.data.load import Rows, Splits, load_splits
 from sst2_ray.data.tokens import SentenceTokenizer, TokenArrays
-from sst2_ray.errors import InputError, RunFailedError
+from sst2_ray.errors import FailureClass, InputError, RunFailedError
 from sst2_ray.modeling.sources import ResolvedModel, resolve_model
 from sst2_ray.records import TrialRecord
 from sst2_ray.run.planning.placement import check_batch
@@ -151,7 +151,7 @@ def _require_whole_checkpoint(run: Storage, config: TrainConfig) -> None:
             raise RunFailedError(
                 f"--name {config.run_name}: its checkpoints in {run.root} cannot be read "
                 f"({' '.join(str(error).split())[:160]}); they stay: give the same command when they can be",
-                "storage_error",
+                FailureClass.STORAGE_ERROR,
             ) from None
     if whole is None and reasons:
         raise InputError(

@@ -8,8 +8,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-Stop = Literal["early_stopped", "stopped"]
-"""early_stopped: a scheduler ends the trial for good. stopped: on request; it can go on another time."""
+from sst2_ray.records import Status, StopRequest
 
 SECRETS = ("HF_TOKEN",)
 """Environment variables of the driver that workers need."""
@@ -42,9 +41,9 @@ class _Trial:
     asked_to_leave: bool = False
     dev_accuracy: float | None = None
     events: list[tuple[int, str, Any]] = field(default_factory=list)
-    stop: Stop | None = None
+    stop: StopRequest | None = None
     answered: int = 0
-    answers: dict[int, Stop | None] = field(default_factory=dict)
+    answers: dict[int, StopRequest | None] = field(default_factory=dict)
     asked_at: dict[int, float] = field(default_factory=dict)
     moved: float = field(default_factory=time.time)
 
@@ -97,7 +96,7 @@ class Board:
             trial.dev_accuracy = value.dev_accuracy
         trial.moved = time.time()
 
-    def go_on(self, trial_id: str, global_step: int) -> Stop | Literal["wait"] | None:
+    def go_on(self, trial_id: str, global_step: int) -> StopRequest | Literal["wait"] | None:
         """Whether to stop after the evaluation at this step. Fixed for all ranks by the first that is answered: ranks
         that heard different answers would wait for each other for ever."""
         trial = self._of(trial_id)
@@ -119,10 +118,10 @@ class Board:
         """The scheduler has seen the evaluation at this step (and called `ask_to_stop` before, where it wants that)."""
         self._of(trial_id).answered = global_step
 
-    def ask_to_stop(self, trial_id: str, how: Stop) -> None:
+    def ask_to_stop(self, trial_id: str, how: StopRequest) -> None:
         """After the next evaluation. What a user asks for outweighs a scheduler."""
         trial = self._of(trial_id)
-        trial.stop = how if trial.stop is None else "stopped"
+        trial.stop = how if trial.stop is None else Status.STOPPED
 
     def ask_to_leave(self, trial_id: str) -> None:
         """The workers write a checkpoint after the step that they are at, and end."""

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from sst2_ray.errors import InfeasibleError, RunFailedError
-from sst2_ray.records import EpochRecord, TrialRecord
+from sst2_ray.errors import FailureClass, InfeasibleError, RunFailedError
+from sst2_ray.records import EpochRecord, Status, TrialRecord
 from sst2_ray.run.attempt_log import Attempts, now
 from sst2_ray.run.elastic import Elasticity
 from sst2_ray.run.environment import worker_env
@@ -117,20 +117,20 @@ class Trial:
                 message = (
                     f"{self.trial_id} failed ({failure.failure_class}): {failure.message}; full log: {where}{trace}"
                 )
-                if failure.failure_class == "not_placeable":
+                if failure.failure_class == FailureClass.NOT_PLACEABLE:
                     raise InfeasibleError(message)
                 raise RunFailedError(message, failure.failure_class)
             self.display.line(
                 f"{failure.failure_class}: {failure.message}; trying again ({retries + 1} of {self.config.max_retries})"
             )
-            if failure.failure_class == "out_of_memory":
+            if failure.failure_class == FailureClass.OUT_OF_MEMORY:
                 self._halve(record)
             attempt, retries = attempt + 1, retries + 1
 
     def drop_checkpoints(self, record: TrialRecord) -> None:
         """For whoever has kept the end row and whatever else its end leaves: a driver killed before finds the last
         checkpoint and has only the end to do again. What was stopped on request keeps them."""
-        if record.status in ("succeeded", "early_stopped"):
+        if record.status in (Status.SUCCEEDED, Status.EARLY_STOPPED):
             self.run_storage.delete(CHECKPOINT_FOLDER)
 
     def _halve(self, record: TrialRecord) -> None:
@@ -148,7 +148,7 @@ class Trial:
     def _attempt(self, attempt: int) -> tuple[TrialRecord, Failure | None, bool]:
         """Its end row, what it failed of, and whether it left, so that another one goes on at once."""
         started = now()
-        self.attempts.write(attempt, "running", started)
+        self.attempts.write(attempt, Status.RUNNING, started)
         begin = time.perf_counter()
         fit = WatchedFit(
             self.trial_id,
@@ -164,19 +164,27 @@ class Trial:
             outcome: Any = fit.run(lambda board: self._trainer(attempt, board))
         except KeyboardInterrupt:
             self.attempts.write(
-                attempt, "stopped", started, failure_class="user_stop", seconds=time.perf_counter() - begin
+                attempt,
+                Status.STOPPED,
+                started,
+                failure_class=FailureClass.USER_STOP,
+                seconds=time.perf_counter() - begin,
             )
             raise
         self.nodes = fit.nodes
         seconds = time.perf_counter() - begin
         spent = {"seconds": seconds, "cost_usd": self._cost(seconds), **self._where()}
         if fit.was_stopped and not isinstance(outcome, dict):
-            return self.attempts.write(attempt, "stopped", started, failure_class="user_stop", **spent), None, False
+            return (
+                self.attempts.write(attempt, Status.STOPPED, started, failure_class=FailureClass.USER_STOP, **spent),
+                None,
+                False,
+            )
         if isinstance(outcome, BaseException):
             failure = classify(outcome, hung=fit.hung)
             values = {"failure_class": failure.failure_class, "failure_message": failure.message[:1000], **spent}
             record = self.attempts.write(
-                attempt, "failed", started, **values, micro_batch_tokens=fit.micro_batch_tokens
+                attempt, Status.FAILED, started, **values, micro_batch_tokens=fit.micro_batch_tokens
             )
             return record, failure, False
         facts = dict(outcome)
@@ -184,14 +192,14 @@ class Trial:
         if status == LEFT:
             why = fit.leaving
             left = {
-                "failure_class": "preempted" if why and why.preempted else None,
+                "failure_class": FailureClass.PREEMPTED if why and why.preempted else None,
                 "failure_message": why and why.reason,
             }
-            return self.attempts.write(attempt, "stopped", started, **left, **spent), None, True
-        if status == "succeeded":
+            return self.attempts.write(attempt, Status.STOPPED, started, **left, **spent), None, True
+        if status == Status.SUCCEEDED:
             facts["export_path"] = address(self.storage_uri, f"{self.run_path}/{EXPORT_FOLDER}")
-        elif status == "stopped":
-            facts["failure_class"] = "user_stop"
+        elif status == Status.STOPPED:
+            facts["failure_class"] = FailureClass.USER_STOP
         return self.attempts.write(attempt, status, started, **{**spent, **facts}), None, False
 
     def _stop_asked(self) -> bool:

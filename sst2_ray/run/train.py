@@ -15,8 +15,8 @@ from sst2_ray.config.flags import parse, take
 from sst2_ray.config.presets import TRAIN_PRESETS, train_preset
 from sst2_ray.config.train import TrainConfig, config_from_dict
 from sst2_ray.errors import InputError, StoppedError
-from sst2_ray.records import TrialRecord
-from sst2_ray.run.display import RunDisplay, console, show_plan
+from sst2_ray.records import Status, TrialRecord
+from sst2_ray.run.display import RunDisplay
 from sst2_ray.run.environment import prepare_driver, start_ray, starts_ray_here
 from sst2_ray.run.lease import Lease
 from sst2_ray.run.monitor import STOP_FILE
@@ -26,6 +26,7 @@ from sst2_ray.run.planning.summary import describe
 from sst2_ray.run.prepare import check, check_run, prepare, run_description
 from sst2_ray.run.supervisor import Shared, Trial
 from sst2_ray.storage import Storage, absolute, address
+from sst2_ray.terminal import console, show_plan
 from sst2_ray.training.names import EXPORT_FOLDER
 
 
@@ -101,7 +102,7 @@ def train(config: TrainConfig, *, quiet: bool = False) -> TrainResult:
                 lease=lease,
             )
             record = trial.run()
-        if record.status == "stopped":
+        if record.status == Status.STOPPED:
             why = f"stopped, since {lease.taken_by} runs it now" if lease.taken_by else "stopped on request"
             raise StoppedError(f"{config.run_name}: {why}; the same command goes on from its newest checkpoint")
         result = _result(record, checked.resolved.info.label, config.storage_path)

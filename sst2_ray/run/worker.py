@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from sst2_ray.data.tokens import TokenArrays
-from sst2_ray.records import EpochRecord, PredictionRecord
+from sst2_ray.records import EpochRecord, PredictionRecord, StopRequest
 from sst2_ray.results.store.table import ResultsTable
 from sst2_ray.run.environment import compute_at_once
-from sst2_ray.run.progress_actor import WAIT, Stop
+from sst2_ray.run.progress_actor import WAIT
 from sst2_ray.storage import Storage
 from sst2_ray.training.attempt import Attempt
 from sst2_ray.training.task import Task
@@ -239,7 +239,7 @@ class BoardReporter:
         if self.rank == 0:
             self._tell("micro_batch_tokens", most_tokens)
 
-    def evaluated(self, record: EpochRecord, *, is_best: bool) -> Stop | None:  # noqa: ARG002 - the display knows it
+    def evaluated(self, record: EpochRecord, *, is_best: bool) -> StopRequest | None:  # noqa: ARG002 - the display knows it
         import ray
         import ray.train
 

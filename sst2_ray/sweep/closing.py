@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 from rich.console import Console
 
-from sst2_ray.records import TrialRecord
-from sst2_ray.results.analysis import leaderboard, text, verdict
+from sst2_ray import formatting
+from sst2_ray.records import Status, TrialRecord
+from sst2_ray.results.analysis import leaderboard, verdict
 from sst2_ray.results.analysis.findings import Study, studies
 from sst2_ray.results.analysis.ranking import Configuration, RankedGroup, Run, without_unranked_runs
 from sst2_ray.results.store.query import leaderboard as rows_of
@@ -43,7 +44,7 @@ class Standing:
 
     @property
     def num_failed(self) -> int:
-        return self.counts.get("failed", 0) + self.counts.get("lost", 0)
+        return self.counts.get(Status.FAILED, 0) + self.counts.get(Status.LOST, 0)
 
 
 def standing(table: ResultsTable, experiment: str) -> Standing:
@@ -55,7 +56,7 @@ def standing(table: ResultsTable, experiment: str) -> Standing:
         experiment=experiment,
         study=found[0] if found else None,
         counts=Counter(row["status"] for row in rows),
-        failures=Counter(str(row["failure_class"]) for row in rows if row["status"] in ("failed", "lost")),
+        failures=Counter(str(row["failure_class"]) for row in rows if row["status"] in (Status.FAILED, Status.LOST)),
     )
 
 
@@ -72,7 +73,7 @@ def show(out: Console, now: Standing) -> None:
     ranked = without_unranked_runs(now.study.trials, now.study.groups)
     leaderboard.print_table(rows_of(ranked), out, title=now.experiment, ranked=True, limit=0)
     if num_left_out := now.study.trials.num_rows - ranked.num_rows:
-        left_out = text.count(num_left_out, "run")
+        left_out = formatting.count(num_left_out, "run")
         out.print(f"Ranked on the seeds that most have run: {left_out} under other seeds not counted.", style="dim")
     for sentence in verdict.sentences(now.study):
         out.print(sentence, soft_wrap=True, highlight=False)
@@ -82,15 +83,15 @@ def show(out: Console, now: Standing) -> None:
 
 
 def counts_sentence(now: Standing) -> str:
-    """24 trials: 22 succeeded, 2 failed (1 not_a_number, 1 out_of_memory)."""
+    """24 trials: 22 succeeded, 2 failed (1 non_finite, 1 out_of_memory)."""
     parts = []
-    for status in ("succeeded", "early_stopped", "stopped", "running"):
+    for status in (Status.SUCCEEDED, Status.EARLY_STOPPED, Status.STOPPED, Status.RUNNING):
         if now.counts.get(status):
             parts.append(f"{now.counts[status]} {status.replace('_', ' ')}")
     if now.num_failed:
         classes = ", ".join(f"{count} {name}" for name, count in sorted(now.failures.items()))
         parts.append(f"{now.num_failed} failed ({classes})")
-    return f"{text.count(sum(now.counts.values()), 'trial')}: {', '.join(parts) or 'none'}."
+    return f"{formatting.count(sum(now.counts.values()), 'trial')}: {', '.join(parts) or 'none'}."
 
 
 def keep_best_models(table: ResultsTable, sweep: Storage, now: Standing, *, keep: int) -> int:

@@ -151,13 +151,13 @@ def _check_unchanged(there: SweepConfig, config: SweepConfig) -> None:
 def dry_run(config: SweepConfig) -> None:
     """Print the resolved config, the trials and the plan; start and write nothing."""
     from sst2_ray.results.store.table import ResultsTable
-    from sst2_ray.run.display import console, show_plan
     from sst2_ray.run.environment import prepare_driver, start_ray, starts_ray_here
     from sst2_ray.run.planning.placement import this_machine, view_of
     from sst2_ray.sweep.concurrency import admit, holders
     from sst2_ray.sweep.data import check_sweep, footprint, prepare_sweep
     from sst2_ray.sweep.plan import describe_sweep, trials_table
     from sst2_ray.sweep.start import check_existing, check_extras
+    from sst2_ray.terminal import console, show_plan
 
     prepare_driver()
     folder = Storage.open(config.base.storage_path).child(config.name)

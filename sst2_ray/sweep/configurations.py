@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from sst2_ray import formatting
 from sst2_ray.config.sweep import AXES, SweepConfig
 from sst2_ray.config.train import TrainConfig, hash_of
-from sst2_ray.results.analysis import text
 
 Point = dict[str, Any]
 """A value for each varied field of TrainConfig: a configuration without its seed."""
@@ -110,11 +110,11 @@ def rounded(value: float) -> float:
 
 def configuration_name(config: SweepConfig, point: Point) -> str:
     """model-lr8e-5-bs64, and the other axes that have several values; safe as the name of a folder."""
-    parts = [model_name(config, point["model"]), f"lr{text.learning_rate(point['learning_rate'])}"]
+    parts = [model_name(config, point["model"]), f"lr{formatting.learning_rate(point['learning_rate'])}"]
     for axis, single in AXES.items():
         if single in _SHORT and (single == "batch_size" or len(config.values(axis)) > 1):
             value = point[single]
-            shown = text.learning_rate(value) if isinstance(value, float) else str(value)
+            shown = formatting.learning_rate(value) if isinstance(value, float) else str(value)
             parts.append(f"{_SHORT[single]}{shown}")
     return "-".join(parts)
 

@@ -13,7 +13,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from sst2_ray.results.analysis import text
+from sst2_ray import formatting
+from sst2_ray.records import Status
 from sst2_ray.sweep.configurations import Unit
 from sst2_ray.sweep.queue import Outcome, Planner
 
@@ -22,7 +23,7 @@ MAX_ENDED_ROWS = 12
 
 
 @dataclass(frozen=True, kw_only=True)
-class Status:
+class SweepProgress:
     """The sweep at one moment, as the display needs it."""
 
     overview: Mapping[str, Mapping[str, Any]]
@@ -60,7 +61,7 @@ class SweepDisplay:
     def line(self, line: str) -> None:
         self.out.print(line, soft_wrap=True, markup=False)
 
-    def update(self, status: Status, cost_of: Any) -> None:
+    def update(self, status: SweepProgress, cost_of: Any) -> None:
         """`cost_of`: US dollars of so many seconds of one trial, None without a price."""
         for trial_id, seconds in status.elapsed.items():
             self._seconds[trial_id] = seconds
@@ -79,20 +80,22 @@ class SweepDisplay:
 
     # ---- words
 
-    def summary(self, status: Status) -> str:
+    def summary(self, status: SweepProgress) -> str:
         """Counts, time, cost, best so far: one line."""
         planner = self.planner
-        failed = sum(outcome.status == "failed" for outcome in list(planner.outcomes.values()))
+        failed = sum(outcome.status == Status.FAILED for outcome in list(planner.outcomes.values()))
         parts = [
             f"{self.name}: {len(planner.outcomes)} of {'' if self._is_exact else 'at most '}{planner.num_expected} trials done",
             *([f"{failed} failed"] if failed else []),
-            f"{text.duration(status.used_s)} so far",
-            *([f"about {text.duration(status.left_s)} left"] if status.left_s is not None else []),
+            f"{formatting.duration(status.used_s)} so far",
+            *([f"about {formatting.duration(status.left_s)} left"] if status.left_s is not None else []),
         ]
         if status.cost_usd is not None:
-            foretold = f", {text.dollars(status.predicted_usd)} in all" if status.predicted_usd is not None else ""
-            budget = f" of {text.dollars(status.budget_usd)}" if status.budget_usd is not None else ""
-            parts.append(f"{text.dollars(status.cost_usd)} so far{foretold}{budget}")
+            foretold = (
+                f", {formatting.dollars(status.predicted_usd)} in all" if status.predicted_usd is not None else ""
+            )
+            budget = f" of {formatting.dollars(status.budget_usd)}" if status.budget_usd is not None else ""
+            parts.append(f"{formatting.dollars(status.cost_usd)} so far{foretold}{budget}")
         best = self.best_so_far()
         return "; ".join([*parts, *([f"best so far: {best}"] if best else [])])
 
@@ -105,7 +108,7 @@ class SweepDisplay:
         scores: dict[str, list[float]] = defaultdict(list)
         for unit in self.planner.units:
             outcome = self.planner.outcomes.get(unit.trial_id)
-            if outcome is not None and outcome.status == "succeeded" and outcome.score is not None:
+            if outcome is not None and outcome.status == Status.SUCCEEDED and outcome.score is not None:
                 scores[unit.configuration].append(outcome.score)
         if not scores:
             return ""
@@ -113,19 +116,19 @@ class SweepDisplay:
         name, values = max(
             ((n, v) for n, v in scores.items() if len(v) == most), key=lambda item: sum(item[1]) / len(item[1])
         )
-        return f"{name} {sum(values) / len(values):.4f} ({text.count(most, 'seed')})"
+        return f"{name} {sum(values) / len(values):.4f} ({formatting.count(most, 'seed')})"
 
     def _ended_line(self, trial_id: str, outcome: Outcome) -> str:
         what = outcome.status.replace("_", " ")
-        if outcome.failure_class and outcome.status == "failed":
+        if outcome.failure_class and outcome.status == Status.FAILED:
             what = f"failed ({outcome.failure_class})"
         accuracy = f", accuracy {outcome.score:.4f}" if outcome.score is not None else ""
         seconds = self._seconds.get(trial_id)
-        took = f", {text.duration(seconds)}" if seconds is not None else ""
+        took = f", {formatting.duration(seconds)}" if seconds is not None else ""
         cost = self._cost.get(trial_id)
-        return f"{trial_id}: {what}{accuracy}{took}{f', {text.dollars(cost)}' if cost is not None else ''}"
+        return f"{trial_id}: {what}{accuracy}{took}{f', {formatting.dollars(cost)}' if cost is not None else ''}"
 
-    def _running_words(self, status: Status) -> str:
+    def _running_words(self, status: SweepProgress) -> str:
         places = [f"{unit.trial_id} {_place(status.overview.get(unit.trial_id, {}))}" for unit in self._running()]
         return f"; running: {', '.join(places)}" if places else ""
 
@@ -134,7 +137,7 @@ class SweepDisplay:
     def _running(self) -> list[Unit]:
         return list(self.planner.running.values())
 
-    def _table(self, status: Status) -> Table:
+    def _table(self, status: SweepProgress) -> Table:
         table = Table(title=self.name, title_justify="left", title_style="bold")
         for column in ("model", "lr", "batch", "seed", "epoch", "accuracy", "examples/s", "time", "cost", "status"):
             table.add_column(column, justify="left" if column in ("model", "status") else "right", no_wrap=True)
@@ -145,8 +148,8 @@ class SweepDisplay:
         ]
         for trial_id in ended[-room:]:
             outcome = self.planner.outcomes[trial_id]
-            style = {"failed": "red", "early_stopped": "dim"}.get(outcome.status)
-            state = outcome.failure_class if outcome.status == "failed" else outcome.status.replace("_", " ")
+            style = {Status.FAILED: "red", Status.EARLY_STOPPED: "dim"}.get(Status(outcome.status))
+            state = outcome.failure_class if outcome.status == Status.FAILED else outcome.status.replace("_", " ")
             table.add_row(*self._cells(units[trial_id], {}, outcome.score), str(state), style=style)
         for unit in self._running():
             progress = status.overview.get(unit.trial_id, {})
@@ -158,14 +161,14 @@ class SweepDisplay:
         speed, epoch = progress.get("examples_per_sec"), progress.get("epoch")
         return [
             config.model,
-            text.learning_rate(config.learning_rate),
+            formatting.learning_rate(config.learning_rate),
             str(config.batch_size),
             str(config.seed),
             f"{epoch:.2f}" if epoch is not None else "",
             f"{accuracy:.4f}" if accuracy is not None else "",
-            text.number(speed) if speed else "",
-            text.duration(self._seconds.get(unit.trial_id)),
-            text.dollars(self._cost.get(unit.trial_id)),
+            formatting.number(speed) if speed else "",
+            formatting.duration(self._seconds.get(unit.trial_id)),
+            formatting.dollars(self._cost.get(unit.trial_id)),
         ]
 
 

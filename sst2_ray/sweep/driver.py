@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from sst2_ray.config.train import TrainConfig
-from sst2_ray.errors import RunFailedError, Sst2RayError
-from sst2_ray.records import EpochRecord, TrialRecord
+from sst2_ray.errors import FailureClass, RunFailedError, Sst2RayError
+from sst2_ray.records import EpochRecord, Status, TrialRecord
 from sst2_ray.run.environment import prepare_driver
 from sst2_ray.run.planning.placement import Placement
 from sst2_ray.run.prepare import run_description
@@ -100,12 +100,12 @@ def run_trial(values: dict[str, Any], *, session: Session) -> dict[str, Any]:
         record = trial.run()
         trial.drop_checkpoints(record)
     except Sst2RayError as error:
-        failure_class = error.failure_class if isinstance(error, RunFailedError) else "not_placeable"
+        failure_class = error.failure_class if isinstance(error, RunFailedError) else FailureClass.NOT_PLACEABLE
         # To a scheduler a failed trial is the worst there is.
-        return {**last, METRIC: 0.0, "status": "failed", "score": None, "failure_class": failure_class}
+        return {**last, METRIC: 0.0, "status": Status.FAILED, "score": None, "failure_class": failure_class}
     except Exception as error:  # of this package's own: its row says what
-        trial.attempts.close_orphans(f"{type(error).__name__}: {error}"[:1000], "bug")
-        return {**last, METRIC: 0.0, "status": "failed", "score": None, "failure_class": "bug"}
+        trial.attempts.close_orphans(f"{type(error).__name__}: {error}"[:1000], FailureClass.BUG)
+        return {**last, METRIC: 0.0, "status": Status.FAILED, "score": None, "failure_class": FailureClass.BUG}
     return {**last, "status": record.status, "score": score_of(record), "failure_class": record.failure_class}
 
 

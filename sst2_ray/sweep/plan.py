@@ -7,10 +7,11 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
+from sst2_ray import formatting
 from sst2_ray.config.sweep import AXES, SweepConfig
 from sst2_ray.config.train import config_from_dict
 from sst2_ray.errors import InputError
-from sst2_ray.results.analysis import text
+from sst2_ray.records import Status
 from sst2_ray.results.store.table import ResultsTable
 from sst2_ray.run.planning.placement import Placement
 from sst2_ray.run.prepare import Prepared
@@ -28,7 +29,7 @@ def history(table: ResultsTable, num_train_rows: int, *, use_gpu: bool) -> Durat
     durations = Durations(num_train_rows)
     columns = ["config_json", "seconds", "status", "attempt", "device", "num_train_rows"]
     for row in table.read("trials", columns=columns, attempts="latest").to_pylist():
-        finished = row["status"] == "succeeded" and row["attempt"] == 0 and row["seconds"] and row["config_json"]
+        finished = row["status"] == Status.SUCCEEDED and row["attempt"] == 0 and row["seconds"] and row["config_json"]
         if finished and row["device"] == ("cuda" if use_gpu else "cpu") and row["num_train_rows"]:
             try:
                 config = config_from_dict(json.loads(row["config_json"]))
@@ -92,23 +93,23 @@ def describe_sweep(
 
 def _trials_words(config: SweepConfig, num_trials: int) -> str:
     points = config.sample_count if config.search != "grid" else len(planned_points(config))
-    seeds = text.count(config.num_seeds, "seed")
+    seeds = formatting.count(config.num_seeds, "seed")
     how = {
-        "grid": f"{text.count(points, 'configuration')}, every combination",
-        "random": f"{text.count(points, 'configuration')}, drawn at random",
-        "optuna": f"{text.count(points, 'configuration')}, suggested by Optuna's TPE",
+        "grid": f"{formatting.count(points, 'configuration')}, every combination",
+        "random": f"{formatting.count(points, 'configuration')}, drawn at random",
+        "optuna": f"{formatting.count(points, 'configuration')}, suggested by Optuna's TPE",
     }[config.search]
     if config.scheduler == "none":
-        return f"{how}, under {seeds}: {text.count(num_trials, 'trial')}"
+        return f"{how}, under {seeds}: {formatting.count(num_trials, 'trial')}"
     name = {"asha": f"ASHA (1 in {config.reduction_factor} goes on)", "median": "median stopping"}[config.scheduler]
-    return f"{how}; {name} decides on the first seed, survivors run {seeds}: at most {text.count(num_trials, 'trial')}"
+    return f"{how}; {name} decides on the first seed, survivors run {seeds}: at most {formatting.count(num_trials, 'trial')}"
 
 
 def _axes_words(config: SweepConfig) -> str:
     said = []
     for axis in AXES:
         values = config.values(axis)
-        shown = [text.learning_rate(v) if isinstance(v, float) else str(v) for v in values]
+        shown = [formatting.learning_rate(v) if isinstance(v, float) else str(v) for v in values]
         said.append(f"{axis.replace('_', ' ')} {' '.join(shown)}")
     return "; ".join(said)
 
@@ -132,22 +133,26 @@ def _time_rows(
     expected = [durations.predict(unit.config) for unit in units]
     unknown = sorted({unit.model for unit, seconds in zip(units, expected, strict=True) if seconds is None})
     if unknown:
-        time_words = f"not known: no run of {text.join(unknown)} in this results table yet; known after its first trial"
+        time_words = (
+            f"not known: no run of {formatting.join(unknown)} in this results table yet; known after its first trial"
+        )
         cost = None
     else:
         seconds = makespan([s for s in expected if s is not None], at_once.chosen)
         at_most = "at most " if config.scheduler != "none" else ""
-        time_words = f"{at_most}{text.duration(seconds)}, from earlier runs in this results table"
+        time_words = f"{at_most}{formatting.duration(seconds)}, from earlier runs in this results table"
         cost = budget.cost(seconds)
     rows = [("time", time_words)]
     if cost is not None:
-        nodes = text.count(at_once.num_nodes, "node")
-        rows.append(("cost", f"{text.dollars(cost)}: {nodes} at {text.dollars(config.base.price_per_hour)} an hour"))
+        nodes = formatting.count(at_once.num_nodes, "node")
+        rows.append(
+            ("cost", f"{formatting.dollars(cost)}: {nodes} at {formatting.dollars(config.base.price_per_hour)} an hour")
+        )
     elif config.base.price_per_hour is not None:
         rate = config.base.price_per_hour * at_once.num_nodes
-        rows.append(("cost", f"{text.dollars(rate)} an hour ({text.count(at_once.num_nodes, 'node')})"))
+        rows.append(("cost", f"{formatting.dollars(rate)} an hour ({formatting.count(at_once.num_nodes, 'node')})"))
     if budget.limit_s is not None:
-        rows.append(("budget", f"no trial starts that would end after {text.duration(budget.limit_s)}"))
+        rows.append(("budget", f"no trial starts that would end after {formatting.duration(budget.limit_s)}"))
     return rows
 
 

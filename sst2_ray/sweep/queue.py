@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from sst2_ray.config.sweep import SweepConfig
+from sst2_ray.errors import FailureClass
+from sst2_ray.records import Status
 from sst2_ray.sweep.configurations import Point, Unit, planned_points, units_of
 
 FINISHED: Literal["finished"] = "finished"
@@ -25,7 +27,7 @@ class Outcome:
     """What became of a trial."""
 
     status: str
-    """One of results.schema.STATUSES."""
+
     score: float | None
     """What configurations are ranked by: accuracy on the held-out part of train, or on dev, at the best epoch."""
     failure_class: str | None = None
@@ -33,13 +35,20 @@ class Outcome:
     @property
     def is_over(self) -> bool:
         """Not to be run again, neither now nor when the sweep is resumed."""
-        if self.status == "failed":
+        if self.status == Status.FAILED:
             return self.failure_class not in PASSING
-        return self.status in ("succeeded", "early_stopped")
+        return self.status in (Status.SUCCEEDED, Status.EARLY_STOPPED)
 
 
 PASSING = frozenset(
-    {"worker_lost", "preempted", "hung", "not_placeable", "storage_error", "user_stop"},
+    {
+        FailureClass.WORKER_LOST,
+        FailureClass.PREEMPTED,
+        FailureClass.HUNG,
+        FailureClass.NOT_PLACEABLE,
+        FailureClass.STORAGE_ERROR,
+        FailureClass.USER_STOP,
+    },
 )
 """Failure classes whose cause may have gone away when a sweep is resumed."""
 
@@ -145,7 +154,7 @@ class Planner:
 
     def _first_outcome(self, index: int) -> Outcome:
         unit = units_of(self.config, self.points[index])[0]
-        return self.outcomes.get(unit.trial_id, Outcome(status="lost", score=None))
+        return self.outcomes.get(unit.trial_id, Outcome(status=Status.LOST, score=None))
 
     # ---- the queue
 
@@ -188,7 +197,7 @@ class Planner:
 def _worth(outcome: Outcome) -> float | None:
     """What a search is to learn: a configuration that fails for good is the worst there is. None: it is not known, as
     what it failed of may have had another cause."""
-    return 0.0 if outcome.status == "failed" and outcome.is_over else outcome.score
+    return 0.0 if outcome.status == Status.FAILED and outcome.is_over else outcome.score
 
 
 BudgetCheck = Callable[[Unit], bool]

@@ -5,8 +5,10 @@ from __future__ import annotations
 import shlex
 from dataclasses import dataclass
 
+from sst2_ray import formatting
 from sst2_ray.config.sweep import SweepConfig
-from sst2_ray.results.analysis import text
+from sst2_ray.errors import ExitCode, FailureClass
+from sst2_ray.records import Status
 from sst2_ray.results.analysis.comparison import Comparison
 from sst2_ray.storage import Storage, address
 from sst2_ray.sweep import closing, trackers
@@ -53,11 +55,10 @@ def result_of(
     """The result of a sweep that stands as `now` says."""
     ranking, best = now.ranking, now.best
     run = closing.best_run(ranking, best) if ranking and best else None
-    nothing_placed = not now.counts.get("succeeded") and set(now.failures) == {"not_placeable"}
     runner_up = now.study.runner_up if now.study else None
     return SweepResult(
         name=config.name,
-        exit_code=3 if nothing_placed else 5 if ended_by else 4 if now.num_failed else 0,
+        exit_code=_exit_code(now, ended_by),
         ended_by=ended_by,
         counts=dict(now.counts),
         failures=dict(now.failures),
@@ -81,7 +82,7 @@ def _verdict_of(runner_up: Comparison) -> str:
 
 def closing_rows(result: SweepResult, config: SweepConfig) -> list[tuple[str, str]]:
     """Name and value of each line below the ranking."""
-    cost = f", {text.dollars(result.cost_usd)}" if result.cost_usd is not None else ""
+    cost = f", {formatting.dollars(result.cost_usd)}" if result.cost_usd is not None else ""
     reason = {
         "budget": f"its budget: the next trial would go over ({_budget_words(config)})",
         "stop": "a request to stop",
@@ -91,7 +92,7 @@ def closing_rows(result: SweepResult, config: SweepConfig) -> list[tuple[str, st
     sweep = Storage.open(config.base.storage_path).child(config.name)
     return [
         ("", ""),
-        ("took", f"{text.duration(result.seconds)}{cost}"),
+        ("took", f"{formatting.duration(result.seconds)}{cost}"),
         *([("ended by", reason), ("goes on with", goes_on)] if reason else []),
         *([("best model", result.model_dir)] if result.model_dir else []),
         ("sweep folder", result.sweep_dir),
@@ -108,3 +109,11 @@ def _budget_words(config: SweepConfig) -> str:
     if config.budget_hours is not None:
         given.append(f"--budget-hours {config.budget_hours:g}")
     return " ".join(given)
+
+
+def _exit_code(now: closing.Standing, ended_by: str | None) -> ExitCode:
+    if not now.counts.get(Status.SUCCEEDED) and set(now.failures) == {FailureClass.NOT_PLACEABLE}:
+        return ExitCode.INFEASIBLE
+    if ended_by:
+        return ExitCode.STOPPED
+    return ExitCode.FAILED if now.num_failed else ExitCode.SUCCEEDED

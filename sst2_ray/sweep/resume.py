@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 
 from sst2_ray.config.sweep import SweepConfig
 from sst2_ray.config.train import TrainConfig, config_from_dict
+from sst2_ray.records import Status
 from sst2_ray.results.store.table import ResultsTable
 from sst2_ray.sweep.queue import Outcome
 from sst2_ray.sweep.schedulers import PastResult, evaluation_number
@@ -74,7 +75,7 @@ def past_results(table: ResultsTable, config: SweepConfig, trials: dict[str, Pas
         for row in rows.to_pylist()
         if row["trial_id"] in first
     ]
-    failed = [t for t in first.values() if t.outcome.status == "failed" and t.outcome.is_over]
+    failed = [t for t in first.values() if t.outcome.status == Status.FAILED and t.outcome.is_over]
     return results + [PastResult(trial_id=t.trial_id, model=t.config.model, evaluation=1, accuracy=0.0) for t in failed]
 
 

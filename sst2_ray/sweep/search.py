@@ -8,6 +8,8 @@ from typing import Any
 
 from ray.tune.search import Searcher
 
+from sst2_ray.errors import FailureClass
+from sst2_ray.records import Status
 from sst2_ray.sweep.budget import Budget, Durations, SweepClock
 from sst2_ray.sweep.configurations import Unit
 from sst2_ray.sweep.driver import Session
@@ -87,10 +89,10 @@ class SweepSearcher(Searcher):
         status = (result or {}).get("status")
         if error or result is None or status is None:
             # Its driver died, and again when Tune started it again.
-            outcome = Outcome(status="failed", score=None, failure_class="worker_lost")
+            outcome = Outcome(status=Status.FAILED, score=None, failure_class=FailureClass.WORKER_LOST)
         else:
             outcome = Outcome(status=status, score=result["score"], failure_class=result["failure_class"])
-        if outcome.status == "succeeded" and unit.trial_id not in self.begun:
+        if outcome.status == Status.SUCCEEDED and unit.trial_id not in self.begun:
             self.durations.add(unit.config, self.elapsed(unit.trial_id))
         self.planner.ended(unit.trial_id, outcome)
         self.on_change()

@@ -14,9 +14,9 @@ from typing import Any
 from rich.console import Console
 
 from sst2_ray.config.sweep import SweepConfig
-from sst2_ray.errors import StoppedError
+from sst2_ray.errors import FailureClass, StoppedError
+from sst2_ray.records import Status
 from sst2_ray.results.store.table import ResultsTable
-from sst2_ray.run.display import show_plan
 from sst2_ray.run.environment import DRIVER_ENV, PASSED_ON, WORKER_ENV
 from sst2_ray.run.lease import Lease
 from sst2_ray.run.monitor import STOP_FILE, STOP_POLL_S
@@ -29,12 +29,13 @@ from sst2_ray.sweep.budget import SweepClock, budget_of, makespan
 from sst2_ray.sweep.concurrency import Concurrency
 from sst2_ray.sweep.configurations import Point
 from sst2_ray.sweep.data import share
-from sst2_ray.sweep.display import Status, SweepDisplay
+from sst2_ray.sweep.display import SweepDisplay, SweepProgress
 from sst2_ray.sweep.plan import history
 from sst2_ray.sweep.queue import Planner, Proposer
 from sst2_ray.sweep.result import SweepResult, closing_rows, result_of
 from sst2_ray.sweep.resume import past_results, past_trials
 from sst2_ray.sweep.score import score_chosen
+from sst2_ray.terminal import show_plan
 
 CONFIG_FILE = "config.json"
 POINTS_FILE = "points.json"
@@ -70,7 +71,7 @@ class SweepRun:
         self.past = past_trials(table, config.name)
         self.durations = history(table, len(first.tokens["train"]), use_gpu=placement.use_gpu)
         for trial in self.past.values():
-            if trial.outcome.status == "succeeded" and trial.attempt == 0 and trial.seconds:
+            if trial.outcome.status == Status.SUCCEEDED and trial.attempt == 0 and trial.seconds:
                 self.durations.add(trial.config, trial.seconds)
         self.known_points: list[Point] = self.folder.read_json(POINTS_FILE) if self.folder.exists(POINTS_FILE) else []
         self.planner = Planner(config, {k: t.outcome for k, t in self.past.items()}, self._proposer())
@@ -140,7 +141,7 @@ class SweepRun:
         board = self.board
         scheduler = FirstSeedScheduler(
             self.config,
-            lambda trial_id: self.ray.get(board.ask_to_stop.remote(trial_id, "early_stopped")),
+            lambda trial_id: self.ray.get(board.ask_to_stop.remote(trial_id, Status.EARLY_STOPPED)),
             past_results(self.table, self.config, self.past),
         )
         return tune.Tuner(
@@ -197,7 +198,7 @@ class SweepRun:
                     with contextlib.suppress(OSError):
                         self.folder.write_json(STOP_FILE, {"by": "interrupt"})
 
-    def _status(self, overview: dict[str, Any], searcher: Any) -> Status:
+    def _status(self, overview: dict[str, Any], searcher: Any) -> SweepProgress:
         planner, running = self.planner, searcher.running_left()
         waiting = planner.waiting
         # Those that are not planned yet (suggestions to come, other seeds of what survives) take what the others do.
@@ -209,7 +210,7 @@ class SweepRun:
             others = [sum(known) / len(known)] * max(0, num_others)
             left = makespan([*running, *known[: len(waiting)], *others], self.at_once.chosen)
         used = self.clock.seconds
-        return Status(
+        return SweepProgress(
             overview=overview,
             elapsed={trial_id: searcher.elapsed(trial_id) for trial_id in list(self.planner.running)},
             used_s=used,
@@ -234,7 +235,7 @@ class SweepRun:
 
         for unit in [*self.planner.running.values(), *self.planner.units]:
             outcome = self.planner.outcomes.get(unit.trial_id)
-            if unit.trial_id in self.planner.running or (outcome and outcome.failure_class == "worker_lost"):
+            if unit.trial_id in self.planner.running or (outcome and outcome.failure_class == FailureClass.WORKER_LOST):
                 trial_of(self.session, unit.config, unit.trial_id).attempts.close_orphans()
 
     # ---- the end

@@ -8,7 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 from sst2_ray.config.sweep import SweepConfig
 from sst2_ray.errors import InputError
 from sst2_ray.results.store.table import ResultsTable
-from sst2_ray.run.display import console, show_plan
 from sst2_ray.run.environment import prepare_driver, start_ray, starts_ray_here
 from sst2_ray.run.lease import Lease
 from sst2_ray.run.planning.placement import this_machine, view_of
@@ -20,6 +19,7 @@ from sst2_ray.sweep.data import check_sweep, footprint, prepare_sweep
 from sst2_ray.sweep.plan import describe_sweep
 from sst2_ray.sweep.result import SweepResult
 from sst2_ray.sweep.session import CONFIG_FILE, SweepRun
+from sst2_ray.terminal import console, show_plan
 
 
 def sweep(config: SweepConfig, *, quiet: bool = False) -> SweepResult:

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import torch
 
 from sst2_ray.data.tokens import TokenArrays
-from sst2_ray.errors import RunFailedError
+from sst2_ray.errors import FailureClass, RunFailedError
 from sst2_ray.modeling.build import build_classifier
 from sst2_ray.modeling.compiled import compile_layers
 from sst2_ray.modeling.dropout import install
@@ -69,7 +69,7 @@ class Attempt:
         self.data_fingerprint: str | None = described.get("data_fingerprint")
 
     def run(self) -> dict[str, Any]:
-        """Returns the fields of results.schema.TrialRecord that only the workers know; the same on all ranks."""
+        """Returns the fields of TrialRecord that only the workers know; the same on all ranks."""
         self.reporter.phase("model")
         with tempfile.TemporaryDirectory() as scratch:
             saved = self._resume_point(Path(scratch))
@@ -102,13 +102,13 @@ class Attempt:
             raise RunFailedError(
                 f"the data changed since the checkpoint at step {step[0]} (fingerprint {saved_of} -> "
                 f"{self.data_fingerprint}); choose another --name, or delete {self.storage.root}",
-                "data_error",
+                FailureClass.DATA_ERROR,
             )
         if saved.state["config_hash"] != self.config.config_hash or saved.state["num_train_rows"] != len(
             self.tokens["train"]
         ):
             raise RunFailedError(
-                f"the checkpoint at step {step[0]} belongs to another config or other data", "data_error"
+                f"the checkpoint at step {step[0]} belongs to another config or other data", FailureClass.DATA_ERROR
             )
         if self.rank == 0:
             self.reporter.note(f"going on from the checkpoint at step {step[0]}")

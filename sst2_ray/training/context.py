@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -15,14 +15,11 @@ from sst2_ray.config.train import TrainConfig
 from sst2_ray.data.tokens import TokenArrays
 from sst2_ray.modeling.classifier import SentenceClassifier
 from sst2_ray.modeling.dropout import DropoutKeys
-from sst2_ray.records import EpochRecord
+from sst2_ray.records import EpochRecord, StopRequest
 from sst2_ray.storage import Storage
 from sst2_ray.training.checkpoint.files import Checkpoint
 from sst2_ray.training.engine.base import TrainEngine
 from sst2_ray.training.throughput import PhaseTimer
-
-StopRequest = Literal["early_stopped", "stopped"]
-"""Who asks to stop after an evaluation: a scheduler (the trial is over), or a user (it goes on another time)."""
 
 
 class Reporter(Protocol):
@@ -38,10 +35,6 @@ class Reporter(Protocol):
 
     def evaluated(self, record: EpochRecord, *, is_best: bool) -> StopRequest | None:
         """After an evaluation, on all ranks alike, and with the same answer on all: whether somebody asks to stop here."""
-
-
-class NotANumberError(RuntimeError):
-    """A loss or a gradient that is not finite; the message names the step, the learning rate and the rows."""
 
 
 @dataclass(kw_only=True)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from sst2_ray.data.tokens import TokenArrays
 from sst2_ray.modeling.export.folder import CardFacts, export_model
-from sst2_ray.records import EpochRecord, PredictionRecord
+from sst2_ray.records import EpochRecord, PredictionRecord, Status
 from sst2_ray.training.checkpoint import files as ckpt
 from sst2_ray.training.context import LoopContext, LoopResult
 from sst2_ray.training.evaluate import compute_logits, evaluation_tokens
@@ -53,7 +53,7 @@ class Finish:
         self.chosen_on_selection = result.best.split == "selection"
 
     def run(self) -> dict[str, Any]:
-        """The fields of results.schema.TrialRecord that only the workers know; the same on all ranks."""
+        """The fields of TrialRecord that only the workers know; the same on all ranks."""
         attempt, result = self.a, self.result
         attempt.reporter.phase("export")
         peak = attempt.maximum(peak_memory_gib(attempt.device))
@@ -195,7 +195,7 @@ class Finish:
             "last_global_step": result.global_step,
             **metric_fields("last", on_dev.last),
             "last_train_loss": last.train_loss,
-            "status": result.stop or "succeeded",
+            "status": result.stop or Status.SUCCEEDED,
         }
 
     def _about_model(self) -> dict[str, Any]:

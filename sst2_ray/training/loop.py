@@ -15,11 +15,11 @@ from torch import Tensor
 from sst2_ray.data.batching import steps_per_epoch
 from sst2_ray.modeling.optimizer import lr_factor, num_warmup_steps
 from sst2_ray.modeling.varlen import Varlen
-from sst2_ray.records import EpochRecord
+from sst2_ray.records import EpochRecord, StopRequest
 from sst2_ray.training.checkpoint import files as ckpt
 from sst2_ray.training.checkpoint.snapshot import HostCopies, Snapshot
 from sst2_ray.training.checkpoint.writer import CheckpointWriter
-from sst2_ray.training.context import LoopContext, LoopResult, NotANumberError, StopRequest, best_of, better
+from sst2_ray.training.context import LoopContext, LoopResult, best_of, better
 from sst2_ray.training.control import Control, Decision
 from sst2_ray.training.engine.base import NonFiniteError
 from sst2_ray.training.evaluate import compute_logits, evaluation_tokens
@@ -85,7 +85,7 @@ class Loop:
             return None
         best = self.best
         if best is None:
-            raise NotANumberError("no evaluation had a finite loss")
+            raise NonFiniteError("no evaluation had a finite loss")
         return LoopResult(
             records=tuple(self.records), best=best, best_logits=self.best_logits, global_step=self.done, stop=self.stop
         )
@@ -131,7 +131,7 @@ class Loop:
                 self.grad_norm = engine.step(self.learning_rate)
         except NonFiniteError as error:
             rows = self.c.train.row_ids[plan.global_rows].tolist()
-            raise NotANumberError(
+            raise NonFiniteError(
                 f"{error} at step {self.done + 1} of {self.last_step}, learning rate {self.learning_rate:.3g}, training rows {rows}"
             ) from None
         self.done += 1

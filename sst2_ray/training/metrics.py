@@ -71,7 +71,7 @@ def positive_probability(logits: NDArray[np.float32]) -> NDArray[np.float64]:
 
 
 def metric_fields(which: str, metrics: Metrics | None) -> dict[str, float | None]:
-    """The fields of results.schema.TrialRecord that state dev at the `best` or the `last` evaluation."""
+    """The fields of TrialRecord that state dev at the `best` or the `last` evaluation."""
     return {
         f"{which}_dev_accuracy": metrics.accuracy if metrics else None,
         f"{which}_dev_f1": metrics.f1 if metrics else None,

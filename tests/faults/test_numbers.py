@@ -22,7 +22,7 @@ def test_a_nan_ends_the_run_with_step_rate_and_rows_and_is_never_the_best(tmp_pa
     ended = run.run([Fault(kind="nan", attempt=0, rank=0, step=EVALUATIONS[1])])
     assert ended.code == 4, ended.output
     (row,) = run.attempts()  # nothing that trying again would bring back
-    assert (row["status"], row["failure_class"]) == ("failed", "not_a_number")
+    assert (row["status"], row["failure_class"]) == ("failed", "non_finite")
     rows = epoch_permutation(960, seed=0, epoch=0)[30 * 16 : 31 * 16].tolist()
     assert "at step 31 of 120, learning rate 0.000" in row["failure_message"]
     assert f"training rows {rows}" in row["failure_message"]

@@ -201,7 +201,7 @@ class _Trial:
         ended = {"seconds": seconds, **self._spent(seconds), **best_and_last(points)} if points else {}
         if status == "failed":
             ended = {
-                "failure_class": "not_a_number",
+                "failure_class": "non_finite",
                 "failure_message": "loss is nan at step 311, learning rate 1.2e-04",
                 "seconds": 80.0,
             }

@@ -1,6 +1,6 @@
 """The job that doctor runs on a cluster: asks every node by a task of its own, and lets the nodes work together.
 
-usage (on the cluster): python -m sst2_ray.cluster.doctor.cluster_probe '{"storage_path": ..., "model": ..., "data": ..., "rehearse": false}'
+usage (on the cluster): python -m sst2_ray.cluster.doctor.cluster_probe JSON, with the keys of `main`
 """
 
 from __future__ import annotations

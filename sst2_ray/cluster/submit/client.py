@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sst2_ray.cluster.submit.upload import Upload, mib
-from sst2_ray.errors import InputError, RunFailedError
+from sst2_ray.errors import FailureClass, InputError, RunFailedError
 
 if TYPE_CHECKING:
     from ray.job_submission import JobDetails, JobSubmissionClient
@@ -113,7 +113,7 @@ def submit(client: JobSubmissionClient, job: Job, *, again: bool, say: Callable[
         raise RunFailedError(
             f"the job server was lost while it took job {job_id} ({type(error).__name__}); submit the same again: it re-attaches "
             "where the job was accepted",
-            failure_class="worker_lost",
+            failure_class=FailureClass.WORKER_LOST,
         ) from None
     say(f"submitted {job_id}: {shlex.join(job.command)}")
     return job_id

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from sst2_ray.errors import InfeasibleError, RunFailedError
+from sst2_ray.errors import ExitCode, FailureClass, InfeasibleError, RunFailedError
 
 if TYPE_CHECKING:
     from ray.job_submission import JobDetails, JobSubmissionClient
@@ -144,13 +144,13 @@ class Follower:
                     raise RunFailedError(
                         f"the job server does not answer for job {self.job_id}: {' '.join(str(error).split())[:160]}; "
                         "if the cluster was started anew its jobs are gone: submit the same again",
-                        failure_class="worker_lost",
+                        failure_class=FailureClass.WORKER_LOST,
                     ) from None
                 if time.monotonic() > deadline:
                     raise RunFailedError(
                         f"the cluster was not reached for {limit_s:.0f} s ({trouble[0] if trouble else type(error).__name__}); whether job "
                         f"{self.job_id} goes on is not known; submit the same again to re-attach",
-                        failure_class="worker_lost",
+                        failure_class=FailureClass.WORKER_LOST,
                     ) from None
                 if not told:
                     told = True
@@ -219,12 +219,12 @@ class Follower:
 def exit_code_of(info: JobDetails) -> int:
     """0 succeeded, 5 stopped, else the entrypoint's own code (137 for a kill), 3 never placed, 4 where Ray knows no code."""
     if info.status == "SUCCEEDED":
-        return 0
+        return ExitCode.SUCCEEDED
     if info.status == "STOPPED":
-        return 5
+        return ExitCode.STOPPED
     code = info.driver_exit_code
     if code:
         return int(code) if code > 0 else 128 - int(code)
     if info.error_type and "ACTOR_START_TIMEOUT" in str(info.error_type):
-        return 3
-    return 4
+        return ExitCode.INFEASIBLE
+    return ExitCode.FAILED

@@ -10,7 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sst2_ray.results.analysis import statistics, text
+from sst2_ray import formatting
+from sst2_ray.results.analysis import statistics
 from sst2_ray.results.analysis.ranking import SHARES, Configuration, Run
 from sst2_ray.results.analysis.statistics import Interval, TestResult
 
@@ -171,12 +172,12 @@ def answers(run: Run, predictions: pa.Table) -> Answers | None:
 def _judge(over_seeds: TestResult | None, over_sentences: TestResult | None, alpha: float) -> tuple[Verdict, str]:
     said = []
     if over_seeds is not None:
-        said.append(f"paired t over {over_seeds.num} seeds: {text.p_value(over_seeds.p_value)}")
+        said.append(f"paired t over {over_seeds.num} seeds: {formatting.p_value(over_seeds.p_value)}")
     else:
         said.append("fewer than two seeds in common, so the noise between seeds is not known")
     if over_sentences is not None:
-        discordant = text.count(over_sentences.num, "sentence")
-        said.append(f"{over_sentences.name}, {discordant} that differ: {text.p_value(over_sentences.p_value)}")
+        discordant = formatting.count(over_sentences.num, "sentence")
+        said.append(f"{over_sentences.name}, {discordant} that differ: {formatting.p_value(over_sentences.p_value)}")
     if over_sentences is not None and over_sentences.p_value >= alpha:
         return "tie", "; ".join(said)
     if over_seeds is None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from sst2_ray.records import Status
 from sst2_ray.results.analysis.comparison import FEW_SEEDS, Comparison, compare
 from sst2_ray.results.analysis.curves import Curves, load_curves
 from sst2_ray.results.analysis.head_to_head import HeadToHead, duellists, head_to_head
@@ -92,7 +93,7 @@ def studies(table: ResultsTable, trials: pa.Table) -> list[Study]:
     splits: dict[tuple[str | None, str | None], int] = {}
     columns = (trials.column(name).to_pylist() for name in ("eval_split", "data_fingerprint", "status"))
     for split, fingerprint, status in zip(*columns, strict=True):
-        splits[split, fingerprint] = splits.get((split, fingerprint), 0) + (status == "succeeded")
+        splits[split, fingerprint] = splits.get((split, fingerprint), 0) + (status == Status.SUCCEEDED)
     found = []
     for split, fingerprint in sorted(splits, key=lambda key: (-splits[key], str(key))):
         mine = trials.filter(_equals("eval_split", split) & _equals("data_fingerprint", fingerprint))

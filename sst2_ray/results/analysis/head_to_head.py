@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from sst2_ray.results.analysis import text
+from sst2_ray import formatting
 from sst2_ray.results.analysis.comparison import Comparison, compare, pairing
 from sst2_ray.results.analysis.curves import Curve, Curves
 from sst2_ray.results.analysis.ranking import Configuration, RankedGroup
@@ -90,7 +90,7 @@ def _moments(
         moments.append(
             Moment(
                 title="at equal time",
-                detail=f"the best evaluation in the first {text.duration(seconds)} of training{where}",
+                detail=f"the best evaluation in the first {formatting.duration(seconds)} of training{where}",
                 comparisons=(*pair.quality(answers, seconds=seconds), *pair.reached("epoch", seconds=seconds)),
             )
         )

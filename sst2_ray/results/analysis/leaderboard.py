@@ -14,10 +14,11 @@ import pyarrow.csv
 from rich.console import Console
 from rich.table import Table
 
-from sst2_ray.records import arrow_schema
-from sst2_ray.results.analysis import text
+from sst2_ray import formatting
+from sst2_ray.records import Status
 from sst2_ray.results.analysis.ranking import model_label
 from sst2_ray.results.store import query
+from sst2_ray.results.store.schema import arrow_schema
 from sst2_ray.results.store.table import ResultsTable
 
 Row = dict[str, Any]
@@ -44,24 +45,28 @@ def load(table: ResultsTable, *, where: str | None, sort: str | None, experiment
 
 def _spread(mean: str, sd: str) -> Callable[[Row], str]:
     return lambda row: (
-        text.percent(row[mean]) + (f" ± {text.percent(row[sd])}" if row[sd] is not None else "")
+        formatting.percent(row[mean]) + (f" ± {formatting.percent(row[sd])}" if row[sd] is not None else "")
         if row[mean] is not None
-        else text.NONE
+        else formatting.NONE
     )
 
 
 def _plain(name: str) -> Callable[[Row], str]:
-    return lambda row: f"{row[name]:g}" if row[name] is not None else text.NONE
+    return lambda row: f"{row[name]:g}" if row[name] is not None else formatting.NONE
 
 
 def _interval(row: Row) -> str:
     if row["low"] is None:
-        return text.NONE
-    return f"{text.percent(row['low'])} – {text.percent(row['high'])}{'*' if row['seeds'] == 1 else ''}"
+        return formatting.NONE
+    return f"{formatting.percent(row['low'])} – {formatting.percent(row['high'])}{'*' if row['seeds'] == 1 else ''}"
 
 
 def _status(row: Row) -> str:
-    found = [f"{row[status]} {status}" for status in ("failed", "stopped", "lost", "running") if row[status]]
+    found = [
+        f"{row[status]} {status}"
+        for status in (Status.FAILED, Status.STOPPED, Status.LOST, Status.RUNNING)
+        if row[status]
+    ]
     return ", ".join([f"{row['succeeded']} ok", *found]) if row["succeeded"] or not found else ", ".join(found)
 
 
@@ -72,24 +77,24 @@ def _columns(rows: Sequence[Row]) -> list[_Column]:
     columns = [
         _Column(title="#", cell=lambda r: str(r["rank"] or "")),
         _Column(title="model", cell=lambda r: model_label(r.get), right=False),
-        _Column(title="lr", cell=lambda r: text.learning_rate(r["learning_rate"])),
-        _Column(title="batch", cell=lambda r: str(r["batch_size"] or text.NONE)),
+        _Column(title="lr", cell=lambda r: formatting.learning_rate(r["learning_rate"])),
+        _Column(title="batch", cell=lambda r: str(r["batch_size"] or formatting.NONE)),
         *(_Column(title=titles[name], cell=_plain(name)) for name in varying),
         _Column(title="seeds", cell=lambda r: str(r["seeds"])),
     ]  # fmt: skip
     if any(row["scored_on"] == "selection" for row in rows):
-        columns.append(_Column(title="held-out acc.", cell=lambda r: text.percent(r["selection_accuracy"])))
+        columns.append(_Column(title="held-out acc.", cell=lambda r: formatting.percent(r["selection_accuracy"])))
     columns += [
         _Column(title="dev acc.", cell=_spread("accuracy", "accuracy_sd")),
         _Column(title="95 % interval", cell=_interval),
         _Column(title="last epoch", cell=_spread("last_accuracy", "last_accuracy_sd"), optional=3),
-        _Column(title="F1", cell=lambda r: text.percent(r["f1"]), optional=1),
-        _Column(title="examples/s", cell=lambda r: text.number(r["examples_per_sec"]), optional=1),
-        _Column(title="time", cell=lambda r: text.duration(r["seconds"])),
+        _Column(title="F1", cell=lambda r: formatting.percent(r["f1"]), optional=1),
+        _Column(title="examples/s", cell=lambda r: formatting.number(r["examples_per_sec"]), optional=1),
+        _Column(title="time", cell=lambda r: formatting.duration(r["seconds"])),
         _Column(title="status", cell=_status, right=False),
     ]
     if any(row["cost_usd"] is not None for row in rows):
-        columns.insert(-1, _Column(title="cost", cell=lambda r: text.dollars(r["cost_usd"])))
+        columns.insert(-1, _Column(title="cost", cell=lambda r: formatting.dollars(r["cost_usd"])))
     if len({row["experiment"] for row in rows}) > 1:
         columns.append(
             _Column(title="experiment", cell=lambda r: r["experiment"] or "several", right=False, optional=2)
@@ -144,7 +149,7 @@ def to_markdown(board: pa.Table) -> str:
     """A GitHub table of the same cells."""
     rows = board.to_pylist()
     columns = _columns(rows)
-    split = _Column(title="evaluated on", cell=lambda r: r["eval_split"] or text.NONE, right=False)
+    split = _Column(title="evaluated on", cell=lambda r: r["eval_split"] or formatting.NONE, right=False)
     if len({row["eval_split"] for row in rows}) > 1:
         columns.insert(1, split)
     rules = ["---:" if c.right else "---" for c in columns]

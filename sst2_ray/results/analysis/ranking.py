@@ -10,7 +10,9 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 
-from sst2_ray.results.analysis import text
+from sst2_ray import formatting
+from sst2_ray.errors import FailureClass
+from sst2_ray.records import Status
 from sst2_ray.results.analysis.statistics import Summary, summarize
 from sst2_ray.results.store.query import counted_runs
 
@@ -53,8 +55,8 @@ class Configuration:
     @property
     def label(self) -> str:
         """The model (and that it began with random weights, where it did), its learning rate and batch size."""
-        learning_rate = text.learning_rate(self.setting("learning_rate"))
-        return f"{model_label(self.setting)}, lr {learning_rate}, batch {self.setting('batch_size') or text.NONE}"
+        learning_rate = formatting.learning_rate(self.setting("learning_rate"))
+        return f"{model_label(self.setting)}, lr {learning_rate}, batch {self.setting('batch_size') or formatting.NONE}"
 
     def setting(self, name: str) -> Any:
         """A column of `trials` that all seeds share, e.g. learning_rate."""
@@ -183,7 +185,9 @@ def without_unranked_runs(trials: pa.Table, groups: Sequence[RankedGroup]) -> pa
 
     def is_left_out(row: Mapping[str, Any]) -> bool:
         runs = ranked.get(row["configuration_id"])
-        return runs is not None and row["status"] == "succeeded" and (row["experiment"], row["trial_id"]) not in runs
+        return (
+            runs is not None and row["status"] == Status.SUCCEEDED and (row["experiment"], row["trial_id"]) not in runs
+        )
 
     rows = trials.select(["configuration_id", "status", "experiment", "trial_id"]).to_pylist()
     return trials.filter(pa.array([not is_left_out(row) for row in rows], pa.bool_()))
@@ -192,7 +196,7 @@ def without_unranked_runs(trials: pa.Table, groups: Sequence[RankedGroup]) -> pa
 def _diverged(trials: pa.Table) -> set[str]:
     """Configurations whose loss was not a number under some seed."""
     rows = trials.select(["configuration_id", "failure_class"]).to_pylist()
-    return {row["configuration_id"] for row in rows if row["failure_class"] == "not_a_number"}
+    return {row["configuration_id"] for row in rows if row["failure_class"] == FailureClass.NON_FINITE}
 
 
 def _of_equal_seeds(found: list[Configuration], metric: Metric, diverged: Collection[str]) -> list[list[Configuration]]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from sst2_ray.results.analysis import text
+from sst2_ray import formatting
+from sst2_ray.records import Status
 from sst2_ray.results.analysis.comparison import Comparison
 from sst2_ray.results.analysis.findings import Study
 from sst2_ray.results.analysis.head_to_head import HeadToHead
@@ -31,7 +32,7 @@ def headline(study: Study) -> str:
     if duel is None:
         metric = study.main.reported(study.main.best)
         summary = study.main.best.summary(metric)
-        score = text.percent(summary.mean if summary else None)
+        score = formatting.percent(summary.mean if summary else None)
         return f"Best: {study.main.best.label}, {score} % {METRIC_WORDS[metric]}."
     a, b = (model_label(c.setting) for c in (duel.modernbert, duel.sbert))
     if duel.overall.winner is None:
@@ -56,7 +57,7 @@ def sentences(study: Study) -> list[str]:
 
 
 def _points(value: float) -> str:
-    return f"{text.plain_points(value)} points"
+    return f"{formatting.plain_points(value)} points"
 
 
 def _seeds(num: int) -> str:
@@ -65,13 +66,17 @@ def _seeds(num: int) -> str:
 
 def _interval_words(interval: Interval | None) -> str:
     """'95 % interval 94.41 to 94.74', of an accuracy."""
-    return "" if interval is None else f"95 % interval {text.percent(interval.low)} to {text.percent(interval.high)}"
+    return (
+        ""
+        if interval is None
+        else f"95 % interval {formatting.percent(interval.low)} to {formatting.percent(interval.high)}"
+    )
 
 
 def _difference_words(comparison: Comparison) -> str:
     """The interval of a difference of accuracies, in points."""
     interval = comparison.interval
-    return f"95 % interval {text.points(interval.low)} to {text.points(interval.high)}" if interval else ""
+    return f"95 % interval {formatting.points(interval.low)} to {formatting.points(interval.high)}" if interval else ""
 
 
 def _best_sentence(study: Study, group: RankedGroup) -> str:
@@ -81,17 +86,17 @@ def _best_sentence(study: Study, group: RankedGroup) -> str:
         return ""
     spread = [_seeds(summary.num)]
     if summary.sd is not None:
-        spread.append(f"standard deviation {text.plain_points(summary.sd)}")
+        spread.append(f"standard deviation {formatting.plain_points(summary.sd)}")
     spread.append(_interval_words(summary.interval))
     last = best.summary("last_dev_accuracy") if group.metric == "best_dev_accuracy" else None
     ended = f" After its last epoch it stands at {_mean(last)} %." if last else ""
     num = len(group.configurations)
     which = f"The best of {num} configurations" if num > 1 else "The only configuration"
     if len(study.groups) > 1:
-        which = f"{which} with {text.count(group.num_seeds, 'seed')}"
+        which = f"{which} with {formatting.count(group.num_seeds, 'seed')}"
     return (
         f"{which} is {best.label}: "
-        f"{text.percent(summary.mean)} % {METRIC_WORDS[group.metric]} ({', '.join(filter(None, spread))}).{ended}"
+        f"{formatting.percent(summary.mean)} % {METRIC_WORDS[group.metric]} ({', '.join(filter(None, spread))}).{ended}"
     )
 
 
@@ -114,8 +119,8 @@ def _dev_sentences(split: str, group: RankedGroup) -> list[str]:
 
 def _mean(summary: Summary) -> str:
     """'94.41 ± 0.12', in per cent."""
-    sd = f" ± {text.plain_points(summary.sd)}" if summary.sd is not None else ""
-    return f"{text.percent(summary.mean)}{sd}"
+    sd = f" ± {formatting.plain_points(summary.sd)}" if summary.sd is not None else ""
+    return f"{formatting.percent(summary.mean)}{sd}"
 
 
 def _runner_up_sentence(study: Study, comparison: Comparison) -> str:
@@ -143,8 +148,8 @@ def _duel_sentence(duel: HeadToHead) -> str:
     }[c.verdict]
     details = "; ".join(filter(None, (_difference_words(c), c.reason)))
     return (
-        f"ModernBERT against SBERT, each at its best ({a.label}; {b.label}): {text.percent(c.mean_a)} % against "
-        f"{text.percent(c.mean_b)} % {METRIC_WORDS[c.metric]}, {result} ({details})."
+        f"ModernBERT against SBERT, each at its best ({a.label}; {b.label}): {formatting.percent(c.mean_a)} % against "
+        f"{formatting.percent(c.mean_b)} % {METRIC_WORDS[c.metric]}, {result} ({details})."
     )
 
 
@@ -159,14 +164,14 @@ def _speed_sentence(duel: HeadToHead) -> str:
     where = "" if len(chips) == 1 else " (not on the same kind of chip)"
     return (
         f"{names[fast]} trains {max(speeds) / min(speeds):.2f} times as fast as {names[1 - fast]}: "
-        f"{text.number(speeds[fast])} against {text.number(speeds[1 - fast])} examples/s{where}."
+        f"{formatting.number(speeds[fast])} against {formatting.number(speeds[1 - fast])} examples/s{where}."
     )
 
 
 def _edge_sentence(model: str, edge: Edge) -> str:
     axis = _AXIS_WORDS.get(edge.axis, edge.axis.replace("_", " "))
-    show = text.learning_rate if edge.axis == "learning_rate" else "{:g}".format
-    proposed = text.join([show(value) for value in edge.proposed])
+    show = formatting.learning_rate if edge.axis == "learning_rate" else "{:g}".format
+    proposed = formatting.join([show(value) for value in edge.proposed])
     if edge.side == "only":
         return f"{model} was tried with one {axis} only ({show(edge.value)}); next: {proposed}."
     return (
@@ -188,9 +193,11 @@ def not_measured(study: Study) -> list[str]:
         said.append(
             "ModernBERT and SBERT are not compared: they have no ranking with equal numbers of seeds in common."
         )
-    num_running = study.trials.column("status").to_pylist().count("running")
+    num_running = study.trials.column("status").to_pylist().count(Status.RUNNING)
     if num_running:
-        said.append(f"{text.count(num_running, 'trial')} had not ended when this was made: the ranking may change.")
+        said.append(
+            f"{formatting.count(num_running, 'trial')} had not ended when this was made: the ranking may change."
+        )
     if study.head_to_head is not None and len(study.head_to_head.moments) < 2:
         said.append(
             "ModernBERT and SBERT at equal epochs or time: a run of one of them has no evaluations or no times."
@@ -205,7 +212,9 @@ def not_measured(study: Study) -> list[str]:
         said.append("No predictions are stored: nothing is said about single sentences, and McNemar's test is missing.")
     random = sorted({str(c.setting("model")) for c in study.configurations if c.setting("random_weights")})
     if random:
-        said.append(f"{text.join(random)} began with random weights: this says nothing about the pretrained model.")
+        said.append(
+            f"{formatting.join(random)} began with random weights: this says nothing about the pretrained model."
+        )
     if study.main.reported(study.main.best) == "selection_accuracy":
         said.append("The chosen configuration has not been scored on dev: its sweep has not ended.")
     if study.main.metric == "best_dev_accuracy":

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from sst2_ray.results.analysis import text
+from sst2_ray import formatting
 from sst2_ray.results.analysis.curves import Band, band
 from sst2_ray.results.analysis.findings import Study
 from sst2_ray.results.analysis.published import REFERENCES
@@ -83,7 +83,9 @@ def _references(axes: Axes) -> None:
     low, high = axes.get_ylim()
     known = [r.accuracy for r in REFERENCES]
     axes.set_ylim(min(low, min(known) - 0.005), max(high, max(known) + 0.005))
-    drawing.label_lines(axes, [(r.accuracy, f"{r.short} {text.percent(r.accuracy, r.digits)}") for r in REFERENCES])
+    drawing.label_lines(
+        axes, [(r.accuracy, f"{r.short} {formatting.percent(r.accuracy, r.digits)}") for r in REFERENCES]
+    )
 
 
 def _losses(study: Study, configuration: Configuration, name: str) -> Drawn | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from sst2_ray.results.analysis import text
+from sst2_ray import formatting
 from sst2_ray.results.analysis.errors import ModelAnswers
 from sst2_ray.results.analysis.findings import Study
 from sst2_ray.results.analysis.published import REFERENCES
@@ -36,7 +36,7 @@ def references(study: Study, name: str) -> Drawn | None:
             )
         axes.plot(summary.mean, y, marker="o", color=palette[model], markersize=6)
         axes.annotate(
-            text.percent(summary.mean),
+            formatting.percent(summary.mean),
             (summary.mean, y),
             xytext=(0, 6),
             textcoords="offset points",
@@ -46,7 +46,7 @@ def references(study: Study, name: str) -> Drawn | None:
     for y, reference in enumerate(REFERENCES, start=len(rows)):
         axes.plot(reference.accuracy, y, marker="|", color=drawing.MUTED, markersize=11, markeredgewidth=2)
         axes.annotate(
-            text.percent(reference.accuracy, reference.digits), (reference.accuracy, y), xytext=(7, 0), textcoords="offset points",
+            formatting.percent(reference.accuracy, reference.digits), (reference.accuracy, y), xytext=(7, 0), textcoords="offset points",
             va="center", fontsize=7, color=drawing.MUTED,
         )  # fmt: skip
     axes.set_yticks(range(len(names)), names)
@@ -75,7 +75,7 @@ def calibration(models: list[ModelAnswers], name: str) -> Drawn | None:
     for model in shown:
         assert model.calibration is not None
         bins = [b for b in model.calibration.bins if b.num]
-        label = f"{drawing.short(model.name)}, ECE {text.percent(model.calibration.expected_error)}"
+        label = f"{drawing.short(model.name)}, ECE {formatting.percent(model.calibration.expected_error)}"
         axes.plot(
             [b.confidence for b in bins],
             [b.accuracy for b in bins],
@@ -127,7 +127,9 @@ def time_spent(study: Study, name: str) -> Drawn | None:
                     left + share / 2, y, f"{100 * share:.0f} %", ha="center", va="center", color="#ffffff", fontsize=7
                 )
             left += share
-    axes.set_yticks(range(len(rows)), [f"{drawing.short(model)}\n{text.duration(whole)}" for model, _, whole in rows])
+    axes.set_yticks(
+        range(len(rows)), [f"{drawing.short(model)}\n{formatting.duration(whole)}" for model, _, whole in rows]
+    )
     axes.invert_yaxis()
     axes.grid(False, axis="y")
     drawing.percent_axis(axes, "x")

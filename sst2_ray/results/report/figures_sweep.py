@@ -10,7 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.ticker import MaxNLocator
 
-from sst2_ray.results.analysis import text
+from sst2_ray import formatting
+from sst2_ray.records import Status
 from sst2_ray.results.analysis.findings import Study
 from sst2_ray.results.analysis.published import PAPER_LEARNING_RATE
 from sst2_ray.results.analysis.ranking import Configuration, model_label
@@ -85,7 +86,7 @@ def _heat_map(study: Study, model: str, name: str) -> Drawn | None:
     for (i, j), mean in np.ndenumerate(means):
         if np.isfinite(mean):
             _cell(axes, j, i, best[rates[j], sizes[i]], _metric(study), dark=(mean - low) / (high - low) < 0.55)
-    axes.set_xticks(range(len(rates)), [text.learning_rate(r) for r in rates])
+    axes.set_xticks(range(len(rates)), [formatting.learning_rate(r) for r in rates])
     axes.set_yticks(range(len(sizes)), [str(s) for s in sizes])
     axes.set(xlabel="learning rate", ylabel="batch size", title=drawing.short(model, 44))
     for spine in axes.spines.values():
@@ -95,7 +96,7 @@ def _heat_map(study: Study, model: str, name: str) -> Drawn | None:
     bar.outline.set_visible(False)  # type: ignore[operator]
     bar.ax.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.1f}")
     others = [_AXIS_TITLES[axis] for axis in study.axes if axis not in ("learning_rate", "batch_size")]
-    over = f" (the best over {text.join(others)})" if others else ""
+    over = f" (the best over {formatting.join(others)})" if others else ""
     caption = (
         f"{_metric_title(study).removesuffix(', %').capitalize()} of {model} by learning rate and batch size{over}:"
     )
@@ -106,10 +107,10 @@ def _cell(axes: Axes, x: int, y: int, configuration: Configuration, metric: str,
     summary = configuration.summary(metric)
     if summary is None:
         return
-    sd = f"±{text.percent(summary.sd)} " if summary.sd is not None else ""
+    sd = f"±{formatting.percent(summary.sd)} " if summary.sd is not None else ""
     colour = "#ffffff" if dark else "#101010"
     axes.text(
-        x, y - 0.13, text.percent(summary.mean), ha="center", va="center", color=colour, fontsize=9, weight="bold"
+        x, y - 0.13, formatting.percent(summary.mean), ha="center", va="center", color=colour, fontsize=9, weight="bold"
     )
     axes.text(x, y + 0.22, f"{sd}n={summary.num}", ha="center", va="center", color=colour, fontsize=6.5)
 
@@ -132,7 +133,7 @@ def _against_learning_rate(study: Study, palette: dict[str, str], name: str) -> 
     rates = sorted({c.setting("learning_rate") for c in study.configurations if c.setting("learning_rate")})
     _rate_ticks(axes, rates)
     drawing.percent_axis(axes)
-    paper = f"{text.learning_rate(PAPER_LEARNING_RATE)}, the paper's"
+    paper = f"{formatting.learning_rate(PAPER_LEARNING_RATE)}, the paper's"
     axes.axvline(PAPER_LEARNING_RATE, color=drawing.MUTED, linewidth=0.9, linestyle=(0, (4, 3)), label=paper)
     axes.set(xlabel="learning rate (logarithmic)", ylabel=_metric_title(study), title="Accuracy against learning rate")
     for model, colour in palette.items():
@@ -168,7 +169,7 @@ def _rate_ticks(axes: Axes, rates: Sequence[float]) -> None:
     for rate in rates[1:]:
         if np.log(rate / shown[-1]) > 0.09 * np.log(rates[-1] / rates[0]):
             shown.append(rate)
-    axes.set_xticks(shown, [text.learning_rate(float(f"{r:.2g}")) for r in shown])
+    axes.set_xticks(shown, [formatting.learning_rate(float(f"{r:.2g}")) for r in shown])
     axes.minorticks_off()
 
 
@@ -177,13 +178,13 @@ def _all_curves(study: Study, palette: dict[str, str], name: str) -> Drawn | Non
     columns = ("experiment", "trial_id", "status", "model", "random_weights")
     rows = study.trials.select(list(columns)).to_pylist()
     figure, axes = drawing.new_figure()
-    counts = {"succeeded": 0, "early_stopped": 0}
+    counts = {Status.SUCCEEDED: 0, Status.EARLY_STOPPED: 0}
     for row in rows:
         curve = study.curves.get((row["experiment"], row["trial_id"]))
         model = model_label(row.get)
         if curve is None or row["status"] not in counts:
             continue
-        stopped = row["status"] == "early_stopped"
+        stopped = row["status"] == Status.EARLY_STOPPED
         counts[row["status"]] += 1
         colour = palette.get(model, drawing.MUTED)
         accuracy = curve.metrics["dev_accuracy"]
@@ -197,13 +198,15 @@ def _all_curves(study: Study, palette: dict[str, str], name: str) -> Drawn | Non
         return None
     for model, colour in palette.items():
         axes.plot([], [], color=colour, label=drawing.short(model))
-    if counts["early_stopped"]:
+    if counts[Status.EARLY_STOPPED]:
         axes.plot([], [], color=drawing.MUTED, linestyle="--", marker="x", markersize=5, label="stopped early")
     drawing.percent_axis(axes)
     axes.set(xlabel="epoch", ylabel="accuracy, %", title="All trials")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.legend(loc="best")
-    text_counts = f"{text.count(counts['succeeded'], 'finished trial')}, {counts['early_stopped']} stopped early"
+    text_counts = (
+        f"{formatting.count(counts[Status.SUCCEEDED], 'finished trial')}, {counts[Status.EARLY_STOPPED]} stopped early"
+    )
     return drawing.save(figure, name, f"Accuracy over epochs ({study.curves_on}) of every trial ({text_counts}).")
 
 
@@ -227,13 +230,13 @@ def _parallel_coordinates(study: Study, name: str) -> Drawn | None:
         values = sorted({float(c.setting(axis)) for c in members})
         for value in values if len(values) <= 6 else (values[0], values[-1]):
             y = positions[x][[float(c.setting(axis)) for c in members].index(value)]
-            label = text.learning_rate(value) if axis == "learning_rate" else f"{value:g}"
+            label = formatting.learning_rate(value) if axis == "learning_rate" else f"{value:g}"
             axes.annotate(
                 label, (x, y), xytext=(-4, 5), textcoords="offset points", ha="right", va="center", fontsize=7
             )
     for y, value in ((0, low), (1, high)):
         axes.annotate(
-            text.percent(value),
+            formatting.percent(value),
             (len(axes_names), y),
             xytext=(5, 0),
             textcoords="offset points",

@@ -13,9 +13,11 @@ import jinja2
 import pyarrow as pa
 from markupsafe import Markup, escape
 
+from sst2_ray import formatting
 from sst2_ray.errors import InputError
+from sst2_ray.records import Status
 from sst2_ray.results.analysis import errors as errors_found
-from sst2_ray.results.analysis import text, verdict
+from sst2_ray.results.analysis import verdict
 from sst2_ray.results.analysis.findings import Study, studies
 from sst2_ray.results.analysis.ranking import model_label
 from sst2_ray.results.report import drawing, figures_curves, figures_runs, figures_sweep
@@ -62,7 +64,7 @@ def build(table: ResultsTable, *, experiment: str | None = None, notes: Sequence
         generated=dt.datetime.now(dt.timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
         version=__version__,
         counts=_counts(trials, found, num_attempts),
-        notes=[*notes, *([f"Evaluated on other data and left out: {text.join(left_out)}."] if left_out else [])],
+        notes=[*notes, *([f"Evaluated on other data and left out: {formatting.join(left_out)}."] if left_out else [])],
         studies=parts,
         several=len(parts) > 1,
         runs=_runs_part(trials),
@@ -118,23 +120,23 @@ def _unbroken(words: str) -> Markup:
 
 
 def _counts(trials: pa.Table, found: Sequence[Study], num_attempts: int) -> list[tuple[str, str]]:
-    succeeded = trials.column("status").to_pylist().count("succeeded")
+    succeeded = trials.column("status").to_pylist().count(Status.SUCCEEDED)
     cost = [value for value in trials.column("cost_usd").to_pylist() if value is not None]
     seconds = [value for value in trials.column("seconds").to_pylist() if value is not None]
     num_experiments = len(set(trials.column("experiment").to_pylist()))
     num_configurations = sum(len(study.configurations) for study in found)
     counts = [
-        (text.number(num_experiments), "experiment" if num_experiments == 1 else "experiments"),
-        (text.number(trials.num_rows), "trial" if trials.num_rows == 1 else "trials"),
-        (text.number(succeeded), "succeeded"),
-        (text.number(num_configurations), f"configuration{'' if num_configurations == 1 else 's'} with a result"),
-        (text.duration(sum(seconds)), "of runs in all"),
+        (formatting.number(num_experiments), "experiment" if num_experiments == 1 else "experiments"),
+        (formatting.number(trials.num_rows), "trial" if trials.num_rows == 1 else "trials"),
+        (formatting.number(succeeded), Status.SUCCEEDED),
+        (formatting.number(num_configurations), f"configuration{'' if num_configurations == 1 else 's'} with a result"),
+        (formatting.duration(sum(seconds)), "of runs in all"),
     ]
     if cost:
-        counts.append((text.dollars(sum(cost)), "in all"))
+        counts.append((formatting.dollars(sum(cost)), "in all"))
     if num_attempts > trials.num_rows:
         num_restarts = num_attempts - trials.num_rows
-        counts.append((text.number(num_restarts), "restart" if num_restarts == 1 else "restarts"))
+        counts.append((formatting.number(num_restarts), "restart" if num_restarts == 1 else "restarts"))
     return counts
 
 
@@ -185,7 +187,7 @@ def _errors_part(errors: errors_found.ErrorAnalysis) -> dict[str, Any]:
 
 
 def _runs_part(trials: pa.Table) -> dict[str, Any]:
-    succeeded = "succeeded" in trials.column("status").to_pylist()
+    succeeded = Status.SUCCEEDED in trials.column("status").to_pylist()
     return {
         "statuses": report_runs.statuses(trials),
         "failures": report_runs.failures(trials),

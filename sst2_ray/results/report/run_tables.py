@@ -9,7 +9,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from sst2_ray.results.analysis import text
+from sst2_ray import formatting
+from sst2_ray.records import Status
 from sst2_ray.results.analysis.ranking import model_label
 from sst2_ray.results.report.tables import PageTable, number_cell, text_cell, without_empty
 from sst2_ray.results.store import query
@@ -23,14 +24,16 @@ def statuses(trials: pa.Table) -> PageTable:
     for row in trials.select(["model", "random_weights", "status"]).to_pylist():
         counted.setdefault(model_label(row.get), Counter())[row["status"]] += 1
     shown = [s for s in query.STATUS_ORDER if any(c[s] for c in counted.values())]
-    rows = [[text_cell(m), *(number_cell(c[s], text.number) for s in shown)] for m, c in sorted(counted.items())]
+    rows = [[text_cell(m), *(number_cell(c[s], formatting.number) for s in shown)] for m, c in sorted(counted.items())]
     return PageTable(columns=("model", *(s.replace("_", " ") for s in shown)), rows=rows)
 
 
 def failures(trials: pa.Table) -> PageTable | None:
     """Failed, stopped and lost trials, the classes together; None where all went well."""
     names = ("failure_class", "experiment", "trial_id", "attempt", "status", "failure_message")
-    rows = [r for r in trials.select(list(names)).to_pylist() if r["status"] in ("failed", "lost", "stopped")]
+    rows = [
+        r for r in trials.select(list(names)).to_pylist() if r["status"] in (Status.FAILED, Status.LOST, Status.STOPPED)
+    ]
     if not rows:
         return None
     rows.sort(key=lambda r: (r["failure_class"] or "~", r["experiment"], r["trial_id"]))
@@ -53,7 +56,7 @@ def resources(trials: pa.Table) -> PageTable:
     )  # fmt: skip
     groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for row in trials.select([*keys, "status", *measured]).to_pylist():
-        if row["status"] == "succeeded":
+        if row["status"] == Status.SUCCEEDED:
             groups.setdefault(tuple(row[k] for k in keys), []).append(row)
     rows = []
     for members in groups.values():
@@ -63,18 +66,22 @@ def resources(trials: pa.Table) -> PageTable:
             [
                 text_cell(model_label(first.get)),
                 text_cell(first["chip"]),
-                number_cell(first["world_size"], text.number),
+                number_cell(first["world_size"], formatting.number),
                 text_cell(", ".join(str(first[k]) for k in ("precision", "engine", "attention") if first[k])),
-                number_cell(len(members), text.number),
-                number_cell(mean["examples_per_sec"], text.number),
-                number_cell(mean["tokens_per_sec"], text.number),
-                number_cell(mean["padding_fraction"], lambda v: text.NONE if v is None else f"{text.percent(v, 1)} %"),
+                number_cell(len(members), formatting.number),
+                number_cell(mean["examples_per_sec"], formatting.number),
+                number_cell(mean["tokens_per_sec"], formatting.number),
                 number_cell(
-                    mean["model_flop_utilization"], lambda v: text.NONE if v is None else f"{text.percent(v, 1)} %"
+                    mean["padding_fraction"],
+                    lambda v: formatting.NONE if v is None else f"{formatting.percent(v, 1)} %",
                 ),
-                number_cell(mean["peak_memory_gib"], lambda v: text.NONE if v is None else f"{v:.1f} GiB"),
-                number_cell(mean["startup_seconds"], text.duration),
-                number_cell(mean["seconds"], text.duration),
+                number_cell(
+                    mean["model_flop_utilization"],
+                    lambda v: formatting.NONE if v is None else f"{formatting.percent(v, 1)} %",
+                ),
+                number_cell(mean["peak_memory_gib"], lambda v: formatting.NONE if v is None else f"{v:.1f} GiB"),
+                number_cell(mean["startup_seconds"], formatting.duration),
+                number_cell(mean["seconds"], formatting.duration),
             ]
         )
     columns, rows = without_empty(
@@ -119,7 +126,9 @@ def provenance(trials: pa.Table) -> PageTable:
     rows = []
     for name, counts in found.items():
         shared = trials.num_rows in counts.values()
-        shown = [value if shared else f"{value} ({text.count(num, 'trial')})" for value, num in counts.most_common(8)]
+        shown = [
+            value if shared else f"{value} ({formatting.count(num, 'trial')})" for value, num in counts.most_common(8)
+        ]
         more = len(counts) - len(shown)
         rows.append([text_cell(name), text_cell("; ".join(shown) + (f"; {more} more" if more > 0 else ""))])
     return PageTable(columns=("what", "value"), rows=rows)
@@ -139,7 +148,7 @@ def _nodes(packed: str | None) -> str | None:
         addresses = {node.get("address") for node in nodes}
     except (ValueError, AttributeError):
         return None
-    return f"{text.count(len(nodes), 'worker')} on {text.count(len(addresses), 'node')}" if nodes else None
+    return f"{formatting.count(len(nodes), 'worker')} on {formatting.count(len(addresses), 'node')}" if nodes else None
 
 
 def trials_table(trials: pa.Table) -> PageTable:
@@ -155,16 +164,16 @@ def trials_table(trials: pa.Table) -> PageTable:
             text_cell(r["experiment"]),
             text_cell(r["trial_id"]),
             text_cell(model_label(r.get)),
-            number_cell(r["learning_rate"], text.learning_rate),
-            number_cell(r["batch_size"], text.number),
-            number_cell(r["seed"], lambda v: text.NONE if v is None else str(v)),
+            number_cell(r["learning_rate"], formatting.learning_rate),
+            number_cell(r["batch_size"], formatting.number),
+            number_cell(r["seed"], lambda v: formatting.NONE if v is None else str(v)),
             text_cell(r["status"].replace("_", " ") + (f", attempt {r['attempt']}" if r["attempt"] else "")),
-            number_cell(r["best_dev_accuracy"], text.percent),
-            number_cell(r["last_dev_accuracy"], text.percent),
-            number_cell(r["last_epoch"], text.number),
-            number_cell(r["examples_per_sec"], text.number),
-            number_cell(r["seconds"], text.duration),
-            number_cell(r["cost_usd"], text.dollars),
+            number_cell(r["best_dev_accuracy"], formatting.percent),
+            number_cell(r["last_dev_accuracy"], formatting.percent),
+            number_cell(r["last_epoch"], formatting.number),
+            number_cell(r["examples_per_sec"], formatting.number),
+            number_cell(r["seconds"], formatting.duration),
+            number_cell(r["cost_usd"], formatting.dollars),
             text_cell(r["export_path"]),
         ]
         for r in rows

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sst2_ray.results.analysis import text
+from sst2_ray import formatting
+from sst2_ray.records import Status
 from sst2_ray.results.analysis.comparison import Comparison
 from sst2_ray.results.analysis.errors import ErrorAnalysis, Sentence
 from sst2_ray.results.analysis.findings import Study
@@ -49,21 +50,21 @@ def number_cell(value: float | None, show: Callable[[float | None], str]) -> Cel
 
 def text_cell(value: object) -> Cell:
     """Plain text, a dash for nothing."""
-    shown = text.NONE if value in (None, "") else str(value)
+    shown = formatting.NONE if value in (None, "") else str(value)
     return Cell(text=shown, kind="long" if len(shown) > _LONG else "")
 
 
 def summary_cell(summary: Summary | None) -> Cell:
     """An accuracy with its standard deviation."""
     if summary is None:
-        return number_cell(None, text.percent)
-    spread = f" ± {text.percent(summary.sd)}" if summary.sd is not None else ""
-    return Cell(text=f"{text.percent(summary.mean)}{spread}", sort=summary.mean, kind="num")
+        return number_cell(None, formatting.percent)
+    spread = f" ± {formatting.percent(summary.sd)}" if summary.sd is not None else ""
+    return Cell(text=f"{formatting.percent(summary.mean)}{spread}", sort=summary.mean, kind="num")
 
 
 def _interval_cell(summary: Summary | None) -> Cell:
     interval = summary.interval if summary else None
-    shown = f"{text.percent(interval.low)} – {text.percent(interval.high)}" if interval else text.NONE
+    shown = f"{formatting.percent(interval.low)} – {formatting.percent(interval.high)}" if interval else formatting.NONE
     return Cell(text=shown, sort=interval.low if interval else float("-inf"), kind="num")
 
 
@@ -75,7 +76,7 @@ def _mean_cell(configuration: Configuration, column: str, show: Callable[[float 
 def verdict_cell(comparison: Comparison | None) -> Cell:
     """A win names the winner's model."""
     if comparison is None:
-        return Cell(text=text.NONE)
+        return Cell(text=formatting.NONE)
     if comparison.winner is not None:
         return Cell(text=f"{model_label(comparison.winner.setting)} wins", kind="win")
     return Cell(text="tie" if comparison.verdict == "tie" else "not decided", kind=comparison.verdict)
@@ -92,19 +93,19 @@ def best_per_model(study: Study) -> PageTable:
             [
                 text_cell(model_label(c.setting)),
                 verdict,
-                number_cell(c.setting("learning_rate"), text.learning_rate),
-                number_cell(c.setting("batch_size"), text.number),
-                number_cell(len(c.runs), text.number),
+                number_cell(c.setting("learning_rate"), formatting.learning_rate),
+                number_cell(c.setting("batch_size"), formatting.number),
+                number_cell(len(c.runs), formatting.number),
                 summary_cell(c.summary("selection_accuracy")),
                 summary_cell(accuracy),
                 _interval_cell(accuracy),
                 summary_cell(c.summary("last_dev_accuracy")),
-                _mean_cell(c, "best_dev_f1", text.percent),
-                _mean_cell(c, "best_dev_loss", text.number),
-                _mean_cell(c, "best_epoch", text.number),
-                _mean_cell(c, "examples_per_sec", text.number),
-                _mean_cell(c, "seconds", text.duration),
-                _mean_cell(c, "cost_usd", text.dollars),
+                _mean_cell(c, "best_dev_f1", formatting.percent),
+                _mean_cell(c, "best_dev_loss", formatting.number),
+                _mean_cell(c, "best_epoch", formatting.number),
+                _mean_cell(c, "examples_per_sec", formatting.number),
+                _mean_cell(c, "seconds", formatting.duration),
+                _mean_cell(c, "cost_usd", formatting.dollars),
             ]
         )
     columns = (
@@ -119,19 +120,19 @@ def best_per_model(study: Study) -> PageTable:
 
 def without_empty(columns: Sequence[str], rows: list[list[Cell]]) -> tuple[tuple[str, ...], list[list[Cell]]]:
     """Leave out the columns in which no row says anything."""
-    kept = [i for i in range(len(columns)) if any(row[i].text != text.NONE for row in rows)]
+    kept = [i for i in range(len(columns)) if any(row[i].text != formatting.NONE for row in rows)]
     return tuple(columns[i] for i in kept), [[row[i] for i in kept] for row in rows]
 
 
 _LEVEL: dict[str, Callable[[float | None], str]] = {
-    "dev_loss": lambda v: text.NONE if v is None else f"{v:.3f}",
-    "seconds": text.duration,
-    "epoch": lambda v: text.NONE if v is None else f"{v:.3g}",
+    "dev_loss": lambda v: formatting.NONE if v is None else f"{v:.3f}",
+    "seconds": formatting.duration,
+    "epoch": lambda v: formatting.NONE if v is None else f"{v:.3g}",
 }
 _DIFFERENCE: dict[str, Callable[[float], str]] = {
-    "dev_loss": lambda v: text.signed(v, 3),
-    "seconds": lambda v: f"{text.signed(v, 1)} s",
-    "epoch": lambda v: text.signed(v, 2),
+    "dev_loss": lambda v: formatting.signed(v, 3),
+    "seconds": lambda v: f"{formatting.signed(v, 1)} s",
+    "epoch": lambda v: formatting.signed(v, 2),
 }
 """How a metric and a difference in it are written; all others are accuracies."""
 
@@ -140,8 +141,8 @@ def moment(found: Moment, names: tuple[str, str]) -> PageTable:
     """Accuracy, F1, loss and speed of two configurations at one moment."""
     rows = []
     for c in found.comparisons:
-        level, difference = _LEVEL.get(c.metric, text.percent), _DIFFERENCE.get(c.metric, text.points)
-        interval = f"{difference(c.interval.low)} to {difference(c.interval.high)}" if c.interval else text.NONE
+        level, difference = _LEVEL.get(c.metric, formatting.percent), _DIFFERENCE.get(c.metric, formatting.points)
+        interval = f"{difference(c.interval.low)} to {difference(c.interval.high)}" if c.interval else formatting.NONE
         rows.append(
             [
                 text_cell(METRIC_WORDS[c.metric] + ("" if c.metric in _LEVEL else ", %")),
@@ -162,8 +163,8 @@ def references(study: Study) -> PageTable:
     rows = [
         [
             text_cell(r.name),
-            number_cell(r.accuracy, lambda v, digits=r.digits: text.percent(v, digits)),  # type: ignore[misc]
-            Cell(text=text.points(best.mean - r.accuracy) if best else text.NONE, kind="num"),
+            number_cell(r.accuracy, lambda v, digits=r.digits: formatting.percent(v, digits)),  # type: ignore[misc]
+            Cell(text=formatting.points(best.mean - r.accuracy) if best else formatting.NONE, kind="num"),
             text_cell(r.source),
         ]
         for r in REFERENCES
@@ -177,26 +178,30 @@ def configurations(study: Study) -> PageTable:
     other_axes = [axis for axis in study.axes if axis not in ("learning_rate", "batch_size")]
     rows = []
     for r in board.slice(0, MAX_CONFIGURATIONS).to_pylist():
-        accuracy = f"{text.percent(r['accuracy'])}" + (
-            f" ± {text.percent(r['accuracy_sd'])}" if r["accuracy_sd"] else ""
+        accuracy = f"{formatting.percent(r['accuracy'])}" + (
+            f" ± {formatting.percent(r['accuracy_sd'])}" if r["accuracy_sd"] else ""
         )
-        interval = f"{text.percent(r['low'])} – {text.percent(r['high'])}" if r["low"] is not None else text.NONE
+        interval = (
+            f"{formatting.percent(r['low'])} – {formatting.percent(r['high'])}"
+            if r["low"] is not None
+            else formatting.NONE
+        )
         rows.append(
             [
-                number_cell(r["rank"], text.number),
+                number_cell(r["rank"], formatting.number),
                 text_cell(model_label(r.get)),
-                number_cell(r["learning_rate"], text.learning_rate),
-                number_cell(r["batch_size"], text.number),
+                number_cell(r["learning_rate"], formatting.learning_rate),
+                number_cell(r["batch_size"], formatting.number),
                 *(number_cell(r[axis], _general) for axis in other_axes),
-                number_cell(r["seeds"], text.number),
-                number_cell(r["selection_accuracy"], text.percent),
+                number_cell(r["seeds"], formatting.number),
+                number_cell(r["selection_accuracy"], formatting.percent),
                 Cell(text=accuracy, sort=r["accuracy"] if r["accuracy"] is not None else float("-inf"), kind="num"),
                 Cell(text=interval, sort=r["low"] if r["low"] is not None else float("-inf"), kind="num"),
-                number_cell(r["last_accuracy"], text.percent),
-                number_cell(r["f1"], text.percent),
-                number_cell(r["examples_per_sec"], text.number),
-                number_cell(r["seconds"], text.duration),
-                number_cell(r["cost_usd"], text.dollars),
+                number_cell(r["last_accuracy"], formatting.percent),
+                number_cell(r["f1"], formatting.percent),
+                number_cell(r["examples_per_sec"], formatting.number),
+                number_cell(r["seconds"], formatting.duration),
+                number_cell(r["cost_usd"], formatting.dollars),
                 text_cell(_statuses(r)),
             ]
         )
@@ -214,11 +219,15 @@ def configurations(study: Study) -> PageTable:
 
 
 def _general(value: float | None) -> str:
-    return text.NONE if value is None else f"{value:g}"
+    return formatting.NONE if value is None else f"{value:g}"
 
 
 def _statuses(row: dict[str, Any]) -> str:
-    return ", ".join(f"{row[s]} {s}" for s in ("succeeded", "failed", "stopped", "lost", "running") if row[s])
+    return ", ".join(
+        f"{row[s]} {s}"
+        for s in (Status.SUCCEEDED, Status.FAILED, Status.STOPPED, Status.LOST, Status.RUNNING)
+        if row[s]
+    )
 
 
 def sentences(found: Iterable[Sentence], names: Sequence[str]) -> PageTable:
@@ -248,7 +257,11 @@ def agreement(errors: ErrorAnalysis) -> PageTable:
     """How often the first two models are right together."""
     total = sum(errors.agreement.values()) or 1
     rows = [
-        [text_cell(name), number_cell(num, text.number), number_cell(num / total, lambda v: f"{text.percent(v, 1)} %")]
+        [
+            text_cell(name),
+            number_cell(num, formatting.number),
+            number_cell(num / total, lambda v: f"{formatting.percent(v, 1)} %"),
+        ]
         for name, num in errors.agreement.items()
     ]
     return PageTable(columns=("", "sentences", "share"), rows=rows)

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pyarrow.compute as pc
 
-from sst2_ray.records import KEYS
 from sst2_ray.results.store import files
+from sst2_ray.results.store.schema import KEYS
 from sst2_ray.results.store.table import ResultsTable, new_file_name
 
 _LEFTOVER_AGE_S = 24 * 3600

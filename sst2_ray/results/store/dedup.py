@@ -8,7 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sst2_ray.records import KEYS
+from sst2_ray.records import Status
+from sst2_ray.results.store.schema import KEYS
 
 ORDER_COLUMNS: dict[str, tuple[str, ...]] = {
     "trials": ("status", "written_at"),
@@ -81,7 +82,7 @@ def _in_order(dataset: str, table: pa.Table) -> pa.Table:
         return table
     order = _numbered(table, ORDER_COLUMNS[dataset])
     if dataset == "trials":
-        ended = pc.not_equal(order.column("status"), "running").cast(pa.int8())
+        ended = pc.not_equal(order.column("status"), Status.RUNNING).cast(pa.int8())
         order = order.set_column(0, "status", ended)
     keys = [(name, "ascending", "at_start") for name in order.column_names]
     return table.take(pc.sort_indices(order, sort_keys=keys))

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from sst2_ray.records import KEYS, RECORDS, SCHEMA_VERSION, arrow_schema
+from sst2_ray.records import SCHEMA_VERSION
+from sst2_ray.results.store.schema import KEYS, RECORDS, arrow_schema
 
 BEGIN = "<!-- fields: made from sst2_ray/records.py by `python -m sst2_ray.results.store.docs docs/results.md`, do not edit -->"
 END = "<!-- end of fields -->"

@@ -12,7 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from sst2_ray.records import KEYS, RECORDS, SCHEMA_VERSION, arrow_schema
+from sst2_ray.records import SCHEMA_VERSION
+from sst2_ray.results.store.schema import KEYS, RECORDS, arrow_schema
 
 DATASET_KEY = b"sst2_ray.dataset"
 VERSION_KEY = b"sst2_ray.schema_version"

@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sst2_ray.config.train import hash_of
-from sst2_ray.errors import InputError, did_you_mean
-from sst2_ray.records import EpochRecord, TrialRecord
+from sst2_ray.errors import FailureClass, InputError, did_you_mean
+from sst2_ray.records import EpochRecord, Status, TrialRecord
 from sst2_ray.results.store.listing import entries
 from sst2_ray.storage import Storage
 
@@ -45,7 +45,7 @@ METRICS: dict[str, tuple[str, ...]] = {
 }
 """Column -> names that Tune scripts report it under."""
 
-_STATUS = {"TERMINATED": "succeeded", "ERROR": "failed"}
+_STATUS = {"TERMINATED": Status.SUCCEEDED, "ERROR": Status.FAILED}
 _INTEGERS = ("batch_size", "seed", "epochs")
 _SECRET = re.compile(r"token(?!iz|s)|secret|password|passwd|(api|access)_?key|credential", re.IGNORECASE)
 """In a name; but not tokenizer, tokenize and max_tokens."""
@@ -177,14 +177,14 @@ class _Reader:
         seed_names = self._names_of("seed", SETTINGS)
         started = state.get("start_time")
         failed = self.storage.exists(f"{folder}/error.txt")
-        status = _STATUS.get(state.get("status", ""), "failed" if failed else "lost")
+        status = _STATUS.get(state.get("status", ""), Status.FAILED if failed else Status.LOST)
         return TrialRecord(
             experiment=self.experiment,
             trial_id=trial_id,
             attempt=0,
             status=status,
             written_at=dt.datetime.now(dt.timezone.utc),
-            failure_class="bug" if failed else None,
+            failure_class=FailureClass.BUG if failed else None,
             failure_message=self._last_error_line(folder) if failed else None,
             started_at=dt.datetime.fromtimestamp(started, dt.timezone.utc) if started else None,
             config_json=json.dumps(config),

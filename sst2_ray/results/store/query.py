@@ -8,9 +8,10 @@ import pyarrow as pa
 import scipy
 
 from sst2_ray.errors import InputError
+from sst2_ray.records import Status
 from sst2_ray.results.analysis.statistics import Array
 
-STATUS_ORDER = ("succeeded", "early_stopped", "stopped", "failed", "lost", "running")
+STATUS_ORDER = (Status.SUCCEEDED, Status.EARLY_STOPPED, Status.STOPPED, Status.FAILED, Status.LOST, Status.RUNNING)
 
 CONFIGURATION = "coalesce(configuration_id, experiment || '/' || trial_id)"
 """What makes runs seeds of one configuration; a run that has no configuration id stands for itself."""
@@ -48,7 +49,7 @@ everything as (
         avg(examples_per_sec) as examples_per_sec,
         avg(seconds) filter (status = 'succeeded') as seconds,
         sum(cost_usd) as cost_usd,
-        {", ".join(f"count(*) filter (status = '{s}') as {s}" for s in ("succeeded", "failed", "running"))},
+        {", ".join(f"count(*) filter (status = '{s}') as {s}" for s in (Status.SUCCEEDED, Status.FAILED, Status.RUNNING))},
         count(*) filter (status in ('stopped', 'early_stopped')) as stopped,
         count(*) filter (status = 'lost') as lost,
         case when count(distinct experiment) = 1 then any_value(experiment) end as experiment,

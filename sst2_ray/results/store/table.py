@@ -19,10 +19,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from sst2_ray.errors import InputError, RunFailedError, did_you_mean
-from sst2_ray.records import KEYS, EpochRecord, PredictionRecord, TrialRecord, arrow_schema
+from sst2_ray.errors import FailureClass, InputError, RunFailedError, did_you_mean
+from sst2_ray.records import EpochRecord, PredictionRecord, TrialRecord
 from sst2_ray.results.store import files, listing
 from sst2_ray.results.store.dedup import ORDER_COLUMNS, deduplicate, latest_attempts
+from sst2_ray.results.store.schema import KEYS, arrow_schema
 from sst2_ray.storage import Storage, without_secret
 
 Record = TrialRecord | EpochRecord | PredictionRecord
@@ -92,7 +93,7 @@ class ResultsTable:
         except OSError as error:
             reason = str(error).splitlines()[0]
             raise RunFailedError(
-                f"{self.location}/{relative}: cannot be written ({reason})", "storage_error"
+                f"{self.location}/{relative}: cannot be written ({reason})", FailureClass.STORAGE_ERROR
             ) from error
 
     # ---- reading
@@ -267,5 +268,5 @@ def _retry(read: Callable[[], _T]) -> _T:
         except _PrunedError as error:
             pruned = error  # a compaction made progress: the next listing is newer
     raise RunFailedError(
-        f"{pruned}: was pruned while it was being read, {_READ_RETRIES} times in a row", "storage_error"
+        f"{pruned}: was pruned while it was being read, {_READ_RETRIES} times in a row", FailureClass.STORAGE_ERROR
     )

@@ -17,7 +17,7 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sst2_ray.errors import RunFailedError
+from sst2_ray.errors import FailureClass, RunFailedError
 from sst2_ray.run.environment import worker_env
 from sst2_ray.run.planning.placement import Placement
 from sst2_ray.run.prepare import Prepared
@@ -150,10 +150,10 @@ def _measured(prepared: Prepared, placement: Placement) -> StepCost:
                 raise RunFailedError(
                     "--calibrate: a measuring process was killed, as the system does where memory is full; fewer workers "
                     "or a smaller --micro-batch-tokens need less",
-                    "out_of_memory",
+                    FailureClass.OUT_OF_MEMORY,
                 )
             lines = Path(f"{folder}/{failed}.log").read_text(errors="replace").strip().splitlines() or ["no message"]
-            raise RunFailedError(f"--calibrate: the measurement failed ({lines[-1][:200]})", "bug")
+            raise RunFailedError(f"--calibrate: the measurement failed ({lines[-1][:200]})", FailureClass.BUG)
         cost: StepCost = out.get()
     return cost
 

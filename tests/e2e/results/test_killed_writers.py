@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from sst2_ray.records import KEYS
 from sst2_ray.results.store.compaction import compact
+from sst2_ray.results.store.schema import KEYS
 from sst2_ray.results.store.table import ResultsTable
 from tests.support.object_store import BUCKET, object_store
 from tests.support.writers import ROWS_PER_TRIAL, let_run, start_compactor, start_writer

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from sst2_ray.records import KEYS
 from sst2_ray.results.commands import main_report, main_results
 from sst2_ray.results.store.compaction import compact
+from sst2_ray.results.store.schema import KEYS
 from tests.support.synthetic_results import MODERNBERT, SBERT, write_study
 
 ROOT = Path(__file__).parents[3]

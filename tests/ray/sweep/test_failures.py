@@ -25,7 +25,7 @@ def test_out_of_memory_is_tried_again_and_then_a_row(sweeps: Sweeps) -> None:
     assert "2 trials: 1 succeeded, 1 failed (1 out_of_memory)" in done.stdout
 
 
-def test_a_killed_worker_and_a_loss_that_is_not_a_number(sweeps: Sweeps) -> None:
+def test_a_killed_worker_and_a_loss_that_is_not_finite(sweeps: Sweeps) -> None:
     faults = [{"kind": "kill", "attempt": 0, "rank": 0, "step": KILL_STEP}]
     words = ("--learning-rates", "1e-4", "1e30", "--batch-sizes", "32", "4", "--num-seeds", "1")
     done = sweeps.run("nan", *words, env={"SST2_RAY_FAULTS": json.dumps(faults)})
@@ -33,7 +33,7 @@ def test_a_killed_worker_and_a_loss_that_is_not_a_number(sweeps: Sweeps) -> None
     rows = {(row["learning_rate"], row["batch_size"]): row for row in sweeps.rows("nan").values()}
     for batch_size in (32, 4):
         bad = rows[1e30, batch_size]
-        assert (bad["status"], bad["failure_class"], bad["attempt"]) == ("failed", "not_a_number", 0)
+        assert (bad["status"], bad["failure_class"], bad["attempt"]) == ("failed", "non_finite", 0)
     killed = rows[1e-4, 4]
     assert (killed["status"], killed["attempt"]) == ("succeeded", 1)
     assert killed["last_global_step"] == 32

@@ -86,7 +86,7 @@ def test_survivors_of_asha_run_all_seeds_and_nobody_else_does() -> None:
 def test_a_failed_configuration_does_not_survive() -> None:
     sweep = config(scheduler="median")
     first = [units_of(sweep, point)[0].trial_id for point in planned_points(sweep)]
-    failed = {first[0]: Outcome(status="failed", score=None, failure_class="not_a_number")}
+    failed = {first[0]: Outcome(status="failed", score=None, failure_class="non_finite")}
     assert first[0].replace("seed0", "seed1") not in play(Planner(sweep), failed)
 
 
@@ -94,7 +94,7 @@ def test_a_resumed_sweep_runs_only_what_is_not_over() -> None:
     names = play(Planner(config()), {})
     past = {name: Outcome(status="succeeded", score=0.9) for name in names[:5]}
     past[names[5]] = Outcome(status="lost", score=None, failure_class="worker_lost")
-    past[names[6]] = Outcome(status="failed", score=None, failure_class="not_a_number")
+    past[names[6]] = Outcome(status="failed", score=None, failure_class="non_finite")
     past[names[7]] = Outcome(status="failed", score=None, failure_class="hung")
     assert play(Planner(config(), past), {}) == [names[5], *names[7:]]
 
@@ -119,7 +119,7 @@ def test_a_search_learns_that_what_diverges_is_the_worst_and_nothing_of_a_lost_w
     play(
         Planner(sweep, proposer=told),
         {
-            names[1]: Outcome(status="failed", score=None, failure_class="not_a_number"),
+            names[1]: Outcome(status="failed", score=None, failure_class="non_finite"),
             names[2]: Outcome(status="failed", score=None, failure_class="worker_lost"),
         },
     )

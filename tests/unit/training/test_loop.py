@@ -15,7 +15,8 @@ from sst2_ray.modeling.optimizer import lr_factor, num_warmup_steps
 from sst2_ray.records import EpochRecord
 from sst2_ray.storage import Storage
 from sst2_ray.training.checkpoint import files as ckpt
-from sst2_ray.training.context import NotANumberError, better
+from sst2_ray.training.context import better
+from sst2_ray.training.engine.base import NonFiniteError
 from sst2_ray.training.loop import Loop
 from tests.support.flash import compute_with_flash
 from tests.support.training import (
@@ -321,7 +322,7 @@ def test_a_gradient_that_is_no_number_stops_the_run_with_step_rate_and_rows(loop
                 loop.c.model.head.weight.fill_(math.nan)
 
     loop.c.on_step = poison
-    with pytest.raises(NotANumberError) as caught:
+    with pytest.raises(NonFiniteError) as caught:
         loop.run()
     rows = epoch_permutation(ROWS, seed=0, epoch=1)[32:48].tolist()
     assert f"gradient norm nan at step 10 of 14, learning rate {loop.learning_rate:.3g}" in str(caught.value)
@@ -329,9 +330,9 @@ def test_a_gradient_that_is_no_number_stops_the_run_with_step_rate_and_rows(loop
     assert "\n" not in str(caught.value)
 
 
-def test_what_is_not_a_number_is_never_saved(loop_of):
+def test_what_is_non_finite_is_never_saved(loop_of):
     loop = loop_of(checkpoint_every_steps=1, learning_rate=1e20, warmup_fraction=0.0, keep_checkpoints=99)
-    with pytest.raises(NotANumberError):
+    with pytest.raises(NonFiniteError):
         loop.run()
     loop.writer.wait()
     for step in checkpoints_of(loop):

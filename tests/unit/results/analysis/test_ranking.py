@@ -68,7 +68,7 @@ def test_where_the_best_lacks_a_seed_all_are_ranked_on_those_it_has() -> None:
 
 def test_who_diverged_under_a_seed_is_not_ranked_on_the_others() -> None:
     survived = [run for run in runs("lucky", [0.95, 0.0, 0.95]) if run.seed != 1]
-    diverged = trial("lucky-1", configuration_id="lucky", seed=1, status="failed", failure_class="not_a_number")
+    diverged = trial("lucky-1", configuration_id="lucky", seed=1, status="failed", failure_class="non_finite")
     found = rank(table(survived, [diverged], runs("steady", [0.94, 0.941, 0.942]), runs("single", [0.5])))
     assert (found[0].num_seeds, ids(found[0])) == (3, ["steady"])
 

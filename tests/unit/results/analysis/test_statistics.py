@@ -49,7 +49,7 @@ def test_one_seed_has_a_mean_and_no_interval() -> None:
 
 
 @pytest.mark.parametrize("values", [[], [0.9, float("nan")]])
-def test_summary_refuses_nothing_and_not_a_number(values: list[float]) -> None:
+def test_summary_refuses_nothing_and_non_finite(values: list[float]) -> None:
     with pytest.raises(ValueError, match="finite"):
         statistics.summarize(values)
 

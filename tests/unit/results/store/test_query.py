@@ -89,6 +89,6 @@ def test_failed_trials_only_are_a_row_without_a_rank() -> None:
     assert (row["failed"], row["rank"], row["accuracy"]) == (1, None, None)
 
 
-def test_no_not_a_number_leaves_the_query(trials: pa.Table) -> None:
+def test_no_non_finite_leaves_the_query(trials: pa.Table) -> None:
     for row in query.leaderboard(trials).to_pylist():
         assert not any(isinstance(value, float) and math.isnan(value) for value in row.values())

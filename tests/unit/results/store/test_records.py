@@ -9,8 +9,8 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from sst2_ray.records import KEYS, RECORDS, arrow_schema
 from sst2_ray.results.store import docs
+from sst2_ray.results.store.schema import KEYS, RECORDS, arrow_schema
 
 ROOT = Path(__file__).parents[4]
 

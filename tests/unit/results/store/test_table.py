@@ -12,8 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from sst2_ray.errors import InputError, RunFailedError
-from sst2_ray.records import SCHEMA_VERSION, arrow_schema
+from sst2_ray.records import SCHEMA_VERSION
 from sst2_ray.results.store import files
+from sst2_ray.results.store.schema import arrow_schema
 from sst2_ray.results.store.table import ResultsTable, SkippedFileWarning
 from tests.support.records import at, epoch, prediction, trial
 
