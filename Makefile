@@ -6,16 +6,19 @@ CONSTRAINTS ?= -c constraints.txt
 BIN    := $(VENV)/bin
 RUNS   ?= runs/demo
 
-.PHONY: demo test test-slow test-fast bench bench-more bench-gpu soak check audit clean help
+.PHONY: demo test test-slow test-fast bench bench-more bench-gpu soak check audit docs clean help
 
 help:
 	@echo "make demo   install, fine-tune two models on the packaged movie reviews, show who won"
 	@echo "make test   install, all tests that need no GPU and no long wait (those: make test-slow)"
+	@echo "make test-fast  the unit tests alone"
 	@echo "make bench  speed, side by side with other ways of training"
 	@echo "make bench-more  the planner, evaluation, a million rows, long sentences, more workers: about 40 minutes"
 	@echo "make bench-gpu   the tables of make bench on this machine's GPUs"
 	@echo "make soak   an hour of random kills and hangs; writes benchmarks/results/soak.json and docs/faults.md"
 	@echo "make check  format, lint, types, layers, security"
+	@echo "make docs   the documentation as a site, below site/"
+	@echo "make clean  remove what make installed and built; runs, models and reports stay"
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
@@ -93,5 +96,10 @@ audit: $(VENV)/.dev
 	@timeout 60 $(BIN)/pip-audit --skip-editable --progress-spinner off 2>&1 \
 	  | awk '/could not be audited/ { unknown++; next } !/^(Name|---)/ { print } END { if (unknown) print unknown " packages could not be audited here" }'
 
+# The documentation as a site, below site/.
+docs: $(VENV)/.dev
+	$(BIN)/mkdocs build --strict -q
+
+# Removes what make itself made. Runs, models and reports stay: they are results.
 clean:
-	rm -rf $(VENV) runs report build *.egg-info
+	rm -rf $(VENV) build site *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
