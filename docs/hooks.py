@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import os
 import re
 import subprocess
@@ -82,13 +83,12 @@ def config_page() -> str:
 
 def own_fields(kind: type) -> list[dataclasses.Field[Any]]:
     """The fields that a class declares itself."""
-    return [f for f in dataclasses.fields(kind) if f.name in kind.__dict__.get("__annotations__", {})]
+    return [f for f in dataclasses.fields(kind) if f.name in inspect.get_annotations(kind)]
 
 
 def docstrings(kind: type) -> dict[str, str]:
     """The docstrings below a class's fields."""
     import ast
-    import inspect
     import textwrap
 
     (node,) = ast.parse(textwrap.dedent(inspect.getsource(kind))).body
