@@ -19,7 +19,7 @@ import pyarrow.fs as pafs
 
 from sst2_ray.errors import InputError
 
-PATIENCE_S = 120.0
+RETRY_FOR_S = 120.0
 """Seconds of an outage that a run survives."""
 
 _PROBE_BYTES = 1 << 16
@@ -40,12 +40,12 @@ def _may_pass(error: OSError) -> bool:
     return not (isinstance(error, lasting) or error.errno in _LASTING or any(word in said for word in _LASTING_WORDS))
 
 
-def _patiently(method: _F) -> _F:
-    """Try again, with growing pauses, for as long as the storage has patience."""
+def _retried(method: _F) -> _F:
+    """Retry transient errors with growing pauses, for `retry_for_s` seconds."""
 
     @functools.wraps(method)
-    def persist(self: Storage, *args: Any, **kwargs: Any) -> Any:
-        deadline, wait = time.monotonic() + self.patience_s, _FIRST_WAIT_S
+    def attempt(self: Storage, *args: Any, **kwargs: Any) -> Any:
+        deadline, wait = time.monotonic() + self.retry_for_s, _FIRST_WAIT_S
         while True:
             try:
                 return method(self, *args, **kwargs)
@@ -55,7 +55,7 @@ def _patiently(method: _F) -> _F:
             time.sleep(wait)
             wait = min(2 * wait, _LONGEST_WAIT_S)
 
-    return persist  # type: ignore[return-value]
+    return attempt  # type: ignore[return-value]
 
 
 def absolute(uri: str) -> str:
@@ -79,12 +79,12 @@ def without_secret(uri: str) -> str:
 class Storage:
     """A folder; paths given to its methods are relative to it, use '/' and cannot leave it.
 
-    patience_s: seconds for which an operation that fails for a reason that may pass is tried again.
+    retry_for_s: seconds for which an operation that fails for a reason that may pass is tried again.
     """
 
     filesystem: pafs.FileSystem
     root: str
-    patience_s: float = 0.0
+    retry_for_s: float = 0.0
 
     @classmethod
     def open(cls, uri: str) -> Storage:
@@ -106,9 +106,9 @@ class Storage:
     def child(self, name: str) -> Storage:
         return dataclasses.replace(self, root=self.path(name))
 
-    def patient(self, seconds: float = PATIENCE_S) -> Storage:
-        """The same folder, for a run that has something to lose."""
-        return dataclasses.replace(self, patience_s=seconds)
+    def with_retries(self, seconds: float = RETRY_FOR_S) -> Storage:
+        """Return the same folder with transient errors retried for that many seconds."""
+        return dataclasses.replace(self, retry_for_s=seconds)
 
     def path(self, name: str) -> str:
         """Raises InputError where `name` leads out of this folder."""
@@ -130,11 +130,11 @@ class Storage:
                 f"--storage-path {self.root}: cannot be written ({_line(error)}); choose a folder that every node can write to"
             ) from None
 
-    @_patiently
+    @_retried
     def exists(self, name: str) -> bool:
         return self.filesystem.get_file_info(self.path(name)).type != pafs.FileType.NotFound
 
-    @_patiently
+    @_retried
     def read_bytes(self, name: str) -> bytes:
         with self.filesystem.open_input_stream(self.path(name)) as stream:
             data: bytes = stream.read()
@@ -143,7 +143,7 @@ class Storage:
     def read_json(self, name: str) -> Any:
         return json.loads(self.read_bytes(name))
 
-    @_patiently
+    @_retried
     def write_bytes(self, name: str, data: bytes) -> None:
         """The file appears whole or not at all: written beside and renamed on a disk, one PUT on an object store."""
         target = self.path(name)
@@ -171,12 +171,12 @@ class Storage:
     def write_json(self, name: str, value: Any) -> None:
         self.write_bytes(name, json.dumps(value, indent=1).encode())
 
-    @_patiently
-    def persist(self, write: Callable[[], _T]) -> _T:
-        """What `write` returns; tried again as everything here is. For libraries that write to a path by themselves."""
-        return write()
+    @_retried
+    def retry(self, operation: Callable[[], _T]) -> _T:
+        """Run `operation`, retrying transient storage errors; for libraries that read or write a path themselves."""
+        return operation()
 
-    @_patiently
+    @_retried
     def upload(self, source: Path, name: str) -> None:
         """Copy a local file or folder here, as it is."""
         if source.is_dir():
@@ -194,7 +194,7 @@ class Storage:
             destination_filesystem=self.filesystem,
         )
 
-    @_patiently
+    @_retried
     def download(self, name: str, target: Path) -> None:
         """Copy a file from here to a local path."""
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -205,14 +205,14 @@ class Storage:
             destination_filesystem=pafs.LocalFileSystem(),
         )
 
-    @_patiently
+    @_retried
     def list(self, name: str = "") -> list[str]:
         """Names directly below a folder; empty where it does not exist."""
         folder = self.path(name) if name else self.root
         infos = self.filesystem.get_file_info(pafs.FileSelector(folder, allow_not_found=True))
         return sorted(info.base_name for info in infos)
 
-    @_patiently
+    @_retried
     def delete(self, name: str) -> None:
         """Delete a file or a folder; nothing happens where there is none."""
         info = self.filesystem.get_file_info(self.path(name))

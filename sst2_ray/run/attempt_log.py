@@ -18,7 +18,7 @@ def now() -> dt.datetime:
 
 
 class Attempts:
-    """identity: the columns that say which trial it is. patience_s: how long storage is tried. say: tells a line."""
+    """identity: the columns that say which trial it is. retry_for_s: how long storage is tried. say: tells a line."""
 
     def __init__(
         self,
@@ -27,12 +27,12 @@ class Attempts:
         identity: dict[str, Any],
         *,
         world_size: int,
-        patience_s: float,
+        retry_for_s: float,
         say: Callable[[str], None],
     ) -> None:
         self.storage_uri, self.say = storage_uri, say
-        self.run_storage = Storage.open(storage_uri).patient(patience_s).child(run_path)
-        self.table = ResultsTable(storage_uri, patience_s=patience_s)
+        self.run_storage = Storage.open(storage_uri).with_retries(retry_for_s).child(run_path)
+        self.table = ResultsTable(storage_uri, retry_for_s=retry_for_s)
         self.values = {**identity, **collect_provenance(), "world_size": world_size}
 
     def close_orphans(
@@ -73,7 +73,7 @@ class Attempts:
         )
         table, storage = self.table, self.run_storage
         if record.failure_class == FailureClass.STORAGE_ERROR:  # its workers have waited for it already
-            table, storage = ResultsTable(self.storage_uri), storage.patient(0.0)
+            table, storage = ResultsTable(self.storage_uri), storage.with_retries(0.0)
         try:
             table.write("trials", [record])
             storage.write_json(f"attempts/{attempt}.json", {"status": status, "started_at": started.isoformat()})

@@ -63,10 +63,10 @@ class Lease:
         self._thread.join(BEAT_S)  # it may be writing, or waiting for a storage that hangs
         with contextlib.suppress(OSError):  # what is left behind counts as dead
             if self._other() is None:
-                self.run.patient(0.0).delete(LEASE_FILE)
+                self.run.with_retries(0.0).delete(LEASE_FILE)
 
     def _beat(self) -> None:
-        wait_s, storage = FIRST_BEAT_S, self.run.patient(0.0)
+        wait_s, storage = FIRST_BEAT_S, self.run.with_retries(0.0)
         while not self._ended.wait(wait_s):
             wait_s = BEAT_S
             with contextlib.suppress(OSError):  # an outage: the workers wait it out, or end the run
@@ -81,7 +81,7 @@ class Lease:
 
     def _other(self) -> dict[str, Any] | None:
         """What another driver has written; None where there is none, or nothing that can be read."""
-        run = self.run.patient(0.0)
+        run = self.run.with_retries(0.0)
         try:
             found = run.read_json(LEASE_FILE) if run.exists(LEASE_FILE) else None
         except (FileNotFoundError, ValueError):

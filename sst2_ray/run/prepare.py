@@ -146,7 +146,7 @@ def _require_whole_checkpoint(run: Storage, config: TrainConfig) -> None:
     reasons: list[str] = []
     with tempfile.TemporaryDirectory() as scratch:
         try:
-            whole = ckpt.newest_valid(run.patient(), Path(scratch), reasons.append)
+            whole = ckpt.newest_valid(run.with_retries(), Path(scratch), reasons.append)
         except OSError as error:
             raise RunFailedError(
                 f"--name {config.run_name}: its checkpoints in {run.root} cannot be read "

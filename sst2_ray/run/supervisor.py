@@ -81,7 +81,7 @@ class Trial:
         self.shared, self.placement, self.display = shared, placement, display
         self.config = shared.checked.config
         self.storage_uri, self.experiment, self.trial_id, self.run_path = storage_uri, experiment, trial_id, run_path
-        self.storage = Storage.open(storage_uri).patient(self.config.storage_timeout_s)
+        self.storage = Storage.open(storage_uri).with_retries(self.config.storage_timeout_s)
         self.run_storage = self.storage.child(run_path)
         self.board, self.on_record, self.asks_scheduler = board, on_record, asks_scheduler
         self.cost_share, self.score_dev, self.lease = cost_share, score_dev, lease
@@ -90,7 +90,7 @@ class Trial:
             run_path,
             identity(shared.checked, experiment=experiment, trial_id=trial_id),
             world_size=placement.num_workers,
-            patience_s=self.config.storage_timeout_s,
+            retry_for_s=self.config.storage_timeout_s,
             say=display.line,
         )
         self.micro_batch_tokens = self.config.micro_batch_tokens
@@ -207,7 +207,7 @@ class Trial:
         if self.lease is not None and self.lease.taken_by:
             return True
         try:
-            return self.storage.patient(0.0).exists(f"{self.experiment}/{STOP_FILE}")
+            return self.storage.with_retries(0.0).exists(f"{self.experiment}/{STOP_FILE}")
         except OSError:
             return False
 

@@ -68,7 +68,7 @@ def train(config: TrainConfig, *, quiet: bool = False) -> TrainResult:
     out = console()
     out.quiet = quiet
     storage = Storage.open(config.storage_path)
-    lease = Lease(storage.patient(), config.run_name)
+    lease = Lease(storage.with_retries(), config.run_name)
     lease.check()
     checked = check(config)
     done = check_run(storage, checked)

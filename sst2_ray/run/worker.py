@@ -44,13 +44,13 @@ def train_worker(payload: dict[str, Any]) -> dict[str, Any]:
     task: Task = payload["task"]
     me = ray.train.get_context()
     rank = me.get_world_rank()
-    patience_s = task.config.storage_timeout_s
-    run = Storage.open(payload["storage_uri"]).patient(patience_s).child(payload["run_path"])
+    retry_for_s = task.config.storage_timeout_s
+    run = Storage.open(payload["storage_uri"]).with_retries(retry_for_s).child(payload["run_path"])
     with _log_file(run, f"logs/attempt-{task.attempt}-rank-{rank}.log") as keep_log:
         os.environ.update(ray.get(payload["board"].secrets.remote()))
         tokens: dict[str, TokenArrays] = {name: ray.get(ref) for name, ref in payload["splits"].items()}
         device = ray.train.torch.get_device()
-        table = ResultsTable(payload["storage_uri"], patience_s=patience_s)
+        table = ResultsTable(payload["storage_uri"], retry_for_s=retry_for_s)
         reporter = BoardReporter(payload["board"], task.trial_id, table, rank)
         reporter.tell_node(device, me.get_world_size())
         with _watchdog(reporter, task.config.step_timeout_s, keep_log):
@@ -92,7 +92,7 @@ def _log_file(run: Storage, name: str) -> Iterator[Callable[[], None]]:
         except BaseException:
             import traceback
 
-            run = run.patient(0.0)  # it may be the storage that failed, and whoever waits wants to know of what
+            run = run.with_retries(0.0)  # it may be the storage that failed, and whoever waits wants to know of what
             with contextlib.suppress(OSError):  # a full disk must not hide what was raised
                 file.write(traceback.format_exc().encode())
             raise

@@ -61,7 +61,7 @@ class SweepRun:
         self.lease = lease
         self.config, self.ray, self.placement, self.at_once = config, ray, placement, at_once
         self.table, self.out = table, out
-        self.storage = Storage.open(config.base.storage_path).patient(config.base.storage_timeout_s)
+        self.storage = Storage.open(config.base.storage_path).with_retries(config.base.storage_timeout_s)
         self.folder = self.storage.child(config.name)
         first = next(iter(prepared.values()))
         described = {"config_hash": config.trials_hash, "data_fingerprint": first.checked.splits.fingerprint}

@@ -32,7 +32,7 @@ def sweep(config: SweepConfig, *, quiet: bool = False) -> SweepResult:
     out = console()
     out.quiet = quiet
     storage = Storage.open(config.base.storage_path)
-    lease = Lease(storage.patient(config.base.storage_timeout_s), config.name)
+    lease = Lease(storage.with_retries(config.base.storage_timeout_s), config.name)
     lease.check()
     check_extras(config, storage.child(config.name))
     checked = check_sweep(config)
@@ -44,7 +44,7 @@ def sweep(config: SweepConfig, *, quiet: bool = False) -> SweepResult:
         preparing = pool.submit(prepare_sweep, checked)
         ray = start_ray()
         prepared = preparing.result()
-    table = ResultsTable(config.base.storage_path, patience_s=config.base.storage_timeout_s)
+    table = ResultsTable(config.base.storage_path, retry_for_s=config.base.storage_timeout_s)
     memory = max(
         footprint(one, table, num_workers=config.base.num_workers or 1).memory_gib for one in prepared.values()
     )

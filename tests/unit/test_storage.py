@@ -167,10 +167,10 @@ def test_a_short_outage_is_survived_and_a_long_one_is_told(tmp_path, monkeypatch
     monkeypatch.setattr("sst2_ray.storage._FIRST_WAIT_S", 0.01)
     there = Flaky()
     there.failures, there.error = 3, OSError("When reading: AWS Error NETWORK_CONNECTION: connection refused")
-    assert not Storage(there, str(tmp_path)).patient(60).exists("nothing")
+    assert not Storage(there, str(tmp_path)).with_retries(60).exists("nothing")
     there.failures = 10**9
     with pytest.raises(OSError, match="NETWORK_CONNECTION"):
-        Storage(there, str(tmp_path)).patient(0.1).exists("nothing")
+        Storage(there, str(tmp_path)).with_retries(0.1).exists("nothing")
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES, errno.ENOENT, errno.EROFS])
@@ -178,7 +178,7 @@ def test_what_waiting_cannot_help_is_told_at_once(tmp_path, number):
     there = Flaky()
     there.failures, there.error = 2, OSError(number, os.strerror(number))
     with pytest.raises(OSError, match=os.strerror(number)):
-        Storage(there, str(tmp_path)).patient(600).exists("nothing")
+        Storage(there, str(tmp_path)).with_retries(600).exists("nothing")
     assert there.failures == 1
 
 

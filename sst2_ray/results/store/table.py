@@ -54,12 +54,12 @@ class _Found:
 class ResultsTable:
     """The three data sets below one storage path. Safe for any number of writers and readers at the same time."""
 
-    def __init__(self, storage_path: str, *, patience_s: float = 0.0) -> None:
+    def __init__(self, storage_path: str, *, retry_for_s: float = 0.0) -> None:
         """`storage_path`: a local folder or a URI; the table lies in its subfolder `results`. Nothing is created.
 
-        patience_s: see Storage."""
+        retry_for_s: see Storage."""
         self.storage_path = storage_path
-        self.storage: Storage = Storage.open(storage_path).patient(patience_s).child("results")
+        self.storage: Storage = Storage.open(storage_path).with_retries(retry_for_s).child("results")
         # For messages: options and credentials that may stand in a URI are left out.
         self.location = f"{without_secret(storage_path.split('?')[0]).rstrip('/')}/results"
 

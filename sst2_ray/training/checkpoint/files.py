@@ -152,7 +152,7 @@ def fetch(run: Storage, global_step: int, scratch: Path) -> Checkpoint:
         for name, entry in manifest["files"].items():
             if not run.is_local:
                 run.download(f"{folder}/{name}", local / name)
-            if run.persist(partial(digest_of, local / name)) != entry:
+            if run.retry(partial(digest_of, local / name)) != entry:
                 raise ValueError(f"{name} is not what was written")
         return Checkpoint(
             global_step=manifest["global_step"],

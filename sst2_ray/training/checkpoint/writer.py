@@ -66,7 +66,7 @@ class CheckpointWriter:
         """What this rank wrote of a checkpoint that will never be one; a storage that has gone is not waited for again."""
         names = [file_of(self.rank, self.world_size), f"receipt-{self.rank:03d}.json"]
         for name in [*names, "model.safetensors"] if self.rank == 0 else names:
-            self.run.patient(0.0).delete(f"{step_folder(snapshot.global_step)}/{name}")
+            self.run.with_retries(0.0).delete(f"{step_folder(snapshot.global_step)}/{name}")
 
     def _write(self, snapshot: Snapshot) -> None:
         folder = step_folder(snapshot.global_step)
@@ -81,7 +81,7 @@ class CheckpointWriter:
     def _put(self, name: str, tensors: dict[str, Tensor]) -> dict[str, Any]:
         target = Path(self.run.path(name))
         if self.run.is_local:  # no manifest names it yet: it can be written in place
-            return self.run.persist(lambda: _save(tensors, target))
+            return self.run.retry(lambda: _save(tensors, target))
         with tempfile.TemporaryDirectory() as scratch:
             path = Path(scratch) / target.name
             entry = _save(tensors, path)

@@ -100,7 +100,7 @@ def test_a_hiccup_of_the_storage_is_waited_for(storage, checked_of, monkeypatch)
 
 @pytest.mark.usefixtures("interrupted")
 def test_checkpoints_that_cannot_be_read_are_not_called_damaged(storage, checked_of, monkeypatch):
-    monkeypatch.setattr(Storage, "patient", lambda self: self)
+    monkeypatch.setattr(Storage, "with_retries", lambda self: self)
     failing(monkeypatch, 99)
     with pytest.raises(
         RunFailedError, match=r"^--name one: its checkpoints in .* cannot be read .*SLOW_DOWN"

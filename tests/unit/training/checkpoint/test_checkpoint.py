@@ -221,13 +221,13 @@ def test_a_disk_that_is_away_for_a_while_is_waited_for(run, monkeypatch):
         save(tensors, path)
 
     monkeypatch.setattr(checkpoint_writer, "save_file", flaky)
-    write_checkpoint(run.patient(60), 7)
+    write_checkpoint(run.with_retries(60), 7)
     assert newest(run) == (7, [])
 
 
 def test_a_full_disk_is_told_at_once_and_keeps_the_checkpoint_before(tmp_path):
     with mounted(tmp_path / "disk", kib=64) as disk:
-        run = Storage.open(str(disk.folder / "run")).patient(600)
+        run = Storage.open(str(disk.folder / "run")).with_retries(600)
         write_checkpoint(run, 3)
         disk.fill()
         with pytest.raises(OSError, match="No space left on device"):
@@ -354,7 +354,7 @@ def test_a_checkpoint_that_cannot_be_read_is_not_a_damaged_one(run, monkeypatch,
     assert classify(error).failure_class == "storage_error"
 
 
-def test_reading_a_checkpoint_is_as_patient_as_the_storage(run, monkeypatch):
+def test_reading_a_checkpoint_retries_as_long_as_the_storage_does(run, monkeypatch):
     monkeypatch.setattr("sst2_ray.storage._FIRST_WAIT_S", 0.01)
     write_checkpoint(run, 5)
     failures, digest_of = [OSError(errno.EIO, "Input/output error")] * 3, ckpt.digest_of
@@ -365,7 +365,7 @@ def test_reading_a_checkpoint_is_as_patient_as_the_storage(run, monkeypatch):
         return digest_of(path)
 
     monkeypatch.setattr(ckpt, "digest_of", flaky)
-    assert newest(run.patient(60)) == (5, [])
+    assert newest(run.with_retries(60)) == (5, [])
 
 
 def test_where_none_is_whole_there_is_none(run):
