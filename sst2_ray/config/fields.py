@@ -1,19 +1,137 @@
-"""What a config's fields are declared as, and plain values, as YAML or JSON reads them, turned into that."""
+"""Declarations of config fields: their rules, their groups, and the conversion of YAML and JSON values to their types."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
+import math
+import re
 import typing
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
-from sst2_ray.errors import InputError
+from sst2_ray.errors import InputError, did_you_mean
+
+T = TypeVar("T")
+Number = TypeVar("Number", int, float)
+
+
+@dataclass(frozen=True)
+class Rule(Generic[T]):
+    """A condition on the value of a field; it stands in the field's annotation: `Annotated[int, Rule(...)]`."""
+
+    holds: Callable[[T], bool]
+    otherwise: str
+    """End of the sentence that refuses a value, e.g. "must be at least 1"."""
+
+
+Positive = Annotated[Number, Rule[float](lambda v: math.isfinite(v) and v > 0, "must be a finite number above 0")]
+NotNegative = Annotated[
+    Number, Rule[float](lambda v: math.isfinite(v) and v >= 0, "must be a finite number, 0 or above")
+]
+Fraction = Annotated[float, Rule[float](lambda v: 0 <= v < 1, "must be at least 0 and below 1")]
+AtLeastOne = Annotated[int, Rule[int](lambda v: v >= 1, "must be a whole number, at least 1")]
+NotEmpty = Annotated[str, Rule[str](bool, "is empty; is a variable of the shell not set?")]
+
+
+def group(title: str, **metadata: bool) -> Callable[[type[T]], type[T]]:
+    """Put the fields of a class into a titled group of `--help` and give all of them the same metadata.
+
+    Stands below `@dataclass`. Every field needs a default.
+    """
+
+    def decorate(cls: type[T]) -> type[T]:
+        for name in cls.__annotations__:
+            setattr(cls, name, field(default=getattr(cls, name), metadata={"group": title, **metadata}))
+        return cls
+
+    return decorate
+
+
+def flag(name: str) -> str:
+    """Return the command-line flag of a field: `--batch-size` for `batch_size`."""
+    return f"--{name.replace('_', '-')}"
+
+
+@dataclass(frozen=True)
+class Kind:
+    """The declared type of a field."""
+
+    type: type
+    choices: tuple[str, ...]
+    optional: bool
+    is_tuple: bool = False
+    """`type` and `choices` are then those of its members."""
+    rules: tuple[Rule[Any], ...] = ()
+
+    def holds(self, value: object) -> bool:
+        """Tell if a value is of this type; rules are not looked at."""
+        if self.is_tuple:
+            member = dataclasses.replace(self, is_tuple=False)
+            return isinstance(value, tuple) and all(member.holds(item) for item in value)
+        if value is None:
+            return self.optional
+        if self.choices:
+            return value in self.choices
+        if isinstance(value, bool):
+            return self.type is bool
+        return isinstance(value, (int, float) if self.type is float else self.type)
+
+    def __str__(self) -> str:
+        """Return the type in words: `an integer (or null)`."""
+        if self.choices:
+            return f"one of {', '.join(self.choices)}"
+        name = {bool: "true or false", int: "an integer", float: "a number", str: "a text"}[self.type]
+        return name + (" (or null)" if self.optional else "")
+
+
+@functools.cache
+def kinds_of(cls: type) -> dict[str, Kind]:
+    """Return the declared type of every field of a dataclass, by name."""
+    return {name: _kind(hint) for name, hint in typing.get_type_hints(cls, include_extras=True).items()}
+
+
+def _kind(hint: Any) -> Kind:
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Annotated:
+        inner = _kind(arguments[0])
+        own = tuple(extra for extra in arguments[1:] if isinstance(extra, Rule))
+        return dataclasses.replace(inner, rules=inner.rules + own)
+    if origin is tuple:
+        return dataclasses.replace(_kind(arguments[0]), is_tuple=True)
+    if origin is Literal:
+        return Kind(type=str, choices=arguments, optional=False)
+    options = [option for option in arguments if option is not type(None)]
+    if options:
+        return dataclasses.replace(_kind(options[0]), optional=type(None) in arguments)
+    return Kind(type=hint, choices=(), optional=False)
+
+
+def check_fields(config: object, cls: type) -> None:
+    """Check the values of the fields of `cls` against their types and rules. Raises InputError with one line.
+
+    Replaces lists by tuples, and integers in fields of type float: 1 and 1.0 are the same rate and must have one hash.
+    """
+    for name, kind in kinds_of(cls).items():
+        value = getattr(config, name)
+        if kind.is_tuple and isinstance(value, list):
+            value = tuple(value)
+        if not kind.holds(value):
+            raise InputError(f"{flag(name)} {value!r}: must be {kind}")
+        for rule in kind.rules:
+            if value is not None and not rule.holds(value):
+                raise InputError(f"{flag(name)} {value!r}: {rule.otherwise}")
+        if kind.type is float and isinstance(value, int):
+            value = float(value)
+        object.__setattr__(config, name, value)
 
 
 def coerce(kind: Kind, key: str, value: Any, source: str) -> Any:
-    """YAML reads 8e-5 as a string and 1 as an integer: turn them into what the field is declared as; one value into a
-    tuple, where it is declared as one. Raises InputError."""
+    """Convert a value read from YAML or JSON to the declared type of its field.
+
+    YAML reads 8e-5 as a text and 1 as an integer; one value stands for a tuple of one. Raises InputError.
+    """
     if kind.is_tuple:
         one = dataclasses.replace(kind, is_tuple=False)
         return tuple(coerce(one, key, v, source) for v in (value if isinstance(value, list | tuple) else [value]))
@@ -25,51 +143,24 @@ def coerce(kind: Kind, key: str, value: Any, source: str) -> Any:
         if kind.type is str and isinstance(value, int | float) and not isinstance(value, bool):
             return str(value)
     except (TypeError, ValueError, OverflowError):
-        pass  # said below, with what the field is declared as
+        pass  # refused below, with the declared type
     if not kind.holds(value):
         raise InputError(f"{source}: {key}: {value!r} is not {kind}")
     return value
 
 
-@dataclass(frozen=True)
-class Kind:
-    """What a field is declared as."""
+def coerce_fields(cls: type, values: dict[str, Any], source: str) -> dict[str, Any]:
+    """Convert values read from YAML or JSON to the fields of a dataclass.
 
-    type: type
-    choices: tuple[str, ...]
-    optional: bool
-    is_tuple: bool = False
-    """`type` and `choices` are then those of its members."""
-
-    def holds(self, value: object) -> bool:
-        if value is None:
-            return self.optional
-        if self.choices:
-            return value in self.choices
-        if isinstance(value, bool):
-            return self.type is bool
-        return isinstance(value, (int, float) if self.type is float else self.type)
-
-    def __str__(self) -> str:
-        if self.choices:
-            return f"one of {', '.join(self.choices)}"
-        name = {bool: "true or false", int: "an integer", float: "a number", str: "a text"}[self.type]
-        return name + (" (or null)" if self.optional else "")
+    Raises InputError for an unknown key, with the nearest valid ones, and for a value of another type.
+    """
+    kinds = kinds_of(cls)
+    for key in values:
+        if key not in kinds:
+            raise InputError(f"{source}: unknown key {key!r}; {did_you_mean(str(key), kinds)}")
+    return {key: coerce(kinds[key], key, value, source) for key, value in values.items()}
 
 
-@functools.cache
-def kinds_of(cls: type) -> dict[str, Kind]:
-    """Of each field of a dataclass."""
-    kinds = {}
-    for name, hint in typing.get_type_hints(cls).items():
-        is_tuple = typing.get_origin(hint) is tuple
-        hint = typing.get_args(hint)[0] if is_tuple else hint
-        choices = typing.get_args(hint) if typing.get_origin(hint) is Literal else ()
-        options = [t for t in typing.get_args(hint) if t is not type(None)] if not choices else []
-        kinds[name] = Kind(
-            type=str if choices else (options or [hint])[0],
-            choices=choices,
-            optional=type(None) in typing.get_args(hint),
-            is_tuple=is_tuple,
-        )
-    return kinds
+def matches(pattern: str, otherwise: str) -> Rule[str]:
+    """Make a rule from a regular expression that the whole text must match."""
+    return Rule(lambda text: re.fullmatch(pattern, text) is not None, otherwise)

@@ -8,9 +8,9 @@ import re
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from sst2_ray.config.fields import coerce, kinds_of
-from sst2_ray.config.train import TrainConfig, config_from_dict, hash_of
-from sst2_ray.errors import InputError, did_you_mean
+from sst2_ray.config.fields import AtLeastOne, NotNegative, Positive, check_fields, coerce_fields, flag, group
+from sst2_ray.config.train import TrainConfig, config_from_dict, hash_of, numeric_fields
+from sst2_ray.errors import InputError
 
 DEFAULT_NUM_SAMPLES = 16
 
@@ -24,19 +24,12 @@ AXES: dict[str, str] = {
 }
 """Field of SweepFlags -> field of TrainConfig that it varies, in the order in which settings are named."""
 
-_RUN_ONLY: dict[str, Any] = {"affects_trials": False}
-
-
-def _where(default: Any) -> Any:
-    """A field that says when and where trials run, not which trials there are."""
-    return field(default=default, metadata=_RUN_ONLY)
-
 
 @dataclass(frozen=True, kw_only=True)
-class SweepFlags:
-    """What a sweep adds to the settings of a single run."""
+@group("What varies")
+class AxisSettings:
+    """Values that the trials of a sweep are made of."""
 
-    # ---- what varies
     models: tuple[str, ...] = ("sbert-minilm",)
     """Models to compare, as --model of a single run names them."""
     learning_rates: tuple[float, ...] = (2e-5, 4e-5, 8e-5, 1.6e-4, 3.2e-4)
@@ -49,78 +42,87 @@ class SweepFlags:
     """Shares of the steps with a rising learning rate. Empty: --warmup-fraction for all."""
     epochs: tuple[int, ...] = (2,)
     """Passes over the training split."""
-    num_seeds: int = 3
+    num_seeds: AtLeastOne = 3
     """Seeds that every configuration runs under: --seed and the integers after it. Rankings are by the mean over them."""
 
-    # ---- how it is searched
+
+@dataclass(frozen=True, kw_only=True)
+@group("How it is searched")
+class SearchSettings:
+    """Settings of the search and of the early stopping of configurations."""
+
     search: Literal["grid", "random", "optuna"] = "grid"
-    """grid: every combination. random: log-uniform draws. optuna: its TPE sampler, which learns from what has ended."""
-    num_samples: int | None = None
+    """grid: every combination. random: log-uniform draws. optuna: its TPE sampler, which learns from finished trials."""
+    num_samples: AtLeastOne | None = None
     """Configurations that random and optuna try, over all models together; None: 16."""
     scheduler: Literal["none", "asha", "median"] = "none"
     """Early stopping of configurations, decided on the first seed among those of the same model; survivors run all seeds.
     asha: successive halving. median: stops what is worse than the median of the others so far."""
-    reduction_factor: int = 3
+    reduction_factor: AtLeastOne = 3
     """asha: one in this many goes on from each rung, and to the other seeds."""
 
-    # ---- when it ends, what it may take
-    budget_usd: float | None = _where(None)
+
+@dataclass(frozen=True, kw_only=True)
+@group("Budget, concurrency and models kept", affects_trials=False)
+class BudgetSettings:
+    """Settings of when and where trials run; they do not change which trials there are."""
+
+    budget_usd: Positive[float] | None = None
     """No trial starts that would bring the sweep's cost above this many US dollars; needs --price-per-hour."""
-    budget_hours: float | None = _where(None)
+    budget_hours: Positive[float] | None = None
     """No trial starts that would make the sweep take longer than this many hours of wall-clock, over all its sessions."""
-    max_concurrent: int | None = _where(None)
+    max_concurrent: AtLeastOne | None = None
     """Most trials at the same time; None: as many as the cluster has room for. More than fit are never started."""
-    keep_models: int = _where(3)
+    keep_models: NotNegative[int] = 3
     """Exported models that are kept when the sweep ends: the best run of each of this many best configurations."""
-    trackers: tuple[Literal["tensorboard", "mlflow", "wandb"], ...] = _where(())
-    """Also tell these trackers, through Ray's callbacks."""
+    trackers: tuple[Literal["tensorboard", "mlflow", "wandb"], ...] = ()
+    """Also send metrics to these trackers, through Ray's callbacks."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepFlags(BudgetSettings, SearchSettings, AxisSettings):  # the fields of the last base come first
+    """Settings that a sweep adds to those of a single run."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SweepConfig(SweepFlags):
-    """A sweep: the flags above over the settings of a single run. Raises InputError with one line."""
+    """One sweep: its flags and the settings that all its runs share. Raises InputError with one line."""
 
     base: TrainConfig = field(default_factory=TrainConfig)
-    """Everything that does not vary; its own model, learning rate, batch size, epochs (and those of other axes that are
-    given) are not used."""
+    """Settings that do not vary; those of the axes above (model, learning rate, ...) are not used."""
 
     def __post_init__(self) -> None:
         check_sweep_config(self)
 
     @property
     def name(self) -> str:
-        """`base.name`, or one made of what decides the trials."""
+        """Return `base.name`, or one made of what decides the trials."""
         return self.base.name or f"sweep-{self.trials_hash}"
 
     @property
     def seeds(self) -> tuple[int, ...]:
+        """Return the seeds that every configuration runs under."""
         return tuple(self.base.seed + i for i in range(self.num_seeds))
 
     @property
     def sample_count(self) -> int:
-        """Configurations that random and optuna try."""
+        """Count the configurations that random and optuna try."""
         return self.num_samples or DEFAULT_NUM_SAMPLES
 
     def values(self, axis: str) -> tuple[Any, ...]:
-        """The values of an axis (a field of SweepFlags); the base's own where none are given."""
+        """Return the values of an axis (a field of SweepFlags); the base's own if none are given."""
         given: tuple[Any, ...] = getattr(self, axis)
         return given or (getattr(self.base, AXES[axis]),)
 
     @property
     def base_hash(self) -> str:
-        """Over what all trials share and that affects their numbers: trials of equal base hashes may be compared."""
+        """Hash what all trials share and affects their numbers: trials of equal base hashes may be compared."""
         varied = {AXES[axis] for axis in AXES if getattr(self, axis)} | {"seed"}
-        return hash_of(
-            {
-                f.name: getattr(self.base, f.name)
-                for f in dataclasses.fields(TrainConfig)
-                if f.metadata.get("affects_numbers", True) and f.name not in varied
-            }
-        )
+        return hash_of({name: getattr(self.base, name) for name in numeric_fields() if name not in varied})
 
     @property
     def trials_hash(self) -> str:
-        """Over everything that decides which trials there are and what they compute."""
+        """Hash everything that decides which trials there are and what they compute."""
         flags = {
             f.name: getattr(self, f.name)
             for f in dataclasses.fields(SweepFlags)
@@ -129,11 +131,11 @@ class SweepConfig(SweepFlags):
         return hash_of({**flags, "base": self.base_hash, "seed": self.base.seed})
 
     def trial_config(self, point: dict[str, Any], seed: int) -> TrainConfig:
-        """The config of one trial; `point`: a value for each varied field of TrainConfig."""
+        """Build the config of one trial; `point` holds a value for each varied field of TrainConfig."""
         return dataclasses.replace(self.base, **point, seed=seed, name=None)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values: `sweep` (the flags) and `config` (the base)."""
+        """Return plain JSON values: `sweep` (the flags) and `config` (the base)."""
         flags = {f.name: getattr(self, f.name) for f in dataclasses.fields(SweepFlags)}
         return {
             "sweep": {k: list(v) if isinstance(v, tuple) else v for k, v in flags.items()},
@@ -142,38 +144,22 @@ class SweepConfig(SweepFlags):
 
 
 def sweep_from_dict(values: dict[str, Any], *, source: str = "config") -> SweepConfig:
-    """From what `to_dict` gives. Raises InputError for keys that are not known."""
-    flags = dict(values.get("sweep", {}))
-    known = {f.name: f for f in dataclasses.fields(SweepFlags)}
-    for key in flags:
-        if key not in known:
-            raise InputError(f"{source}: unknown key {key!r}; {did_you_mean(str(key), known)}")
-    converted: dict[str, Any] = {k: coerce(kinds_of(SweepFlags)[k], k, v, source) for k, v in flags.items()}
+    """Build a SweepConfig from what `to_dict` returns. Raises InputError, also for unknown keys."""
+    flags = coerce_fields(SweepFlags, values.get("sweep", {}), source)
     base = config_from_dict(values.get("config", {}), source=source)
-    return SweepConfig(**converted, base=base)
+    return SweepConfig(**flags, base=base)
 
 
 def check_sweep_config(config: SweepConfig) -> None:
-    """Everything that can be told from the values alone. Raises InputError with one line."""
+    """Check everything that the values alone can tell. Raises InputError with one line."""
+    check_fields(config, SweepFlags)
     for axis, single in AXES.items():
         _check_axis(config, axis, single)
-    for name in ("num_seeds", "num_samples", "reduction_factor", "max_concurrent"):
-        value = getattr(config, name)
-        if value is not None and (not isinstance(value, int) or value < 1):
-            raise InputError(f"{_flag(name)} {value}: must be a whole number, at least 1")
-    for name in ("budget_usd", "budget_hours"):
-        value = getattr(config, name)
-        if value is not None and not (math.isfinite(value) and value > 0):
-            raise InputError(f"{_flag(name)} {value}: must be a finite number above 0")
-    if config.keep_models < 0:
-        raise InputError(f"--keep-models {config.keep_models}: must be 0 or above")
     if config.budget_usd is not None and config.base.price_per_hour is None:
         raise InputError(
             f"--budget-usd {config.budget_usd:g}: needs --price-per-hour, the price of a node of workers in US dollars an hour"
         )
     _check_search(config)
-    if config.base.name is not None and config.base.name.startswith("."):
-        raise InputError(f"--name {config.base.name}: must not begin with a dot")
 
 
 def _check_search(config: SweepConfig) -> None:
@@ -198,23 +184,19 @@ def _check_search(config: SweepConfig) -> None:
 
 
 def _count(config: SweepConfig) -> int:
-    """Grid configurations a model."""
+    """Count the grid configurations of one model."""
     return math.prod(len(config.values(axis)) for axis in AXES if axis != "models")
 
 
 def _check_axis(config: SweepConfig, axis: str, single: str) -> None:
     values = getattr(config, axis)
     if not values and axis in ("models", "learning_rates", "batch_sizes", "epochs"):
-        raise InputError(f"{_flag(axis)}: needs at least one value")
+        raise InputError(f"{flag(axis)}: needs at least one value")
     for position, value in enumerate(values):
         if value in values[:position]:
-            raise InputError(f"{_flag(axis)}: {value} is there twice; every trial runs once")
+            raise InputError(f"{flag(axis)}: {value} is there twice; every trial runs once")
         try:
             dataclasses.replace(config.base, **{single: value})
         except InputError as error:
-            # Said by the check of a single run: its flag has another name here.
-            raise InputError(re.sub(rf"^{_flag(single)}\b", _flag(axis), str(error))) from None
-
-
-def _flag(name: str) -> str:
-    return f"--{name.replace('_', '-')}"
+            # the check of a single run names its own flag, which has another name here
+            raise InputError(re.sub(rf"^{flag(single)}\b", flag(axis), str(error))) from None

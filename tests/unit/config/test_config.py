@@ -113,9 +113,10 @@ def test_every_field_is_documented():
     import ast
     import inspect
 
-    body = ast.parse(inspect.getsource(TrainConfig)).body[0].body
+    groups = [ast.parse(inspect.getsource(cls)).body[0].body for cls in TrainConfig.__mro__[:-1]]
     documented = {
         node.target.id
+        for body in groups
         for node, following in itertools.pairwise(body)
         if isinstance(node, ast.AnnAssign)
         and isinstance(following, ast.Expr)

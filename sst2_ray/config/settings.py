@@ -1,0 +1,176 @@
+"""Settings of one run, a frozen dataclass a group: the type, the rule, the default and the help of each field.
+
+A new field is added here and nowhere else: TrainConfig, the flags, `--help`, config files and the hash follow.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from sst2_ray.config.fields import Fraction, NotEmpty, NotNegative, Positive, Rule, group, matches
+
+
+@dataclass(frozen=True, kw_only=True)
+@group("Model")
+class ModelSettings:
+    """Settings of the encoder and its classification head."""
+
+    model: str = "sbert-minilm"
+    """A named model (modernbert-base, modernbert-large, modernbert-mini, sbert, sbert-mpnet, sbert-minilm), a hub id
+    (owner/name) or a local folder."""
+    model_revision: str | None = None
+    """Commit, tag or branch on the hub; None: the pinned one of a named model, else the newest."""
+    random_weights: bool = False
+    """Build the model's shape from random numbers instead of loading its weights (labeled so everywhere)."""
+    tokenizer: str | None = None
+    """Folder or hub id of the tokenizer; None: the model's own (modernbert-mini: a BPE trained on the training split)."""
+    attention: Literal["auto", "eager", "sdpa", "flash_attention_2"] = "auto"
+    """Attention implementation; auto: flash_attention_2 if the GPU and the package allow it, else sdpa."""
+    dropout: Fraction | None = None
+    """Dropout probability before the classification head; None: 0.1 for SBERT, the checkpoint's own for ModernBERT."""
+    encoder_dropout: Fraction | None = None
+    """Dropout probability inside the encoder (hidden states and attention); None: the checkpoint's own."""
+
+
+@dataclass(frozen=True, kw_only=True)
+@group("Data")
+class DataSettings:
+    """Settings of the labeled sentences: where they are, how they are split and cut."""
+
+    data: str = "rotten-tomatoes"
+    """glue (SST-2 from the hub), rotten-tomatoes (the demo extra), a folder in GLUE's layout (train.tsv, dev.tsv), or a
+    Parquet, CSV, TSV or JSONL file with a text and a label column."""
+    dev_data: str | None = None
+    """File to evaluate on if `data` is a single file; None: a stratified hold-out of `data`."""
+    text_column: str | None = None
+    """Column with the sentence; None: sentence or text."""
+    label_column: str | None = None
+    """Column with the label (0/1, negative/positive); None: label."""
+    train_rows: Positive[int] | None = None
+    """Train on a deterministic stratified subset of this many rows; None: all of them."""
+    dev_rows: Positive[int] | None = None
+    """Evaluate on a deterministic stratified subset of this many rows; None: all of them."""
+    holdout_fraction: Fraction = 0.1
+    """Share of the rows held out for evaluation if the data has no dev split of its own."""
+    selection_fraction: Fraction = 0.0
+    """Share of the training split held out for choosing the epoch (and, in a sweep, the configuration); dev is then
+    scored once, at the end. 0: choose on dev."""
+    max_length: Annotated[int, Rule[int](lambda v: v >= 4, "must be at least 4 tokens, two of them are special")] = 128
+    """Tokens a sentence is truncated to, special tokens included."""
+    pad_to_max_length: bool = False
+    """Pad every sentence to max_length (as the notebook study did); False: only to the longest of its micro-batch."""
+    allow_leak: bool = False
+    """Run although evaluation sentences are in the training split."""
+
+
+@dataclass(frozen=True, kw_only=True)
+@group("Optimization")
+class OptimizationSettings:
+    """Settings of the optimizer, its schedule and the evaluations."""
+
+    learning_rate: Positive[float] = 8e-5
+    """Peak learning rate."""
+    batch_size: Positive[int] = 64
+    """Global batch size in examples: over all workers and micro-batches of one optimizer step."""
+    epochs: Positive[int] = 2
+    """Passes over the training split."""
+    max_steps: Positive[int] | None = None
+    """Stop after this many optimizer steps; the schedule ends there as well. None: epochs decides."""
+    weight_decay: NotNegative[float] = 0.01
+    """Weight decay, read as `weight_decay_form` says; never on biases, norms and other vectors."""
+    weight_decay_form: Literal["adamw", "fully_decoupled"] = "adamw"
+    """adamw: p -= lr_t * wd * p (torch). fully_decoupled: p -= lr_t / lr_max * wd * p (the ModernBERT paper's)."""
+    adam_beta1: Fraction = 0.9
+    """AdamW beta 1."""
+    adam_beta2: Fraction = 0.98
+    """AdamW beta 2."""
+    adam_eps: Positive[float] = 1e-6
+    """AdamW epsilon."""
+    warmup_fraction: Fraction = 0.06
+    """Share of all steps over which the learning rate rises linearly from 0; it then falls linearly to 0."""
+    max_grad_norm: NotNegative[float] = 1.0
+    """Gradients are scaled down to this global L2 norm; 0: no clipping."""
+    evaluations_per_epoch: Positive[int] = 1
+    """Evaluations of the dev split an epoch, evenly spaced over its steps."""
+    patience: Positive[int] | None = None
+    """Stop after this many evaluations without a better dev accuracy; None: never."""
+    seed: NotNegative[int] = 0
+    """Seed of the head's initial weights, the order of the data and dropout."""
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    """bf16: autocast of matrix products, parameters and gradients stay fp32. auto: bf16 if the chip computes in it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+@group("Placement", affects_numbers=False)
+class PlacementSettings:
+    """Settings of the workers and the hardware; they do not change the numbers."""
+
+    engine: Literal["zero2", "torch"] = "zero2"
+    """zero2: DeepSpeed ZeRO-2. torch: plain torch (one worker), for parity checks and benchmarks."""
+    num_workers: Positive[int] | None = None
+    """Data-parallel workers; None: one a GPU of the cluster, or one with all its cores if it has no GPU."""
+    max_workers: Positive[int] | None = None
+    """More workers than num_workers that the run may grow to while the cluster has room, at a checkpoint; it goes on with
+    fewer if a node is lost. `--num-workers 2:8` gives both. None: exactly num_workers."""
+    cpus_per_worker: Positive[int] | None = None
+    """CPU cores a worker; None: an equal share of the largest node's."""
+    use_gpu: bool | None = None
+    """One GPU a worker; None: if the cluster has any."""
+    micro_batch_tokens: Positive[int] | None = None
+    """Most padded tokens a worker computes at once; None: chosen for the device. Only memory and speed depend on it."""
+    compile: bool = False
+    """GPUs: torch.compile the encoder's layers; a minute more at the start, fewer kernels a step."""
+    overlap_comm: bool = True
+    """GPUs: send gradients during the backward pass; False: after it, in one reduce-scatter."""
+
+
+@dataclass(frozen=True, kw_only=True)
+@group("Storage", affects_numbers=False)
+class StorageSettings:
+    """Settings of the folder that a run is written to."""
+
+    storage_path: NotEmpty = "runs"
+    """Folder or URI (s3://, gs://) for runs and the results table; every node must reach it."""
+    name: Annotated[
+        str,
+        matches(
+            r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}",
+            "letters, digits, '.', '_' and '-' only, at most 128, so that it cannot leave the storage folder",
+        ),
+        Rule[str](
+            lambda name: name != "results",
+            "that folder below the storage path holds the results table; choose another name",
+        ),
+    ] | None = None  # fmt: skip
+    """Name of the run below storage_path; the same name resumes it. None: model, data and config hash."""
+
+
+@dataclass(frozen=True, kw_only=True)
+@group("Checkpoints", affects_numbers=False)
+class CheckpointSettings:
+    """Settings of the checkpoints inside an epoch."""
+
+    checkpoint_every_steps: Positive[int] | None = None
+    """Optimizer steps between checkpoints inside an epoch; None: one an evaluation."""
+    checkpoint_every_s: Positive[float] | None = None
+    """Seconds between checkpoints inside an epoch; None: one an evaluation."""
+    keep_checkpoints: Positive[int] = 2
+    """Newest valid checkpoints that are kept besides the best one while the run goes on."""
+
+
+@dataclass(frozen=True, kw_only=True)
+@group("Failures, time limits and cost", affects_numbers=False)
+class LimitSettings:
+    """Settings of what a run survives, how long it waits and what it costs."""
+
+    max_retries: NotNegative[int] = 3
+    """Restarts from the newest valid checkpoint after a lost worker or node or an out-of-memory."""
+    placement_timeout_s: Positive[float] = 600.0
+    """Seconds to wait for the workers to be placed before giving up (exit code 3)."""
+    step_timeout_s: Positive[float] = 600.0
+    """Seconds without progress after which a worker counts as hung."""
+    storage_timeout_s: Positive[float] = 120.0
+    """Seconds for which unreachable storage is retried before the run fails; a full disk fails at once."""
+    price_per_hour: NotNegative[float] | None = None
+    """US dollars an hour of one node of workers, for the cost column; None: no cost is stated."""
