@@ -1,4 +1,4 @@
-"""How figures are written for people: in the terminal, in the verdicts and on the page."""
+"""Formatting of figures for people: in the terminal, in the verdicts and in the report."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ NONE = "–"
 
 
 def learning_rate(value: float | None) -> str:
-    """8e-5, 1.2e-4: the shortest form, without the exponent's zero."""
+    """Format a rate in its shortest form: 8e-5, 1.2e-4."""
     if value is None:
         return NONE
     if value == 0 or value >= 0.01:
@@ -18,32 +18,32 @@ def learning_rate(value: float | None) -> str:
 
 
 def percent(value: float | None, digits: int = 2) -> str:
-    """An accuracy of 0.9472 as 94.72."""
+    """Format a fraction of 0.9472 as 94.72."""
     return NONE if value is None or math.isnan(value) else f"{100 * value:.{digits}f}"
 
 
 def signed(value: float, digits: int = 2) -> str:
-    """A difference with its sign."""
+    """Format a difference with its sign."""
     return f"{value:+.{digits}f}".replace("-", "−")
 
 
 def points(value: float, digits: int = 2) -> str:
-    """A difference of 0.0123 as +1.23."""
+    """Format a difference between fractions in percentage points: 0.0123 as +1.23."""
     return signed(100 * value, digits)
 
 
 def plain_points(value: float, digits: int = 2) -> str:
-    """A difference without a plus sign."""
+    """Format a difference between fractions in percentage points, without a plus sign."""
     return points(value, digits).removeprefix("+")
 
 
 def p_value(value: float) -> str:
-    """p = 0.034, or p < 0.001."""
+    """Format a p value: p = 0.034, or p < 0.001."""
     return "p < 0.001" if value < 0.001 else f"p = {value:.3f}" if value < 0.1 else f"p = {value:.2f}"
 
 
 def duration(seconds: float | None) -> str:
-    """38 s, 12 min, 3 h 05 min."""
+    """Format seconds: 38 s, 12 min, 3 h 05 min."""
     if seconds is None or math.isnan(seconds):
         return NONE
     if seconds < 99.5:
@@ -53,7 +53,7 @@ def duration(seconds: float | None) -> str:
 
 
 def number(value: float | None, digits: int = 3) -> str:
-    """At least three significant digits: 2,104 or 91.3."""
+    """Format a number with at least three significant digits: 2,104 or 91.3."""
     if value is None or math.isnan(value):
         return NONE
     if abs(value) >= 10 ** (digits - 1):
@@ -62,17 +62,24 @@ def number(value: float | None, digits: int = 3) -> str:
 
 
 def dollars(value: float | None) -> str:
-    """US dollars with cents, below ten cents with more of them."""
+    """Format US dollars: with cents, below ten cents with four digits."""
     if value is None or math.isnan(value):
         return NONE
     return f"${value:,.2f}" if value >= 0.1 or value == 0 else f"${value:.4f}"
 
 
+def size(num_bytes: float) -> str:
+    """Format bytes: 3.1 KiB, 12.5 MiB, 0.35 GiB."""
+    if num_bytes >= 2**30 / 10:
+        return f"{num_bytes / 2**30:,.2f} GiB"
+    return f"{num_bytes / 2**20:.1f} MiB" if num_bytes >= 2**20 else f"{num_bytes / 2**10:.1f} KiB"
+
+
 def count(num: int, singular: str, plural: str | None = None) -> str:
-    """1 seed, 3 seeds."""
+    """Format a count and its noun: 1 seed, 3 seeds."""
     return f"{num:,} {singular if num == 1 else plural or singular + 's'}"
 
 
 def join(words: list[str], last: str = "and") -> str:
-    """a, b and c."""
+    """Join words: a, b and c."""
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} {last} {words[-1]}" if words else ""

@@ -1,15 +1,20 @@
-"""Which network interface the workers of a node talk through."""
+"""Network interfaces and addresses of this machine."""
 
 from __future__ import annotations
 
 import os
+import socket
 
 
 def use_node_interface() -> str | None:
-    """Make gloo (and NCCL, where it is unset) use the interface that carries Ray's address of this node; returns its name.
+    """Make gloo and NCCL use the interface that carries Ray's address of this node, unless the environment names one.
 
-    Gloo looks its own address up by the hostname, which Debian and Ubuntu resolve to 127.0.1.1, and which may not resolve at all:
-    ranks on other nodes then try to reach it on their own loopback. Call this in every worker before the process group is made.
+    Gloo looks its own address up by the hostname, which Debian and Ubuntu resolve to 127.0.1.1, and which may not resolve
+    at all: ranks on other nodes then try to reach it on their own loopback. Call this in every worker before the process
+    group is made.
+
+    Returns:
+        The name of the interface; None if no interface has the address.
     """
     import psutil
     import ray
@@ -22,3 +27,11 @@ def use_node_interface() -> str | None:
                 os.environ.setdefault("NCCL_SOCKET_IFNAME", name)
             return name
     return None
+
+
+def free_port(host: str = "127.0.0.1") -> int:
+    """Find a TCP port that nothing listens on at the moment. `host` "" means every interface."""
+    with socket.socket() as probe:
+        probe.bind((host, 0))
+        port: int = probe.getsockname()[1]
+        return port

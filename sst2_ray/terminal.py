@@ -9,12 +9,13 @@ from rich.table import Table
 
 
 def console() -> Console:
-    """On stdout; wide enough for paths where it is not a terminal."""
+    """Return a console on stdout; wide enough for paths if stdout is not a terminal."""
     plain = Console()
     return plain if plain.is_terminal else Console(width=max(plain.width, 160), highlight=False)
 
 
 def show_plan(out: Console, rows: Sequence[tuple[str, str]]) -> None:
+    """Print names and values in two columns."""
     table = Table.grid(padding=(0, 2))
     table.add_column(style="bold", no_wrap=True)
     table.add_column()

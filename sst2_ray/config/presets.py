@@ -1,4 +1,4 @@
-"""Named experiments: functions that return a config. Flags and config files are laid over them."""
+"""Named experiments: functions that return a config, which config files and flags then change."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from sst2_ray.errors import InputError, did_you_mean
 
 
 def demo() -> TrainConfig:
-    """One epoch of SBERT over the packaged movie reviews: minutes on a laptop, no model hub needed."""
+    """Train SBERT for one epoch on the packaged movie reviews: minutes on a laptop, no model hub needed."""
     return TrainConfig(model="sbert-minilm", data="rotten-tomatoes", epochs=1, batch_size=32, storage_path="runs/demo")
 
 
 def demo_modernbert() -> TrainConfig:
-    """ModernBERT's architecture at laptop size beside it, from random weights: it shows the way, not the model's worth."""
+    """Train a small ModernBERT from random weights on the same reviews: it shows the procedure, not what the model can do."""
     return dataclasses.replace(demo(), model="modernbert-mini", learning_rate=1e-3, epochs=2)
 
 
 def paper() -> TrainConfig:
-    """ModernBERT-base on SST-2 as Warner et al. 2024 (arXiv 2412.13663) chose it, Table 6 and appendix E.1."""
+    """Fine-tune ModernBERT-base on SST-2 as Warner et al. 2024 did (arXiv 2412.13663, Table 6 and appendix E.1)."""
     return TrainConfig(
         model="modernbert-base",
         data="glue",
@@ -34,7 +34,7 @@ def paper() -> TrainConfig:
 
 
 def paper_large() -> TrainConfig:
-    """ModernBERT-large on SST-2, from the same table."""
+    """Fine-tune ModernBERT-large on SST-2, from the same table."""
     return TrainConfig(
         model="modernbert-large",
         data="glue",
@@ -47,7 +47,7 @@ def paper_large() -> TrainConfig:
 
 
 def notebook() -> TrainConfig:
-    """The notebook study's ModernBERT-base as its code ran: learning rate 2e-5, 20 epochs, padded to 128 tokens."""
+    """Repeat the notebook study's ModernBERT-base as its code ran: learning rate 2e-5, 20 epochs, padded to 128 tokens."""
     return TrainConfig(
         model="modernbert-base",
         data="glue",
@@ -63,12 +63,12 @@ def notebook() -> TrainConfig:
 
 
 def notebook_text() -> TrainConfig:
-    """The same study with the learning rate that its text states: 8e-5."""
+    """Repeat the same study with the learning rate that its text states: 8e-5."""
     return dataclasses.replace(notebook(), learning_rate=8e-5)
 
 
 def notebook_sbert() -> TrainConfig:
-    """The notebook study's SBERT: bert-base-nli-mean-tokens, mean pooling, dropout, a linear head, 10 epochs."""
+    """Repeat the notebook study's SBERT: bert-base-nli-mean-tokens, mean pooling, dropout, a linear head, 10 epochs."""
     return dataclasses.replace(notebook(), model="sbert", epochs=10)
 
 
@@ -84,14 +84,14 @@ TRAIN_PRESETS: dict[str, Callable[[], TrainConfig]] = {
 
 
 def train_preset(name: str) -> TrainConfig:
-    """Raises InputError for a name that is none."""
+    """Return the named config. Raises InputError for an unknown name."""
     if name not in TRAIN_PRESETS:
         raise InputError(f"--preset {name}: no such preset; {did_you_mean(name, TRAIN_PRESETS)}")
     return TRAIN_PRESETS[name]()
 
 
 def paper_grid() -> SweepConfig:
-    """The ModernBERT paper's whole grid for SST-2 (appendix E.1), under three seeds: 48 configurations, 8e-5 its top edge."""
+    """Run the ModernBERT paper's whole grid for SST-2 (appendix E.1) under three seeds: 48 configurations, up to 8e-5."""
     return SweepConfig(
         models=("modernbert-base",),
         learning_rates=(1e-5, 3e-5, 5e-5, 8e-5),
@@ -104,7 +104,7 @@ def paper_grid() -> SweepConfig:
 
 
 def around_paper() -> SweepConfig:
-    """Learning rates on both sides of the paper's 8e-5, batch sizes on both sides of its 64, for ModernBERT and SBERT."""
+    """Search on both sides of the paper's learning rate (8e-5) and batch size (64), for ModernBERT and SBERT."""
     return SweepConfig(
         models=("modernbert-base", "sbert"),
         learning_rates=(2e-5, 4e-5, 8e-5, 1.2e-4, 1.6e-4),
@@ -116,8 +116,10 @@ def around_paper() -> SweepConfig:
 
 
 def demo_sweep() -> SweepConfig:
-    """24 short trials on a subset of the packaged movie reviews: minutes on a laptop, no model hub needed. The small
-    ModernBERT starts from random weights: this shows the way, not the models' worth."""
+    """Run 24 short trials on a subset of the packaged movie reviews: minutes on a laptop, no model hub needed.
+
+    The small ModernBERT starts from random weights: this shows the procedure, not what the models can do.
+    """
     return SweepConfig(
         models=("sbert-minilm", "modernbert-mini"),
         learning_rates=(4e-5, 8e-5, 1.6e-4),
@@ -136,7 +138,7 @@ SWEEP_PRESETS: dict[str, Callable[[], SweepConfig]] = {
 
 
 def sweep_preset(name: str) -> SweepConfig:
-    """Raises InputError for a name that is none."""
+    """Return the named config. Raises InputError for an unknown name."""
     if name not in SWEEP_PRESETS:
         raise InputError(f"--preset {name}: no such preset; {did_you_mean(name, SWEEP_PRESETS)}")
     return SWEEP_PRESETS[name]()

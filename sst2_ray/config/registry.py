@@ -1,4 +1,4 @@
-"""The models and data sets that have a name here, with the revisions that were pinned. Imports nothing heavy."""
+"""Models and data sets that have a name in this package, with their pinned revisions. Imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ ModelKind = Literal["modernbert", "sbert"]
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSpec:
-    """A named model: where its weights are, and the shape to build where they cannot be had (`--random-weights`)."""
+    """A named model: where its weights are, and the shape to build without them (`--random-weights`)."""
 
     name: str
     kind: ModelKind
     hub_id: str | None
-    """None: there are no pretrained weights; always built from `shape` and random numbers."""
+    """None: no pretrained weights exist; always built from `shape` and random numbers."""
     revision: str | None
-    """Commit on the hub that `hub_id` is pinned to; None: the newest."""
+    """Pinned commit of `hub_id` on the hub; None: the newest."""
     architecture: Literal["modernbert", "bert", "mpnet"]
     shape: dict[str, Any] = field(default_factory=dict)
     """Keyword arguments for the architecture's transformers config; empty: that class's defaults."""
@@ -48,7 +48,7 @@ MODELS: dict[str, ModelSpec] = {
                 "num_attention_heads": 16,
             },
         ),
-        # ModernBERT's architecture at a size that a laptop trains, always from random weights.
+        # ModernBERT's architecture at a size that a laptop can train, always from random weights
         ModelSpec(
             name="modernbert-mini",
             kind="modernbert",
@@ -64,7 +64,7 @@ MODELS: dict[str, ModelSpec] = {
                 "max_position_embeddings": 1024,
             },
         ),
-        # The notebook study's SBERT.
+        # the notebook study's SBERT
         ModelSpec(
             name="sbert",
             kind="sbert",
@@ -99,10 +99,9 @@ MODELS: dict[str, ModelSpec] = {
 GLUE_HUB_ID = "nyu-mll/glue"
 GLUE_REVISION = "bcdcba79d07bc864c1c254ccfcedcce55bcc9a8c"
 
-# Named data sets; anything else that `--data` takes is a path.
 DATASETS = ("glue", "rotten-tomatoes")
+"""Named data sets; anything else given to `--data` is a path."""
 
-# data set a model may have been trained on -> data sets that it must not be scored on, with the reason.
 KNOWN_LEAKS: dict[tuple[str, str], str] = {
     (
         "rotten-tomatoes",
@@ -110,3 +109,4 @@ KNOWN_LEAKS: dict[tuple[str, str], str] = {
     ): "rotten-tomatoes is SST-2's parent corpus: 691 of the 872 SST-2 dev sentences stand in it",
     ("glue", "rotten-tomatoes"): "SST-2's training split is made of rotten-tomatoes sentences and their phrases",
 }
+"""(data set that a model was trained on, data set that it must not be scored on) -> the reason."""

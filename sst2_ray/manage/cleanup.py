@@ -13,7 +13,7 @@ import tyro
 from sst2_ray import formatting
 from sst2_ray.config.flags import parse
 from sst2_ray.errors import InputError
-from sst2_ray.manage.runs import Held, files_below, held, run_folder, size
+from sst2_ray.manage.runs import Held, files_below, held, run_folder
 from sst2_ray.records import Status, TrialRecord
 from sst2_ray.results.analysis.ranking import RankedGroup, Run, rank
 from sst2_ray.results.analysis.verdict import METRIC_WORDS
@@ -89,10 +89,10 @@ def main_gc(argv: list[str]) -> int:
     storage = Storage.open(config.storage_path)
     found = list(garbage(storage, held(config.storage_path)))
     for item in found:
-        print(f"{item.path}: {size(item.num_bytes)}, {item.why}")
+        print(f"{item.path}: {formatting.size(item.num_bytes)}, {item.why}")
         if not config.dry_run:
             storage.delete(item.path)
-    total = f"{formatting.count(len(found), 'folder')}, {size(sum(item.num_bytes for item in found))}"
+    total = f"{formatting.count(len(found), 'folder')}, {formatting.size(sum(item.num_bytes for item in found))}"
     print(f"dry run: {total} can go, nothing was deleted" if config.dry_run else f"{total} deleted")
     return 0
 

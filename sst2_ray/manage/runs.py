@@ -151,11 +151,6 @@ def files_below(storage: Storage, folder: str) -> list[pafs.FileInfo]:
     return [info for info in storage.filesystem.get_file_info(selector) if info.type == pafs.FileType.File]
 
 
-def size(num_bytes: float) -> str:
-    """0.35 GiB; small ones in MiB."""
-    return f"{num_bytes / 2**30:.2f} GiB" if num_bytes >= 2**30 / 10 else f"{num_bytes / 2**20:.1f} MiB"
-
-
 # ---- commands
 
 
@@ -167,11 +162,19 @@ def main_ls(argv: list[str]) -> int:
         kind = "sweep" if run.is_sweep else "run"
         written = f"{run.written_at:%Y-%m-%d %H:%M} UTC"
         table.add_row(
-            run.name, kind, run.status, str(len(run.trials)), _percent(run.best_accuracy), size(run.num_bytes), written
+            run.name,
+            kind,
+            run.status,
+            str(len(run.trials)),
+            _percent(run.best_accuracy),
+            formatting.size(run.num_bytes),
+            written,
         )
     out = console()
     out.print(table)
-    out.print(f"{formatting.count(len(runs), 'run')}, {size(sum(run.num_bytes for run in runs))}", highlight=False)
+    out.print(
+        f"{formatting.count(len(runs), 'run')}, {formatting.size(sum(run.num_bytes for run in runs))}", highlight=False
+    )
     return 0
 
 
@@ -191,7 +194,7 @@ def main_status(argv: list[str]) -> int:
         )  # fmt: skip
     out = console()
     out.print(table)
-    out.print(f"{run.name}: {run.status}; {size(run.num_bytes)}", highlight=False, soft_wrap=True)
+    out.print(f"{run.name}: {run.status}; {formatting.size(run.num_bytes)}", highlight=False, soft_wrap=True)
     return 0
 
 

@@ -135,7 +135,7 @@ def test_gc_deletes_what_nothing_goes_on_from(command, storage: Path) -> None:
     assert not (storage / "sweep/a-seed0/checkpoints").exists()
     assert not (storage / "sweep/a-seed0/ray").exists()
     assert (storage / "alone/checkpoints/step/file").exists()  # it can go on from there
-    assert command("gc")[1] == "0 folders, 0.0 MiB deleted\n"
+    assert command("gc")[1] == "0 folders, 0.0 KiB deleted\n"
 
 
 def test_gc_keeps_the_checkpoints_of_a_single_run_until_it_has_succeeded(command, storage: Path) -> None:
