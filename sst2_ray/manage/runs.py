@@ -17,7 +17,7 @@ from sst2_ray.config.flags import parse
 from sst2_ray.errors import InputError, did_you_mean
 from sst2_ray.records import Status, TrialRecord
 from sst2_ray.results.store.table import ResultsTable
-from sst2_ray.run.monitor import STOP_FILE
+from sst2_ray.run.stop import STOP_FILE
 from sst2_ray.storage import Storage
 from sst2_ray.terminal import console
 

@@ -13,16 +13,16 @@ from sst2_ray.records import EpochRecord
 from sst2_ray.run.elastic import Elasticity, Leaving
 from sst2_ray.run.failures import HeadLostError
 from sst2_ray.run.progress_actor import Beat, start_board
+from sst2_ray.run.stop import STOP_WITHIN_S, StopLevel, StopRequests
 
 POLL_S = 0.5
 ANSWER_POLL_S = 0.1
 """Where workers wait for a scheduler's answer. Each look takes a millisecond or two from who computes on the same cores."""
-STOP_POLL_S = 2.0
-STOP_FILE = "stop.json"
-"""Below the folder of a run or a sweep: whoever can write to the storage can ask it to stop."""
+LOOK_S = 2.0
+"""Seconds between two looks at Ray's head and at the nodes."""
 
 ABANDON_S = 5.0
-"""A stopped attempt whose workers were never placed is left to Ray after this long."""
+"""A stopped attempt is left to Ray so many seconds after its workers were ended, or where they were never placed."""
 
 
 RECONNECT_VARIABLE, RECONNECT_S = "RAY_gcs_rpc_server_reconnect_timeout_s", 60.0
@@ -95,9 +95,9 @@ class WatchedFit:
     afterwards what happened besides its outcome.
 
     board: shared with other trials; None: one of its own. on_record: called with each evaluation. asks_scheduler: its
-    workers wait until it has returned. stop_asked: looked at every `STOP_POLL_S`; the workers are then ended where they
-    are. elasticity: likewise asked; the workers then write a checkpoint and leave. step_timeout_s: of silence, after which
-    a rank's process is ended from here.
+    workers wait until it has returned. stop: looked at all the time; the workers then write a checkpoint and leave, or are
+    ended where they are. elasticity: asked every `LOOK_S`; the workers likewise leave. step_timeout_s: of silence, after
+    which a rank's process is ended from here.
     """
 
     def __init__(
@@ -108,27 +108,29 @@ class WatchedFit:
         board: Any = None,
         on_record: Callable[[EpochRecord], None] | None = None,
         asks_scheduler: bool = False,
-        stop_asked: Callable[[], bool],
+        stop: StopRequests,
         elasticity: Elasticity,
         step_timeout_s: float,
     ) -> None:
         self.trial_id, self.display = trial_id, display
-        self.on_record, self.asks_scheduler, self.stop_asked = on_record, asks_scheduler, stop_asked
+        self.on_record, self.asks_scheduler, self.stop = on_record, asks_scheduler, stop
         self.elasticity, self.step_timeout_s = elasticity, step_timeout_s
         self.nodes: list[dict[str, Any]] = []
         self.micro_batch_tokens: int | None = None
         self.leaving: Leaving | None = None
         self.hung: str | None = None
         self._shared_board = board
-        self._stopped_at: float | None = None
+        self._stop_asked_at: float | None = None
+        self._ended_at: float | None = None
         self._looked_at = 0.0
         self._seen = 0
-        self._beating = False
+        self._beating = self._saving = False
         self._head_lost_at: float | None = None
 
     @property
     def was_stopped(self) -> bool:
-        return self._stopped_at is not None
+        """Whether somebody asked this attempt to stop."""
+        return self._stop_asked_at is not None
 
     def run(self, trainer_on: Callable[[Any], Any]) -> Any:
         """`trainer_on(board)` makes the trainer. Returns rank 0's return value, or the exception that training ended
@@ -155,7 +157,7 @@ class WatchedFit:
         if self._head_lost_at is not None:
             return self._without_head(head)
         self._look(ray, board)
-        if outcome and isinstance(outcome[0], BaseException):
+        if not outcome or isinstance(outcome[0], BaseException):
             self._give_back(ray)
         if self._shared_board is None:
             ray.kill(board)
@@ -182,6 +184,7 @@ class WatchedFit:
         except (ray.exceptions.RayError, ray.exceptions.GetTimeoutError):
             return
         self._beating = any(age <= SILENT_S for _, age in beats.values())
+        self._saving = any(beat.phase == "checkpoint" and age <= SILENT_S for beat, age in beats.values())
         if progress:
             self.display.progress(progress)
         for number, kind, value in events:
@@ -211,33 +214,46 @@ class WatchedFit:
                 ray.kill(node.pop("actor"))
 
     def _act_if_asked(self, ray: Any, board: Any, head: Head) -> None:
-        """The newest checkpoint is what the run goes on from another time."""
+        """Have the workers leave, or end them, where somebody asks for it."""
+        self._obey_stop(ray)
         now = time.monotonic()
-        if not self.was_stopped and now - self._looked_at >= STOP_POLL_S:
+        if now - self._looked_at >= LOOK_S:
             self._looked_at = now
             silent_s = head.silent_s()
             if silent_s > head.lost_after_s and self._head_lost_at is None:
                 self._head_lost_at = now
-                self.leaving = Leaving(preempted=True, reason="Ray's head does not answer")
-                self.display.line(f"{self.leaving.reason}: the workers write a checkpoint and leave")
+                self._leave(Leaving(preempted=True, reason="Ray's head does not answer"))
             elif silent_s:
                 return  # what follows would wait for it
-            elif self.stop_asked():
-                self._stopped_at = now
-                self.display.line(f"{self.trial_id}: asked to stop")
-            elif self.leaving is None:
-                self.leaving = self.elasticity.why_leave(ray, self.nodes)
-                if self.leaving is not None:
-                    self.display.line(f"{self.leaving.reason}: the workers write a checkpoint and leave")
-            if self.leaving is not None:  # each time: a board that was started again does not know
-                board.ask_to_leave.remote(self.trial_id)
-        if self.was_stopped:
+            elif self.leaving is None and (why := self.elasticity.why_leave(ray, self.nodes)) is not None:
+                self._leave(why)
+        if self.leaving is not None or self.was_stopped:  # each time: a board that was started again does not know
+            board.ask_to_leave.remote(self.trial_id)
+
+    def _leave(self, why: Leaving) -> None:
+        self.leaving = why
+        self.display.line(f"{why.reason}: the workers write a checkpoint and leave")
+
+    def _obey_stop(self, ray: Any) -> None:
+        """Note a request to stop, and end the workers where they must not, or do not, leave by themselves."""
+        level, now = self.stop.level(), time.monotonic()
+        if level is StopLevel.NONE:
+            return
+        if self._stop_asked_at is None:
+            self._stop_asked_at = now
+            how = "the workers write a checkpoint and leave" if level is StopLevel.CHECKPOINT else "the workers end"
+            self.display.line(f"{self.trial_id}: asked to stop: {how}")
+        limit_s = max(STOP_WITHIN_S, self.step_timeout_s) if self._saving else STOP_WITHIN_S
+        if level is StopLevel.AT_ONCE or now - self._stop_asked_at > limit_s:
+            self._ended_at = self._ended_at or now
             for node in self.nodes:
                 actor = node.pop("actor", None)
                 if actor is not None:
                     ray.kill(actor)
 
     def _is_abandoned(self, head: Head) -> bool:
+        """Whether there is nothing to wait for any more, though Ray has not said so."""
         if self._head_lost_at is not None:
             return not self._beating or time.monotonic() - self._head_lost_at > head.leave_within_s
-        return self._stopped_at is not None and not self.nodes and time.monotonic() - self._stopped_at > ABANDON_S
+        begin = self._ended_at or (self._stop_asked_at if not self.nodes else None)
+        return begin is not None and time.monotonic() - begin > ABANDON_S

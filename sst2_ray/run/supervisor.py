@@ -18,10 +18,11 @@ from sst2_ray.run.elastic import Elasticity
 from sst2_ray.run.environment import worker_env
 from sst2_ray.run.failures import Failure, classify
 from sst2_ray.run.lease import Lease
-from sst2_ray.run.monitor import STOP_FILE, TrialDisplay, WatchedFit
+from sst2_ray.run.monitor import TrialDisplay, WatchedFit
 from sst2_ray.run.planning.placement import Placement
 from sst2_ray.run.prepare import Checked, Prepared, identity
 from sst2_ray.run.provenance import collect_provenance
+from sst2_ray.run.stop import StopRequests
 from sst2_ray.storage import Storage, address
 from sst2_ray.training.names import CHECKPOINT_FOLDER, EXPORT_FOLDER, LEFT
 from sst2_ray.training.task import Task
@@ -84,7 +85,8 @@ class Trial:
         self.storage = Storage.open(storage_uri).with_retries(self.config.storage_timeout_s)
         self.run_storage = self.storage.child(run_path)
         self.board, self.on_record, self.asks_scheduler = board, on_record, asks_scheduler
-        self.cost_share, self.score_dev, self.lease = cost_share, score_dev, lease
+        self.cost_share, self.score_dev = cost_share, score_dev
+        self.stop = StopRequests(Storage.open(storage_uri).child(experiment), lease)
         self.attempts = Attempts(
             storage_uri,
             run_path,
@@ -96,8 +98,17 @@ class Trial:
         self.micro_batch_tokens = self.config.micro_batch_tokens
         self.nodes: list[dict[str, Any]] = []
 
+    def request_stop(self) -> None:
+        """Have the workers write a checkpoint and leave; a second request ends them at once.
+
+        Safe to call from a signal handler. `run` then returns a row that is `stopped`, with the step that was saved as its
+        `last_global_step`.
+        """
+        self.stop.request()
+
     def run(self) -> TrialRecord:
-        """The end row of the last attempt: succeeded, early_stopped (by a scheduler) or stopped (on request; it can go on).
+        """Run attempts; return the end row of the last: succeeded, early_stopped (by a scheduler) or stopped (on request;
+        it can go on from the step that it names as `last_global_step`).
 
         Raises RunFailedError or InfeasibleError after its row is written.
         """
@@ -156,7 +167,7 @@ class Trial:
             board=self.board,
             on_record=self.on_record,
             asks_scheduler=self.asks_scheduler,
-            stop_asked=self._stop_asked,
+            stop=self.stop,
             elasticity=Elasticity(self.placement),
             step_timeout_s=self.config.step_timeout_s,
         )
@@ -174,12 +185,10 @@ class Trial:
         self.nodes = fit.nodes
         seconds = time.perf_counter() - begin
         spent = {"seconds": seconds, "cost_usd": self._cost(seconds), **self._where()}
-        if fit.was_stopped and not isinstance(outcome, dict):
-            return (
-                self.attempts.write(attempt, Status.STOPPED, started, failure_class=FailureClass.USER_STOP, **spent),
-                None,
-                False,
-            )
+        if fit.was_stopped and (not isinstance(outcome, dict) or outcome["status"] == LEFT):
+            saved = outcome["last_global_step"] if isinstance(outcome, dict) else self._saved_step()
+            stopped = {"failure_class": FailureClass.USER_STOP, "last_global_step": saved, **spent}
+            return self.attempts.write(attempt, Status.STOPPED, started, **stopped), None, False
         if isinstance(outcome, BaseException):
             failure = classify(outcome, hung=fit.hung)
             values = {"failure_class": failure.failure_class, "failure_message": failure.message[:1000], **spent}
@@ -192,6 +201,7 @@ class Trial:
         if status == LEFT:
             why = fit.leaving
             left = {
+                "last_global_step": facts["last_global_step"],
                 "failure_class": FailureClass.PREEMPTED if why and why.preempted else None,
                 "failure_message": why and why.reason,
             }
@@ -202,14 +212,14 @@ class Trial:
             facts["failure_class"] = FailureClass.USER_STOP
         return self.attempts.write(attempt, status, started, **{**spent, **facts}), None, False
 
-    def _stop_asked(self) -> bool:
-        """Whoever cannot be heard has not asked."""
-        if self.lease is not None and self.lease.taken_by:
-            return True
+    def _saved_step(self) -> int | None:
+        """Return the steps done at the newest checkpoint on storage; None where there is none."""
         try:
-            return self.storage.with_retries(0.0).exists(f"{self.experiment}/{STOP_FILE}")
+            names = [n for n in self.run_storage.list(CHECKPOINT_FOLDER) if n.removeprefix("step-").isdigit()]
+            whole = [n for n in names if self.run_storage.exists(f"{CHECKPOINT_FOLDER}/{n}/manifest.json")]
         except OSError:
-            return False
+            return None
+        return max((int(n.removeprefix("step-")) for n in whole), default=None)
 
     def _cost(self, seconds: float) -> float | None:
         if self.config.price_per_hour is None:

@@ -19,11 +19,11 @@ from sst2_ray.records import Status, TrialRecord
 from sst2_ray.run.display import RunDisplay
 from sst2_ray.run.environment import prepare_driver, start_ray, starts_ray_here
 from sst2_ray.run.lease import Lease
-from sst2_ray.run.monitor import STOP_FILE
 from sst2_ray.run.planning.forecast import forecast
 from sst2_ray.run.planning.placement import ClusterView, Placement, decide, this_machine, view_of
 from sst2_ray.run.planning.summary import describe
 from sst2_ray.run.prepare import check, check_run, prepare, run_description
+from sst2_ray.run.stop import STOP_FILE
 from sst2_ray.run.supervisor import Shared, Trial
 from sst2_ray.storage import Storage, absolute, address
 from sst2_ray.terminal import console, show_plan

@@ -19,10 +19,10 @@ from sst2_ray.records import Status
 from sst2_ray.results.store.table import ResultsTable
 from sst2_ray.run.environment import DRIVER_ENV, PASSED_ON, WORKER_ENV
 from sst2_ray.run.lease import Lease
-from sst2_ray.run.monitor import STOP_FILE, STOP_POLL_S
 from sst2_ray.run.planning.placement import Placement
 from sst2_ray.run.prepare import Prepared
 from sst2_ray.run.progress_actor import start_board
+from sst2_ray.run.stop import STOP_FILE, STOP_POLL_S
 from sst2_ray.storage import Storage, absolute
 from sst2_ray.sweep import closing, trackers
 from sst2_ray.sweep.budget import SweepClock, budget_of, makespan

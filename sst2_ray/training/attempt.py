@@ -80,7 +80,7 @@ class Attempt:
             loop = Loop(context)
             result = loop.run()
         if result is None:
-            return {"status": LEFT}
+            return {"status": LEFT, "last_global_step": loop.done}
         return Finish(self, context, result, loop.wait_for_checkpoint).run()
 
     def _resume_point(self, scratch: Path) -> ckpt.Checkpoint | None:

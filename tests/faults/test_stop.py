@@ -1,0 +1,50 @@
+"""A run that is asked to stop: its workers write a checkpoint and leave, and the same command goes on from there."""
+
+from __future__ import annotations
+
+import pytest
+
+from sst2_ray.run.stop import STOP_FILE, STOP_WITHIN_S
+from sst2_ray.storage import Storage
+from sst2_ray.training.checkpoint import files as ckpt
+from sst2_ray.training.fault_injection import Fault
+from tests.support.faults import EVERY_STEPS, TinyRun, pause_at
+from tests.support.waiting import waited
+
+START_S = 120
+
+
+def ask_to_stop(run: TinyRun) -> None:
+    """Do what `sst2-ray stop` does."""
+    Storage.open(str(run.run_folder)).write_json(STOP_FILE, {"by": "a test"})
+
+
+def test_a_stopped_run_has_saved_the_step_it_was_at_and_goes_on_to_the_same_weights(undisturbed, tmp_path):
+    run, mark = TinyRun(undisturbed.folder, "stopped"), tmp_path / "mark"
+    with run.running(pause_at(33, mark)) as process:
+        waited(mark.exists, "step 33", START_S)
+        ask_to_stop(run)
+        output, _ = process.communicate(timeout=60)
+    assert process.returncode == 5, output
+    (row,) = run.attempts()
+    assert (row["status"], row["failure_class"]) == ("stopped", "user_stop")
+    saved = row["last_global_step"]
+    assert saved > 33 and saved % EVERY_STEPS, output
+    assert ckpt.committed_steps(Storage.open(str(run.run_folder)))[-1] == saved
+    again = run.run()
+    assert again.code == 0, again.output
+    assert f"going on from the checkpoint at step {saved}" in run.log(1, 0)
+    assert run.digest() == undisturbed.digest()
+    assert run.curve() == undisturbed.curve()
+
+
+@pytest.mark.slow
+def test_a_worker_that_hangs_keeps_no_run_that_is_asked_to_stop(undisturbed, tmp_path):
+    run, mark = TinyRun(undisturbed.folder, "stopped-hung"), tmp_path / "mark"
+    with run.running([Fault(kind="hang", attempt=0, rank=1, step=33, path=str(mark))]) as process:
+        waited(mark.exists, "step 33", START_S)
+        ask_to_stop(run)
+        output, _ = process.communicate(timeout=STOP_WITHIN_S + 30)
+    assert process.returncode == 5, output
+    (row,) = run.attempts()
+    assert (row["status"], row["failure_class"], row["last_global_step"]) == ("stopped", "user_stop", 30)
