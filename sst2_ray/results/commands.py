@@ -53,7 +53,7 @@ class LeaderboardConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class CompactConfig:
-    """Replace results/snapshot/{trials,epochs,predictions}.parquet by files with every record once."""
+    """Replace results/snapshot/{trials,epochs,predictions}.parquet with files that hold every record once."""
 
     storage_path: str = "runs"
     """Folder or URI whose subfolder `results` holds the table."""
@@ -106,7 +106,7 @@ def main_report(argv: list[str]) -> int:
     config = parse(ReportConfig, argv, prog="sst2-ray report")
     table = open_table(config.storage_path)
     console, errors = _consoles()
-    # Nothing of the drawing library is needed for the leaderboard.
+    # The other commands need no drawing library.
     from sst2_ray.results.report import page as report
 
     with skipped_files_told(errors) as notes:
@@ -125,7 +125,7 @@ def main_report(argv: list[str]) -> int:
 
 
 def open_table(storage_path: str) -> ResultsTable:
-    """The table below a storage path that must hold one. Raises InputError."""
+    """Open the table below a storage path. Raises InputError when there is none."""
     table = ResultsTable(storage_path)
     if not table.exists():
         raise InputError(
@@ -137,7 +137,7 @@ def open_table(storage_path: str) -> ResultsTable:
 
 @contextlib.contextmanager
 def skipped_files_told(console: Console) -> Iterator[list[str]]:
-    """Print each warning about a skipped file once, as one plain line, and collect them."""
+    """Print each warning about a skipped file once, as one line, and collect them."""
     notes: list[str] = []
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", SkippedFileWarning)
@@ -210,7 +210,7 @@ def _import_tune(argv: Sequence[str]) -> int:
         names=names,
     )
     table = ResultsTable(config.storage_path)
-    # Points before the trials that they belong to: whoever sees a trial also sees its curve.
+    # Evaluations first: a reader that sees a trial also sees its curve.
     table.write("epochs", found.epochs)
     table.write("trials", found.trials)
     console, errors = _consoles()

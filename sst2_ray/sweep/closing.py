@@ -15,7 +15,6 @@ from sst2_ray.records import Status, TrialRecord
 from sst2_ray.results.analysis import leaderboard, verdict
 from sst2_ray.results.analysis.findings import Study, studies
 from sst2_ray.results.analysis.ranking import Configuration, RankedGroup, Run, without_unranked_runs
-from sst2_ray.results.store.query import leaderboard as rows_of
 from sst2_ray.results.store.table import ResultsTable
 from sst2_ray.storage import Storage
 from sst2_ray.training.names import EXPORT_FOLDER, LAST_EXPORT_FOLDER
@@ -71,7 +70,7 @@ def show(out: Console, now: Standing) -> None:
         out.print("no trial has ended yet")
         return
     ranked = without_unranked_runs(now.study.trials, now.study.groups)
-    leaderboard.print_table(rows_of(ranked), out, title=now.experiment, ranked=True, limit=0)
+    leaderboard.print_table(leaderboard.rows(ranked), out, title=now.experiment, ranked=True, limit=0)
     if num_left_out := now.study.trials.num_rows - ranked.num_rows:
         left_out = formatting.count(num_left_out, "run")
         out.print(f"Ranked on the seeds that most have run: {left_out} under other seeds not counted.", style="dim")

@@ -9,14 +9,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.csv
+import scipy
 from rich.console import Console
 from rich.table import Table
 
 from sst2_ray import formatting
 from sst2_ray.records import Status
 from sst2_ray.results.analysis.ranking import model_label
+from sst2_ray.results.analysis.statistics import Array
 from sst2_ray.results.store import query
 from sst2_ray.results.store.schema import arrow_schema
 from sst2_ray.results.store.table import ResultsTable
@@ -40,7 +43,35 @@ def load(table: ResultsTable, *, where: str | None, sort: str | None, experiment
         words = set(re.findall(r"\w+", where))
         columns += [name for name in arrow_schema("trials").names if name in words and name not in columns]
     trials = table.read("trials", columns=columns, experiment=experiment, attempts="latest")
-    return query.leaderboard(trials, where=where, sort=sort)
+    board = rows(trials, where=where)
+    return query.sort_rows(board, sort) if sort else board
+
+
+def rows(trials: pa.Table, *, where: str | None = None) -> pa.Table:
+    """Add low and high, the 95 % interval of the mean accuracy, to `query.leaderboard`."""
+    return _with_intervals(query.leaderboard(trials, where=where))
+
+
+def _with_intervals(board: pa.Table) -> pa.Table:
+    n = board.column("seeds").to_numpy().astype(float)
+    mean = _floats(board, "accuracy")
+    sd = _floats(board, "accuracy_sd")
+    rows = _floats(board, "num_dev_rows")
+    with np.errstate(invalid="ignore", divide="ignore"):
+        half = scipy.special.stdtrit(n - 1, 0.975) * sd / np.sqrt(n)
+        low, high = mean - half, mean + half
+        # Wilson's interval, for all configurations with one seed at once.
+        z2 = scipy.special.ndtri(0.975) ** 2
+        centre = (mean + z2 / (2 * rows)) / (1 + z2 / rows)
+        spread = np.sqrt(z2 * (mean * (1 - mean) / rows + z2 / (4 * rows**2))) / (1 + z2 / rows)
+    low, high = np.where(n == 1, centre - spread, low), np.where(n == 1, centre + spread, high)
+    for name, values in (("low", np.maximum(low, 0)), ("high", np.minimum(high, 1))):
+        board = board.append_column(name, pa.array(values, pa.float64(), from_pandas=True))
+    return board
+
+
+def _floats(table: pa.Table, name: str) -> Array:
+    return np.asarray(table.column(name).cast(pa.float64()).to_numpy())
 
 
 def _spread(mean: str, sd: str) -> Callable[[Row], str]:

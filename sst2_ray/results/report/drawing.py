@@ -1,4 +1,4 @@
-"""How every figure looks, and how it becomes files: PNG and SVG on white, and SVG for the page in light and dark."""
+"""Style of the figures and their output: PNG and SVG on white, and SVG for the page in light and dark."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from matplotlib.figure import Figure
 INK = "#15171a"
 GRID = "#d5d8dd"
 MUTED = "#6b7079"
-"""Colours of text, grid and annotations; the page replaces them with its own, which differ in the dark."""
+"""Colors of text, grid and annotations; the page replaces them with its own for light and dark."""
 
 PALETTE = ("#2a7fd0", "#d96c0f", "#1f9e77", "#a566c9", "#c2417c", "#8a8f27", "#5c6f82", "#b5482f")
-"""Told apart on white and on near-black, and by people who do not see red and green apart."""
+"""Distinguishable on white and on near-black, also with red-green color blindness."""
 
 _STYLE: dict[str, Any] = {
     "font.family": "sans-serif",
@@ -58,23 +58,23 @@ _PAGE_COLOURS = {INK: "currentColor", GRID: "var(--grid)", MUTED: "var(--muted)"
 
 @dataclass(frozen=True, kw_only=True)
 class Drawn:
-    """One figure, ready to be written."""
+    """A rendered figure."""
 
     name: str
-    """Of its files, without a suffix."""
+    """Name of its files, without a suffix."""
     caption: str
-    """What it shows, in a sentence; also its alternative text."""
+    """One sentence on what it shows; also its alternative text."""
     png: bytes
     svg: bytes
     page_svg: str
-    """For the page: without a background, in the page's colours."""
+    """SVG for the page: without a background, in the page's colors."""
     wide: bool = False
-    """It needs the width of two."""
+    """Whether it takes the width of two figures."""
 
 
 @contextmanager
 def style() -> Iterator[None]:
-    """Draw in the project's style; the user's own matplotlib settings are left as they are."""
+    """Draw in the project's style without touching the user's matplotlib settings."""
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         for name, value in _STYLE.items():
@@ -83,21 +83,21 @@ def style() -> Iterator[None]:
 
 
 def new_figure(*, width: float = 4.7, height: float = 3.3) -> tuple[Figure, Axes]:
-    """A figure of inches with one set of axes. No pyplot: nothing global is touched."""
+    """Make a figure, its size in inches, with one set of axes. It does not use pyplot, so there is no global state."""
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure, figure.add_subplot()
 
 
-def colours(names: Sequence[str]) -> dict[str, str]:
-    """A colour a name, in the order given."""
+def colors(names: Sequence[str]) -> dict[str, str]:
+    """Assign a color to each name, in the order given."""
     return {name: PALETTE[i % len(PALETTE)] for i, name in enumerate(dict.fromkeys(names))}
 
 
 def save(figure: Figure, name: str, caption: str, *, wide: bool = False) -> Drawn:
-    """Render a figure in all its forms. The bytes are the same each time."""
+    """Render a figure in all formats, reproducibly to the byte."""
     figure.draw_without_rendering()
-    figure.set_layout_engine("none")  # it is laid out now, and need not be once more for each form
+    figure.set_layout_engine("none")  # already laid out; otherwise every format repeats it
     with matplotlib.rc_context({"svg.hashsalt": name}):
         png, svg = io.BytesIO(), io.BytesIO()
         figure.savefig(png, format="png", dpi=_PNG_DPI, metadata={"Software": None})
@@ -118,14 +118,14 @@ def save(figure: Figure, name: str, caption: str, *, wide: bool = False) -> Draw
 
 
 def renamed(drawn: Drawn, name: str) -> Drawn:
-    """The same figure under another file name."""
+    """Copy a figure under another file name."""
     page_svg = drawn.page_svg.replace(f'id="{drawn.name}-', f'id="{name}-')
     page_svg = page_svg.replace(f'"#{drawn.name}-', f'"#{name}-').replace(f"url(#{drawn.name}-", f"url(#{name}-")
     return dataclasses.replace(drawn, name=name, page_svg=page_svg)
 
 
 def _for_page(svg: str, name: str) -> str:
-    """The <svg> element alone, sized by the page, with ids of its own, in the page's colours."""
+    """Extract the <svg> element, sized by the page, with unique ids, in the page's colors."""
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     svg = re.sub(r"<title>.*?</title>", "", svg, flags=re.DOTALL)
@@ -133,21 +133,21 @@ def _for_page(svg: str, name: str) -> str:
     svg = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1)
     svg = re.sub(r'\bid="([^"]+)"', rf'id="{name}-\1"', svg)
     svg = re.sub(r'(xlink:href="#|url\(#)', rf"\1{name}-", svg)
-    for colour, replacement in _PAGE_COLOURS.items():
-        svg = svg.replace(colour, replacement)
-    # The page says how text looks; the size stays the figure's.
+    for color, replacement in _PAGE_COLOURS.items():
+        svg = svg.replace(color, replacement)
+    # The page sets the font; the size stays the figure's.
     svg = re.sub(r"font: ([\d.]+)px [^;\"]*", r"font-size: \1px", svg)
     svg = re.sub(r"font: (bold|700) ([\d.]+)px [^;\"]*", r"font-size: \2px; font-weight: 600", svg)
     return re.sub(r"\s*\n\s*", " ", svg)
 
 
 def short(name: str, longest: int = 34) -> str:
-    """A name that fits into a figure: the end of a long one, which tells most about a path or a hub id."""
+    """Shorten a name to fit into a figure; keeps the end, which says most about a path or a hub id."""
     return name if len(name) <= longest else f"…{name[-longest + 1 :]}"
 
 
 def percent_axis(axes: Axes, axis: str = "y") -> None:
-    """Fractions as per cent, with as many digits as the ticks need."""
+    """Format the ticks of an axis, which are fractions, as per cent."""
 
     def show(value: float, _: int) -> str:
         return f"{100 * value:.6g}"
@@ -155,13 +155,13 @@ def percent_axis(axes: Axes, axis: str = "y") -> None:
     getattr(axes, f"{axis}axis").set_major_formatter(show)
 
 
-def label_lines(axes: Axes, lines: Sequence[tuple[float, str]], *, colour: str = MUTED) -> None:
-    """Dashed horizontal lines with their names to the right of the axes, moved apart where they would overlap."""
+def label_lines(axes: Axes, lines: Sequence[tuple[float, str]], *, color: str = MUTED) -> None:
+    """Draw dashed horizontal lines, named to the right of the axes without overlap."""
     low, high = axes.get_ylim()
     gap = (high - low) * 0.05
     last = -float("inf")
     for y, name in sorted(lines):
-        axes.axhline(y, color=colour, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
+        axes.axhline(y, color=color, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
         last = max(y, last + gap)
         axes.annotate(
             name,
@@ -171,5 +171,5 @@ def label_lines(axes: Axes, lines: Sequence[tuple[float, str]], *, colour: str =
             textcoords=("axes fraction", "data"),
             va="center",
             fontsize=7,
-            color=colour,
+            color=color,
         )

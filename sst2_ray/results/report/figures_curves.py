@@ -1,4 +1,4 @@
-"""The notebook study's figures, each with its spread over seeds: metrics over epochs, losses, all metrics together."""
+"""Figures of training curves with their spread over seeds: metrics over epochs, losses, all metrics together."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _LINES = ("-", "--", "-.", ":")
 
 
 def draw(study: Study) -> list[Drawn]:
-    """The five figures, as far as their metrics were recorded."""
+    """Draw up to five figures, depending on which metrics were recorded."""
     if not study.best_per_model:
         return []
     names = [model_label(c.setting) for c in study.best_per_model]
-    palette = drawing.colours(names)
+    palette = drawing.colors(names)
     on, best = study.curves_on, study.best_per_model[0]
     found = [
         _over_epochs(study, palette, "dev_accuracy", f"Accuracy over epochs ({on})", "accuracy-over-epochs"),
@@ -39,12 +39,12 @@ def _spread_words(study: Study) -> str:
     return "Line: mean over seeds; band: one standard deviation" if several else "One seed"
 
 
-def _plot(axes: Axes, found: Band, *, colour: str, label: str, line: str = "-", highest: float = np.inf) -> None:
-    """The mean and its band, which ends where the metric does: at 0 and at its highest value."""
-    axes.plot(found.epoch, found.mean, color=colour, label=label, linestyle=line, marker="o", markersize=3.5, zorder=3)
+def _plot(axes: Axes, found: Band, *, color: str, label: str, line: str = "-", highest: float = np.inf) -> None:
+    """Draw the mean and a band of one standard deviation, cut at 0 and at the metric's highest value."""
+    axes.plot(found.epoch, found.mean, color=color, label=label, linestyle=line, marker="o", markersize=3.5, zorder=3)
     if found.sd is not None:
         low, high = np.maximum(found.mean - found.sd, 0), np.minimum(found.mean + found.sd, highest)
-        axes.fill_between(found.epoch, low, high, color=colour, alpha=0.2, lw=0)
+        axes.fill_between(found.epoch, low, high, color=color, alpha=0.2, lw=0)
 
 
 def _epoch_axis(axes: Axes) -> None:
@@ -60,7 +60,7 @@ def _over_epochs(study: Study, palette: dict[str, str], metric: str, title: str,
     figure, axes = drawing.new_figure()
     for model, found in shown.items():
         highest = np.inf if metric == "train_loss" else 1.0
-        _plot(axes, found, colour=palette[model], label=drawing.short(model), highest=highest)
+        _plot(axes, found, color=palette[model], label=drawing.short(model), highest=highest)
     axes.set_title(title)
     _epoch_axis(axes)
     if metric != "train_loss":
@@ -79,7 +79,7 @@ def _over_epochs(study: Study, palette: dict[str, str], metric: str, title: str,
 
 
 def _references(axes: Axes) -> None:
-    """Published figures, which may lie above everything that was measured."""
+    """Mark published figures; the axis grows to include them."""
     low, high = axes.get_ylim()
     known = [r.accuracy for r in REFERENCES]
     axes.set_ylim(min(low, min(known) - 0.005), max(high, max(known) + 0.005))
@@ -93,8 +93,8 @@ def _losses(study: Study, configuration: Configuration, name: str) -> Drawn | No
     if train is None or dev is None:
         return None
     figure, axes = drawing.new_figure()
-    _plot(axes, train, colour=drawing.PALETTE[0], label="training (dropout on)")
-    _plot(axes, dev, colour=drawing.PALETTE[1], label=study.curves_on, line="--")
+    _plot(axes, train, color=drawing.PALETTE[0], label="training (dropout on)")
+    _plot(axes, dev, color=drawing.PALETTE[1], label=study.curves_on, line="--")
     axes.set_title(f"Losses of {drawing.short(model_label(configuration.setting))}")
     axes.set_ylabel("cross entropy, nats")
     axes.set_ylim(0, 1.05 * axes.dataLim.y1)
@@ -115,7 +115,7 @@ def _together(study: Study, configuration: Configuration, name: str) -> Drawn | 
         return None
     figure, axes = drawing.new_figure()
     for i, (word, one) in enumerate(shown.items()):
-        _plot(axes, one, colour=drawing.PALETTE[i], label=word, line=_LINES[i], highest=1.0)
+        _plot(axes, one, color=drawing.PALETTE[i], label=word, line=_LINES[i], highest=1.0)
     axes.set_title(f"Metrics of {drawing.short(model_label(configuration.setting))}")
     drawing.percent_axis(axes)
     axes.set_ylabel("%")

@@ -1,4 +1,4 @@
-"""Results beside published ones, calibration, and where the time went."""
+"""Figures of single runs: accuracy beside published figures, calibration, time by phase."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from sst2_ray import formatting
 from sst2_ray.results.analysis.errors import ModelAnswers
 from sst2_ray.results.analysis.findings import Study
 from sst2_ray.results.analysis.published import REFERENCES
-from sst2_ray.results.analysis.ranking import model_label
+from sst2_ray.results.analysis.ranking import Configuration, model_label
 from sst2_ray.results.report import drawing
 from sst2_ray.results.report.drawing import Drawn
 
@@ -16,7 +16,7 @@ PHASES = ("startup", "data", "forward", "backward", "communication", "optimizer"
 
 
 def references(study: Study, name: str) -> Drawn | None:
-    """The best of each model beside published figures; only on SST-2 dev."""
+    """Draw the best of each model beside published figures; None on data other than SST-2 dev."""
     if not study.is_sst2 or study.main is None:
         return None
     rows = []
@@ -28,7 +28,7 @@ def references(study: Study, name: str) -> Drawn | None:
         return None
     names = [drawing.short(model) for model, _ in rows] + [r.name for r in REFERENCES]
     figure, axes = drawing.new_figure(width=4.7, height=0.9 + 0.32 * len(names))
-    palette = drawing.colours([model for model, _ in rows])
+    palette = drawing.colors([model for model, _ in rows])
     for y, (model, summary) in enumerate(rows):
         if summary.interval is not None:
             axes.plot(
@@ -63,7 +63,7 @@ def references(study: Study, name: str) -> Drawn | None:
 
 
 def calibration(models: list[ModelAnswers], name: str) -> Drawn | None:
-    """Confidence against correctness."""
+    """Draw accuracy against confidence; None without probabilities."""
     shown = [model for model in models if model.calibration is not None]
     if not shown:
         return None
@@ -71,7 +71,7 @@ def calibration(models: list[ModelAnswers], name: str) -> Drawn | None:
     axes.plot(
         [0.5, 1], [0.5, 1], color=drawing.MUTED, linewidth=0.9, linestyle=(0, (4, 3)), label="confidence = accuracy"
     )
-    palette = drawing.colours([model.name for model in models])
+    palette = drawing.colors([model.name for model in models])
     for model in shown:
         assert model.calibration is not None
         bins = [b for b in model.calibration.bins if b.num]
@@ -102,26 +102,30 @@ def _word(phase: str) -> str:
     return "start-up" if phase == "startup" else phase
 
 
+def _phase_seconds(configuration: Configuration) -> tuple[str, dict[str, float], float] | None:
+    """Return the model's name, its mean seconds by phase and in all; None when they were not recorded."""
+    summaries = {phase: configuration.summary(f"{phase}_seconds") for phase in PHASES}
+    seconds = {phase: summary.mean for phase, summary in summaries.items() if summary is not None}
+    total = configuration.summary("seconds")
+    if not seconds or total is None:
+        return None
+    seconds["other"] = max(0.0, total.mean - sum(seconds.values()))
+    return model_label(configuration.setting), seconds, total.mean
+
+
 def time_spent(study: Study, name: str) -> Drawn | None:
-    """Seconds by phase, of the best configuration of each model."""
-    rows = []
-    for configuration in study.best_per_model:
-        summaries = {phase: configuration.summary(f"{phase}_seconds") for phase in PHASES}
-        seconds = {phase: summary.mean for phase, summary in summaries.items() if summary is not None}
-        total = configuration.summary("seconds")
-        if seconds and total is not None:
-            seconds["other"] = max(0.0, total.mean - sum(seconds.values()))
-            rows.append((model_label(configuration.setting), seconds, total.mean))
+    """Draw the share of time by phase, for the best configuration of each model."""
+    rows = [row for configuration in study.best_per_model if (row := _phase_seconds(configuration)) is not None]
     if not rows:
         return None
     figure, axes = drawing.new_figure(width=9.6, height=1.35 + 0.42 * len(rows))
     phases = [phase for phase in (*PHASES, "other") if any(seconds.get(phase) for _, seconds, _ in rows)]
-    colour_of = {phase: (*drawing.PALETTE, drawing.MUTED)[i % 9] for i, phase in enumerate((*PHASES, "other"))}
+    color_of = {phase: (*drawing.PALETTE, drawing.MUTED)[i % 9] for i, phase in enumerate((*PHASES, "other"))}
     for y, (_, seconds, whole) in enumerate(rows):
         left = 0.0
         for phase in phases:
             share = seconds.get(phase, 0.0) / whole
-            axes.barh(y, share, left=left, color=colour_of[phase], height=0.62, label=_word(phase) if y == 0 else None)
+            axes.barh(y, share, left=left, color=color_of[phase], height=0.62, label=_word(phase) if y == 0 else None)
             if share > 0.05:
                 axes.text(
                     left + share / 2, y, f"{100 * share:.0f} %", ha="center", va="center", color="#ffffff", fontsize=7

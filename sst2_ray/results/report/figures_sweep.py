@@ -1,9 +1,11 @@
-"""The sweep: heat maps, accuracy against learning rate, all curves, parallel coordinates, accuracy against cost and time."""
+"""Figures of a sweep: heat maps, accuracy against learning rate, time and cost, all curves, parallel coordinates."""
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -20,6 +22,7 @@ from sst2_ray.results.report import drawing
 from sst2_ray.results.report.drawing import Drawn
 
 MAX_HEAT_MAPS = 6
+MAX_HEAT_MAP_SIDE = 12
 _AXIS_TITLES = {
     "learning_rate": "learning rate",
     "batch_size": "batch size",
@@ -30,11 +33,11 @@ _AXIS_TITLES = {
 
 
 def draw(study: Study) -> list[Drawn]:
-    """The figures that the searched axes allow; none for a single configuration."""
+    """Draw the figures that the searched axes allow; none for a single configuration."""
     if study.main is None or len(study.configurations) < 2:
         return []
     models = [model_label(c.setting) for c in study.best_per_model]
-    palette = drawing.colours(models)
+    palette = drawing.colors(models)
     found = [_heat_map(study, model, f"heat-map-{_slug(model)}") for model in models[:MAX_HEAT_MAPS]]
     found += [
         _against_learning_rate(study, palette, "accuracy-against-learning-rate"),
@@ -68,24 +71,23 @@ def _mean(study: Study, configuration: Configuration) -> float:
 
 
 def _heat_map(study: Study, model: str, name: str) -> Drawn | None:
-    """Learning rate x batch size; where more axes were searched, the best over them."""
+    """Draw accuracy by learning rate and batch size, taking the best over any other axes."""
     members = [c for c in _of_model(study, model) if c.setting("learning_rate") and c.setting("batch_size")]
-    rates = sorted({c.setting("learning_rate") for c in members})
-    sizes = sorted({c.setting("batch_size") for c in members})
-    if len(members) < 2 or len(rates) > 12 or len(sizes) > 12:
+    rates, sizes = _values(members, "learning_rate"), _values(members, "batch_size")
+    if len(members) < 2 or max(len(rates), len(sizes)) > MAX_HEAT_MAP_SIDE:
         return None
-    best: dict[tuple[float, int], Configuration] = {}
-    for c in sorted(members, key=lambda c: (len(c.runs), _mean(study, c))):
-        best[c.setting("learning_rate"), c.setting("batch_size")] = c
-    means = np.array([[_mean(study, best[r, s]) if (r, s) in best else np.nan for r in rates] for s in sizes])
+    best = {(c.setting("learning_rate"), c.setting("batch_size")): c for c in _worst_first(study, members)}
+    means = np.full((len(sizes), len(rates)), np.nan)
+    for (rate, size), configuration in best.items():
+        means[sizes.index(size), rates.index(rate)] = _mean(study, configuration)
     figure, axes = drawing.new_figure(height=1.5 + 0.55 * len(sizes))
     axes.grid(False)
     spread = float(np.nanmax(means) - np.nanmin(means)) or 0.01
     low, high = float(np.nanmin(means)) - 0.05 * spread, float(np.nanmax(means))
     image = axes.imshow(means, cmap="cividis", vmin=low, vmax=high, aspect="auto")
-    for (i, j), mean in np.ndenumerate(means):
-        if np.isfinite(mean):
-            _cell(axes, j, i, best[rates[j], sizes[i]], _metric(study), dark=(mean - low) / (high - low) < 0.55)
+    for (rate, size), configuration in best.items():
+        dark = (_mean(study, configuration) - low) / (high - low) < 0.55
+        _cell(axes, rates.index(rate), sizes.index(size), configuration, _metric(study), dark=dark)
     axes.set_xticks(range(len(rates)), [formatting.learning_rate(r) for r in rates])
     axes.set_yticks(range(len(sizes)), [str(s) for s in sizes])
     axes.set(xlabel="learning rate", ylabel="batch size", title=drawing.short(model, 44))
@@ -103,41 +105,44 @@ def _heat_map(study: Study, model: str, name: str) -> Drawn | None:
     return drawing.save(figure, name, f"{caption} mean over seeds in %, ± standard deviation, n: number of seeds.")
 
 
+def _values(members: Sequence[Configuration], axis: str) -> list[Any]:
+    return sorted({c.setting(axis) for c in members if c.setting(axis)})
+
+
+def _worst_first(study: Study, members: Sequence[Configuration]) -> list[Configuration]:
+    return sorted(members, key=lambda c: _mean(study, c))
+
+
 def _cell(axes: Axes, x: int, y: int, configuration: Configuration, metric: str, *, dark: bool) -> None:
     summary = configuration.summary(metric)
     if summary is None:
         return
     sd = f"±{formatting.percent(summary.sd)} " if summary.sd is not None else ""
-    colour = "#ffffff" if dark else "#101010"
+    color = "#ffffff" if dark else "#101010"
     axes.text(
-        x, y - 0.13, formatting.percent(summary.mean), ha="center", va="center", color=colour, fontsize=9, weight="bold"
+        x, y - 0.13, formatting.percent(summary.mean), ha="center", va="center", color=color, fontsize=9, weight="bold"
     )
-    axes.text(x, y + 0.22, f"{sd}n={summary.num}", ha="center", va="center", color=colour, fontsize=6.5)
+    axes.text(x, y + 0.22, f"{sd}n={summary.num}", ha="center", va="center", color=color, fontsize=6.5)
 
 
 def _against_learning_rate(study: Study, palette: dict[str, str], name: str) -> Drawn | None:
     if len({c.setting("learning_rate") for c in study.configurations}) < 2:
         return None
     figure, axes = drawing.new_figure()
-    sizes = sorted({c.setting("batch_size") for c in study.configurations if c.setting("batch_size")})
-    for model, colour in palette.items():
-        for size in [None, *sizes]:
-            members = [
-                c for c in _of_model(study, model) if c.setting("batch_size") == size and c.setting("learning_rate")
-            ]
-            best = {c.setting("learning_rate"): c for c in sorted(members, key=lambda c: _mean(study, c))}
-            if not best:
-                continue
-            _line_with_bars(axes, study, [best[r] for r in sorted(best)], colour, _marker(sizes, size))
+    sizes = _values(study.configurations, "batch_size")
+    for (model, color), size in itertools.product(palette.items(), [None, *sizes]):
+        members = [c for c in _of_model(study, model) if c.setting("batch_size") == size and c.setting("learning_rate")]
+        best = {c.setting("learning_rate"): c for c in _worst_first(study, members)}
+        if best:
+            _line_with_bars(axes, study, [best[r] for r in sorted(best)], color, _marker(sizes, size))
     axes.set_xscale("log")
-    rates = sorted({c.setting("learning_rate") for c in study.configurations if c.setting("learning_rate")})
-    _rate_ticks(axes, rates)
+    _rate_ticks(axes, _values(study.configurations, "learning_rate"))
     drawing.percent_axis(axes)
     paper = f"{formatting.learning_rate(PAPER_LEARNING_RATE)}, the paper's"
     axes.axvline(PAPER_LEARNING_RATE, color=drawing.MUTED, linewidth=0.9, linestyle=(0, (4, 3)), label=paper)
     axes.set(xlabel="learning rate (logarithmic)", ylabel=_metric_title(study), title="Accuracy against learning rate")
-    for model, colour in palette.items():
-        axes.plot([], [], color=colour, label=drawing.short(model))
+    for model, color in palette.items():
+        axes.plot([], [], color=color, label=drawing.short(model))
     for size in sizes if len(sizes) > 1 else ():
         axes.plot(
             [], [], color=drawing.MUTED, linestyle="", marker=_marker(sizes, size), markersize=4, label=f"batch {size}"
@@ -155,16 +160,16 @@ def _marker(sizes: Sequence[int], size: int | None) -> str:
     return "osD^vP*X"[sizes.index(size) % 8] if size else "."
 
 
-def _line_with_bars(axes: Axes, study: Study, members: Sequence[Configuration], colour: str, marker: str) -> None:
+def _line_with_bars(axes: Axes, study: Study, members: Sequence[Configuration], color: str, marker: str) -> None:
     summaries = [c.summary(_metric(study)) for c in members]
     rates = [c.setting("learning_rate") for c in members]
     means = [s.mean if s else np.nan for s in summaries]
     sds = [s.sd or 0.0 if s else 0.0 for s in summaries]
-    axes.errorbar(rates, means, yerr=sds, color=colour, marker=marker, markersize=4, linewidth=1.2, elinewidth=0.9)
+    axes.errorbar(rates, means, yerr=sds, color=color, marker=marker, markersize=4, linewidth=1.2, elinewidth=0.9)
 
 
 def _rate_ticks(axes: Axes, rates: Sequence[float]) -> None:
-    """At the rates that were tried, those left out whose label would run into the one before."""
+    """Set ticks at the rates tried, without those whose label would overlap the one before."""
     shown = [rates[0]]
     for rate in rates[1:]:
         if np.log(rate / shown[-1]) > 0.09 * np.log(rates[-1] / rates[0]):
@@ -174,7 +179,7 @@ def _rate_ticks(axes: Axes, rates: Sequence[float]) -> None:
 
 
 def _all_curves(study: Study, palette: dict[str, str], name: str) -> Drawn | None:
-    """Every trial's accuracy; those that the scheduler ended are dashed and end in a cross."""
+    """Draw every trial's accuracy; trials that a scheduler stopped are dashed and end in a cross."""
     columns = ("experiment", "trial_id", "status", "model", "random_weights")
     rows = study.trials.select(list(columns)).to_pylist()
     figure, axes = drawing.new_figure()
@@ -186,18 +191,18 @@ def _all_curves(study: Study, palette: dict[str, str], name: str) -> Drawn | Non
             continue
         stopped = row["status"] == Status.EARLY_STOPPED
         counts[row["status"]] += 1
-        colour = palette.get(model, drawing.MUTED)
+        color = palette.get(model, drawing.MUTED)
         accuracy = curve.metrics["dev_accuracy"]
         line = "--" if stopped else "-"
-        axes.plot(curve.epoch, accuracy, color=colour, alpha=0.8 if stopped else 0.5, linewidth=1.0, linestyle=line)
+        axes.plot(curve.epoch, accuracy, color=color, alpha=0.8 if stopped else 0.5, linewidth=1.0, linestyle=line)
         if stopped:
-            axes.plot(curve.epoch[-1:], accuracy[-1:], color=colour, marker="x", markersize=5, linestyle="")
+            axes.plot(curve.epoch[-1:], accuracy[-1:], color=color, marker="x", markersize=5, linestyle="")
         elif len(curve.epoch) == 1:
-            axes.plot(curve.epoch, accuracy, color=colour, marker=".", alpha=0.5, linestyle="")
+            axes.plot(curve.epoch, accuracy, color=color, marker=".", alpha=0.5, linestyle="")
     if sum(counts.values()) < 2:
         return None
-    for model, colour in palette.items():
-        axes.plot([], [], color=colour, label=drawing.short(model))
+    for model, color in palette.items():
+        axes.plot([], [], color=color, label=drawing.short(model))
     if counts[Status.EARLY_STOPPED]:
         axes.plot([], [], color=drawing.MUTED, linestyle="--", marker="x", markersize=5, label="stopped early")
     drawing.percent_axis(axes)
@@ -211,7 +216,7 @@ def _all_curves(study: Study, palette: dict[str, str], name: str) -> Drawn | Non
 
 
 def _parallel_coordinates(study: Study, name: str) -> Drawn | None:
-    """One line a configuration through its settings to its accuracy, where more than two axes were searched."""
+    """Draw a line per configuration through its settings to its accuracy; None for fewer than three searched axes."""
     axes_names = study.axes
     members = [c for c in study.configurations if all(c.setting(a) is not None for a in axes_names)]
     if len(axes_names) < 3 or len(members) < 2:
@@ -221,28 +226,16 @@ def _parallel_coordinates(study: Study, name: str) -> Drawn | None:
     low, high = float(np.nanmin(accuracy)), float(np.nanmax(accuracy))
     positions = [_positions([float(c.setting(a)) for c in members], a) for a in axes_names]
     last = (accuracy - low) / ((high - low) or 1)
-    # Both ends can be seen on white and on near-black.
-    colour_map = LinearSegmentedColormap.from_list("worse to better", ["#8093a8", drawing.PALETTE[1]])
+    # Both ends are visible on white and on near-black.
+    color_map = LinearSegmentedColormap.from_list("worse to better", ["#8093a8", drawing.PALETTE[1]])
     for i in np.argsort(accuracy):
         ys = [*(p[i] for p in positions), last[i]]
-        axes.plot(range(len(ys)), ys, color=colour_map(last[i]), alpha=0.8, linewidth=1.2)
+        axes.plot(range(len(ys)), ys, color=color_map(last[i]), alpha=0.8, linewidth=1.2)
     for x, axis in enumerate(axes_names):
-        values = sorted({float(c.setting(axis)) for c in members})
-        for value in values if len(values) <= 6 else (values[0], values[-1]):
-            y = positions[x][[float(c.setting(axis)) for c in members].index(value)]
-            label = formatting.learning_rate(value) if axis == "learning_rate" else f"{value:g}"
-            axes.annotate(
-                label, (x, y), xytext=(-4, 5), textcoords="offset points", ha="right", va="center", fontsize=7
-            )
+        _label_values(axes, x, axis, [float(c.setting(axis)) for c in members], positions[x])
     for y, value in ((0, low), (1, high)):
-        axes.annotate(
-            formatting.percent(value),
-            (len(axes_names), y),
-            xytext=(5, 0),
-            textcoords="offset points",
-            va="center",
-            fontsize=7,
-        )
+        label = formatting.percent(value)
+        axes.annotate(label, (len(axes_names), y), xytext=(5, 0), textcoords="offset points", va="center", fontsize=7)
     axes.set_xticks(range(len(axes_names) + 1), [*(_AXIS_TITLES[a] for a in axes_names), "accuracy, %"])
     axes.set_yticks([])
     axes.grid(True, axis="x")
@@ -253,8 +246,17 @@ def _parallel_coordinates(study: Study, name: str) -> Drawn | None:
     )
 
 
+def _label_values(axes: Axes, x: int, axis: str, values: list[float], positions: Array) -> None:
+    """Write the values tried beside a vertical axis: all of up to six, else the lowest and the highest."""
+    shown = sorted(set(values))
+    for value in shown if len(shown) <= 6 else (shown[0], shown[-1]):
+        label = formatting.learning_rate(value) if axis == "learning_rate" else f"{value:g}"
+        at = (x, positions[values.index(value)])
+        axes.annotate(label, at, xytext=(-4, 5), textcoords="offset points", ha="right", va="center", fontsize=7)
+
+
 def _positions(values: list[float], axis: str) -> Array:
-    """Between 0 and 1, on a logarithmic scale where the axis is one of ratios."""
+    """Scale values to 0-1, logarithmically for learning rate, batch size and weight decay."""
     data = np.array(values)
     if axis in ("learning_rate", "batch_size", "weight_decay") and (data > 0).all():
         data = np.log(data)
@@ -263,7 +265,7 @@ def _positions(values: list[float], axis: str) -> Array:
 
 
 def _against(study: Study, palette: dict[str, str], column: str, name: str) -> Drawn | None:
-    """Accuracy against time or cost a run, with the Pareto front."""
+    """Draw accuracy against time or cost per run, with the Pareto front."""
     points = [
         (spent.mean, _mean(study, c), model_label(c.setting))
         for c in study.configurations
@@ -272,11 +274,11 @@ def _against(study: Study, palette: dict[str, str], column: str, name: str) -> D
     if len(points) < 2:
         return None
     figure, axes = drawing.new_figure()
-    for model, colour in palette.items():
+    for model, color in palette.items():
         mine = [(x, y) for x, y, m in points if m == model]
         if mine:
             xs, ys = zip(*mine, strict=True)
-            axes.scatter(xs, ys, color=colour, s=22, alpha=0.8, label=drawing.short(model), zorder=3, linewidths=0)
+            axes.scatter(xs, ys, color=color, s=22, alpha=0.8, label=drawing.short(model), zorder=3, linewidths=0)
     front = pareto_front([(x, y) for x, y, _ in points])
     axes.step(
         *zip(*front, strict=True), where="post", color=drawing.MUTED, linewidth=1.1, label="Pareto front", zorder=2
@@ -292,7 +294,7 @@ def _against(study: Study, palette: dict[str, str], column: str, name: str) -> D
 
 
 def pareto_front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """The points that no other beats in both: less of the first, more of the second. By the first, ascending."""
+    """Return the points not dominated in (less of the first, more of the second), by the first, ascending."""
     front: list[tuple[float, float]] = []
     for x, y in sorted(points, key=lambda p: (p[0], -p[1])):
         if not front or y > front[-1][1]:

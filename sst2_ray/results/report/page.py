@@ -43,9 +43,9 @@ class Report:
 
 
 def build(table: ResultsTable, *, experiment: str | None = None, notes: Sequence[str] = ()) -> Report:
-    """Read the table and lay out the page. notes: further lines for its head, e.g. about skipped files.
+    """Read the table and lay out the page.
 
-    Raises InputError where there is no trial to report.
+    `notes` are further lines for its head, e.g. about skipped files. Raises InputError when there is no trial to report.
     """
     trials = table.read("trials", experiment=experiment, attempts="latest")
     if not trials.num_rows:
@@ -75,9 +75,9 @@ def build(table: ResultsTable, *, experiment: str | None = None, notes: Sequence
 
 
 def write(report: Report, out: str) -> str:
-    """Write `report.html` and `figures/` to a folder or a URI, replacing an older report; returns the page's place.
+    """Write `report.html` and `figures/` to a folder or a URI, replacing an older report, and return the page's path.
 
-    Raises InputError where it cannot be written.
+    Raises InputError when it cannot be written.
     """
     storage = Storage.open(out)
     try:
@@ -86,7 +86,7 @@ def write(report: Report, out: str) -> str:
             for suffix, data in (("png", figure.png), ("svg", figure.svg)):
                 written.add(f"{figure.name}.{suffix}")
                 storage.write_bytes(f"figures/{figure.name}.{suffix}", data)
-        # Figures of an older report that this one does not have would be taken for its own.
+        # Left-over figures of an older report would pass for this one's.
         for name in storage.list("figures"):
             if name not in written and _FIGURE_NAME.fullmatch(name):
                 storage.delete(f"figures/{name}")
@@ -99,7 +99,7 @@ def write(report: Report, out: str) -> str:
 
 
 def _file(name: str) -> str:
-    return resources.files("sst2_ray.results").joinpath(name).read_text(encoding="utf-8")
+    return resources.files("sst2_ray.results.report").joinpath(name).read_text(encoding="utf-8")
 
 
 def _template() -> jinja2.Template:
@@ -115,7 +115,7 @@ def _template() -> jinja2.Template:
 
 
 def _unbroken(words: str) -> Markup:
-    """Numbers such as 8e-5 are not broken at their hyphen."""
+    """Keep numbers such as 8e-5 from breaking at their hyphen."""
     return Markup(re.sub(r"\d[\d.]*e-\d+", r'<span class="nb">\g<0></span>', str(escape(words))))  # nosec B704: escaped
 
 
@@ -141,7 +141,7 @@ def _counts(trials: pa.Table, found: Sequence[Study], num_attempts: int) -> list
 
 
 def _study_part(study: Study, several: bool, figures: list[Drawn]) -> dict[str, Any]:
-    """What the template shows of one study; its figures are numbered on from those before and added to them."""
+    """Collect what the template shows of one study; its figures are numbered and appended to `figures`."""
     errors = errors_found.analyse(study)
     curves = figures_curves.draw(study)
     sweep = figures_sweep.draw(study)

@@ -1,4 +1,4 @@
-"""The report's tables about the runs: status, failures, resources, provenance, single trials."""
+"""Report tables about the runs: status, failures, resources, provenance, single trials."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MAX_TRIALS = 500
 
 
 def statuses(trials: pa.Table) -> PageTable:
-    """Trials by model and status."""
+    """Count trials by model and status."""
     counted: dict[str, Counter[str]] = {}
     for row in trials.select(["model", "random_weights", "status"]).to_pylist():
         counted.setdefault(model_label(row.get), Counter())[row["status"]] += 1
@@ -29,7 +29,7 @@ def statuses(trials: pa.Table) -> PageTable:
 
 
 def failures(trials: pa.Table) -> PageTable | None:
-    """Failed, stopped and lost trials, the classes together; None where all went well."""
+    """List failed, stopped and lost trials by class; None when there are none."""
     names = ("failure_class", "experiment", "trial_id", "attempt", "status", "failure_message")
     rows = [
         r for r in trials.select(list(names)).to_pylist() if r["status"] in (Status.FAILED, Status.LOST, Status.STOPPED)
@@ -48,7 +48,7 @@ def failures(trials: pa.Table) -> PageTable | None:
 
 
 def resources(trials: pa.Table) -> PageTable:
-    """Throughput, memory and utilisation by model and hardware (means over succeeded trials)."""
+    """Show throughput, memory and utilization by model and hardware, as means over succeeded trials."""
     keys = ("model", "random_weights", "chip", "world_size", "precision", "engine", "attention")
     measured = (
         "examples_per_sec", "tokens_per_sec", "padding_fraction", "model_flop_utilization", "peak_memory_gib",
@@ -87,7 +87,7 @@ def resources(trials: pa.Table) -> PageTable:
     columns, rows = without_empty(
         (
             "model", "chip", "workers", "computed with", "trials", "examples/s", "tokens/s", "padding",
-            "FLOP utilisation", "peak memory a worker", "start-up", "time a run",
+            "FLOP utilization", "peak memory a worker", "start-up", "time a run",
         ),
         rows,
     )  # fmt: skip
@@ -100,7 +100,7 @@ def _mean(values: Sequence[float | None]) -> float | None:
 
 
 def provenance(trials: pa.Table) -> PageTable:
-    """Which code, versions, data and seeds the trials come from; where not all agree, with the number of trials each."""
+    """Show the code, versions, data and seeds of the trials, with the number of trials where they differ."""
     found: dict[str, Counter[str]] = {}
     names = (
         "git_commit", "git_dirty", "versions_json", "data", "data_fingerprint", "eval_split", "model", "model_source",
@@ -152,7 +152,7 @@ def _nodes(packed: str | None) -> str | None:
 
 
 def trials_table(trials: pa.Table) -> PageTable:
-    """Single trials, the best first."""
+    """List single trials, best first."""
     names = (
         "experiment", "trial_id", "attempt", "model", "random_weights", "learning_rate", "batch_size", "seed", "status",
         "best_dev_accuracy", "last_dev_accuracy", "last_epoch", "examples_per_sec", "seconds", "cost_usd",

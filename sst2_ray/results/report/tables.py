@@ -1,4 +1,4 @@
-"""The report's tables: what stands in each cell, and what the cell is sorted by."""
+"""Report tables: the text of every cell and its sort key."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 from sst2_ray import formatting
 from sst2_ray.records import Status
+from sst2_ray.results.analysis import leaderboard
 from sst2_ray.results.analysis.comparison import Comparison
 from sst2_ray.results.analysis.errors import ErrorAnalysis, Sentence
 from sst2_ray.results.analysis.findings import Study
@@ -16,7 +17,6 @@ from sst2_ray.results.analysis.published import REFERENCES
 from sst2_ray.results.analysis.ranking import Configuration, model_label
 from sst2_ray.results.analysis.statistics import Summary
 from sst2_ray.results.analysis.verdict import METRIC_WORDS
-from sst2_ray.results.store import query
 
 MAX_CONFIGURATIONS = 200
 _LONG = 44  # characters; longer cells may break into lines
@@ -24,38 +24,38 @@ _LONG = 44  # characters; longer cells may break into lines
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """One cell of a table."""
+    """A table cell."""
 
     text: str
     sort: float | str | None = None
-    """What it is sorted by; None: its text."""
+    """Sort key; None: the text."""
     kind: str = ""
-    """num, long, win, tie, unknown, best, right, wrong: how it looks."""
+    """CSS class: num, long, win, tie, unknown, best, right or wrong."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PageTable:
-    """One sortable table."""
+    """A sortable table."""
 
     columns: tuple[str, ...]
     rows: list[list[Cell]]
     note: str = ""
-    """Stands below it."""
+    """Text below the table."""
 
 
 def number_cell(value: float | None, show: Callable[[float | None], str]) -> Cell:
-    """A number as `show` writes it; a missing one sorts last."""
+    """Format a number with `show`; a missing one sorts last."""
     return Cell(text=show(value), sort=value if value is not None else float("-inf"), kind="num")
 
 
 def text_cell(value: object) -> Cell:
-    """Plain text, a dash for nothing."""
+    """Format plain text, nothing as a dash."""
     shown = formatting.NONE if value in (None, "") else str(value)
     return Cell(text=shown, kind="long" if len(shown) > _LONG else "")
 
 
 def summary_cell(summary: Summary | None) -> Cell:
-    """An accuracy with its standard deviation."""
+    """Format an accuracy with its standard deviation."""
     if summary is None:
         return number_cell(None, formatting.percent)
     spread = f" ± {formatting.percent(summary.sd)}" if summary.sd is not None else ""
@@ -74,7 +74,7 @@ def _mean_cell(configuration: Configuration, column: str, show: Callable[[float 
 
 
 def verdict_cell(comparison: Comparison | None) -> Cell:
-    """A win names the winner's model."""
+    """Format a verdict; a win names the winner's model."""
     if comparison is None:
         return Cell(text=formatting.NONE)
     if comparison.winner is not None:
@@ -83,7 +83,7 @@ def verdict_cell(comparison: Comparison | None) -> Cell:
 
 
 def best_per_model(study: Study) -> PageTable:
-    """The best configuration of each model, against the best of all."""
+    """Compare the best configuration of each model with the best of all."""
     rows = []
     for c, comparison in zip(study.best_per_model, study.against_best, strict=True):
         accuracy = c.summary("best_dev_accuracy")
@@ -119,7 +119,7 @@ def best_per_model(study: Study) -> PageTable:
 
 
 def without_empty(columns: Sequence[str], rows: list[list[Cell]]) -> tuple[tuple[str, ...], list[list[Cell]]]:
-    """Leave out the columns in which no row says anything."""
+    """Drop the columns that are empty in every row."""
     kept = [i for i in range(len(columns)) if any(row[i].text != formatting.NONE for row in rows)]
     return tuple(columns[i] for i in kept), [[row[i] for i in kept] for row in rows]
 
@@ -134,11 +134,11 @@ _DIFFERENCE: dict[str, Callable[[float], str]] = {
     "seconds": lambda v: f"{formatting.signed(v, 1)} s",
     "epoch": lambda v: formatting.signed(v, 2),
 }
-"""How a metric and a difference in it are written; all others are accuracies."""
+"""Formats of metrics, and of differences in them, that are not accuracies."""
 
 
 def moment(found: Moment, names: tuple[str, str]) -> PageTable:
-    """Accuracy, F1, loss and speed of two configurations at one moment."""
+    """Compare accuracy, F1, loss and speed of two configurations at one moment."""
     rows = []
     for c in found.comparisons:
         level, difference = _LEVEL.get(c.metric, formatting.percent), _DIFFERENCE.get(c.metric, formatting.points)
@@ -158,7 +158,7 @@ def moment(found: Moment, names: tuple[str, str]) -> PageTable:
 
 
 def references(study: Study) -> PageTable:
-    """Published figures beside the best that was measured here."""
+    """List published figures beside the best that was measured."""
     best = study.main.best.summary("best_dev_accuracy") if study.main else None
     rows = [
         [
@@ -173,8 +173,8 @@ def references(study: Study) -> PageTable:
 
 
 def configurations(study: Study) -> PageTable:
-    """The leaderboard of the study."""
-    board = query.leaderboard(study.trials)
+    """Show the leaderboard of a study."""
+    board = leaderboard.rows(study.trials)
     other_axes = [axis for axis in study.axes if axis not in ("learning_rate", "batch_size")]
     rows = []
     for r in board.slice(0, MAX_CONFIGURATIONS).to_pylist():
@@ -231,7 +231,7 @@ def _statuses(row: dict[str, Any]) -> str:
 
 
 def sentences(found: Iterable[Sentence], names: Sequence[str]) -> PageTable:
-    """Sentences with the label and what each model says, with its confidence in it."""
+    """List sentences with their label and each model's answer and confidence."""
     rows = []
     for s in found:
         cells = [Cell(text=str(s.row_id), kind="num"), text_cell(s.text), text_cell(_word(s.label))]
@@ -254,7 +254,7 @@ def _word(label: int) -> str:
 
 
 def agreement(errors: ErrorAnalysis) -> PageTable:
-    """How often the first two models are right together."""
+    """Count how often the first two models are right together."""
     total = sum(errors.agreement.values()) or 1
     rows = [
         [

@@ -1,9 +1,9 @@
-"""Compaction: one deduplicated file a data set instead of thousands, replaced atomically, without locks.
+"""Compaction: one deduplicated file per data set instead of thousands, replaced atomically, without locks.
 
-The snapshot names the files whose records it holds; the reader takes those records from the snapshot and all others from
-their own files, so it does not matter who writes, reads or compacts at the same time. Pruning first puts what the snapshot
-holds beside the raw files as one more immutable file, and deletes the others only then: should two compactions overtake
-each other, the records that the older snapshot lacks still lie there.
+The snapshot lists the files whose records it holds. A reader takes those records from the snapshot and all others from
+their own files, so writers, readers and compactions may run at the same time. Pruning first writes the snapshot's content
+as one more raw file and deletes the others only then: if two compactions overtake each other, the records that the older
+snapshot lacks are still in that file.
 """
 
 from __future__ import annotations
@@ -25,26 +25,33 @@ _LEFTOVER_AGE_S = 24 * 3600
 
 @dataclass(frozen=True, kw_only=True)
 class Compacted:
-    """What a compaction did to one data set."""
+    """Outcome of compacting one data set."""
 
     dataset: str
     num_files: int
-    """Raw files whose records the snapshot now holds."""
+    """Raw files whose records are in the snapshot."""
     num_rows: int
     snapshot: str
-    """Where it lies."""
+    """Its location."""
     num_bytes: int
     num_pruned: int
-    """Raw files that were deleted."""
+    """Raw files deleted."""
 
 
 def compact(table: ResultsTable, dataset: str, *, prune: bool = False) -> Compacted | None:
-    """Replace `snapshot/<dataset>.parquet` by one file with every record once, sorted by its key; None where there is
-    nothing to compact. Files that cannot be read are left alone, and named in a SkippedFileWarning.
+    """Replace `snapshot/<dataset>.parquet` with one file that holds every record once, sorted by its key.
 
-    prune: delete the raw files that the new snapshot names. Files that a writer adds meanwhile are never touched.
-    Raises RunFailedError (class storage_error) where the storage cannot take the snapshot; nothing is lost then.
-    Of a killed writer's unfinished files, which nobody reads, pruning removes those that are older than a day.
+    Files that cannot be read stay where they are and are named in a SkippedFileWarning.
+
+    Args:
+        prune: delete the raw files that the new snapshot lists, and unfinished files of killed writers that are older
+            than a day. Files added in the meantime are never touched.
+
+    Returns:
+        What was done, or None when there is nothing to compact.
+
+    Raises:
+        RunFailedError: class storage_error; the snapshot could not be written, and nothing was deleted.
     """
     contents, names = table.read_with_sources(dataset)
     if not names and not contents.num_rows:
@@ -53,7 +60,7 @@ def compact(table: ResultsTable, dataset: str, *, prune: bool = False) -> Compac
     snapshot = f"snapshot/{dataset}.parquet"
     kept = names
     if prune:
-        # The one file that stays; it is written before the snapshot names it and before anything is deleted.
+        # Written before the snapshot lists it and before anything is deleted.
         whole = new_file_name()
         table.put(f"{dataset}/{whole}", files.encode(dataset, contents, replaces=names))
         kept = [*names, whole]
@@ -74,7 +81,7 @@ def compact(table: ResultsTable, dataset: str, *, prune: bool = False) -> Compac
 
 
 def _delete(table: ResultsTable, relative: str) -> None:
-    with contextlib.suppress(FileNotFoundError):  # another compaction was faster
+    with contextlib.suppress(FileNotFoundError):  # another compaction deleted it first
         table.storage.delete(relative)
 
 
@@ -86,4 +93,4 @@ def _remove_leftovers(table: ResultsTable, dataset: str) -> None:
             if time.time() - path.stat().st_mtime > _LEFTOVER_AGE_S:
                 path.unlink()
         except FileNotFoundError:
-            continue  # its writer has just finished
+            continue  # its writer finished in the meantime

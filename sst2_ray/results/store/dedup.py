@@ -1,4 +1,4 @@
-"""Which of several rows counts: what restarts and interrupted attempts wrote twice is resolved here, on reading."""
+"""Deduplication on reading: which row counts when restarts and interrupted attempts wrote several."""
 
 from __future__ import annotations
 
@@ -16,15 +16,17 @@ ORDER_COLUMNS: dict[str, tuple[str, ...]] = {
     "epochs": ("written_at",),
     "predictions": (),
 }
-"""Columns that decide between rows of one key; of rows that are equal in them, the one in the later file counts."""
+"""Columns that decide between rows with the same key; among equals, the row in the later file counts."""
 
 _POSITION = "__position"
 _TRIAL = ("experiment", "trial_id")
 
 
 def deduplicate(dataset: str, table: pa.Table) -> pa.Table:
-    """One row a key of `KEYS[dataset]`: of a trial an end row before a start row (status running), then the later
-    `written_at`; of rows that are equal in this, the one further down in the table (which is in the order of writing).
+    """Keep one row per key of `KEYS[dataset]`.
+
+    A trial's end row counts before its start row (status running), then the later `written_at`, then the row further down
+    in the table, which is in the order of writing.
     """
     ordered = _in_order(dataset, table)
     keys = list(KEYS[dataset])
@@ -35,11 +37,11 @@ def deduplicate(dataset: str, table: pa.Table) -> pa.Table:
 
 
 def latest_attempts(dataset: str, table: pa.Table) -> pa.Table:
-    """One history a trial, of a deduplicated table.
+    """Reduce a deduplicated table to one history per trial.
 
-    trials: the row of the latest attempt. epochs: an attempt's points count up to where a later attempt begins to have
-    points of its own (it went on from a checkpoint before that). predictions: those of the latest attempt that has any,
-    and of these the model with the most optimizer steps.
+    trials: the row of the latest attempt. epochs: an attempt's points up to the first point of a later attempt, which
+    resumed from an earlier checkpoint. predictions: per split, those of the latest attempt that has any, and of these the
+    model with the most optimizer steps.
     """
     if dataset == "epochs":
         return _without_overtaken(table)
@@ -50,7 +52,7 @@ def latest_attempts(dataset: str, table: pa.Table) -> pa.Table:
 
 
 def _with_largest(table: pa.Table, column: str, *, per: Sequence[str]) -> pa.Table:
-    """The rows that have the largest value of a column in their group."""
+    """Keep the rows with the largest value of a column in their group."""
     largest = table.group_by(list(per)).aggregate([(column, "max")])
     if largest.num_rows == table.num_rows:
         return table
@@ -60,12 +62,12 @@ def _with_largest(table: pa.Table, column: str, *, per: Sequence[str]) -> pa.Tab
 
 
 def _without_overtaken(table: pa.Table) -> pa.Table:
-    """Leave out the rows at whose step, or before it, a later attempt of the trial has a row in the same split."""
+    """Drop rows at or after the first row of a later attempt of the trial in the same split."""
     key = [*_TRIAL, "split"]
     starts = table.group_by([*key, "attempt"]).aggregate([("global_step", "min")])
     if starts.num_rows == starts.group_by(key).aggregate([]).num_rows:
         return table  # nothing was restarted
-    # The attempts of a trial are few: every row meets the first step of each of them.
+    # A trial has few attempts, so every row is joined with the first step of each of them.
     starts = starts.rename_columns({"attempt": "other_attempt", "global_step_min": "other_start"})
     pairs = _numbered(table, [*key, "attempt", "global_step"]).join(starts, keys=key, join_type="inner")
     overtaken = pairs.filter(
@@ -77,7 +79,7 @@ def _without_overtaken(table: pa.Table) -> pa.Table:
 
 
 def _in_order(dataset: str, table: pa.Table) -> pa.Table:
-    """The table with rows that count more further down; rows that are equal keep their order."""
+    """Sort rows so that those that count more come later; equal rows keep their order."""
     if not ORDER_COLUMNS[dataset]:
         return table
     order = _numbered(table, ORDER_COLUMNS[dataset])

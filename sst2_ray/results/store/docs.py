@@ -1,4 +1,4 @@
-"""The part of docs/results.md that is made from the schema: `python -m sst2_ray.results.store.docs docs/results.md`."""
+"""Generator of the field tables in docs/results.md: `python -m sst2_ray.results.store.docs docs/results.md`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _TYPES = {
 
 
 def fields_markdown() -> str:
-    """One table a data set: field, type, unit, meaning."""
+    """Render one table per data set: field, type, unit, meaning."""
     parts = [
         f"Schema version {SCHEMA_VERSION}. Fields in bold are never null; those marked as key together name a record."
     ]
@@ -41,7 +41,7 @@ def fields_markdown() -> str:
 
 
 def with_fields(page: str) -> str:
-    """The page with its generated part made anew. Raises ValueError without the two marks."""
+    """Replace the generated part of a page. Raises ValueError when one of the two marks is missing."""
     if page.count(BEGIN) != 1 or page.count(END) != 1:
         raise ValueError(f"the page needs one line {BEGIN!r} and one line {END!r}")
     before, rest = page.split(BEGIN)

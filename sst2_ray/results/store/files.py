@@ -1,4 +1,4 @@
-"""One Parquet file of the results table: how records become its bytes, and how any version of it is read again."""
+"""Files of the results table: how records become Parquet bytes, and how every version of them is listed and read."""
 
 from __future__ import annotations
 
@@ -6,14 +6,17 @@ import dataclasses
 import datetime as dt
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from sst2_ray.records import SCHEMA_VERSION
 from sst2_ray.results.store.schema import KEYS, RECORDS, arrow_schema
+from sst2_ray.storage import Storage
 
 DATASET_KEY = b"sst2_ray.dataset"
 VERSION_KEY = b"sst2_ray.schema_version"
@@ -24,12 +27,15 @@ _SMALL_ROWS = 1000
 
 
 class UnreadableFileError(Exception):
-    """A file that is not, or not wholly, a file of the data set; the message says why."""
+    """A file that does not belong to the data set or is damaged; the message says why."""
 
 
 def records_to_table(dataset: str, records: Sequence[Any]) -> pa.Table:
-    """A table in the data set's schema, one row a record. Raises TypeError for records of another data set and
-    ValueError for a time without a time zone (it would silently be taken for UTC)."""
+    """Convert records to a table in the data set's schema, one row per record.
+
+    Raises TypeError for records of another data set and ValueError for a time without a time zone, which would silently be
+    taken for UTC.
+    """
     record_type = RECORDS[dataset]
     for record in records:
         if type(record) is not record_type:
@@ -46,15 +52,18 @@ def records_to_table(dataset: str, records: Sequence[Any]) -> pa.Table:
 
 
 def table_to_records(dataset: str, table: pa.Table) -> list[Any]:
-    """The dataclass records of a table that has all columns of the data set."""
+    """Convert a table with all columns of the data set to its dataclass records."""
     record_type = RECORDS[dataset]
     names = [f.name for f in dataclasses.fields(record_type)]
     return [record_type(**row) for row in table.select(names).to_pylist()]
 
 
 def encode(dataset: str, table: pa.Table, *, replaces: Sequence[str] | None = None) -> pa.Buffer:
-    """The bytes of one Parquet file. `replaces` marks a compacted file and says what it stands for; such a file also
-    carries the description of every field. Raises ValueError for a null in a field that must have a value."""
+    """Encode a table as one Parquet file.
+
+    `replaces` marks a compacted file and lists the files it stands for; such a file also carries the description of every
+    field. Raises ValueError for a null in a field that must have a value.
+    """
     schema = arrow_schema(dataset)
     metadata = dict(schema.metadata)
     if replaces is not None:
@@ -78,7 +87,7 @@ def encode(dataset: str, table: pa.Table, *, replaces: Sequence[str] | None = No
 
 
 def open_file(dataset: str, source: pa.NativeFile) -> pq.ParquetFile:
-    """Open a Parquet file and make sure that it belongs to the data set. Raises UnreadableFileError."""
+    """Open a Parquet file and check that it belongs to the data set. Raises UnreadableFileError."""
     try:
         file = pq.ParquetFile(source, page_checksum_verification=True, memory_map=False)
         metadata = file.metadata.metadata or {}
@@ -97,27 +106,27 @@ def open_file(dataset: str, source: pa.NativeFile) -> pq.ParquetFile:
 
 
 def schema_version(file: pq.ParquetFile) -> int:
-    """Version of the schema that wrote the file."""
+    """Return the version of the schema that wrote the file."""
     return int(file.metadata.metadata.get(VERSION_KEY, b"0"))
 
 
 def is_newer(file: pq.ParquetFile) -> bool:
-    """The file was written by a later version of this package: what it has and we do not know is left out."""
+    """Return whether a later version of this package wrote the file; its unknown columns are not read."""
     return schema_version(file) > SCHEMA_VERSION
 
 
 def replaced_names(file: pq.ParquetFile) -> frozenset[str]:
-    """Names of the files whose records a compacted file holds; empty for any other."""
+    """Return the names of the files whose records a compacted file holds; empty for any other file."""
     return frozenset(json.loads(file.metadata.metadata.get(REPLACES_KEY, b"[]")))
 
 
 def read_columns(
     dataset: str, file: pq.ParquetFile, columns: Sequence[str], *, where: pc.Expression | None = None
 ) -> pa.Table:
-    """Some columns of a file in today's schema: columns that its version lacks are null, narrower types are widened.
+    """Read columns of a file in the current schema: columns that its version lacks are null, narrower types are widened.
 
-    Columns are only ever added to the schemas, which is what keeps old files readable. `where` may name key columns
-    only; rows that do not match it are left out. Raises UnreadableFileError.
+    Columns are only ever added to the schemas, so old files stay readable. `where` may use key columns only. Raises
+    UnreadableFileError.
     """
     schema = arrow_schema(dataset)
     file_schema = file.schema_arrow
@@ -142,7 +151,7 @@ def read_columns(
 
 
 def _read_matching(file: pq.ParquetFile, columns: list[str], where: pc.Expression, keys: Sequence[str]) -> pa.Table:
-    """Read row group by row group, the other columns only of groups that have a matching row."""
+    """Read the other columns only of row groups that have a matching row."""
     key_columns = [name for name in keys if name in file.schema_arrow.names]
     parts = []
     for group in range(file.num_row_groups):
@@ -156,3 +165,40 @@ def _read_matching(file: pq.ParquetFile, columns: list[str], where: pc.Expressio
 def _first_line(error: BaseException) -> str:
     lines = str(error).splitlines()
     return lines[0] if lines else type(error).__name__
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """A file or folder in a folder of the table."""
+
+    name: str
+    num_bytes: int
+    is_file: bool
+
+
+def entries(storage: Storage, folder: str) -> list[Entry]:
+    """List a folder by name, without hidden entries (unfinished files are hidden); empty when it does not exist."""
+    selector = pafs.FileSelector(storage.path(folder), allow_not_found=True)
+    found = [
+        Entry(name=info.base_name, num_bytes=info.size or 0, is_file=info.type == pafs.FileType.File)
+        for info in storage.filesystem.get_file_info(selector)
+        if info.base_name and not info.base_name.startswith((".", "_"))
+    ]
+    return sorted(found, key=lambda entry: entry.name)
+
+
+def read_buffer(storage: Storage, relative: str) -> pa.Buffer:
+    """Read a whole file. Raises FileNotFoundError."""
+    with storage.filesystem.open_input_file(storage.path(relative)) as stream:
+        return stream.read_buffer(stream.size())
+
+
+def open_stable(storage: Storage, relative: str) -> pa.NativeFile:
+    """Open a file that may be replaced while it is being read. Raises FileNotFoundError.
+
+    An open local file does not change. From an object store the file is fetched in one request: fetching its parts one by
+    one could mix two versions.
+    """
+    if storage.is_local:
+        return pa.memory_map(storage.path(relative))
+    return pa.BufferReader(read_buffer(storage, relative))

@@ -1,6 +1,6 @@
-"""Reads a Ray Tune experiment folder that this package did not write into records, as far as its names map.
+"""Import of a Ray Tune experiment folder that this package did not write.
 
-Only Tune's JSON files are read (params.json, result.json, experiment_state-*.json); its pickles are left alone.
+Only Tune's JSON files are read (params.json, result.json, experiment_state-*.json), never its pickles.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 from sst2_ray.config.train import hash_of
 from sst2_ray.errors import FailureClass, InputError, did_you_mean
 from sst2_ray.records import EpochRecord, Status, TrialRecord
-from sst2_ray.results.store.listing import entries
+from sst2_ray.results.store.files import entries
 from sst2_ray.storage import Storage
 
 SETTINGS: dict[str, tuple[str, ...]] = {
@@ -29,7 +29,7 @@ SETTINGS: dict[str, tuple[str, ...]] = {
     "warmup_fraction": ("warmup_fraction", "warmup_ratio"),
     "data": ("data", "dataset", "task"),
 }
-"""Column -> names that Tune scripts give it in their search space; the first that is there counts."""
+"""Column -> names it has in search spaces of Tune scripts; the first one present counts."""
 
 METRICS: dict[str, tuple[str, ...]] = {
     "dev_accuracy": ("dev_accuracy", "eval_accuracy", "val_accuracy", "validation_accuracy", "accuracy", "acc"),
@@ -43,18 +43,18 @@ METRICS: dict[str, tuple[str, ...]] = {
     "seconds": ("seconds", "time_total_s"),
     "examples_per_sec": ("examples_per_sec", "samples_per_second", "train_samples_per_second"),
 }
-"""Column -> names that Tune scripts report it under."""
+"""Column -> names under which Tune scripts report it."""
 
 _STATUS = {"TERMINATED": Status.SUCCEEDED, "ERROR": Status.FAILED}
 _INTEGERS = ("batch_size", "seed", "epochs")
 _SECRET = re.compile(r"token(?!iz|s)|secret|password|passwd|(api|access)_?key|credential", re.IGNORECASE)
-"""In a name; but not tokenizer, tokenize and max_tokens."""
+"""Names of secrets; tokenizer, tokenize and max_tokens are not."""
 _FRACTIONS = ("dev_accuracy", "dev_f1", "dev_precision", "dev_recall")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Imported:
-    """What was found in an experiment folder."""
+    """Records read from an experiment folder."""
 
     trials: list[TrialRecord]
     epochs: list[EpochRecord]
@@ -63,7 +63,7 @@ class Imported:
 
 
 def parse_names(pairs: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
-    """`column=name` pairs that come before the known names. Raises InputError."""
+    """Parse `column=name` pairs, which take precedence over the known names. Raises InputError."""
     names: dict[str, tuple[str, ...]] = {}
     for pair in pairs:
         column, separator, name = pair.partition("=")
@@ -83,11 +83,16 @@ def read_experiment(
     model: str | None = None,
     names: Mapping[str, tuple[str, ...]],
 ) -> Imported:
-    """All trials of an experiment folder (a local path or a URI).
+    """Read all trials of an experiment folder (a local path or a URI).
 
-    experiment: name in the table; None: the folder's. eval_split: what the accuracies were measured on. model: of the
-    trials whose own settings do not name one. names: extra names of columns, before `SETTINGS` and `METRICS`.
-    Raises InputError where the folder is no Tune experiment or nothing in it maps to an accuracy.
+    Args:
+        experiment: its name in the table; None: the folder's name.
+        eval_split: what the accuracies were measured on.
+        model: the model of trials whose own settings do not name one.
+        names: extra names of columns, tried before `SETTINGS` and `METRICS`.
+
+    Raises:
+        InputError: the folder is no Tune experiment, or nothing in it maps to an accuracy.
     """
     storage = Storage.open(folder)
     location = folder.split("?")[0].rstrip("/")
@@ -136,7 +141,7 @@ class _Reader:
         percent = any(_value(r, self._names_of("dev_accuracy", METRICS), 0.0) > 1.0 for r in results)
         note = f"{self.location}: accuracies above 1 were taken for per cent" if percent else ""
         points = [self._point(trial_id, result, 0.01 if percent else 1.0) for result in results]
-        # A restored trial reports some steps again: the later report counts.
+        # A restored trial reports some steps twice: the later report counts.
         points = sorted({p.global_step: p for p in points}.values(), key=lambda p: p.global_step)
         return self._trial(trial_id, folder, config, state, points), points, note
 
@@ -147,7 +152,7 @@ class _Reader:
             try:
                 result = json.loads(line)
             except ValueError:
-                continue  # the last line of a trial that was killed
+                continue  # the unfinished last line of a killed trial
             self.reported.update(k for k, v in result.items() if isinstance(v, float))
             yield result
 
@@ -204,7 +209,7 @@ class _Reader:
 
 
 def best_and_last(points: list[EpochRecord]) -> dict[str, Any]:
-    """The fields of a trial that follow from its points: best by dev accuracy (the earlier of equals), and last."""
+    """Compute a trial's best_* (by dev accuracy, the earlier of equals) and last_* fields from its evaluations."""
     scored = [point for point in points if point.dev_accuracy is not None]
     if not scored:
         return {}
@@ -218,7 +223,7 @@ def best_and_last(points: list[EpochRecord]) -> dict[str, Any]:
 
 
 def _trial_states(storage: Storage) -> dict[str, dict[str, Any]]:
-    """Status and start of every trial by its folder, from the newest experiment state; empty without one."""
+    """Read status and start of every trial, by its folder, from the newest experiment state; empty without one."""
     names = sorted(name for name in storage.list() if re.fullmatch(r"experiment_state-.*\.json", name))
     if not names:
         return {}
@@ -234,7 +239,7 @@ def _trial_states(storage: Storage) -> dict[str, dict[str, Any]]:
 
 
 def _value(values: Mapping[str, Any], names: tuple[str, ...], default: Any = None) -> Any:
-    """The first of the names that has a finite number; nested values are named with a slash."""
+    """Return the first finite number among the names; a slash in a name leads into nested values."""
     for name in names:
         value: Any = values
         for part in [name] if name in values else name.split("/"):
@@ -245,7 +250,7 @@ def _value(values: Mapping[str, Any], names: tuple[str, ...], default: Any = Non
 
 
 def _masked(value: Any) -> Any:
-    """Without what looks like a secret, however deep it lies."""
+    """Replace values that look like secrets, at any depth."""
     if isinstance(value, dict):
         return {k: "***" if _SECRET.search(str(k)) else _masked(v) for k, v in value.items()}
     return [_masked(v) for v in value] if isinstance(value, list) else value

@@ -1,20 +1,17 @@
-"""Questions to the table in SQL, answered by DuckDB: which runs count, and the leaderboard."""
+"""SQL over the trials, run by DuckDB: which runs count, and one row per configuration."""
 
 from __future__ import annotations
 
 import duckdb
-import numpy as np
 import pyarrow as pa
-import scipy
 
 from sst2_ray.errors import InputError
 from sst2_ray.records import Status
-from sst2_ray.results.analysis.statistics import Array
 
 STATUS_ORDER = (Status.SUCCEEDED, Status.EARLY_STOPPED, Status.STOPPED, Status.FAILED, Status.LOST, Status.RUNNING)
 
 CONFIGURATION = "coalesce(configuration_id, experiment || '/' || trial_id)"
-"""What makes runs seeds of one configuration; a run that has no configuration id stands for itself."""
+"""Key of a configuration, whose runs differ in their seed only; a run without a configuration id stands for itself."""
 
 _COUNTED = f"""
 select *, {CONFIGURATION} as configuration
@@ -25,7 +22,7 @@ qualify row_number() over (
     order by written_at desc, experiment
 ) = 1
 """
-"""The runs that count: succeeded, and one a seed of a configuration (the later one, where a seed was run twice)."""
+"""The runs that count: succeeded, and one per seed of a configuration (the later, when a seed was run twice)."""
 
 _SETTINGS = (
     "model", "model_kind", "random_weights", "data", "learning_rate", "batch_size", "weight_decay", "epochs",
@@ -76,14 +73,14 @@ NEEDED = (
     "seed", "best_dev_accuracy", "last_dev_accuracy", "selection_accuracy", "best_dev_f1", "best_dev_loss",
     "examples_per_sec", "seconds", "cost_usd", *_SETTINGS,
 )  # fmt: skip
-"""Columns of `trials` that the leaderboard is made of."""
+"""Columns of `trials` that the leaderboard reads."""
 
 
 def connect(trials: pa.Table, *, where: str | None = None) -> duckdb.DuckDBPyConnection:
-    """A DuckDB connection with the table `trials`, of which the rows that match `where` are left.
+    """Open a DuckDB connection with a table `trials` that holds the rows matching `where`.
 
-    Expressions come from the command line: the connection can reach neither files nor the network, nor be told to.
-    Raises InputError for an expression that DuckDB does not understand.
+    Expressions come from the command line, so the connection can reach neither files nor the network. Raises InputError
+    for an expression that DuckDB does not understand.
     """
     connection = duckdb.connect(config={"enable_external_access": "false", "python_enable_replacements": "false"})
     connection.execute("set lock_configuration = true")
@@ -94,13 +91,13 @@ def connect(trials: pa.Table, *, where: str | None = None) -> duckdb.DuckDBPyCon
         connection.execute("drop view trials")
         try:
             connection.execute(f"create table trials as select * from all_trials where ({where})")
-        except duckdb.Error as error:  # of a row further down
+        except duckdb.Error as error:  # an error in a later row
             raise InputError(f"--where {where!r}: {_explain(error)}") from None
     return connection
 
 
 def _check_expression(connection: duckdb.DuckDBPyConnection, flag: str, expression: str) -> None:
-    """One boolean or sortable expression, no more. Raises InputError."""
+    """Check that `expression` is one SQL expression. Raises InputError."""
     try:
         statements = connection.extract_statements(f"select * from all_trials where ({expression})")
         if len(statements) != 1:
@@ -110,32 +107,31 @@ def _check_expression(connection: duckdb.DuckDBPyConnection, flag: str, expressi
         raise InputError(f"{flag} {expression!r}: {_explain(error)}") from None
 
 
-def leaderboard(trials: pa.Table, *, where: str | None = None, sort: str | None = None) -> pa.Table:
-    """One row a configuration and evaluation split, from the latest attempts of all trials (columns: `NEEDED`, and what
-    `where` names).
+def leaderboard(trials: pa.Table, *, where: str | None = None) -> pa.Table:
+    """Aggregate the latest attempts of all trials to one row per configuration and evaluation split, best first.
 
-    where: an SQL expression over the columns of `trials`. sort: one over the columns of the result, e.g.
-    ``accuracy desc``; None: best first among the configurations that may be compared.
-    Adds to the aggregates: low and high (95 % interval of the mean accuracy: t over the seeds; for one seed Wilson's,
-    over the sentences), score (the mean accuracy on the held-out part of train, where runs chose by that, else on dev)
-    and rank (1 for the best score of those with the same data and number of seeds, null where nothing succeeded).
-    Raises InputError for an expression that DuckDB does not understand.
+    Columns beyond the aggregates: score (the mean accuracy on the held-out part of train when runs chose by it, else on
+    dev) and rank (1 for the best score among those with the same data and number of seeds; null when nothing succeeded).
+
+    Args:
+        trials: latest attempts with the columns `NEEDED` and those that `where` names.
+        where: an SQL expression over the columns of `trials`.
+
+    Raises:
+        InputError: DuckDB does not understand the expression.
     """
     connection = connect(trials, where=where)
     board = connection.sql(f"select * from ({_LEADERBOARD}) order by {_DEFAULT_ORDER}").to_arrow_table()
-    board = _with_intervals(_with_ranks(board))
-    if sort:
-        board = _sorted(board, sort)
-    return board
+    return _with_ranks(board)
 
 
 def counted_runs(trials: pa.Table) -> pa.Table:
-    """The runs that count (see `_COUNTED`) with their `configuration`, of the latest attempts of all trials."""
+    """Select the runs that count (see `_COUNTED`), with their `configuration`, from the latest attempts of all trials."""
     return connect(trials).sql(f"select * from ({_COUNTED}) order by configuration, seed, trial_id").to_arrow_table()
 
 
 def _with_ranks(board: pa.Table) -> pa.Table:
-    """Ranks among those that may be compared (`_RANKED_TOGETHER`); the board is in the default order."""
+    """Add ranks among configurations that may be compared (`_RANKED_TOGETHER`) to a board in the default order."""
     ranks: list[int | None] = []
     group: tuple[object, ...] | None = None
     keys = zip(*(board.column(name).to_pylist() for name in _RANKED_TOGETHER), strict=True)
@@ -147,29 +143,8 @@ def _with_ranks(board: pa.Table) -> pa.Table:
     return board.append_column("rank", pa.array(ranks, pa.int64()))
 
 
-def _with_intervals(board: pa.Table) -> pa.Table:
-    n = board.column("seeds").to_numpy().astype(float)
-    mean = _floats(board, "accuracy")
-    sd = _floats(board, "accuracy_sd")
-    rows = _floats(board, "num_dev_rows")
-    with np.errstate(invalid="ignore", divide="ignore"):
-        half = scipy.special.stdtrit(n - 1, 0.975) * sd / np.sqrt(n)
-        low, high = mean - half, mean + half
-        # Wilson's interval, for all configurations with one seed at once.
-        z2 = scipy.special.ndtri(0.975) ** 2
-        centre = (mean + z2 / (2 * rows)) / (1 + z2 / rows)
-        spread = np.sqrt(z2 * (mean * (1 - mean) / rows + z2 / (4 * rows**2))) / (1 + z2 / rows)
-    low, high = np.where(n == 1, centre - spread, low), np.where(n == 1, centre + spread, high)
-    for name, values in (("low", np.maximum(low, 0)), ("high", np.minimum(high, 1))):
-        board = board.append_column(name, pa.array(values, pa.float64(), from_pandas=True))
-    return board
-
-
-def _floats(table: pa.Table, name: str) -> Array:
-    return np.asarray(table.column(name).cast(pa.float64()).to_numpy())
-
-
-def _sorted(board: pa.Table, sort: str) -> pa.Table:
+def sort_rows(board: pa.Table, sort: str) -> pa.Table:
+    """Sort a leaderboard by an SQL expression over its columns, e.g. ``accuracy desc``. Raises InputError."""
     connection = connect(board)
     try:
         if len(connection.extract_statements(f"select * from trials order by {sort}")) != 1:

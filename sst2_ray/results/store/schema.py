@@ -33,7 +33,7 @@ _ARROW = {
 
 @functools.cache
 def arrow_schema(dataset: str) -> pa.Schema:
-    """The pyarrow schema of `trials`, `epochs` or `predictions`, docs and schema version in its metadata."""
+    """Return the pyarrow schema of `trials`, `epochs` or `predictions`, with docs and schema version as metadata."""
     record = RECORDS[dataset]
     hints = typing.get_type_hints(record)
     fields = []

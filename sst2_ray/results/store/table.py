@@ -1,7 +1,7 @@
-"""The results table: write records, read every record exactly once, whatever was interrupted.
+"""The results table: append records, read every record exactly once, whatever was interrupted.
 
-`<storage>/results/{trials,epochs,predictions}/` hold immutable Parquet files, one a write. `compact` (compaction.py)
-puts one deduplicated file a data set beside them, `<storage>/results/snapshot/{trials,epochs,predictions}.parquet`.
+`<storage>/results/{trials,epochs,predictions}/` hold immutable Parquet files, one per write. `compact` (compaction.py)
+adds one deduplicated file per data set, `<storage>/results/snapshot/{trials,epochs,predictions}.parquet`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 
 from sst2_ray.errors import FailureClass, InputError, RunFailedError, did_you_mean
 from sst2_ray.records import EpochRecord, PredictionRecord, TrialRecord
-from sst2_ray.results.store import files, listing
+from sst2_ray.results.store import files
 from sst2_ray.results.store.dedup import ORDER_COLUMNS, deduplicate, latest_attempts
 from sst2_ray.results.store.schema import KEYS, arrow_schema
 from sst2_ray.storage import Storage, without_secret
@@ -35,24 +35,24 @@ _SNAPSHOT_RETRIES = 3
 
 
 class SkippedFileWarning(UserWarning):
-    """A file in the table's folders was left out, or read only as far as this version understands it."""
+    """A file in the table's folders that was skipped, or read only as far as this version understands it."""
 
 
 class _PrunedError(Exception):
-    """A file that was listed has been compacted away since: list again."""
+    """A listed file that was compacted away before it was read: list again."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Found:
     table: pa.Table
-    """Without duplicates."""
+    """Rows without duplicates."""
     sources: list[str]
-    """Raw files that nothing is lost of in it."""
+    """Raw files that `table` holds completely."""
     newer_snapshot: bool
 
 
 class ResultsTable:
-    """The three data sets below one storage path. Safe for any number of writers and readers at the same time."""
+    """The three data sets below one storage path, safe for any number of concurrent writers and readers."""
 
     def __init__(self, storage_path: str, *, retry_for_s: float = 0.0) -> None:
         """`storage_path`: a local folder or a URI; the table lies in its subfolder `results`. Nothing is created.
@@ -60,28 +60,28 @@ class ResultsTable:
         retry_for_s: see Storage."""
         self.storage_path = storage_path
         self.storage: Storage = Storage.open(storage_path).with_retries(retry_for_s).child("results")
-        # For messages: options and credentials that may stand in a URI are left out.
+        # For messages: a URI may contain options and credentials.
         self.location = f"{without_secret(storage_path.split('?')[0]).rstrip('/')}/results"
 
     @property
     def num_threads(self) -> int:
-        """For many small files: a local disk is bound by the CPU, an object store by its latency."""
+        """Threads for many small files: a local disk is limited by the CPU, an object store by its latency."""
         return min(8, os.cpu_count() or 1) if self.storage.is_local else 32
 
-    # ---- writing
-
     def write(self, dataset: str, records: Sequence[Record]) -> str:
-        """Add records as one new file that appears whole or not at all; returns its name.
+        """Add records as one new file that appears whole or not at all, and return its name.
 
-        Raises ValueError without records, TypeError for records of another data set, and RunFailedError (class
-        storage_error) where the storage cannot take them; then nothing of the file is visible.
+        Raises:
+            ValueError: there are no records.
+            TypeError: records of another data set.
+            RunFailedError: class storage_error; the file could not be written and nothing of it is visible.
         """
         if not records:
             raise ValueError(f"no {dataset} to write")
         return self.write_table(dataset, files.records_to_table(dataset, records))
 
     def write_table(self, dataset: str, table: pa.Table, *, replaces: Sequence[str] | None = None) -> str:
-        """Like `write`, for a table in the data set's schema. `replaces`: see `files.encode`."""
+        """Add a table in the data set's schema as one new file, and return its name. `replaces`: see `files.encode`."""
         name = new_file_name()
         self.put(f"{dataset}/{name}", files.encode(dataset, table, replaces=replaces))
         return name
@@ -96,11 +96,9 @@ class ResultsTable:
                 f"{self.location}/{relative}: cannot be written ({reason})", FailureClass.STORAGE_ERROR
             ) from error
 
-    # ---- reading
-
     def exists(self) -> bool:
-        """Any file of any data set is there."""
-        return any(listing.entries(self.storage, folder) for folder in (*KEYS, "snapshot"))
+        """Return whether any data set has a file."""
+        return any(files.entries(self.storage, folder) for folder in (*KEYS, "snapshot"))
 
     def read(
         self,
@@ -112,16 +110,20 @@ class ResultsTable:
         filter: pc.Expression | None = None,
         attempts: Attempts = "all",
     ) -> pa.Table:
-        """Every record exactly once, in today's schema; an empty table where there is nothing.
-
-        dataset: trials, epochs or predictions.
-        columns: names to read; None: all of them.
-        experiment, trial_ids: only these; they also save reading.
-        filter: a pyarrow expression over the columns read, applied after duplicates were resolved.
-        attempts: all: one record a key, the end row of a trial before its start row, then the later. latest: also one
-        history a trial, see `dedup.latest_attempts`.
+        """Read every record exactly once, in the current schema.
 
         Files that are corrupt, truncated, foreign or of a newer schema are named in a SkippedFileWarning.
+
+        Args:
+            dataset: trials, epochs or predictions.
+            columns: names to read; None: all of them.
+            experiment, trial_ids: read only these, which also saves input.
+            filter: a pyarrow expression over the columns read, applied after deduplication.
+            attempts: "all": one record per key (`dedup.deduplicate`); "latest": also one history per trial
+                (`dedup.latest_attempts`).
+
+        Returns:
+            A table of the columns; empty when there is nothing.
         """
         names = list(columns) if columns is not None else arrow_schema(dataset).names
         needed = list(dict.fromkeys([*names, *KEYS[dataset], *ORDER_COLUMNS[dataset]]))
@@ -134,17 +136,17 @@ class ResultsTable:
         return table.select(names).combine_chunks()
 
     def check_experiment(self, experiment: str) -> None:
-        """Raises InputError, with the nearest name, where no trial belongs to the experiment."""
+        """Raise InputError, with the nearest names, when no trial belongs to the experiment."""
         names = set(self.read("trials", columns=["experiment"]).column("experiment").to_pylist())
         if experiment not in names:
             near = did_you_mean(experiment, names) if names else "the table has no trials"
             raise InputError(f"--experiment {experiment}: not in {self.location}; {near}")
 
     def read_with_sources(self, dataset: str) -> tuple[pa.Table, list[str]]:
-        """Every record exactly once, and the names of the raw files that hold them, for compaction. Files that cannot be
-        read wholly, those of a newer schema included, are not among the names.
+        """Read every record exactly once, with the names of the raw files that hold them, for compaction.
 
-        Raises InputError where the snapshot itself is of a newer schema: compacting it would lose what it has more.
+        Files that were not read completely, including those of a newer schema, are not among the names. Raises InputError
+        when the snapshot itself is of a newer schema: compacting it would drop its additional columns.
         """
         found = _retry(lambda: self._read_once(dataset, arrow_schema(dataset).names, None))
         if found.newer_snapshot:
@@ -154,14 +156,14 @@ class ResultsTable:
         return found.table, found.sources
 
     def records(self, dataset: str, **options: Any) -> list[Any]:
-        """`read` with the same options but `columns`, as dataclass records."""
+        """Read dataclass records; takes the options of `read` except `columns`."""
         return files.table_to_records(dataset, self.read(dataset, **options))
 
     def _read_once(self, dataset: str, columns: Sequence[str], where: pc.Expression | None) -> _Found:
-        """All records of all files.
+        """Read all records of all files.
 
-        The order of the two steps matters: a file that is listed first and then compacted away is either named by the
-        snapshot that is opened afterwards, or missing when it is read, which starts the whole read again.
+        Raw files are listed before the snapshot is opened: a file that is compacted away in between is either listed by
+        that snapshot or missing when it is read, which starts the whole read again.
         """
         entries = self._raw_files(dataset)
         snapshot = self._open_snapshot(dataset)
@@ -169,7 +171,7 @@ class ResultsTable:
         if snapshot is not None:
             try:
                 parts.append(files.read_columns(dataset, snapshot, columns, where=where))
-            except files.UnreadableFileError as error:  # what has not been pruned yet is still there
+            except files.UnreadableFileError as error:  # raw files that were not pruned are still there
                 self._warn(f"snapshot/{dataset}.parquet", str(error))
                 snapshot = None
         replaced = files.replaced_names(snapshot) if snapshot else frozenset()
@@ -188,9 +190,9 @@ class ResultsTable:
             table=table, sources=sorted(sources), newer_snapshot=snapshot is not None and files.is_newer(snapshot)
         )
 
-    def _raw_files(self, dataset: str) -> list[listing.Entry]:
+    def _raw_files(self, dataset: str) -> list[files.Entry]:
         entries = []
-        for entry in listing.entries(self.storage, dataset):
+        for entry in files.entries(self.storage, dataset):
             if entry.is_file and entry.name.endswith(".parquet"):
                 entries.append(entry)
             else:
@@ -201,11 +203,11 @@ class ResultsTable:
         relative = f"snapshot/{dataset}.parquet"
         for remaining in reversed(range(_SNAPSHOT_RETRIES)):
             try:
-                file = files.open_file(dataset, listing.open_stable(self.storage, relative))
+                file = files.open_file(dataset, files.open_stable(self.storage, relative))
             except FileNotFoundError:
                 return None
             except files.UnreadableFileError as error:
-                # An object may have been replaced between asking for its size and fetching it.
+                # An object may be replaced between asking for its size and fetching it.
                 if not remaining:
                     self._warn(relative, str(error))
                 continue
@@ -215,14 +217,14 @@ class ResultsTable:
         return None
 
     def _read_raw(
-        self, dataset: str, entries: Sequence[listing.Entry], columns: Sequence[str], where: pc.Expression | None
+        self, dataset: str, entries: Sequence[files.Entry], columns: Sequence[str], where: pc.Expression | None
     ) -> Iterable[tuple[str | None, pa.Table]]:
-        """The files' records, with the file's name where it holds nothing that this version does not know."""
+        """Yield each readable file's records, with its name when it was read completely and None otherwise."""
 
-        def read_one(entry: listing.Entry) -> tuple[pa.Table | None, str]:
+        def read_one(entry: files.Entry) -> tuple[pa.Table | None, str]:
             relative = f"{dataset}/{entry.name}"
             try:
-                file = files.open_file(dataset, pa.BufferReader(listing.read_buffer(self.storage, relative)))
+                file = files.open_file(dataset, pa.BufferReader(files.read_buffer(self.storage, relative)))
                 return files.read_columns(dataset, file, columns, where=where), _NEWER if files.is_newer(file) else ""
             except FileNotFoundError:
                 raise _PrunedError(relative) from None
@@ -245,7 +247,7 @@ _NEWER = "its schema is newer than this package, which leaves out what it does n
 
 
 def new_file_name() -> str:
-    """A name that no other writer uses and that sorts by the time of writing."""
+    """Return a unique file name that sorts by the time of writing."""
     stamp = dt.datetime.now(dt.timezone.utc).strftime("%Y%m%dT%H%M%S.%fZ")
     return f"{stamp}-{uuid.uuid4().hex[:16]}.parquet"
 
@@ -266,7 +268,7 @@ def _retry(read: Callable[[], _T]) -> _T:
         try:
             return read()
         except _PrunedError as error:
-            pruned = error  # a compaction made progress: the next listing is newer
+            pruned = error  # the next listing is newer
     raise RunFailedError(
         f"{pruned}: was pruned while it was being read, {_READ_RETRIES} times in a row", FailureClass.STORAGE_ERROR
     )

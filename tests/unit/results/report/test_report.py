@@ -77,7 +77,7 @@ def test_ids_are_unique(made: Report) -> None:
 
 def test_failures_provenance_and_limits_are_on_the_page(made: Report) -> None:
     text = words(made.html)
-    assert "By class: not a number 2" in text
+    assert "By class: non finite 2" in text
     assert "loss is nan at step 311" in text
     assert "111111111111" in text
     assert "slightly optimistic" in text
@@ -113,7 +113,7 @@ def test_failed_trials_only(tmp_path: Path) -> None:
     made = report.build(write_study(str(tmp_path), models=(SBERT,), num_seeds=2, status="failed", **SMALL))
     text = words(made.html)
     assert "Nothing to compare: no trial succeeded." in text
-    assert "not a number 2" in text
+    assert "non finite 2" in text
     assert made.figures == ()
 
 
@@ -195,7 +195,7 @@ def test_a_place_that_cannot_be_written_is_one_line(tmp_path: Path, made: Report
 def test_the_report_needs_neither_torch_nor_ray(tmp_path: Path) -> None:
     table = write_study(str(tmp_path), models=(SBERT,), num_seeds=1, **SMALL)
     code = (
-        "import sys; from sst2_ray.results import report; from sst2_ray.results.store.table import ResultsTable; "
+        "import sys; from sst2_ray.results.report import page as report; from sst2_ray.results.store.table import ResultsTable; "
         f"report.build(ResultsTable({table.storage_path!r})); "
         "print([m for m in ('torch', 'ray', 'transformers', 'deepspeed', 'matplotlib.pyplot') if m in sys.modules])"
     )

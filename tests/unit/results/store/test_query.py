@@ -6,6 +6,7 @@ import pyarrow as pa
 import pytest
 
 from sst2_ray.errors import InputError
+from sst2_ray.results.analysis import leaderboard
 from sst2_ray.results.analysis.statistics import summarize, wilson_interval
 from sst2_ray.results.store import files, query
 from tests.support.records import trial
@@ -32,7 +33,7 @@ def trials() -> pa.Table:
 
 
 def test_a_row_a_configuration_with_its_statistics(trials: pa.Table) -> None:
-    row = query.leaderboard(trials).to_pylist()[0]
+    row = leaderboard.rows(trials).to_pylist()[0]
     expected = summarize([0.90, 0.91, 0.95])
     assert expected.interval is not None
     assert row["configuration"] == "a8e-05"
@@ -44,7 +45,7 @@ def test_a_row_a_configuration_with_its_statistics(trials: pa.Table) -> None:
 
 
 def test_one_seed_gets_wilsons_interval(trials: pa.Table) -> None:
-    row = next(r for r in query.leaderboard(trials).to_pylist() if r["model"] == "b")
+    row = next(r for r in leaderboard.rows(trials).to_pylist() if r["model"] == "b")
     expected = wilson_interval(round(0.93 * 872), 872)
     assert row["accuracy_sd"] is None
     assert row["low"] == pytest.approx(expected.low, abs=1e-3)
@@ -57,7 +58,7 @@ def test_ranks_start_anew_for_another_number_of_seeds(trials: pa.Table) -> None:
 
 
 def test_where_and_sort_are_sql(trials: pa.Table) -> None:
-    board = query.leaderboard(trials, where="model = 'a' and learning_rate <= 8e-5", sort="learning_rate")
+    board = query.sort_rows(query.leaderboard(trials, where="model = 'a' and learning_rate <= 8e-5"), "learning_rate")
     assert board["configuration"].to_pylist() == ["a1e-05", "a8e-05"]
 
 
@@ -80,7 +81,7 @@ def test_a_wrong_or_prying_where_is_refused_in_one_line(trials: pa.Table, where:
 
 def test_a_wrong_sort_names_the_columns_there_are(trials: pa.Table) -> None:
     with pytest.raises(InputError, match=r"--sort 'acuracy'.*accuracy"):
-        query.leaderboard(trials, sort="acuracy")
+        query.sort_rows(query.leaderboard(trials), "acuracy")
 
 
 def test_failed_trials_only_are_a_row_without_a_rank() -> None:
@@ -90,5 +91,5 @@ def test_failed_trials_only_are_a_row_without_a_rank() -> None:
 
 
 def test_no_non_finite_leaves_the_query(trials: pa.Table) -> None:
-    for row in query.leaderboard(trials).to_pylist():
+    for row in leaderboard.rows(trials).to_pylist():
         assert not any(isinstance(value, float) and math.isnan(value) for value in row.values())
