@@ -13,8 +13,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import tyro
-
 from sst2_ray.cluster.file import (
     TOKEN_FILE,
     ClusterFile,
@@ -23,6 +21,7 @@ from sst2_ray.cluster.file import (
     private_key,
     use_token_if_present,
 )
+from sst2_ray.config.fields import Positional
 from sst2_ray.config.flags import parse
 from sst2_ray.errors import FailureClass, InfeasibleError, InputError, RunFailedError
 
@@ -33,7 +32,7 @@ _NODES = 'import ray; ray.init(address="auto", logging_level="ERROR"); print(*[n
 class UpConfig:
     """Start the cluster of a file, or restart Ray on a running one, after doctor has found nothing wrong."""
 
-    cluster: tyro.conf.Positional[str]
+    cluster: Positional[str]
     """Cluster file (ray_cluster.yaml, cluster/onprem.yaml, ...)."""
     ssh_from: str | None = None
     """AWS, first time only: addresses that may reach port 22, as CIDR; your own with /32."""
@@ -53,7 +52,7 @@ class UpConfig:
 class DownConfig:
     """End the cluster of a file, and say what is left."""
 
-    cluster: tyro.conf.Positional[str]
+    cluster: Positional[str]
     """Cluster file."""
     delete_stack: bool = False
     """AWS: also delete the security group, roles and launch templates (they cost nothing)."""

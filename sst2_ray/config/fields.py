@@ -26,6 +26,22 @@ class Rule(Generic[T]):
     """End of the sentence that refuses a value, e.g. "must be at least 1"."""
 
 
+@dataclass(frozen=True)
+class Value:
+    """A name for the value of a field in `--help`, e.g. FOLDER; it stands in the field's annotation."""
+
+    name: str
+
+
+class _Positional:
+    """A marker of fields that are given without a flag, in the order of their declaration."""
+
+
+Positional = Annotated[T, _Positional()]
+Folder = Annotated[str, Value("FOLDER")]
+File = Annotated[str, Value("FILE")]
+Name = Annotated[str, Value("NAME")]
+
 Positive = Annotated[Number, Rule[float](lambda v: math.isfinite(v) and v > 0, "must be a finite number above 0")]
 NotNegative = Annotated[
     Number, Rule[float](lambda v: math.isfinite(v) and v >= 0, "must be a finite number, 0 or above")
@@ -64,6 +80,9 @@ class Kind:
     is_tuple: bool = False
     """`type` and `choices` are then those of its members."""
     rules: tuple[Rule[Any], ...] = ()
+    is_positional: bool = False
+    value_name: str | None = None
+    """Name of the value in `--help`; None: one that follows from the type."""
 
     def holds(self, value: object) -> bool:
         """Tell if a value is of this type; rules are not looked at."""
@@ -89,15 +108,20 @@ class Kind:
 @functools.cache
 def kinds_of(cls: type) -> dict[str, Kind]:
     """Return the declared type of every field of a dataclass, by name."""
-    return {name: _kind(hint) for name, hint in typing.get_type_hints(cls, include_extras=True).items()}
+    hints = typing.get_type_hints(cls, include_extras=True)
+    return {f.name: _kind(hints[f.name]) for f in dataclasses.fields(cls)}
 
 
 def _kind(hint: Any) -> Kind:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is Annotated:
         inner = _kind(arguments[0])
-        own = tuple(extra for extra in arguments[1:] if isinstance(extra, Rule))
-        return dataclasses.replace(inner, rules=inner.rules + own)
+        return dataclasses.replace(
+            inner,
+            rules=inner.rules + tuple(extra for extra in arguments[1:] if isinstance(extra, Rule)),
+            is_positional=any(isinstance(extra, _Positional) for extra in arguments[1:]),
+            value_name=next((extra.name for extra in arguments[1:] if isinstance(extra, Value)), inner.value_name),
+        )
     if origin is tuple:
         return dataclasses.replace(_kind(arguments[0]), is_tuple=True)
     if origin is Literal:

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
 import pyarrow.fs as pafs
-import tyro
 
 from sst2_ray import formatting
+from sst2_ray.config.fields import Positional
 from sst2_ray.config.flags import parse
 from sst2_ray.errors import InputError
 from sst2_ray.manage.runs import Held, files_below, held, run_folder
@@ -37,7 +36,7 @@ class GcConfig:
 class BestConfig:
     """Copy the model of the best configuration, its best run, to a folder."""
 
-    storage_path: Annotated[str, tyro.conf.Positional]
+    storage_path: Positional[str]
     """Folder or URI that runs and sweeps were written to."""
     export: str
     """Local folder that does not exist yet."""

@@ -6,13 +6,13 @@ import datetime as dt
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Any
 
 import pyarrow.fs as pafs
-import tyro
 from rich.table import Table
 
 from sst2_ray import formatting
+from sst2_ray.config.fields import Positional
 from sst2_ray.config.flags import parse
 from sst2_ray.errors import InputError, did_you_mean
 from sst2_ray.records import Status, TrialRecord
@@ -42,7 +42,7 @@ class LsConfig(_Where):
 class StatusConfig(_Where):
     """The trials of one run or sweep."""
 
-    name: Annotated[str, tyro.conf.Positional]
+    name: Positional[str]
     """As `sst2-ray ls` shows it."""
 
 
@@ -50,7 +50,7 @@ class StatusConfig(_Where):
 class LogsConfig(_Where):
     """The end of a run's newest log; of a sweep with --trial, else its log files are listed."""
 
-    name: Annotated[str, tyro.conf.Positional]
+    name: Positional[str]
     """As `sst2-ray ls` shows it."""
     trial: str | None = None
     """A trial of a sweep."""
@@ -64,7 +64,7 @@ class LogsConfig(_Where):
 class StopConfig(_Where):
     """Ask a run or sweep to stop: its workers end within seconds, and the same command goes on from there."""
 
-    name: Annotated[str, tyro.conf.Positional]
+    name: Positional[str]
     """As `sst2-ray ls` shows it."""
 
 

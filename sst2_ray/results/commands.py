@@ -7,12 +7,11 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Annotated
 
-import tyro
 from rich.console import Console
 
 from sst2_ray import formatting
+from sst2_ray.config.fields import Positional
 from sst2_ray.config.flags import parse
 from sst2_ray.errors import InputError, did_you_mean
 from sst2_ray.results.analysis import leaderboard
@@ -65,7 +64,7 @@ class CompactConfig:
 class ImportTuneConfig:
     """Add the trials of a Ray Tune experiment that this package did not run."""
 
-    directory: Annotated[str, tyro.conf.Positional]
+    directory: Positional[str]
     """The experiment's folder or URI (it holds a folder for each trial)."""
     storage_path: str = "runs"
     """Folder or URI whose subfolder `results` holds the table."""

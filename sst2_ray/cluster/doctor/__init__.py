@@ -8,10 +8,9 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
-import tyro
-
 from sst2_ray.cluster.doctor.findings import Finding, error, failed, ok
 from sst2_ray.cluster.file import ClusterFile, load_cluster_file, use_token_if_present
+from sst2_ray.config.fields import Positional
 from sst2_ray.config.flags import parse
 from sst2_ray.errors import InputError
 
@@ -20,7 +19,7 @@ from sst2_ray.errors import InputError
 class DoctorConfig:
     """Check this machine, a cluster file, and the cluster that runs from it."""
 
-    cluster: tyro.conf.Positional[str | None] = None
+    cluster: Positional[str | None] = None
     """Cluster file (ray_cluster.yaml, cluster/*.yaml). None: this machine, and --address if given."""
     address: str | None = None
     """Job server of a running cluster, e.g. http://127.0.0.1:8265."""

@@ -12,12 +12,11 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Literal, TextIO
 
-import tyro
-
 from sst2_ray.cluster.file import ClusterFile, load_cluster_file, private_key, use_token_if_present
 from sst2_ray.cluster.submit.client import Job, connect, still_running, submit
 from sst2_ray.cluster.submit.follow import Follower, exit_code_of
 from sst2_ray.cluster.submit.upload import SECRET_CONTENT, Upload, check_upload, list_upload, mib
+from sst2_ray.config.fields import Positional
 from sst2_ray.config.flags import parse
 from sst2_ray.errors import InfeasibleError, InputError, RunFailedError, StoppedError
 
@@ -28,7 +27,7 @@ _SECRET_NAME = re.compile(r"(^|_)(TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIALS?|KEY)
 class SubmitConfig:
     """Run a command on a cluster: sst2-ray submit [CLUSTER.yaml] [options] -- python jobs/train.py ..."""
 
-    cluster: tyro.conf.Positional[str | None] = None
+    cluster: Positional[str | None] = None
     """Cluster file; a tunnel to its head is opened. None: --address, or RAY_API_SERVER_ADDRESS."""
     address: str | None = None
     """Address of the job server, e.g. http://127.0.0.1:8265."""
