@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from sst2_ray.config.fields import Kind, coerce, flag, kinds_of
 from sst2_ray.errors import ExitCode, InputError, Sst2RayError, did_you_mean
+from sst2_ray.records import Status
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -47,9 +48,9 @@ def parse(
     Raises InputError in one line; `--help` prints and exits with 0.
     """
     if "-h" in argv or "--help" in argv:
-        from sst2_ray.config.help import print_help
+        from sst2_ray.config.help import HelpPage
 
-        print_help(cls, prog=prog, description=description, default=default)
+        HelpPage(fields=cls, prog=prog, description=description, default=default).print()
         sys.exit(ExitCode.SUCCEEDED)
     kinds = kinds_of(cls)
     positional = [name for name, kind in kinds.items() if kind.is_positional]
@@ -172,7 +173,7 @@ def run_main(main: Callable[[list[str]], int], argv: Sequence[str]) -> int:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
+        print(Status.STOPPED, file=sys.stderr)
         return ExitCode.STOPPED
     except BrokenPipeError:  # the reader of the pipe has ended: nobody is left to write to
         sys.stderr.close()

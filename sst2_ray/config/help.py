@@ -8,9 +8,11 @@ import functools
 import inspect
 import itertools
 import textwrap
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+from sst2_ray import formatting
 from sst2_ray.config.fields import Kind, flag, kinds_of
 
 if TYPE_CHECKING:
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 
 _UNITS = (("_usd", "USD"), ("_per_hour", "USD"), ("_hours", "HOURS"), ("_s", "SECONDS"), ("_fraction", "FRACTION"))
 _LONGEST_WIDTH = 120
+_FIRST = "Most used"
 
 
 @functools.cache
@@ -40,7 +43,7 @@ def docs_of(cls: type) -> dict[str, str]:
 def value_name(name: str, kind: Kind) -> str:
     """Return the name of a field's value: `{auto,bf16}`, SECONDS, FOLDER, N."""
     if kind.choices:
-        word = "{" + ",".join(kind.choices) + "}"
+        word = "{" + ", ".join(kind.choices) + "}"
     elif kind.value_name is not None:
         word = kind.value_name
     elif kind.type in (int, float):
@@ -50,14 +53,12 @@ def value_name(name: str, kind: Kind) -> str:
     return f"{word} ..." if kind.is_tuple else word
 
 
-def usage(name: str, kind: Kind) -> str:
-    """Return what to type for a field: `--batch-size N`, `--compile`, `CLUSTER`."""
+def usage(name: str, kind: Kind, *, is_on: bool = False) -> str:
+    """Return what to type for a field: `--batch-size N`, `--compile`, `CLUSTER`; `--no-x` for a switch that is on."""
     if kind.is_positional:
         return name.upper()
-    if kind.type is bool and not kind.optional:
-        return flag(name)
     if kind.type is bool:
-        return f"{flag(name)} {{true,false}}"
+        return f"{flag(name)} {{true, false}}" if kind.optional else flag(f"no_{name}" if is_on else name)
     return f"{flag(name)} {value_name(name, kind)}"
 
 
@@ -68,84 +69,67 @@ def default_text(value: object) -> str:
     if isinstance(value, tuple | list):
         return " ".join(default_text(item) for item in value)
     if isinstance(value, float):
-        return f"{value:g}".replace("e-0", "e-")
-    return "on" if value is True else str(value)
+        return formatting.learning_rate(value)
+    return "" if value is True else str(value)
 
 
-def print_help(
-    cls: type,
-    *,
-    prog: str,
-    description: str | None = None,
-    default: object = None,
-    first: Sequence[str] = (),
-    examples: Sequence[str] = (),
-    full: bool = True,
-) -> None:
-    """Print the help of a command on stdout.
+@dataclass(frozen=True, kw_only=True)
+class HelpPage:
+    """The help of one command."""
 
-    Args:
-        cls: Dataclass whose fields are the flags.
-        prog: The command.
-        description: What it does; None: the docstring of `cls`.
-        default: Instance whose values are shown as the defaults; None: those of `cls`.
-        first: Fields that stand in a box of their own, before the others.
-        examples: Command lines, with or without a comment.
-        full: Explain every flag; False: of those outside `first`, the names only.
-    """
-    from rich.console import Console
-    from rich.text import Text
+    fields: type
+    """Dataclass whose fields are the flags."""
+    prog: str
+    description: str | None = None
+    """Sentences about what the command does; None: the docstring of `fields`."""
+    default: object = None
+    """Instance whose values are shown as the defaults; None: those of `fields`."""
+    first: Sequence[str] = ()
+    """Fields in a box of their own, before the others."""
+    examples: Sequence[str] = ()
+    """Command lines."""
 
-    out = Console(highlight=False)
-    out.width = min(out.width, _LONGEST_WIDTH)
-    kinds = kinds_of(cls)
-    positional = [name for name, kind in kinds.items() if kind.is_positional]
-    out.print(Text(" ".join(["usage:", prog, *(_bracketed(cls, name) for name in positional), "[FLAGS]"])))
-    out.print()
-    out.print(Text(" ".join((description or inspect.getdoc(cls) or "").split())))
-    out.print()
-    values = {f.name: getattr(default, f.name) if default is not None else _default(f) for f in _fields(cls)}
-    groups = _groups(cls, first)
-    for title, names in groups.items():
-        if full or title == _FIRST or len(groups) == 1:
-            out.print(_box(title, [(usage(n, kinds[n]), _explanation(cls, n, values[n])) for n in names]))
-    if not full and len(groups) > 1:
-        rest = [(title, "  ".join(flag(n) for n in names)) for title, names in groups.items() if title != _FIRST]
-        out.print(_box(f"More flags, explained by {prog} --help-all", rest))
-    if examples:
-        out.print(Text("Examples"))
-        for line in examples:
-            out.print(Text(f"  {line}"), soft_wrap=True)
+    def print(self, *, full: bool = True) -> None:
+        """Print the page on stdout. `full`: explain every flag; else of those outside `first` the names only."""
+        from rich.console import Console
+        from rich.text import Text
 
+        out = Console(highlight=False)
+        out.width = min(out.width, _LONGEST_WIDTH)
+        kinds, groups = kinds_of(self.fields), self._groups()
+        arguments = [self._bracketed(name) for name, kind in kinds.items() if kind.is_positional]
+        out.print(Text(" ".join(["usage:", self.prog, *arguments, "[FLAGS]"])), end="\n\n")
+        out.print(Text(" ".join((self.description or inspect.getdoc(self.fields) or "").split())), end="\n\n")
+        for title, names in groups.items():
+            if full or title == _FIRST:
+                out.print(_box(title, [self._row(name, kinds[name]) for name in names]))
+        if not full:
+            rest = [(title, "  ".join(flag(n) for n in names)) for title, names in groups.items() if title != _FIRST]
+            out.print(_box(f"More flags, explained by {self.prog} --help-all", rest))
+        if self.examples:
+            out.print(Text("\n".join(["Examples:", *(f"  {line}" for line in self.examples)])), soft_wrap=True)
 
-_FIRST = "Most used"
+    def _groups(self) -> dict[str, list[str]]:
+        groups: dict[str, list[str]] = {_FIRST: list(self.first)} if self.first else {}
+        for f in dataclasses.fields(self.fields):
+            if f.name not in self.first:
+                groups.setdefault(f.metadata.get("group", "Flags"), []).append(f.name)
+        return groups
 
+    def _bracketed(self, name: str) -> str:
+        return name.upper() if self._value(name) is dataclasses.MISSING else f"[{name.upper()}]"
 
-def _groups(cls: type, first: Sequence[str]) -> dict[str, list[str]]:
-    groups: dict[str, list[str]] = {_FIRST: list(first)} if first else {}
-    for f in _fields(cls):
-        if f.name not in first:
-            groups.setdefault(f.metadata.get("group", "Flags"), []).append(f.name)
-    return groups
+    def _value(self, name: str) -> object:
+        if self.default is not None:
+            return getattr(self.default, name)
+        field = next(f for f in dataclasses.fields(self.fields) if f.name == name)
+        return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
 
-
-def _fields(cls: type) -> Iterable[dataclasses.Field[Any]]:
-    return dataclasses.fields(cls)
-
-
-def _default(f: dataclasses.Field[Any]) -> object:
-    return f.default_factory() if f.default_factory is not dataclasses.MISSING else f.default
-
-
-def _bracketed(cls: type, name: str) -> str:
-    required = any(f.name == name and _default(f) is dataclasses.MISSING for f in _fields(cls))
-    return name.upper() if required else f"[{name.upper()}]"
-
-
-def _explanation(cls: type, name: str, value: object) -> str:
-    default = default_text(value)
-    ending = " (required)" if value is dataclasses.MISSING else f" [{default}]" if default else ""
-    return docs_of(cls).get(name, "") + ending
+    def _row(self, name: str, kind: Kind) -> tuple[str, str]:
+        value = self._value(name)
+        default = default_text(value)
+        ending = " (required)" if value is dataclasses.MISSING else f" [{default}]" if default else ""
+        return usage(name, kind, is_on=value is True), docs_of(self.fields).get(name, "") + ending
 
 
 def _box(title: str, rows: Sequence[tuple[str, str]]) -> RenderableType:

@@ -86,7 +86,7 @@ class SweepFlags(BudgetSettings, SearchSettings, AxisSettings):  # the fields of
 
 @dataclass(frozen=True, kw_only=True)
 class SweepConfig(SweepFlags):
-    """One sweep: its flags and the settings that all its runs share. Raises InputError with one line."""
+    """Configuration of a sweep: its flags, and the settings that all its runs share. Raises InputError with one line."""
 
     base: TrainConfig = field(default_factory=TrainConfig)
     """Settings that do not vary; those of the axes above (model, learning rate, ...) are not used."""

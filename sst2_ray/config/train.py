@@ -38,7 +38,7 @@ class TrainConfig(
     DataSettings,
     ModelSettings,
 ):
-    """One fine-tuning run. Raises InputError with one line."""
+    """Configuration of a fine-tuning run. Raises InputError with one line."""
 
     def __post_init__(self) -> None:
         check_train_config(self)
