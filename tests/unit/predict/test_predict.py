@@ -16,6 +16,7 @@ import pytest
 
 import sst2_ray
 from sst2_ray.cli import run
+from sst2_ray.predict import files
 from sst2_ray.predict.predictor import Predictor
 from tests.support.models import SENTENCES
 
@@ -251,7 +252,7 @@ def test_columns_can_be_named(command, export, tmp_path):
 
 
 def test_more_rows_than_a_piece_keep_their_order(command, export, tmp_path, monkeypatch):
-    monkeypatch.setattr("sst2_ray.predict.files.PIECE_ROWS", 4)
+    monkeypatch.setattr(files, "PIECE_ROWS", 4)
     pieces = []
     logits = Predictor.logits
     monkeypatch.setattr(Predictor, "logits", lambda self, texts: pieces.append(len(texts)) or logits(self, texts))
@@ -381,7 +382,7 @@ def test_files_that_cannot_be_labelled(refused, export, tmp_path, name, content,
 
 
 def test_a_file_that_breaks_off_later_leaves_no_output(refused, export, tmp_path, monkeypatch):
-    monkeypatch.setattr("sst2_ray.predict.files.PIECE_ROWS", 2)
+    monkeypatch.setattr(files, "PIECE_ROWS", 2)
     source = write(tmp_path / "in.jsonl", [{"text": text} for text in SENTENCES])
     source.write_text(source.read_text() + "{\n")
     words = ["--input", source, "--output", tmp_path / "out.parquet"]
