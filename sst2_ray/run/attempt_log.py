@@ -18,33 +18,33 @@ def now() -> dt.datetime:
 
 
 class Attempts:
-    """identity: the columns that say which trial it is. retry_for_s: how long storage is tried. say: tells a line."""
+    """identity: the columns that say which trial it is. say: tells a line."""
 
     def __init__(
         self,
-        storage_uri: str,
-        run_path: str,
+        table: ResultsTable,
+        run_storage: Storage,
         identity: dict[str, Any],
         *,
         world_size: int,
-        retry_for_s: float,
         say: Callable[[str], None],
     ) -> None:
-        self.storage_uri, self.say = storage_uri, say
-        self.run_storage = Storage.open(storage_uri).with_retries(retry_for_s).child(run_path)
-        self.table = ResultsTable(storage_uri, retry_for_s=retry_for_s)
+        self.table, self.run_storage, self.say = table, run_storage, say
         self.values = {**identity, **collect_provenance(), "world_size": world_size}
 
     def close_orphans(
-        self, message: str = "its driver ended without a word", failure_class: str = FailureClass.WORKER_LOST
+        self,
+        message: str = "its driver ended without a word",
+        failure_class: FailureClass = FailureClass.WORKER_LOST,
+        status: Status = Status.LOST,
     ) -> int:
-        """Close earlier attempts that never ended as lost; returns the number of the next attempt."""
+        """Close earlier attempts that never ended; returns the number of the next attempt."""
         marks = [n for n in self.run_storage.list("attempts") if n.endswith(".json")]
         for name in marks:
             attempt, mark = int(name[:-5]), self.run_storage.read_json(f"attempts/{name}")
             if mark["status"] == Status.RUNNING and not self._has_ended(attempt):
                 started = dt.datetime.fromisoformat(mark["started_at"])
-                self.write(attempt, Status.LOST, started, failure_class=failure_class, failure_message=message)
+                self.write(attempt, status, started, failure_class=failure_class, failure_message=message)
         return len(marks)
 
     def _has_ended(self, attempt: int) -> bool:
@@ -73,7 +73,7 @@ class Attempts:
         )
         table, storage = self.table, self.run_storage
         if record.failure_class == FailureClass.STORAGE_ERROR:  # its workers have waited for it already
-            table, storage = ResultsTable(self.storage_uri), storage.with_retries(0.0)
+            table, storage = ResultsTable(table.storage_path), storage.with_retries(0.0)
         try:
             table.write("trials", [record])
             storage.write_json(f"attempts/{attempt}.json", {"status": status, "started_at": started.isoformat()})

@@ -17,13 +17,13 @@ from sst2_ray.run.attempt_log import Attempts, now
 from sst2_ray.run.elastic import Elasticity
 from sst2_ray.run.environment import worker_env
 from sst2_ray.run.failures import Failure, classify
-from sst2_ray.run.lease import Lease
 from sst2_ray.run.monitor import TrialDisplay, WatchedFit
 from sst2_ray.run.planning.placement import Placement
 from sst2_ray.run.prepare import Checked, Prepared, identity
 from sst2_ray.run.provenance import collect_provenance
 from sst2_ray.run.stop import StopRequests
-from sst2_ray.storage import Storage, address
+from sst2_ray.run.workspace import Workspace
+from sst2_ray.storage import address
 from sst2_ray.training.names import CHECKPOINT_FOLDER, EXPORT_FOLDER, LEFT
 from sst2_ray.training.task import Task
 
@@ -59,7 +59,7 @@ class Trial:
 
     board: shared by the trials of a sweep; None: one of its own. on_record: called with each evaluation. asks_scheduler:
     its workers wait until that has returned, and end where the board says so. cost_share: share of its nodes' price that
-    this trial pays. score_dev: see `Task.score_dev`. lease: of a single run; it stops where that is lost.
+    this trial pays. score_dev: see `Task.score_dev`. stop: requests to stop it; None: those of the stop file alone.
     """
 
     def __init__(
@@ -67,44 +67,36 @@ class Trial:
         shared: Shared,
         placement: Placement,
         display: TrialDisplay,
+        workspace: Workspace,
         *,
-        storage_uri: str,
         experiment: str,
         trial_id: str,
-        run_path: str,
         board: Any = None,
         on_record: Callable[[EpochRecord], None] | None = None,
         asks_scheduler: bool = False,
         cost_share: float = 1.0,
         score_dev: bool = True,
-        lease: Lease | None = None,
+        stop: StopRequests | None = None,
     ) -> None:
         self.shared, self.placement, self.display = shared, placement, display
         self.config = shared.checked.config
-        self.storage_uri, self.experiment, self.trial_id, self.run_path = storage_uri, experiment, trial_id, run_path
-        self.storage = Storage.open(storage_uri).with_retries(self.config.storage_timeout_s)
-        self.run_storage = self.storage.child(run_path)
+        self.experiment, self.trial_id = experiment, trial_id
+        # A single run is its own trial.
+        self.run_path = experiment if trial_id == experiment else f"{experiment}/{trial_id}"
+        self.storage_uri, self.storage = workspace.uri, workspace.storage
+        self.run_storage = self.storage.child(self.run_path)
         self.board, self.on_record, self.asks_scheduler = board, on_record, asks_scheduler
         self.cost_share, self.score_dev = cost_share, score_dev
-        self.stop = StopRequests(Storage.open(storage_uri).child(experiment), lease)
+        self.stop = stop or StopRequests(self.storage.with_retries(0.0).child(experiment))
         self.attempts = Attempts(
-            storage_uri,
-            run_path,
+            workspace.table,
+            self.run_storage,
             identity(shared.checked, experiment=experiment, trial_id=trial_id),
             world_size=placement.num_workers,
-            retry_for_s=self.config.storage_timeout_s,
             say=display.line,
         )
         self.micro_batch_tokens = self.config.micro_batch_tokens
         self.nodes: list[dict[str, Any]] = []
-
-    def request_stop(self) -> None:
-        """Have the workers write a checkpoint and leave; a second request ends them at once.
-
-        Safe to call from a signal handler. `run` then returns a row that is `stopped`, with the step that was saved as its
-        `last_global_step`.
-        """
-        self.stop.request()
 
     def run(self) -> TrialRecord:
         """Run attempts; return the end row of the last: succeeded, early_stopped (by a scheduler) or stopped (on request;

@@ -7,7 +7,6 @@ import json
 import math
 import shlex
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +16,13 @@ from sst2_ray.config.train import TrainConfig, config_from_dict
 from sst2_ray.errors import InputError, StoppedError
 from sst2_ray.records import Status, TrialRecord
 from sst2_ray.run.display import RunDisplay
-from sst2_ray.run.environment import prepare_driver, start_ray, starts_ray_here
-from sst2_ray.run.lease import Lease
 from sst2_ray.run.planning.forecast import forecast
-from sst2_ray.run.planning.placement import ClusterView, Placement, decide, this_machine, view_of
+from sst2_ray.run.planning.placement import Placement, decide, view_of
 from sst2_ray.run.planning.summary import describe
 from sst2_ray.run.prepare import check, check_run, prepare, run_description
-from sst2_ray.run.stop import STOP_FILE
+from sst2_ray.run.session import RunSession
 from sst2_ray.run.supervisor import Shared, Trial
-from sst2_ray.storage import Storage, absolute, address
+from sst2_ray.storage import address
 from sst2_ray.terminal import console, show_plan
 from sst2_ray.training.names import EXPORT_FOLDER
 
@@ -64,51 +61,50 @@ def train(config: TrainConfig, *, quiet: bool = False) -> TrainResult:
     anything is started or written, InfeasibleError where the workers can never be placed, RunFailedError where the run
     failed.
     """
-    prepare_driver()
-    out = console()
-    out.quiet = quiet
-    storage = Storage.open(config.storage_path)
-    lease = Lease(storage.with_retries(), config.run_name)
-    lease.check()
-    checked = check(config)
-    done = check_run(storage, checked)
-    if done is not None:
-        out.print(f"{config.run_name} is finished already: nothing to do")
-        return TrainResult(**done)
-    if starts_ray_here():  # what this machine can never hold is refused before Ray starts on it
-        decide(config, this_machine())
-    storage.probe()
-    with ThreadPoolExecutor(1) as pool:  # the sentences are tokenized while Ray starts
-        preparing = pool.submit(prepare, checked)
-        ray = start_ray()
-        prepared = preparing.result()
-    placement = decide(config, view_of(ray))
-    show_plan(out, describe(prepared, placement))
-    for note in prepared.notes():
-        out.print(f"note: {note}", soft_wrap=True, markup=False)
-    with lease:
-        run = lease.run
-        run.write_json("config.json", run_description(checked))
-        run.delete(STOP_FILE)  # of an earlier start
-        with RunDisplay(out, config.run_name) as display:
-            trial = Trial(
-                Shared.put(prepared, ray),
-                placement,
-                display,
-                storage_uri=absolute(config.storage_path),
-                experiment=config.run_name,
-                trial_id=config.run_name,
-                run_path=config.run_name,
-                lease=lease,
-            )
-            record = trial.run()
-        if record.status == Status.STOPPED:
-            why = f"stopped, since {lease.taken_by} runs it now" if lease.taken_by else "stopped on request"
-            raise StoppedError(f"{config.run_name}: {why}; the same command goes on from its newest checkpoint")
-        result = _result(record, checked.resolved.info.label, config.storage_path)
-        run.write_json("result.json", dataclasses.asdict(result))
-        trial.drop_checkpoints(record)
-        return result
+    with RunSession(config, config.run_name, quiet=quiet) as session:
+        session.lease.check()
+        checked = check(config)
+        done = check_run(session.storage_at_start, checked)
+        if done is not None:
+            session.note(f"{config.run_name} is finished already: nothing to do")
+            return TrainResult(**done)
+        ray, prepared = session.start(lambda cluster: decide(config, cluster), lambda: prepare(checked))
+        placement = decide(config, view_of(ray))
+        session.show_plan(describe(prepared, placement), prepared.notes())
+        with session.running():
+            session.folder.write_json("config.json", run_description(checked))
+            return _run(session, Shared.put(prepared, ray), placement)
+
+
+def _run(session: RunSession, shared: Shared, placement: Placement) -> TrainResult:
+    """Run the trial of a session to its end. Raises StoppedError where it was stopped before."""
+    name = session.name
+    with RunDisplay(session.out, name) as display, session.signals.graceful():
+        trial = Trial(
+            shared,
+            placement,
+            display,
+            session.workspace,
+            experiment=name,
+            trial_id=name,
+            stop=session.stop,
+        )
+        record = trial.run()
+    if record.status == Status.STOPPED:
+        raise StoppedError(f"{name}: {_why_stopped(session, record)}")
+    result = _result(record, shared.checked.resolved.info.label, session.config.storage_path)
+    session.folder.write_json("result.json", dataclasses.asdict(result))
+    trial.drop_checkpoints(record)
+    return result
+
+
+def _why_stopped(session: RunSession, record: TrialRecord) -> str:
+    """Say who stopped a run and where the same command goes on."""
+    if session.lease.taken_by:
+        return f"stopped, since {session.lease.taken_by} runs it now"
+    if record.last_global_step is None:
+        return "stopped on request before its first checkpoint; the same command starts it again"
+    return f"stopped on request; step {record.last_global_step} is saved, and the same command goes on there"
 
 
 def _result(record: TrialRecord, label: str, storage_path: str) -> TrainResult:
@@ -199,32 +195,23 @@ def dry_run(config: TrainConfig, *, calibrate: bool = False, network_gbit_per_s:
     calibrate: measure a few steps on this machine's CPUs, and say how long the run would take and what it would need.
     network_gbit_per_s: between the workers' machines, for the time that their messages take.
     """
-    prepare_driver()
-    checked = check(config)
-    storage = Storage.open(config.storage_path)
-    finished = check_run(storage, checked) is not None
-    prepared = prepare(checked)
-    out = console()
-    out.print_json(json.dumps(config.to_dict()))
-    placement = _placement_without_starting(config)
-    if calibrate and (placement.use_gpu or not starts_ray_here()):
-        raise InputError("--calibrate: measures on this machine's CPUs only; leave it out for GPUs and for clusters")
-    show_plan(out, describe(prepared, placement, network_gbit_per_s=network_gbit_per_s))
-    for note in prepared.notes():
-        out.print(f"note: {note}", soft_wrap=True, markup=False)
-    if calibrate:
-        out.print("measuring a few steps on this machine ...")
-        show_plan(out, forecast(prepared, placement).rows(config.price_per_hour))
-    state = (
-        "finished already: a run would do nothing" if finished else "dry run: nothing was started, nothing was written"
-    )
-    out.print(state)
-
-
-def _placement_without_starting(config: TrainConfig) -> Placement:
-    """On the cluster of RAY_ADDRESS where there is one, else on this machine."""
-    view: ClusterView = this_machine() if starts_ray_here() else view_of(start_ray())
-    return decide(config, view)
+    with RunSession(config, config.run_name) as session:
+        checked = check(config)
+        is_finished = check_run(session.storage_at_start, checked) is not None
+        prepared = prepare(checked)
+        session.out.print_json(json.dumps(config.to_dict()))
+        ray, cluster = session.cluster_without_starting()
+        placement = decide(config, cluster)
+        if calibrate and (placement.use_gpu or ray is not None):
+            raise InputError(
+                "--calibrate: measures on this machine's CPUs only; leave it out for GPUs and for clusters"
+            )
+        session.show_plan(describe(prepared, placement, network_gbit_per_s=network_gbit_per_s), prepared.notes())
+        if calibrate:
+            session.note("measuring a few steps on this machine ...")
+            show_plan(session.out, forecast(prepared, placement).rows(config.price_per_hour))
+        done = "finished already: a run would do nothing"
+        session.note(done if is_finished else "dry run: nothing was started, nothing was written")
 
 
 def _rate(word: str | None) -> float | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Sequence
 
 from sst2_ray.config.flags import parse, take
@@ -25,11 +24,11 @@ def main(argv: list[str]) -> int:
     """Runs the sweep; returns its exit code."""
     dry = "--dry-run" in argv
     config = config_from_argv([word for word in argv if word != "--dry-run"])
+    from sst2_ray.sweep.start import dry_run, sweep
+
     if dry:
         dry_run(config)
         return 0
-    from sst2_ray.sweep.start import sweep
-
     return sweep(config).exit_code
 
 
@@ -146,37 +145,3 @@ def _check_unchanged(there: SweepConfig, config: SweepConfig) -> None:
         f"--resume: {', '.join(changed[:3])} would make it another sweep; start that under another --name "
         "(runs of the same configuration are ranked together all the same: sst2-ray results)"
     )
-
-
-def dry_run(config: SweepConfig) -> None:
-    """Print the resolved config, the trials and the plan; start and write nothing."""
-    from sst2_ray.results.store.table import ResultsTable
-    from sst2_ray.run.environment import prepare_driver, start_ray, starts_ray_here
-    from sst2_ray.run.planning.placement import this_machine, view_of
-    from sst2_ray.sweep.concurrency import admit, holders
-    from sst2_ray.sweep.data import check_sweep, footprint, prepare_sweep
-    from sst2_ray.sweep.plan import describe_sweep, trials_table
-    from sst2_ray.sweep.start import check_existing, check_extras
-    from sst2_ray.terminal import console, show_plan
-
-    prepare_driver()
-    folder = Storage.open(config.base.storage_path).child(config.name)
-    check_extras(config, folder)
-    checked = check_sweep(config)
-    check_existing(folder, config, checked)
-    prepared = prepare_sweep(checked)
-    table = ResultsTable(config.base.storage_path)
-    memory = max(
-        footprint(one, table, num_workers=config.base.num_workers or 1).memory_gib for one in prepared.values()
-    )
-    ray = None if starts_ray_here() else start_ray()
-    view = view_of(ray) if ray else this_machine()
-    placement, at_once = admit(config.base, view, max_concurrent=config.max_concurrent, worker_memory_gib=memory)
-    out = console()
-    out.print_json(json.dumps(config.to_dict()))
-    out.print(trials_table(config))
-    others = holders(ray) if ray and at_once.now < at_once.chosen else []
-    show_plan(out, describe_sweep(config, prepared, table, placement, at_once, others))
-    for note in dict.fromkeys(note for one in prepared.values() for note in one.notes()):
-        out.print(f"note: {note}", soft_wrap=True, markup=False)
-    out.print("dry run: nothing was started, nothing was written")

@@ -14,6 +14,7 @@ from sst2_ray.run.environment import prepare_driver
 from sst2_ray.run.planning.placement import Placement
 from sst2_ray.run.prepare import run_description
 from sst2_ray.run.supervisor import Shared, Trial
+from sst2_ray.run.workspace import Workspace
 from sst2_ray.sweep.schedulers import METRIC, TIME, evaluation_number
 
 
@@ -22,7 +23,7 @@ class Session:
     """What all trials of a sweep share: in the object store once, read by every driver."""
 
     experiment: str
-    storage_uri: str
+    workspace: Workspace
     base: TrainConfig
     shared: dict[str, Shared]
     """By model."""
@@ -61,10 +62,9 @@ def trial_of(session: Session, config: TrainConfig, trial_id: str, **options: An
         dataclasses.replace(shared, checked=dataclasses.replace(shared.checked, config=config)),
         session.placement,
         BoardDisplay(session.board, trial_id),
-        storage_uri=session.storage_uri,
+        session.workspace,
         experiment=session.experiment,
         trial_id=trial_id,
-        run_path=f"{session.experiment}/{trial_id}",
         board=session.board,
         cost_share=session.cost_share,
         score_dev=not session.chooses_on_selection,

@@ -15,7 +15,7 @@ from sst2_ray.records import Status
 from sst2_ray.results.store.table import ResultsTable
 from sst2_ray.run.planning.placement import Placement
 from sst2_ray.run.prepare import Prepared
-from sst2_ray.storage import Storage
+from sst2_ray.storage import address
 from sst2_ray.sweep.budget import Durations, budget_of, makespan
 from sst2_ray.sweep.concurrency import Concurrency
 from sst2_ray.sweep.configurations import Unit, planned_points, random_point, units_of
@@ -164,9 +164,8 @@ def _storage_words(
     if config.base.selection_fraction > 0:
         exports *= 2  # the last weights as well, until dev has been scored
     kept = config.keep_models * max(p.export_gib for p in prints.values())
-    root = Storage.open(config.base.storage_path).root
     return (
-        f"{root}/{config.name}: up to {running + exports:.1f} GiB while it runs "
+        f"{address(config.base.storage_path, config.name)}: up to {running + exports:.1f} GiB while it runs "
         f"({running:.1f} of checkpoints, the rest exported models), {kept:.1f} GiB when it has ended"
     )
 

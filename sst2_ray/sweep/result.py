@@ -80,7 +80,7 @@ def _verdict_of(runner_up: Comparison) -> str:
     return "unknown" if runner_up.winner is runner_up.b else runner_up.verdict
 
 
-def closing_rows(result: SweepResult, config: SweepConfig) -> list[tuple[str, str]]:
+def closing_rows(result: SweepResult, config: SweepConfig, folder: Storage) -> list[tuple[str, str]]:
     """Name and value of each line below the ranking."""
     cost = f", {formatting.dollars(result.cost_usd)}" if result.cost_usd is not None else ""
     reason = {
@@ -89,7 +89,6 @@ def closing_rows(result: SweepResult, config: SweepConfig) -> list[tuple[str, st
     }.get(result.ended_by or "")
     goes_on = f"sst2-ray sweep --resume {shlex.quote(result.sweep_dir)}"
     table = shlex.quote(address(config.base.storage_path))
-    sweep = Storage.open(config.base.storage_path).child(config.name)
     return [
         ("", ""),
         ("took", f"{formatting.duration(result.seconds)}{cost}"),
@@ -97,7 +96,7 @@ def closing_rows(result: SweepResult, config: SweepConfig) -> list[tuple[str, st
         *([("best model", result.model_dir)] if result.model_dir else []),
         ("sweep folder", result.sweep_dir),
         ("results table", result.results_dir),
-        *trackers.where(config.trackers, sweep),
+        *trackers.where(config.trackers, folder),
         ("try it", f"sst2-ray report --storage-path {table} --experiment {result.name}"),
     ]
 

@@ -5,25 +5,18 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-import signal
 import threading
-import time
-from collections.abc import Iterator
 from typing import Any
-
-from rich.console import Console
 
 from sst2_ray.config.sweep import SweepConfig
 from sst2_ray.errors import FailureClass, StoppedError
 from sst2_ray.records import Status
-from sst2_ray.results.store.table import ResultsTable
 from sst2_ray.run.environment import DRIVER_ENV, PASSED_ON, WORKER_ENV
-from sst2_ray.run.lease import Lease
 from sst2_ray.run.planning.placement import Placement
 from sst2_ray.run.prepare import Prepared
 from sst2_ray.run.progress_actor import start_board
-from sst2_ray.run.stop import STOP_FILE, STOP_POLL_S
-from sst2_ray.storage import Storage, absolute
+from sst2_ray.run.session import RunSession
+from sst2_ray.run.stop import STOP_FILE, StopLevel
 from sst2_ray.sweep import closing, trackers
 from sst2_ray.sweep.budget import SweepClock, budget_of, makespan
 from sst2_ray.sweep.concurrency import Concurrency
@@ -49,24 +42,20 @@ class SweepRun:
 
     def __init__(
         self,
+        session: RunSession,
         config: SweepConfig,
         prepared: dict[str, Prepared],
         ray: Any,
         placement: Placement,
         at_once: Concurrency,
-        table: ResultsTable,
-        out: Console,
-        lease: Lease,
     ) -> None:
-        self.lease = lease
+        self.run_session = session
         self.config, self.ray, self.placement, self.at_once = config, ray, placement, at_once
-        self.table, self.out = table, out
-        self.storage = Storage.open(config.base.storage_path).with_retries(config.base.storage_timeout_s)
-        self.folder = self.storage.child(config.name)
+        self.table, self.out, self.folder = session.workspace.table, session.out, session.folder
+        table = self.table
         first = next(iter(prepared.values()))
         described = {"config_hash": config.trials_hash, "data_fingerprint": first.checked.splits.fingerprint}
         self.folder.write_json(CONFIG_FILE, {**config.to_dict(), **described})
-        self.folder.delete(STOP_FILE)  # of an earlier session
         self.shared = share(prepared, ray)
         self.past = past_trials(table, config.name)
         self.durations = history(table, len(first.tokens["train"]), use_gpu=placement.use_gpu)
@@ -128,7 +117,7 @@ class SweepRun:
         passed_on = {*DRIVER_ENV, *WORKER_ENV, *PASSED_ON}
         session = Session(
             experiment=self.config.name,
-            storage_uri=absolute(self.config.base.storage_path),
+            workspace=self.run_session.workspace,
             base=self.config.base,
             shared=self.shared,
             placement=self.placement,
@@ -159,7 +148,7 @@ class SweepRun:
             run_config=tune.RunConfig(
                 name="tune",
                 storage_path=self.folder.root,
-                storage_filesystem=None if self.storage.is_local else self.storage.filesystem,
+                storage_filesystem=None if self.folder.is_local else self.folder.filesystem,
                 callbacks=trackers.callbacks(self.config.trackers, self.folder, self.config.name),
                 # Of drivers that die with their node; what fails inside a trial is dealt with there.
                 failure_config=tune.FailureConfig(max_failures=self.config.base.max_retries),
@@ -168,35 +157,40 @@ class SweepRun:
         )
 
     def _watch(self, thread: threading.Thread, searcher: Any, display: SweepDisplay) -> None:
-        """Until Tune has ended: show, keep time, look for a stop. Ctrl-C stops the trials where they are."""
-        seen, looked = 0, 0.0
-        interrupted = 0
-        with _sigterm_as_interrupt():
+        """Show progress, keep time and look for requests to stop until Tune has ended.
+
+        A signal has the trials write a checkpoint and leave; a second one returns at once.
+        """
+        seen = 0
+        with self.run_session.signals.graceful():
             thread.start()
-            while thread.is_alive() and interrupted < 2:
+            while thread.is_alive():
+                thread.join(LOOP_S)
+                if taken_by := self.run_session.lease.taken_by:
+                    raise StoppedError(f"{self.config.name}: stopped, since {taken_by} runs it now")
+                level = self.run_session.stop.level()
+                if level is not StopLevel.NONE:
+                    self._stop_trials(searcher)
+                if level is StopLevel.AT_ONCE:
+                    return
                 try:
-                    thread.join(LOOP_S)
                     overview, said = self.ray.get(self.board.overview.remote(seen), timeout=30)
-                    seen += len(said)
-                    for line in said:
-                        display.line(line)
-                    display.update(self._status(overview, searcher), lambda s: self._trial_cost(s))
-                    with contextlib.suppress(OSError):  # storage is away: trials that need it end, the sweep does not
-                        self.clock.tick()
-                        if time.monotonic() - looked > STOP_POLL_S:
-                            looked = time.monotonic()
-                            if self.folder.exists(STOP_FILE):
-                                searcher.stop()
-                    if self.lease.taken_by:
-                        raise StoppedError(f"{self.config.name}: stopped, since {self.lease.taken_by} runs it now")
                 except self.ray.exceptions.GetTimeoutError:
                     continue
-                except KeyboardInterrupt:
-                    interrupted += 1
-                    searcher.stop()
-                    display.line("stopping: trials end where they are and can go on later (Ctrl-C again: at once)")
-                    with contextlib.suppress(OSError):
-                        self.folder.write_json(STOP_FILE, {"by": "interrupt"})
+                seen += len(said)
+                for line in said:
+                    display.line(line)
+                display.update(self._status(overview, searcher), lambda s: self._trial_cost(s))
+                with contextlib.suppress(OSError):  # storage is away: trials that need it end, the sweep does not
+                    self.clock.tick()
+
+    def _stop_trials(self, searcher: Any) -> None:
+        """Start no more trials and ask those that run to leave; again where storage could not be written."""
+        searcher.stop()
+        with contextlib.suppress(OSError):
+            folder = self.run_session.storage_at_start.child(self.config.name)
+            if not folder.exists(STOP_FILE):
+                folder.write_json(STOP_FILE, {"by": "signal"})
 
     def _status(self, overview: dict[str, Any], searcher: Any) -> SweepProgress:
         planner, running = self.planner, searcher.running_left()
@@ -230,13 +224,18 @@ class SweepRun:
             self.folder.write_json(POINTS_FILE, [*points, *self.known_points[len(points) :]])
 
     def _close_orphans(self) -> None:
-        """Trials whose driver died, and did again: their rows say so."""
+        """Close the rows of trials whose driver died, and did again, or that a second signal ended where they were."""
         from sst2_ray.sweep.driver import trial_of
 
+        stopped = self.run_session.stop.level() is StopLevel.AT_ONCE
         for unit in [*self.planner.running.values(), *self.planner.units]:
             outcome = self.planner.outcomes.get(unit.trial_id)
             if unit.trial_id in self.planner.running or (outcome and outcome.failure_class == FailureClass.WORKER_LOST):
-                trial_of(self.session, unit.config, unit.trial_id).attempts.close_orphans()
+                attempts = trial_of(self.session, unit.config, unit.trial_id).attempts
+                if stopped:
+                    attempts.close_orphans("stopped at once", FailureClass.USER_STOP, Status.STOPPED)
+                else:
+                    attempts.close_orphans()
 
     # ---- the end
 
@@ -266,22 +265,5 @@ class SweepRun:
         self.folder.write_json("result.json", dataclasses.asdict(result))
         self.out.print("")
         closing.show(self.out, now)
-        show_plan(self.out, closing_rows(result, self.config))
+        show_plan(self.out, closing_rows(result, self.config, self.folder))
         return result
-
-
-@contextlib.contextmanager
-def _sigterm_as_interrupt() -> Iterator[None]:
-    """`ray job stop` sends SIGTERM: the same as Ctrl-C. Only the main thread may say so."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 from sst2_ray.config.sweep import SweepConfig
 from sst2_ray.errors import InputError
-from sst2_ray.results.store.table import ResultsTable
-from sst2_ray.run.environment import prepare_driver, start_ray, starts_ray_here
-from sst2_ray.run.lease import Lease
-from sst2_ray.run.planning.placement import this_machine, view_of
-from sst2_ray.run.prepare import Checked, check_same_data
+from sst2_ray.run.planning.placement import ClusterView, Placement, view_of
+from sst2_ray.run.prepare import Checked, Prepared, check_same_data
+from sst2_ray.run.session import RunSession
 from sst2_ray.storage import Storage, address
 from sst2_ray.sweep import trackers
-from sst2_ray.sweep.concurrency import admit, holders
+from sst2_ray.sweep.concurrency import Concurrency, admit, holders
 from sst2_ray.sweep.data import check_sweep, footprint, prepare_sweep
-from sst2_ray.sweep.plan import describe_sweep
+from sst2_ray.sweep.plan import describe_sweep, trials_table
 from sst2_ray.sweep.result import SweepResult
 from sst2_ray.sweep.session import CONFIG_FILE, SweepRun
-from sst2_ray.terminal import console, show_plan
 
 
 def sweep(config: SweepConfig, *, quiet: bool = False) -> SweepResult:
@@ -28,34 +26,49 @@ def sweep(config: SweepConfig, *, quiet: bool = False) -> SweepResult:
     Blocks until it has ended. A failing trial is a row, not an error: see `SweepResult.exit_code`. Raises InputError
     before anything is started or written, InfeasibleError where not one trial can ever be placed.
     """
-    prepare_driver()
-    out = console()
-    out.quiet = quiet
-    storage = Storage.open(config.base.storage_path)
-    lease = Lease(storage.with_retries(config.base.storage_timeout_s), config.name)
-    lease.check()
-    check_extras(config, storage.child(config.name))
+    with RunSession(config.base, config.name, quiet=quiet) as session:
+        session.lease.check()
+        checked = _checked(session, config)
+        ray, prepared = session.start(
+            lambda cluster: admit(config.base, cluster, max_concurrent=config.max_concurrent),
+            lambda: prepare_sweep(checked),
+        )
+        placement, at_once = _plan(session, config, prepared, view_of(ray), ray)
+        with session.running():
+            return SweepRun(session, config, prepared, ray, placement, at_once).run()
+
+
+def dry_run(config: SweepConfig) -> None:
+    """Print the resolved config, the trials and the plan; start and write nothing."""
+    with RunSession(config.base, config.name) as session:
+        prepared = prepare_sweep(_checked(session, config))
+        ray, cluster = session.cluster_without_starting()
+        session.out.print_json(json.dumps(config.to_dict()))
+        session.out.print(trials_table(config))
+        _plan(session, config, prepared, cluster, ray)
+        session.note("dry run: nothing was started, nothing was written")
+
+
+def _checked(session: RunSession, config: SweepConfig) -> dict[str, Checked]:
+    """Find and check what the sweep needs, by model. Raises InputError."""
+    folder = session.storage_at_start.child(config.name)
+    check_extras(config, folder)
     checked = check_sweep(config)
-    check_existing(storage.child(config.name), config, checked)
-    if starts_ray_here():  # what this machine can never hold is refused before Ray starts on it
-        admit(config.base, this_machine(), max_concurrent=config.max_concurrent)
-    storage.probe()
-    with ThreadPoolExecutor(1) as pool:  # the sentences are tokenized while Ray starts
-        preparing = pool.submit(prepare_sweep, checked)
-        ray = start_ray()
-        prepared = preparing.result()
-    table = ResultsTable(config.base.storage_path, retry_for_s=config.base.storage_timeout_s)
-    memory = max(
-        footprint(one, table, num_workers=config.base.num_workers or 1).memory_gib for one in prepared.values()
-    )
-    view = view_of(ray)
-    placement, at_once = admit(config.base, view, max_concurrent=config.max_concurrent, worker_memory_gib=memory)
-    others = holders(ray) if at_once.now < at_once.chosen else []
-    show_plan(out, describe_sweep(config, prepared, table, placement, at_once, others))
-    for note in dict.fromkeys(note for one in prepared.values() for note in one.notes()):
-        out.print(f"note: {note}", soft_wrap=True, markup=False)
-    with lease:
-        return SweepRun(config, prepared, ray, placement, at_once, table, out, lease).run()
+    check_existing(folder, config, checked)
+    return checked
+
+
+def _plan(
+    session: RunSession, config: SweepConfig, prepared: dict[str, Prepared], cluster: ClusterView, ray: Any
+) -> tuple[Placement, Concurrency]:
+    """Decide how many trials run at once and show the plan. `ray`: connected to `cluster`, or None."""
+    table, base = session.workspace.table, config.base
+    memory = max(footprint(one, table, num_workers=base.num_workers or 1).memory_gib for one in prepared.values())
+    placement, at_once = admit(base, cluster, max_concurrent=config.max_concurrent, worker_memory_gib=memory)
+    others = holders(ray) if ray and at_once.now < at_once.chosen else []
+    rows = describe_sweep(config, prepared, table, placement, at_once, others)
+    session.show_plan(rows, (note for one in prepared.values() for note in one.notes()))
+    return placement, at_once
 
 
 def check_extras(config: SweepConfig, folder: Storage) -> None:

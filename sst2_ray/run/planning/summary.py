@@ -8,7 +8,7 @@ from sst2_ray.modeling.sources import ResolvedModel
 from sst2_ray.run.planning.cost_model import Memory, ModelSize, communication_bytes, memory
 from sst2_ray.run.planning.placement import Placement
 from sst2_ray.run.prepare import Prepared
-from sst2_ray.storage import Storage
+from sst2_ray.storage import address
 
 MIB = 2**20
 
@@ -75,7 +75,6 @@ def describe(
         if "selection" in prepared.tokens
         else ""
     )
-    storage = Storage.open(config.storage_path)
     return [
         ("run", f"{config.run_name} (config {config.config_hash})"),
         (
@@ -101,8 +100,9 @@ def describe(
         ("messages", _messages_words(size, placement, network_gbit_per_s)),
         (
             "storage",
-            f"{storage.root}/{config.run_name}: up to {(config.keep_checkpoints + 2) * checkpoint / 1024:.1f} GiB of checkpoints "
-            f"while it runs, {4 * parameters / 2**30:.2f} GiB for the exported model",
+            f"{address(config.storage_path, config.run_name)}: up to "
+            f"{(config.keep_checkpoints + 2) * checkpoint / 1024:.1f} GiB of checkpoints while it runs, "
+            f"{4 * parameters / 2**30:.2f} GiB for the exported model",
         ),
     ]
 

@@ -23,7 +23,8 @@ from sst2_ray.run import lease as lease_module
 from sst2_ray.run import train
 from sst2_ray.run.attempt_log import now
 from sst2_ray.run.lease import DEAD_AFTER_S, LEASE_FILE, Lease
-from sst2_ray.run.supervisor import Trial
+from sst2_ray.run.session import RunSession
+from sst2_ray.run.stop import StopLevel, StopRequests
 from sst2_ray.storage import Storage
 from tests.support.object_store import BUCKET, object_store
 from tests.support.waiting import waited
@@ -165,35 +166,46 @@ def test_an_object_store_does_as_well_as_a_disk(monkeypatch: pytest.MonkeyPatch)
             pass
 
 
-def test_a_trial_whose_run_another_driver_has_taken_over_stops() -> None:
-    trial = Trial.__new__(Trial)
-    trial.lease = SimpleNamespace(taken_by="process 7 on elsewhere")
-    assert trial._stop_asked()
+def test_a_session_whose_run_another_driver_has_taken_over_stops_at_once(tmp_path: Path) -> None:
+    session = RunSession(TrainConfig(storage_path=str(tmp_path)), "first", quiet=True)
+    assert session.stop.level() is StopLevel.NONE
+    session.lease.taken_by = "process 7 on elsewhere"
+    assert session.stop.level() is StopLevel.AT_ONCE
 
 
 @pytest.mark.parametrize("is_taken_over", [False, True])
 def test_a_single_run_is_held_while_its_trial_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_taken_over: bool
 ) -> None:
-    """Without Ray: everything but the lease is a stand-in."""
+    """Without Ray: everything but session and lease is a stand-in."""
 
     class HeldTrial:
-        def __init__(self, *_: Any, lease: Lease, **__: Any) -> None:
-            self.lease = lease
+        def __init__(self, *_: Any, stop: StopRequests, **__: Any) -> None:
+            self.stop = stop
 
         def run(self) -> SimpleNamespace:
             assert (tmp_path / "first" / LEASE_FILE).exists()
             if is_taken_over:
-                self.lease.taken_by = "process 7 on elsewhere"
-            return SimpleNamespace(status="stopped")
+                session.lease.taken_by = "process 7 on elsewhere"
+            assert (self.stop.level() is StopLevel.AT_ONCE) is is_taken_over
+            return SimpleNamespace(status="stopped", last_global_step=12)
 
-    for name in ("check", "decide", "prepare", "start_ray", "view_of"):
-        monkeypatch.setattr(train, name, lambda *_: SimpleNamespace(notes=list))
+    config = TrainConfig(storage_path=str(tmp_path), name="first")
+    session = RunSession(config, "first", quiet=True)
+    monkeypatch.setattr(train, "Shared", SimpleNamespace(put=lambda *_: None))
+    monkeypatch.setattr(train, "RunSession", lambda *_, **__: session)
+    monkeypatch.setattr(session, "start", lambda *_: (None, SimpleNamespace(notes=list)))
+    for name in ("check", "decide", "view_of"):
+        monkeypatch.setattr(train, name, lambda *_: None)
     monkeypatch.setattr(train, "check_run", lambda *_: None)
     monkeypatch.setattr(train, "run_description", lambda *_: {})
     monkeypatch.setattr(train, "describe", lambda *_: [])
-    monkeypatch.setattr(train, "Shared", SimpleNamespace(put=lambda *_: None))
     monkeypatch.setattr(train, "Trial", HeldTrial)
-    with pytest.raises(StoppedError, match="process 7 on elsewhere runs it now" if is_taken_over else "on request"):
-        train.train(TrainConfig(storage_path=str(tmp_path), name="first"), quiet=True)
+    with pytest.raises(
+        StoppedError,
+        match="process 7 on elsewhere runs it now"
+        if is_taken_over
+        else "on request; step 12 is saved, and the same command goes on there",
+    ):
+        train.train(config, quiet=True)
     assert not (tmp_path / "first" / LEASE_FILE).exists()

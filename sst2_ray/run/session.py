@@ -1,0 +1,117 @@
+"""The session of a driver: everything that a run or a sweep opens before it starts, opened once."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+from sst2_ray.config.train import TrainConfig
+from sst2_ray.run.environment import prepare_driver, start_ray, starts_ray_here
+from sst2_ray.run.lease import Lease
+from sst2_ray.run.planning.placement import ClusterView, this_machine, view_of
+from sst2_ray.run.signals import StopSignals
+from sst2_ray.run.stop import STOP_FILE, StopRequests
+from sst2_ray.run.workspace import Workspace
+from sst2_ray.storage import Storage
+from sst2_ray.terminal import console, show_plan
+
+T = TypeVar("T")
+
+
+class RunSession:
+    """One driver's hold on a run or a sweep, from the checks to the end; `with` it around all that the command does.
+
+    Attributes:
+        config: of the run, or what all trials of the sweep share.
+        name: of the run or the sweep.
+        workspace: storage and results table.
+        out: console on stdout.
+        lease: keeps other drivers off; held inside `running()`.
+        stop: requests to stop it, from signals, from the stop file and from the loss of the lease.
+        signals: what SIGINT and SIGTERM do.
+    """
+
+    def __init__(self, config: TrainConfig, name: str, *, quiet: bool = False) -> None:
+        """Open storage and console. Nothing is read, written or started. Raises InputError for a wrong storage path."""
+        prepare_driver()
+        self.config, self.name = config, name
+        self.workspace = Workspace.open(config)
+        self.out = console()
+        self.out.quiet = quiet
+        self.lease = Lease(self.workspace.storage, name)
+        self.stop = StopRequests(self.storage_at_start.child(name), self.lease)
+        self.signals = StopSignals(self.stop.request, self.note)
+
+    def __enter__(self) -> RunSession:
+        self.signals.install()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.signals.restore()
+
+    @property
+    def folder(self) -> Storage:
+        """Folder of the run or the sweep; its operations are retried."""
+        return self.workspace.storage.child(self.name)
+
+    @property
+    def storage_at_start(self) -> Storage:
+        """Storage for the checks before the start: what cannot be reached is refused at once."""
+        return self.workspace.storage.with_retries(0.0)
+
+    # ---- before the start
+
+    def start(self, place: Callable[[ClusterView], Any], prepare: Callable[[], T]) -> tuple[Any, T]:
+        """Start or join Ray while `prepare` makes the tokens.
+
+        Args:
+            place: raises where a cluster can never hold the workers; what this machine cannot hold is refused before
+                Ray is started on it.
+            prepare: runs in a thread meanwhile.
+
+        Returns:
+            The ray module, connected, and what `prepare` returned.
+        """
+        if starts_ray_here():
+            place(this_machine())
+        self.storage_at_start.probe()
+        with ThreadPoolExecutor(1) as pool:
+            preparing = pool.submit(prepare)
+            ray = start_ray()
+            self.signals.install()
+            return ray, preparing.result()
+
+    def cluster_without_starting(self) -> tuple[Any, ClusterView]:
+        """Look at the cluster of RAY_ADDRESS, or at this machine where none is named, for a dry run.
+
+        Returns:
+            The ray module where a cluster was joined, else None; and what there is.
+        """
+        if starts_ray_here():
+            return None, this_machine()
+        ray = start_ray()
+        self.signals.install()
+        return ray, view_of(ray)
+
+    # ---- while it runs
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[None]:
+        """Hold the lease. Raises InputError where another driver runs it."""
+        with self.lease:
+            self.folder.delete(STOP_FILE)  # left by an earlier session
+            yield
+
+    # ---- what it shows
+
+    def note(self, line: str) -> None:
+        """Show a line as it is."""
+        self.out.print(line, soft_wrap=True, markup=False)
+
+    def show_plan(self, rows: Sequence[tuple[str, str]], notes: Iterable[str]) -> None:
+        """Show the plan and remarks about data and models, each once."""
+        show_plan(self.out, rows)
+        for note in dict.fromkeys(notes):
+            self.note(f"note: {note}")

@@ -1,0 +1,65 @@
+"""SIGINT and SIGTERM, which mean the same to every command."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from types import FrameType
+from typing import Any
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+NOTICE = "stopping: writing a checkpoint (again: at once)"
+
+
+class StopSignals:
+    """Handlers of SIGINT and SIGTERM while a run or a sweep is under way.
+
+    Either signal raises KeyboardInterrupt in the main thread. Inside `graceful()` the first one asks for a checkpoint, the
+    second one to end at once, and only a third one raises. Where the session runs in another thread Python cannot install
+    handlers, and the program's own stay.
+    """
+
+    def __init__(self, request: Callable[[], None], announce: Callable[[str], None]) -> None:
+        """Prepare handlers that are not installed yet.
+
+        Args:
+            request: asks the run to stop; called in a handler.
+            announce: shows a line to the user; called in a thread, since a handler may interrupt a print.
+        """
+        self._request, self._announce = request, announce
+        self._before: dict[signal.Signals, Any] = {}
+        self._is_graceful = False
+        self._num_requests = 0
+
+    def install(self) -> None:
+        """Install the handlers; again after Ray started, which installs one of its own."""
+        if threading.current_thread() is not threading.main_thread():
+            return
+        for number in SIGNALS:
+            before = signal.signal(number, self._handle)
+            self._before.setdefault(number, before)
+
+    def restore(self) -> None:
+        """Put the handlers back that the program had."""
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before.clear()
+
+    @contextlib.contextmanager
+    def graceful(self) -> Iterator[None]:
+        """Let signals ask the run to stop instead of ending the command."""
+        self._is_graceful = True
+        try:
+            yield
+        finally:
+            self._is_graceful = False
+
+    def _handle(self, _number: int, _frame: FrameType | None) -> None:
+        self._num_requests += self._is_graceful
+        if not self._is_graceful or self._num_requests > 2:
+            raise KeyboardInterrupt
+        self._request()
+        if self._num_requests == 1:
+            threading.Thread(target=self._announce, args=(NOTICE,), daemon=True).start()
