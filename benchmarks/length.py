@@ -141,7 +141,7 @@ def _step(model: str, lengths: list[int], layers: int) -> tuple[Any, Any]:
 
     from sst2_ray.config.train import TrainConfig
     from sst2_ray.modeling.optimizer import build_optimizer
-    from sst2_ray.training.engine.base import TorchEngine
+    from sst2_ray.training.engine.torch import TorchEngine
     from sst2_ray.training.precision import bf16_is_native
 
     device = torch.device("cpu")
@@ -168,8 +168,8 @@ def _classifier(model: str, layers: int, width: int) -> Any:
 
     from sst2_ray.modeling.build import load_backbone
     from sst2_ray.modeling.classifier import ModernBertClassifier, SbertClassifier
-    from sst2_ray.modeling.folders import SbertStack
     from sst2_ray.modeling.sources import ModelInfo
+    from sst2_ray.modeling.sources.folders import SbertStack
 
     info = ModelInfo(
         kind="modernbert" if model == "modernbert" else "sbert", source="random", revision=None, random_weights=True,

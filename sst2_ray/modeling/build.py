@@ -1,8 +1,10 @@
-"""From a resolved model to a classifier: its config, its weights from a folder or from random numbers, a fresh head."""
+"""Building of classifiers: config, weights from a folder or from random numbers, a fresh head, torch.compile."""
 
 from __future__ import annotations
 
 import dataclasses
+import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,12 +23,16 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from sst2_ray.errors import InputError
-from sst2_ray.modeling.attention import FLASH, choose_attention
+from sst2_ray.modeling.attention.choice import FLASH, choose_attention
 from sst2_ray.modeling.classifier import LABELS, ModernBertClassifier, SbertClassifier, SentenceClassifier
 from sst2_ray.modeling.sources import ResolvedModel, local_folder
 
 SBERT_DROPOUT = 0.1
-"""Before SBERT's head, where the config does not say: what the notebook study used."""
+"""Dropout before SBERT's head where the config does not say: the value of the notebook study."""
+
+_GRAPHS = 64
+"""Compiled graphs of a layer's code before it runs uncompiled: ModernBERT has three kinds of layers, each trained and
+evaluated, in bf16 and fp32; torch's own limit is 8."""
 
 _ENCODER_DROPOUTS = (
     "hidden_dropout_prob",
@@ -47,21 +53,19 @@ def build_classifier(
     encoder_dropout: float | None = None,
     device: torch.device | str = "cpu",
 ) -> SentenceClassifier:
-    """The model on `device`, in fp32, with a fresh head; the same weights for the same seed on every machine.
+    """Build the model on `device`, in fp32, with a fresh head; a seed gives the same weights on every machine.
 
-    `dropout` and `encoder_dropout` as in TrainConfig. The global random state is left as it was. Raises InputError
-    where the attention implementation cannot be had on `device` or the weights do not fit their architecture.
+    `dropout` and `encoder_dropout` as in TrainConfig. The global random state is not changed. Raises InputError where
+    `device` does not have the attention implementation or the weights do not fit their architecture.
     """
     device = torch.device(device)
     config = _transformers_config(resolved, tokenizer, dropout, encoder_dropout)
-    attention, reason = choose_attention(
+    attention, _ = choose_attention(
         resolved.info.attention, device, half_precision=resolved.half_precision, supported=supported_attention(config)
     )
     folder = local_folder(resolved)
     source = f"--model {resolved.name}"
-    info = dataclasses.replace(
-        resolved.info, attention=attention, attention_reason=reason, origin=str(folder) if folder else ""
-    )
+    info = dataclasses.replace(resolved.info, attention=attention, origin=str(folder) if folder else "")
     with _seeded(seed), quiet_transformers():
         if resolved.stack is None:
             auto = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING[type(config)]
@@ -78,7 +82,7 @@ def build_classifier(
 
 
 def counted(model: SentenceClassifier) -> SentenceClassifier:
-    """The model, its info now saying how many parameters are trained."""
+    """Return the model with its info completed by the number of trained parameters."""
     number = sum(p.numel() for p in model.parameters() if p.requires_grad)
     model.info = dataclasses.replace(model.info, num_parameters=number)
     return model
@@ -87,6 +91,7 @@ def counted(model: SentenceClassifier) -> SentenceClassifier:
 def _transformers_config(
     resolved: ResolvedModel, tokenizer: PreTrainedTokenizerFast, dropout: float | None, encoder_dropout: float | None
 ) -> PreTrainedConfig:
+    """Make the transformers config: the tokenizer's special tokens for random weights, dropouts and labels as asked."""
     config = CONFIG_MAPPING[resolved.architecture["model_type"]].from_dict(dict(resolved.architecture))
     if resolved.info.random_weights:
         config.vocab_size = len(tokenizer)
@@ -107,7 +112,7 @@ def _transformers_config(
 
 
 def supported_attention(config: PreTrainedConfig) -> frozenset[str]:
-    """Attention implementations of the architecture."""
+    """Return the attention implementations of the architecture."""
     model: Any = MODEL_MAPPING[type(config)]
     return frozenset(
         {"eager"}
@@ -125,10 +130,10 @@ def load_backbone(
     source: str,
     fresh: tuple[str, ...] = (),
 ) -> PreTrainedModel:
-    """The transformers model: from `folder`, or from random numbers where that is None.
+    """Load the transformers model from `folder`; None: from random numbers.
 
-    Only tensors whose names begin with one of `fresh` may be missing in the folder: a file that belongs to another
-    architecture would otherwise pass as a pretrained model with random weights.
+    Only tensors whose names begin with one of `fresh` may be missing in the folder: the file of another architecture
+    would otherwise pass as a pretrained model with random weights.
     """
     if folder is None:
         backbone: PreTrainedModel = model_class._from_config(config, dtype=torch.float32, attn_implementation=attention)
@@ -142,7 +147,7 @@ def load_backbone(
             use_safetensors=True,
             local_files_only=True,
             trust_remote_code=False,
-            # A head for another number of classes is replaced like any other.
+            # The head is replaced, whatever its number of classes.
             ignore_mismatched_sizes=True,
             output_loading_info=True,
         )
@@ -160,7 +165,7 @@ def load_backbone(
 
 
 def _initialize_head(model: SentenceClassifier) -> None:
-    """Fresh weights for the last layer, whatever the folder held.
+    """Draw fresh weights for the last layer, whatever the folder held.
 
     ModernBERT: truncated normal of standard deviation hidden_size ** -0.5, as transformers initializes its classifiers;
     SBERT: normal of standard deviation 0.02, as BERT's. Biases are 0.
@@ -176,7 +181,7 @@ def _initialize_head(model: SentenceClassifier) -> None:
 
 @contextmanager
 def _seeded(seed: int) -> Iterator[None]:
-    """CPU random numbers from `seed` inside, the caller's outside: models are built on the CPU, then moved."""
+    """Seed torch's CPU generator inside and restore it after: models are built on the CPU, then moved."""
     state = torch.random.get_rng_state()
     torch.default_generator.manual_seed(seed)
     try:
@@ -187,7 +192,7 @@ def _seeded(seed: int) -> Iterator[None]:
 
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """No progress bars and load reports of transformers inside."""
+    """Silence progress bars and load reports of transformers inside."""
     verbosity, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
@@ -197,3 +202,23 @@ def quiet_transformers() -> Iterator[None]:
         transformers_logging.set_verbosity(verbosity)
         if bars:
             transformers_logging.enable_progress_bar()
+
+
+def compile_layers(model: nn.Module, *, backend: str = "inductor") -> None:
+    """Compile the layers of the encoder inside `model`, and turn the compiler on in this process.
+
+    The layers are compiled one by one, for any number of rows and tokens: they are alike, so that few graphs serve them
+    all. It pays on GPUs where a batch is too small to fill the chip; on a CPU compiled layers are slower
+    (benchmarks/NOTES.md). Raises InputError where there is no C compiler.
+    """
+    if not (os.environ.get("CC") or any(map(shutil.which, ("cc", "gcc", "clang")))):
+        raise InputError("--compile: no C compiler (cc, gcc, clang or $CC) on this worker; install one or leave it out")
+    os.environ.pop("TORCHDYNAMO_DISABLE", None)
+    import torch._dynamo.config as dynamo
+
+    dynamo.disable = False
+    dynamo.recompile_limit = max(dynamo.recompile_limit, _GRAPHS)
+    # The encoder's layers are the longest list of modules.
+    lists = [list(module.children()) for module in model.modules() if isinstance(module, nn.ModuleList)]
+    for layer in max(lists, key=len):
+        layer.compile(dynamic=True, backend=backend)

@@ -1,4 +1,4 @@
-"""Sentence classifiers of two kinds: ModernBERT with its own head; SBERT with pooling, dropout and a linear head."""
+"""Sentence classifiers: ModernBERT with its own head, and SBERT with pooling, dropout and a linear head."""
 
 from __future__ import annotations
 
@@ -8,47 +8,61 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import (
-    PreTrainedModel,
-)
+from transformers import PreTrainedModel
 
-from sst2_ray.modeling.attention import FLASH
-from sst2_ray.modeling.dropout import KEYED_ATTENTION, DropoutKeys
-from sst2_ray.modeling.folders import SbertStack
-from sst2_ray.modeling.packing import PACKED_TYPES, Packing, pack
-from sst2_ray.modeling.pooling import pool, pool_end_to_end, pool_packed
+from sst2_ray.modeling.attention.choice import FLASH
+from sst2_ray.modeling.attention.keyed import KEYED_ATTENTION, install_keyed_dropout
+from sst2_ray.modeling.dropout import DropoutKeys
+from sst2_ray.modeling.layout.packing import Packing, pack
+from sst2_ray.modeling.layout.varlen import Varlen
+from sst2_ray.modeling.pooling import pool, pool_packed, pool_varlen
 from sst2_ray.modeling.sources import ModelInfo
-from sst2_ray.modeling.varlen import Varlen
+from sst2_ray.modeling.sources.folders import SbertStack
 
 LABELS = {0: "negative", 1: "positive"}
 
+UNPADDED_TYPES = frozenset({"bert", "modernbert"})
+"""Architectures that take positions from their caller and attention from transformers' interface."""
+
 
 class SentenceClassifier(nn.Module, ABC):
-    """An encoder with a head of two classes, fp32 parameters. `backbone` is the transformers model inside."""
+    """Encoder with a head of two classes and fp32 parameters; `backbone` is the transformers model inside."""
 
     def __init__(self, info: ModelInfo, backbone: PreTrainedModel) -> None:
         super().__init__()
         self.info = info
         self.backbone: Any = backbone  # its submodules are known by architecture only
         self.dropout_keys: DropoutKeys | None = None
-        self.can_pack = backbone.config.model_type in PACKED_TYPES and backbone.config._attn_implementation == "sdpa"
-        if self.can_pack:
+        unpadded = backbone.config.model_type in UNPADDED_TYPES
+        self.supports_packing = unpadded and backbone.config._attn_implementation == "sdpa"
+        """True: `forward` computes batches on a CPU without padding (see layout.packing)."""
+        if self.supports_packing:
             self.backbone.set_attn_implementation(KEYED_ATTENTION)
-        self.can_lay_end_to_end = backbone.config.model_type in PACKED_TYPES and info.attention == FLASH
+        self.supports_varlen = unpadded and info.attention == FLASH
+        """True: `forward` also takes a Varlen layout, under autocast."""
 
     def packs(self, device: torch.device) -> bool:
-        """Whether batches on `device` are computed without padding by `forward` itself (see `packing`)."""
-        return self.can_pack and device.type == "cpu"
+        """Tell whether `forward` computes batches on `device` without padding."""
+        return self.supports_packing and device.type == "cpu"
+
+    def key_dropout(self) -> DropoutKeys:
+        """Make all dropout of the model depend on keys alone; returns where to set them before each batch."""
+        self.dropout_keys = install_keyed_dropout(self, self.backbone)
+        return self.dropout_keys
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor | Varlen) -> Tensor:
-        """Logits [rows, 2] in fp32 from token ids and their mask, integers [rows, width], padded on the right; where the
-        model `can_lay_end_to_end` also from ids [T] and their layout, under autocast."""
+        """Compute logits [rows, 2] in fp32.
+
+        Args:
+            input_ids: int64 [rows, width], padded on the right; [T] with a Varlen layout.
+            attention_mask: int64 [rows, width], or the Varlen layout of the ids where the model `supports_varlen`.
+        """
         if self.info.attention == FLASH:
             self._follow_precision(input_ids.device.type)
         if isinstance(attention_mask, Varlen):
             assert self.backbone.config._attn_implementation == FLASH, "any other attention would mix the sentences"
             hidden = self._unpadded(input_ids, attention_mask)
-            features = pool_end_to_end(hidden, attention_mask, self.pooling_modes)
+            features = pool_varlen(hidden, attention_mask, self.pooling_modes)
         elif self.packs(input_ids.device):
             packing = pack(attention_mask)
             hidden = self._unpadded(input_ids.reshape(-1)[packing.source], packing)
@@ -59,13 +73,13 @@ class SentenceClassifier(nn.Module, ABC):
         return self.classify(features).float()
 
     def _unpadded(self, input_ids: Tensor, layout: Packing | Varlen) -> Tensor:
-        """Token vectors [T, size] of ids [T], computed without padding."""
+        """Compute token vectors [T, size] of ids [T] without padding."""
         keys = self.dropout_keys
         with keys.packed(layout) if keys is not None else nullcontext():
             hidden = self.encoder(
                 input_ids=input_ids[None],
                 position_ids=layout.position[None],
-                # Two kinds of layers ask ModernBERT's mask by name; a layout brings its own.
+                # ModernBERT's two kinds of layers look their mask up by name; the layout brings its own.
                 attention_mask={"full_attention": None, "sliding_attention": None} if self._slides else None,
                 **layout.for_attention,
             ).last_hidden_state
@@ -74,6 +88,7 @@ class SentenceClassifier(nn.Module, ABC):
 
     @property
     def _slides(self) -> bool:
+        """Tell whether some layers attend over a sliding window."""
         return bool(self.backbone.config.model_type == "modernbert")
 
     @property
@@ -84,29 +99,30 @@ class SentenceClassifier(nn.Module, ABC):
     @property
     @abstractmethod
     def pooling_modes(self) -> tuple[str, ...]:
-        """How token vectors become a sentence's features (see `pooling`)."""
+        """Return how token vectors become a sentence's features (see `pooling`)."""
 
     @abstractmethod
     def classify(self, features: Tensor) -> Tensor:
-        """Logits [rows, 2] in the precision of the computation, from a sentence's features [rows, features]."""
+        """Compute logits [rows, 2], in the precision of the computation, from features [rows, features]."""
 
     @property
     @abstractmethod
     def head_weights(self) -> dict[str, Tensor]:
-        """`weight` [2, features] and `bias` [2] of the last layer."""
+        """Return `weight` [2, features] and `bias` [2] of the last layer."""
 
     def _follow_precision(self, device_type: str) -> None:
-        """Flash attention computes in 16 bits only: outside autocast (evaluation, in fp32) sdpa takes its place."""
+        """Switch to sdpa outside autocast (evaluation in fp32): flash attention computes in 16 bits only."""
         wanted = FLASH if torch.is_autocast_enabled(device_type) else "sdpa"
         if self.backbone.config._attn_implementation != wanted:
             self.backbone.set_attn_implementation(wanted)
 
 
 class ModernBertClassifier(SentenceClassifier):
-    """transformers' ModernBertForSequenceClassification: its pooling, prediction head and classifier."""
+    """ModernBERT with the pooling, prediction head and classifier of transformers."""
 
     @property
     def encoder(self) -> Any:
+        """Return the module that turns ids into token vectors."""
         return self.backbone.model
 
     @property
@@ -123,13 +139,13 @@ class ModernBertClassifier(SentenceClassifier):
 
 
 class SbertClassifier(SentenceClassifier):
-    """A sentence encoder, its own pooling, dropout and a linear head.
+    """Sentence encoder with its own pooling, dropout and a linear head.
 
-    The head stands right after the pooling. What a sentence-transformers model does behind it (Normalize, Dense) shapes
-    embeddings for cosine similarity: unit-length features of 384 numbers would leave a linear head almost no scale to
-    work with. These modules are not trained, and are exported as they came.
+    The head stands right after the pooling. The modules of a sentence-transformers model after it (Normalize, Dense)
+    shape embeddings for cosine similarity: unit-length features would leave a linear head almost no scale to work with.
+    These modules are not trained and are exported unchanged.
 
-    The encoder's own pooler (BERT's dense layer over [CLS]) feeds nothing here: it is taken out of the module, so that
+    The encoder's own pooler (BERT's dense layer over [CLS]) feeds nothing here: it is removed from the module, so that
     it is neither computed nor counted nor decayed, and kept in `pooler_state` for the export.
     """
 

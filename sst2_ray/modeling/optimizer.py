@@ -1,4 +1,4 @@
-"""AdamW with weight decay on matrices only, and the learning rate's course: linear warm-up, linear decay to 0."""
+"""AdamW with weight decay on matrices only, and its learning rate schedule: linear warm-up, linear decay to 0."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sst2_ray.config.train import TrainConfig
 
 
 def build_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
-    """AdamW in two groups: parameters with two or more axes decay, vectors (biases, norms) do not.
+    """Build AdamW with two groups: parameters with two or more axes decay, vectors (biases, norms) do not.
 
     By axes and not by names: a list of names misses BERT's `LayerNorm.weight`. Embedding tables are matrices and decay,
     as in the ModernBERT authors' fine-tuning. Frozen parameters are left out.
@@ -35,19 +35,19 @@ def build_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
 
 
 def torch_weight_decay(config: TrainConfig) -> float:
-    """`config.weight_decay` as torch's AdamW wants it (see `build_optimizer`)."""
+    """Convert `config.weight_decay` to torch's AdamW (see `build_optimizer`)."""
     if config.weight_decay_form == "fully_decoupled":
         return config.weight_decay / config.learning_rate
     return config.weight_decay
 
 
 def num_warmup_steps(total_steps: int, warmup_fraction: float) -> int:
-    """ceil(warmup_fraction * total_steps); a product that is a whole number but for rounding is that number."""
+    """Return ceil(warmup_fraction * total_steps), with products rounded to 9 digits before."""
     return math.ceil(round(warmup_fraction * total_steps, 9))
 
 
 def lr_factor(step: int, total_steps: int, warmup_steps: int) -> float:
-    """Share of the peak learning rate for the optimizer step after `step` finished ones.
+    """Return the share of the peak learning rate for the optimizer step after `step` finished ones.
 
     Rises from 0 as step / warmup_steps, is 1 at step = warmup_steps, falls as (total - step) / (total - warmup_steps),
     is 0 from `total_steps` on: transformers' `get_linear_schedule_with_warmup`, so rates mean the same as elsewhere.

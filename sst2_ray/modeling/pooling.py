@@ -1,19 +1,19 @@
-"""From token vectors to one vector a sentence, as sentence-transformers' Pooling does it."""
+"""Pooling of token vectors to one vector a sentence, equal to sentence-transformers' Pooling, for every layout."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from sst2_ray.modeling.packing import Packing, to_rows
-from sst2_ray.modeling.varlen import Varlen
+from sst2_ray.modeling.layout.packing import Packing, to_rows
+from sst2_ray.modeling.layout.varlen import Varlen
 
 _BLOCK_ROWS = 256
-"""Sentences in one product with their tokens: most of its weights are 0, the more so the more sentences there are."""
+"""Sentences in one matrix product with their tokens; the share of weights that are 0 grows with it."""
 
 
 def pool(hidden: Tensor, attention_mask: Tensor, modes: tuple[str, ...]) -> Tensor:
-    """Sentence features [rows, len(modes) * size], fp32, from `hidden` [rows, width, size] and its mask [rows, width].
+    """Pool `hidden` [rows, width, size] with its mask [rows, width] to features [rows, len(modes) * size], fp32.
 
     Rows are padded on the right. The modes are those of sentence_transformers' Pooling module (6.2), concatenated in
     the order given.
@@ -24,6 +24,7 @@ def pool(hidden: Tensor, attention_mask: Tensor, modes: tuple[str, ...]) -> Tens
 
 
 def _pool_one(hidden: Tensor, mask: Tensor, mode: str) -> Tensor:
+    """Pool by one mode; mask [rows, width, 1]."""
     lengths = mask.sum(dim=1)  # [rows, 1]
     if mode == "mean":
         return (hidden * mask).sum(dim=1) / lengths.clamp(min=1.0)
@@ -42,7 +43,7 @@ def _pool_one(hidden: Tensor, mask: Tensor, mode: str) -> Tensor:
 
 
 def pool_packed(hidden: Tensor, packing: Packing, modes: tuple[str, ...]) -> Tensor:
-    """`pool` of the packed tokens' vectors [T, size]: matrix products where the features are weighted sums of them."""
+    """Pool packed vectors [T, size] as `pool` does: matrix products where the features are weighted sums."""
     if "max" in modes:
         return pool(*to_rows(hidden, packing), modes)
     order = packing.order[:-1]  # without the filler
@@ -60,13 +61,13 @@ def pool_packed(hidden: Tensor, packing: Packing, modes: tuple[str, ...]) -> Ten
     return torch.cat(features, dim=1).transpose(0, 1).flatten(1)[order.argsort()]
 
 
-def pool_end_to_end(hidden: Tensor, layout: Varlen, modes: tuple[str, ...]) -> Tensor:
-    """`pool` of vectors [T, size] of tokens that are laid end to end."""
+def pool_varlen(hidden: Tensor, layout: Varlen, modes: tuple[str, ...]) -> Tensor:
+    """Pool vectors [T, size] in varlen layout as `pool` does."""
     lengths = layout.ends.diff()
     length = lengths[layout.row].float()
 
     def reduced(vectors: Tensor, how: str) -> Tensor:
-        # unsafe: it does not wait for the GPU to check the lengths.
+        # unsafe: no wait for the GPU to check the lengths.
         found: Tensor = torch.segment_reduce(vectors, how, lengths=lengths, unsafe=True)  # type: ignore[attr-defined]
         return found
 
@@ -81,7 +82,7 @@ def pool_end_to_end(hidden: Tensor, layout: Varlen, modes: tuple[str, ...]) -> T
 
 
 def _weight(mode: str, position: Tensor, length: Tensor) -> Tensor:
-    """Of a token at `position` of a sentence of `length` tokens, in the sentence's features: [T] each."""
+    """Return the weight of a token at `position` of a sentence of `length` tokens in its features: [T] each."""
     if mode == "mean":
         return 1.0 / length
     if mode == "mean_sqrt_len_tokens":

@@ -1,4 +1,4 @@
-"""Tokenizers: loaded from a folder, or trained on the training split; sent to workers as JSON."""
+"""Tokenizers: loaded from a folder or trained on the training split, and sent to workers as JSON."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 BPE_VOCABULARY = 4096
-"""Entries of the vocabulary that modernbert-mini gets: enough for SST-2's words, small enough for its size."""
+"""Vocabulary entries of a trained tokenizer (modernbert-mini): enough for SST-2's words, small enough for its size."""
 
 _ROLES = ("pad", "unk", "cls", "sep", "mask")
 _SPECIAL = {f"{role}_token": f"[{role.upper()}]" for role in _ROLES}
 
-# Models here take these two alone; BERT's token_type_ids are all 0 for single sentences, which is its default.
+# Models here take only these two; BERT's token_type_ids are all 0 for single sentences, which is its default.
 _INPUTS = ["input_ids", "attention_mask"]
 
 
 def load_tokenizer(
     resolved: ResolvedModel, train_texts: Callable[[], list[str]] | None = None
 ) -> PreTrainedTokenizerFast:
-    """The model's tokenizer; `train_texts` is called only where the model has none and one is trained.
+    """Load the model's tokenizer; `train_texts` is called only where the model has none and one is trained.
 
     Raises InputError where the folder holds no fast tokenizer, or one that does not fit the model.
     """
@@ -55,7 +55,7 @@ def load_tokenizer(
 def tokenizer_from_folder(
     folder: Path | str, *, max_length: int, lower_case: bool, source: str
 ) -> PreTrainedTokenizerFast:
-    """The fast tokenizer of a folder. Raises InputError, which begins with `source`, where there is none."""
+    """Load the fast tokenizer of a folder. Raises InputError, which begins with `source`, where there is none."""
     from transformers import AutoTokenizer
 
     try:
@@ -80,9 +80,9 @@ def tokenizer_from_folder(
 
 
 def train_bpe(texts: list[str], *, max_length: int, vocabulary: int = BPE_VOCABULARY) -> PreTrainedTokenizerFast:
-    """A byte-level BPE with BERT's special tokens, the same for the same texts.
+    """Train a byte-level BPE with BERT's special tokens; the same texts give the same tokenizer.
 
-    Texts are lower-cased: the reviews are, so capital letters would otherwise be bytes that the model never saw.
+    Texts are lower-cased: SST-2 is, so capital letters would otherwise be bytes that the model never saw.
     """
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
@@ -107,20 +107,20 @@ def train_bpe(texts: list[str], *, max_length: int, vocabulary: int = BPE_VOCABU
 
 
 def tokenizer_to_json(tokenizer: PreTrainedTokenizerFast) -> str:
-    """All that makes the tokenizer, as one JSON string: what travels to workers and into checkpoints."""
+    """Serialize the tokenizer to one JSON string, for workers."""
     special = {name: str(getattr(tokenizer, name)) for name in _SPECIAL if getattr(tokenizer, name) is not None}
     backend = json.loads(tokenizer.backend_tokenizer.to_str())
     return json.dumps({"tokenizer": backend, "special": special, "max_length": tokenizer.model_max_length})
 
 
 def tokenizer_from_json(text: str) -> PreTrainedTokenizerFast:
-    """The tokenizer that `tokenizer_to_json` was given."""
+    """Restore the tokenizer that `tokenizer_to_json` serialized."""
     values = json.loads(text)
     return _assemble(json.dumps(values["tokenizer"]), values["special"], values["max_length"])
 
 
 def _assemble(backend: str, special: dict[str, str], max_length: int) -> PreTrainedTokenizerFast:
-    """One class for all, so that an export needs nothing but tokenizer.json."""
+    """Build the one class used for all, so that an export needs nothing but tokenizer.json."""
     from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerFast
 

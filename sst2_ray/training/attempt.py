@@ -11,9 +11,7 @@ import torch
 
 from sst2_ray.data.tokens import TokenArrays
 from sst2_ray.errors import FailureClass, RunFailedError
-from sst2_ray.modeling.build import build_classifier
-from sst2_ray.modeling.compiled import compile_layers
-from sst2_ray.modeling.dropout import install
+from sst2_ray.modeling.build import build_classifier, compile_layers
 from sst2_ray.modeling.optimizer import build_optimizer
 from sst2_ray.modeling.tokenizers import tokenizer_from_json
 from sst2_ray.records import EpochRecord, PredictionRecord
@@ -21,7 +19,7 @@ from sst2_ray.storage import Storage
 from sst2_ray.training import fault_injection as faults
 from sst2_ray.training.checkpoint import files as ckpt
 from sst2_ray.training.context import LoopContext, Reporter
-from sst2_ray.training.engine.base import build_engine
+from sst2_ray.training.engine.build import build_engine
 from sst2_ray.training.finish import Finish
 from sst2_ray.training.loop import Loop
 from sst2_ray.training.names import LEFT
@@ -131,7 +129,7 @@ class Attempt:
         if task.micro_batch_tokens is None and model.packs(self.device):
             self.micro_batch_tokens = DEFAULT_MICRO_BATCH_TOKENS["packed"]
         self.reporter.micro_batches(self.micro_batch_tokens)
-        keys = install(model)
+        keys = model.key_dropout()
         if config.compile:
             compile_layers(model)
         engine = build_engine(

@@ -12,7 +12,7 @@ from torch import Tensor
 from sst2_ray.data.batching import MicroBatch, batches_of_like_length, collate, plan_evaluation
 from sst2_ray.data.tokens import TokenArrays
 from sst2_ray.modeling.classifier import SentenceClassifier
-from sst2_ray.modeling.varlen import model_inputs
+from sst2_ray.modeling.layout.varlen import model_inputs
 
 CLOSE = 0.5
 """Logits that lie closer together than this in bf16 are computed again in fp32. bf16 moves their difference by less
@@ -57,7 +57,7 @@ def compute_logits(
             for batch in batches:
                 ids, mask = map(torch.from_numpy, collate(tokens, batch, pad_id=pad_id))
                 inputs = model_inputs(
-                    ids, mask, end_to_end=autocast and model.can_lay_end_to_end, move=lambda tensor: tensor.to(device)
+                    ids, mask, varlen=autocast and model.supports_varlen, move=lambda tensor: tensor.to(device)
                 )
                 table[torch.from_numpy(batch.rows).to(device), :2] = model(*inputs).float()
                 on_batch()

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from sst2_ray.data.batching import StepPlan, collate, plan_epoch, steps_per_epoch
 from sst2_ray.modeling.dropout import row_keys
-from sst2_ray.modeling.varlen import Varlen, model_inputs
+from sst2_ray.modeling.layout.varlen import Varlen, model_inputs
 from sst2_ray.training.context import LoopContext
 
 
@@ -49,13 +49,13 @@ def _plans(context: LoopContext, first_step: int) -> Iterator[StepPlan]:
             world_size=context.world_size,
             max_tokens=context.micro_batch_tokens,
             pad_to=config.max_length if config.pad_to_max_length else None,
-            packed=(context.model.packs(context.device) or _lays_end_to_end(context)) and not config.pad_to_max_length,
+            packed=(context.model.packs(context.device) or _uses_varlen(context)) and not config.pad_to_max_length,
             first_step=step_in_epoch if epoch == first_epoch else 0,
         )
 
 
-def _lays_end_to_end(context: LoopContext) -> bool:
-    return context.model.can_lay_end_to_end and not context.config.pad_to_max_length
+def _uses_varlen(context: LoopContext) -> bool:
+    return context.model.supports_varlen and not context.config.pad_to_max_length
 
 
 def _collate(context: LoopContext, plan: StepPlan) -> Batch:
@@ -68,7 +68,7 @@ def _collate(context: LoopContext, plan: StepPlan) -> Batch:
         keys = row_keys(seed=context.config.seed, global_step=plan.global_step, row_ids=micro.rows)
         labels = context.train.labels[micro.rows].astype(np.int64)
         of_rows = (move(torch.from_numpy(array)) for array in (labels, micro.weights, keys))
-        of_tokens = model_inputs(ids, mask, end_to_end=_lays_end_to_end(context), move=move)
+        of_tokens = model_inputs(ids, mask, varlen=_uses_varlen(context), move=move)
         inputs.append((*of_tokens, *of_rows))
     return Batch(plan, inputs)
 

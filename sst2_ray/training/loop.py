@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sst2_ray.data.batching import steps_per_epoch
+from sst2_ray.modeling.layout.varlen import Varlen
 from sst2_ray.modeling.optimizer import lr_factor, num_warmup_steps
-from sst2_ray.modeling.varlen import Varlen
 from sst2_ray.records import EpochRecord, StopRequest
 from sst2_ray.training.checkpoint import files as ckpt
 from sst2_ray.training.checkpoint.snapshot import HostCopies, Snapshot

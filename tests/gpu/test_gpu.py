@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from sst2_ray.config.train import TrainConfig
-from sst2_ray.modeling.attention import FLASH, choose_attention
+from sst2_ray.modeling.attention.choice import FLASH, choose_attention
 from sst2_ray.modeling.optimizer import build_optimizer
 from sst2_ray.training.fault_injection import VARIABLE
 from sst2_ray.training.feed import on_device

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from transformers import modeling_flash_attention_utils as flash
 
-from sst2_ray.modeling.attention import FLASH
+from sst2_ray.modeling.attention.choice import FLASH
 from sst2_ray.modeling.classifier import SentenceClassifier
 
 
@@ -24,8 +24,8 @@ def compute_with_flash(model: SentenceClassifier, patch: pytest.MonkeyPatch) -> 
     # It warns of fp32, which the kernels do not take.
     patch.setattr(flash, "fa_peft_integration_check", lambda q, k, v, *_: (q, k, v))
     patch.setattr(model.backbone.config, "_attn_implementation", FLASH)
-    patch.setattr(model, "can_pack", False)
-    patch.setattr(model, "can_lay_end_to_end", True)
+    patch.setattr(model, "supports_packing", False)
+    patch.setattr(model, "supports_varlen", True)
 
 
 def _varlen_attention(

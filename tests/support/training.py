@@ -15,7 +15,6 @@ import torch
 from sst2_ray.config.train import TrainConfig
 from sst2_ray.data.tokens import TokenArrays
 from sst2_ray.modeling.build import build_classifier
-from sst2_ray.modeling.dropout import install
 from sst2_ray.modeling.optimizer import build_optimizer
 from sst2_ray.modeling.sources import resolve_model
 from sst2_ray.modeling.tokenizers import load_tokenizer
@@ -23,7 +22,7 @@ from sst2_ray.records import EpochRecord
 from sst2_ray.storage import Storage
 from sst2_ray.training.checkpoint import files as ckpt
 from sst2_ray.training.context import LoopContext
-from sst2_ray.training.engine.base import build_engine
+from sst2_ray.training.engine.build import build_engine
 from sst2_ray.training.loop import Loop
 from tests.support.models import SENTENCES
 from tests.support.tokens import review_lengths, token_arrays
@@ -88,7 +87,7 @@ def context_of(
     saved = ckpt.newest_valid(run, Path(tempfile.gettempdir()), print) if resume else None
     if saved is not None:
         saved.load_model(model)
-    keys = install(model)
+    keys = model.key_dropout()
     optimizer = build_optimizer(model, config)
     return LoopContext(
         config=config,

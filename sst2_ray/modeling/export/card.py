@@ -1,8 +1,10 @@
-"""The model card: what was trained on what, how well it does with which uncertainty, and how to use it."""
+"""The model card: what was trained on what, how well it does, with which uncertainty, and how to use it."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Any
 
 from sst2_ray.config.registry import KNOWN_LEAKS, MODELS
@@ -15,14 +17,14 @@ META_FILE = "sst2_ray.json"
 
 @dataclass(frozen=True, kw_only=True)
 class CardFacts:
-    """What a card says of a model."""
+    """Facts that a card states about a model."""
 
     config: TrainConfig
     info: ModelInfo
     source: str
-    """Where the training rows came from."""
+    """Origin of the training rows."""
     eval_split: str
-    """What the metrics were measured on, e.g. "SST-2 dev"."""
+    """Split that the metrics were measured on, e.g. "SST-2 dev"."""
     corpora: tuple[str, ...]
     """Named data sets that the training rows come from."""
     num_train_rows: int
@@ -30,7 +32,7 @@ class CardFacts:
     accuracy: float
     """0-1"""
     f1: float
-    """Of the positive class, 0-1."""
+    """F1 of the positive class, 0-1."""
     loss: float
     """Mean cross entropy, nats."""
     epoch: float
@@ -40,12 +42,12 @@ class CardFacts:
 
     @property
     def all_corpora(self) -> tuple[str, ...]:
-        """Those of this run and those of the export that it started from, if it did."""
+        """Return the corpora of this run and of the export that it started from, if it did."""
         return tuple(sorted({*self.corpora, *self.info.trained_on}))
 
 
 def meta_values(card: CardFacts) -> dict[str, Any]:
-    """The JSON of `sst2_ray.json`."""
+    """Return the content of `sst2_ray.json`."""
     return {
         "format_version": 1,
         "sst2_ray_version": __version__,
@@ -72,13 +74,13 @@ def meta_values(card: CardFacts) -> dict[str, Any]:
 
 
 def card_text(card: CardFacts) -> str:
-    """README.md of the export."""
+    """Return the README.md of the export."""
     parts = [_front_matter(card), _opening(card), _results(card), _training(card), _limits(card), _usage(card)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def base_model(card: CardFacts) -> str | None:
-    """The hub's name of what the weights started from."""
+    """Return the hub id of the weights that training started from; None: they came from elsewhere."""
     if card.info.source not in ("hub", "packaged"):
         return None
     spec = MODELS.get(card.config.model)
@@ -112,17 +114,15 @@ def _opening(card: CardFacts) -> str:
 
 
 def _results(card: CardFacts) -> str:
-    from sst2_ray.results.analysis.statistics import wilson_interval  # scipy: only where a card is written
-
     correct = round(card.accuracy * card.num_dev_rows)
-    interval = wilson_interval(correct, card.num_dev_rows)
+    low, high = _wilson_interval(correct, card.num_dev_rows)
     lines = [
         f"## Results on {card.eval_split}",
         "",
         "| metric | value | |",
         "|---|---|---|",
         f"| accuracy | {card.accuracy:.4f} | {correct} of {card.num_dev_rows} sentences; 95 % Wilson interval "
-        f"{interval.low:.4f} to {interval.high:.4f} |",
+        f"{low:.4f} to {high:.4f} |",
         f"| F1 | {card.f1:.4f} | of the positive class |",
         f"| loss | {card.loss:.4f} | mean cross entropy in nats |",
     ]
@@ -132,6 +132,17 @@ def _results(card: CardFacts) -> str:
             "The weights are those of the best evaluation on these same sentences, so the figures are optimistic.",
         ]
     return "\n".join(lines)
+
+
+def _wilson_interval(correct: int, total: int) -> tuple[float, float]:
+    """Return the 95 % score interval of a proportion (Wilson 1927); (0, 1) where `total` is 0."""
+    if total == 0:
+        return 0.0, 1.0
+    z2 = NormalDist().inv_cdf(0.975) ** 2
+    share = correct / total
+    center = (share + z2 / (2 * total)) / (1 + z2 / total)
+    half = math.sqrt(z2 * (share * (1 - share) / total + z2 / (4 * total**2))) / (1 + z2 / total)
+    return max(0.0, center - half), min(1.0, center + half)
 
 
 def _training(card: CardFacts) -> str:

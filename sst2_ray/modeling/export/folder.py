@@ -1,12 +1,13 @@
-"""Fine-tuned models as folders that others load without this package: safetensors and JSON, nothing pickled.
+"""Export of fine-tuned models as folders that others load without this package: safetensors and JSON, nothing pickled.
 
-ModernBERT: what `transformers.pipeline("text-classification", model=FOLDER)` takes. SBERT: what
-`SentenceTransformer(FOLDER)` takes, with the head beside it (`classifier_head.safetensors`, `labels.json`). Both hold
-`sst2_ray.json`: what the model is, what it was trained on, and how well it did.
+ModernBERT: a folder for `transformers.pipeline("text-classification", model=FOLDER)`. SBERT: a folder for
+`SentenceTransformer(FOLDER)`, with the head beside it (`classifier_head.safetensors`, `labels.json`). Both hold
+`sst2_ray.json`: the model's kind, training data and metrics.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 import tempfile
@@ -24,12 +25,12 @@ from transformers import (
 )
 
 from sst2_ray.errors import InputError
-from sst2_ray.modeling.attention import choose_attention
+from sst2_ray.modeling.attention.choice import choose_attention
 from sst2_ray.modeling.build import counted, load_backbone, quiet_transformers, supported_attention
 from sst2_ray.modeling.classifier import LABELS, ModernBertClassifier, SbertClassifier, SentenceClassifier
 from sst2_ray.modeling.export.card import META_FILE, CardFacts, card_text, meta_values
-from sst2_ray.modeling.folders import check_safetensors, check_weights, read_json, read_stack, refuse_pickles
 from sst2_ray.modeling.sources import ModelInfo
+from sst2_ray.modeling.sources.folders import check_safetensors, check_weights, read_json, read_stack, refuse_pickles
 from sst2_ray.modeling.tokenizers import tokenizer_from_folder
 
 __all__ = ["CardFacts", "ExportMeta", "export_model", "load_export"]
@@ -49,7 +50,7 @@ _POOLING_FLAGS = {
 
 @dataclass(frozen=True, kw_only=True)
 class ExportMeta:
-    """What an export says of itself (`sst2_ray.json`)."""
+    """Facts that an export states about itself (`sst2_ray.json`)."""
 
     info: ModelInfo
     corpora: tuple[str, ...]
@@ -57,13 +58,13 @@ class ExportMeta:
     max_length: int
     """Tokens a sentence is truncated to."""
     config_hash: str
-    """Of the run that made it."""
+    """Config hash of the run that made it."""
 
 
 def export_model(
     classifier: SentenceClassifier, tokenizer: PreTrainedTokenizerFast, out_dir: Path, card: CardFacts
 ) -> None:
-    """Write the export to `out_dir`, a local folder; it appears whole, or not at all, and replaces what stood there."""
+    """Write the export to `out_dir`, a local folder, replacing what stood there; it appears whole or not at all."""
     out_dir.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{out_dir.name}.", dir=out_dir.parent) as scratch:
         folder = Path(scratch) / out_dir.name
@@ -84,10 +85,10 @@ def export_model(
 def load_export(
     folder: Path, *, device: torch.device | str = "cpu"
 ) -> tuple[SentenceClassifier, PreTrainedTokenizerFast, ExportMeta]:
-    """The classifier in evaluation mode, its tokenizer, and what it says of itself.
+    """Load the classifier in evaluation mode, its tokenizer, and its facts.
 
-    Nothing is unpickled. Raises InputError with one line where the folder is missing, damaged, no export of this package,
-    or holds a file that could be a pickle.
+    Nothing is unpickled. Raises InputError with one line where the folder is missing, damaged, not an export of this
+    package, or holds a file that could be a pickle.
     """
     source = f"--model-dir {folder}"
     if not folder.is_dir():
@@ -110,8 +111,8 @@ def load_export(
     except Exception as error:
         line = " ".join(str(error).split())[:160]
         raise InputError(f"{source}: config.json describes no model ({line}); export the model again") from None
-    attention, reason = choose_attention("auto", torch.device("cpu"), supported=supported_attention(config))
-    info = ModelInfo(**{**vars(meta.info), "attention": attention, "attention_reason": reason})
+    attention, _ = choose_attention("auto", torch.device("cpu"), supported=supported_attention(config))
+    info = dataclasses.replace(meta.info, attention=attention)
     mapping: Any = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING if stack is None else MODEL_MAPPING
     fresh = ("pooler.",) if stack else ()
     with quiet_transformers():
@@ -126,6 +127,7 @@ def load_export(
 
 
 def _read_meta(folder: Path, source: str) -> ExportMeta:
+    """Read `sst2_ray.json`."""
     values = read_json(folder / META_FILE, source=source)
     try:
         info = ModelInfo(
@@ -198,7 +200,7 @@ def _write_pooling(model: SbertClassifier, folder: Path) -> None:
 
 
 def _copy_module(source: Path, target: Path) -> None:
-    """The files of a module that is not trained, e.g. Dense; Normalize often has none."""
+    """Copy the files of a module that is not trained, e.g. Dense; Normalize often has none."""
     for file in sorted(source.glob("*")) if source.is_dir() else ():
         if file.suffix in (".json", ".safetensors"):
             target.mkdir(parents=True, exist_ok=True)
@@ -218,7 +220,7 @@ def _write_tokenizer(tokenizer: PreTrainedTokenizerFast, folder: Path, max_lengt
 
 
 def _plain(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Contiguous fp32 copies on the CPU."""
+    """Copy to contiguous fp32 tensors on the CPU."""
     return {name: tensor.detach().to("cpu", torch.float32).contiguous().clone() for name, tensor in state.items()}
 
 

@@ -8,15 +8,8 @@ import torch
 from torch import nn
 from transformers import CONFIG_MAPPING, MODEL_MAPPING
 
-from sst2_ray.modeling.dropout import (
-    _KEYED_TYPES,
-    KEYED_ATTENTION,
-    DropoutKeys,
-    KeyedDropout,
-    install,
-    keep_mask,
-    row_keys,
-)
+from sst2_ray.modeling.attention.keyed import KEYED_ATTENTION, KEYED_TYPES, install_keyed_dropout
+from sst2_ray.modeling.dropout import DropoutKeys, KeyedDropout, keep_mask, row_keys
 from tests.support.models import build, encode
 
 
@@ -187,7 +180,7 @@ def trained(request):
     """A toy model in training mode, its dropout keyed; ModernBERT has none by itself."""
     options = {"encoder_dropout": 0.2, "dropout": 0.2}
     model, tokenizer, _ = build(request.getfixturevalue(f"{request.param}_folder"), **options)
-    return model.train(), install(model), tokenizer
+    return model.train(), model.key_dropout(), tokenizer
 
 
 def test_every_dropout_of_a_model_is_keyed_and_has_a_site_of_its_own(trained):
@@ -216,7 +209,7 @@ def test_dropout_is_on_in_training_and_off_in_evaluation(trained):
 def test_without_dropout_the_model_stays_what_it_was(sbert_folder):
     model, _, _ = build(sbert_folder, encoder_dropout=0.0)
     before = model.backbone.config._attn_implementation
-    install(model)
+    model.key_dropout()
     assert model.backbone.config._attn_implementation == before
 
 
@@ -245,7 +238,7 @@ SHAPES = {
 
 
 class Encoder(nn.Module):
-    """As much of a SentenceClassifier as `install` needs."""
+    """As much of a SentenceClassifier as `install_keyed_dropout` needs."""
 
     def __init__(self, model_type: str, probability: float, attention: str = "sdpa") -> None:
         super().__init__()
@@ -267,21 +260,21 @@ class Encoder(nn.Module):
         return (out * attend[:, :, None]).detach()
 
 
-@pytest.mark.parametrize("model_type", sorted(_KEYED_TYPES))
+@pytest.mark.parametrize("model_type", sorted(KEYED_TYPES))
 def test_attention_that_draws_its_own_masks_is_attention(model_type):
     """Where there is next to nothing to drop, it agrees with torch's."""
     lengths, rows = [30, 7, 19], [0, 1, 2]
     keyed = Encoder(model_type, 1e-12).train()
-    keys = install(keyed)
+    keys = install_keyed_dropout(keyed, keyed.backbone)
     assert keyed.backbone.config._attn_implementation == KEYED_ATTENTION
     expected = Encoder(model_type, 0.0).eval().hidden(lengths, None, rows)
     torch.testing.assert_close(keyed.hidden(lengths, keys, rows), expected, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("model_type", sorted(_KEYED_TYPES))
+@pytest.mark.parametrize("model_type", sorted(KEYED_TYPES))
 def test_no_architecture_draws_from_the_random_state(model_type):
     model = Encoder(model_type, 0.3).train()
-    keys = install(model)
+    keys = install_keyed_dropout(model, model.backbone)
     torch.manual_seed(1)
     first = model.hidden([30, 7, 19], keys, [0, 1, 2])
     torch.manual_seed(2)
@@ -292,7 +285,7 @@ def test_no_architecture_draws_from_the_random_state(model_type):
 @pytest.mark.parametrize("rows", [[0], [0, 1, 2]])
 def test_a_table_of_relative_positions_keeps_torch_s_dropout_and_everything_else_is_keyed(model_type, rows):
     model = Encoder(model_type, 0.3, "eager").train()
-    keys = install(model)
+    keys = install_keyed_dropout(model, model.backbone)
     assert {name.split(".")[-1] for name, m in model.named_modules() if type(m) is nn.Dropout} == {"pos_dropout"}
     keys.set(keys_of(rows))
     ids = torch.arange(5, 35).repeat(len(rows), 1)
@@ -304,7 +297,7 @@ def test_a_table_of_relative_positions_keeps_torch_s_dropout_and_everything_else
 @pytest.mark.parametrize("model_type", ["deberta", "deberta-v2"])
 def test_but_for_the_table_of_positions_deberta_s_masks_are_those_of_the_rows(model_type):
     model = Encoder(model_type, 0.3, "eager").train()
-    keys = install(model)
+    keys = install_keyed_dropout(model, model.backbone)
     for name, module in model.named_modules():
         if name.endswith("pos_dropout"):
             module.p = 0.0

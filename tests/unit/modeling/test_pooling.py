@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from sst2_ray.modeling.folders import POOLING_MODES
-from sst2_ray.modeling.packing import pack
-from sst2_ray.modeling.pooling import pool, pool_end_to_end, pool_packed
-from sst2_ray.modeling.varlen import lay_end_to_end
+from sst2_ray.modeling.layout.packing import pack
+from sst2_ray.modeling.layout.varlen import to_varlen
+from sst2_ray.modeling.pooling import pool, pool_packed, pool_varlen
+from sst2_ray.modeling.sources.folders import POOLING_MODES
 
 HIDDEN = torch.randn(3, 5, 4, generator=torch.Generator().manual_seed(0))
 MASK = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0], [1, 0, 0, 0, 0]])
@@ -38,8 +38,8 @@ def test_packed_tokens_are_pooled_to_the_same_features_and_gradients(modes):
 @pytest.mark.parametrize("modes", [*((mode,) for mode in POOLING_MODES), ("cls", "mean"), POOLING_MODES])
 def test_tokens_that_lie_end_to_end_are_pooled_to_the_same_features_and_gradients(modes):
     flat, padded = HIDDEN[MASK.bool()].requires_grad_(), HIDDEN.clone().requires_grad_()
-    _, layout = lay_end_to_end(MASK, MASK)
-    found, expected = pool_end_to_end(flat, layout, modes), pool(padded, MASK, modes)
+    _, layout = to_varlen(MASK, MASK)
+    found, expected = pool_varlen(flat, layout, modes), pool(padded, MASK, modes)
     torch.testing.assert_close(found, expected)
     found.square().sum().backward()
     expected.square().sum().backward()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from sst2_ray.modeling.varlen import Varlen
+from sst2_ray.modeling.layout.varlen import Varlen
 from sst2_ray.training.evaluate import CLOSE, compute_logits
 from tests.support.flash import compute_with_flash
 from tests.support.models import build

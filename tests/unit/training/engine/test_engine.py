@@ -10,7 +10,8 @@ import torch
 
 from sst2_ray.config.train import TrainConfig
 from sst2_ray.modeling.optimizer import build_optimizer
-from sst2_ray.training.engine.base import NonFiniteError, TorchEngine
+from sst2_ray.training.engine.base import NonFiniteError
+from sst2_ray.training.engine.torch import TorchEngine
 from tests.support.checkpoints import model_of
 
 CONFIG = TrainConfig(learning_rate=1e-2, weight_decay=0.1)

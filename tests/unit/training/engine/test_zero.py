@@ -12,7 +12,8 @@ import torch
 from sst2_ray.config.train import TrainConfig
 from sst2_ray.modeling.optimizer import build_optimizer
 from sst2_ray.training.engine import overlap
-from sst2_ray.training.engine.base import NonFiniteError, TrainEngine, build_engine
+from sst2_ray.training.engine.base import NonFiniteError, TrainEngine
+from sst2_ray.training.engine.build import build_engine
 
 CONFIG = TrainConfig(learning_rate=1e-2, weight_decay=0.1)
 ROWS = 12

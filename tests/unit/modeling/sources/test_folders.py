@@ -9,8 +9,8 @@ import pytest
 
 from sst2_ray.config.train import TrainConfig
 from sst2_ray.errors import InputError
-from sst2_ray.modeling.folders import SbertStack, read_stack, refuse_pickles
 from sst2_ray.modeling.sources import resolve_model
+from sst2_ray.modeling.sources.folders import SbertStack, read_stack, refuse_pickles
 from tests.support import models
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from sst2_ray.config.registry import MODELS
 from sst2_ray.errors import InputError
-from sst2_ray.modeling.folders import check_weights, read_json, read_stack
+from sst2_ray.modeling.sources.folders import check_weights, read_json, read_stack
 
 # Weights as safetensors alone: whatever else a repository holds (pickles, ONNX, custom code) is never downloaded.
 _DESCRIPTION = ["*.json", "*.txt", "*.jinja"]
@@ -22,11 +22,11 @@ _PROBE_TIMEOUT_S = 5.0
 
 
 class HubUnreachableError(Exception):
-    """The hub did not answer and the cache does not hold what was asked for; the message is the cause, one line."""
+    """Hub that does not answer, and a cache without what was asked for; the message is the cause, one line."""
 
 
 def fetch(hub_id: str, revision: str | None, *, weights: bool, flag: str = "--model") -> tuple[Path, str]:
-    """The local snapshot folder of a model repository, and the commit it is.
+    """Return the local snapshot folder of a model repository, and the commit it is at.
 
     A complete snapshot of a pinned commit is taken from the cache without asking the hub. `weights=False`: all but the
     weights. Several processes of a node may call this at once: huggingface_hub locks each file. HF_TOKEN, HF_ENDPOINT,
@@ -35,7 +35,6 @@ def fetch(hub_id: str, revision: str | None, *, weights: bool, flag: str = "--mo
     Raises InputError where the hub says no (unknown, private, gated, no such revision), HubUnreachableError where it
     says nothing.
     """
-    from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.errors import (
         GatedRepoError,
         HfHubHTTPError,
@@ -46,25 +45,8 @@ def fetch(hub_id: str, revision: str | None, *, weights: bool, flag: str = "--mo
         RevisionNotFoundError,
     )
 
-    patterns, model = _patterns(weights), flag == "--model"
     try:
-        if _is_commit(revision):
-            cached = _cached(hub_id, revision, weights=weights, model=model)
-            if cached is not None:
-                return cached, str(revision)
-        try:
-            # One request that is not retried: where there is no network it fails at once, snapshot_download in 23 s.
-            commit = str(HfApi().model_info(hub_id, revision=revision, timeout=_PROBE_TIMEOUT_S).sha)
-        except (RepositoryNotFoundError, RevisionNotFoundError, GatedRepoError, HFValidationError):
-            raise
-        except Exception as unreachable:
-            cached = _cached(hub_id, revision, weights=weights, model=model)
-            if cached is None:
-                raise HubUnreachableError(_cause(unreachable)) from None
-            return cached, cached.name
-        with _calm():
-            folder = snapshot_download(hub_id, revision=commit, allow_patterns=patterns, ignore_patterns=_IGNORED)
-        return Path(folder), commit
+        return _fetch(hub_id, revision, weights=weights, model=flag == "--model")
     except GatedRepoError:
         raise InputError(
             f"{flag} {hub_id}: access is granted on request only; ask for it on the hub and set HF_TOKEN"
@@ -81,9 +63,38 @@ def fetch(hub_id: str, revision: str | None, *, weights: bool, flag: str = "--mo
         raise HubUnreachableError(_cause(error)) from None
 
 
+def _fetch(hub_id: str, revision: str | None, *, weights: bool, model: bool) -> tuple[Path, str]:
+    """Take a snapshot from the cache or download it; raises what huggingface_hub raises, or HubUnreachableError."""
+    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HFValidationError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    if _is_commit(revision):
+        cached = _cached(hub_id, revision, weights=weights, model=model)
+        if cached is not None:
+            return cached, str(revision)
+    try:
+        # One request that is not retried: without a network it fails at once, snapshot_download takes 23 s.
+        commit = str(HfApi().model_info(hub_id, revision=revision, timeout=_PROBE_TIMEOUT_S).sha)
+    except (RepositoryNotFoundError, RevisionNotFoundError, GatedRepoError, HFValidationError):
+        raise
+    except Exception as unreachable:
+        cached = _cached(hub_id, revision, weights=weights, model=model)
+        if cached is None:
+            raise HubUnreachableError(_cause(unreachable)) from None
+        return cached, cached.name
+    with _quiet_hub():
+        folder = snapshot_download(hub_id, revision=commit, allow_patterns=_patterns(weights), ignore_patterns=_IGNORED)
+    return Path(folder), commit
+
+
 @contextlib.contextmanager
-def _calm() -> Iterator[None]:
-    """Progress bars in a terminal alone, and no remarks of the library in between."""
+def _quiet_hub() -> Iterator[None]:
+    """Silence huggingface_hub inside: progress bars on a terminal only, no remarks."""
     from huggingface_hub.utils import logging
     from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
@@ -104,7 +115,7 @@ def _patterns(weights: bool) -> list[str]:
 
 
 def _cached(hub_id: str, revision: str | None, *, weights: bool, model: bool) -> Path | None:
-    """The snapshot in the cache, where it is whole."""
+    """Return the snapshot in the cache if it is complete."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
 
@@ -122,8 +133,10 @@ def _cached(hub_id: str, revision: str | None, *, weights: bool, model: bool) ->
 
 
 def _is_whole(folder: Path, hub_id: str, *, weights: bool, model: bool) -> bool:
-    """Whether a snapshot holds what was asked for: huggingface_hub cannot tell where others (AutoTokenizer,
-    hf_hub_download) put some files of a commit into the cache. `model`: more than a tokenizer."""
+    """Tell whether a snapshot holds what was asked for; `model`: more than a tokenizer.
+
+    huggingface_hub cannot tell: others (AutoTokenizer, hf_hub_download) may have put some files of the commit there.
+    """
     try:
         stack = read_stack(folder, source=hub_id)
         encoder = folder / (stack.transformer_path if stack else "")
@@ -145,7 +158,7 @@ def _is_commit(revision: str | None) -> bool:
 
 
 def _cause(error: BaseException) -> str:
-    """One short line; without the request's address, which may hold more than the user wants in a log."""
+    """Shorten an error to one line, without the request's address, which may hold secrets."""
     lines = str(error).strip().splitlines()
     line = lines[0] if lines else type(error).__name__
     return line.split(" for url ")[0].split(" while requesting ")[0].split("Cannot reach ")[-1].strip()[:160]

@@ -1,7 +1,6 @@
-"""Sentences of one batch laid end to end for FlashAttention's kernels, which take sentences of any length ("varlen").
+"""Varlen layout for GPUs: sentences of a batch laid end to end for FlashAttention's kernels, without any padding.
 
-On a GPU nothing of a batch is padding then, in no layer. transformers' own way computes padded batches, and takes query, key
-and value out of the padding and back into it in every layer.
+transformers' own way computes padded batches, and moves query, key and value out of the padding and back in every layer.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from torch import Tensor
 
 @dataclass(frozen=True, kw_only=True)
 class Varlen:
-    """How a batch is laid out as T tokens, row after row."""
+    """Layout of a batch as T tokens, row after row."""
 
     row: Tensor
     """int64 [T]: each token's row in the batch."""
@@ -29,12 +28,12 @@ class Varlen:
     """Tokens of the longest row."""
 
     def moved(self, move: Callable[[Tensor], Tensor]) -> Varlen:
-        """With every tensor as `move` returns it."""
+        """Return a copy with every tensor as `move` returns it."""
         return dataclasses.replace(self, row=move(self.row), position=move(self.position), ends=move(self.ends))
 
     @property
     def for_attention(self) -> dict[str, Any]:
-        """What transformers' FlashAttention is told (modeling_flash_attention_utils.py, 5.23)."""
+        """Return the keyword arguments of transformers' FlashAttention (modeling_flash_attention_utils.py, 5.23)."""
         return {
             "cu_seq_lens_q": self.ends,
             "cu_seq_lens_k": self.ends,
@@ -44,18 +43,20 @@ class Varlen:
 
 
 def model_inputs(
-    input_ids: Tensor, attention_mask: Tensor, *, end_to_end: bool, move: Callable[[Tensor], Tensor]
+    input_ids: Tensor, attention_mask: Tensor, *, varlen: bool, move: Callable[[Tensor], Tensor]
 ) -> tuple[Tensor, Tensor | Varlen]:
-    """What a classifier is given of a batch padded on the right, each tensor as `move` returns it: laid out before it is
-    moved, so that nobody waits for a GPU."""
-    if not end_to_end:
+    """Make a classifier's inputs from a batch padded on the right, each tensor as `move` returns it.
+
+    The batch is laid out before it is moved, so that nothing waits for a GPU.
+    """
+    if not varlen:
         return move(input_ids), move(attention_mask)
-    ids, layout = lay_end_to_end(input_ids, attention_mask)
+    ids, layout = to_varlen(input_ids, attention_mask)
     return move(ids), layout.moved(move)
 
 
-def lay_end_to_end(input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Varlen]:
-    """The ids [T] of a batch padded on the right, and their layout, from its ids and its mask [rows, width]."""
+def to_varlen(input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Varlen]:
+    """Return the ids [T] and the layout of a batch padded on the right, given its ids and mask [rows, width]."""
     real = attention_mask.bool()
     row, position = real.nonzero(as_tuple=True)
     lengths = real.sum(dim=1)

@@ -1,4 +1,4 @@
-"""Which attention implementation a model computes with, and why."""
+"""The choice of a model's attention implementation, with the reason."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ _INSTALL = "pip install --no-build-isolation -e '.[flash]'"
 def choose_attention(
     requested: str, device: torch.device, *, half_precision: bool = True, supported: frozenset[str] | None = None
 ) -> tuple[str, str]:
-    """The implementation for `requested` ("auto" or a name) on `device`, and the reason in words.
+    """Choose the implementation for `requested` ("auto" or a name) on `device`; returns it and the reason.
 
     auto: flash_attention_2 where the GPU (compute capability 8.0 or more) and the flash-attn package allow it, else
-    sdpa. What was asked for by name is used or refused (InputError with the remedy), never replaced. `supported`: what
-    the architecture implements, where that is not everything.
+    sdpa. An implementation asked for by name is used or refused (InputError with the remedy), never replaced.
+    `supported`: implementations that the architecture has; None: all.
     """
     capability = torch.cuda.get_device_capability(device) if device.type == "cuda" else None
     return _choose(requested, capability, half_precision, supported, _flash_attn_problem)
@@ -32,6 +32,7 @@ def _choose(
     supported: frozenset[str] | None,
     problem: Callable[[], str | None],
 ) -> tuple[str, str]:
+    """Choose by facts alone, which tests give for GPUs that are not there."""
     if requested not in ("auto", FLASH):
         if supported is not None and requested not in supported:
             raise InputError(f"--attention {requested}: this architecture has only {', '.join(sorted(supported))}")
@@ -52,7 +53,7 @@ def _flash_obstacle(
     supported: frozenset[str] | None,
     problem: Callable[[], str | None],
 ) -> str | None:
-    """Why flash attention cannot be used, with the remedy; None: it can."""
+    """Say why flash attention cannot be used, with the remedy; None: it can."""
     if capability is None:
         return "flash attention needs an NVIDIA GPU, and the model is on the CPU"
     if supported is not None and FLASH not in supported:
@@ -65,6 +66,7 @@ def _flash_obstacle(
 
 
 def _flash_attn_problem() -> str | None:
+    """Say why the flash-attn package cannot be imported; None: it can."""
     try:
         import flash_attn  # noqa: F401
     except ImportError:

@@ -1,8 +1,8 @@
-"""Sentences of one batch laid end to end: padding is computed inside attention only.
+"""Packing for CPUs: sentences of a batch laid end to end, padding computed inside attention only.
 
 Everything in an encoder but attention treats tokens one by one. On a CPU, where time is arithmetic and not launches, the
 batch [rows, width] therefore runs as [1, tokens]; attention alone sees rectangles, cut by length so that little of them
-is padding. The numbers are those of the padded batch but for the order of summation.
+is padding. The numbers equal those of the padded batch but for the order of summation.
 """
 
 from __future__ import annotations
@@ -15,19 +15,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-PACKED_TYPES = frozenset({"bert", "modernbert"})
-"""Architectures that take positions from their caller and attention from transformers' interface."""
-
 _WIDEST_TO_SHORTEST = 1.5
-"""Lengths that share a rectangle: more rectangles cost more calls, fewer more padding."""
+"""Largest ratio of lengths in a rectangle: more rectangles cost more calls, fewer cost more padding."""
 
 _LEAST_WIDTH = 16
-"""Of a rectangle: torch's softmax is slow over fewer numbers than fit into a vector register."""
+"""Least width of a rectangle: torch's softmax is slow over fewer numbers than fit into a vector register."""
 
 _WIDTHS, _ROWS, _TOKENS = 8, 8, 16
 """A rectangle's width, its rows and T are multiples of these: oneDNN compiles a kernel for every shape that it has not
-seen lately. The filler's rectangle and the one before may have any number of rows, and so may one wider than `_SHORT`:
-there, padding costs more than a kernel."""
+seen lately. The filler's rectangle and the one before may have any number of rows, and so may one wider than `_SHORT`,
+where padding costs more than a kernel."""
 
 _SHORT = 64
 
@@ -45,16 +42,16 @@ class Segment:
 
 @dataclass(frozen=True)
 class Packing:
-    """How a padded batch [rows, width] is laid out as T tokens, longest rows first, a filler last.
+    """Layout of a padded batch [rows, width] as T tokens, longest rows first, a filler last.
 
-    The filler is one more row of 1 to 16 tokens, which make T a multiple of 16; nobody reads what is computed of them.
-    P: places of all segments together, rows * width each.
+    The filler is one more row of 1 to 16 tokens, which make T a multiple of 16; its outputs are never read. P: places of
+    all segments together, rows * width each.
     """
 
     num_tokens: int
-    """Of the batch: those before the filler's."""
+    """Tokens of the batch, before the filler's."""
     lengths: Tensor
-    """int64 [rows]: the tokens of each of the batch's rows."""
+    """int64 [rows]: tokens of each row of the batch."""
     order: Tensor
     """int64 [rows + 1]: the batch's row at each place of the packing."""
     source: Tensor
@@ -73,12 +70,12 @@ class Packing:
 
     @property
     def for_attention(self) -> dict[str, Any]:
-        """What the attention of `dropout` is told."""
+        """Return the keyword arguments of keyed attention."""
         return {"packing": self}
 
 
 def pack(attention_mask: Tensor) -> Packing:
-    """The packing of a batch padded on the right, from its mask [rows, width]; every row has a token."""
+    """Lay out a batch padded on the right, given its mask [rows, width]; every row has a token."""
     width = attention_mask.size(1)
     of_rows = attention_mask.sum(dim=1)
     num_tokens = int(of_rows.sum())
@@ -117,7 +114,7 @@ def pack(attention_mask: Tensor) -> Packing:
 
 
 def _cuts(lengths: list[int]) -> list[int]:
-    """First rows of the segments, and the number of rows. The last row is the filler."""
+    """Return the first rows of the segments, then the number of rows. The last row is the filler."""
     cuts, filler = [0], len(lengths) - 1
     for row, length in enumerate(lengths):
         widest = lengths[cuts[-1]]
@@ -128,9 +125,9 @@ def _cuts(lengths: list[int]) -> list[int]:
 
 
 class _ToPlaces(torch.autograd.Function):
-    """[T, ...] -> [P, ...]. Both ways are gathers: the scatter that autograd would use is slow on CPU.
+    """Gather [T, ...] -> [P, ...], and back in the backward pass: autograd's scatter is slow on CPU.
 
-    Right where the places beyond a row's end have no gradient, as in masked attention whose output goes through _ToTokens.
+    Correct where places beyond a row's end have no gradient, as in masked attention whose output goes through _ToTokens.
     """
 
     @staticmethod
@@ -144,7 +141,7 @@ class _ToPlaces(torch.autograd.Function):
 
 
 class _ToTokens(torch.autograd.Function):
-    """[P, ...] -> [T, ...]."""
+    """Gather [P, ...] -> [T, ...]."""
 
     @staticmethod
     def forward(ctx, x: Tensor, packing: Packing) -> Tensor:  # type: ignore[no-untyped-def]
@@ -161,7 +158,7 @@ Attend = Callable[[Tensor, Tensor, Tensor, Segment], Tensor]
 
 
 def attend_packed(query: Tensor, key: Tensor, value: Tensor, packing: Packing, attend: Attend) -> Tensor:
-    """Attention over [1, heads, T, head_dim], returning [1, T, heads, head_dim].
+    """Compute attention over [1, heads, T, head_dim]; returns [1, T, heads, head_dim].
 
     `attend` computes one segment: from query, key and value [rows, heads, width, head_dim] to the same shape.
     """
@@ -179,7 +176,7 @@ def attend_packed(query: Tensor, key: Tensor, value: Tensor, packing: Packing, a
 
 
 def to_rows(hidden: Tensor, packing: Packing) -> tuple[Tensor, Tensor]:
-    """Token vectors [T, size] as the padded batch [rows, width, size], 0 beyond a row's end, and its mask [rows, width]."""
+    """Unpack token vectors [T, size] to [rows, width, size], 0 at padding, and return the mask [rows, width] with them."""
     num_rows, width = len(packing.lengths), packing.segments[0].width
     places = (packing.row * width + packing.position)[: packing.num_tokens]
     hidden = hidden[: packing.num_tokens]
@@ -192,7 +189,7 @@ def to_rows(hidden: Tensor, packing: Packing) -> tuple[Tensor, Tensor]:
 
 
 class _ToRows(torch.autograd.Function):
-    """[T, size] -> [rows * width, size], 0 at padding."""
+    """Gather [T, size] -> [rows * width, size], 0 at padding."""
 
     @staticmethod
     def forward(ctx, x: Tensor, token: Tensor, mask: Tensor, places: Tensor) -> Tensor:  # type: ignore[no-untyped-def]

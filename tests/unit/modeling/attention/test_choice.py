@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from sst2_ray.errors import InputError
-from sst2_ray.modeling import attention
-from sst2_ray.modeling.attention import choose_attention
+from sst2_ray.modeling.attention import choice as attention
+from sst2_ray.modeling.attention.choice import choose_attention
 
 ALL = frozenset({"eager", "sdpa", "flash_attention_2"})
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from sst2_ray.modeling.dropout import install, row_keys
-from sst2_ray.modeling.varlen import lay_end_to_end
+from sst2_ray.modeling.dropout import row_keys
+from sst2_ray.modeling.layout.varlen import to_varlen
 from tests.support import models
 from tests.support.flash import compute_with_flash
 
@@ -20,7 +20,7 @@ def test_logits_and_gradients_are_those_of_the_padded_batch(kind, options, train
     for name, module in model.named_modules():
         if name.endswith("attention.self.dropout"):
             module.p = 0.0  # the kernels draw for themselves
-    keys = install(model.train(training))
+    keys = model.train(training).key_dropout()
     ids, mask = models.encode(tokenizer, [*models.SENTENCES, " ".join(models.SENTENCES)])
     keys.set(torch.from_numpy(row_keys(seed=0, global_step=1, row_ids=np.arange(len(ids)))))
 
@@ -32,11 +32,11 @@ def test_logits_and_gradients_are_those_of_the_padded_batch(kind, options, train
 
     padded = outcome(ids, mask)
     compute_with_flash(model, monkeypatch)
-    torch.testing.assert_close(outcome(*lay_end_to_end(ids, mask)), padded, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(outcome(*to_varlen(ids, mask)), padded, rtol=1e-4, atol=1e-5)
 
 
 def test_rows_lie_one_after_the_other():
-    ids, layout = lay_end_to_end(
+    ids, layout = to_varlen(
         torch.tensor([[5, 6, 0], [7, 8, 9], [4, 0, 0]]), torch.tensor([[1, 1, 0], [1, 1, 1], [1, 0, 0]])
     )
     assert ids.tolist() == [5, 6, 7, 8, 9, 4]
@@ -47,6 +47,6 @@ def test_rows_lie_one_after_the_other():
 
 def test_other_attention_would_mix_sentences_and_is_refused(tmp_path):
     model, tokenizer, _ = models.build(models.sbert_folder(tmp_path / "model"))
-    assert not model.can_lay_end_to_end
+    assert not model.supports_varlen
     with pytest.raises(AssertionError, match="mix the sentences"):
-        model(*lay_end_to_end(*models.encode(tokenizer, models.SENTENCES)))
+        model(*to_varlen(*models.encode(tokenizer, models.SENTENCES)))

