@@ -8,35 +8,45 @@ from __future__ import annotations
 
 import sys
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
-
-from sst2_ray.config.train import TrainConfig
-from sst2_ray.version import __version__
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from sst2_ray.config.train import TrainConfig
     from sst2_ray.predict.command import predict
     from sst2_ray.run.train import TrainResult, train
+    from sst2_ray.version import __version__
+
+_HOME = {
+    "TrainConfig": "sst2_ray.config.train",
+    "TrainResult": "sst2_ray.run.train",
+    "__version__": "sst2_ray.version",
+    "predict": "sst2_ray.predict.command",
+    "train": "sst2_ray.run.train",
+}
+"""Public name -> the module that defines it, imported when the name is first used."""
 
 __all__ = ["TrainConfig", "TrainResult", "__version__", "predict", "train"]
 
-_LAZY = {"train": "sst2_ray.run.train", "TrainResult": "sst2_ray.run.train", "predict": "sst2_ray.predict.command"}
 
-
-def __getattr__(name: str) -> Any:
-    """Ray and torch are imported when they are first needed, not with the package."""
-    if name in _LAZY:
+def __getattr__(name: str) -> object:
+    """Import a public name when it is first used: `import sst2_ray` alone stays fast."""
+    if name in _HOME:
         import importlib
 
-        return getattr(importlib.import_module(_LAZY[name]), name)
+        return getattr(importlib.import_module(_HOME[name]), name)
     raise AttributeError(f"module 'sst2_ray' has no attribute {name!r}")
 
 
-class _Package(ModuleType):
-    """This package: `sst2_ray.predict` stays a function although a folder of the package has that name."""
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
 
-    def __setattr__(self, name: str, value: Any) -> None:
-        # The import system binds `sst2_ray/predict/` to its name here whenever a module of it is first imported.
-        if not (name in _LAZY and isinstance(value, ModuleType)):
+
+class _Package(ModuleType):
+    """This package; `sst2_ray.predict` stays a function although a folder of the package has that name."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        # the import system binds the folder `predict` to its name here when a module of it is first imported
+        if not (name in _HOME and isinstance(value, ModuleType)):
             super().__setattr__(name, value)
 
 

@@ -1,57 +1,81 @@
-"""`sst2-ray COMMAND ...`: one door to every job; the scripts in jobs/ use the same functions."""
+"""`sst2-ray COMMAND ...`, `python -m sst2_ray` and the scripts in jobs/: the table of commands.
+
+A command's module is imported only when the command is asked for.
+"""
 
 from __future__ import annotations
 
 import importlib
 import sys
 from collections.abc import Sequence
+from typing import NamedTuple
 
-from sst2_ray.config.flags import run_main
-from sst2_ray.errors import ExitCode, did_you_mean
-from sst2_ray.version import __version__
 
-# command -> (module, function, what it does); modules are imported only when they are asked for
-COMMANDS: dict[str, tuple[str, str, str]] = {
-    "train": ("sst2_ray.run.train", "main", "fine-tune one model"),
-    "sweep": ("sst2_ray.sweep.command", "main", "find learning rate and batch size, under several seeds"),
-    "predict": ("sst2_ray.predict.command", "main", "label sentences with an exported model"),
-    "results": ("sst2_ray.results.commands", "main_results", "the leaderboard; compact and import-tune"),
-    "report": ("sst2_ray.results.commands", "main_report", "the results as one HTML page with figures"),
-    "ls": ("sst2_ray.manage.runs", "main_ls", "what storage holds: every run and sweep"),
-    "status": ("sst2_ray.manage.runs", "main_status", "the trials of one run or sweep"),
-    "logs": ("sst2_ray.manage.runs", "main_logs", "the end of a run's log"),
-    "stop": ("sst2_ray.manage.runs", "main_stop", "ask a run or sweep to stop; it can go on later"),
-    "gc": ("sst2_ray.manage.cleanup", "main_gc", "delete what no run needs any more"),
-    "best": ("sst2_ray.manage.cleanup", "main_best", "copy the best model to a folder"),
-    "doctor": ("sst2_ray.cluster.doctor", "main", "what would fail, before it costs money"),
-    "submit": ("sst2_ray.cluster.submit.command", "main", "run a job on a cluster and follow it"),
-    "up": ("sst2_ray.cluster.up", "main", "ray up, with what Ray needs set"),
-    "down": ("sst2_ray.cluster.up", "main_down", "ray down, and what it leaves undone"),
+class Command(NamedTuple):
+    """A command: the function that runs it, `main(argv) -> exit code`, and what it does."""
+
+    module: str
+    function: str
+    summary: str
+    group: str
+
+
+_WORK, _WATCH, _READ, _CLUSTER, _MORE = "Train", "Watch", "Compare and use", "Clusters", "More"
+
+COMMANDS: dict[str, Command] = {
+    "train": Command("sst2_ray.run.train", "main", "fine-tune one model", _WORK),
+    "sweep": Command("sst2_ray.sweep.command", "main", "find learning rate and batch size, under several seeds", _WORK),
+    "ls": Command("sst2_ray.manage.runs", "main_ls", "list every run and sweep of a storage folder", _WATCH),
+    "status": Command("sst2_ray.manage.runs", "main_status", "show the trials of one run or sweep", _WATCH),
+    "logs": Command("sst2_ray.manage.runs", "main_logs", "show the end of a run's log", _WATCH),
+    "stop": Command("sst2_ray.manage.runs", "main_stop", "stop a run or sweep; it can be resumed", _WATCH),
+    "results": Command(
+        "sst2_ray.results.commands", "main_results", "rank what was trained; compact, import-tune", _READ
+    ),
+    "report": Command("sst2_ray.results.commands", "main_report", "write the results as one HTML page", _READ),
+    "best": Command("sst2_ray.manage.cleanup", "main_best", "copy the best model to a folder", _READ),
+    "predict": Command("sst2_ray.predict.command", "main", "label sentences with a trained model", _READ),
+    "doctor": Command("sst2_ray.cluster.doctor", "main", "find what would fail, before it costs money", _CLUSTER),
+    "up": Command("sst2_ray.cluster.up", "main", "start a cluster", _CLUSTER),
+    "submit": Command("sst2_ray.cluster.submit.command", "main", "run a job on a cluster and follow it", _CLUSTER),
+    "down": Command("sst2_ray.cluster.up", "main_down", "end a cluster and name what still costs money", _CLUSTER),
+    "gc": Command("sst2_ray.manage.cleanup", "main_gc", "delete what no run needs any more", _MORE),
 }
 
 
-def _usage() -> str:
-    width = max(map(len, COMMANDS))
-    lines = [f"  {name:<{width}}  {doc}" for name, (_, _, doc) in COMMANDS.items()]
-    return "\n".join(["usage: sst2-ray COMMAND [--help] ...", "", *lines])
-
-
 def run(command: str, argv: Sequence[str] | None = None) -> int:
-    """Run one command; `argv` defaults to the words behind the script's name. Returns the exit code."""
-    module, function, _ = COMMANDS[command]
+    """Run one command and return its exit code. `argv`: words behind the command; None: those of this process."""
+    from sst2_ray.config.flags import run_main
+
+    module, function, *_ = COMMANDS[command]
     words = sys.argv[1:] if argv is None else argv
     return run_main(lambda rest: getattr(importlib.import_module(module), function)(rest), words)
 
 
+def usage() -> str:
+    """Return the list of commands, in groups by the order of use."""
+    width = max(map(len, COMMANDS))
+    lines = ["usage: sst2-ray COMMAND [FLAGS]        sst2-ray COMMAND --help explains one"]
+    for title in dict.fromkeys(command.group for command in COMMANDS.values()):
+        lines += ["", title]
+        lines += [f"  {name:<{width}}  {c.summary}" for name, c in COMMANDS.items() if c.group == title]
+    return "\n".join([*lines, "", "Begin with:  sst2-ray train --preset demo"])
+
+
 def main() -> None:
+    """Run the command that this process was started with, and exit with its code."""
     words = sys.argv[1:]
     if not words or words[0] in ("-h", "--help", "help"):
-        print(_usage())
+        print(usage())
         sys.exit(0)
-    if words[0] == "--version":
+    if words[0] in ("-V", "--version"):
+        from sst2_ray.version import __version__
+
         print(__version__)
         sys.exit(0)
     if words[0] not in COMMANDS:
+        from sst2_ray.errors import ExitCode, did_you_mean
+
         print(f"error: no command {words[0]!r}; {did_you_mean(words[0], COMMANDS)}", file=sys.stderr)
         sys.exit(ExitCode.WRONG_INPUT)
     sys.exit(run(words[0], words[1:]))

@@ -1,4 +1,4 @@
-"""Exceptions, classes of failure and exit codes. No other module knows the numbers."""
+"""Exceptions, failure classes and exit codes; no other module knows the numbers."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ class ExitCode(IntEnum):
     WRONG_INPUT = 2
     """Nothing was started."""
     INFEASIBLE = 3
-    """Can never be placed, or was not within the time allowed."""
+    """Can never be placed, or was not placed within the time allowed."""
     FAILED = 4
     STOPPED = 5
-    """On request; it can go on later."""
+    """Stopped on request; it can be resumed."""
 
 
 class FailureClass(str, Enum):
-    """Why an attempt failed or stopped; a column of the results table."""
+    """Reason why an attempt failed or stopped; a column of the results table."""
 
     OUT_OF_MEMORY = "out_of_memory"
     NON_FINITE = "non_finite"
@@ -39,25 +39,25 @@ class FailureClass(str, Enum):
 
 
 class Sst2RayError(Exception):
-    """Base class: its message is one line (what, the value, why, the remedy) and it knows its exit code."""
+    """Base class of this package's errors: a message of one line (what, the value, why, the remedy) and an exit code."""
 
     exit_code: ExitCode = ExitCode.FAILED
 
 
 class InputError(Sst2RayError):
-    """The user asked for something that cannot be right. Raised before anything is started or written."""
+    """Wrong input, found before anything is started or written."""
 
     exit_code = ExitCode.WRONG_INPUT
 
 
 class InfeasibleError(Sst2RayError):
-    """The cluster can never place what was asked for, or did not within the time allowed."""
+    """A request that the cluster can never place, or did not place within the time allowed."""
 
     exit_code = ExitCode.INFEASIBLE
 
 
 class RunFailedError(Sst2RayError):
-    """A run started and failed."""
+    """A failure of a run that had started."""
 
     exit_code = ExitCode.FAILED
 
@@ -67,13 +67,19 @@ class RunFailedError(Sst2RayError):
 
 
 class StoppedError(Sst2RayError):
-    """Ended on request: Ctrl-C, `stop`, or a budget that was reached."""
+    """An end on request: Ctrl-C, `stop`, or a spent budget."""
 
     exit_code = ExitCode.STOPPED
 
 
 def did_you_mean(value: str, valid: Iterable[str]) -> str:
-    """The tail of an error message: the nearest valid names, or all of them where none is near."""
+    """Return the end of an error message: the nearest valid names, or all of them if none is near."""
     names = sorted(valid)
     near = difflib.get_close_matches(value, names, n=3, cutoff=0.6)
     return f"did you mean {' or '.join(near)}?" if near else f"valid: {', '.join(names)}"
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an exception's message, or the name of its class."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

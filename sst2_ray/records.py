@@ -1,9 +1,9 @@
-"""What is written to the results table: one frozen dataclass a data set, field by field.
+"""Records of the results table: a frozen dataclass for each of its data sets.
 
-results/store/schema.py makes the Arrow schemas from them, and docs/results.md its tables of columns.
+results/store/schema.py derives the Arrow schemas from them, and docs/results.md its tables of columns.
 """
 
-# ruff: noqa: RUF009 - _key and _col return a dataclass field, made anew each time
+# ruff: noqa: RUF009 - _key and _col return a new dataclass field each time
 from __future__ import annotations
 
 import datetime as dt
@@ -24,7 +24,7 @@ class Status(str, Enum):
     SUCCEEDED = "succeeded"
     FAILED = "failed"
     STOPPED = "stopped"
-    """On request; it can go on."""
+    """Ended on request; it can be resumed."""
     EARLY_STOPPED = "early_stopped"
     """Ended by a scheduler."""
     LOST = "lost"
@@ -34,22 +34,22 @@ class Status(str, Enum):
 
 
 StopRequest = Literal[Status.EARLY_STOPPED, Status.STOPPED]
-"""Who asks a run to end: a scheduler (it is over), or a user (it can go on another time)."""
+"""Status that a request to end leaves: a scheduler's ends the run for good, a user's run can be resumed."""
 
 
 def _key(doc: str, *, unit: str = "") -> Any:
-    """A column that every row has."""
+    """Declare a column that every row has."""
     return field(metadata={"doc": doc, "unit": unit})
 
 
 def _col(doc: str, *, unit: str = "") -> Any:
-    """A column that may be null: not known, or not applicable."""
+    """Declare a column that may be null: not known, or not applicable."""
     return field(default=None, metadata={"doc": doc, "unit": unit})
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrialRecord:
-    """One attempt of one run or trial: a row at its start, a row at its end; the later (by `written_at`) counts."""
+    """An attempt of a run or trial: a row at its start, a row at its end; the later (by `written_at`) counts."""
 
     experiment: str = _key("Name of the run or sweep.")
     trial_id: str = _key("Name of the trial inside the experiment; a single run is its own trial.")
@@ -141,7 +141,7 @@ class TrialRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class EpochRecord:
-    """One evaluation: a point of the curves."""
+    """An evaluation: a point of the curves."""
 
     experiment: str = _key("Name of the run or sweep.")
     trial_id: str = _key("Name of the trial.")
@@ -167,7 +167,7 @@ class EpochRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class PredictionRecord:
-    """One row of the evaluation split, as the best model of one finished trial sees it."""
+    """A row of the evaluation split and the prediction of a finished trial's best model."""
 
     experiment: str = _key("Name of the run or sweep.")
     trial_id: str = _key("Name of the trial.")

@@ -27,9 +27,9 @@ def own_argv(monkeypatch):
 
 @pytest.mark.parametrize("name", cli.COMMANDS)
 def test_every_command_names_a_function_that_is_there(name):
-    module, function, doc = cli.COMMANDS[name]
-    assert callable(getattr(importlib.import_module(module), function))
-    assert doc
+    command = cli.COMMANDS[name]
+    assert callable(getattr(importlib.import_module(command.module), command.function))
+    assert command.summary
 
 
 @pytest.mark.parametrize("argv", [(), ("--help",), ("help",), ("-h",)])
@@ -39,8 +39,14 @@ def test_without_a_command_all_of_them_are_listed(capsys, argv):
     assert all(name in out for name in cli.COMMANDS)
 
 
-def test_the_version_is_printed(capsys):
-    assert said(capsys, "--version") == (0, f"{__version__}\n", "")
+@pytest.mark.parametrize("word", ["-V", "--version"])
+def test_the_version_is_printed(capsys, word):
+    assert said(capsys, word) == (0, f"{__version__}\n", "")
+
+
+def test_the_package_can_be_run_as_a_module():
+    done = subprocess.run([sys.executable, "-m", "sst2_ray", "-V"], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (0, f"{__version__}\n")
 
 
 def test_an_unknown_command_is_answered_with_the_nearest_one(capsys):
