@@ -138,6 +138,11 @@ class TrialRecord:
     node_types_json: str | None = _col("Nodes of the workers: address and resources.")
     imported_from: str | None = _col("Folder of another tool that the row was read from; null: this package ran it.")
 
+    @property
+    def score(self) -> float | None:
+        """Return the accuracy to rank by: on the held-out part of train if the epoch was chosen by it, else on dev."""
+        return self.selection_accuracy if self.selection_accuracy is not None else self.best_dev_accuracy
+
 
 @dataclass(frozen=True, kw_only=True)
 class EpochRecord:

@@ -1,17 +1,24 @@
-"""Consoles, and tables that fit the width that they are given."""
+"""Consoles, and tables that fit the width they are given."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
+
+_PIPE_WIDTH = 160
+"""Least width if stdout is not a terminal: wide enough for paths."""
 
 
 def console() -> Console:
     """Return a console on stdout; wide enough for paths if stdout is not a terminal."""
     plain = Console()
-    return plain if plain.is_terminal else Console(width=max(plain.width, 160), highlight=False)
+    return plain if plain.is_terminal else Console(width=max(plain.width, _PIPE_WIDTH), highlight=False)
 
 
 def show_plan(out: Console, rows: Sequence[tuple[str, str]]) -> None:
@@ -22,3 +29,100 @@ def show_plan(out: Console, rows: Sequence[tuple[str, str]]) -> None:
     for name, value in rows:
         table.add_row(name, value)
     out.print(table)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """A column of a table that is fitted into a width."""
+
+    title: str
+    rank: int = 0
+    """0: identifies the row, never left out and never cut. If the width does not do, the highest ranks are left out first."""
+    align: Literal["left", "right"] = "right"
+    min_width: int | None = None
+    """Width down to which the column may shrink, its text then takes several lines; None: it does not shrink."""
+
+
+def fit_columns(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int | None) -> list[int]:
+    """Choose the columns of a table that fit into a width.
+
+    Args:
+        columns: All columns.
+        rows: Cells, a row for each line.
+        width: Of the terminal, in characters; None: no limit.
+
+    Returns:
+        Indices of the columns to show, in order.
+    """
+    shown = list(range(len(columns)))
+    needed = [_needed(column, [row[i] for row in rows]) for i, column in enumerate(columns)]
+    while width is not None and _table_width(needed[i] for i in shown) > width:
+        last = max(shown, key=lambda i: (columns[i].rank, i))
+        if columns[last].rank == 0:
+            break
+        shown.remove(last)
+    return shown
+
+
+def _table_width(widths: Iterable[int]) -> int:
+    return sum(width + 3 for width in widths) + 1  # two spaces and a border a column, and one more border
+
+
+def _needed(column: Column, cells: Sequence[str]) -> int:
+    longest = _longest(column, cells)
+    return longest if column.min_width is None else min(longest, column.min_width)
+
+
+def _longest(column: Column, cells: Sequence[str]) -> int:
+    return max((cell_len(line) for cell in (column.title, *cells) for line in cell.splitlines()), default=0)
+
+
+def fitted_table(
+    columns: Sequence[Column], rows: Sequence[Sequence[str]], *, width: int | None, title: str | None = None
+) -> tuple[Table, tuple[str, ...]]:
+    """Make a table that fits into a width.
+
+    What identifies a row is never cut: if even that is too wide, it takes several lines.
+
+    Returns:
+        The table, and the titles of the columns that were left out.
+    """
+    shown = fit_columns(columns, rows, width)
+    needed = _table_width(_needed(columns[i], [row[i] for row in rows]) for i in shown)
+    must_fold = width is not None and needed > width
+    table = Table(title=title, title_justify="left", title_style="bold")
+    for column in (columns[i] for i in shown):
+        no_wrap = column.min_width is None and not must_fold
+        table.add_column(column.title, justify=column.align, overflow="fold", no_wrap=no_wrap)
+    for row in rows:
+        table.add_row(*(Text(row[i]) for i in shown))
+    return table, tuple(column.title for i, column in enumerate(columns) if i not in shown)
+
+
+def print_table(
+    out: Console,
+    columns: Sequence[Column],
+    rows: Sequence[Sequence[str]],
+    *,
+    wide: bool = False,
+    title: str | None = None,
+    whole: str = "--wide",
+) -> None:
+    """Print a table that fits the console; a line below it names the columns that were left out.
+
+    Args:
+        out: Console to print on.
+        columns: All columns.
+        rows: Cells, a row for each line.
+        wide: Leave nothing out, however wide the table is.
+        title: Title above the table.
+        whole: What to type for all columns.
+    """
+    table, missing = fitted_table(columns, rows, width=None if wide else out.width, title=title)
+    before = out.width
+    if wide:
+        out.width = max(before, _table_width(_longest(c, [row[i] for row in rows]) for i, c in enumerate(columns)))
+    out.print(table, crop=False)
+    out.width = before
+    if missing:
+        out.print(Text(f"not shown at this width: {', '.join(missing)} ({whole} shows all)", style="dim"))
