@@ -1,21 +1,59 @@
-"""Cluster files: read one, and know how its head is reached. Imports ray only inside the functions that ask it."""
+"""Cluster files: read one, and give typed access to what it says. Imports no ray."""
 
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal, get_args
 
 import yaml
 
+from sst2_ray.cluster.section import Section
 from sst2_ray.errors import InputError, did_you_mean
 
 Platform = Literal["aws", "gcp", "azure", "local", "kuberay"]
-PLATFORMS: tuple[Platform, ...] = ("aws", "gcp", "azure", "local", "kuberay")
+PLATFORMS: tuple[Platform, ...] = get_args(Platform)
 
 DASHBOARD_PORT = 8265
 TOKEN_FILE = Path("~/.ray/auth_token")
+PLACEHOLDER = re.compile(r"\b(YOUR_[A-Z_]+|MY_[A-Z_]+|(?:HEAD|WORKER)_ADDRESS(?:_\d+)?|SSH_USER)\b")
+"""Values of the shipped files that stand for the user's own."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NodeType:
+    """An entry of available_node_types."""
+
+    name: str
+    section: Section
+    is_head: bool
+
+    @property
+    def path(self) -> str:
+        """Dotted path of the entry."""
+        return self.section.path
+
+    @property
+    def config(self) -> Section:
+        """The provider's own part."""
+        return self.section.section("node_config")
+
+    @property
+    def resources(self) -> Section:
+        """Resources that the file declares for the scheduler."""
+        return self.section.section("resources")
+
+    @property
+    def min_workers(self) -> int:
+        """Workers of this type that always run."""
+        return self.section.whole("min_workers") or 0
+
+    @property
+    def max_workers(self) -> int:
+        """Workers of this type at most; 0 where the file does not say."""
+        return self.section.whole("max_workers") or 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,21 +62,43 @@ class ClusterFile:
 
     path: Path
     platform: Platform
-    config: dict[str, Any]
+    document: Section
     """The whole document as written, without Ray's defaults."""
 
     @property
     def name(self) -> str:
         """The cluster's name (for KubeRay: the RayJob's)."""
         if self.platform == "kuberay":
-            return str(self.config.get("metadata", {}).get("name", ""))
-        return str(self.config.get("cluster_name", ""))
+            return self.document.section("metadata").text("name")
+        return self.document.text("cluster_name")
 
     @property
-    def provider(self) -> dict[str, Any]:
+    def provider(self) -> Section:
         """The provider section; empty for a KubeRay manifest."""
-        provider = self.config.get("provider", {})
-        return provider if isinstance(provider, dict) else {}
+        return self.document.section("provider")
+
+    @property
+    def auth(self) -> Section:
+        """The auth section: user and key of SSH."""
+        return self.document.section("auth")
+
+    @property
+    def max_workers(self) -> int:
+        """Workers of all types together, at most."""
+        return self.document.whole("max_workers") or 0
+
+    @property
+    def node_types(self) -> list[NodeType]:
+        """The node types that are mappings; a malformed one is left to the schema."""
+        head = self.document.text("head_node_type")
+        types = self.document.section("available_node_types").named()
+        return [NodeType(name=name, section=section, is_head=name == head) for name, section in types]
+
+    @property
+    def hosts(self) -> list[str]:
+        """Machines of an on-prem file, the head first; placeholders are left out."""
+        every = [self.provider.text("head_ip"), *self.provider.texts("worker_ips")]
+        return [address for address in every if address and not PLACEHOLDER.search(address)]
 
 
 def load_cluster_file(path: str | Path) -> ClusterFile:
@@ -54,17 +114,18 @@ def load_cluster_file(path: str | Path) -> ClusterFile:
         raise InputError(f"{file}: cannot be read as YAML: {' '.join(str(error).split())}") from None
     if not isinstance(document, dict):
         raise InputError(f"{file}: a mapping is expected, found {type(document).__name__}; is this a cluster file?")
-    if str(document.get("apiVersion", "")).startswith("ray.io/"):
-        return ClusterFile(path=file, platform="kuberay", config=document)
-    provider = document.get("provider")
-    kind = provider.get("type") if isinstance(provider, dict) else None
-    if kind not in PLATFORMS or kind == "kuberay":
-        raise InputError(f"{file}: provider.type {kind!r} is not supported; {did_you_mean(str(kind), PLATFORMS)}")
-    return ClusterFile(path=file, platform=kind, config=document)
+    section = Section(document)
+    if section.text("apiVersion").startswith("ray.io/"):
+        return ClusterFile(path=file, platform="kuberay", document=section)
+    kind = section.section("provider").get("type")
+    for platform in PLATFORMS:
+        if kind == platform != "kuberay":
+            return ClusterFile(path=file, platform=platform, document=section)
+    raise InputError(f"{file}: provider.type {kind!r} is not supported; {did_you_mean(str(kind), PLATFORMS)}")
 
 
 def use_token_if_present() -> Path | None:
-    """Turn Ray's token authentication on for this process where a token exists; returns the token's file.
+    """Turn Ray's token authentication on for this process where a token exists; return the token's file.
 
     Ray reads RAY_AUTH_MODE once, when it is imported: call this first. An explicit RAY_AUTH_MODE is respected.
     """
@@ -74,43 +135,9 @@ def use_token_if_present() -> Path | None:
     return token if token.is_file() else None
 
 
-def private_key(cluster: ClusterFile) -> Path | None:
-    """The SSH key that reaches the head: the file's own, or the one that `ray up` makes for this cloud. None: ssh's default."""
-    auth = cluster.config.get("auth", {})
-    if auth.get("ssh_private_key"):
-        return Path(str(auth["ssh_private_key"])).expanduser()
-    provider = cluster.provider
-    if cluster.platform == "aws":
-        name = provider.get("key_pair", {}).get("key_name") or f"ray-autoscaler_{provider.get('region')}"
-        return Path(f"~/.ssh/{name}.pem").expanduser()
-    if cluster.platform in ("gcp", "azure"):
-        from ray.autoscaler._private.util import (  # where `ray up` puts its keys
-            generate_ssh_key_name,
-            generate_ssh_key_paths,
-        )
-
-        scope = provider.get("project_id") if cluster.platform == "gcp" else provider.get("resource_group")
-        region = provider.get("region") if cluster.platform == "gcp" else provider.get("location")
-        name = generate_ssh_key_name(cluster.platform, 0, region, scope, auth.get("ssh_user", "ubuntu"))
-        return Path(generate_ssh_key_paths(name)[1])
-    return None
-
-
-def head_address(cluster: ClusterFile) -> str:
-    """IP address of the running head, asked of the cloud (on-prem: read from the file). Raises InputError where none runs."""
-    if cluster.platform == "local":
-        return str(cluster.provider["head_ip"])
-    if cluster.platform == "kuberay":
-        raise InputError(
-            f"{cluster.path}: a Kubernetes manifest has no head to tunnel to; run "
-            f"`kubectl port-forward service/RAYCLUSTER-head-svc {DASHBOARD_PORT}` and pass --address http://127.0.0.1:{DASHBOARD_PORT}"
-        )
-    from ray.autoscaler import sdk
-
-    try:
-        return str(sdk.get_head_node_ip(str(cluster.path)))
-    except Exception as error:  # each cloud's client library raises its own kinds
-        detail = " ".join(str(error).split())[:200]
-        raise InputError(
-            f"{cluster.path}: no running head of cluster {cluster.name!r}: {detail}; start it with `sst2-ray up {cluster.path}`"
-        ) from None
+def is_pinned_image(image: str) -> bool:
+    """Return True for a container image with a digest, or with a tag other than `latest` or `nightly`."""
+    if "@sha256:" in image:
+        return True
+    tag = image.rsplit("/", 1)[-1].partition(":")[2]
+    return bool(tag) and not tag.startswith(("latest", "nightly"))

@@ -1,7 +1,7 @@
-"""Runs on every node of a cloud cluster: asks the cloud whether it takes this machine, and if so drains the node through Ray.
+"""Spot watcher of a node: asks the cloud whether it takes this machine, and if so drains the node through Ray.
 
 `python -m sst2_ray.cluster.spot_watcher`, started by cluster/node/watch_spot.sh. Training then writes a checkpoint and leaves
-before the deadline (see elastic.py). Endpoints, as the clouds document them:
+before the deadline (elastic training). Endpoints, as the clouds document them:
 EC2 https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/spot-instance-termination-notices.html
 Google https://cloud.google.com/compute/docs/instances/create-use-spot#detect-preemption
 Azure https://learn.microsoft.com/azure/virtual-machines/linux/scheduled-events
@@ -27,12 +27,10 @@ POLL_S = 2.0
 
 REQUEST_TIMEOUT_S = 2.0
 SHORT_NOTICE_S = 30.0
-PREEMPTION = 2
-"""DRAIN_NODE_REASON_PREEMPTION of Ray's autoscaler protocol."""
 
 
 def _request(url: str, *, method: str = "GET", **headers: str) -> str | None:
-    """The answer's body; None where there is nothing at that address (404). Raises OSError where nobody answers."""
+    """Return the answer's body, None where there is nothing at that address (404). Raises OSError where nobody answers."""
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     # These services never ask for a proxy, and must never be asked through one.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -49,18 +47,18 @@ def _request(url: str, *, method: str = "GET", **headers: str) -> str | None:
 
 
 class Cloud(ABC):
-    """One cloud's notice of a machine that it takes."""
+    """Notices of a cloud about a machine that it takes."""
 
     def __init__(self, endpoint: str) -> None:
         self.endpoint = endpoint.rstrip("/")
 
     @abstractmethod
     def is_here(self) -> bool:
-        """Whether this machine is one of this cloud. Raises OSError where nobody answers."""
+        """Return True on a machine of this cloud. Raises OSError where nobody answers."""
 
     @abstractmethod
     def seconds_left(self, now: float) -> float | None:
-        """None: no notice. `now`: time.time(). Raises OSError or ValueError where the answer makes no sense."""
+        """Return the seconds that are left, None without notice. `now`: time.time(). Raises OSError or ValueError for nonsense."""
 
 
 class Aws(Cloud):
@@ -124,7 +122,7 @@ CLOUDS: dict[str, tuple[type[Cloud], str]] = {
 
 
 def find_cloud(name: str, endpoint: str | None) -> Cloud | None:
-    """The cloud that answers; None where none does."""
+    """Return the cloud that answers, None where none does."""
     for kind, address in [CLOUDS[name]] if name != "auto" else CLOUDS.values():
         cloud = kind(endpoint or address)
         try:
@@ -136,7 +134,7 @@ def find_cloud(name: str, endpoint: str | None) -> Cloud | None:
 
 
 def wait_for_notice(cloud: Cloud) -> float:
-    """Blocks; returns the seconds that are left."""
+    """Block until there is a notice; return the seconds that are left."""
     while True:
         try:
             left = cloud.seconds_left(time.time())
@@ -151,29 +149,14 @@ def drain(address: str | None, node_id: str | None, seconds_left: float) -> None
     """Tell Ray that this node goes: nothing new is placed on it, and drivers see it. Raises RuntimeError where Ray refuses."""
     if (Path.home() / ".ray" / "auth_token").exists():
         os.environ.setdefault("RAY_AUTH_MODE", "token")  # before ray is imported; as `ray start` does
-    from ray._private import services
-    from ray._raylet import GcsClient  # type: ignore[attr-defined]
+    from sst2_ray.cluster.ray_private import drain_node
 
-    gcs = GcsClient(address=services.canonicalize_bootstrap_address_or_die(address))
-    node = node_id or _node_at(gcs, services.get_node_ip_address())
-    deadline_ms = int((time.time() + seconds_left) * 1000)
-    accepted, reason = gcs.drain_node(node, PREEMPTION, "the cloud takes this spot machine", deadline_ms)
-    if not accepted:
-        raise RuntimeError(f"Ray does not drain node {node}: {reason}")
+    node = drain_node(address, node_id, int((time.time() + seconds_left) * 1000))
     print(f"node {node} drains: {seconds_left:.0f} s are left", flush=True)
 
 
-def _node_at(gcs: object, ip: str) -> str:
-    """Id of the living node at this address."""
-    from ray.core.generated.gcs_pb2 import GcsNodeInfo
-
-    for node_id, info in gcs.get_all_node_info().items():  # type: ignore[attr-defined]
-        if info.node_manager_address == ip and info.state == GcsNodeInfo.ALIVE:
-            return str(node_id.hex())
-    raise RuntimeError(f"no living node at {ip}")
-
-
 def main(argv: Sequence[str]) -> int:
+    """Watch until a notice comes, then drain this node."""
     parser = argparse.ArgumentParser(prog="python -m sst2_ray.cluster.spot_watcher", description=__doc__.split("\n")[0])
     parser.add_argument("--cloud", choices=["auto", *CLOUDS], default="auto")
     parser.add_argument("--endpoint", help="instead of the cloud's own metadata address")

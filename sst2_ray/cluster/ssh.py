@@ -1,4 +1,4 @@
-"""SSH to a cluster's hosts: commands, and a tunnel to the private dashboard that reopens when it breaks."""
+"""SSH to hosts: commands, and a tunnel to the private dashboard that is reopened when it breaks."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
-from sst2_ray.cluster.file import DASHBOARD_PORT, ClusterFile, head_address, private_key
+from sst2_ray.cluster.file import DASHBOARD_PORT, ClusterFile
 from sst2_ray.errors import InputError
+from sst2_ray.network import free_port
 
 
 @dataclass(frozen=True, kw_only=True)
 class Host:
-    """One machine that SSH reaches."""
+    """A machine that SSH reaches."""
 
     address: str
     user: str
@@ -27,7 +28,7 @@ class Host:
     proxy_command: str | None = None
 
     def command(self, *options: str) -> list[str]:
-        """`ssh` with everything that makes it fail instead of asking, up to and with the destination."""
+        """Return `ssh` up to and with the destination, with everything that makes it fail instead of asking."""
         base = ["ssh", "-o", "BatchMode=yes", "-o", "ConnectTimeout=10", "-o", "LogLevel=ERROR"]
         # The first key seen is kept; a different one later is refused: who could swap it would get the cluster's token.
         base += ["-o", "StrictHostKeyChecking=accept-new"]
@@ -55,25 +56,17 @@ class Host:
             )
 
 
-def host_of(cluster: ClusterFile, address: str) -> Host:
-    """The host at `address`, with the user and key that the cluster file gives."""
-    auth = cluster.config.get("auth", {})
+def host_of(cluster: ClusterFile, address: str, key: Path | None) -> Host:
+    """Return the host at `address`, with the user that the cluster file gives."""
     folder = Path("~/.sst2-ray").expanduser()
     folder.mkdir(mode=0o700, exist_ok=True)
     return Host(
         address=address,
-        user=str(auth.get("ssh_user", "ubuntu")),
-        key=private_key(cluster),
+        user=cluster.auth.text("ssh_user", "ubuntu"),
+        key=key,
         known_hosts=folder / f"known_hosts_{cluster.name or 'cluster'}",
-        proxy_command=auth.get("ssh_proxy_command"),
+        proxy_command=cluster.auth.text("ssh_proxy_command") or None,
     )
-
-
-def free_port() -> int:
-    """A TCP port of 127.0.0.1 that is free now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Tunnel:
@@ -87,12 +80,12 @@ class Tunnel:
 
     @property
     def url(self) -> str:
-        """Address for a JobSubmissionClient; stays the same when the tunnel is reopened."""
+        """Return the address for a job client; it stays the same when the tunnel is reopened."""
         return f"http://127.0.0.1:{self.local_port}"
 
     @property
     def pid(self) -> int | None:
-        """Process id of ssh while the tunnel is open."""
+        """Return the process id of ssh while the tunnel is open."""
         return self._process.pid if self._process and self._process.poll() is None else None
 
     def ensure(self, *, timeout_s: float = 30.0) -> None:
@@ -151,8 +144,3 @@ class Tunnel:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def tunnel_to(cluster: ClusterFile) -> Tunnel:
-    """A tunnel (not yet open) to the head of a running cluster."""
-    return Tunnel(host_of(cluster, head_address(cluster)))

@@ -1,26 +1,21 @@
-"""`sst2-ray up` and `down`: `ray up` and `ray down` with what Ray needs set, and what they leave undone, done."""
+"""`sst2-ray up`: `ray up` with what Ray needs set, after doctor has found nothing wrong."""
 
 from __future__ import annotations
 
 import os
 import secrets
 import shlex
-import shutil
-import subprocess  # nosec B404: starts ray, never through a shell
 import sys
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sst2_ray.cluster.file import (
-    TOKEN_FILE,
-    ClusterFile,
-    head_address,
-    load_cluster_file,
-    private_key,
-    use_token_if_present,
-)
+from sst2_ray.cluster.clouds import CreateRequest, cloud_of
+from sst2_ray.cluster.doctor.command import DoctorConfig, examine_cluster, examine_file, report
+from sst2_ray.cluster.down import run_ray
+from sst2_ray.cluster.file import TOKEN_FILE, ClusterFile, load_cluster_file, use_token_if_present
+from sst2_ray.cluster.ssh import Tunnel
+from sst2_ray.cluster.submit.client import connect, list_jobs, still_running
 from sst2_ray.config.fields import Positional
 from sst2_ray.config.flags import parse
 from sst2_ray.errors import FailureClass, InfeasibleError, InputError, RunFailedError
@@ -48,32 +43,17 @@ class UpConfig:
     """Seconds to wait for an on-prem cluster's workers (exit code 3 if some do not come)."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class DownConfig:
-    """End the cluster of a file, and say what is left."""
-
-    cluster: Positional[str]
-    """Cluster file."""
-    delete_stack: bool = False
-    """AWS: also delete the security group, roles and launch templates (they cost nothing)."""
-
-
 def main(argv: list[str]) -> int:
-    """`sst2-ray up`. Raises InputError where doctor finds errors or jobs run already, RunFailedError where `ray up` fails."""
+    """Start a cluster. Raises InputError where doctor finds errors or jobs run already, RunFailedError where `ray up` fails."""
     config = parse(UpConfig, argv, prog="sst2-ray up")
     cluster = load_cluster_file(config.cluster)
-    if cluster.platform == "kuberay":
+    if not cloud_of(cluster).starts_by_ray:
         raise InputError(f"{cluster.path}: a Kubernetes manifest; start it with: kubectl create -f {cluster.path}")
     if ensure_token():
         _say(f"made {TOKEN_FILE}: every node gets it, and nobody without it may use the cluster")
     use_token_if_present()
     _refuse_mistakes(cluster)
-    if cluster.platform == "aws":
-        from sst2_ray.cluster.aws_account import one_line_refusals
-
-        with one_line_refusals():
-            _check_key_pair(cluster)
-            _prepare_account(cluster, config)
+    _prepare_account(cluster, config)
     question = _question(cluster, asks=not config.yes, restart=config.restart)
     if not config.yes and not _confirmed(question):
         raise InputError("not confirmed, nothing was started; pass --yes to start without being asked")
@@ -83,29 +63,14 @@ def main(argv: list[str]) -> int:
             f"ray up {cluster.path} failed with exit code {code}, see above; `sst2-ray down {cluster.path}` ends what was started",
             failure_class=FailureClass.BUG,
         )
-    if cluster.platform == "local":
+    if cluster.hosts:
         wait_for_workers(cluster, timeout_s=config.wait_s)
     _say(f"{cluster.name} is up; submit with: sst2-ray submit {cluster.path} -- python jobs/train.py ...")
     return 0
 
 
-def main_down(argv: list[str]) -> int:
-    """`sst2-ray down`. Raises RunFailedError where something still runs."""
-    config = parse(DownConfig, argv, prog="sst2-ray down")
-    cluster = load_cluster_file(config.cluster)
-    if cluster.platform == "kuberay":
-        raise InputError(f"{cluster.path}: a Kubernetes manifest; end it with: kubectl delete rayjob NAME")
-    use_token_if_present()
-    down(cluster)
-    if config.delete_stack and cluster.platform == "aws":
-        from sst2_ray.cluster.aws_account import delete_stack
-
-        _say(f"deleting stack {delete_stack(cluster)}")
-    return 0
-
-
 def ensure_token(path: Path | None = None) -> bool:
-    """Make the cluster's token, readable by its owner alone, where there is none; True if it was made."""
+    """Make the cluster's token, readable by its owner alone, where there is none; return True if it was made."""
     file = (path or TOKEN_FILE).expanduser()
     if file.exists():
         return False
@@ -117,25 +82,10 @@ def ensure_token(path: Path | None = None) -> bool:
     return True
 
 
-def run_ray(arguments: Sequence[str], cluster: ClusterFile) -> int:
-    """Run Ray's command line with what this platform needs; returns its exit code."""
-    beside = Path(sys.executable).with_name("ray")
-    ray = str(beside) if beside.exists() else shutil.which("ray")
-    if ray is None:
-        raise InputError("the ray command is not installed; pip install -e .")
-    environment = {**os.environ, "RAY_USAGE_STATS_ENABLED": os.environ.get("RAY_USAGE_STATS_ENABLED", "0")}
-    # Version 2 of the autoscaler never starts all workers of `provider: local`, and does not say so. The clouds are fine with it.
-    environment["RAY_UP_enable_autoscaler_v2"] = "0" if cluster.platform == "local" else "1"
-    return subprocess.run([ray, *arguments], env=environment, stdin=subprocess.DEVNULL, check=False).returncode  # nosec B603
-
-
 def wait_for_workers(cluster: ClusterFile, *, timeout_s: float) -> None:
-    """`ray up` returns when the head is up; its autoscaler then sets the workers up. Raises InfeasibleError if some do not come."""
-    from sst2_ray.cluster.doctor.onprem import hosts_of
-    from sst2_ray.cluster.ssh import host_of
-
-    expected = set(hosts_of(cluster))
-    head = host_of(cluster, str(cluster.provider["head_ip"]))
+    """Wait for an on-prem cluster's machines: `ray up` returns when the head is up. Raises InfeasibleError if some do not come."""
+    expected, cloud = set(cluster.hosts), cloud_of(cluster)
+    head = cloud.host(cluster, cloud.head(cluster))
     ask = f"python -c {shlex.quote(_NODES)}"
     deadline, present = time.monotonic() + timeout_s, set[str]()
     while time.monotonic() < deadline:
@@ -153,71 +103,35 @@ def wait_for_workers(cluster: ClusterFile, *, timeout_s: float) -> None:
     )
 
 
-def down(cluster: ClusterFile) -> None:
-    """End the cluster. Raises RunFailedError where `ray down` fails or something still runs, InputError where AWS does not answer."""
-    if cluster.platform == "aws":
-        _instances_left(cluster)  # asked first: where AWS does not answer, Ray ends in pages of traceback
-    code = run_ray(["down", "--yes", str(cluster.path)], cluster)
-    if cluster.platform == "local":
-        _stop_everywhere(cluster)
-    if code != 0:
-        raise RunFailedError(
-            f"ray down {cluster.path} failed with exit code {code}; machines may still run and cost money",
-            failure_class=FailureClass.BUG,
-        )
-    if cluster.platform == "aws":
-        left = _instances_left(cluster)
-        if left:
-            raise RunFailedError(
-                f"still there after ray down: {', '.join(left)}; end them in the EC2 console",
-                failure_class=FailureClass.BUG,
-            )
-        _say(f"EC2 says that no instance of {cluster.name} is left")
-    elif cluster.platform in ("gcp", "azure"):
-        _say(f"to be sure that nothing bills on: docs/cluster-{cluster.platform}.md, last section")
-
-
-def _instances_left(cluster: ClusterFile) -> list[str]:
-    """Instances of the cluster that are not on their way out. Raises InputError where AWS does not answer."""
-    from sst2_ray.cluster.aws_account import instances_of, one_line_refusals
-
-    with one_line_refusals():
-        return [
-            f"{instance['InstanceId']} ({instance['State']['Name']})"
-            for instance in instances_of(cluster)
-            if instance["State"]["Name"] != "shutting-down"
-        ]
-
-
-def _stop_everywhere(cluster: ClusterFile) -> None:
-    """`ray down` stops the head only; agents on the workers would stay until the next start."""
-    from sst2_ray.cluster.doctor.onprem import hosts_of
-    from sst2_ray.cluster.ssh import host_of
-
-    for address in hosts_of(cluster):
-        answer = host_of(cluster, address).run("ray stop --force")
-        if answer.returncode != 0:
-            _say(f"{address}: Ray could not be stopped ({' '.join(answer.stderr.split())[:120]}); run `ray stop` there")
-
-
 def _refuse_mistakes(cluster: ClusterFile) -> None:
-    from sst2_ray.cluster.doctor import DoctorConfig, examine_cluster, examine_file, report
-
     # On-prem machines are there already: one with another Python or Ray is told now, not after minutes of waiting for it.
     if report([*examine_file(cluster, DoctorConfig()), *examine_cluster(cluster, DoctorConfig())], verbose=False):
         raise InputError(f"{cluster.path}: doctor found errors, see above; nothing was started")
 
 
+def _prepare_account(cluster: ClusterFile, config: UpConfig) -> None:
+    cloud = cloud_of(cluster)
+    request = CreateRequest(ssh_from=config.ssh_from, bucket=config.bucket, vpc=config.vpc)
+    question = cloud.check_create(cluster, request)
+    if not question:
+        return
+    if not config.yes and not _confirmed(question):
+        raise InputError("not confirmed, nothing was created")
+    _say(cloud.create(cluster, request))
+
+
 def _question(cluster: ClusterFile, *, asks: bool, restart: bool) -> str:
-    """What to ask before `ray up`. Raises InputError where it would end jobs, or might while nobody is asked, and `restart`
-    was not given."""
+    """Return what to ask before `ray up`.
+
+    Raises InputError where it would end jobs, or might while nobody is asked, and `restart` was not given.
+    """
     start = f"start cluster {cluster.name} ({cluster.platform})?"
     try:
-        address = head_address(cluster)
+        address = cloud_of(cluster).head(cluster)
     except InputError:  # none runs
         return start
     try:
-        jobs = _jobs_on(cluster)
+        jobs = _jobs_on(cluster, address)
     except InputError as problem:
         if cluster.platform == "local":  # its address stands in the file, whether Ray runs there or not
             return f"{start} (where Ray runs already, it is restarted)"
@@ -237,51 +151,10 @@ def _question(cluster: ClusterFile, *, asks: bool, restart: bool) -> str:
     return f"{cluster.name} runs at {address}, {known}; restart Ray on it (where the file has changed, the head may be replaced)?"
 
 
-def _jobs_on(cluster: ClusterFile) -> list[str]:
-    """Names of the jobs that run on a running cluster. Raises InputError where it cannot be reached."""
-    from sst2_ray.cluster.ssh import tunnel_to
-    from sst2_ray.cluster.submit.client import connect, list_jobs, still_running
-
-    with tunnel_to(cluster) as tunnel:
+def _jobs_on(cluster: ClusterFile, address: str) -> list[str]:
+    """Return the jobs that run on a running cluster. Raises InputError where it cannot be reached."""
+    with Tunnel(cloud_of(cluster).host(cluster, address)) as tunnel:
         return still_running(list_jobs(connect(tunnel.url)))
-
-
-def _check_key_pair(cluster: ClusterFile) -> None:
-    """Where EC2's key pair and its .pem are not both there or both missing, Ray makes another one that `submit` would not find."""
-    from sst2_ray.cluster.aws_account import client
-
-    key = private_key(cluster)
-    if key is None or cluster.config.get("auth", {}).get("ssh_private_key"):
-        return
-    found = client(cluster, "ec2").describe_key_pairs(Filters=[{"Name": "key-name", "Values": [key.stem]}])["KeyPairs"]
-    if bool(found) == key.exists():
-        return
-    what, remedy = ("EC2 has it", "copy the .pem from whoever made it") if found else ("EC2 lacks it", f"remove {key}")
-    raise InputError(
-        f"key pair {key.stem}: {what}, this machine {'lacks' if found else 'has'} {key}; {remedy}, or choose another "
-        f"provider.key_pair.key_name in {cluster.path}"
-    )
-
-
-def _prepare_account(cluster: ClusterFile, config: UpConfig) -> None:
-    from sst2_ray.cluster import aws_account
-
-    missing = aws_account.missing_templates(cluster)
-    if not missing:
-        return
-    if not config.ssh_from or not config.bucket:
-        raise InputError(
-            f"the account has no launch template {', '.join(missing)} yet; give --ssh-from YOUR_ADDRESS/32 and --bucket NAME once, "
-            "and the stack of cluster/aws-account.yaml is made (group, roles, templates; free of charge)"
-        )
-    aws_account.check_source(config.ssh_from)
-    if not config.yes and not _confirmed(
-        f"create the stack of {aws_account.TEMPLATE} (SSH from {config.ssh_from}, bucket {config.bucket})?"
-    ):
-        raise InputError("not confirmed, nothing was created")
-    _say(
-        f"stack {aws_account.create_stack(cluster, ssh_from=config.ssh_from, bucket=config.bucket, vpc=config.vpc)} is there"
-    )
 
 
 def _confirmed(question: str) -> bool:

@@ -1,4 +1,4 @@
-"""What a node says of itself, as JSON. Runs on the node with whatever Python is there: standard library only.
+"""Description of a node by itself, as JSON. Runs on the node with whatever Python is there: standard library only.
 
 ssh node 'python3 - SRC' < probe.py        prints one line of JSON
 """
@@ -19,7 +19,9 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+
+MARK = "DOCTOR "
+"""Lines of the cluster probe's output that start with it are JSON findings or node descriptions."""
 
 PACKAGES = ("ray", "torch", "deepspeed", "transformers", "datasets", "sentence-transformers", "flash-attn", "pyarrow")
 
@@ -28,7 +30,7 @@ GPU_FIELDS = ("name", "memory.total", "driver_version", "compute_cap", "clocks.c
 
 
 def source_hash(package: str | Path) -> str:
-    """12 hex digits over the Python files of a package folder; empty where it is not there."""
+    """Return 12 hex digits over the Python files of a package folder; empty where it is not there."""
     root = Path(package)
     if not root.is_dir():
         return ""
@@ -40,6 +42,7 @@ def source_hash(package: str | Path) -> str:
 
 
 def versions() -> dict[str, str]:
+    """Return the versions of the installed packages that must be the same everywhere, with CUDA's."""
     found = {}
     for name in PACKAGES:
         try:
@@ -52,7 +55,7 @@ def versions() -> dict[str, str]:
 
 
 def torch_cuda() -> str:
-    """CUDA that torch was built for, or cpu; read from its files, importing it takes seconds."""
+    """Return the CUDA that torch was built for, or cpu; read from its files, since importing it takes seconds."""
     spec = importlib.util.find_spec("torch")
     text = Path(spec.origin).with_name("version.py").read_text() if spec and spec.origin else ""
     built = re.search(r"^cuda\b[^=]*=\s*['\"]([^'\"]+)", text, re.MULTILINE)
@@ -60,13 +63,13 @@ def torch_cuda() -> str:
 
 
 def has_nvidia_gpu(root: str | Path = "/") -> bool:
-    """Whether the driver has made a GPU's device file, or one sits on the PCI bus without a driver that works."""
+    """Return True for a GPU with a device file, or one on the PCI bus without a driver that works."""
     vendors = Path(root).glob("sys/bus/pci/devices/*/vendor")
     return any(Path(root).glob("dev/nvidia[0-9]*")) or any(path.read_text().strip() == "0x10de" for path in vendors)
 
 
 def gpus() -> list[dict[str, str]]:
-    """One entry a GPU as the driver sees it; empty where there is no driver, or an image's driver and no GPU."""
+    """Return one entry a GPU as the driver sees it; empty where there is no driver, or an image's driver and no GPU."""
     query = ",".join(GPU_FIELDS)
     if shutil.which("nvidia-smi") is None:
         return []
@@ -85,19 +88,19 @@ def gpus() -> list[dict[str, str]]:
 
 
 def importable(module: str) -> str:
-    """Empty if a fresh interpreter can import it, else the error: a broken FlashAttention must not break the probe."""
+    """Import a module in a fresh interpreter; return the error, empty where it works."""
     answer = subprocess.run([sys.executable, "-c", f"import {module}"], capture_output=True, text=True, timeout=120)
     return "" if answer.returncode == 0 else (answer.stderr.strip().splitlines() or ["failed"])[-1][:200]
 
 
 def token() -> str:
-    """Mode of the token's file, empty where there is none. The token itself is never read."""
+    """Return the mode of the token's file, empty where there is none. The token itself is never read."""
     path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or "~/.ray/auth_token").expanduser()
     return oct(stat.S_IMODE(path.stat().st_mode))[2:] if path.is_file() else ""
 
 
-def describe(package: str = "~/.sst2-ray/src/sst2_ray") -> dict[str, Any]:
-    """Everything that doctor compares between nodes, as plain JSON values."""
+def describe(package: str = "~/.sst2-ray/src/sst2_ray") -> dict[str, object]:
+    """Return everything that doctor compares between nodes, as plain JSON values."""
     home = shutil.disk_usage(Path.home())
     memory = {
         line.split(":")[0]: int(line.split()[1])

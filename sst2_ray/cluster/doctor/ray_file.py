@@ -2,260 +2,114 @@
 
 from __future__ import annotations
 
-import contextlib
-import copy
-import io
 import re
 import stat
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from sst2_ray.cluster.doctor.commands import check_pins, check_start_commands
-from sst2_ray.cluster.doctor.findings import Finding, error, ok, warning
-from sst2_ray.cluster.file import ClusterFile
-from sst2_ray.cluster.submit.upload import SECRET_CONTENT
+from sst2_ray.cluster.file import PLACEHOLDER, ClusterFile, NodeType, is_pinned_image
+from sst2_ray.cluster.findings import Findings
+from sst2_ray.cluster.ray_private import schema_problem
+from sst2_ray.cluster.secret_scan import holds_secret
 
-PLACEHOLDER = re.compile(r"\b(YOUR_[A-Z_]+|MY_[A-Z_]+|(?:HEAD|WORKER)_ADDRESS(?:_\d+)?|SSH_USER)\b")
 _INLINE_SECRET = re.compile(r"\b\w*(?:TOKEN|SECRET|PASSWORD|ACCESS_KEY)\w*=(?!\$)[^\s'\"]{6,}")
+_REFERENCE = "see https://docs.ray.io/en/latest/cluster/vms/references/ray-cluster-configuration.html"
 
 
-def check_ray_file(cluster: ClusterFile) -> list[Finding]:
-    """Every platform-independent check."""
-    return [
-        *check_schema(cluster),
-        *_placeholders(cluster),
-        *_secrets(cluster),
-        *_mounts(cluster),
-        *check_pins(cluster),
-        *check_start_commands(cluster),
-        *_workers(cluster),
-        *_private_key(cluster),
-        *_docker(cluster),
-    ]
-
-
-def check_schema(cluster: ClusterFile) -> list[Finding]:
-    """Ray's own preparation and JSON schema, as `ray up` applies them, without asking any cloud."""
-    import jsonschema
-    from ray.autoscaler._private.util import prepare_config, validate_config
-
-    heard = io.StringIO()
-    try:
-        # Ray's launcher prints, and leaves with SystemExit, where it refuses.
-        with contextlib.redirect_stdout(heard), contextlib.redirect_stderr(heard):
-            config = prepare_config(copy.deepcopy(cluster.config))
-            for node_type in config.get("available_node_types", {}).values():
-                if isinstance(node_type, dict) and cluster.platform in ("aws", "gcp"):
-                    node_type.setdefault("resources", {})  # `ray up` asks the cloud for these
-            validate_config(config)
-    except jsonschema.ValidationError as problem:
-        path = ".".join(str(part) for part in problem.absolute_path) or "top level"
-        return [
-            error(
-                path,
-                f"Ray's schema: {problem.message[:200]}",
-                "see https://docs.ray.io/en/latest/cluster/vms/references/ray-cluster-configuration.html",
-            )
-        ]
-    except (ValueError, RuntimeError, KeyError, TypeError, AttributeError, SystemExit, Exception) as problem:
-        text = " ".join(f"{heard.getvalue()} {problem}".split())[-200:]
-        return [error("file", f"Ray refuses it: {text}", "compare with the file in the repository")]
-    return [ok("schema", "Ray's schema is satisfied")]
-
-
-def node_types(cluster: ClusterFile) -> dict[str, dict[str, Any]]:
-    """The node types that are mappings, by name; a malformed one is the schema's business."""
-    types = cluster.config.get("available_node_types")
-    return (
-        {str(name): value for name, value in types.items() if isinstance(value, dict)}
-        if isinstance(types, dict)
-        else {}
-    )
-
-
-def node_config(node_type: dict[str, Any]) -> dict[str, Any]:
-    """The provider's part of a node type, empty where it is missing."""
-    config = node_type.get("node_config")
-    return config if isinstance(config, dict) else {}
-
-
-def declared_gpus(node_type: dict[str, Any]) -> int | None:
-    """GPUs that the file declares for a node type; None where it leaves that to Ray."""
-    value = node_type.get("resources", {}).get("GPU") if isinstance(node_type.get("resources"), dict) else None
-    return value if isinstance(value, int) else None
-
-
-def strings_of(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
-    """(key path, text) of every string in a document, keys of mappings left out."""
-    if isinstance(value, str):
-        yield path, value
-    elif isinstance(value, dict):
-        for key, item in value.items():
-            yield from strings_of(item, f"{path}.{key}" if path else str(key))
-    elif isinstance(value, list):
-        for index, item in enumerate(value):
-            yield from strings_of(item, f"{path}[{index}]")
-
-
-def _placeholders(cluster: ClusterFile) -> list[Finding]:
-    return placeholders(cluster.config)
-
-
-def placeholders(config: dict[str, Any]) -> list[Finding]:
-    """Values of the shipped file that stand for the user's own; one finding each name."""
-    places: dict[str, str] = {}
-    for path, text in strings_of(config):
+def check_text(cluster: ClusterFile) -> Findings:
+    """Check any cluster file for values that are still the user's to give, and for secrets; their values are never repeated."""
+    found, named = Findings(), set[str]()
+    for path, text in cluster.document.strings():
         for name in PLACEHOLDER.findall(text):
-            places.setdefault(name, path)
-    return [
-        error(path, f"{name} stands for a value of yours", f"replace {name} everywhere in the file")
-        for name, path in places.items()
-    ]
-
-
-def _secrets(cluster: ClusterFile) -> list[Finding]:
-    return secrets(cluster.config)
-
-
-def secrets(config: dict[str, Any]) -> list[Finding]:
-    """Secrets written into the file; their values are never repeated."""
-    found = []
-    for path, text in strings_of(config):
-        if SECRET_CONTENT.search(text.encode()) or _INLINE_SECRET.search(text):
-            found.append(
-                error(
-                    path,
-                    "holds a secret, and the file is copied to every node",
-                    "put it into a file of mode 600 and list that under file_mounts",
-                )
-            )
+            if name not in named:
+                named.add(name)
+                found.error(path, f"{name} stands for a value of yours", f"replace {name} everywhere in the file")
+        if holds_secret(text) or _INLINE_SECRET.search(text):
+            what = "holds a secret, and the file is copied to every node"
+            found.error(path, what, "put it into a file of mode 600 and list that under file_mounts")
     return found
 
 
-def _mounts(cluster: ClusterFile) -> list[Finding]:
-    mounts = cluster.config.get("file_mounts")
-    mounts = mounts if isinstance(mounts, dict) else {}
-    findings = []
-    for remote, local in mounts.items():
-        if not Path(str(local)).expanduser().exists() and "auth_token" not in str(remote):
-            findings.append(
-                error(
-                    f"file_mounts.{remote}",
-                    f"{local} does not exist here",
-                    "run from the repository's root, or correct the path",
-                )
-            )
-    if not any(str(remote).endswith(".ray/auth_token") for remote in mounts):
-        findings.append(
-            error(
-                "file_mounts",
-                "no token: nodes without ~/.ray/auth_token run code for anybody who reaches them",
-                'add "~/.ray/auth_token": "~/.ray/auth_token"',
-            )
-        )
+def check_ray_file(cluster: ClusterFile, *, sizes_from_cloud: bool) -> Findings:
+    """Make every platform-independent check of a `ray up` file."""
+    found = Findings()
+    _check_schema(cluster, found, sizes_from_cloud=sizes_from_cloud)
+    _check_mounts(cluster, found)
+    check_pins(cluster, found)
+    check_start_commands(cluster, found)
+    if cluster.platform != "local":
+        _check_idle(cluster, found)
+        for node_type in cluster.node_types:
+            _check_node_type(node_type, found)
+    _check_private_key(cluster, found)
+    docker = cluster.document.section("docker")
+    for key in ("image", "head_image", "worker_image"):
+        if docker.get(key) and not is_pinned_image(docker.text(key)):
+            what = f"{docker.text(key)} is not pinned: two nodes may get two versions"
+            found.error(docker.at(key), what, "name a tag or digest that does not move")
+    return found
+
+
+def _check_schema(cluster: ClusterFile, found: Findings, *, sizes_from_cloud: bool) -> None:
+    problem = schema_problem(cluster.document.raw, sizes_from_cloud=sizes_from_cloud)
+    if problem is None:
+        found.ok("schema", "Ray's schema is satisfied")
+    elif problem[0]:
+        found.error(problem[0], f"Ray's schema: {problem[1]}", _REFERENCE)
     else:
-        findings.append(ok("file_mounts", "the token goes to every node"))
-    return findings
+        found.error("file", f"Ray refuses it: {problem[1]}", "compare with the file in the repository")
 
 
-def _workers(cluster: ClusterFile) -> list[Finding]:
-    if cluster.platform == "local":
-        return []
-    findings = []
-    idle = cluster.config.get("idle_timeout_minutes", 5)
-    if isinstance(idle, (int, float)):
-        if idle > 60:
-            findings.append(
-                error(
-                    "idle_timeout_minutes",
-                    f"idle workers are paid for {idle:g} minutes",
-                    "5 keeps them between two trials",
-                )
-            )
-        elif idle > 15:
-            findings.append(
-                warning(
-                    "idle_timeout_minutes",
-                    f"idle workers are paid for {idle:g} minutes",
-                    "5 keeps them between two trials",
-                )
-            )
-        else:
-            findings.append(ok("idle_timeout_minutes", f"idle workers go after {idle:g} minutes"))
-    if cluster.provider.get("cache_stopped_nodes", True) is not False:
-        findings.append(
-            error(
-                "provider.cache_stopped_nodes",
-                "machines are stopped instead of ended, and their disks are billed for ever",
-                "set it to False",
-            )
-        )
-    head = cluster.config.get("head_node_type")
-    for name, node_type in node_types(cluster).items():
-        where = f"available_node_types.{name}"
-        if name == head:
-            if node_type.get("max_workers") != 0:
-                findings.append(
-                    error(f"{where}.max_workers", "the head's type would be used for workers too", "set it to 0")
-                )
-            if (node_type.get("resources") or {}).get("CPU") != 0:
-                findings.append(
-                    error(
-                        f"{where}.resources.CPU",
-                        "work can land on the head, starve the autoscaler and keep the cluster from scaling to zero",
-                        "set resources: {CPU: 0}",
-                    )
-                )
-        elif node_type.get("min_workers", 0):
-            findings.append(
-                warning(
-                    f"{where}.min_workers",
-                    f"{node_type['min_workers']} workers run, and are paid, from `up` to `down`",
-                    "0 scales to zero",
-                )
-            )
-    return findings
+def _check_mounts(cluster: ClusterFile, found: Findings) -> None:
+    mounts = cluster.document.section("file_mounts")
+    for remote in mounts.raw:
+        local = mounts.text(remote)
+        if not Path(local).expanduser().exists() and "auth_token" not in remote:
+            what = f"{local} does not exist here"
+            found.error(f"file_mounts.{remote}", what, "run from the repository's root, or correct the path")
+    if any(remote.endswith(".ray/auth_token") for remote in mounts.raw):
+        found.ok("file_mounts", "the token goes to every node")
+    else:
+        what = "no token: nodes without ~/.ray/auth_token run code for anybody who reaches them"
+        found.error("file_mounts", what, 'add "~/.ray/auth_token": "~/.ray/auth_token"')
 
 
-def _private_key(cluster: ClusterFile) -> list[Finding]:
-    auth = cluster.config.get("auth")
-    key = auth.get("ssh_private_key") if isinstance(auth, dict) else None
+def _check_idle(cluster: ClusterFile, found: Findings) -> None:
+    where, idle = "idle_timeout_minutes", cluster.document.number("idle_timeout_minutes")
+    idle = 5 if idle is None else idle
+    if idle <= 15:
+        found.ok(where, f"idle workers go after {idle:g} minutes")
+    else:
+        add = found.error if idle > 60 else found.warning
+        add(where, f"idle workers are paid for {idle:g} minutes", "5 keeps them between two trials")
+    if cluster.provider.get("cache_stopped_nodes") is not False:
+        what = "machines are stopped instead of ended, and their disks are billed for ever"
+        found.error("provider.cache_stopped_nodes", what, "set it to False")
+
+
+def _check_node_type(node_type: NodeType, found: Findings) -> None:
+    section = node_type.section
+    if not node_type.is_head:
+        if node_type.min_workers:
+            what = f"{node_type.min_workers} workers run, and are paid, from `up` to `down`"
+            found.warning(section.at("min_workers"), what, "0 scales to zero")
+        return
+    if section.whole("max_workers") != 0:
+        found.error(section.at("max_workers"), "the head's type would be used for workers too", "set it to 0")
+    if node_type.resources.number("CPU") != 0:
+        what = "work can land on the head, starve the autoscaler and keep the cluster from scaling to zero"
+        found.error(node_type.resources.at("CPU"), what, "set resources: {CPU: 0}")
+
+
+def _check_private_key(cluster: ClusterFile, found: Findings) -> None:
+    where, key = "auth.ssh_private_key", cluster.auth.text("ssh_private_key")
     if not key:
-        return []
-    path = Path(str(key)).expanduser()
+        return
+    path = Path(key).expanduser()
     if not path.is_file():
-        return [
-            error(
-                "auth.ssh_private_key",
-                f"{key} does not exist",
-                f"ssh-keygen -t ed25519 -f {key}, a key for this cluster alone: it is copied to the head",
-            )
-        ]
-    if stat.S_IMODE(path.stat().st_mode) & 0o077:
-        return [error("auth.ssh_private_key", f"{key} is readable by others, ssh refuses it", f"chmod 600 {key}")]
-    return [ok("auth.ssh_private_key", f"{key} is there")]
-
-
-def _docker(cluster: ClusterFile) -> list[Finding]:
-    docker = cluster.config.get("docker")
-    if not isinstance(docker, dict):
-        return []
-    images = {key: str(docker[key]) for key in ("image", "head_image", "worker_image") if docker.get(key)}
-    return [
-        error(
-            f"docker.{key}",
-            f"{image} is not pinned: two nodes may get two versions",
-            "name a tag or digest that does not move",
-        )
-        for key, image in images.items()
-        if not pinned_image(image)
-    ]
-
-
-def pinned_image(image: str) -> bool:
-    """A container image with a digest, or with a tag that is not `latest` or `nightly`."""
-    if "@sha256:" in image:
-        return True
-    tag = image.rsplit("/", 1)[-1].partition(":")[2]
-    return bool(tag) and not tag.startswith(("latest", "nightly"))
+        remedy = f"ssh-keygen -t ed25519 -f {key}, a key for this cluster alone: it is copied to the head"
+        found.error(where, f"{key} does not exist", remedy)
+    elif stat.S_IMODE(path.stat().st_mode) & 0o077:
+        found.error(where, f"{key} is readable by others, ssh refuses it", f"chmod 600 {key}")
+    else:
+        found.ok(where, f"{key} is there")

@@ -1,25 +1,36 @@
-"""A job on a cluster's job server: its submission id from its content, and submitting it once."""
+"""A job on a cluster's job server: its submission id from its content and its owner, and submitting it once."""
 
 from __future__ import annotations
 
+import getpass
 import hashlib
 import json
-import logging
+import os
+import re
+import secrets
 import shlex
+import socket
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from sst2_ray.cluster.submit.upload import Upload, mib
+from sst2_ray import formatting
+from sst2_ray.cluster.ray_private import job_client
+from sst2_ray.cluster.submit.upload import Upload
 from sst2_ray.errors import FailureClass, InputError, RunFailedError
 
 if TYPE_CHECKING:
     from ray.job_submission import JobDetails, JobSubmissionClient
 
+OWNER_FILE = Path("~/.sst2-ray/owner")
+OWNER = "sst2_ray_owner"
+"""Key of a job's metadata that names who submitted it."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """What is submitted."""
+    """A command, with the files and variables that it is submitted with."""
 
     command: tuple[str, ...]
     variables: Mapping[str, str]
@@ -27,33 +38,43 @@ class Job:
     demand: Mapping[str, float]
     """Resources that the command itself reserves, by Ray's names."""
     upload: Upload
+    owner: str
 
     @property
     def id(self) -> str:
-        """Submission id of the first attempt."""
-        return submission_id(self.upload, list(self.command), dict(self.variables))
+        """Return the submission id of the first attempt."""
+        return submission_id(self.upload, list(self.command), dict(self.variables), self.owner)
 
 
-def submission_id(upload: Upload, command: list[str], variables: dict[str, str]) -> str:
-    """The same for the same files, command and variables: what succeeded is not run again by accident."""
+def owner() -> str:
+    """Return a name for this user on this machine that no other user of the cluster has: login, then 6 hexadecimal digits."""
+    try:
+        login = re.sub(r"\W+", "", getpass.getuser())[:16] or "user"
+    except (OSError, KeyError):  # a user id without a name
+        login = f"uid{os.getuid()}"
+    file = OWNER_FILE.expanduser()
+    try:
+        if not file.exists():
+            file.parent.mkdir(mode=0o700, exist_ok=True)
+            file.write_text(secrets.token_hex(3))
+        mark = file.read_text().strip()
+    except OSError:  # no home that can be written: the same every time, at least on this machine
+        mark = hashlib.sha256(f"{os.getuid()}@{socket.gethostname()}".encode()).hexdigest()
+    return f"{login}-{mark[:6]}"
+
+
+def submission_id(upload: Upload, command: list[str], variables: dict[str, str], owner: str) -> str:
+    """Derive an id from owner, files, command and variables, so that what succeeded is not run again by accident."""
     text = json.dumps([upload.digest, command, sorted(variables.items())])
-    return "sst2-" + hashlib.sha256(text.encode()).hexdigest()[:16]
+    return f"sst2-{owner}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 
 def connect(address: str) -> JobSubmissionClient:
-    """A client of the job server at `address`. Raises InputError where none answers, or it refuses the token."""
+    """Return a client of the job server at `address`. Raises InputError where none answers in time, or it refuses the token."""
     from ray.exceptions import AuthenticationError
-    from ray.job_submission import JobSubmissionClient
 
-    for name in (
-        "dashboard.modules.dashboard_sdk",
-        "dashboard.modules.job.sdk",
-        "_private.runtime_env.packaging",
-        "_private.runtime_env.working_dir",
-    ):
-        logging.getLogger(f"ray.{name}").setLevel(logging.ERROR)  # what is uploaded is said by our own listing
     try:
-        return JobSubmissionClient(address)
+        return job_client(address)
     except AuthenticationError:
         raise InputError(
             f"{address}: the cluster refuses this token; copy the cluster's ~/.ray/auth_token here (chmod 600), or set RAY_AUTH_TOKEN_PATH"
@@ -65,7 +86,7 @@ def connect(address: str) -> JobSubmissionClient:
 
 
 def list_jobs(client: JobSubmissionClient) -> list[JobDetails]:
-    """Every job that the job server knows. Raises InputError where it does not tell."""
+    """Return every job that the job server knows. Raises InputError where it does not tell."""
     try:
         return list(client.list_jobs())
     except Exception as error:  # requests and Ray each have their own
@@ -75,38 +96,93 @@ def list_jobs(client: JobSubmissionClient) -> list[JobDetails]:
         ) from None
 
 
+def owner_of(job: JobDetails) -> str:
+    """Return who submitted a job, empty where nobody says."""
+    return str((job.metadata or {}).get(OWNER, ""))
+
+
 def still_running(jobs: Iterable[JobDetails], *, but: str | None = None) -> list[str]:
-    """Names of the jobs that have not ended, drivers that nobody submitted among them; `but` is left out."""
+    """Return the names of jobs that have not ended, drivers that nobody submitted among them, without `but`."""
     names = [str(job.submission_id or job.job_id) for job in jobs if not job.status.is_terminal()]
     return [name for name in names if name != but]
 
 
-def submit(client: JobSubmissionClient, job: Job, *, again: bool, say: Callable[[str], None]) -> str:
-    """Submit, or re-attach to what was submitted before (with `again` only where that has ended); returns the id to follow.
+def submit(
+    client: JobSubmissionClient, job: Job, *, again: bool, force: bool = False, say: Callable[[str], None]
+) -> str:
+    """Submit, or re-attach to what was submitted before (with `again` only where that has ended); return the id to follow.
 
-    Raises InputError where the job server refuses the job, RunFailedError where it is lost while it takes the job.
+    Jobs of other owners are left alone, unless `force` allows to follow theirs. Raises InputError where the job server
+    refuses the job, RunFailedError where it is lost while it takes the job.
     """
+    jobs = list_jobs(client)
+    running = _running(jobs, job, force=force, say=say)
+    if running:
+        return _re_attach(running, job, again=again, say=say)
+    states = {known.submission_id: str(known.status.value) for known in jobs if known.submission_id}
+    attempt, candidate = 1, job.id
+    while candidate in states:
+        if not again and states[candidate] == "SUCCEEDED":
+            say(f"{candidate} was submitted before and succeeded: showing its log (--again runs it again)")
+            return candidate
+        attempt += 1
+        candidate = f"{job.id}-{attempt}"
+    if attempt > 1:
+        say(f"submitted before (attempt {attempt - 1}); this is attempt {attempt}")
+    return _submit_new(client, job, candidate, say=say)
+
+
+def _running(jobs: list[JobDetails], job: Job, *, force: bool, say: Callable[[str], None]) -> list[JobDetails]:
+    """Return the running jobs to re-attach to: those of this command (after an edit it would be a second driver of one run)."""
+    same = [
+        known
+        for known in jobs
+        if known.submission_id and known.entrypoint == shlex.join(job.command) and not known.status.is_terminal()
+    ]
+    own = [known for known in same if owner_of(known) == job.owner]
+    others = [known for known in same if owner_of(known) != job.owner]
+    if own or (force and others):
+        return own or others
+    for known in others:
+        who = owner_of(known) or "somebody else"
+        say(f"{known.submission_id} of {who} runs the same command; yours is a job of its own (--force follows theirs)")
+    return []
+
+
+def _re_attach(running: list[JobDetails], job: Job, *, again: bool, say: Callable[[str], None]) -> str:
+    same_content = [known for known in running if str(known.submission_id).startswith(job.id)]
+    known = (same_content or running)[0]
+    name, state = str(known.submission_id), known.status.value
+    if again:
+        raise InputError(
+            f"--again: {name} runs the same command and is {state}; wait for its end, or end it: submit without --again "
+            "but with --on-interrupt stop, then Ctrl-C"
+        )
+    say(f"{name} was submitted before and is {state}: re-attaching")
+    if not same_content:
+        say(f"{name} runs the files and variables that it was submitted with, not those given now")
+    return name
+
+
+def _submit_new(client: JobSubmissionClient, job: Job, job_id: str, *, say: Callable[[str], None]) -> str:
     import requests
 
-    job_id, exists = _choose(list_jobs(client), job, again=again, say=say)
-    if exists:
-        return job_id
-    runtime_env: dict[str, Any] = {"working_dir": str(job.upload.folder), "excludes": list(job.upload.excludes)}
+    runtime_env: dict[str, object] = {"working_dir": str(job.upload.folder), "excludes": list(job.upload.excludes)}
     if job.variables:
         runtime_env["env_vars"] = dict(job.variables)
     custom = {name: amount for name, amount in job.demand.items() if name not in ("CPU", "GPU")}
     try:
         client.submit_job(
-            entrypoint=shlex.join(job.command), submission_id=job_id, runtime_env=runtime_env,
+            entrypoint=shlex.join(job.command), submission_id=job_id, runtime_env=runtime_env, metadata={OWNER: job.owner},
             entrypoint_num_cpus=job.demand.get("CPU"), entrypoint_num_gpus=job.demand.get("GPU"), entrypoint_resources=custom or None,
         )  # fmt: skip
     except RuntimeError as error:
-        if "already exists" in str(error):  # somebody submitted the same between our look and now
+        if "already exists" in str(error):  # submitted by another terminal between our look and now
             say(f"{job_id} exists, re-attaching")
             return job_id
         if "413" in str(error):
             raise InputError(
-                f"the job server refuses the upload of {mib(job.upload.total_bytes)} as too large; name more in .rayignore"
+                f"the job server refuses the upload of {formatting.size(job.upload.total_bytes)} as too large; name more in .rayignore"
             ) from None
         raise InputError(f"the job server refuses the job: {' '.join(str(error).split())[:300]}") from None
     except (requests.RequestException, ConnectionError) as error:
@@ -117,36 +193,3 @@ def submit(client: JobSubmissionClient, job: Job, *, again: bool, say: Callable[
         ) from None
     say(f"submitted {job_id}: {shlex.join(job.command)}")
     return job_id
-
-
-def _choose(jobs: list[JobDetails], job: Job, *, again: bool, say: Callable[[str], None]) -> tuple[str, bool]:
-    """(id, whether it exists): the job that runs this command, or has succeeded with this content; else the next free id."""
-    states = {known.submission_id: known.status for known in jobs if known.submission_id}
-    # By command, not by content: after an edit the same command would be a second driver on the same run's folder.
-    running = [
-        known.submission_id
-        for known in jobs
-        if known.submission_id and known.entrypoint == shlex.join(job.command) and not known.status.is_terminal()
-    ]
-    if running:
-        same = [name for name in running if name.startswith(job.id)]  # of this content
-        found = (same or running)[0]
-        if again:
-            raise InputError(
-                f"--again: {found} runs the same command and is {states[found]}; wait for its end, or end it: submit without --again "
-                "but with --on-interrupt stop, then Ctrl-C"
-            )
-        say(f"{found} was submitted before and is {states[found]}: re-attaching")
-        if not same:
-            say(f"{found} runs the files and variables that it was submitted with, not those given now")
-        return found, True
-    attempt, candidate = 1, job.id
-    while candidate in states:
-        if not again and states[candidate] == "SUCCEEDED":
-            say(f"{candidate} was submitted before and succeeded: showing its log (--again runs it again)")
-            return candidate, True
-        attempt += 1
-        candidate = f"{job.id}-{attempt}"
-    if attempt > 1:
-        say(f"submitted before (attempt {attempt - 1}); this is attempt {attempt}")
-    return candidate, False

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shlex
 import signal
 import sys
@@ -12,15 +11,18 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Literal, TextIO
 
-from sst2_ray.cluster.file import ClusterFile, load_cluster_file, private_key, use_token_if_present
-from sst2_ray.cluster.submit.client import Job, connect, still_running, submit
+from sst2_ray import formatting
+from sst2_ray.cluster.clouds import cloud_of
+from sst2_ray.cluster.down import down
+from sst2_ray.cluster.file import ClusterFile, load_cluster_file, use_token_if_present
+from sst2_ray.cluster.secret_scan import holds_secret, is_secret_variable
+from sst2_ray.cluster.ssh import Tunnel
+from sst2_ray.cluster.submit.client import Job, connect, owner, still_running, submit
 from sst2_ray.cluster.submit.follow import Follower, exit_code_of
-from sst2_ray.cluster.submit.upload import SECRET_CONTENT, Upload, check_upload, list_upload, mib
+from sst2_ray.cluster.submit.upload import Upload, check_upload, list_upload
 from sst2_ray.config.fields import Positional
 from sst2_ray.config.flags import parse
 from sst2_ray.errors import InfeasibleError, InputError, RunFailedError, StoppedError
-
-_SECRET_NAME = re.compile(r"(^|_)(TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIALS?|KEY)(_|$)|CONNECTION_STRING", re.IGNORECASE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +47,8 @@ class SubmitConfig:
     """NAME=AMOUNT of custom resources that the command itself reserves."""
     again: bool = False
     """Run again what has succeeded; False: show its log. Refused while the same command runs."""
+    force: bool = False
+    """Follow, and be able to stop, the same command that somebody else runs; False: yours is a job of its own."""
     detach: bool = False
     """Return once the job is accepted; submit the same again to follow it."""
     dry_run: bool = False
@@ -61,7 +65,7 @@ class SubmitConfig:
 
 
 def main(argv: list[str]) -> int:
-    """Submit, follow, and return the job's own exit code. Raises Sst2RayError subclasses for everything else."""
+    """Submit, follow, and return the job's own exit code. Raises Sst2RayError for everything else."""
     options, command = split_command(argv)
     config = parse(SubmitConfig, options, prog="sst2-ray submit")
     use_token_if_present()  # before anything imports ray
@@ -80,6 +84,7 @@ def main(argv: list[str]) -> int:
         variables=_variables(config.env),
         demand=_demand(config),
         upload=list_upload(config.working_dir, config.exclude),
+        owner=owner(),
     )
     _show(job.upload)
     check_upload(job.upload)
@@ -91,11 +96,11 @@ def main(argv: list[str]) -> int:
 
 
 def _run(job: Job, config: SubmitConfig, cluster: ClusterFile | None) -> int:
-    """Submit, follow, and shut down where that was asked for; the job's exit code, 0 after a detach."""
+    """Submit, follow, and shut down where that was asked for; return the job's exit code, 0 after --detach."""
     with ExitStack() as stack:
         address, heal = _way_to(config, cluster, stack)
         client = connect(address)
-        job_id = submit(client, job, again=config.again, say=_say)
+        job_id = submit(client, job, again=config.again, force=config.force, say=_say)
         if config.detach:
             _say(f"detached from {job_id}; submit the same again to follow it")
             return 0
@@ -118,7 +123,7 @@ def _run(job: Job, config: SubmitConfig, cluster: ClusterFile | None) -> int:
 
 
 def split_command(argv: list[str]) -> tuple[list[str], list[str]]:
-    """(our own options, the command after the first `--`)."""
+    """Return (our own options, the command after the first `--`)."""
     if "--" not in argv:
         return argv, []
     at = argv.index("--")
@@ -144,8 +149,8 @@ def _refuse_secrets(command: list[str]) -> None:
 
 
 def _refuse_secret(where: str, name: str, content: str) -> None:
-    """Raises InputError that names the place, never the secret."""
-    if _SECRET_NAME.search(name) or SECRET_CONTENT.search(os.fsencode(content)):
+    """Refuse a secret by its place, never by its value. Raises InputError."""
+    if is_secret_variable(name) or holds_secret(content):
         raise InputError(
             f"{where}: looks like a secret, and a job's command and variables are readable by everybody on the cluster; "
             "mount it as a file (e.g. ~/.cache/huggingface/token under file_mounts of the cluster file)"
@@ -164,28 +169,27 @@ def _demand(config: SubmitConfig) -> dict[str, float]:
 
 
 def _show(upload: Upload) -> None:
-    largest = ", ".join(f"{file.path} {mib(file.size)}" for file in upload.largest())
-    _say(f"upload: {len(upload.files)} files, {mib(upload.total_bytes)}, from {upload.folder}; largest: {largest}")
+    largest = ", ".join(f"{file.path} {formatting.size(file.size)}" for file in upload.largest())
+    _say(
+        f"upload: {len(upload.files)} files, {formatting.size(upload.total_bytes)}, from {upload.folder}; largest: {largest}"
+    )
 
 
 def _say_cost(cluster: ClusterFile | None) -> None:
-    from sst2_ray.cluster.doctor.machines import check_cost
-
-    for finding in check_cost(cluster, worker_price=None, hours=None, workers=None) if cluster else ():
+    for finding in cloud_of(cluster).prices(cluster) if cluster else ():
         _say(f"cost: {finding.what}")
 
 
 def _way_to(config: SubmitConfig, cluster: ClusterFile | None, stack: ExitStack) -> tuple[str, Callable[[], None]]:
-    """(address of the job server, what reopens the way to it)."""
+    """Return (address of the job server, what reopens the way to it)."""
     if cluster is not None:
-        from sst2_ray.cluster.ssh import tunnel_to
-
-        key = private_key(cluster)
+        cloud = cloud_of(cluster)
+        key = cloud.key(cluster)
         if key is not None and not key.exists():
             raise InputError(
                 f"{key}: the cluster's SSH key is not on this machine; copy it from whoever ran `sst2-ray up` (chmod 600)"
             )
-        tunnel = stack.enter_context(tunnel_to(cluster))
+        tunnel = stack.enter_context(Tunnel(cloud.host(cluster, cloud.head(cluster))))
         _say(f"tunnel to {tunnel.host.address} open (ssh {tunnel.pid}); dashboard at {tunnel.url}")
         return tunnel.url, tunnel.ensure
     address = config.address or os.environ.get("RAY_API_SERVER_ADDRESS") or os.environ.get("RAY_ADDRESS")
@@ -212,7 +216,7 @@ def _follow(follower: Follower, on_interrupt: str) -> int:
 
 
 def _interrupted(follower: Follower, on_interrupt: str) -> bool:
-    """True: the job is being stopped, go on following it. False: detach."""
+    """Return True where the job is being stopped and must be followed to its end, False to detach."""
     choice = on_interrupt
     if choice == "ask":
         choice = "detach"
@@ -249,8 +253,6 @@ def _down_unless_used(cluster: ClusterFile | None, follower: Follower) -> None:
         what = f"job {others[0]} still runs" if len(others) == 1 else f"jobs {', '.join(others)} still run"
         _say(f"not shut down: {what}; sst2-ray down {cluster.path}")
         return
-    from sst2_ray.cluster.up import down
-
     _say(f"shutting {cluster.name} down")
     down(cluster)
 
@@ -264,7 +266,7 @@ def _say(text: str) -> None:
 
 
 def _write(stream: TextIO, text: str) -> None:
-    """Write at once; from when nobody reads any more (`| head`) to nowhere: the job's own exit code still counts."""
+    """Write at once, and to nowhere once nobody reads any more (`| head`): the job's own exit code still counts."""
     try:
         stream.write(text)
         stream.flush()

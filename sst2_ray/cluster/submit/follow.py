@@ -9,8 +9,9 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
+from sst2_ray.cluster.ray_private import address_variables_ignored
 from sst2_ray.errors import ExitCode, FailureClass, InfeasibleError, RunFailedError
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ _LAST_LINES_S = 30.0
 
 @dataclass(kw_only=True)
 class Follower:
-    """Streams one job's log and knows its end. `heal` reopens the way to the cluster (a tunnel); it may raise."""
+    """Follower of one job: streams its log and knows its end. `heal` reopens the way to the cluster (a tunnel); it may raise."""
 
     client: JobSubmissionClient
     job_id: str
@@ -75,9 +76,7 @@ class Follower:
             asyncio.run(self._tail())
         except KeyboardInterrupt:
             raise
-        except (
-            Exception
-        ) as error:  # a broken stream has many types (aiohttp, OSError, RuntimeError); the state decides what it means
+        except Exception as error:  # a broken stream has many types; the job's state decides what it means
             self.say(f"log stream broke ({type(error).__name__}); the job goes on, re-attaching")
             time.sleep(0.5)
 
@@ -113,7 +112,7 @@ class Follower:
                 await stream.aclose()  # type: ignore[attr-defined]
 
     def _drain(self) -> None:
-        """The stream may end before the last lines were sent. Never raises: the job has ended, and its exit code counts."""
+        """Print the last lines, which the stream may have missed. Never raises: the job has ended, and its exit code counts."""
         limit_s = min(_LAST_LINES_S, self.reconnect_timeout_s)
         try:
             rest = self.reach(lambda: self.client.get_job_logs(self.job_id), limit_s=limit_s)[self._printed :]
@@ -160,7 +159,7 @@ class Follower:
                 time.sleep(1.0)
 
     def explain_pending(self, info: JobDetails) -> str:
-        """What a PENDING job waits for, in numbers where the cluster gives them."""
+        """Say what a PENDING job waits for, in numbers where the cluster gives them."""
         wanted = self.demand
         if not wanted:
             return info.message or "the entrypoint is being started"
@@ -182,13 +181,14 @@ class Follower:
     def _node_totals(self) -> list[dict[str, float]]:
         from ray.util.state import list_nodes
 
-        nodes: list[Any] = list_nodes(
-            address=self.client.get_address(), filters=[("state", "=", "ALIVE")], detail=True, timeout=10
-        )
+        with address_variables_ignored():
+            nodes = list_nodes(
+                address=self.client.get_address(), filters=[("state", "=", "ALIVE")], detail=True, timeout=10
+            )
         return [dict(node.resources_total or {}) for node in nodes]
 
     def stop(self, *, wait_s: float = 60.0) -> bool:
-        """Ask the cluster to stop the job; True when it has ended. Stopping a PENDING job blocks in Ray, so it runs aside."""
+        """Ask the cluster to stop the job; return True when it has ended. Stopping a PENDING job blocks in Ray, so it runs aside."""
         thread = threading.Thread(target=self._stop_quietly, daemon=True)
         thread.start()
         deadline = time.monotonic() + wait_s
@@ -217,7 +217,7 @@ class Follower:
 
 
 def exit_code_of(info: JobDetails) -> int:
-    """0 succeeded, 5 stopped, else the entrypoint's own code (137 for a kill), 3 never placed, 4 where Ray knows no code."""
+    """Return 0 succeeded, 5 stopped, else the command's own code (137 for a kill), 3 never placed, 4 where Ray knows no code."""
     if info.status == "SUCCEEDED":
         return ExitCode.SUCCEEDED
     if info.status == "STOPPED":

@@ -1,15 +1,15 @@
-"""What a submitted job uploads: the files, their size, and whether there is a secret among them."""
+"""Upload of a submitted job: its files, their sizes, and the secrets among them."""
 
 from __future__ import annotations
 
-import fnmatch
 import hashlib
-import logging
-import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from sst2_ray import formatting
+from sst2_ray.cluster.ray_private import upload_filters
+from sst2_ray.cluster.secret_scan import secret_in_file
 from sst2_ray.errors import InputError
 
 # The dashboard answers 413 above this, whatever Ray's own packaging allows.
@@ -29,20 +29,10 @@ DEFAULT_EXCLUDES = (
     ".hypothesis",
 )
 
-SECRET_NAMES = (
-    ".env", ".env.*", "*.pem", "*.key", "*.p12", "*.pfx", "*.ppk", "id_rsa*", "id_ed25519*", "id_ecdsa*", ".netrc", ".pypirc", ".npmrc",
-    "credentials", "credentials.json", "auth_token", "*service-account*.json", "*service_account*.json", "kubeconfig", ".git-credentials",
-)  # fmt: skip
-NOT_SECRET_NAMES = (".env.example", ".env.template", ".env.sample", "*.pub")
-SECRET_CONTENT = re.compile(
-    rb"-----BEGIN (?:[A-Z ]+ )?PRIVATE KEY-----|\b(?:AKIA|ASIA)[0-9A-Z]{16}\b|\bhf_[A-Za-z0-9]{30,}\b|\bgh[pousr]_[A-Za-z0-9]{36,}\b"
-)
-_CONTENT_LIMIT = 2**20
-
 
 @dataclass(frozen=True, kw_only=True)
 class UploadedFile:
-    """One file of the upload."""
+    """A file of the upload."""
 
     path: str
     """Relative to the working directory."""
@@ -52,7 +42,7 @@ class UploadedFile:
 
 @dataclass(frozen=True, kw_only=True)
 class Upload:
-    """The listing of a working directory as Ray would package it."""
+    """A working directory as Ray would package it."""
 
     folder: Path
     excludes: tuple[str, ...]
@@ -64,11 +54,11 @@ class Upload:
 
     @property
     def total_bytes(self) -> int:
-        """Bytes before compression."""
+        """Return the bytes before compression."""
         return sum(file.size for file in self.files)
 
     def largest(self, count: int = 3) -> list[UploadedFile]:
-        """The `count` largest files, largest first."""
+        """Return the `count` largest files, largest first."""
         return sorted(self.files, key=lambda file: (-file.size, file.path))[:count]
 
 
@@ -87,7 +77,7 @@ def list_upload(folder: str | Path, excludes: Sequence[str] = ()) -> Upload:
         files.append(UploadedFile(path=name, size=len(content)))
         digest.update(f"{name}\0{len(content)}\0".encode())
         digest.update(content)
-        reason = _secret_reason(path.name, content)
+        reason = secret_in_file(path.name, content)
         if reason:
             secrets.append((name, reason))
     return Upload(folder=root, excludes=patterns, files=tuple(files), secrets=tuple(secrets), digest=digest.hexdigest())
@@ -106,37 +96,26 @@ def check_upload(upload: Upload) -> None:
             f"--working-dir {upload.folder}: nothing to upload, everything is ignored; look at .gitignore and .rayignore"
         )
     if upload.total_bytes > MAX_UPLOAD_BYTES:
-        big = ", ".join(f"{file.path} ({mib(file.size)})" for file in upload.largest())
+        big = ", ".join(f"{file.path} ({formatting.size(file.size)})" for file in upload.largest())
         raise InputError(
-            f"the upload is {mib(upload.total_bytes)}, the job server takes {mib(MAX_UPLOAD_BYTES)}; the largest: {big}; "
+            f"the upload is {formatting.size(upload.total_bytes)}, the job server takes {formatting.size(MAX_UPLOAD_BYTES)}; the largest: {big}; "
             "name them in .rayignore or pass --exclude, and put data on shared storage"
         )
 
 
-def mib(size: int) -> str:
-    """`size` bytes for people."""
-    return f"{size / 2**20:.1f} MiB" if size >= 2**20 else f"{size / 2**10:.1f} KiB"
-
-
 def _walk(root: Path, patterns: Sequence[str]) -> list[Path]:
-    # Ray's own walk, so that what is listed is what is sent; private, hence named here once and covered by a test.
-    from ray._private.runtime_env.packaging import _dir_travel, _get_excludes
+    """Walk as Ray's packaging does, with Ray's own filters, so that what is listed is what is sent."""
+    filters, found = upload_filters(root, list(patterns)), list[Path]()
 
-    logging.getLogger("ray._private.runtime_env.packaging").setLevel(logging.WARNING)
-    found: list[Path] = []
-    _dir_travel(
-        root,
-        [_get_excludes(root, list(patterns))],
-        lambda path: found.append(path) if path.is_file() else None,
-        include_gitignore=True,
-    )
+    def visit(path: Path, above: Sequence[Callable[[Path], bool]]) -> None:
+        here = [*above, *filters(path)]
+        if any(left_out(path) for left_out in here):
+            return
+        if path.is_file():
+            found.append(path)
+        elif path.is_dir():
+            for below in path.iterdir():
+                visit(below, here)
+
+    visit(root, ())
     return found
-
-
-def _secret_reason(name: str, content: bytes) -> str | None:
-    if any(fnmatch.fnmatch(name, pattern) for pattern in NOT_SECRET_NAMES):
-        return None
-    for pattern in SECRET_NAMES:
-        if fnmatch.fnmatch(name, pattern):
-            return f"named like {pattern}"
-    return "holds a private key or access token" if SECRET_CONTENT.search(content[:_CONTENT_LIMIT]) else None

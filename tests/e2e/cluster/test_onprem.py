@@ -35,7 +35,7 @@ def test_doctor_finds_three_nodes_alike_that_share_the_storage(lab: HostLab, clu
     assert result.returncode == 0, result.stdout
     for index in range(3):
         assert f"{lab.address(index)}: {lab.shared}/runs is reachable, writable and shared" in result.stdout
-    assert re.search(r"lockstep: 3 of 3 nodes: Python \S+, ray ", result.stdout)
+    assert re.search(r"node versions: 3 of 3 nodes: Python \S+, ray ", result.stdout)
     assert re.search(r"all-reduce of 3 nodes: \S+ GB/s", result.stdout)
 
 
@@ -91,7 +91,7 @@ def test_submit_exits_with_the_code_of_the_job(lab: HostLab, cluster: Path, work
 def test_a_job_that_somebody_stops_ends_submit_with_5(lab: HostLab, cluster: Path, work: Path, submit: Submit) -> None:
     running = submit(str(cluster), "--working-dir", str(work), "--", "python", "count.py", "400", "0")
     running.until("line 3")
-    job = running.until(r"submitted (sst2-\w+)")[1]
+    job = running.until(r"submitted (sst2-[\w-]+)")[1]
     lab.run(0, f"ray job stop --no-wait {job}")
     assert running.end() == 5
     assert "stopped, exit code 5" in running.stderr
@@ -136,7 +136,7 @@ def test_a_tunnel_that_breaks_is_reopened_and_no_line_is_lost_or_doubled(
 def test_submitting_the_same_twice_runs_it_once(lab: HostLab, cluster: Path, work: Path, submit: Submit) -> None:
     arguments = (str(cluster), "--working-dir", str(work), "--", "python", "count.py", "24", "0")
     first = submit(*arguments)
-    job = first.until(r"submitted (sst2-\w+)")[1]
+    job = first.until(r"submitted (sst2-[\w-]+)")[1]
     second = submit(*arguments)
     second.until(f"{job} was submitted before and is (RUNNING|PENDING): re-attaching")
     assert (first.end(), second.end()) == (0, 0)

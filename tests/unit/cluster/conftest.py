@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 import yaml
 
-from sst2_ray.cluster.doctor import DoctorConfig, Finding, examine_file
+from sst2_ray.cluster.doctor.command import DoctorConfig, examine_file
 from sst2_ray.cluster.file import load_cluster_file
+from sst2_ray.cluster.findings import Finding
 from tests.support.cluster_files import REPOSITORY
 
 Examine = Callable[[dict[str, Any]], list[Finding]]

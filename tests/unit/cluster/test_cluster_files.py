@@ -13,7 +13,7 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 
-from sst2_ray.cluster.aws_account import check_source
+from sst2_ray.cluster.clouds.aws import check_source
 from sst2_ray.cluster.file import load_cluster_file
 from sst2_ray.cluster.prices import MACHINES, machine_of
 from sst2_ray.cluster.ssh import Host

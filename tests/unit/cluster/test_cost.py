@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from sst2_ray.cluster.doctor import DoctorConfig, examine_file
+from sst2_ray.cluster.doctor.command import DoctorConfig, examine_file
 from sst2_ray.cluster.file import ClusterFile, load_cluster_file
 from sst2_ray.cluster.prices import RECORDED, machine_of
 from sst2_ray.cluster.submit import command as submit

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from sst2_ray.cluster.doctor import DoctorConfig
+from sst2_ray.cluster.doctor.command import DoctorConfig
+from sst2_ray.cluster.down import DownConfig
 from sst2_ray.cluster.submit.command import SubmitConfig
-from sst2_ray.cluster.up import DownConfig, UpConfig
+from sst2_ray.cluster.up import UpConfig
 from sst2_ray.config.train import TrainConfig
 from tests.support.cluster_files import FILES, REPOSITORY
 

@@ -9,8 +9,17 @@ from typing import Any
 
 import pytest
 
-from sst2_ray.cluster.doctor.kuberay import SCHEMAS_VARIABLE, check_manifest_schema
+from sst2_ray.cluster.clouds import kuberay
+from sst2_ray.cluster.clouds.kuberay import SCHEMAS_VARIABLE
+from sst2_ray.cluster.findings import Findings
+from sst2_ray.cluster.section import Section
 from tests.support.cluster_files import planted, rendered
+
+
+def check_manifest_schema(manifest: dict[str, Any]) -> Findings:
+    found = Findings()
+    kuberay.check_manifest_schema(Section(manifest), found)
+    return found
 
 
 @pytest.fixture

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from sst2_ray.cluster.doctor import probe
-from sst2_ray.cluster.doctor.cluster import MARK, read_probe
-from sst2_ray.cluster.doctor.node_versions import check_node, compare
-from sst2_ray.cluster.doctor.probe import describe
+from sst2_ray.cluster.doctor import node_versions, probe, running
+from sst2_ray.cluster.doctor.probe import MARK, describe
+from sst2_ray.cluster.findings import Findings
+from sst2_ray.cluster.section import Section
 
 RAY = importlib.metadata.version("ray")
 
@@ -27,7 +27,25 @@ def lines(findings: list[Any], level: str) -> str:
     return "\n".join(finding.line() for finding in findings if finding.level == level)
 
 
-def test_equal_nodes_are_in_lockstep(node: dict[str, Any]) -> None:
+def compare(nodes: dict[str, dict[str, Any]]) -> Findings:
+    found = Findings()
+    node_versions.compare({name: Section(node) for name, node in nodes.items()}, found)
+    return found
+
+
+def check_node(where: str, node: dict[str, Any], *, prepared: bool) -> Findings:
+    found = Findings()
+    node_versions.check_node(where, Section(node), found, prepared=prepared)
+    return found
+
+
+def read_probe(log: str) -> Findings:
+    found = Findings()
+    running.read_probe(log, found)
+    return found
+
+
+def test_equal_nodes_have_the_same_versions(node: dict[str, Any]) -> None:
     findings = compare({"head": node, "worker": copy.deepcopy(node)})
     assert lines(findings, "error") == "" and "2 of 2 nodes: Python 3.11.9" in lines(findings, "ok")
 

@@ -15,10 +15,9 @@ import pytest
 import requests
 from ray.job_submission import JobDetails, JobStatus, JobType
 
-from sst2_ray.cluster import up
 from sst2_ray.cluster.submit import command as submit
 from sst2_ray.cluster.submit import follow as job_follow
-from sst2_ray.cluster.submit.client import Job
+from sst2_ray.cluster.submit.client import OWNER, Job, owner
 from sst2_ray.cluster.submit.client import submit as submit_job
 from sst2_ray.cluster.submit.upload import list_upload
 from sst2_ray.errors import InfeasibleError, InputError, RunFailedError
@@ -28,11 +27,15 @@ COMMAND = ("python", "jobs/train.py", "--name", "first")
 
 
 def details(
-    name: str | None, status: str, entrypoint: str = shlex.join(COMMAND), code: int | None = None
+    name: str | None,
+    status: str,
+    entrypoint: str = shlex.join(COMMAND),
+    code: int | None = None,
+    by: str | None = None,
 ) -> JobDetails:
     return JobDetails(
         type=JobType.SUBMISSION if name else JobType.DRIVER, submission_id=name, job_id=None if name else "02000000",
-        status=JobStatus(status), entrypoint=entrypoint, driver_exit_code=code,
+        status=JobStatus(status), entrypoint=entrypoint, driver_exit_code=code, metadata={OWNER: by or owner()},
     )  # fmt: skip
 
 
@@ -85,7 +88,7 @@ def folder(tmp_path: Path) -> Path:
 def downs(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the clusters that were shut down."""
     ended: list[str] = []
-    monkeypatch.setattr(up, "down", lambda cluster: ended.append(cluster.name))
+    monkeypatch.setattr(submit, "down", lambda cluster: ended.append(cluster.name))
     return ended
 
 
@@ -104,7 +107,7 @@ def run(home: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[.
 
 
 def job(folder: Path) -> Job:
-    return Job(command=COMMAND, variables={}, demand={}, upload=list_upload(folder))
+    return Job(command=COMMAND, variables={}, demand={}, upload=list_upload(folder), owner=owner())
 
 
 # ---- --down-when-done
@@ -221,7 +224,7 @@ def test_a_server_that_does_not_list_its_jobs_or_is_lost_while_it_takes_one_is_o
         raise requests.ConnectionError("reset\nby peer")
 
     monkeypatch.setattr(client, "submit_job", lost)
-    with pytest.raises(RunFailedError, match=r"lost while it took job sst2-\w+ \(ConnectionError\)"):
+    with pytest.raises(RunFailedError, match=r"lost while it took job sst2-[\w-]+ \(ConnectionError\)"):
         submit_job(client, job(folder), again=False, say=print)
 
 
@@ -282,6 +285,27 @@ def test_another_command_and_one_that_has_ended_are_no_reason_not_to_submit(fold
     assert client.submitted == []
     assert submit_job(client, job(folder), again=True, say=print) == f"{own}-2"
     assert client.submitted == [f"{own}-2"]
+
+
+def test_the_same_command_of_somebody_else_is_left_alone_unless_force_is_given(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    client: Any = Client(details("sst2-bob-1", "RUNNING", by="bob-1a2b3c"))
+    own = job(folder).id
+    assert submit_job(client, job(folder), again=False, say=print) == own and client.submitted == [own]
+    assert "sst2-bob-1 of bob-1a2b3c runs the same command; yours is a job of its own" in capsys.readouterr().out
+    client = Client(details("sst2-bob-1", "RUNNING", by="bob-1a2b3c"))
+    assert submit_job(client, job(folder), again=False, force=True, say=print) == "sst2-bob-1"
+
+
+@pytest.mark.usefixtures("home")
+def test_an_owner_is_the_same_in_every_shell_and_another_in_every_home(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = owner()
+    assert owner() == first
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert owner() != first
 
 
 # ---- the key

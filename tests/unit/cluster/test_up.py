@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from ray.job_submission import JobDetails, JobStatus, JobType
 
-from sst2_ray.cluster import ssh, up
+from sst2_ray.cluster import up
+from sst2_ray.cluster.clouds import CLOUDS, CreateRequest, cloud_of
 from sst2_ray.cluster.file import load_cluster_file
-from sst2_ray.cluster.submit import client as job_client
 from sst2_ray.errors import InputError
 from tests.support.cluster_files import FILES
 
@@ -45,9 +45,9 @@ def head(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
                 raise InputError("ssh to ubuntu@203.0.113.9: timed out")
             yield SimpleNamespace(url="http://127.0.0.1:1")
 
-        monkeypatch.setattr(up, "head_address", lambda _: "203.0.113.9")
-        monkeypatch.setattr(ssh, "tunnel_to", tunnel)
-        monkeypatch.setattr(job_client, "connect", lambda _: SimpleNamespace(list_jobs=lambda: jobs))
+        monkeypatch.setattr(CLOUDS["gcp"], "head", lambda _: "203.0.113.9", raising=False)
+        monkeypatch.setattr(up, "Tunnel", tunnel)
+        monkeypatch.setattr(up, "connect", lambda _: SimpleNamespace(list_jobs=lambda: jobs))
 
     return runs
 
@@ -94,7 +94,7 @@ def test_a_cluster_that_does_not_run_is_started_with_a_plain_question(
     def none(_: Any) -> str:
         raise InputError("no running head")
 
-    monkeypatch.setattr(up, "head_address", none)
+    monkeypatch.setattr(CLOUDS["gcp"], "head", none)
     assert up.main([str(FILES["gcp"])]) == 0
     assert len(started) == 1 and asked == ["start cluster sst2 (gcp)?"]
 
@@ -112,6 +112,10 @@ def test_a_key_pair_that_only_one_side_has_is_refused(home: Path, in_ec2: bool, 
     pytest.importorskip("boto3")
     moto = pytest.importorskip("moto", reason="moto is not installed (the dev extra)")
     cluster = load_cluster_file(FILES["aws"])
+
+    def check() -> None:
+        cloud_of(cluster).check_create(cluster, CreateRequest(ssh_from="203.0.113.7/32", bucket="b"))
+
     if here:
         (home / ".ssh/sst2-ray.pem").write_text("key")
     with moto.mock_aws():
@@ -120,11 +124,11 @@ def test_a_key_pair_that_only_one_side_has_is_refused(home: Path, in_ec2: bool, 
         if in_ec2:
             boto3.client("ec2", region_name="us-west-2").create_key_pair(KeyName="sst2-ray")
         if in_ec2 == here:
-            up._check_key_pair(cluster)
+            check()
             return
         told = "EC2 has it, this machine lacks .*copy the .pem" if in_ec2 else "EC2 lacks it, this machine has .*remove"
         with pytest.raises(InputError, match=f"key pair sst2-ray: {told}.*provider.key_pair.key_name"):
-            up._check_key_pair(cluster)
+            check()
 
 
 def test_where_jobs_cannot_be_asked_for_yes_alone_restarts_nothing(

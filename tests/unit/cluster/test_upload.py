@@ -93,14 +93,20 @@ def test_the_same_content_gives_the_same_submission_id_wherever_and_whenever(
     for file in list_upload(project).files:
         (other / file.path).parent.mkdir(exist_ok=True)
         (other / file.path).write_bytes((project / file.path).read_bytes())
-    assert submission_id(list_upload(project), ["a"], {}) == submission_id(list_upload(other), ["a"], {})
+    assert submission_id(list_upload(project), ["a"], {}, "ann-1") == submission_id(
+        list_upload(other), ["a"], {}, "ann-1"
+    )
 
 
 def test_other_content_command_or_variables_give_another_submission_id(project: Path) -> None:
     before = list_upload(project)
-    ids = {submission_id(before, ["a"], {}), submission_id(before, ["b"], {}), submission_id(before, ["a"], {"X": "1"})}
+    ids = {
+        submission_id(before, ["a"], {}, "ann-1"),
+        submission_id(before, ["b"], {}, "ann-1"),
+        submission_id(before, ["a"], {"X": "1"}, "ann-1"),
+    }
     (project / "README.md").write_text("y" * 5000)
-    assert len(ids | {submission_id(list_upload(project), ["a"], {})}) == 4
+    assert len(ids | {submission_id(list_upload(project), ["a"], {}, "ann-1")}) == 4
 
 
 def test_only_the_first_double_dash_belongs_to_submit() -> None:

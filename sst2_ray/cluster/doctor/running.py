@@ -7,22 +7,22 @@ import shlex
 import shutil
 import tempfile
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
-from sst2_ray.cluster.doctor.findings import Finding, error, ok
 from sst2_ray.cluster.doctor.node_versions import check_node, compare
+from sst2_ray.cluster.doctor.probe import MARK
+from sst2_ray.cluster.findings import Finding, Findings, Level
+from sst2_ray.cluster.section import Section
 from sst2_ray.cluster.submit.client import connect
 from sst2_ray.cluster.submit.follow import Follower
 from sst2_ray.errors import Sst2RayError
 
-MARK = "DOCTOR "
-"""Lines of the job's output that start with it are JSON findings or node descriptions."""
+_LEVELS: dict[str, Level] = {"ok": "ok", "warning": "warning", "error": "error"}
 
 
-def check_cluster(address: str, heal: Callable[[], None], options: dict[str, Any]) -> list[Finding]:
-    """Run `cluster_probe` on the cluster at `address` and read what it found. `options`: its keyword arguments, JSON."""
+def check_cluster(address: str, heal: Callable[[], None], options: Mapping[str, str | bool | None]) -> Findings:
+    """Run `cluster_probe` on the cluster at `address` and read what it found. `options`: the keys of its `main`."""
     client = connect(address)
     parts: list[str] = []
     job_id = f"sst2-doctor-{uuid.uuid4().hex[:8]}"
@@ -36,36 +36,35 @@ def check_cluster(address: str, heal: Callable[[], None], options: dict[str, Any
         client=client, job_id=job_id, emit=parts.append, say=lambda _: None, heal=heal,
         demand={}, pending_timeout_s=120, reconnect_timeout_s=60,
     )  # fmt: skip
+    found = Findings()
     try:
         info = follower.follow()
     except Sst2RayError as problem:
-        return [error("cluster", f"the probe did not run: {problem}", "look at the dashboard's job page")]
+        found.error("cluster", f"the probe did not run: {problem}", "look at the dashboard's job page")
+        return found
     output = "".join(parts)
-    findings = read_probe(output)
+    read_probe(output, found)
     if info.status != "SUCCEEDED":
         last = next((line for line in reversed(output.splitlines()) if line.strip()), "no output")
-        findings.append(error("cluster", f"the probe failed: {last[:200]}", f"ray job logs {job_id} has all of it"))
-    return findings
+        found.error("cluster", f"the probe failed: {last[:200]}", f"ray job logs {job_id} has all of it")
+    return found
 
 
-def read_probe(output: str) -> list[Finding]:
-    """Findings and node descriptions out of the probe's log."""
-    findings: list[Finding] = []
-    nodes: dict[str, dict[str, Any]] = {}
+def read_probe(output: str, found: Findings) -> None:
+    """Read findings and node descriptions out of the probe's log."""
+    nodes: dict[str, Section] = {}
     for line in output.splitlines():
         if MARK not in line:
             continue
-        record = json.loads(line[line.index(MARK) + len(MARK) :])
+        record = Section(json.loads(line[line.index(MARK) + len(MARK) :]))
+        where = record.text("where")
         if "node" in record:
-            nodes[record["where"]] = record["node"]
+            nodes[where] = record.section("node")
         else:
-            findings.append(
-                Finding(
-                    level=record["level"], where=record["where"], what=record["what"], remedy=record.get("remedy", "")
-                )
-            )
+            level = _LEVELS[record.text("level")]
+            found.append(Finding(level=level, where=where, what=record.text("what"), remedy=record.text("remedy")))
     for where, node in nodes.items():
-        findings += check_node(where, node, prepared=True)
+        check_node(where, node, found, prepared=True)
     if nodes:
-        findings.append(ok("cluster", f"{len(nodes)} nodes answer"))
-    return [*findings, *compare(nodes)]
+        found.ok("cluster", f"{len(nodes)} nodes answer")
+    compare(nodes, found)

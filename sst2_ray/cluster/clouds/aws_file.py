@@ -1,0 +1,155 @@
+"""Checks of an AWS file that Ray's schema lets pass: instance types, images, disks, spot, open ports, roles."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import re
+
+from sst2_ray.cluster.clouds.base import check_machine
+from sst2_ray.cluster.file import ClusterFile, NodeType
+from sst2_ray.cluster.findings import Findings
+from sst2_ray.cluster.prices import machine_of, names_of
+from sst2_ray.cluster.section import Section
+
+# The deep-learning image takes 65 GB, torch with CUDA 8, a model's checkpoints and spilled objects the rest.
+MIN_ROOT_GB = 100
+_IMAGE = re.compile(r"^(ami-[0-9a-f]{8}([0-9a-f]{9})?|resolve:ssm:/?[\w.\-/]+(:\d+)?)$")
+_ARM = re.compile(r"(g5g|[a-z]+\d+g[a-z]*)\.")
+_WORLD = ("0.0.0.0/0", "::/0")  # nosec B104: looked for, not bound to
+
+
+def check_file(cluster: ClusterFile, found: Findings) -> None:
+    """Make every offline check of an AWS file."""
+    _check_region(cluster, found)
+    check_open_ports("provider.security_group", cluster.provider.section("security_group"), found)
+    own_key = "ssh_private_key" in cluster.auth
+    for node_type in cluster.node_types:
+        config = node_type.config
+        _check_instance(node_type, found)
+        _check_image(config, found)
+        _check_disk(config, found)
+        if not (config.get("SecurityGroupIds") or config.get("LaunchTemplate") or config.get("NetworkInterfaces")):
+            what = "no security group of its own: Ray makes one with port 22 open to the world, and leaves it"
+            remedy = (
+                "LaunchTemplate as in the repository's file (cluster/aws-account.yaml makes it), or SecurityGroupIds"
+            )
+            found.error(config.path, what, remedy)
+        if node_type.is_head and not (config.get("IamInstanceProfile") or config.get("LaunchTemplate")):
+            what = "no instance profile of its own: Ray makes a role with all of EC2 and S3"
+            found.error(config.path, what, "LaunchTemplate as in the repository's file, or IamInstanceProfile")
+        _check_market(node_type, found)
+        if own_key and "KeyName" not in config and "UserData" not in config:
+            what = "missing, and auth.ssh_private_key is set: nobody could log in"
+            found.error(config.at("KeyName"), what, "name the EC2 key pair of that key")
+
+
+@functools.cache
+def known_instance_types() -> frozenset[str]:
+    """Return every instance type that the installed AWS client library or the price table knows."""
+    names = set(names_of("aws"))
+    try:
+        import botocore.session
+
+        model = botocore.session.get_session().get_service_model("ec2")
+        names |= set(model.shape_for("InstanceType").enum)  # type: ignore[attr-defined]
+    except ImportError:  # without boto3 the table has to do; the laptop's check says that it is missing
+        pass
+    return frozenset(names)
+
+
+def _check_region(cluster: ClusterFile, found: Findings) -> None:
+    region = cluster.provider.text("region")
+    if not re.fullmatch(r"[a-z]{2}(-[a-z]+)+-\d", region):
+        found.error("provider.region", f"{region!r} is not a region", "e.g. us-west-2")
+        return
+    where = "provider.availability_zone"
+    zones = [zone.strip() for zone in cluster.provider.text("availability_zone").split(",") if zone.strip()]
+    wrong = [zone for zone in zones if not re.fullmatch(re.escape(region) + "[a-z]", zone)]
+    if wrong:
+        found.error(where, f"{', '.join(wrong)} not in {region}", f"e.g. {region}a,{region}b")
+    elif len(zones) == 1:
+        what = "one zone only: its spot capacity runs out first"
+        found.warning(where, what, f"list more, e.g. {region}a,{region}b")
+    else:
+        found.ok("provider.region", f"{region}, {len(zones) or 'all'} zones")
+
+
+def _check_instance(node_type: NodeType, found: Findings) -> None:
+    where, name = node_type.config.at("InstanceType"), node_type.config.text("InstanceType")
+    if name not in known_instance_types():
+        near = difflib.get_close_matches(name, known_instance_types(), n=3)
+        remedy = f"did you mean {' or '.join(near)}?" if near else "see aws ec2 describe-instance-types"
+        found.error(where, f"{name!r} is not an instance type", remedy)
+    elif _ARM.match(name):
+        what = f"{name} is an Arm machine, the image and the wheels are x86-64"
+        found.error(where, what, "choose the i or a variant, or g5/g6 for a GPU")
+    else:
+        check_machine(where, machine_of("aws", name), name, node_type, found)
+
+
+def _check_image(config: Section, found: Findings) -> None:
+    where, image = config.at("ImageId"), config.text("ImageId")
+    if not image or image.lower() == "latest_dlami":
+        what = "missing: Ray's default is Ubuntu 18.04 with CUDA 11.2, too old for this torch"
+        found.error(where, what, "copy ImageId from the repository's ray_cluster.yaml")
+    elif not _IMAGE.match(image):
+        what = f"{image!r} is neither an image nor resolve:ssm:/PARAMETER"
+        found.error(where, what, "ami- and 8 or 17 hex digits, or the repository's resolve:ssm: line")
+    else:
+        found.ok(where, "resolved by EC2 at launch" if image.startswith("resolve:") else image)
+
+
+def _check_disk(config: Section, found: Findings) -> None:
+    where, before = config.at("BlockDeviceMappings"), len(found)
+    disks = config.sections("BlockDeviceMappings")
+    root = next((disk.section("Ebs") for disk in disks if disk.text("DeviceName") in ("/dev/sda1", "/dev/xvda")), None)
+    if root is None:
+        what = "no root volume: the image's own has no room for torch and checkpoints"
+        found.error(where, what, f"add /dev/sda1 with VolumeSize {MIN_ROOT_GB} or more")
+        return
+    size = root.whole("VolumeSize")
+    if size is None or size < MIN_ROOT_GB:
+        what = f"root volume of {root.get('VolumeSize')} GB: the image takes 65, torch with CUDA 8"
+        found.error(where, what, f"VolumeSize {MIN_ROOT_GB} or more")
+    if root.get("DeleteOnTermination") is False:
+        found.error(where, "the disk stays, and bills, after its machine is gone", "DeleteOnTermination: true")
+    if len(found) == before:
+        found.ok(where, f"root volume of {size} GB, goes with its machine")
+
+
+def _check_market(node_type: NodeType, found: Findings) -> None:
+    market = node_type.config.section("InstanceMarketOptions")
+    value, options = node_type.config.get("InstanceMarketOptions"), market.section("SpotOptions")
+    if not value:
+        return
+    if node_type.is_head:
+        what = "the head is on spot: when it is taken every job ends"
+        found.error(market.path, what, "remove it; the head is the cheap machine")
+    elif market.text("MarketType") != "spot":
+        found.error(market.path, f"{value!r} is not a market", "MarketType: spot")
+    elif options.text("SpotInstanceType") == "persistent" or (
+        options.text("InstanceInterruptionBehavior") in ("stop", "hibernate")
+    ):
+        what = "a persistent request starts machines that Ray knows nothing of, and goes on after `ray down`"
+        found.error(market.path, what, "SpotInstanceType: one-time, InstanceInterruptionBehavior: terminate")
+    else:
+        found.ok(market.path, "spot, ended when taken")
+
+
+def check_open_ports(where: str, group: Section, found: Findings) -> None:
+    """Check a security group's rules, as a file gives them or as EC2 describes them."""
+    world = []
+    for rule in group.sections("IpPermissions"):
+        ranges = [
+            item.text("CidrIp") or item.text("CidrIpv6")
+            for key in ("IpRanges", "Ipv6Ranges")
+            for item in rule.sections(key)
+        ]
+        if any(cidr in _WORLD for cidr in ranges):
+            world.append(rule.text("FromPort", "any"))
+    if world:
+        what = f"port {', '.join(world)} open to the whole internet"
+        found.error(where, what, "name your own address as /32")
+    elif "IpPermissions" in group:
+        found.ok(where, "no rule is open to the world")

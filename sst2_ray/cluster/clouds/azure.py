@@ -1,0 +1,124 @@
+"""Azure. Never run against the real cloud: checked against Ray's schema, Ray's machine template and the tables here."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from sst2_ray.cluster.clouds.base import Cloud, check_machine, own_key
+from sst2_ray.cluster.file import ClusterFile, NodeType
+from sst2_ray.cluster.findings import Findings
+from sst2_ray.cluster.prices import machine_of, names_of
+from sst2_ray.cluster.ray_private import azure_template_parameters, generated_key
+from sst2_ray.cluster.section import Section
+from sst2_ray.errors import did_you_mean
+
+MIN_ROOT_GB = 100
+# Images with the NVIDIA driver; an own one by imageId is believed.
+_GPU_OFFERS = ("ubuntu-hpc", "ubuntu-2204", "ubuntu-2404")
+_IMAGE_KEYS = ("imagePublisher", "imageOffer", "imageSku", "imageVersion")
+_OTHER_SIZES = re.compile(r"^Standard_[BDEF]\d+[a-z]*(_v\d)?$")
+
+
+class Azure(Cloud):
+    """Azure virtual machines."""
+
+    platform = "azure"
+    price_list = "azure"
+    client_library = ("azure.mgmt.compute", "install the versions that docs/cluster-azure.md names")
+    spot_remedy = "priority: Spot, evictionPolicy: Delete"
+
+    def check(self, cluster: ClusterFile) -> Findings:
+        """Check location, sizes, images, disks and priorities."""
+        found = Findings()
+        _check_place(cluster, found)
+        for node_type in cluster.node_types:
+            parameters = _parameters(node_type)
+            if not isinstance(node_type.config.get("azure_arm_parameters"), dict):
+                found.error(parameters.path, "missing", "copy it from the repository's file")
+                continue
+            known = azure_template_parameters()
+            for name in parameters.raw.keys() - known:
+                what = f"Ray's machine template has no such parameter; {did_you_mean(name, known)}"
+                found.error(parameters.at(name), what, "Azure would refuse the deployment")
+            _check_size(parameters, node_type, found)
+            _check_spot(parameters, node_type, found)
+        self.warn_without_spot(cluster, found)
+        return found
+
+    def key(self, cluster: ClusterFile) -> Path | None:
+        """Return the file's key, or the one that `ray up` makes for this resource group."""
+        location, group = cluster.provider.text("location"), cluster.provider.text("resource_group")
+        user = cluster.auth.text("ssh_user", "ubuntu")
+        return own_key(cluster) or generated_key("azure", None, location, group, user)
+
+    def machine_name(self, node_type: NodeType) -> str:
+        """Return the VM size."""
+        return _parameters(node_type).text("vmSize")
+
+    def is_spot(self, node_type: NodeType) -> bool:
+        """Return True for Spot priority."""
+        return _parameters(node_type).text("priority") == "Spot"
+
+
+def _parameters(node_type: NodeType) -> Section:
+    return node_type.config.section("azure_arm_parameters")
+
+
+def _check_place(cluster: ClusterFile, found: Findings) -> None:
+    location = cluster.provider.text("location")
+    if not re.fullmatch(r"[a-z]+\d?", location):
+        found.error(
+            "provider.location", f"{location!r} is not a location", "e.g. westus2; az account list-locations -o table"
+        )
+    if not cluster.provider.get("resource_group"):
+        remedy = "a group of its own, so that deleting it removes everything"
+        found.error("provider.resource_group", "missing", remedy)
+    if not cluster.provider.get("use_internal_ips"):
+        what = "every machine gets a public address, and Ray's template opens port 22 of all to the internet"
+        found.error("provider.use_internal_ips", what, "use_internal_ips: True and use_external_head_ip: True")
+    remedy = "close it right after `ray up`: az network nsg rule update, docs/cluster-azure.md"
+    found.warning("network", "Ray's template opens port 22 of the head to the internet", remedy)
+    if ("ssh_private_key" in cluster.auth) != ("ssh_public_key" in cluster.auth):
+        found.error("auth", "one half of the key pair only", "give ssh_private_key and ssh_public_key, or neither")
+
+
+def _check_size(parameters: Section, node_type: NodeType, found: Findings) -> None:
+    size, where = parameters.text("vmSize"), parameters.at("vmSize")
+    machine = machine_of("azure", size)
+    if machine is None and not _OTHER_SIZES.match(size):
+        what = f"{size!r} is not a size known here; {did_you_mean(size, names_of('azure'))}"
+        found.error(where, what, "see az vm list-sizes")
+        return
+    check_machine(where, machine, size, node_type, found)
+    if node_type.resources.whole("CPU") is None:
+        what = "Ray reads no sizes from Azure: without resources nothing is ever scheduled here"
+        found.error(node_type.path, what, "set CPU and GPU")
+    disk = parameters.whole("osDiskSize")
+    if disk is None or disk < MIN_ROOT_GB:
+        what = f"{parameters.get('osDiskSize')} GB: the image takes 40, torch with CUDA 8"
+        found.error(parameters.at("osDiskSize"), what, f"{MIN_ROOT_GB} or more")
+    else:
+        found.ok(parameters.at("osDiskSize"), f"{disk} GB")
+    if parameters.get("imageId"):
+        return
+    if any(key not in parameters for key in _IMAGE_KEYS):
+        found.error(parameters.path, "no image", f"{', '.join(_IMAGE_KEYS)}, or imageId")
+    elif machine and machine.gpus and parameters.text("imageOffer") not in _GPU_OFFERS:
+        what = f"{parameters.text('imageOffer')!r} brings no NVIDIA driver"
+        found.error(parameters.at("imageOffer"), what, "microsoft-dsvm ubuntu-hpc 2204")
+
+
+def _check_spot(parameters: Section, node_type: NodeType, found: Findings) -> None:
+    priority, where = parameters.text("priority", "Regular"), parameters.at("priority")
+    if priority not in ("Spot", "Regular", "Low"):
+        remedy = "Spot or Regular (the autoscaler's own priority stands beside node_config)"
+        found.error(where, f"{priority!r} is not a priority", remedy)
+    elif priority == "Spot" and node_type.is_head:
+        what = "the head is on spot: when it is taken every job ends"
+        found.error(where, what, "remove it; the head is the cheap machine")
+    elif priority == "Spot" and parameters.text("evictionPolicy", "Delete") != "Delete":
+        what = "a taken machine stays deallocated, and its disk bills"
+        found.error(parameters.at("evictionPolicy"), what, "evictionPolicy: Delete")
+    elif priority == "Spot":
+        found.ok(where, "spot, deleted when taken")

@@ -1,0 +1,160 @@
+"""Google Cloud. Never run against the real cloud: checked against Ray's schema and the tables here."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from sst2_ray.cluster.clouds.base import Cloud, check_machine, own_key
+from sst2_ray.cluster.file import ClusterFile, NodeType
+from sst2_ray.cluster.findings import Findings
+from sst2_ray.cluster.prices import Machine, machine_of, names_of
+from sst2_ray.cluster.section import Section
+from sst2_ray.errors import did_you_mean
+
+MIN_ROOT_GB = 80
+# Series whose GPU belongs to the machine; n1 attaches one by guestAccelerators.
+_BUILT_IN = ("g2-", "a2-", "a3-", "a4-", "g4-")
+_ACCELERATORS = {"nvidia-tesla-t4": "T4", "nvidia-tesla-v100": "V100", "nvidia-tesla-p100": "P100"}
+_OTHER_SERIES = re.compile(
+    r"^(e2|n1|n2|n2d|n4|c2|c2d|c3|c3d|c4|t2d|m1|m2|m3)-(standard|highmem|highcpu|custom)-\d+(-\d+)?$"
+)
+_IMAGE = re.compile(r"^(https://.*/)?projects/[^/]+/global/images/(family/)?[^/]+$")
+
+
+class Gcp(Cloud):
+    """Google Compute Engine."""
+
+    platform = "gcp"
+    price_list = "gcp"
+    client_library = (
+        "googleapiclient",
+        "pip install google-api-python-client google-auth-httplib2 cryptography",
+    )
+    sizes_from_cloud = True
+    spot_remedy = "scheduling: {provisioningModel: SPOT, ...}"
+
+    def check(self, cluster: ClusterFile) -> Findings:
+        """Check zone, machine types, images, disks, network, scheduling and accounts."""
+        found = Findings()
+        _check_place(cluster, found)
+        for node_type in cluster.node_types:
+            machine, known = _machine(node_type.config, found)
+            if known:
+                name = node_type.config.text("machineType")
+                check_machine(node_type.config.at("machineType"), machine, name, node_type, found)
+            has_gpu = bool(machine and machine.gpus)
+            _check_disk(node_type.config, found, has_gpu=has_gpu)
+            _check_network(node_type.config, found)
+            self._check_scheduling(node_type, found, has_gpu=has_gpu)
+            if node_type.resources.whole("CPU") is None:
+                what = "Ray reads no sizes from Google Cloud: without them nothing is ever scheduled here"
+                found.error(node_type.section.at("resources"), what, "set CPU and GPU")
+            if node_type.is_head and not node_type.config.items("serviceAccounts"):
+                what = "missing: Ray's default account may administer all of compute and storage"
+                found.error(node_type.config.at("serviceAccounts"), what, "an account of its own, docs/cluster-gcp.md")
+        self.warn_without_spot(cluster, found)
+        return found
+
+    def key(self, cluster: ClusterFile) -> Path | None:
+        """Return the file's key, or the first one that `ray up` makes for this project."""
+        from sst2_ray.cluster.ray_private import generated_key
+
+        region, project = cluster.provider.text("region"), cluster.provider.text("project_id")
+        return own_key(cluster) or generated_key("gcp", 0, region, project, cluster.auth.text("ssh_user", "ubuntu"))
+
+    def is_spot(self, node_type: NodeType) -> bool:
+        """Return True for preemptible machines, in the old or the new spelling."""
+        scheduling = _scheduling(node_type.config)
+        return bool(scheduling.get("preemptible")) or scheduling.text("provisioningModel") == "SPOT"
+
+    def _check_scheduling(self, node_type: NodeType, found: Findings, *, has_gpu: bool) -> None:
+        where, scheduling = node_type.config.at("scheduling"), _scheduling(node_type.config)
+        if node_type.is_head and self.is_spot(node_type):
+            what = "the head is on spot: when it is taken every job ends"
+            found.error(where, what, "remove it; the head is the cheap machine")
+        if has_gpu and scheduling.text("onHostMaintenance") != "TERMINATE":
+            what = "machines with a GPU cannot be moved while they run: the launch is refused"
+            found.error(where, what, "onHostMaintenance: TERMINATE")
+        if scheduling.text("provisioningModel") == "SPOT" and scheduling.text("instanceTerminationAction") != "DELETE":
+            what = "a taken machine stays as a stopped one, and its disk bills"
+            found.error(where, what, "instanceTerminationAction: DELETE")
+
+
+def _scheduling(config: Section) -> Section:
+    """Return the scheduling section; Ray's older files write it as a list of mappings."""
+    merged: dict[str, object] = {}
+    for part in config.sections("scheduling"):
+        merged.update(part.raw)
+    return Section({**config.section("scheduling").raw, **merged}, config.at("scheduling"))
+
+
+def _check_place(cluster: ClusterFile, found: Findings) -> None:
+    region, zone = cluster.provider.text("region"), cluster.provider.text("availability_zone")
+    if not re.fullmatch(re.escape(region) + "-[a-z]", zone) or not re.fullmatch(r"[a-z]+-[a-z]+\d+", region):
+        what = f"{zone!r} is not a zone of region {region!r}"
+        found.error("provider.availability_zone", what, "e.g. us-central1 and us-central1-a")
+    if not cluster.provider.get("project_id"):
+        found.error("provider.project_id", "missing", "the id (not the name) of your project")
+    if not found:
+        found.ok("provider.availability_zone", zone)
+
+
+def _machine(config: Section, found: Findings) -> tuple[Machine | None, bool]:
+    """Return (machine with its attached GPUs, None where the table lacks it; False where an error was found)."""
+    name = config.text("machineType")
+    machine = machine_of("gcp", name)
+    attached = config.sections("guestAccelerators")
+    if machine is None and not _OTHER_SERIES.match(name):
+        what = f"{name!r} is not a machine type known here; {did_you_mean(name, names_of('gcp'))}"
+        found.error(config.at("machineType"), what, "see gcloud compute machine-types list")
+        return None, False
+    where = config.at("guestAccelerators")
+    if attached and name.startswith(_BUILT_IN):
+        found.error(where, f"{name} brings its GPU, naming one again is refused at launch", "remove guestAccelerators")
+        return machine, False
+    if attached and machine is not None:
+        kind = attached[0].text("acceleratorType").rsplit("/", 1)[-1]
+        if kind not in _ACCELERATORS:
+            found.error(where, f"{kind!r} cannot be attached", f"one of {', '.join(_ACCELERATORS)}")
+            return machine, False
+        count = attached[0].whole("acceleratorCount") or 0
+        with_gpu = Machine(
+            cloud="gcp",
+            name=name,
+            cpus=machine.cpus,
+            memory_gib=machine.memory_gib,
+            gpus=count,
+            gpu=_ACCELERATORS[kind],
+        )
+        return with_gpu, True
+    return machine, True
+
+
+def _check_disk(config: Section, found: Findings, *, has_gpu: bool) -> None:
+    where, before = config.at("disks"), len(found)
+    boot = next((disk for disk in config.sections("disks") if disk.get("boot")), None)
+    if boot is None:
+        found.error(where, "no boot disk", "copy disks from the repository's file")
+        return
+    parameters = boot.section("initializeParams")
+    size, image = parameters.whole("diskSizeGb"), parameters.text("sourceImage")
+    if size is None or size < MIN_ROOT_GB:
+        what = f"boot disk of {parameters.get('diskSizeGb')} GB: the image takes 50, torch with CUDA 8"
+        found.error(where, what, f"diskSizeGb {MIN_ROOT_GB} or more")
+    if boot.get("autoDelete") is not True:
+        found.error(where, "the disk stays, and bills, after its machine is gone", "autoDelete: true")
+    if not _IMAGE.search(image):
+        found.error(where, f"{image!r} is not an image", "projects/PROJECT/global/images/family/FAMILY")
+    elif has_gpu and not re.search(r"-cu\d|nvidia|gpu", image):
+        what = f"{image.rsplit('/', 1)[-1]} brings no NVIDIA driver"
+        found.error(where, what, "a family with -cu or nvidia in its name")
+    if len(found) == before:
+        found.ok(where, f"boot disk of {size} GB, goes with its machine")
+
+
+def _check_network(config: Section, found: Findings) -> None:
+    named = [entry.text("subnetwork") or entry.text("network") for entry in config.sections("networkInterfaces")]
+    if not named or any(not name or name.endswith("/default") for name in named):
+        what = "the default network lets the whole internet reach port 22"
+        found.error(config.at("networkInterfaces"), what, "a network of its own, docs/cluster-gcp.md")

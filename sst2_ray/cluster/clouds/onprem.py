@@ -1,0 +1,92 @@
+"""Machines of one's own, reached by SSH."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import sys
+from pathlib import Path
+
+from sst2_ray.cluster.clouds.base import Cloud, Instance, own_key
+from sst2_ray.cluster.file import ClusterFile
+from sst2_ray.cluster.findings import Findings
+
+
+class OnPrem(Cloud):
+    """Machines of one's own: nothing is started or ended but Ray."""
+
+    platform = "local"
+
+    def check(self, cluster: ClusterFile) -> Findings:
+        """Check addresses, what the start commands make of them, and sizes."""
+        found = Findings()
+        _check_addresses(cluster, found)
+        _check_node_address(cluster, found)
+        _check_sizes(cluster, found)
+        return found
+
+    def key(self, cluster: ClusterFile) -> Path | None:
+        """Return the key that the file names."""
+        return own_key(cluster)
+
+    def head(self, cluster: ClusterFile) -> str:
+        """Return the head's address as the file gives it, whether Ray runs there or not."""
+        return cluster.provider.text("head_ip")
+
+    def status(self, cluster: ClusterFile) -> list[Instance]:
+        """Return nothing: the machines are the user's, running or not."""
+        del cluster
+        return []
+
+    def end(self, cluster: ClusterFile) -> None:
+        """Stop Ray on every host: `ray down` stops the head only, and agents on workers would stay until the next start."""
+        for address in cluster.hosts:
+            answer = self.host(cluster, address).run("ray stop --force")
+            if answer.returncode != 0:
+                reason = " ".join(answer.stderr.split())[:120]
+                print(
+                    f"{address}: Ray could not be stopped ({reason}); run `ray stop` there", file=sys.stderr, flush=True
+                )
+
+
+def _check_addresses(cluster: ClusterFile, found: Findings) -> None:
+    seen: set[str] = set()
+    for address in cluster.hosts:
+        if address in seen:
+            what = f"{address} is listed twice: `ray stop` of the second set-up would end the first"
+            found.error("provider", what, "every machine once; the head is not a worker")
+        seen.add(address)
+        try:
+            parsed = ipaddress.ip_address(address)
+        except ValueError:
+            what = f"{address} is a name: every machine must resolve it to the same address"
+            found.warning("provider", what, "prefer the address")
+            continue
+        if parsed.is_loopback or parsed.is_unspecified:
+            what = f"{address} is not an address that other machines reach"
+            found.error("provider", what, "the machine's address in your network")
+        elif parsed.is_global:
+            what = f"{address} is public: Ray's ports listen there, held by the token alone"
+            found.warning("provider", what, "a private address, or a firewall before ports 1024-65535")
+    if not found:
+        found.ok("provider", f"{len(seen)} machines, private addresses")
+
+
+def _check_node_address(cluster: ClusterFile, found: Findings) -> None:
+    where, head = "head_start_ray_commands", cluster.provider.text("head_ip")
+    told = re.search(r"--node-ip-address[= ](\S+)", " ".join(cluster.document.texts(where)))
+    if told is None:
+        what = "without --node-ip-address a head without default route announces 127.0.0.1"
+        found.warning(where, what, f"add --node-ip-address={head}")
+    elif told[1] != head:
+        what = f"--node-ip-address={told[1]}, but provider.head_ip is {head}: workers look for the head at the wrong address"
+        found.error(where, what, "use the same address")
+
+
+def _check_sizes(cluster: ClusterFile, found: Findings) -> None:
+    workers = len(cluster.provider.items("worker_ips"))
+    for key in ("max_workers", "min_workers"):
+        value = cluster.document.whole(key)
+        if value is not None and value != workers:
+            effect = "some never start" if value < workers else "the rest does not exist"
+            found.error(key, f"{value}, but {workers} worker_ips: {effect}", f"remove it, all {workers} are used then")

@@ -1,0 +1,153 @@
+"""Every private name of Ray that clusters need, behind small typed functions. Each imports ray only when it is called."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import functools
+import io
+import json
+import logging
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+if TYPE_CHECKING:
+    from ray.job_submission import JobSubmissionClient
+
+ADDRESS_VARIABLES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
+"""Ray prefers these to any address that it is given."""
+CONNECT_TIMEOUT_S = 5.0
+ANSWER_TIMEOUT_S = 8.0
+UPLOAD_TIMEOUT_S = 600.0
+
+PREEMPTION = 2
+"""DRAIN_NODE_REASON_PREEMPTION of Ray's autoscaler protocol."""
+
+
+@contextlib.contextmanager
+def address_variables_ignored() -> Iterator[None]:
+    """Hide the variables that would send a call to another cluster than the one it names."""
+    hidden = {name: os.environ.pop(name) for name in ADDRESS_VARIABLES if name in os.environ}
+    try:
+        yield
+    finally:
+        os.environ.update(hidden)
+
+
+def job_client(address: str, *, answer_timeout_s: float = ANSWER_TIMEOUT_S) -> JobSubmissionClient:
+    """Return a client of the job server at `address` and of no other, with a deadline on every request.
+
+    Loopback addresses (the tunnel) are never asked for through a proxy.
+    """
+    from ray.job_submission import JobSubmissionClient
+
+    for name in ("dashboard.modules.dashboard_sdk", "dashboard.modules.job.sdk", "_private.runtime_env.packaging",
+                 "_private.runtime_env.working_dir"):  # fmt: skip
+        logging.getLogger(f"ray.{name}").setLevel(logging.ERROR)  # submit lists the upload itself
+    local = urlsplit(address).hostname in ("127.0.0.1", "localhost", "::1")
+
+    class Client(JobSubmissionClient):
+        """Ray's client with a deadline."""
+
+        def _do_request(
+            self,
+            method: str,
+            endpoint: str,
+            *,
+            data: bytes | None = None,
+            json_data: dict[str, object] | None = None,
+            **options: object,
+        ) -> object:
+            options["timeout"] = (CONNECT_TIMEOUT_S, UPLOAD_TIMEOUT_S if data else answer_timeout_s)
+            if local:
+                options["proxies"] = {"http": None, "https": None, "all": None}
+            return super()._do_request(method, endpoint, data=data, json_data=json_data, **options)
+
+    with address_variables_ignored():
+        client: JobSubmissionClient = Client(address)
+    return client
+
+
+def upload_filters(root: Path, patterns: list[str]) -> Callable[[Path], list[Callable[[Path], bool]]]:
+    """Return a function from a folder to the filters that Ray applies below it; True means that a path is left out."""
+    from ray._private.runtime_env.packaging import _get_excludes, get_excludes_from_ignore_files
+
+    logging.getLogger("ray._private.runtime_env.packaging").setLevel(logging.WARNING)
+    fixed = _get_excludes(root, patterns)
+
+    def filters(folder: Path) -> list[Callable[[Path], bool]]:
+        own: list[Callable[[Path], bool]] = get_excludes_from_ignore_files(folder, include_gitignore=True)
+        return [fixed, *own] if folder == root else own
+
+    return filters
+
+
+def schema_problem(document: dict[str, object], *, sizes_from_cloud: bool) -> tuple[str, str] | None:
+    """Prepare and validate `document` as `ray up` does; return (dotted path, message) of the first problem.
+
+    The path is empty where Ray itself refuses, without its schema. `sizes_from_cloud`: `ray up` asks the cloud for the
+    resources of a machine type.
+    """
+    import jsonschema
+    from ray.autoscaler._private.util import prepare_config, validate_config
+
+    heard = io.StringIO()
+    try:
+        # Ray's launcher prints, and leaves with SystemExit, where it refuses.
+        with contextlib.redirect_stdout(heard), contextlib.redirect_stderr(heard):
+            config = prepare_config(copy.deepcopy(document))
+            for node_type in config.get("available_node_types", {}).values():
+                if isinstance(node_type, dict) and sizes_from_cloud:
+                    node_type.setdefault("resources", {})
+            validate_config(config)
+    except jsonschema.ValidationError as problem:
+        return ".".join(str(part) for part in problem.absolute_path) or "top level", problem.message[:200]
+    except (Exception, SystemExit) as problem:
+        return "", " ".join(f"{heard.getvalue()} {problem}".split())[-200:]
+    return None
+
+
+def generated_key(platform: str, index: int | None, region: str, scope: str, user: str) -> Path:
+    """Return where `ray up` keeps the private key that it makes on Google Cloud (index 0 first) and Azure (no index)."""
+    from ray.autoscaler._private.util import generate_ssh_key_name, generate_ssh_key_paths
+
+    _, private = generate_ssh_key_paths(generate_ssh_key_name(platform, index, region, scope, user))
+    return Path(private)
+
+
+@functools.cache
+def azure_template_parameters() -> frozenset[str]:
+    """Return what Ray's template of an Azure machine takes; Azure refuses anything else, minutes into a deployment."""
+    import ray.autoscaler._private as private
+
+    path = Path(private.__file__ or "").parent / "_azure" / "azure-vm-template.json"
+    return frozenset(json.loads(path.read_text())["parameters"]) | {"availability_zone"}
+
+
+def drain_node(address: str | None, node_id: str | None, deadline_ms: int) -> str:
+    """Ask the GCS to drain a node (None: the one at this machine's address); return its id.
+
+    Raises RuntimeError where no such node lives, or Ray refuses.
+    """
+    from ray._private import services
+    from ray._raylet import GcsClient  # type: ignore[attr-defined]
+    from ray.core.generated.gcs_pb2 import GcsNodeInfo
+
+    gcs = GcsClient(address=services.canonicalize_bootstrap_address_or_die(address))
+    if node_id is None:
+        here = services.get_node_ip_address()
+        alive = (
+            node.hex()
+            for node, info in gcs.get_all_node_info().items()
+            if info.node_manager_address == here and info.state == GcsNodeInfo.ALIVE
+        )
+        node_id = next(alive, None)
+        if node_id is None:
+            raise RuntimeError(f"no living node at {here}")
+    accepted, reason = gcs.drain_node(node_id, PREEMPTION, "the cloud takes this spot machine", deadline_ms)
+    if not accepted:
+        raise RuntimeError(f"Ray does not drain node {node_id}: {reason}")
+    return str(node_id)
