@@ -6,7 +6,6 @@ usage (on the cluster): python -m sst2_ray.cluster.doctor.cluster_probe JSON, wi
 from __future__ import annotations
 
 import json
-import socket
 import sys
 import time
 import uuid
@@ -19,7 +18,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from sst2_ray.cluster.doctor import probe
 from sst2_ray.cluster.findings import Finding
 from sst2_ray.cluster.section import Section
-from sst2_ray.network import use_node_interface
+from sst2_ray.network import free_port, use_node_interface
 
 _ALL_REDUCE_BYTES = {"nccl": 256 * 2**20, "gloo": 16 * 2**20}
 _ALL_REDUCE_ROUNDS = 10
@@ -187,20 +186,13 @@ def _collective(rank: int, world: int, address: str, backend: str) -> float:
     return size * 2 * (world - 1) / world / seconds / 1e9
 
 
-def _free_port() -> int:
-    """Return a TCP port that is free on every interface of this node."""
-    with socket.socket() as chosen:
-        chosen.bind(("", 0))
-        return int(chosen.getsockname()[1])
-
-
 def all_reduce(nodes: list[Node]) -> Finding:
     """All-reduce over every GPU (NCCL), or over one process a node (gloo) where there is none."""
     gpus = any(node.gpus for node in nodes)
     backend = "nccl" if gpus else "gloo"
     places = [node for node in nodes for _ in range(node.gpus if gpus else 1)]
     first = ray.remote(num_cpus=0, scheduling_strategy=places[0].placement)
-    address = f"{places[0].address}:{ray.get(first(_free_port).remote(), timeout=60)}"
+    address = f"{places[0].address}:{ray.get(first(free_port).remote(''), timeout=60)}"
     tasks = [
         ray.remote(num_cpus=0, num_gpus=1 if gpus else 0, scheduling_strategy=node.placement)(_collective)
         .remote(rank, len(places), address, backend)

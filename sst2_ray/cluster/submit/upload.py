@@ -98,7 +98,8 @@ def check_upload(upload: Upload) -> None:
     if upload.total_bytes > MAX_UPLOAD_BYTES:
         big = ", ".join(f"{file.path} ({formatting.size(file.size)})" for file in upload.largest())
         raise InputError(
-            f"the upload is {formatting.size(upload.total_bytes)}, the job server takes {formatting.size(MAX_UPLOAD_BYTES)}; the largest: {big}; "
+            f"the upload is {formatting.size(upload.total_bytes)}, the job server takes {formatting.size(MAX_UPLOAD_BYTES)}; "
+            f"the largest: {big}; "
             "name them in .rayignore or pass --exclude, and put data on shared storage"
         )
 
