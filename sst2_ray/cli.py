@@ -35,7 +35,9 @@ COMMANDS: dict[str, Command] = {
     "report": Command("sst2_ray.results.commands", "main_report", "write the results as one HTML page", _READ),
     "best": Command("sst2_ray.manage.cleanup", "main_best", "copy the best model to a folder", _READ),
     "predict": Command("sst2_ray.predict.command", "main", "label sentences with a trained model", _READ),
-    "doctor": Command("sst2_ray.cluster.doctor.command", "main", "find what would fail, before it costs money", _CLUSTER),
+    "doctor": Command(
+        "sst2_ray.cluster.doctor.command", "main", "find what would fail, before it costs money", _CLUSTER
+    ),
     "up": Command("sst2_ray.cluster.up", "main", "start a cluster", _CLUSTER),
     "submit": Command("sst2_ray.cluster.submit.command", "main", "run a job on a cluster and follow it", _CLUSTER),
     "down": Command("sst2_ray.cluster.down", "main", "end a cluster and name what still costs money", _CLUSTER),
