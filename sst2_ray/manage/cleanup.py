@@ -80,7 +80,7 @@ def _folders(run: Held) -> Iterator[tuple[str, str]]:
 
 def is_over(trial: TrialRecord) -> bool:
     """Never to be gone on with, as a resumed sweep decides it."""
-    return Outcome(status=trial.status, score=None, failure_class=trial.failure_class).is_over
+    return Outcome.of(trial).is_over
 
 
 def main_gc(argv: list[str]) -> int:

@@ -94,13 +94,8 @@ class Held:
 
     @property
     def best_accuracy(self) -> float | None:
-        found = [accuracy for trial in self.trials if (accuracy := accuracy_of(trial)) is not None]
+        found = [trial.score for trial in self.trials if trial.score is not None]
         return max(found, default=None)
-
-
-def accuracy_of(trial: TrialRecord) -> float | None:
-    """What it is ranked by: on the held-out part of train where it chose by that, else on dev."""
-    return trial.selection_accuracy if trial.selection_accuracy is not None else trial.best_dev_accuracy
 
 
 def run_folder(experiment: str, trial_id: str) -> str:
@@ -186,7 +181,7 @@ def main_status(argv: list[str]) -> int:
     for trial in run.trials:
         why = " ".join(filter(None, (trial.failure_class, (trial.failure_message or "").partition("\n")[0])))
         last = place.get(trial.trial_id, {})
-        accuracy = accuracy_of(trial) if trial.status != _RUNNING else last.get("dev_accuracy")
+        accuracy = trial.score if trial.status != _RUNNING else last.get("dev_accuracy")
         epoch = f"{last['epoch']:g}" if last else ""
         table.add_row(
             trial.trial_id, str(trial.attempt), trial.status.replace("_", " "), epoch, _percent(accuracy),

@@ -1,4 +1,4 @@
-"""How long trials take, what they cost, and whether another one may start.
+"""Durations and costs of trials, and the limit that they may not exceed.
 
 A budget in dollars is one in hours: nodes are paid for from the sweep's first second to its last, whatever runs on them.
 """
@@ -10,7 +10,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TypedDict
 
 from sst2_ray.config.sweep import SweepConfig
 from sst2_ray.config.train import TrainConfig
@@ -21,7 +21,7 @@ WRITE_EVERY_S = 15.0
 
 
 def num_examples(config: TrainConfig, num_train_rows: int) -> int:
-    """Training examples of a whole run."""
+    """Count the training examples of a whole run."""
     everything = config.epochs * num_train_rows
     return min(everything, config.max_steps * config.batch_size) if config.max_steps else everything
 
@@ -39,17 +39,17 @@ class _Timed:
 
 @dataclass
 class Durations:
-    """Seconds that finished trials took, and what that says about others."""
+    """Seconds that finished trials took, from which those of others are predicted."""
 
     num_train_rows: int
     _timed: list[_Timed] = field(default_factory=list)
 
     def add(self, config: TrainConfig, seconds: float) -> None:
-        """A trial of this sweep."""
+        """Add a finished trial of this sweep."""
         self._add(config, seconds, self.num_train_rows, in_sweep=True)
 
     def add_earlier(self, config: TrainConfig, seconds: float, num_train_rows: int) -> None:
-        """A run of another name: counts only as long as this sweep has none of that model itself."""
+        """Add a run of another name; it counts only as long as this sweep has none of that model itself."""
         self._add(config, seconds, num_train_rows, in_sweep=False)
 
     def _add(self, config: TrainConfig, seconds: float, num_train_rows: int, *, in_sweep: bool) -> None:
@@ -65,8 +65,11 @@ class Durations:
         )
 
     def predict(self, config: TrainConfig) -> float | None:
-        """The mean of the trials that are most alike: of this sweep, of the same batch size, of the same length; in
-        proportion to the examples. None: this model has not been timed yet."""
+        """Predict the seconds of a trial; None: this model has not been timed yet.
+
+        The mean of the trials that are most alike (of this sweep, of the same batch size, of the same length), in
+        proportion to the examples.
+        """
         kept: dict[tuple[bool, bool, bool], list[float]] = defaultdict(list)
         examples = num_examples(config, self.num_train_rows)
         for timed in self._timed:
@@ -77,30 +80,39 @@ class Durations:
         return sum(best) / len(best) if best else None
 
 
-class SweepClock:
-    """Wall-clock of a sweep over all its sessions: a file that is written now and then, so that a kill loses seconds.
+class _Session(TypedDict):
+    """A session of a sweep as clock.json holds it."""
 
-    usd_per_hour: of this session, all its nodes together; None: no price was given. An earlier one had its own.
+    started_at: str
+    seconds: float
+    usd_per_hour: float | None
+
+
+class SweepClock:
+    """Wall-clock of a sweep over all its sessions, kept in a file that is written now and then: a kill loses seconds.
+
+    Args:
+        folder: The sweep's folder.
+        usd_per_hour: Price of this session's nodes together; None: no price was given. Earlier sessions had their own.
+        now: The clock, in seconds.
     """
 
     def __init__(
         self, folder: Storage, *, usd_per_hour: float | None = None, now: Callable[[], float] = time.monotonic
     ) -> None:
         self.folder, self.usd_per_hour, self._now = folder, usd_per_hour, now
-        self.sessions: list[dict[str, Any]] = (
-            folder.read_json(CLOCK_FILE)["sessions"] if folder.exists(CLOCK_FILE) else []
-        )
-        self.earlier_s = sum(float(session["seconds"]) for session in self.sessions)
+        self.sessions: list[_Session] = folder.read_json(CLOCK_FILE)["sessions"] if folder.exists(CLOCK_FILE) else []
+        self.earlier_s = sum(session["seconds"] for session in self.sessions)
         self._began = now()
         self._written = now()
         started = dt.datetime.now(dt.timezone.utc).isoformat()
-        self._this = {"started_at": started, "seconds": 0.0, "usd_per_hour": usd_per_hour}
+        self._this: _Session = {"started_at": started, "seconds": 0.0, "usd_per_hour": usd_per_hour}
 
     @property
     def earlier_usd(self) -> float:
-        """What earlier sessions cost, each at its own price; at this one's where it had none."""
+        """Cost of the earlier sessions, each at its own price; at this one's where it had none."""
         return sum(
-            float(session["seconds"]) / 3600 * (session.get("usd_per_hour") or self.usd_per_hour or 0.0)
+            session["seconds"] / 3600 * (session.get("usd_per_hour") or self.usd_per_hour or 0.0)
             for session in self.sessions
         )
 
@@ -111,10 +123,11 @@ class SweepClock:
 
     @property
     def this_session(self) -> float:
+        """Seconds since this session began."""
         return self._now() - self._began
 
     def tick(self, *, force: bool = False) -> None:
-        """Write the file where it is due."""
+        """Write the file if it is due."""
         if force or self._now() - self._written >= WRITE_EVERY_S:
             self._written = self._now()
             self._this["seconds"] = round(self.this_session, 1)
@@ -123,20 +136,20 @@ class SweepClock:
 
 @dataclass(frozen=True, kw_only=True)
 class Budget:
-    """How long the sweep may take, in wall-clock over all sessions."""
+    """The limit on a sweep's wall-clock over all its sessions, and what that costs."""
 
     hours: float | None
     usd: float | None
     price_per_hour: float | None
-    """Of a node."""
+    """US dollars an hour and node."""
     num_nodes: int
     earlier_s: float = 0.0
-    """What the sessions before this one took, on however many nodes at whatever price."""
+    """Seconds of the sessions before this one, on however many nodes at whatever price."""
     earlier_usd: float = 0.0
 
     @property
     def usd_per_hour(self) -> float | None:
-        """Of all nodes; None: no price was given."""
+        """Price of all nodes; None: no price was given."""
         return None if self.price_per_hour is None else self.price_per_hour * self.num_nodes
 
     @property
@@ -150,14 +163,16 @@ class Budget:
         return min(limits) if limits else None
 
     def cost(self, seconds: float | None) -> float | None:
-        """US dollars of so many seconds, those of earlier sessions among them; None: no price was given."""
+        """Return the US dollars of so many seconds, earlier sessions included; None: no price was given."""
         if seconds is None or self.usd_per_hour is None:
             return None
         return self.earlier_usd + (seconds - self.earlier_s) / 3600 * self.usd_per_hour
 
     def allows(self, used_s: float, next_s: float | None, running_left_s: Iterable[float]) -> bool:
-        """Whether a trial of `next_s` seconds may start after `used_s` while others run for so much longer. One whose
-        duration nobody knows yet may start as long as anything is left: it is how durations become known."""
+        """Tell whether a trial of `next_s` seconds may start after `used_s`, while others run for so much longer.
+
+        A trial of unknown duration (None) may start while anything is left: it is how durations become known.
+        """
         if self.limit_s is None:
             return True
         if next_s is None:
@@ -166,7 +181,7 @@ class Budget:
 
 
 def budget_of(config: SweepConfig, *, num_nodes: int) -> Budget:
-    """That a sweep's flags name, before its first session."""
+    """Return the budget that a sweep's flags name, before its first session."""
     return Budget(
         hours=config.budget_hours,
         usd=config.budget_usd,
@@ -176,7 +191,7 @@ def budget_of(config: SweepConfig, *, num_nodes: int) -> Budget:
 
 
 def makespan(durations: Sequence[float], slots: int) -> float:
-    """Seconds until all are done, each started as soon as one of `slots` is free, in this order."""
+    """Return the seconds until all trials are done, each started as soon as one of `slots` is free, in this order."""
     ends = [0.0] * max(1, slots)
     for seconds in durations:
         first = min(range(len(ends)), key=ends.__getitem__)

@@ -1,23 +1,37 @@
-"""The end of a sweep: the ranking with its verdict, dev scored for the chosen, the few models that stay."""
+"""The end of a sweep: where it stands, dev scored for the chosen, the few models that stay, the ranking in words."""
 
 from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+import json
+import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 from sst2_ray import formatting
-from sst2_ray.records import Status, TrialRecord
+from sst2_ray.config.train import config_from_dict
+from sst2_ray.modeling.export.card import META_FILE, CardFacts, card_text, meta_values
+from sst2_ray.records import EpochRecord, PredictionRecord, Status, TrialRecord
 from sst2_ray.results.analysis import leaderboard, verdict
 from sst2_ray.results.analysis.findings import Study, studies
 from sst2_ray.results.analysis.ranking import Configuration, RankedGroup, Run, without_unranked_runs
 from sst2_ray.results.store.table import ResultsTable
+from sst2_ray.run.environment import worker_env
+from sst2_ray.run.planning.placement import Placement
+from sst2_ray.run.supervisor import Shared
 from sst2_ray.storage import Storage
+from sst2_ray.training.metrics import Metrics
 from sst2_ray.training.names import EXPORT_FOLDER, LAST_EXPORT_FOLDER
+
+if TYPE_CHECKING:
+    from sst2_ray.data.tokens import TokenArrays
+    from sst2_ray.modeling.sources import ModelInfo
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,15 +48,17 @@ class Standing:
 
     @property
     def ranking(self) -> RankedGroup | None:
-        """Of the configurations with the most seeds."""
+        """The ranking of the configurations with the most seeds."""
         return self.study.main if self.study else None
 
     @property
     def best(self) -> Configuration | None:
+        """The first of the ranking."""
         return self.ranking.best if self.ranking else None
 
     @property
     def num_failed(self) -> int:
+        """Trials that failed or were lost."""
         return self.counts.get(Status.FAILED, 0) + self.counts.get(Status.LOST, 0)
 
 
@@ -60,12 +76,15 @@ def standing(table: ResultsTable, experiment: str) -> Standing:
 
 
 def best_run(ranking: RankedGroup, configuration: Configuration) -> Run:
-    """The run of a configuration that is best by what it is ranked by; ties to the first seed."""
+    """Return the run of a configuration that is best by what it is ranked by; ties go to the first seed."""
     return max(configuration.runs, key=lambda run: (run.values[ranking.metric] or 0.0, -(run.seed or 0)))
 
 
+# ---- what is shown
+
+
 def show(out: Console, now: Standing) -> None:
-    """The table of configurations, the verdict in words, what was not measured, what failed."""
+    """Print the table of configurations, the verdict in words, what was not measured, what failed."""
     if now.study is None:
         out.print("no trial has ended yet")
         return
@@ -82,7 +101,7 @@ def show(out: Console, now: Standing) -> None:
 
 
 def counts_sentence(now: Standing) -> str:
-    """24 trials: 22 succeeded, 2 failed (1 non_finite, 1 out_of_memory)."""
+    """Count the trials in words: 24 trials: 22 succeeded, 2 failed (1 non_finite, 1 out_of_memory)."""
     parts = []
     for status in (Status.SUCCEEDED, Status.EARLY_STOPPED, Status.STOPPED, Status.RUNNING):
         if now.counts.get(status):
@@ -91,6 +110,9 @@ def counts_sentence(now: Standing) -> str:
         classes = ", ".join(f"{count} {name}" for name, count in sorted(now.failures.items()))
         parts.append(f"{now.num_failed} failed ({classes})")
     return f"{formatting.count(sum(now.counts.values()), 'trial')}: {', '.join(parts) or 'none'}."
+
+
+# ---- the models that stay
 
 
 def keep_best_models(table: ResultsTable, sweep: Storage, now: Standing, *, keep: int) -> int:
@@ -109,7 +131,152 @@ def keep_best_models(table: ResultsTable, sweep: Storage, now: Standing, *, keep
         run.delete(LAST_EXPORT_FOLDER)
         if record.trial_id not in kept and record.export_path is not None:
             run.delete(EXPORT_FOLDER)
-            gone.append(dataclasses.replace(record, export_path=None, written_at=dt.datetime.now(dt.timezone.utc)))
+            gone.append(dataclasses.replace(record, export_path=None, written_at=_now()))
     if gone:
         table.write("trials", gone)
     return len(gone)
+
+
+# ---- dev, scored once
+
+
+@dataclass(frozen=True, kw_only=True)
+class DevScore:
+    """Dev of a run that chose its epoch on a held-out part of train."""
+
+    best: Metrics
+    """Weights of the best epoch."""
+    last: Metrics
+    """Weights of the last epoch."""
+    predictions: list[PredictionRecord]
+    """Predictions of the best epoch's weights."""
+
+
+def score_chosen(
+    now: Standing, table: ResultsTable, sweep: Storage, *, shared: Mapping[str, Shared], placement: Placement
+) -> int:
+    """Score the best configuration of each model on dev under all its seeds, where that was not done and the model exists.
+
+    Returns how many runs. New rows replace those of their trials; the exported models' cards state dev from now on.
+    """
+    import ray
+
+    ranking = now.ranking
+    if ranking is None or ranking.metric != "selection_accuracy":
+        return 0
+    trial_ids = [
+        run.trial_id
+        for configuration in ranking.best_per_model()
+        for run in configuration.runs
+        if run.values["best_dev_accuracy"] is None and run.values["export_path"] is not None
+    ]
+    records: dict[str, TrialRecord] = {
+        r.trial_id: r for r in table.records("trials", experiment=now.experiment, attempts="latest")
+    }
+    task = ray.remote(
+        num_cpus=placement.cpus_per_worker,
+        num_gpus=1 if placement.use_gpu else 0,
+        runtime_env={"env_vars": worker_env(use_gpu=placement.use_gpu)},
+    )(_score)
+    pending = {}
+    for trial_id in trial_ids:
+        record = records[trial_id]
+        of_model = shared[str(record.model)]
+        pending[trial_id] = task.remote(sweep.child(trial_id), record, of_model, of_model.splits["dev"], of_model.texts)
+    for trial_id, reference in pending.items():
+        _write(table, records[trial_id], ray.get(reference))
+    return len(trial_ids)
+
+
+def _write(table: ResultsTable, record: TrialRecord, score: DevScore) -> None:
+    table.write("predictions", score.predictions)
+    evaluations: list[EpochRecord] = table.records(
+        "epochs", experiment=record.experiment, trial_ids=[record.trial_id], attempts="latest"
+    )
+    on_selection = {e.global_step: e for e in evaluations if e.split == "selection"}
+    metrics = {record.last_global_step: score.last, record.best_global_step: score.best}
+    table.write("epochs", [_on_dev(on_selection[step], found) for step, found in metrics.items() if step is not None])
+    scored = dataclasses.replace(
+        record,
+        best_dev_accuracy=score.best.accuracy,
+        best_dev_f1=score.best.f1,
+        best_dev_loss=score.best.loss,
+        last_dev_accuracy=score.last.accuracy,
+        last_dev_f1=score.last.f1,
+        last_dev_loss=score.last.loss,
+        written_at=_now(),
+    )
+    table.write("trials", [scored])
+
+
+def _on_dev(evaluation: EpochRecord, metrics: Metrics) -> EpochRecord:
+    """Return the evaluation with the metrics of dev in place of those of the held-out part of train."""
+    return dataclasses.replace(
+        evaluation,
+        split="dev",
+        num_dev_rows=metrics.num_rows,
+        written_at=_now(),
+        dev_loss=metrics.loss,
+        dev_accuracy=metrics.accuracy,
+        dev_f1=metrics.f1,
+        dev_precision=metrics.precision,
+        dev_recall=metrics.recall,
+    )
+
+
+def _score(run: Storage, record: TrialRecord, shared: Shared, tokens: TokenArrays, texts: list[str]) -> DevScore:
+    """Compute metrics of both exports of a run, in fp32, and the predictions of the best; runs on a worker."""
+    from sst2_ray.predict.predictor import Predictor
+    from sst2_ray.training.finish import prediction_records
+    from sst2_ray.training.metrics import metrics_from_logits
+
+    with tempfile.TemporaryDirectory() as scratch:
+        predictor = Predictor(_local(run, EXPORT_FOLDER, Path(scratch)))
+        logits = predictor.logits(texts)
+        best = last = metrics_from_logits(logits, tokens.labels)
+        if run.exists(f"{LAST_EXPORT_FOLDER}/{META_FILE}"):
+            last_predictor = Predictor(_local(run, LAST_EXPORT_FOLDER, Path(scratch)))
+            last = metrics_from_logits(last_predictor.logits(texts), tokens.labels)
+    _state_on_card(run, record, shared, predictor.meta.info, best)
+    predictions = prediction_records(
+        experiment=record.experiment,
+        trial_id=record.trial_id,
+        attempt=record.attempt,
+        global_step=record.best_global_step or 0,
+        tokens=tokens,
+        texts=texts,
+        logits=logits,
+    )
+    return DevScore(best=best, last=last, predictions=predictions)
+
+
+def _local(run: Storage, folder: str, scratch: Path) -> Path:
+    if run.is_local:
+        return Path(run.path(folder))
+    run.download(folder, scratch / folder)
+    return scratch / folder
+
+
+def _state_on_card(run: Storage, record: TrialRecord, shared: Shared, info: ModelInfo, dev: Metrics) -> None:
+    """Rewrite the export's card and metadata, which stated the held-out part of train so far."""
+    checked = shared.checked
+    card = CardFacts(
+        config=config_from_dict(json.loads(record.config_json or "{}"), source=record.trial_id),
+        info=info,
+        source=checked.splits.source,
+        eval_split=checked.splits.eval_split,
+        corpora=(*checked.resolved.info.trained_on, *checked.corpora),
+        num_train_rows=record.num_train_rows or 0,
+        num_dev_rows=dev.num_rows,
+        accuracy=dev.accuracy,
+        f1=dev.f1,
+        loss=dev.loss,
+        epoch=record.best_epoch or 0.0,
+        global_step=record.best_global_step or 0,
+    )
+    run.write_json(f"{EXPORT_FOLDER}/{META_FILE}", meta_values(card))
+    run.write_bytes(f"{EXPORT_FOLDER}/README.md", card_text(card).encode())
+
+
+def _now() -> dt.datetime:
+    return dt.datetime.now(dt.timezone.utc)

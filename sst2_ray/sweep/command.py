@@ -21,7 +21,7 @@ _WHERE_ONLY = {f.name for f in dataclasses.fields(TrainConfig) if not f.metadata
 
 
 def main(argv: list[str]) -> int:
-    """Runs the sweep; returns its exit code."""
+    """Run the sweep; returns its exit code."""
     dry = "--dry-run" in argv
     config = config_from_argv([word for word in argv if word != "--dry-run"])
     from sst2_ray.sweep.start import dry_run, sweep
@@ -33,7 +33,7 @@ def main(argv: list[str]) -> int:
 
 
 def config_from_argv(argv: Sequence[str]) -> SweepConfig:
-    """Preset or the sweep that goes on, then config file, then flags: the later wins."""
+    """Read the preset or the sweep to resume, then the config file, then flags: the later wins."""
     resume, rest = take(argv, "--resume")
     preset, rest = take(rest, "--preset")
     file, rest = take(rest, "--config")
@@ -60,7 +60,7 @@ def config_from_argv(argv: Sequence[str]) -> SweepConfig:
 
 
 def _split(words: Sequence[str], start: SweepConfig) -> tuple[list[str], list[str]]:
-    """The words of SweepFlags and those of TrainConfig; a flag takes the words up to the next one."""
+    """Split into words of SweepFlags and of TrainConfig; a flag takes the words up to the next one."""
     mine: list[str] = []
     base: list[str] = []
     target = mine
@@ -92,7 +92,7 @@ def _is_number(word: str) -> bool:
 
 
 def _from_file(start: SweepConfig, file: str) -> SweepConfig:
-    """Keys of both kinds beside each other, or a sweep's own config.json."""
+    """Read a config file: keys of both kinds beside each other, or a sweep's own config.json."""
     values = read_config_file(file)
     if "sweep" in values:
         for key in values.keys() - {"sweep", "config", "config_hash"}:
@@ -112,7 +112,7 @@ def _from_file(start: SweepConfig, file: str) -> SweepConfig:
 
 
 def resumed(folder: str) -> SweepConfig:
-    """The config that lies in a sweep's folder. Raises InputError where it is none."""
+    """Read the config in a sweep's folder. Raises InputError where there is none."""
     sweep = Storage.open(folder)
     if not sweep.exists("config.json"):
         raise InputError(f"--resume {folder}: no config.json there; give the folder of a sweep, STORAGE/NAME")

@@ -1,9 +1,9 @@
-"""How many trials run at once, so that none ever waits for what another holds.
+"""What a trial needs besides cores, and how many run at once, so that none ever waits for what another holds.
 
-The proof, in one paragraph. A trial's driver asks Ray for one byte of memory and no CPU, its controller and its board ask
-for nothing: whatever number of drivers is alive, no worker is kept from a core or a GPU by one. The workers of a trial are
-one placement group, which Ray grants whole or not at all: no two trials can each hold half of what both need. And no
-more trials are started than whole groups fit, counted here worker by worker on nodes as they are: a trial that is started
+Why trials cannot deadlock. A trial's driver asks Ray for one byte of memory and no CPU, its controller and its progress
+actor ask for nothing: no number of live drivers keeps a worker from a core or a GPU. The workers of a trial are one
+placement group, which Ray grants whole or not at all: no two trials can each hold half of what both need. And no more
+trials are started than whole groups fit, counted here worker by worker on the nodes as they are: a trial that is started
 finds its place at once, or gives up at its deadline.
 """
 
@@ -13,30 +13,71 @@ import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from sst2_ray.config.train import TrainConfig
 from sst2_ray.errors import InfeasibleError
+from sst2_ray.results.store.table import ResultsTable
 from sst2_ray.run.planning.placement import ClusterView, Node, Placement, decide, most_cpus_per_worker
+from sst2_ray.run.planning.summary import num_parameters, worker_memory
+from sst2_ray.run.prepare import Prepared
 
 DRIVER_GIB = 0.6
-"""Resident memory of a trial's driver, controller and board together; measured."""
+"""Resident memory of a trial's driver, controller and progress actor together; measured."""
+
+PROCESS_GIB = 0.9
+"""Resident memory of a CPU worker before it has a model: Python, torch, transformers, DeepSpeed, Ray; measured."""
+
+KEPT_GIB = 0.4
+"""Memory that the allocator of a CPU worker keeps for a while after it was freed (environment.JEMALLOC_CONF); measured."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Footprint:
+    """What a trial of a model needs besides cores, in GiB."""
+
+    memory_gib: float
+    """Memory of a worker on CPU."""
+    measured: bool
+    """True: the peak of earlier trials. False: computed from the model's shape."""
+    checkpoint_gib: float
+    """Weights and two moments in fp32."""
+    export_gib: float
+
+
+def footprint(prepared: Prepared, table: ResultsTable, *, num_workers: int) -> Footprint:
+    """Return a model's footprint, from the peaks that the results table has of it, else from its shape."""
+    parameters = num_parameters(prepared.checked.resolved, prepared.vocab_size)
+    part = worker_memory(prepared, num_workers=num_workers, use_gpu=False)
+    # Beside what a step needs: a checkpoint's copy of the weights and of the worker's share of the moments.
+    computed = PROCESS_GIB + KEPT_GIB + (part.total + 4 * parameters + part.optimizer) / 2**30
+    peaks = [
+        row["peak_memory_gib"]
+        for row in table.read("trials", columns=["model", "device", "peak_memory_gib", "status"]).to_pylist()
+        if row["model"] == prepared.checked.config.model and row["device"] == "cpu" and row["peak_memory_gib"]
+    ]
+    return Footprint(
+        memory_gib=max(peaks) if peaks else computed,
+        measured=bool(peaks),
+        checkpoint_gib=12 * parameters / 2**30,
+        export_gib=4 * parameters / 2**30,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Concurrency:
-    """Trials at once: what was asked for, what fits, what will run."""
+    """Trials at once: requested, fitting, and chosen."""
 
     requested: int | None
     now: int
-    """In what is free at the moment."""
+    """Fit in what is free at the moment."""
     ever: int
-    """With everything that others hold given back, and all nodes that the autoscaler may add."""
+    """Fit once others have given back what they hold and the autoscaler has added all nodes that it may."""
     chosen: int
+    """Will run."""
     memory_bound: bool
     """True: memory, not cores or GPUs, is what limits it."""
     trials_per_node: float
-    """That share a node; below 1 where a trial needs several."""
+    """Trials that share a node; below 1 where a trial needs several."""
 
     @property
     def num_nodes(self) -> int:
@@ -45,7 +86,7 @@ class Concurrency:
 
     @property
     def cost_share(self) -> float:
-        """Share of a node's price that a trial pays for each node it runs on."""
+        """Share of a node's price that a trial pays for each node that it runs on."""
         return 1 / min(self.chosen, self.trials_per_node) if self.trials_per_node >= 1 else 1.0
 
     def __str__(self) -> str:
@@ -60,8 +101,10 @@ class Concurrency:
 
 
 def trial_request(config: TrainConfig, cluster: ClusterView, *, max_concurrent: int | None) -> TrainConfig:
-    """`config` with what one trial of a sweep asks for: one worker (one GPU) unless more are asked for; on CPU the cores
-    of a node shared out among the trials that shall run at once."""
+    """Return `config` with what one trial of a sweep asks for.
+
+    One worker (one GPU) unless more are asked for; on CPU the cores of a node are shared out among the trials at once.
+    """
     num_workers = config.num_workers or 1
     cpus = config.cpus_per_worker
     on_cpu = config.use_gpu is False or not (cluster.gpus or any(gpus for _, gpus, _ in cluster.node_types))
@@ -73,9 +116,10 @@ def trial_request(config: TrainConfig, cluster: ClusterView, *, max_concurrent: 
 def admit(
     config: TrainConfig, cluster: ClusterView, *, max_concurrent: int | None, worker_memory_gib: float = 0.0
 ) -> tuple[Placement, Concurrency]:
-    """Where the trials of a sweep run and how many at once. `worker_memory_gib`: of a worker on CPU; 0: not known.
+    """Decide where the trials of a sweep run and how many at once.
 
-    Raises InfeasibleError with the arithmetic where not even one can ever be placed.
+    `worker_memory_gib`: memory of a worker on CPU; 0: not known. Raises InfeasibleError with the arithmetic where not even
+    one trial can ever be placed.
     """
     placement = decide(trial_request(config, cluster, max_concurrent=max_concurrent), cluster)
     return placement, concurrency(
@@ -86,7 +130,7 @@ def admit(
 def concurrency(
     placement: Placement, cluster: ClusterView, *, max_concurrent: int | None, worker_memory_gib: float = 0.0
 ) -> Concurrency:
-    """The largest safe number of trials at once. Raises InfeasibleError where it is 0."""
+    """Find the largest safe number of trials at once. Raises InfeasibleError where it is 0."""
     memory = 0.0 if placement.use_gpu else worker_memory_gib + DRIVER_GIB / placement.num_workers
     whole = [*cluster.nodes, *_addable(cluster)]
     by_devices = _trials(whole, placement, memory_gib=0.0)
@@ -124,7 +168,7 @@ def _addable(cluster: ClusterView) -> list[Node]:
 
 
 def _trials(nodes: Sequence[Node], placement: Placement, *, memory_gib: float) -> int:
-    """Whole placement groups that fit; a worker lies on one node, a group may lie on several."""
+    """Count the whole placement groups that fit; a worker lies on one node, a group may lie on several."""
     return sum(_workers(node, placement, memory_gib=memory_gib) for node in nodes) // placement.num_workers
 
 
@@ -135,19 +179,3 @@ def _workers(node: Node, placement: Placement, *, memory_gib: float) -> int:
     if memory_gib > 0 and node.memory_gib is not None:
         limits.append(int(node.memory_gib // memory_gib))
     return min(limits)
-
-
-def holders(ray: Any) -> list[str]:
-    """Who else is connected to the cluster: the entry points of other jobs that run, as far as Ray says."""
-    from ray._private import state as ray_state
-
-    mine = ray.get_runtime_context().get_job_id()
-    try:
-        jobs = ray_state.state.job_table()
-    except Exception:  # not public API; who holds the rest is then not said
-        return []
-    return [
-        str(job.get("Entrypoint") or f"job {job.get('JobID')}")
-        for job in jobs
-        if not job.get("IsDead") and job.get("JobID") != mine
-    ]

@@ -1,10 +1,10 @@
-"""What a user sees of a running sweep: a live table in a terminal, else a line an ended trial and one a minute."""
+"""The display of a running sweep: a live table in a terminal, else a line an ended trial and one a minute."""
 
 from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,19 +15,22 @@ from rich.text import Text
 
 from sst2_ray import formatting
 from sst2_ray.records import Status
-from sst2_ray.sweep.configurations import Unit
-from sst2_ray.sweep.queue import Outcome, Planner
+from sst2_ray.sweep.configurations import TrialSpec
+from sst2_ray.sweep.queue import Outcome, TrialQueue
 
 PLAIN_INTERVAL_S = 60.0
 MAX_ENDED_ROWS = 12
+
+Progress = Mapping[str, Any]
+"""Progress of a trial, as the progress actor has it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SweepProgress:
     """The sweep at one moment, as the display needs it."""
 
-    overview: Mapping[str, Mapping[str, Any]]
-    """Progress by trial id, see Board.overview."""
+    overview: Mapping[str, Progress]
+    """Progress by trial id."""
     elapsed: Mapping[str, float]
     """Seconds since each running trial began."""
     used_s: float
@@ -41,11 +44,11 @@ class SweepProgress:
 class SweepDisplay:
     """A context manager around a sweep's trials."""
 
-    def __init__(self, out: Console, name: str, planner: Planner) -> None:
-        self.out, self.name, self.planner = out, name, planner
+    def __init__(self, out: Console, name: str, queue: TrialQueue) -> None:
+        self.out, self.name, self.queue = out, name, queue
         self._seconds: dict[str, float] = {}
         self._cost: dict[str, float | None] = {}
-        self._told: set[str] = set(planner.outcomes)
+        self._told: set[str] = set(queue.outcomes)
         self._last_plain = time.monotonic()
         self._live = Live(console=out, refresh_per_second=4, transient=True) if out.is_terminal else None
 
@@ -59,14 +62,15 @@ class SweepDisplay:
             self._live.stop()
 
     def line(self, line: str) -> None:
+        """Print a line above the live table."""
         self.out.print(line, soft_wrap=True, markup=False)
 
-    def update(self, status: SweepProgress, cost_of: Any) -> None:
-        """`cost_of`: US dollars of so many seconds of one trial, None without a price."""
+    def update(self, status: SweepProgress, cost_of: Callable[[float], float | None]) -> None:
+        """Show the sweep as it stands; `cost_of`: US dollars of so many seconds of one trial, None without a price."""
         for trial_id, seconds in status.elapsed.items():
             self._seconds[trial_id] = seconds
             self._cost[trial_id] = cost_of(seconds)
-        for trial_id, outcome in list(self.planner.outcomes.items()):  # Tune's thread adds to them
+        for trial_id, outcome in list(self.queue.outcomes.items()):  # Tune's thread adds to them
             if trial_id not in self._told:
                 self._told.add(trial_id)
                 if self._live is None:
@@ -81,11 +85,11 @@ class SweepDisplay:
     # ---- words
 
     def summary(self, status: SweepProgress) -> str:
-        """Counts, time, cost, best so far: one line."""
-        planner = self.planner
-        failed = sum(outcome.status == Status.FAILED for outcome in list(planner.outcomes.values()))
+        """Say counts, time, cost and the best so far in one line."""
+        queue = self.queue
+        failed = sum(outcome.status == Status.FAILED for outcome in list(queue.outcomes.values()))
         parts = [
-            f"{self.name}: {len(planner.outcomes)} of {'' if self._is_exact else 'at most '}{planner.num_expected} trials done",
+            f"{self.name}: {len(queue.outcomes)} of {'' if self._is_exact else 'at most '}{queue.num_expected} trials done",
             *([f"{failed} failed"] if failed else []),
             f"{formatting.duration(status.used_s)} so far",
             *([f"about {formatting.duration(status.left_s)} left"] if status.left_s is not None else []),
@@ -101,15 +105,15 @@ class SweepDisplay:
 
     @property
     def _is_exact(self) -> bool:
-        return self.planner.config.scheduler == "none"
+        return self.queue.config.scheduler == "none"
 
     def best_so_far(self) -> str:
-        """The configuration with the best mean among those that have run most seeds."""
+        """Name the configuration with the best mean among those that have run most seeds."""
         scores: dict[str, list[float]] = defaultdict(list)
-        for unit in self.planner.units:
-            outcome = self.planner.outcomes.get(unit.trial_id)
+        for spec in self.queue.planned:
+            outcome = self.queue.outcomes.get(spec.trial_id)
             if outcome is not None and outcome.status == Status.SUCCEEDED and outcome.score is not None:
-                scores[unit.configuration].append(outcome.score)
+                scores[spec.configuration_name].append(outcome.score)
         if not scores:
             return ""
         most = max(map(len, scores.values()))
@@ -129,35 +133,33 @@ class SweepDisplay:
         return f"{trial_id}: {what}{accuracy}{took}{f', {formatting.dollars(cost)}' if cost is not None else ''}"
 
     def _running_words(self, status: SweepProgress) -> str:
-        places = [f"{unit.trial_id} {_place(status.overview.get(unit.trial_id, {}))}" for unit in self._running()]
+        places = [f"{spec.trial_id} {_place(status.overview.get(spec.trial_id, {}))}" for spec in self._running()]
         return f"; running: {', '.join(places)}" if places else ""
 
     # ---- the live table
 
-    def _running(self) -> list[Unit]:
-        return list(self.planner.running.values())
+    def _running(self) -> list[TrialSpec]:
+        return list(self.queue.running.values())
 
     def _table(self, status: SweepProgress) -> Table:
         table = Table(title=self.name, title_justify="left", title_style="bold")
         for column in ("model", "lr", "batch", "seed", "epoch", "accuracy", "examples/s", "time", "cost", "status"):
             table.add_column(column, justify="left" if column in ("model", "status") else "right", no_wrap=True)
-        units = {unit.trial_id: unit for unit in self.planner.units}
-        room = max(3, min(MAX_ENDED_ROWS, self.out.height - 8 - len(self.planner.running)))
-        ended = [
-            trial_id for trial_id in list(self.planner.outcomes) if trial_id in units and trial_id in self._seconds
-        ]
+        specs = {spec.trial_id: spec for spec in self.queue.planned}
+        room = max(3, min(MAX_ENDED_ROWS, self.out.height - 8 - len(self.queue.running)))
+        ended = [trial_id for trial_id in list(self.queue.outcomes) if trial_id in specs and trial_id in self._seconds]
         for trial_id in ended[-room:]:
-            outcome = self.planner.outcomes[trial_id]
+            outcome = self.queue.outcomes[trial_id]
             style = {Status.FAILED: "red", Status.EARLY_STOPPED: "dim"}.get(Status(outcome.status))
             state = outcome.failure_class if outcome.status == Status.FAILED else outcome.status.replace("_", " ")
-            table.add_row(*self._cells(units[trial_id], {}, outcome.score), str(state), style=style)
-        for unit in self._running():
-            progress = status.overview.get(unit.trial_id, {})
-            table.add_row(*self._cells(unit, progress, progress.get("dev_accuracy")), _place(progress), style="bold")
+            table.add_row(*self._cells(specs[trial_id], {}, outcome.score), str(state), style=style)
+        for spec in self._running():
+            progress = status.overview.get(spec.trial_id, {})
+            table.add_row(*self._cells(spec, progress, progress.get("dev_accuracy")), _place(progress), style="bold")
         return table
 
-    def _cells(self, unit: Unit, progress: Mapping[str, Any], accuracy: float | None) -> list[str]:
-        config = unit.config
+    def _cells(self, spec: TrialSpec, progress: Progress, accuracy: float | None) -> list[str]:
+        config = spec.config
         speed, epoch = progress.get("examples_per_sec"), progress.get("epoch")
         return [
             config.model,
@@ -167,13 +169,13 @@ class SweepDisplay:
             f"{epoch:.2f}" if epoch is not None else "",
             f"{accuracy:.4f}" if accuracy is not None else "",
             formatting.number(speed) if speed else "",
-            formatting.duration(self._seconds.get(unit.trial_id)),
-            formatting.dollars(self._cost.get(unit.trial_id)),
+            formatting.duration(self._seconds.get(spec.trial_id)),
+            formatting.dollars(self._cost.get(spec.trial_id)),
         ]
 
 
-def _place(progress: Mapping[str, Any]) -> str:
-    """Where a running trial is."""
+def _place(progress: Progress) -> str:
+    """Say where a running trial is."""
     if progress.get("phase") == "training" and progress.get("total_steps"):
         return f"step {progress['global_step']}/{progress['total_steps']}"
     return str(progress.get("phase") or "starting")

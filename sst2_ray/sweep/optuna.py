@@ -4,20 +4,29 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, cast
 
 from sst2_ray.config.sweep import AXES, SweepConfig
 from sst2_ray.errors import InputError
-from sst2_ray.sweep.configurations import Point, bounds, is_continuous, rounded
+from sst2_ray.sweep.configurations import Configuration, is_continuous, rounded, values_of
+
+if TYPE_CHECKING:
+    from optuna import Study
+    from optuna.distributions import BaseDistribution
+    from optuna.samplers import BaseSampler
+    from optuna.trial import FrozenTrial, TrialState
 
 METRIC = "score"
 NUM_STEPS = 200
-"""Continuous axes are searched on this many steps of equal ratio: what a trial is called is exactly what the study knows."""
+"""Steps of equal ratio that a continuous setting is searched on: a trial's name states exactly what the study knows."""
+
+NUM_STARTUP_TRIALS = 5
+"""Random draws before TPE learns; fewer than Optuna's default of 10, as sweeps here are small."""
 
 
 def check_installed() -> None:
-    """Raises InputError where optuna is missing."""
+    """Raise InputError where optuna is missing."""
     try:
         import optuna  # noqa: F401
     except ImportError:
@@ -25,12 +34,14 @@ def check_installed() -> None:
 
 
 class OptunaProposer:
-    """planner.Proposer: asks and tells Ray's OptunaSearch.
+    """A queue.Proposer over Ray's OptunaSearch.
 
-    known: configurations that earlier sessions have drawn, in their order: they are asked for first.
+    Args:
+        config: The sweep.
+        known: Configurations that earlier sessions drew, in order; they are proposed first.
     """
 
-    def __init__(self, config: SweepConfig, known: Sequence[Point] = ()) -> None:
+    def __init__(self, config: SweepConfig, known: Sequence[Configuration] = ()) -> None:
         import optuna
         from ray.tune.search.optuna import OptunaSearch
 
@@ -42,97 +53,95 @@ class OptunaProposer:
                 space=_space(config),
                 metric=METRIC,
                 mode="max",
-                points_to_evaluate=[_to_steps(config, point) for point in known if point["model"] == model],
+                points_to_evaluate=[_to_steps(config, one) for one in known if one.model == model],
                 sampler=_make_sampler(config.base.seed + position),
             )
             for position, model in enumerate(config.models)
         }
 
-    def ask(self, index: int) -> Point:
+    def ask(self, index: int) -> Configuration:
+        """Return the next suggestion of the study of model number `index`, models taking turns."""
         model = self._model(index)
         suggested = self._studies[model].suggest(str(index)) or {}
-        return {**self._fixed(), **_from_steps(self.config, suggested), "model": model}
+        return _from_steps(self.config, model, suggested)
 
     def tell(self, index: int, score: float | None) -> None:
-        """None: nothing is known of it; the study learns nothing."""
-        result: dict[str, Any] | None = None if score is None else {METRIC: score}
+        """Tell the study a score; None: nothing is known of the configuration, and the study learns nothing."""
+        result = None if score is None else {METRIC: score}
         self._studies[self._model(index)].on_trial_complete(str(index), result=result, error=score is None)
 
     def _model(self, index: int) -> str:
         return self.config.models[index % len(self.config.models)]
 
-    def _fixed(self) -> Point:
-        return {
-            single: self.config.values(axis)[0]
-            for axis, single in AXES.items()
-            if axis != "models" and len(self.config.values(axis)) == 1
-        }
+
+def _settings(config: SweepConfig) -> dict[str, tuple[float, ...]]:
+    """Return the values of each numeric setting, by name."""
+    return {single: values_of(config, single) for axis, single in AXES.items() if axis != "models"}
 
 
-def _searched(config: SweepConfig) -> dict[str, tuple[Any, ...]]:
-    """Fields of TrainConfig that have several values to choose from, or between."""
-    return {
-        single: config.values(axis)
-        for axis, single in AXES.items()
-        if axis != "models" and len(config.values(axis)) > 1
-    }
-
-
-def _space(config: SweepConfig) -> dict[str, Any]:
+def _space(config: SweepConfig) -> dict[str, BaseDistribution]:
+    """Return the distribution of every setting that has several values to choose from, or between."""
     from optuna.distributions import CategoricalDistribution, IntDistribution
 
     return {
-        single: IntDistribution(0, NUM_STEPS) if is_continuous(single, values) else CategoricalDistribution(values)
-        for single, values in _searched(config).items()
+        name: IntDistribution(0, NUM_STEPS) if is_continuous(name, values) else CategoricalDistribution(values)
+        for name, values in _settings(config).items()
+        if len(values) > 1
     }
 
 
-def _from_steps(config: SweepConfig, suggested: Point) -> Point:
-    point = {}
-    for single, values in _searched(config).items():
-        point[single] = suggested[single]
-        if is_continuous(single, values):
-            low, high = bounds(values)
-            point[single] = rounded(low * (high / low) ** (suggested[single] / NUM_STEPS))
-    return point
+def _from_steps(config: SweepConfig, model: str, suggested: Mapping[str, float]) -> Configuration:
+    settings = {}
+    for name, values in _settings(config).items():
+        settings[name] = suggested.get(name, values[0])
+        if is_continuous(name, values):
+            low, high = min(values), max(values)
+            settings[name] = rounded(low * (high / low) ** (settings[name] / NUM_STEPS))
+    return Configuration.of(model, settings)
 
 
-def _to_steps(config: SweepConfig, point: Point) -> Point:
+def _to_steps(config: SweepConfig, configuration: Configuration) -> dict[str, float]:
     steps = {}
-    for single, values in _searched(config).items():
-        steps[single] = point[single]
-        if is_continuous(single, values):
-            low, high = bounds(values)
-            steps[single] = min(
-                NUM_STEPS, max(0, round(NUM_STEPS * math.log(point[single] / low) / math.log(high / low)))
-            )
+    for name in _space(config):
+        values, steps[name] = values_of(config, name), configuration.setting(name)
+        if is_continuous(name, values):
+            low, high = min(values), max(values)
+            share = math.log(steps[name] / low) / math.log(high / low)
+            steps[name] = min(NUM_STEPS, max(0, round(NUM_STEPS * share)))
     return steps
 
 
-def _make_sampler(seed: int) -> Any:
-    """TPE with random numbers that depend on the trial's number alone: a sweep that was interrupted, and whose study is told
-    again what it knew, goes on to the same suggestions."""
+def _make_sampler(seed: int) -> BaseSampler:
+    """Make a TPE sampler whose random numbers depend on the trial's number alone.
+
+    A study that is told again what it knew goes on to the same suggestions.
+    """
     from optuna.samplers import BaseSampler, TPESampler
 
     class NumberedTpe(BaseSampler):
         def __init__(self) -> None:
             self._tpe = TPESampler(seed=seed)
 
-        def before_trial(self, study: Any, trial: Any) -> None:
-            # Fewer random draws than the default of 10 before it learns: sweeps here are small.
-            self._tpe = TPESampler(seed=seed * 100_003 + trial.number, n_startup_trials=5)
+        def before_trial(self, study: Study, trial: FrozenTrial) -> None:
+            self._tpe = TPESampler(seed=seed * 100_003 + trial.number, n_startup_trials=NUM_STARTUP_TRIALS)
             self._tpe.before_trial(study, trial)
 
-        def infer_relative_search_space(self, study: Any, trial: Any) -> dict[str, Any]:
+        def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
             return self._tpe.infer_relative_search_space(study, trial)
 
-        def sample_relative(self, study: Any, trial: Any, search_space: Any) -> dict[str, Any]:
+        def sample_relative(
+            self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+        ) -> dict[str, object]:
             return self._tpe.sample_relative(study, trial, search_space)
 
-        def sample_independent(self, study: Any, trial: Any, param_name: str, param_distribution: Any) -> Any:
+        def sample_independent(
+            self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+        ) -> object:
             return self._tpe.sample_independent(study, trial, param_name, param_distribution)
 
-        def after_trial(self, study: Any, trial: Any, state: Any, values: Any) -> None:
+        def after_trial(
+            self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
+        ) -> None:
             self._tpe.after_trial(study, trial, state, values)
 
-    return NumberedTpe()
+    return cast(BaseSampler, NumberedTpe())

@@ -1,44 +1,31 @@
-"""What runs next: a plain state machine that Tune's searcher asks, and that a resumed sweep fills from the results table.
+"""The trials still to run, in order: a plain state machine that Tune's searcher asks and the results table refills.
 
-First every configuration on the first seed; then those that survived (with no scheduler: all) on the other seeds, so that
-rankings compare equal numbers of seeds and no lucky seed decides.
+Every configuration runs on the first seed first; then those that survived (without a scheduler: all) on the other seeds,
+so that rankings compare equal numbers of seeds and no lucky seed decides.
 """
 
 from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from sst2_ray.config.sweep import SweepConfig
 from sst2_ray.errors import FailureClass
-from sst2_ray.records import Status
-from sst2_ray.sweep.configurations import Point, Unit, planned_points, units_of
+from sst2_ray.records import Status, TrialRecord
+from sst2_ray.sweep.configurations import (
+    Configuration,
+    TrialSpec,
+    most_configurations,
+    planned_configurations,
+    trials_of,
+)
 
 FINISHED: Literal["finished"] = "finished"
 MIN_SURVIVORS = 2
-"""Of a model: the best needs a runner-up to be compared with."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Outcome:
-    """What became of a trial."""
-
-    status: str
-
-    score: float | None
-    """What configurations are ranked by: accuracy on the held-out part of train, or on dev, at the best epoch."""
-    failure_class: str | None = None
-
-    @property
-    def is_over(self) -> bool:
-        """Not to be run again, neither now nor when the sweep is resumed."""
-        if self.status == Status.FAILED:
-            return self.failure_class not in PASSING
-        return self.status in (Status.SUCCEEDED, Status.EARLY_STOPPED)
-
+"""Survivors a model, at least: the best needs a runner-up to be compared with."""
 
 PASSING = frozenset(
     {
@@ -53,31 +40,67 @@ PASSING = frozenset(
 """Failure classes whose cause may have gone away when a sweep is resumed."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """The end of a trial."""
+
+    status: Status
+    score: float | None
+    """TrialRecord.score, what configurations are ranked by."""
+    failure_class: FailureClass | None = None
+
+    @classmethod
+    def of(cls, record: TrialRecord) -> Outcome:
+        """Take the outcome from the end row of a trial."""
+        failure_class = FailureClass(record.failure_class) if record.failure_class else None
+        return cls(status=Status(record.status), score=record.score, failure_class=failure_class)
+
+    @property
+    def is_over(self) -> bool:
+        """True: not to be run again, neither now nor when the sweep is resumed."""
+        if self.status == Status.FAILED:
+            return self.failure_class not in PASSING
+        return self.status in (Status.SUCCEEDED, Status.EARLY_STOPPED)
+
+    @property
+    def worth(self) -> float | None:
+        """The score that a search learns: 0 where the configuration failed for good, None where nothing is known."""
+        return 0.0 if self.status == Status.FAILED and self.is_over else self.score
+
+
 class Proposer(Protocol):
-    """A search that learns (optuna): asked for one configuration after the other, told what each came to."""
+    """A search that learns (optuna): asked for one configuration after the other, told what each scored."""
 
-    def ask(self, index: int) -> Point: ...
-    def tell(self, index: int, score: float | None) -> None: ...
+    def ask(self, index: int) -> Configuration:
+        """Return configuration number `index`."""
+
+    def tell(self, index: int, score: float | None) -> None:
+        """Learn the score of configuration number `index`; None: nothing is known of it."""
 
 
-def most_trials(config: SweepConfig, num_points: int) -> int:
-    """Of a whole sweep of so many configurations, over all models; where a scheduler decides, the most there can be."""
+def most_trials(config: SweepConfig, num_configurations: int) -> int:
+    """Count the trials of a whole sweep over all models; where a scheduler decides, the most there can be."""
     if config.scheduler == "none":
-        return num_points * config.num_seeds
-    per_model = math.ceil(num_points / len(config.models))
-    return num_points + most_survivors(config, per_model) * len(config.models) * (config.num_seeds - 1)
+        return num_configurations * config.num_seeds
+    per_model = math.ceil(num_configurations / len(config.models))
+    return num_configurations + _most_survivors(config, per_model) * len(config.models) * (config.num_seeds - 1)
 
 
-def most_survivors(config: SweepConfig, num_points: int) -> int:
-    """Of a model's configurations, the most that go on to the other seeds."""
+def _most_survivors(config: SweepConfig, num_configurations: int) -> int:
+    """Count the configurations of a model that go on to the other seeds, at most."""
     if config.scheduler != "asha":
-        return num_points
-    return min(num_points, max(MIN_SURVIVORS, math.ceil(num_points / config.reduction_factor)))
+        return num_configurations
+    return min(num_configurations, max(MIN_SURVIVORS, math.ceil(num_configurations / config.reduction_factor)))
 
 
-class Planner:
-    """Hands out trials one by one. `past`: outcomes by trial id from earlier sessions. `proposer`: for a search whose
-    configurations are not known beforehand."""
+class TrialQueue:
+    """Trials handed out one by one, and what became of them.
+
+    Args:
+        config: The sweep.
+        past: Outcomes by trial id from earlier sessions.
+        proposer: The search, where configurations are not known beforehand.
+    """
 
     def __init__(
         self, config: SweepConfig, past: Mapping[str, Outcome] | None = None, proposer: Proposer | None = None
@@ -85,23 +108,23 @@ class Planner:
         self.config, self.proposer = config, proposer
         self.past = {trial_id: outcome for trial_id, outcome in (past or {}).items() if outcome.is_over}
         self.outcomes: dict[str, Outcome] = {}
-        self.points: list[Point] = [] if proposer else planned_points(config)
-        self.running: dict[str, Unit] = {}
-        self._units: dict[str, Unit] = {}
-        self._queue: deque[Unit] = deque()
+        self.configurations: list[Configuration] = [] if proposer else planned_configurations(config)
+        self.running: dict[str, TrialSpec] = {}
+        self._planned: dict[str, TrialSpec] = {}
+        self._waiting: deque[TrialSpec] = deque()
         self._index_of: dict[str, int] = {}
         self._opened_other_seeds = False
         if not proposer:
-            self._enqueue(units_of(config, point)[0] for point in self.points)
+            self._enqueue(trials_of(config, one)[0] for one in self.configurations)
             if config.scheduler == "none":
-                self._open_other_seeds(self.points)
+                self._open_other_seeds(self.configurations)
 
     # ---- asked by Tune's searcher
 
-    def peek(self) -> Unit | Literal["finished"] | None:
-        """The next trial without handing it out; None: nothing until one that runs has ended."""
-        while not self._queue:
-            if self.proposer and len(self.points) < self.config.sample_count:
+    def peek(self) -> TrialSpec | Literal["finished"] | None:
+        """Return the next trial without handing it out; None: wait until one that runs has ended."""
+        while not self._waiting:
+            if self.proposer and len(self.configurations) < self.config.sample_count:
                 self._propose(self.proposer)
             elif self._opened_other_seeds:
                 return None if self.running else FINISHED
@@ -109,96 +132,92 @@ class Planner:
                 return None
             else:
                 self._open_other_seeds(self.survivors())
-        return self._queue[0]
+        return self._waiting[0]
 
-    def take(self) -> Unit:
-        """Hand out what `peek` showed."""
-        unit = self._queue.popleft()
-        self.running[unit.trial_id] = unit
-        return unit
+    def take(self) -> TrialSpec:
+        """Hand out the trial that `peek` returned."""
+        spec = self._waiting.popleft()
+        self.running[spec.trial_id] = spec
+        return spec
 
-    def ended(self, trial_id: str, outcome: Outcome) -> None:
+    def close(self, trial_id: str, outcome: Outcome) -> None:
+        """Record the end of a running trial."""
         self.running.pop(trial_id)
         self._close(trial_id, outcome)
 
     # ---- what is known
 
     @property
-    def units(self) -> list[Unit]:
+    def planned(self) -> list[TrialSpec]:
         """Every trial that was planned so far, whatever became of it."""
-        return list(self._units.values())
+        return list(self._planned.values())
 
     @property
-    def waiting(self) -> list[Unit]:
-        return list(self._queue)
+    def waiting(self) -> list[TrialSpec]:
+        """Planned trials that have not started, in order."""
+        return list(self._waiting)
 
     @property
     def num_expected(self) -> int:
         """Trials of the whole sweep; where a scheduler decides, the most there can be."""
         if self._opened_other_seeds:
-            return len(self._units)
-        return most_trials(self.config, self.config.sample_count if self.proposer else len(self.points))
+            return len(self._planned)
+        return most_trials(self.config, most_configurations(self.config))
 
-    def survivors(self) -> list[Point]:
-        """Configurations that go on to the other seeds, in their order: all of them without a scheduler; with one, of each
-        model those that were not stopped, at most one in `reduction_factor` of them for asha."""
+    def survivors(self) -> list[Configuration]:
+        """Return the configurations that go on to the other seeds, in their order.
+
+        Without a scheduler all of them; with one, of each model those that were not stopped, and for asha at most one in
+        `reduction_factor`.
+        """
+        distinct = list(dict.fromkeys(self.configurations))
         if self.config.scheduler == "none":
-            return self.points
-        kept: list[int] = []
+            return distinct
+        kept: set[Configuration] = set()
         for model in self.config.models:
-            mine = [i for i, point in enumerate(self.points) if point["model"] == model]
-            finished = [i for i in mine if self._first_outcome(i).status == "succeeded"]
-            finished.sort(key=lambda i: -(self._first_outcome(i).score or 0.0))
-            kept += finished[: most_survivors(self.config, len(mine))]
-        return [point for i, point in enumerate(self.points) if i in kept]
+            mine = [one for one in distinct if one.model == model]
+            finished = [one for one in mine if self._first_outcome(one).status == Status.SUCCEEDED]
+            finished.sort(key=lambda one: -(self._first_outcome(one).score or 0.0))
+            kept.update(finished[: _most_survivors(self.config, len(mine))])
+        return [one for one in distinct if one in kept]
 
-    def _first_outcome(self, index: int) -> Outcome:
-        unit = units_of(self.config, self.points[index])[0]
-        return self.outcomes.get(unit.trial_id, Outcome(status=Status.LOST, score=None))
+    def _first_outcome(self, configuration: Configuration) -> Outcome:
+        first = trials_of(self.config, configuration)[0]
+        return self.outcomes.get(first.trial_id, Outcome(status=Status.LOST, score=None))
 
     # ---- the queue
 
     def _propose(self, proposer: Proposer) -> None:
-        index = len(self.points)
-        point = proposer.ask(index)
-        self.points.append(point)
-        first = units_of(self.config, point)[0]
-        if first.trial_id in self._units:  # drawn before: nothing new to run, but the search learns the same again
+        index = len(self.configurations)
+        configuration = proposer.ask(index)
+        self.configurations.append(configuration)
+        first = trials_of(self.config, configuration)[0]
+        if first.trial_id in self._planned:  # drawn before: nothing new to run, but the search learns the same again
             known = self.outcomes.get(first.trial_id)
-            proposer.tell(index, _worth(known) if known else None)
+            proposer.tell(index, known.worth if known else None)
             return
         self._index_of[first.trial_id] = index
         self._enqueue([first])
 
-    def _open_other_seeds(self, points: Iterable[Point]) -> None:
+    def _open_other_seeds(self, chosen: Iterable[Configuration]) -> None:
         self._opened_other_seeds = True
-        chosen = list(points)
+        chosen = list(chosen)
         for position in range(1, self.config.num_seeds):
-            self._enqueue(units_of(self.config, point)[position] for point in chosen)
+            self._enqueue(trials_of(self.config, one)[position] for one in chosen)
 
-    def _enqueue(self, units: Iterable[Unit]) -> None:
-        for unit in units:
-            if unit.trial_id in self._units:
+    def _enqueue(self, specs: Iterable[TrialSpec]) -> None:
+        for spec in specs:
+            if spec.trial_id in self._planned:
                 continue
-            self._units[unit.trial_id] = unit
-            done = self.past.get(unit.trial_id)
+            self._planned[spec.trial_id] = spec
+            done = self.past.get(spec.trial_id)
             if done is None:
-                self._queue.append(unit)
+                self._waiting.append(spec)
             else:
-                self._close(unit.trial_id, done)
+                self._close(spec.trial_id, done)
 
     def _close(self, trial_id: str, outcome: Outcome) -> None:
         self.outcomes[trial_id] = outcome
         index = self._index_of.get(trial_id)
         if index is not None and self.proposer:
-            self.proposer.tell(index, _worth(outcome))
-
-
-def _worth(outcome: Outcome) -> float | None:
-    """What a search is to learn: a configuration that fails for good is the worst there is. None: it is not known, as
-    what it failed of may have had another cause."""
-    return 0.0 if outcome.status == Status.FAILED and outcome.is_over else outcome.score
-
-
-BudgetCheck = Callable[[Unit], bool]
-"""Whether a trial may start."""
+            self.proposer.tell(index, outcome.worth)

@@ -1,4 +1,4 @@
-"""What a sweep came to: the value that `sweep` returns, the file it leaves, the last lines it shows."""
+"""The result of a sweep: the value that `sweep` returns, the file it leaves, the last lines it shows."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sst2_ray.sweep import closing, trackers
 
 @dataclass(frozen=True, kw_only=True)
 class SweepResult:
-    """What a sweep came to."""
+    """The result of a sweep, also kept as its result.json."""
 
     name: str
     exit_code: int
@@ -32,7 +32,7 @@ class SweepResult:
     best_trial: str | None
     """Its best run."""
     mean: float | None
-    """What the best is ranked by: its mean over seeds, see `metric`."""
+    """Mean over seeds that the best is ranked by, see `metric`."""
     metric: str | None
     verdict: str | None
     """win, tie or unknown: the best against the runner-up; None: there is no runner-up."""
@@ -52,7 +52,7 @@ def result_of(
     seconds: float,
     cost_usd: float | None,
 ) -> SweepResult:
-    """The result of a sweep that stands as `now` says."""
+    """Build the result of a sweep that stands as `now` says."""
     ranking, best = now.ranking, now.best
     run = closing.best_run(ranking, best) if ranking and best else None
     runner_up = now.study.runner_up if now.study else None
@@ -76,12 +76,12 @@ def result_of(
 
 
 def _verdict_of(runner_up: Comparison) -> str:
-    """A runner-up that is better on the seeds that both have leaves it open."""
+    """Return the verdict; a runner-up that is better on the seeds that both have leaves it open."""
     return "unknown" if runner_up.winner is runner_up.b else runner_up.verdict
 
 
 def closing_rows(result: SweepResult, config: SweepConfig, folder: Storage) -> list[tuple[str, str]]:
-    """Name and value of each line below the ranking."""
+    """Return name and value of each line below the ranking."""
     cost = f", {formatting.dollars(result.cost_usd)}" if result.cost_usd is not None else ""
     reason = {
         "budget": f"its budget: the next trial would go over ({_budget_words(config)})",

@@ -1,24 +1,23 @@
-"""What earlier sessions of a sweep left in the results table: all that a resumed one plans from, besides checkpoints."""
+"""What the results table knows before a session begins: earlier trials of the sweep, and how long other runs took.
+
+A resumed sweep plans from these and from the trials' checkpoints alone.
+"""
 
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import dataclass
 
 import pyarrow.compute as pc
 
 from sst2_ray.config.sweep import SweepConfig
 from sst2_ray.config.train import TrainConfig, config_from_dict
+from sst2_ray.errors import InputError
 from sst2_ray.records import Status
 from sst2_ray.results.store.table import ResultsTable
+from sst2_ray.sweep.budget import Durations
 from sst2_ray.sweep.queue import Outcome
-from sst2_ray.sweep.schedulers import PastResult, evaluation_number
-
-_COLUMNS = (
-    "experiment", "trial_id", "attempt", "status", "failure_class", "selection_accuracy", "best_dev_accuracy", "model", "seed",
-    "seconds", "config_json", "best_epoch", "examples_per_sec",
-)  # fmt: skip
+from sst2_ray.sweep.schedulers import EarlyStopping, Evaluation, evaluation_number
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,53 +30,70 @@ class PastTrial:
     seconds: float | None
     attempt: int
 
+    @property
+    def was_timed_whole(self) -> bool:
+        """True: its seconds are those of the whole trial."""
+        return self.outcome.status == Status.SUCCEEDED and self.attempt == 0 and bool(self.seconds)
+
 
 def past_trials(table: ResultsTable, experiment: str) -> dict[str, PastTrial]:
-    """By trial id; empty for a sweep that has not begun."""
-    rows = table.read("trials", columns=_COLUMNS, experiment=experiment, attempts="latest").to_pylist()
+    """Read the trials of a sweep by trial id; empty for one that has not begun."""
     return {
-        row["trial_id"]: PastTrial(
-            trial_id=row["trial_id"],
-            config=config_from_dict(json.loads(row["config_json"]), source=row["trial_id"]),
-            outcome=Outcome(
-                status=row["status"],
-                score=row["selection_accuracy"] if row["selection_accuracy"] is not None else row["best_dev_accuracy"],
-                failure_class=row["failure_class"],
-            ),
-            seconds=row["seconds"],
-            attempt=row["attempt"],
+        record.trial_id: PastTrial(
+            trial_id=record.trial_id,
+            config=config_from_dict(json.loads(record.config_json), source=record.trial_id),
+            outcome=Outcome.of(record),
+            seconds=record.seconds,
+            attempt=record.attempt,
         )
-        for row in rows
+        for record in table.records("trials", experiment=experiment, attempts="latest")
     }
 
 
-def past_results(table: ResultsTable, config: SweepConfig, trials: dict[str, PastTrial]) -> list[PastResult]:
-    """The evaluations that the scheduler has decided on, in their order: those of the first seed. A trial that failed
-    counts as the worst there is, as it did then."""
-    if config.scheduler == "none" or not trials:
-        return []
+def durations_of(table: ResultsTable, num_train_rows: int, trials: dict[str, PastTrial], *, use_gpu: bool) -> Durations:
+    """Collect what the trials of this sweep took, and runs of any name in this table on the same kind of device."""
+    durations = Durations(num_train_rows)
+    columns = ["config_json", "seconds", "status", "attempt", "device", "num_train_rows"]
+    for row in table.read("trials", columns=columns, attempts="latest").to_pylist():
+        finished = row["status"] == Status.SUCCEEDED and row["attempt"] == 0 and row["seconds"] and row["config_json"]
+        if finished and row["device"] == ("cuda" if use_gpu else "cpu") and row["num_train_rows"]:
+            try:
+                config = config_from_dict(json.loads(row["config_json"]))
+            except InputError:
+                continue  # of another version
+            durations.add_earlier(config, row["seconds"], row["num_train_rows"])
+    for trial in trials.values():
+        if trial.was_timed_whole:
+            durations.add(trial.config, trial.seconds or 0.0)
+    return durations
+
+
+def early_stopping(table: ResultsTable, config: SweepConfig, trials: dict[str, PastTrial]) -> EarlyStopping | None:
+    """Rebuild the stopping rule from the evaluations that it has decided on, in their order; None: no scheduler."""
+    if config.scheduler == "none":
+        return None
     first = {t.trial_id: t for t in trials.values() if t.config.seed == config.seeds[0]}
     split = "selection" if config.base.selection_fraction > 0 else "dev"
     rows = table.read(
         "epochs",
-        columns=["trial_id", "epoch", "dev_accuracy", "written_at", "split"],
+        columns=["trial_id", "epoch", "dev_accuracy", "num_dev_rows", "written_at", "split"],
         experiment=config.name,
         attempts="latest",
         filter=pc.field("split") == split,
     ).sort_by("written_at")
-    results = [
-        PastResult(
+    past = [
+        Evaluation(
             trial_id=row["trial_id"],
             model=first[row["trial_id"]].config.model,
-            evaluation=evaluation_number(row["epoch"], config.base.evaluations_per_epoch),
-            accuracy=_finite(row["dev_accuracy"]),
+            number=evaluation_number(row["epoch"], config.base.evaluations_per_epoch),
+            accuracy=row["dev_accuracy"] or 0.0,
+            num_rows=row["num_dev_rows"] or 1,
         )
         for row in rows.to_pylist()
         if row["trial_id"] in first
     ]
-    failed = [t for t in first.values() if t.outcome.status == Status.FAILED and t.outcome.is_over]
-    return results + [PastResult(trial_id=t.trial_id, model=t.config.model, evaluation=1, accuracy=0.0) for t in failed]
-
-
-def _finite(value: float | None) -> float:
-    return value if value is not None and math.isfinite(value) else 0.0
+    rule = EarlyStopping(config, past)
+    for trial in first.values():
+        if trial.outcome.worth == 0.0:
+            rule.record_failure(trial.trial_id, trial.config.model)
+    return rule

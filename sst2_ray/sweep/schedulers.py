@@ -1,103 +1,172 @@
-"""Ray Tune's ASHA and median stopping, on the first seed alone, for each model apart.
+"""Early stopping on the first seed, for each model apart: asynchronous successive halving and the median rule.
 
-A decision to stop is passed on through the board and the trial ends itself, with its row, its curve and its process left
-in order; Tune sees a trial that completed. Schedulers know trials by their own ids, not Tune's: after a restart they are
-told again what the results table holds, and go on as if nothing had happened.
+The rules are bookkeeping over evaluations and nothing else, so that a resumed sweep rebuilds them from the results table.
+Ray's own schedulers hold Tune's trial objects, assert when a stopped trial reports once more (what a trial function returns
+counts as a report), and stop a trial that is a single sentence behind.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from statistics import mean, median
+from typing import TYPE_CHECKING
 
-from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, MedianStoppingRule, TrialScheduler
+import numpy as np
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from sst2_ray.config.sweep import SweepConfig
 
-TIME = "evaluation"
-"""Evaluations done, counted in whole ones from 1: what schedulers take for time."""
+if TYPE_CHECKING:
+    from ray.tune.execution.tune_controller import TuneController
+    from ray.tune.experiment import Trial as TuneTrial
 
-METRIC = "accuracy"
+    from sst2_ray.sweep.tune import TuneResult
 
-
-@dataclass(frozen=True)
-class _Known:
-    """What schedulers need of a trial."""
-
-    trial_id: str
-
-
-class _NoController:
-    """Stands in for Tune's controller while the past is told."""
-
-    def get_live_trials(self) -> list[Any]:
-        return []
+MIN_OTHERS = 3
+"""The median rule compares with at least this many other trials."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class PastResult:
-    """An evaluation that an earlier session saw."""
+class Evaluation:
+    """An evaluation of a trial on the first seed, as the stopping rules see it."""
 
     trial_id: str
     model: str
-    evaluation: int
+    number: int
+    """Position in its run, from 1; the same after a restart."""
     accuracy: float
-
-
-class FirstSeedScheduler(FIFOScheduler):
-    """Tune's scheduler of a sweep. stop: called with the id of a trial that is to end after this evaluation."""
-
-    def __init__(self, config: SweepConfig, stop: Callable[[str], None], past: Iterable[PastResult] = ()) -> None:
-        super().__init__()
-        self._stop = stop
-        self._inner = {model: _make(config) for model in config.models} if config.scheduler != "none" else {}
-        self._added: set[str] = set()
-        for result in past:
-            self._tell(_NoController(), result.trial_id, result.model, result.evaluation, result.accuracy)
-
-    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        values = trial.config
-        if values["is_first_seed"] and TIME in result:
-            decision = self._tell(tune_controller, values["trial_id"], values["model"], result[TIME], result[METRIC])
-            # Median stopping also knows PAUSE: a trial that runs is not paused, nothing would be gained.
-            if decision == TrialScheduler.STOP:
-                self._stop(values["trial_id"])
-        return str(TrialScheduler.CONTINUE)
-
-    def _tell(self, controller: Any, trial_id: str, model: str, evaluation: int, accuracy: float) -> str:
-        inner = self._inner.get(model)
-        if inner is None:
-            return str(TrialScheduler.CONTINUE)
-        known = _Known(trial_id)
-        if trial_id not in self._added:
-            self._added.add(trial_id)
-            inner.on_trial_add(controller, known)
-        return str(inner.on_trial_result(controller, known, {TIME: evaluation, METRIC: accuracy}))
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Tune pickles what it is given into the experiment's folder, and nobody reads it: nothing goes there."""
-        return FIFOScheduler, ()
-
-    def debug_string(self) -> str:
-        return "; ".join(f"{model}: {inner.debug_string()}" for model, inner in self._inner.items())
-
-
-def _make(config: SweepConfig) -> TrialScheduler:
-    evaluations = max(config.epochs) * config.base.evaluations_per_epoch
-    if config.scheduler == "median":
-        return MedianStoppingRule(time_attr=TIME, metric=METRIC, mode="max", grace_period=1)
-    return AsyncHyperBandScheduler(
-        time_attr=TIME,
-        metric=METRIC,
-        mode="max",
-        # One more than there are: at max_t Tune would stop trials that are at their end anyway.
-        max_t=evaluations + 1,
-        grace_period=1,
-        reduction_factor=config.reduction_factor,
-    )
+    num_rows: int
+    """Sentences that the accuracy is taken over."""
 
 
 def evaluation_number(epoch: float, evaluations_per_epoch: int) -> int:
-    """Which evaluation of its run one at this epoch is, from 1; the same after a restart."""
+    """Return the number of the evaluation of a run at this epoch, from 1."""
     return max(1, round(epoch * evaluations_per_epoch))
+
+
+def noise(accuracy: float, other: float, num_rows: int) -> float:
+    """Return the standard error of the difference of two accuracies on `num_rows` sentences, 0-1.
+
+    The sentences count as drawn for each accuracy apart, which overstates it where both are wrong on the same ones. One
+    hit and one miss are added to each (Agresti and Caffo 2000), so that accuracies of 0 and 1 have noise as well.
+    """
+    shares = [(share * num_rows + 1) / (num_rows + 2) for share in (accuracy, other)]
+    return math.sqrt(sum(share * (1 - share) for share in shares) / (num_rows + 2))
+
+
+class EarlyStopping:
+    """The stopping rule of a sweep and the evaluations that it has seen.
+
+    asha: asynchronous successive halving (Li et al. 2020). At evaluations 1, r, r^2, ... (r: reduction factor) a trial goes
+    on if it is in the best 1/r of those that came there before. median: the median rule (Golovin et al. 2017). A trial goes
+    on if its best accuracy so far reaches the median of the other trials' averages so far. Neither stops a trial that is
+    behind by no more than the noise of the difference, nor one at its last evaluation.
+
+    Args:
+        config: The sweep.
+        past: Evaluations of earlier sessions, in their order. What was decided on them stands.
+    """
+
+    def __init__(self, config: SweepConfig, past: Iterable[Evaluation] = ()) -> None:
+        self.config = config
+        self._num_evaluations = max(config.epochs) * config.base.evaluations_per_epoch
+        self._curves: dict[str, dict[str, dict[int, float]]] = defaultdict(lambda: defaultdict(dict))
+        self._stopped: set[str] = set()
+        for evaluation in past:
+            self.record(evaluation)
+
+    def record(self, evaluation: Evaluation) -> bool:
+        """Add an evaluation that nobody decides on; returns False where it was known."""
+        curve = self._curves[evaluation.model][evaluation.trial_id]
+        is_new = evaluation.number not in curve
+        curve.setdefault(evaluation.number, evaluation.accuracy if math.isfinite(evaluation.accuracy) else 0.0)
+        return is_new
+
+    def record_failure(self, trial_id: str, model: str) -> None:
+        """Count a trial that failed for good as the worst there is."""
+        curve = self._curves[model][trial_id]
+        self.record(
+            Evaluation(trial_id=trial_id, model=model, number=max(curve, default=0) + 1, accuracy=0.0, num_rows=1)
+        )
+
+    def decide(self, evaluation: Evaluation) -> bool:
+        """Record an evaluation and tell whether its trial stops there.
+
+        False for an evaluation that was decided before, and for a trial that was stopped.
+        """
+        is_new = self.record(evaluation)
+        if not is_new or evaluation.trial_id in self._stopped or evaluation.number >= self._num_evaluations:
+            return False
+        goal = self._asha_goal(evaluation) if self.config.scheduler == "asha" else self._median_goal(evaluation)
+        if goal is None:
+            return False
+        reached = self._reached(evaluation)
+        if goal - reached <= noise(reached, goal, evaluation.num_rows):
+            return False
+        self._stopped.add(evaluation.trial_id)
+        return True
+
+    def _reached(self, evaluation: Evaluation) -> float:
+        """Return the accuracy that a rule judges: the median rule looks at the best so far."""
+        curve = self._curves[evaluation.model][evaluation.trial_id]
+        return curve[evaluation.number] if self.config.scheduler == "asha" else max(_until(curve, evaluation.number))
+
+    def _asha_goal(self, evaluation: Evaluation) -> float | None:
+        """Return the accuracy that the best 1/r of the other trials have at this rung; None: no rung, or no others."""
+        rung = 1
+        while rung < evaluation.number:
+            rung *= self.config.reduction_factor
+        others = [curve[rung] for curve in self._others(evaluation) if rung in curve]
+        if rung != evaluation.number or not others:
+            return None
+        return float(np.quantile(others, 1 - 1 / self.config.reduction_factor))
+
+    def _median_goal(self, evaluation: Evaluation) -> float | None:
+        """Return the median of the other trials' averages up to this evaluation; None: too few got so far."""
+        number = evaluation.number
+        averages = [mean(_until(curve, number)) for curve in self._others(evaluation) if max(curve) >= number]
+        return median(averages) if len(averages) >= MIN_OTHERS else None
+
+    def _others(self, evaluation: Evaluation) -> list[dict[int, float]]:
+        curves = self._curves[evaluation.model]
+        return [curve for trial_id, curve in curves.items() if trial_id != evaluation.trial_id]
+
+
+def _until(curve: dict[int, float], number: int) -> Sequence[float]:
+    """Return the accuracies of a trial up to an evaluation."""
+    return [accuracy for at, accuracy in curve.items() if at <= number]
+
+
+class FirstSeedScheduler(FIFOScheduler):
+    """Tune's scheduler of a sweep: asks the stopping rule, and lets a stopped trial end itself.
+
+    The trial's row, curve and processes are then left in order; Tune sees a trial that completed.
+
+    Args:
+        rule: The stopping rule; None: nothing is stopped.
+        stop: Called with the id of a trial that is to end after this evaluation.
+    """
+
+    def __init__(self, rule: EarlyStopping | None, stop: Callable[[str], object]) -> None:
+        super().__init__()
+        self._rule, self._stop = rule, stop
+
+    def on_trial_result(self, tune_controller: TuneController, trial: TuneTrial, result: TuneResult) -> str:  # noqa: ARG002
+        """Decide on an evaluation of the first seed; Tune itself always goes on."""
+        evaluation = result.get("evaluation") if trial.config["spec"].is_first_seed else None
+        if self._rule is not None and evaluation is not None and self._rule.decide(evaluation):
+            self._stop(evaluation.trial_id)
+        return str(TrialScheduler.CONTINUE)
+
+    def on_trial_complete(self, tune_controller: TuneController, trial: TuneTrial, result: TuneResult) -> None:  # noqa: ARG002
+        """Count a configuration that failed for good as the worst."""
+        outcome, spec = result.get("outcome"), trial.config["spec"]
+        if self._rule is not None and outcome is not None and spec.is_first_seed and outcome.worth == 0.0:
+            self._rule.record_failure(spec.trial_id, spec.config.model)
+
+    def __reduce__(self) -> tuple[type[FIFOScheduler], tuple[()]]:
+        """Pickle as an empty scheduler: Tune writes one into the experiment's folder, and nobody reads it."""
+        return FIFOScheduler, ()

@@ -1,27 +1,31 @@
-"""From a sweep's config to its first trial: everything that can be refused is refused here."""
+"""The start of a sweep, from its config to its first trial: everything that can be refused is refused here."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping
-from typing import Any
 
 from sst2_ray.config.sweep import SweepConfig
+from sst2_ray.data.leaks import check_known_leak
+from sst2_ray.data.load import load_splits
+from sst2_ray.data.tokens import TokenArrays
 from sst2_ray.errors import InputError
-from sst2_ray.run.planning.placement import ClusterView, Placement, view_of
-from sst2_ray.run.prepare import Checked, Prepared, check_same_data
+from sst2_ray.modeling.sources import resolve_model
+from sst2_ray.run.planning.placement import ClusterView, Placement, check_batch, view_of
+from sst2_ray.run.prepare import Checked, Prepared, check_same_data, prepare
+from sst2_ray.run.ray.jobs import other_jobs
 from sst2_ray.run.session import RunSession
 from sst2_ray.storage import Storage, address
 from sst2_ray.sweep import trackers
-from sst2_ray.sweep.concurrency import Concurrency, admit, holders
-from sst2_ray.sweep.data import check_sweep, footprint, prepare_sweep
+from sst2_ray.sweep.concurrency import Concurrency, admit, footprint
 from sst2_ray.sweep.plan import describe_sweep, trials_table
 from sst2_ray.sweep.result import SweepResult
 from sst2_ray.sweep.session import CONFIG_FILE, SweepRun
 
 
 def sweep(config: SweepConfig, *, quiet: bool = False) -> SweepResult:
-    """Run what `config` says, and go on where an interrupted sweep of the same name stopped.
+    """Run the sweep that `config` describes, and go on where an interrupted sweep of the same name stopped.
 
     Blocks until it has ended. A failing trial is a row, not an error: see `SweepResult.exit_code`. Raises InputError
     before anything is started or written, InfeasibleError where not one trial can ever be placed.
@@ -33,9 +37,9 @@ def sweep(config: SweepConfig, *, quiet: bool = False) -> SweepResult:
             lambda cluster: admit(config.base, cluster, max_concurrent=config.max_concurrent),
             lambda: prepare_sweep(checked),
         )
-        placement, at_once = _plan(session, config, prepared, view_of(ray), ray)
+        placement, at_once = _plan(session, config, prepared, view_of(ray), is_connected=True)
         with session.running():
-            return SweepRun(session, config, prepared, ray, placement, at_once).run()
+            return SweepRun(session, config, prepared, placement, at_once).run()
 
 
 def dry_run(config: SweepConfig) -> None:
@@ -45,7 +49,7 @@ def dry_run(config: SweepConfig) -> None:
         ray, cluster = session.cluster_without_starting()
         session.out.print_json(json.dumps(config.to_dict()))
         session.out.print(trials_table(config))
-        _plan(session, config, prepared, cluster, ray)
+        _plan(session, config, prepared, cluster, is_connected=ray is not None)
         session.note("dry run: nothing was started, nothing was written")
 
 
@@ -59,20 +63,20 @@ def _checked(session: RunSession, config: SweepConfig) -> dict[str, Checked]:
 
 
 def _plan(
-    session: RunSession, config: SweepConfig, prepared: dict[str, Prepared], cluster: ClusterView, ray: Any
+    session: RunSession, config: SweepConfig, prepared: dict[str, Prepared], cluster: ClusterView, *, is_connected: bool
 ) -> tuple[Placement, Concurrency]:
-    """Decide how many trials run at once and show the plan. `ray`: connected to `cluster`, or None."""
+    """Decide how many trials run at once and show the plan. `is_connected`: to the cluster, by Ray."""
     table, base = session.workspace.table, config.base
     memory = max(footprint(one, table, num_workers=base.num_workers or 1).memory_gib for one in prepared.values())
     placement, at_once = admit(base, cluster, max_concurrent=config.max_concurrent, worker_memory_gib=memory)
-    others = holders(ray) if ray and at_once.now < at_once.chosen else []
+    others = other_jobs() if is_connected and at_once.now < at_once.chosen else []
     rows = describe_sweep(config, prepared, table, placement, at_once, others)
     session.show_plan(rows, (note for one in prepared.values() for note in one.notes()))
     return placement, at_once
 
 
 def check_extras(config: SweepConfig, folder: Storage) -> None:
-    """Raises InputError where an optional package is needed and missing."""
+    """Raise InputError where an optional package is needed and missing."""
     if config.search == "optuna":
         from sst2_ray.sweep.optuna import check_installed
 
@@ -81,7 +85,7 @@ def check_extras(config: SweepConfig, folder: Storage) -> None:
 
 
 def check_existing(folder: Storage, config: SweepConfig, checked: Mapping[str, Checked]) -> None:
-    """Raises InputError where the name belongs to another sweep, to one on other data, or to a single run."""
+    """Raise InputError where the name belongs to another sweep, to one on other data, or to a single run."""
     if not folder.exists(CONFIG_FILE):
         return
     there = folder.read_json(CONFIG_FILE)
@@ -93,3 +97,29 @@ def check_existing(folder: Storage, config: SweepConfig, checked: Mapping[str, C
             f"--resume {address(config.base.storage_path, config.name)}"
         )
     check_same_data(config.name, folder, there, next(iter(checked.values())))  # the same for every model
+
+
+def check_sweep(config: SweepConfig) -> dict[str, Checked]:
+    """Find and check the data and the weights of each model. Writes nothing; raises InputError with one line."""
+    base = dataclasses.replace(config.base, model=config.models[0], batch_size=max(config.batch_sizes))
+    splits = load_splits(base)
+    for batch_size in config.batch_sizes:
+        check_batch(dataclasses.replace(base, batch_size=batch_size), len(splits.train))
+    checked = {}
+    for model in config.models:
+        of_model = dataclasses.replace(base, model=model)
+        resolved = resolve_model(of_model)
+        leak = check_known_leak(resolved.info.trained_on, splits.corpus, allow=base.allow_leak)
+        checked[model] = Checked(config=of_model, splits=splits, resolved=resolved, allowed_leak=leak)
+    return checked
+
+
+def prepare_sweep(checked: dict[str, Checked]) -> dict[str, Prepared]:
+    """Tokenize for each model; models with the same tokenizer share the token arrays."""
+    prepared: dict[str, Prepared] = {}
+    tokens: dict[tuple[str, int], dict[str, TokenArrays]] = {}
+    for model, one in checked.items():
+        made = prepare(one)
+        shared = tokens.setdefault((made.tokenizer_json, one.resolved.max_length), made.tokens)
+        prepared[model] = dataclasses.replace(made, tokens=shared)
+    return prepared

@@ -14,7 +14,7 @@ PACKAGES = {"tensorboard": "tensorboardX", "mlflow": "mlflow", "wandb": "wandb"}
 
 
 def check_trackers(trackers: Sequence[str], sweep: Storage) -> None:
-    """Raises InputError where a package or an address is missing."""
+    """Raise InputError where a package or an address is missing."""
     for tracker in trackers:
         if importlib.util.find_spec(PACKAGES[tracker]) is None:
             raise InputError(
@@ -27,7 +27,7 @@ def check_trackers(trackers: Sequence[str], sweep: Storage) -> None:
 
 
 def callbacks(trackers: Sequence[str], sweep: Storage, name: str) -> list[Any]:
-    """Tune's callbacks. MLflow writes to MLFLOW_TRACKING_URI, or below the sweep's folder."""
+    """Make Tune's callbacks. MLflow writes to MLFLOW_TRACKING_URI, or below the sweep's folder."""
     made: list[Any] = []
     if "tensorboard" in trackers:
         from ray.tune.logger import TBXLoggerCallback
@@ -46,7 +46,7 @@ def callbacks(trackers: Sequence[str], sweep: Storage, name: str) -> list[Any]:
 
 
 def where(trackers: Sequence[str], sweep: Storage) -> list[tuple[str, str]]:
-    """Rows for the closing table: how to look at them."""
+    """Return rows for the closing table: how to look at them."""
     rows = []
     if "tensorboard" in trackers:
         rows.append(("TensorBoard", f"tensorboard --logdir {sweep.path('tune')}"))

@@ -14,12 +14,12 @@ from sst2_ray.errors import InputError
 from sst2_ray.storage import Storage
 from sst2_ray.sweep.budget import Budget, Durations, SweepClock, makespan
 from sst2_ray.sweep.command import config_from_argv, resumed
-from sst2_ray.sweep.configurations import planned_points, units_of
-from sst2_ray.sweep.plan import expected_units
-from sst2_ray.sweep.queue import FINISHED, Outcome, Planner
-from sst2_ray.sweep.search import SweepSearcher
-from sst2_ray.sweep.session import POINTS_FILE, SweepRun
+from sst2_ray.sweep.configurations import Configuration, planned_configurations, trials_of
+from sst2_ray.sweep.plan import expected_trials
+from sst2_ray.sweep.queue import FINISHED, Outcome, TrialQueue
+from sst2_ray.sweep.session import read_drawn, write_drawn
 from sst2_ray.sweep.start import check_existing
+from sst2_ray.sweep.tune import SweepSearcher
 
 RATES = (2e-5, 4e-5, 8e-5, 1.6e-4, 3.2e-4, 6.4e-4)
 
@@ -28,13 +28,13 @@ def config(**values) -> SweepConfig:
     return SweepConfig(**{"learning_rates": RATES, "num_seeds": 2, **values})
 
 
-def play(planner: Planner, outcomes: dict[str, Outcome]) -> list[str]:
-    """Run every trial that the planner hands out, one after the other; those without an outcome reach 0.9."""
+def play(queue: TrialQueue, outcomes: dict[str, Outcome]) -> list[str]:
+    """Run every trial that the queue hands out, one after the other; those without an outcome reach 0.9."""
     order = []
-    while (unit := planner.peek()) != FINISHED:
-        assert unit is not None
-        order.append(planner.take().trial_id)
-        planner.ended(unit.trial_id, outcomes.get(unit.trial_id, Outcome(status="succeeded", score=0.9)))
+    while (spec := queue.peek()) != FINISHED:
+        assert spec is not None
+        order.append(queue.take().trial_id)
+        queue.close(spec.trial_id, outcomes.get(spec.trial_id, Outcome(status="succeeded", score=0.9)))
     return order
 
 
@@ -42,28 +42,28 @@ def play(planner: Planner, outcomes: dict[str, Outcome]) -> list[str]:
 
 
 def test_a_grid_starts_in_its_middle_and_runs_every_configuration_under_the_same_seeds() -> None:
-    order = play(Planner(config()), {})
+    order = play(TrialQueue(config()), {})
     assert [name.split("-")[2] for name in order[:3]] == ["lr8e", "lr4e", "lr1.6e"]
     assert len(set(order)) == len(RATES) * 2
     assert all(name.endswith("seed0") for name in order[: len(RATES)])
 
 
 def test_models_take_turns() -> None:
-    points = planned_points(config(models=("sbert-minilm", "modernbert-mini"), batch_sizes=(32, 64)))
-    assert [point["model"] for point in points[:4]] == ["sbert-minilm", "modernbert-mini"] * 2
-    assert len(points) == 24
+    configurations = planned_configurations(config(models=("sbert-minilm", "modernbert-mini"), batch_sizes=(32, 64)))
+    assert [one.model for one in configurations[:4]] == ["sbert-minilm", "modernbert-mini"] * 2
+    assert len(configurations) == 24
 
 
 def test_models_of_the_same_last_name_have_different_trials() -> None:
     both = config(models=("a/bert", "b/bert"))
-    names = {units_of(both, point)[0].trial_id for point in planned_points(both)}
+    names = {trials_of(both, one)[0].trial_id for one in planned_configurations(both)}
     assert len(names) == 2 * len(RATES)
 
 
 def test_random_draws_are_the_same_whatever_else_is_drawn() -> None:
     few, many = config(search="random", num_samples=4), config(search="random", num_samples=9)
-    assert planned_points(many)[:4] == planned_points(few)
-    assert all(RATES[0] <= point["learning_rate"] <= RATES[-1] for point in planned_points(many))
+    assert planned_configurations(many)[:4] == planned_configurations(few)
+    assert all(RATES[0] <= one.learning_rate <= RATES[-1] for one in planned_configurations(many))
 
 
 # ---- who goes on
@@ -71,32 +71,32 @@ def test_random_draws_are_the_same_whatever_else_is_drawn() -> None:
 
 def test_survivors_of_asha_run_all_seeds_and_nobody_else_does() -> None:
     sweep = config(scheduler="asha", reduction_factor=3)
-    first = [units_of(sweep, point)[0].trial_id for point in planned_points(sweep)]
+    first = [trials_of(sweep, one)[0].trial_id for one in planned_configurations(sweep)]
     outcomes = {name: Outcome(status="early_stopped", score=0.8) for name in first[3:]}
     outcomes |= {
         first[0]: Outcome(status="succeeded", score=0.90),
         first[1]: Outcome(status="succeeded", score=0.85),
         first[2]: Outcome(status="succeeded", score=0.95),
     }
-    order = play(Planner(sweep), outcomes)
+    order = play(TrialQueue(sweep), outcomes)
     assert order[:6] == first
     assert sorted(order[6:]) == sorted(name.replace("seed0", "seed1") for name in (first[0], first[2]))
 
 
 def test_a_failed_configuration_does_not_survive() -> None:
     sweep = config(scheduler="median")
-    first = [units_of(sweep, point)[0].trial_id for point in planned_points(sweep)]
+    first = [trials_of(sweep, one)[0].trial_id for one in planned_configurations(sweep)]
     failed = {first[0]: Outcome(status="failed", score=None, failure_class="non_finite")}
-    assert first[0].replace("seed0", "seed1") not in play(Planner(sweep), failed)
+    assert first[0].replace("seed0", "seed1") not in play(TrialQueue(sweep), failed)
 
 
 def test_a_resumed_sweep_runs_only_what_is_not_over() -> None:
-    names = play(Planner(config()), {})
+    names = play(TrialQueue(config()), {})
     past = {name: Outcome(status="succeeded", score=0.9) for name in names[:5]}
     past[names[5]] = Outcome(status="lost", score=None, failure_class="worker_lost")
     past[names[6]] = Outcome(status="failed", score=None, failure_class="non_finite")
     past[names[7]] = Outcome(status="failed", score=None, failure_class="hung")
-    assert play(Planner(config(), past), {}) == [names[5], *names[7:]]
+    assert play(TrialQueue(config(), past), {}) == [names[5], *names[7:]]
 
 
 class Told:
@@ -105,8 +105,15 @@ class Told:
     def __init__(self) -> None:
         self.scores: list[float | None] = []
 
-    def ask(self, index: int) -> dict[str, object]:
-        return {"model": "sbert-minilm", "learning_rate": RATES[index], "batch_size": 64, "epochs": 2}
+    def ask(self, index: int) -> Configuration:
+        return Configuration(
+            model="sbert-minilm",
+            learning_rate=RATES[index],
+            batch_size=64,
+            weight_decay=0.01,
+            warmup_fraction=0.06,
+            epochs=2,
+        )
 
     def tell(self, index: int, score: float | None) -> None:  # noqa: ARG002
         self.scores.append(score)
@@ -114,10 +121,10 @@ class Told:
 
 def test_a_search_learns_that_what_diverges_is_the_worst_and_nothing_of_a_lost_worker() -> None:
     sweep = config(search="optuna", num_samples=3, num_seeds=1)
-    names = [units_of(sweep, Told().ask(i))[0].trial_id for i in range(3)]
+    names = [trials_of(sweep, Told().ask(i))[0].trial_id for i in range(3)]
     told = Told()
     play(
-        Planner(sweep, proposer=told),
+        TrialQueue(sweep, proposer=told),
         {
             names[1]: Outcome(status="failed", score=None, failure_class="non_finite"),
             names[2]: Outcome(status="failed", score=None, failure_class="worker_lost"),
@@ -126,13 +133,13 @@ def test_a_search_learns_that_what_diverges_is_the_worst_and_nothing_of_a_lost_w
     assert told.scores == [0.9, 0.0, None]
 
 
-def test_a_resumed_search_forgets_no_point_that_was_drawn(tmp_path: Path) -> None:
+def test_a_resumed_search_forgets_no_configuration_that_was_drawn(tmp_path: Path) -> None:
     """It may be cut off again before it has asked for all of them."""
     folder, known = Storage.open(str(tmp_path)), [Told().ask(i) for i in range(4)]
     for num_asked in (2, 4, 5):
-        planner = SimpleNamespace(proposer=Told(), points=[Told().ask(i) for i in range(num_asked)])
-        SweepRun._remember_points(SimpleNamespace(planner=planner, known_points=known, folder=folder))
-        assert folder.read_json(POINTS_FILE) == [Told().ask(i) for i in range(max(4, num_asked))]
+        queue = SimpleNamespace(proposer=Told(), configurations=[Told().ask(i) for i in range(num_asked)])
+        write_drawn(folder, queue, known)
+        assert read_drawn(folder) == [Told().ask(i) for i in range(max(4, num_asked))]
 
 
 def test_data_that_has_changed_makes_it_another_sweep(tmp_path: Path) -> None:
@@ -178,24 +185,26 @@ def test_dollars_of_earlier_sessions_are_those_they_cost(tmp_path: Path) -> None
 def test_a_trial_that_only_went_on_says_nothing_about_durations() -> None:
     sweep = config()
     searcher = SweepSearcher(
-        Planner(sweep),
+        TrialQueue(sweep),
         budget=Budget(hours=None, usd=None, price_per_hour=None, num_nodes=1),
         clock=SimpleNamespace(seconds=0.0),
         durations=Durations(1000),
-        begun={units_of(sweep, planned_points(sweep)[0])[0].trial_id},
+        begun={trials_of(sweep, planned_configurations(sweep)[0])[0].trial_id},
         on_change=lambda: None,
     )
-    ended = {"status": "succeeded", "score": 0.9, "failure_class": None}
+    ended = {"outcome": Outcome(status="succeeded", score=0.9)}
     for name, known in (("went on", False), ("whole", True)):
         searcher.suggest(name)
         searcher.on_trial_complete(name, ended)
-        assert (searcher.durations.predict(sweep.trial_config(planned_points(sweep)[0], 0)) is not None) is known
+        assert (
+            searcher.durations.predict(trials_of(sweep, planned_configurations(sweep)[0])[0].config) is not None
+        ) is known
 
 
 @pytest.mark.parametrize(("scheduler", "most"), [("none", 90), ("median", 90), ("asha", 50)])
 def test_the_plan_of_a_search_that_learns_counts_the_other_seeds(scheduler: str, most: int) -> None:
     sweep = config(search="optuna", num_samples=30, num_seeds=3, scheduler=scheduler, reduction_factor=3)
-    assert len(expected_units(sweep)) == most
+    assert len(expected_trials(sweep)) == most
 
 
 def test_durations_are_those_of_the_most_alike() -> None:
