@@ -25,10 +25,10 @@ _WORK, _WATCH, _READ, _CLUSTER, _MORE = "Train", "Watch", "Compare and use", "Cl
 COMMANDS: dict[str, Command] = {
     "train": Command("sst2_ray.run.train", "main", "fine-tune one model", _WORK),
     "sweep": Command("sst2_ray.sweep.command", "main", "find learning rate and batch size, under several seeds", _WORK),
-    "ls": Command("sst2_ray.manage.runs", "main_ls", "list every run and sweep of a storage folder", _WATCH),
-    "status": Command("sst2_ray.manage.runs", "main_status", "show the trials of one run or sweep", _WATCH),
-    "logs": Command("sst2_ray.manage.runs", "main_logs", "show the end of a run's log", _WATCH),
-    "stop": Command("sst2_ray.manage.runs", "main_stop", "stop a run or sweep; it can be resumed", _WATCH),
+    "ls": Command("sst2_ray.manage.commands", "main_ls", "list every run and sweep of a storage folder", _WATCH),
+    "status": Command("sst2_ray.manage.commands", "main_status", "show the trials of one run or sweep", _WATCH),
+    "logs": Command("sst2_ray.manage.commands", "main_logs", "show the end of a run's log", _WATCH),
+    "stop": Command("sst2_ray.manage.commands", "main_stop", "stop a run or sweep; it can be resumed", _WATCH),
     "results": Command(
         "sst2_ray.results.commands", "main_results", "rank what was trained; compact, import-tune", _READ
     ),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from html import escape
 from typing import Literal
 
 from rich.cells import cell_len
@@ -126,3 +127,15 @@ def print_table(
     out.width = before
     if missing:
         out.print(Text(f"not shown at this width: {', '.join(missing)} ({whole} shows all)", style="dim"))
+
+
+def html_table(columns: Sequence[Column], rows: Sequence[Sequence[str]], *, caption: str = "") -> str:
+    """Return a table as HTML, for notebooks."""
+    head = "".join(f"<th>{escape(column.title)}</th>" for column in columns)
+    body = "".join(
+        "<tr>"
+        + "".join(f'<td style="text-align:{c.align}">{escape(cell)}</td>' for c, cell in zip(columns, row, strict=True))
+        + "</tr>"
+        for row in rows
+    )
+    return f"<table><caption>{escape(caption)}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"

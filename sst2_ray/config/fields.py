@@ -37,6 +37,18 @@ class _Positional:
     """A marker of fields that are given without a flag, in the order of their declaration."""
 
 
+@dataclass(frozen=True)
+class AlsoPositional:
+    """A marker of fields whose value is taken without the flag as well."""
+
+
+@dataclass(frozen=True)
+class OldName:
+    """A former name of a field, whose flag is still taken."""
+
+    name: str
+
+
 Positional = Annotated[T, _Positional()]
 Folder = Annotated[str, Value("FOLDER")]
 File = Annotated[str, Value("FILE")]
@@ -81,6 +93,8 @@ class Kind:
     """`type` and `choices` are then those of its members."""
     rules: tuple[Rule[Any], ...] = ()
     is_positional: bool = False
+    may_be_positional: bool = False
+    old_names: tuple[str, ...] = ()
     value_name: str | None = None
     """Name of the value in `--help`; None: one that follows from the type."""
 
@@ -96,6 +110,12 @@ class Kind:
         if isinstance(value, bool):
             return self.type is bool
         return isinstance(value, (int, float) if self.type is float else self.type)
+
+    def check_rules(self, shown: str, value: object) -> None:
+        """Check a value of this type against the rules; None passes. Raises InputError that begins with `shown`."""
+        for rule in self.rules:
+            if value is not None and not rule.holds(value):
+                raise InputError(f"{shown} {value!r}: {rule.otherwise}")
 
     def __str__(self) -> str:
         """Return the type in words: `an integer (or null)`."""
@@ -116,11 +136,14 @@ def _kind(hint: Any) -> Kind:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is Annotated:
         inner = _kind(arguments[0])
+        extras = arguments[1:]
         return dataclasses.replace(
             inner,
-            rules=inner.rules + tuple(extra for extra in arguments[1:] if isinstance(extra, Rule)),
-            is_positional=any(isinstance(extra, _Positional) for extra in arguments[1:]),
-            value_name=next((extra.name for extra in arguments[1:] if isinstance(extra, Value)), inner.value_name),
+            rules=inner.rules + tuple(extra for extra in extras if isinstance(extra, Rule)),
+            is_positional=any(isinstance(extra, _Positional) for extra in extras),
+            may_be_positional=any(isinstance(extra, _Positional | AlsoPositional) for extra in extras),
+            old_names=tuple(extra.name for extra in extras if isinstance(extra, OldName)),
+            value_name=next((extra.name for extra in extras if isinstance(extra, Value)), inner.value_name),
         )
     if origin is tuple:
         return dataclasses.replace(_kind(arguments[0]), is_tuple=True)
@@ -143,9 +166,7 @@ def check_fields(config: object, cls: type) -> None:
             value = tuple(value)
         if not kind.holds(value):
             raise InputError(f"{flag(name)} {value!r}: must be {kind}")
-        for rule in kind.rules:
-            if value is not None and not rule.holds(value):
-                raise InputError(f"{flag(name)} {value!r}: {rule.otherwise}")
+        kind.check_rules(flag(name), value)
         if kind.type is float and isinstance(value, int):
             value = float(value)
         object.__setattr__(config, name, value)

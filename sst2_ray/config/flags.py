@@ -47,16 +47,17 @@ def parse(
 
     Raises InputError in one line; `--help` prints and exits with 0.
     """
-    if "-h" in argv or "--help" in argv:
+    if {"-h", "--help", "--help-all"} & set(argv):
         from sst2_ray.config.help import HelpPage
 
         HelpPage(fields=cls, prog=prog, description=description, default=default).print()
         sys.exit(ExitCode.SUCCEEDED)
     kinds = kinds_of(cls)
-    positional = [name for name, kind in kinds.items() if kind.is_positional]
+    positional = [name for name, kind in kinds.items() if kind.may_be_positional]
     values: dict[str, object] = {}
     for name, words in _split(kinds, argv):
         if name is None:
+            positional = [field for field in positional if field not in values]
             if not positional:
                 raise InputError(f"{words[0]}: stands alone, behind no flag (see {prog} --help)")
             name = positional.pop(0)
@@ -106,6 +107,9 @@ def _field_of(kinds: dict[str, Kind], spelled: str) -> tuple[str, bool]:
     name = spelled.replace("-", "_")
     if name in kinds and not kinds[name].is_positional:
         return name, False
+    for current, kind in kinds.items():
+        if name in kind.old_names:
+            return current, False
     bare = name.removeprefix("no_")
     if bare in kinds and kinds[bare].type is bool:
         return bare, True
@@ -139,9 +143,11 @@ def _convert(kind: Kind, shown: str, word: str, prog: str) -> object:
     one = dataclasses.replace(kind, is_tuple=False, optional=False)
     value: object = {"true": True, "false": False}.get(word.lower(), word) if kind.type is bool else word
     try:
-        return coerce(one, shown, value, prog)
+        value = coerce(one, shown, value, prog)
     except InputError:
         raise InputError(f"{shown} {word}: must be {kind} (see {prog} --help)") from None
+    kind.check_rules(shown, value)
+    return value
 
 
 def take(argv: Sequence[str], wanted: str) -> tuple[str | None, list[str]]:

@@ -1,18 +1,19 @@
-"""`sst2-ray gc | best`: give back what no run needs any more, and take the winner out."""
+"""`sst2-ray gc | best`: delete what no run needs any more, and copy the best model to a folder."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import pyarrow.fs as pafs
 
 from sst2_ray import formatting
-from sst2_ray.config.fields import Positional
+from sst2_ray.config.fields import AlsoPositional, Folder, Name, OldName
 from sst2_ray.config.flags import parse
 from sst2_ray.errors import InputError
-from sst2_ray.manage.runs import Held, files_below, held, run_folder
+from sst2_ray.manage.runs import StoredRun, files_below, list_runs, run_folder
 from sst2_ray.records import Status, TrialRecord
 from sst2_ray.results.analysis.ranking import RankedGroup, Run, rank
 from sst2_ray.results.analysis.verdict import METRIC_WORDS
@@ -24,40 +25,40 @@ from sst2_ray.training.names import CHECKPOINT_FOLDER, EXPORT_FOLDER, LAST_EXPOR
 
 @dataclass(frozen=True, kw_only=True)
 class GcConfig:
-    """Delete what no run needs any more: checkpoints of trials that are over, Ray's bookkeeping, models without a row."""
+    """Delete what no run needs any more: checkpoints of finished trials, Ray's bookkeeping, models without a row."""
 
     storage_path: str = "runs"
     """Folder or URI that runs and sweeps were written to."""
     dry_run: bool = False
-    """Say what would go, delete nothing."""
+    """List what would be deleted, and delete nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class BestConfig:
-    """Copy the model of the best configuration, its best run, to a folder."""
+    """Copy the best model to a folder: of the best configuration, the best run."""
 
-    storage_path: Positional[str]
+    storage_path: Annotated[Folder, AlsoPositional()] = "runs"
     """Folder or URI that runs and sweeps were written to."""
-    export: str
-    """Local folder that does not exist yet."""
-    experiment: str | None = None
+    out: Annotated[Folder, OldName("export")]
+    """Local folder to make."""
+    experiment: Name | None = None
     """Only of this run or sweep; None: of all that were evaluated on the same sentences."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Garbage:
-    """A folder that can go."""
+    """A folder that can be deleted."""
 
     path: str
-    """Below the storage folder."""
+    """Path below the storage folder."""
     why: str
     num_bytes: int
 
 
-def garbage(storage: Storage, runs: list[Held]) -> Iterator[Garbage]:
-    """Of runs and sweeps in which nothing runs: one that may still be alive is left alone."""
+def find_garbage(storage: Storage, runs: list[StoredRun]) -> Iterator[Garbage]:
+    """Yield the folders that can be deleted; a run or sweep that may still be alive keeps all of its own."""
     for run in runs:
-        if any(trial.status == Status.RUNNING for trial in run.trials):
+        if run.is_running:
             continue
         for folder, why in _folders(run):
             infos = files_below(storage, folder)
@@ -65,13 +66,13 @@ def garbage(storage: Storage, runs: list[Held]) -> Iterator[Garbage]:
                 yield Garbage(path=folder, why=why, num_bytes=sum(info.size for info in infos))
 
 
-def _folders(run: Held) -> Iterator[tuple[str, str]]:
+def _folders(run: StoredRun) -> Iterator[tuple[str, str]]:
     for trial in run.trials:
         folder = run_folder(trial.experiment, trial.trial_id)
         yield f"{folder}/ray", "Ray's bookkeeping"
-        # A sweep is done with a trial that failed of a bug; the command of a single run goes on from where it failed.
+        # a sweep never repeats a trial that failed of a bug; the command of a single run resumes it where it failed
         if is_over(trial) if run.is_sweep else trial.status == Status.SUCCEEDED:
-            yield f"{folder}/{CHECKPOINT_FOLDER}", f"{trial.status.replace('_', ' ')}: nothing goes on from them"
+            yield f"{folder}/{CHECKPOINT_FOLDER}", f"{trial.status.replace('_', ' ')}: nothing resumes from them"
         if run.is_sweep and trial.status == Status.SUCCEEDED and trial.best_dev_accuracy is not None:
             yield f"{folder}/{LAST_EXPORT_FOLDER}", "dev has been scored"
             if trial.export_path is None:
@@ -79,14 +80,15 @@ def _folders(run: Held) -> Iterator[tuple[str, str]]:
 
 
 def is_over(trial: TrialRecord) -> bool:
-    """Never to be gone on with, as a resumed sweep decides it."""
+    """Tell if a resumed sweep would leave this trial as it is."""
     return Outcome.of(trial).is_over
 
 
 def main_gc(argv: list[str]) -> int:
+    """Run `sst2-ray gc`."""
     config = parse(GcConfig, argv, prog="sst2-ray gc")
     storage = Storage.open(config.storage_path)
-    found = list(garbage(storage, held(config.storage_path)))
+    found = list(find_garbage(storage, list_runs(config.storage_path)))
     for item in found:
         print(f"{item.path}: {formatting.size(item.num_bytes)}, {item.why}")
         if not config.dry_run:
@@ -97,10 +99,11 @@ def main_gc(argv: list[str]) -> int:
 
 
 def main_best(argv: list[str]) -> int:
+    """Run `sst2-ray best`."""
     config = parse(BestConfig, argv, prog="sst2-ray best")
-    target = Path(config.export)
+    target = Path(config.out)
     if target.exists():
-        raise InputError(f"--export {target}: exists; choose another folder")
+        raise InputError(f"--out {target}: exists; choose another folder")
     storage = Storage.open(config.storage_path)
     group = _ranking(config)
     run = _exported_run(storage, group)
@@ -140,7 +143,7 @@ def _ranking(config: BestConfig) -> RankedGroup:
 
 
 def _exported_run(storage: Storage, group: RankedGroup) -> Run:
-    """The best run, of the best configuration, that still has its model."""
+    """Return the best run of the best configuration that still has its model. Raises InputError if none has."""
     runs = sorted(group.best.runs, key=lambda run: (-float(run.values[group.metric]), run.seed or 0))
     for run in runs:
         if storage.exists(f"{run_folder(run.experiment, run.trial_id)}/{EXPORT_FOLDER}"):

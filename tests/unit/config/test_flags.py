@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Annotated
+
 import pytest
 
+from sst2_ray.config.fields import AlsoPositional, Folder, OldName, Positional, Positive
 from sst2_ray.config.flags import parse, run_main, take
 from sst2_ray.config.train import TrainConfig
 from sst2_ray.errors import InfeasibleError, InputError, RunFailedError, StoppedError
@@ -55,6 +59,58 @@ def test_help_lists_every_field_and_ends_with_0(capsys):
     assert "Global batch size in examples" in printed
 
 
+@dataclass(frozen=True, kw_only=True)
+class Plain:
+    """Do something."""
+
+    place: Positional[str]
+    """Place."""
+    folder: Annotated[Folder, AlsoPositional()] = "runs"
+    """Folder."""
+    out: Annotated[Folder, OldName("export")] = "here"
+    """Target."""
+    words: tuple[str, ...] = ()
+    """Words."""
+    use_gpu: bool | None = None
+    """GPU."""
+    count: Positive[int] = 1
+    """Count."""
+
+
+def plain(*argv: str) -> Plain:
+    return parse(Plain, argv, prog="job")
+
+
+def test_words_without_a_flag_are_taken_in_order():
+    assert plain("a", "b") == Plain(place="a", folder="b")
+    assert plain("a", "--folder", "c") == Plain(place="a", folder="c")
+    with pytest.raises(InputError, match=r"b: stands alone, behind no flag"):
+        plain("a", "--folder", "c", "b")
+    with pytest.raises(InputError, match="PLACE: must be given"):
+        plain()
+
+
+def test_a_former_name_of_a_flag_is_still_taken():
+    assert plain("a", "--export", "x").out == "x"
+
+
+def test_a_flag_of_several_values_takes_the_words_up_to_the_next_flag():
+    assert plain("a", "--words", "-1", "b", "--count", "2") == Plain(place="a", words=("-1", "b"), count=2)
+    assert plain("a", "--words").words == ()
+
+
+@pytest.mark.parametrize(
+    ("argv", "value"), [((), None), (("--use-gpu",), True), (("--no-use-gpu",), False), (("--use-gpu", "none"), None)]
+)
+def test_a_switch_of_three_states(argv, value):
+    assert plain("a", *argv).use_gpu is value
+
+
+def test_the_rule_of_a_flag_is_checked_for_every_command():
+    with pytest.raises(InputError, match="--count 0: must be a finite number above 0"):
+        plain("a", "--count", "0")
+
+
 # ---- refusing
 
 
@@ -62,6 +118,17 @@ def test_an_unknown_flag_is_answered_with_the_nearest_one():
     assert "unknown flag --learning-rat; did you mean --learning-rate" in refusal("--learning-rat", "1")
     assert "unknown flag --no-epoch" in refusal("--no-epoch")
     assert "see --help" in refusal("--zzz")
+
+
+@pytest.mark.parametrize(
+    ("word", "meant"),
+    [
+        ("--lr", "--learning-rate"), ("--bs", "--batch-size"), ("--num-epochs", "--epochs"), ("--output-dir", "--storage-path"),
+        ("--max_seq_length", "--max-length"), ("--model_name_or_path", "--model"), ("--gpus", "--use-gpu"),
+    ],
+)  # fmt: skip
+def test_the_names_of_other_tools_are_answered_with_ours(word, meant):
+    assert refusal(word, "1").endswith(f"did you mean {meant}?")
 
 
 @pytest.mark.parametrize("argv", [("--epochs", "many"), ("--epochs", "1.5"), ("--epochs",), ("stray",)])

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from sst2_ray.cli import run
+from sst2_ray.manage.runs import find_run
 from sst2_ray.results.store.table import ResultsTable
 from tests.support.records import at, epoch, trial
 
@@ -56,8 +57,7 @@ def storage(tmp_path: Path) -> Path:
 @pytest.fixture
 def command(storage: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
     def call(name: str, *words: str) -> tuple[int, str, str]:
-        place = (str(storage),) if name == "best" else ("--storage-path", str(storage))
-        code = run(name, [*words, *place])
+        code = run(name, [*words, "--storage-path", str(storage)])
         printed = capsys.readouterr()
         return code, printed.out, printed.err
 
@@ -90,6 +90,38 @@ def test_a_run_that_was_killed_is_told_from_one_that_runs(command, storage: Path
     assert "running? silent for" in command("status", "sweep")[1]
 
 
+def test_ls_and_status_answer_in_json(command) -> None:
+    runs = json.loads(command("ls", "--json")[1])
+    assert [(run["name"], run["kind"], run["status"]) for run in runs] == [
+        ("alone", "run", "stopped"),
+        ("sweep", "sweep", "succeeded"),
+    ]
+    sweep = json.loads(command("status", "sweep", "--json")[1])
+    assert sweep["best_accuracy"] == 0.93
+    assert [trial["accuracy"] for trial in sweep["trials"]] == [0.91, 0.93, 0.90, 0.90]
+
+
+def test_status_without_a_name_lists_what_runs(command, storage: Path) -> None:
+    assert command("status")[1].startswith("nothing runs in")
+    assert json.loads(command("status", "--json")[1]) == []
+    ResultsTable(str(storage)).write("trials", [record("c-seed0", status="running", seconds=None)])
+    out = command("status")[1]
+    assert "sweep" in out
+    assert "alone" not in out
+
+
+def test_status_watches_until_nothing_runs(command, storage: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ResultsTable(str(storage)).write("trials", [record("c-seed0", status="running", seconds=None)])
+    ended = dataclasses.replace(record("c-seed0", status="succeeded"), written_at=at(9))
+    monkeypatch.setattr("time.sleep", lambda _: ResultsTable(str(storage)).write("trials", [ended]))
+    code, out, _ = command("status", "sweep", "--watch")
+    assert code == 0
+    assert [line.split(", ")[2].split(";")[0] for line in out.splitlines() if line.startswith("sweep: ")] == [
+        "running",
+        "succeeded",
+    ]
+
+
 def test_status_shows_every_trial(command) -> None:
     code, out, _ = command("status", "sweep")
     assert code == 0
@@ -114,6 +146,13 @@ def test_logs_of_a_sweep_are_listed(command) -> None:
     assert "b-seed1: attempt-10-rank-0.log" in command("logs", "sweep")[1]
     assert "did you mean" in command("logs", "sweep", "--trial", "a-seed")[2]
     assert "no log of rank 3" in command("logs", "sweep", "--trial", "a-seed0", "--rank", "3")[2]
+
+
+def test_logs_are_what_the_terminal_showed_where_that_was_kept(command, storage: Path) -> None:
+    (storage / "sweep" / "logs").mkdir()
+    (storage / "sweep" / "logs" / "driver.log").write_text("plan\nresult\n")
+    assert command("logs", "sweep", "--lines", "1")[1] == "result\n"
+    assert command("logs", "sweep", "--trial", "a-seed0", "--rank", "0", "--lines", "1")[1] == "10\n"
 
 
 def test_only_what_runs_is_asked_to_stop(command, storage: Path) -> None:
@@ -163,17 +202,29 @@ def test_gc_leaves_a_sweep_alone_in_which_something_runs(command, storage: Path)
 
 def test_best_takes_the_best_run_of_the_best_configuration(command, tmp_path: Path) -> None:
     target = tmp_path / "winner"
-    code, out, _ = command("best", "--export", str(target))
+    code, out, _ = command("best", "--out", str(target))
     assert code == 0
     assert (target / "weights").read_text() == "a-seed1"
     assert "92.00 % dev accuracy at the best epoch (mean of 2 seeds), the best of 2 configurations" in out
-    assert command("best", "--export", str(target))[2].endswith("exists; choose another folder\n")
+    assert command("best", "--out", str(target))[2].endswith("exists; choose another folder\n")
+
+
+def test_best_takes_its_former_words(storage: Path, tmp_path: Path) -> None:
+    assert run("best", [str(storage), "--export", str(tmp_path / "winner")]) == 0
+    assert (tmp_path / "winner" / "weights").exists()
+
+
+def test_a_run_is_one_line_and_in_a_notebook_a_table(storage: Path) -> None:
+    sweep = find_run(str(storage), "sweep")
+    assert repr(sweep).startswith("<sweep: sweep, 4 trials, succeeded; best accuracy 93.00 %; ")
+    assert "<td" in sweep._repr_html_()
+    assert "a-seed0" in sweep._repr_html_()
 
 
 def test_best_ranks_nothing_that_was_evaluated_on_other_sentences(command, storage: Path, tmp_path: Path) -> None:
     other = record("other", experiment="other", eval_split="dev of y", best_dev_accuracy=0.99, seed=0)
     ResultsTable(str(storage)).write("trials", [other])
-    code, _, err = command("best", "--export", str(tmp_path / "x"))
+    code, _, err = command("best", "--out", str(tmp_path / "x"))
     assert code == 2
     assert "choose one with --experiment (other, sweep)" in err
     assert not (tmp_path / "x").exists()

@@ -1,0 +1,185 @@
+"""`sst2-ray ls | status | logs | stop`."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rich.console import Console
+
+from sst2_ray import formatting
+from sst2_ray.config.fields import Folder, Name, NotNegative, Positional
+from sst2_ray.config.flags import parse
+from sst2_ray.errors import InputError, did_you_mean
+from sst2_ray.manage.runs import TRIAL_COLUMNS, StoredRun, find_run, list_runs, percent, run_folder
+from sst2_ray.run.stop import STOP_FILE
+from sst2_ray.storage import Storage
+from sst2_ray.terminal import Column, console, print_table
+
+DRIVER_LOG = "driver.log"
+_WATCH_S = 5.0
+_RUN_COLUMNS = (
+    Column(title="name", align="left"),
+    Column(title="kind", rank=4, align="left"),
+    Column(title="status", rank=1, align="left", min_width=9),
+    Column(title="trials", rank=3),
+    Column(title="best, %", rank=1),
+    Column(title="size", rank=5),
+    Column(title="last written, UTC", rank=2),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _StorageFlags:
+    storage_path: Folder = "runs"
+    """Folder or URI that runs and sweeps were written to."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _TableFlags(_StorageFlags):
+    wide: bool = False
+    """Show every column, however wide the table gets."""
+    json: bool = False
+    """Print JSON instead of a table."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LsConfig(_TableFlags):
+    """List every run and sweep of a storage folder: status, trials, best accuracy, size."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StatusConfig(_TableFlags):
+    """Show the trials of one run or sweep; without a name, list what runs."""
+
+    name: Positional[str | None] = None
+    """Run or sweep, as `sst2-ray ls` lists it."""
+    watch: bool = False
+    """Show it again every 5 seconds until nothing of it runs."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogsConfig(_StorageFlags):
+    """Show the end of a run's log: what the terminal showed, or with --rank the log of a worker."""
+
+    name: Positional[str]
+    """Run or sweep, as `sst2-ray ls` lists it."""
+    trial: Name | None = None
+    """Trial of a sweep."""
+    rank: NotNegative[int] | None = None
+    """Worker whose log of the newest attempt is shown; None: the driver's log, or rank 0 if there is none."""
+    lines: NotNegative[int] = 100
+    """Lines shown; 0: all of them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StopConfig(_StorageFlags):
+    """Ask a run or sweep to stop: its workers end within seconds, and the same command resumes it."""
+
+    name: Positional[str]
+    """Run or sweep, as `sst2-ray ls` lists it."""
+
+
+def main_ls(argv: list[str]) -> int:
+    """Run `sst2-ray ls`."""
+    config = parse(LsConfig, argv, prog="sst2-ray ls")
+    _show_runs(console(), list_runs(config.storage_path), config)
+    return 0
+
+
+def _show_runs(out: Console, runs: Sequence[StoredRun], config: _TableFlags) -> None:
+    if config.json:
+        print(json.dumps([run.to_dict() for run in runs], indent=1))
+        return
+    rows = [
+        [
+            run.name,
+            run.kind,
+            run.status,
+            str(len(run.trials)),
+            percent(run.best_accuracy),
+            formatting.size(run.num_bytes),
+            f"{run.written_at:%Y-%m-%d %H:%M}",
+        ]
+        for run in runs
+    ]
+    print_table(out, _RUN_COLUMNS, rows, wide=config.wide)
+    total = formatting.size(sum(run.num_bytes for run in runs))
+    out.print(f"{formatting.count(len(runs), 'run')}, {total}", highlight=False)
+
+
+def main_status(argv: list[str]) -> int:
+    """Run `sst2-ray status`."""
+    config = parse(StatusConfig, argv, prog="sst2-ray status")
+    out = console()
+    try:
+        while _show_status(out, config) and config.watch:
+            time.sleep(_WATCH_S)
+            if out.is_terminal and not config.json:
+                out.clear()
+    except KeyboardInterrupt:
+        if not config.watch:
+            raise
+    return 0
+
+
+def _show_status(out: Console, config: StatusConfig) -> bool:
+    """Show one run, or all that run. Returns True if something still runs."""
+    if config.name is not None:
+        run = find_run(config.storage_path, config.name)
+        if config.json:
+            print(json.dumps(run.to_dict(), indent=1))
+        else:
+            print_table(out, TRIAL_COLUMNS, run.rows(), wide=config.wide)
+            out.print(run.summary(), highlight=False, soft_wrap=True)
+        return run.is_running
+    runs = list_runs(config.storage_path)
+    running = [run for run in runs if run.is_running]
+    if running or config.json:
+        _show_runs(out, running, config)
+    else:
+        newest = max(runs, key=lambda run: run.written_at)
+        out.print(f"nothing runs in {config.storage_path}; last: {newest.summary()}", highlight=False, soft_wrap=True)
+    return bool(running)
+
+
+def main_logs(argv: list[str]) -> int:
+    """Run `sst2-ray logs`."""
+    config = parse(LogsConfig, argv, prog="sst2-ray logs")
+    run = find_run(config.storage_path, config.name)
+    storage = Storage.open(config.storage_path)
+    trials = [trial.trial_id for trial in run.trials]
+    if config.trial is not None and config.trial not in trials:
+        raise InputError(f"--trial {config.trial}: no such trial of {run.name}; {did_you_mean(config.trial, trials)}")
+    folder = f"{run_folder(run.name, config.trial or run.name)}/logs"
+    if config.rank is None and storage.exists(f"{folder}/{DRIVER_LOG}"):
+        _print_end(storage, f"{folder}/{DRIVER_LOG}", config.lines)
+    elif run.is_sweep and config.trial is None:
+        for trial in trials:
+            print(f"{trial}: {', '.join(storage.list(f'{run.name}/{trial}/logs'))}")
+        print(f"one of them: sst2-ray logs {run.name} --storage-path {config.storage_path} --trial TRIAL")
+    else:
+        names = [name for name in storage.list(folder) if name.endswith(f"-rank-{config.rank or 0}.log")]
+        if not names:
+            raise InputError(f"{folder}: no log of rank {config.rank or 0} yet")
+        newest = max(names, key=lambda name: int(name.split("-")[1]))
+        _print_end(storage, f"{folder}/{newest}", config.lines)
+    return 0
+
+
+def _print_end(storage: Storage, name: str, num_lines: int) -> None:
+    lines = storage.read_bytes(name).decode(errors="replace").splitlines()
+    print("\n".join(lines[-num_lines:] if num_lines else lines))
+
+
+def main_stop(argv: list[str]) -> int:
+    """Run `sst2-ray stop`."""
+    config = parse(StopConfig, argv, prog="sst2-ray stop")
+    run = find_run(config.storage_path, config.name)
+    if not run.is_running:
+        raise InputError(f"{run.name}: nothing of it runs ({run.status})")
+    Storage.open(config.storage_path).write_json(f"{run.name}/{STOP_FILE}", {"by": "sst2-ray stop"})
+    print(f"{run.name}: asked to stop; see sst2-ray status {run.name} --storage-path {config.storage_path}")
+    return 0
