@@ -30,7 +30,7 @@ from benchmarks.shared import (
 from sst2_ray.config.train import TrainConfig
 from sst2_ray.data.tokens import TokenArrays
 from sst2_ray.run.prepare import check, prepare
-from sst2_ray.training.calibrate import first_rows, loop_of
+from sst2_ray.training.calibrate import first_rows, loop_of, measure_steps
 from sst2_ray.training.evaluate import compute_logits, evaluation_tokens
 from sst2_ray.training.loop import Loop
 
@@ -48,23 +48,23 @@ def main() -> int:
     with_the_workers_allocator("benchmarks.evaluation")
     found = provenance()
     loop = made_loop(arguments)
-    rows = loop.c.train
-    loop.steps_alone(WARM_UP_STEPS)
+    rows = loop.context.train
+    measure_steps(loop, WARM_UP_STEPS)
     rates: dict[str, list[float]] = {"training": [], "evaluation": [], "evaluation in fp32": []}
     for repeat in range(arguments.repeats):
-        before = loop.c.timer.num_tokens
-        seconds = loop.steps_alone(arguments.steps)[1]
-        rates["training"].append((loop.c.timer.num_tokens - before) / seconds)
-        for name, bf16 in (("evaluation", loop.c.bf16), ("evaluation in fp32", False)):
+        before = loop.context.timer.num_tokens
+        seconds = measure_steps(loop, arguments.steps)[1]
+        rates["training"].append((loop.context.timer.num_tokens - before) / seconds)
+        for name, bf16 in (("evaluation", loop.context.bf16), ("evaluation in fp32", False)):
             start = time.perf_counter()
             evaluated(loop, rows, bf16=bf16)
             rates[name].append(len(rows.input_ids) / (time.perf_counter() - start))
         line = ", ".join(f"{name} {runs[-1]:.0f} tokens/s" for name, runs in rates.items())
         print(f"{repeat + 1}/{arguments.repeats} {line}", flush=True)
-    compared = {"the training rows": difference(loop, rows), "dev": difference(loop, loop.c.evaluation)}
+    compared = {"the training rows": difference(loop, rows), "dev": difference(loop, loop.context.evaluation)}
     figures = {
         **vars(arguments),
-        "bf16": loop.c.bf16,
+        "bf16": loop.context.bf16,
         "data": data_name(),
         "num_rows": len(rows),
         "tokens_per_sec": rates,
@@ -94,18 +94,18 @@ def made_loop(arguments: Any) -> Loop:
 def evaluated(loop: Loop, rows: TokenArrays, *, bf16: bool) -> np.ndarray:
     """float32 [rows, 2], as the loop evaluates; bf16: but for rows near the decision boundary."""
     return compute_logits(
-        loop.c.model,
+        loop.context.model,
         rows,
         bf16=bf16,
-        pad_id=loop.c.pad_id,
-        max_tokens=evaluation_tokens(loop.c.micro_batch_tokens, loop.c.device),
-        device=loop.c.device,
+        pad_id=loop.context.pad_id,
+        max_tokens=evaluation_tokens(loop.context.micro_batch_tokens, loop.context.device),
+        device=loop.context.device,
     )
 
 
 def difference(loop: Loop, rows: TokenArrays) -> dict[str, Any]:
     """Of the evaluation as it is from one that is fp32 throughout."""
-    logits, exact = (evaluated(loop, rows, bf16=bf16) for bf16 in (loop.c.bf16, False))
+    logits, exact = (evaluated(loop, rows, bf16=bf16) for bf16 in (loop.context.bf16, False))
     return {
         "num_rows": len(rows),
         "labels_that_differ": int((logits.argmax(1) != exact.argmax(1)).sum()),

@@ -42,7 +42,7 @@ from sst2_ray.config.train import TrainConfig
 from sst2_ray.data.tokens import TokenArrays
 from sst2_ray.modeling.sources import local_folder
 from sst2_ray.run.prepare import Checked, Prepared, check, prepare
-from sst2_ray.training.calibrate import loop_of
+from sst2_ray.training.calibrate import loop_of, measure_steps
 from sst2_ray.training.precision import bf16_is_native
 from sst2_ray.training.task import Task
 
@@ -123,8 +123,8 @@ def ours(job: Job, engine: str) -> Run:
 
 def _steps_of_ours(task: Task, tokens: dict[str, TokenArrays], steps: int) -> float:
     loop = loop_of(task, tokens)
-    loop.steps_alone(WARM_UP_STEPS)
-    examples, seconds = loop.steps_alone(steps)
+    measure_steps(loop, WARM_UP_STEPS)
+    examples, seconds = measure_steps(loop, steps)
     return examples / seconds
 
 

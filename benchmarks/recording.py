@@ -20,6 +20,7 @@ from benchmarks.shared import (
     provenance,
     with_the_workers_allocator,
 )
+from sst2_ray.training.calibrate import measure_steps
 from sst2_ray.training.throughput import PhaseTimer
 
 LIMIT = 0.01
@@ -39,12 +40,12 @@ def main() -> int:
 
     found = provenance()
     loop = made_loop(arguments)
-    loop.steps_alone(arguments.steps)
+    measure_steps(loop, arguments.steps)
     timer = Counting()
-    loop.c.timer = timer
+    loop.context.timer = timer
     steps, phases = [], []
     for _ in range(arguments.repeats):
-        steps.append(loop.steps_alone(arguments.steps)[1] / arguments.steps)
+        steps.append(measure_steps(loop, arguments.steps)[1] / arguments.steps)
         phases.append(seconds_of_a_phase())
     share = (
         timer.recorded / (arguments.steps * arguments.repeats) * statistics.median(phases) / statistics.median(steps)

@@ -76,9 +76,9 @@ class Attempt:
                 # A kill between a checkpoint and the table left these out; the table's reader removes doubles.
                 self.reporter.write_records([ckpt.record_from_json(r) for r in saved.state["records"]])
             loop = Loop(context)
-            result = loop.run()
+            result = loop.train()
         if result is None:
-            return {"status": LEFT, "last_global_step": loop.done}
+            return {"status": LEFT, "last_global_step": loop.global_step}
         return Finish(self, context, result, loop.wait_for_checkpoint).run()
 
     def _resume_point(self, scratch: Path) -> ckpt.Checkpoint | None:
@@ -164,7 +164,7 @@ class Attempt:
             reporter=self.reporter,
             resume_from=saved,
             timer=self.timer,
-            asked_to_leave=self.reporter.asked_to_leave,
+            preemption_requested=self.reporter.asked_to_leave,
             on_step=faults.hook_of(faults.planned(attempt=task.attempt, rank=self.rank), model, self.device),
         )
 

@@ -1,4 +1,4 @@
-"""What the training loop is given and what it gives back."""
+"""The training loop's inputs (LoopContext), results (LoopResult) and the protocol of whom it reports to."""
 
 from __future__ import annotations
 
@@ -19,22 +19,23 @@ from sst2_ray.records import EpochRecord, StopRequest
 from sst2_ray.storage import Storage
 from sst2_ray.training.checkpoint.files import Checkpoint
 from sst2_ray.training.engine.base import TrainEngine
+from sst2_ray.training.evaluate import CLOSE, compute_logits, evaluation_tokens
 from sst2_ray.training.throughput import PhaseTimer
 
 
 class Reporter(Protocol):
-    """Where the loop tells what happens. Called on every rank; must be cheap and must not raise."""
+    """Receiver of the loop's events, called on every rank; calls must be cheap and must not raise."""
 
     def progress(
         self, *, global_step: int, total_steps: int, epoch: float, train_loss: float | None, timer: PhaseTimer
     ) -> None:
-        """After an optimizer step; `train_loss` now and then."""
+        """Report a finished optimizer step; `train_loss` is given now and then."""
 
     def alive(self) -> None:
-        """After a batch of an evaluation, and while waiting for a rank that is watched itself: this one does not hang."""
+        """Report that this rank does not hang: it evaluates, or waits for a rank that is watched itself."""
 
     def evaluated(self, record: EpochRecord, *, is_best: bool) -> StopRequest | None:
-        """After an evaluation, on all ranks alike, and with the same answer on all: whether somebody asks to stop here."""
+        """Report an evaluation on all ranks; returns, the same on all, who asks to stop here."""
 
 
 @dataclass(kw_only=True)
@@ -52,7 +53,8 @@ class LoopContext:
     micro_batch_tokens: int
     train: TokenArrays
     evaluation: TokenArrays
-    evaluation_split: str  # dev or selection
+    evaluation_split: str
+    """dev or selection."""
     pad_id: int
     model: SentenceClassifier
     dropout_keys: DropoutKeys
@@ -60,28 +62,45 @@ class LoopContext:
     run: Storage
     reporter: Reporter
     data_fingerprint: str | None = None
-    """Of the rows; stands in every checkpoint. None: not known."""
+    """Fingerprint of the rows, kept in every checkpoint; None: not known."""
     resume_from: Checkpoint | None = None
     timer: PhaseTimer = field(default_factory=PhaseTimer)
-    asked_to_leave: Callable[[], bool] = lambda: False  # looked at on rank 0; must not block
-    on_step: Callable[[int], None] | None = None  # fault injection and profiling hook: called with the steps done
+    preemption_requested: Callable[[], bool] = lambda: False
+    """Called on rank 0; must not block."""
+    on_step: Callable[[int], None] | None = None
+    """Hook for fault injection and profiling, called with the steps done."""
+
+    def logits(self, rows: TokenArrays, *, close: float = CLOSE) -> NDArray[np.float32]:
+        """Compute the logits of `rows` over all ranks (see compute_logits); every rank calls it."""
+        return compute_logits(
+            self.model,
+            rows,
+            bf16=self.bf16,
+            pad_id=self.pad_id,
+            max_tokens=evaluation_tokens(self.micro_batch_tokens, self.device),
+            device=self.device,
+            rank=self.rank,
+            world_size=self.world_size,
+            on_batch=self.reporter.alive,
+            close=close,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
 class LoopResult:
-    """What training came to; the same on all ranks."""
+    """Outcome of training, the same on all ranks."""
 
     records: tuple[EpochRecord, ...]
     best: EpochRecord
     best_logits: NDArray[np.float32] | None
-    """[rows, 2] of the evaluation split at the best evaluation; None where that was before a restart."""
+    """Logits [rows, 2] of the evaluation split at the best evaluation; None: it was before a restart."""
     global_step: int
     stop: StopRequest | None
-    """Who ended it before its time; None: it came to its end, or ran out of patience."""
+    """Who ended it early; None: it reached its end, or ran out of patience."""
 
 
 def better(candidate: EpochRecord, best: EpochRecord | None) -> bool:
-    """By accuracy, ties to the earlier; what is not finite never wins."""
+    """Compare by accuracy, ties to the earlier; an evaluation that is not finite never wins."""
     accuracy = candidate.dev_accuracy
     if accuracy is None or not math.isfinite(accuracy) or not math.isfinite(candidate.dev_loss or 0.0):
         return False
@@ -89,8 +108,16 @@ def better(candidate: EpochRecord, best: EpochRecord | None) -> bool:
 
 
 def best_of(records: Sequence[EpochRecord]) -> EpochRecord | None:
-    """None where no evaluation was finite."""
+    """Return the best of the evaluations; None: none was finite."""
     best: EpochRecord | None = None
     for record in records:
         best = record if better(record, best) else best
     return best
+
+
+def is_out_of_patience(records: Sequence[EpochRecord], patience: int | None) -> bool:
+    """Tell whether `patience` evaluations have passed since the best one; None: never."""
+    best = best_of(records)
+    if patience is None or best is None:
+        return False
+    return sum(1 for record in records if record.global_step > best.global_step) >= patience

@@ -1,7 +1,7 @@
-"""What all ranks do after a step, decided by rank 0: go on, write a checkpoint, or write one and leave.
+"""The decision of all ranks after a step, made by rank 0: continue, write a checkpoint, or write one and yield.
 
-Ranks must agree to the step, and their clocks and what they hear differ. So they meet, in a broadcast of two numbers, about
-twice a second: how many steps until they meet again travels with the decision.
+Ranks must agree to the step, but their clocks and the requests they have seen differ. So they meet in a broadcast of two
+numbers about twice a second; the number of steps until the next meeting travels with the decision.
 """
 
 from __future__ import annotations
@@ -17,13 +17,16 @@ MAX_STEPS = 1000
 
 
 class Decision(IntEnum):
-    GO_ON = 0
+    """Next action of all ranks."""
+
+    CONTINUE = 0
     CHECKPOINT = 1
-    LEAVE = 2
+    YIELD = 2
+    """Write a checkpoint and give the workers back."""
 
 
 class Control:
-    """One a rank; `decide` is called after every step."""
+    """Agreement of the ranks; each holds one and calls `decide` after every step."""
 
     def __init__(
         self,
@@ -32,11 +35,16 @@ class Control:
         rank: int,
         device: torch.device,
         every_s: float | None,
-        asked_to_leave: Callable[[], bool],
+        preemption_requested: Callable[[], bool],
     ) -> None:
-        """every_s: seconds between checkpoints; None: no clock asks for one. asked_to_leave: looked at on rank 0 alone."""
+        """Set up the first meeting.
+
+        Args:
+            every_s: Seconds between checkpoints; None: none by the clock.
+            preemption_requested: Called on rank 0 only; must not block.
+        """
         self.world_size, self.rank, self.device = world_size, rank, device
-        self.every_s, self.asked_to_leave = every_s, asked_to_leave
+        self.every_s, self.preemption_requested = every_s, preemption_requested
         self.interval_s = INTERVAL_S if every_s is None else min(INTERVAL_S, every_s / 10)
         self.last_checkpoint = time.monotonic()
         self._steps_left = 1
@@ -44,9 +52,10 @@ class Control:
         self._met_at = time.monotonic()
 
     def decide(self) -> Decision:
+        """Return the decision for this step; ranks communicate only at a meeting."""
         self._steps_left -= 1
         if self._steps_left > 0:
-            return Decision.GO_ON
+            return Decision.CONTINUE
         decision = torch.tensor([0, 1], dtype=torch.int64, device=self.device)
         if self.rank == 0:
             decision[0], decision[1] = self._wanted(), self._until_next()
@@ -56,14 +65,14 @@ class Control:
         return Decision(int(decision[0]))
 
     def _wanted(self) -> Decision:
-        if self.asked_to_leave():
-            return Decision.LEAVE
+        if self.preemption_requested():
+            return Decision.YIELD
         due = self.every_s is not None and time.monotonic() - self.last_checkpoint >= self.every_s
-        return Decision.CHECKPOINT if due else Decision.GO_ON
+        return Decision.CHECKPOINT if due else Decision.CONTINUE
 
     def _until_next(self) -> int:
-        """Steps that take about `interval_s` at the speed of those since the last meeting; at most twice as many as then."""
+        """Return the steps that take about `interval_s` at the recent speed, at most twice as many as last time."""
         now = time.monotonic()
-        a_step = max(1e-6, (now - self._met_at) / self._steps)
+        seconds_per_step = max(1e-6, (now - self._met_at) / self._steps)
         self._met_at = now
-        return max(1, min(int(self.interval_s / a_step), 2 * self._steps, MAX_STEPS))
+        return max(1, min(int(self.interval_s / seconds_per_step), 2 * self._steps, MAX_STEPS))

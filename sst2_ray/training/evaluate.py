@@ -1,4 +1,4 @@
-"""Logits of every row of a split, each computed on exactly one rank and known to all."""
+"""Evaluation: logits of every row of a split, each computed on exactly one rank and known to all."""
 
 from __future__ import annotations
 
@@ -15,17 +15,16 @@ from sst2_ray.modeling.classifier import SentenceClassifier
 from sst2_ray.modeling.layout.varlen import model_inputs
 
 CLOSE = 0.5
-"""Logits that lie closer together than this in bf16 are computed again in fp32. bf16 moves their difference by less
-(benchmarks/evaluation.py counts and measures it), so labels are those of fp32."""
-
+"""Difference of two logits in bf16 below which a row is computed again in fp32. bf16 changes the difference by less
+(benchmarks/evaluation.py measures it), so labels are those of fp32."""
 
 BATCH_TOKENS = {"cpu": 1024, "cuda": 131072}
-"""Padded tokens computed at once where nothing is kept for a backward pass: on a CPU what fits its caches
-(benchmarks/NOTES.md), on a GPU what fills the chip."""
+"""Padded tokens of a batch without a backward pass: on a CPU as many as fit its caches (benchmarks/NOTES.md), on a GPU as
+many as fill the chip."""
 
 
 def evaluation_tokens(micro_batch_tokens: int, device: torch.device) -> int:
-    """Padded tokens of an evaluation's batch in a run with micro-batches of so many, which may be what memory allows."""
+    """Return the padded tokens of an evaluation batch; small micro-batches, which may be all that fits, bound it."""
     return min(BATCH_TOKENS[device.type], 4 * micro_batch_tokens)
 
 
@@ -43,10 +42,13 @@ def compute_logits(
     on_batch: Callable[[], None] = lambda: None,
     close: float = CLOSE,
 ) -> NDArray[np.float32]:
-    """float32 [rows, 2], the same on all ranks. `max_tokens`: padded tokens a batch.
+    """Compute float32 [rows, 2], the same on all ranks.
 
-    `bf16`: matrix products in bf16, as in training; only rows near the decision boundary are computed in fp32 as well.
-    `on_batch`: called after each batch, for whoever watches that this rank moves. `close`: how near, see CLOSE.
+    Args:
+        bf16: Matrix products in bf16, as in training; rows near the decision boundary are computed in fp32 as well.
+        max_tokens: Padded tokens of a batch.
+        on_batch: Called after each batch, as a sign of life.
+        close: Width of that boundary, see CLOSE.
     """
     was_training = model.training
     model.eval()
@@ -76,5 +78,4 @@ def compute_logits(
         torch.distributed.all_reduce(table)
     model.train(was_training)
     assert bool((table[:, 2] == 1).all()), "an evaluation must count every row exactly once"
-    logits: NDArray[np.float32] = table[:, :2].cpu().numpy()
-    return logits
+    return table[:, :2].cpu().numpy()

@@ -1,7 +1,7 @@
-"""Faults on purpose, at exact places: so that tests can say what a run survives, and replay it.
+"""Injected faults at exact places, so that tests can state what a run survives and replay it.
 
 `SST2_RAY_FAULTS` holds a JSON list of objects: `kind`, `attempt`, `rank`, `step` (optimizer steps done when it happens)
-and `path`, a file that appears when it happens. Nothing happens where the variable is not set.
+and `path`, a file that is created when it happens. Without the variable nothing happens.
 """
 
 from __future__ import annotations
@@ -22,9 +22,12 @@ VARIABLE = "SST2_RAY_FAULTS"
 
 @dataclass(frozen=True, kw_only=True)
 class Fault:
-    """kill: SIGKILL to this process. stop: SIGSTOP. hang: a collective that nobody else enters. nan: this rank's weights
-    are poisoned before the next step. oom: what torch raises where a GPU's memory is full. slow: every step from this one
-    on takes 50 ms longer. tell: nothing but that `path` appears, for whoever kills something from outside."""
+    """Fault of a rank at a step.
+
+    kill: SIGKILL to this process. stop: SIGSTOP. hang: a collective that no other rank enters. nan: this rank's weights
+    become NaN before the next step. oom: torch's error for full GPU memory. slow: every step from this one on takes 50 ms
+    longer. tell: only `path` is created, for a test that kills something from outside.
+    """
 
     kind: Literal["kill", "stop", "hang", "nan", "oom", "slow", "tell"]
     attempt: int
@@ -34,13 +37,13 @@ class Fault:
 
 
 def planned(*, attempt: int, rank: int) -> list[Fault]:
-    """The faults of this rank in this attempt."""
+    """Read the faults of this rank in this attempt."""
     faults = [Fault(**values) for values in json.loads(os.environ.get(VARIABLE) or "[]")]
     return [fault for fault in faults if (fault.attempt, fault.rank) == (attempt, rank)]
 
 
 def hook_of(faults: list[Fault], model: torch.nn.Module, device: torch.device) -> Callable[[int], None] | None:
-    """What the loop calls after every step; None where nothing is planned."""
+    """Make the hook that the loop calls after every step; None: nothing is planned."""
     if not faults:
         return None
 
@@ -49,12 +52,12 @@ def hook_of(faults: list[Fault], model: torch.nn.Module, device: torch.device) -
             if fault.kind == "slow" and done >= fault.step:
                 time.sleep(0.05)
             elif done == fault.step:
-                _happen(fault, model, device)
+                _inject(fault, model, device)
 
     return hook
 
 
-def _happen(fault: Fault, model: torch.nn.Module, device: torch.device) -> None:
+def _inject(fault: Fault, model: torch.nn.Module, device: torch.device) -> None:
     if fault.path:
         Path(fault.path).touch()
     if fault.kind == "kill":
@@ -63,7 +66,7 @@ def _happen(fault: Fault, model: torch.nn.Module, device: torch.device) -> None:
         os.kill(os.getpid(), signal.SIGSTOP)
     elif fault.kind == "hang":
         sender = (fault.rank + 1) % torch.distributed.get_world_size()
-        # A tag of its own: without one it would take what the next step sends.
+        # A tag of its own, so that it does not receive what the next step sends.
         torch.distributed.recv(torch.zeros(1, device=device), src=sender, tag=1)
     elif fault.kind == "nan":
         with torch.no_grad():

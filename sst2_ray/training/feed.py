@@ -1,4 +1,4 @@
-"""Batches for the loop: planned, collated and on their way to the device while the one before is computed."""
+"""Batches for the loop: planned, collated and moved to the device while the one before is computed."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from sst2_ray.training.context import LoopContext
 
 @dataclass(frozen=True)
 class Batch:
-    """This rank's part of an optimizer step."""
+    """A rank's part of an optimizer step."""
 
     plan: StepPlan
     inputs: list[tuple[Tensor, Tensor | Varlen, Tensor, Tensor, Tensor]]
-    """Of each micro-batch: ids, mask (or how they are laid end to end), labels, weights, dropout keys."""
+    """For each micro-batch: ids, mask (or varlen layout), labels, weights, dropout keys."""
 
 
 def prefetched(context: LoopContext, first_step: int, pool: ThreadPoolExecutor) -> Iterator[Batch]:
-    """From optimizer step `first_step` of the run on, without end: epoch after epoch."""
+    """Yield batches from optimizer step `first_step` of the run on, epoch after epoch, without end."""
     plans = _plans(context, first_step)
     pending = pool.submit(lambda: _collate(context, next(plans)))
     while True:
@@ -55,6 +55,7 @@ def _plans(context: LoopContext, first_step: int) -> Iterator[StepPlan]:
 
 
 def _uses_varlen(context: LoopContext) -> bool:
+    """Tell whether micro-batches are given in varlen layout."""
     return context.model.supports_varlen and not context.config.pad_to_max_length
 
 
@@ -74,6 +75,6 @@ def _collate(context: LoopContext, plan: StepPlan) -> Batch:
 
 
 def on_device(tensor: Tensor, device: torch.device) -> Tensor:
-    """A copy to a GPU waits for nobody only from pinned memory; torch keeps that until the copy is done."""
+    """Copy to `device` without waiting: from pinned memory, which torch keeps until the copy is done."""
     pinned = tensor.pin_memory() if device.type == "cuda" else tensor
     return pinned.to(device, non_blocking=True)

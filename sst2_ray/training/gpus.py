@@ -1,4 +1,4 @@
-"""What GPUs can do at most, from NVIDIA's data sheets. Imports nothing: plans are made where no torch is."""
+"""Peaks of GPUs from NVIDIA's data sheets. Imports nothing: plans are made where there is no torch."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class Gpu:
-    """One GPU's peaks, from the data sheet of its name on nvidia.com."""
+    """Peaks of a GPU, from its data sheet on nvidia.com."""
 
     peak_bf16_flops: float
     """Dense bf16 tensor-core peak in FLOP/s."""
     memory_bytes_per_s: float
     memory_gb: int
-    """In 10^9 bytes."""
+    """Memory in 10^9 bytes."""
     link_bytes_per_s: float
-    """To the other GPUs of its node, one way: half of what data sheets state of NVLink, or of PCIe where it has none."""
+    """One-way rate to the other GPUs of the node: half of the data sheet's NVLink figure, or PCIe's without NVLink."""
 
 
-# By the name that torch reports, whole: a chip that is not here, or a slice of one, gets no utilisation figure.
+# By torch's full device name: an unknown chip, or a slice of one, gets no utilization figure.
 GPUS: dict[str, Gpu] = {
     # NVIDIA A100 Tensor Core GPU data sheet: 40 GB at 1,555 GB/s; 80 GB at 2,039 (SXM) and 1,935 GB/s (PCIe); NVLink 600
     # GB/s, PCIe Gen4 64 GB/s.

@@ -1,11 +1,15 @@
-"""The training loop. It knows neither Ray nor DeepSpeed: `LoopContext` says who it is, `engine` takes the steps."""
+"""The training loop, which knows neither Ray nor DeepSpeed: `LoopContext` says who it is, `engine` takes the steps.
+
+It reads in the order in which it happens: train, train_step, forward_backward, evaluate, checkpoint.
+"""
 
 from __future__ import annotations
 
 import datetime as dt
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import numpy as np
 import torch
@@ -19,37 +23,40 @@ from sst2_ray.records import EpochRecord, StopRequest
 from sst2_ray.training.checkpoint import files as ckpt
 from sst2_ray.training.checkpoint.snapshot import HostCopies, Snapshot
 from sst2_ray.training.checkpoint.writer import CheckpointWriter
-from sst2_ray.training.context import LoopContext, LoopResult, best_of, better
+from sst2_ray.training.context import LoopContext, LoopResult, best_of, better, is_out_of_patience
 from sst2_ray.training.control import Control, Decision
 from sst2_ray.training.engine.base import NonFiniteError
-from sst2_ray.training.evaluate import compute_logits, evaluation_tokens
 from sst2_ray.training.feed import Batch, prefetched
-from sst2_ray.training.metrics import metrics_from_logits
+from sst2_ray.training.metrics import Metrics, metrics_from_logits
 from sst2_ray.training.step_counts import evaluation_steps, total_steps
+
+_LOSS_EVERY_STEPS = 20
+"""Steps between two losses of the progress line: reading one waits for the device."""
 
 
 class Loop:
-    """One rank's run from its first (or restored) step to its last."""
+    """A rank's run from its first (or restored) step to its last."""
 
     def __init__(self, context: LoopContext) -> None:
-        self.c = context
-        self.config = context.config
-        self.per_epoch = steps_per_epoch(len(context.train), self.config.batch_size)
-        self.last_step = total_steps(self.config, len(context.train))
-        self.warmup_steps = num_warmup_steps(self.last_step, self.config.warmup_fraction)
-        self.evaluate_at = evaluation_steps(self.config, len(context.train))
-        self.done = 0
+        self.context, self.config = context, context.config
+        num_rows = len(context.train)
+        self.steps_per_epoch = steps_per_epoch(num_rows, self.config.batch_size)
+        self.total_steps = total_steps(self.config, num_rows)
+        self.warmup_steps = num_warmup_steps(self.total_steps, self.config.warmup_fraction)
+        self.evaluate_at = evaluation_steps(self.config, num_rows)
+        self.global_step = 0
+        self.saved_step = -1
         self.records: list[EpochRecord] = []
+        self.best_logits: NDArray[np.float32] | None = None
         self.out_of_patience = False
         self.stop: StopRequest | None = None
-        self.left = False
-        self.best_logits: NDArray[np.float32] | None = None
+        self.yielded = False
         # Loss sum, right predictions and examples since the last evaluation: float64, read only there.
         self.sums = torch.zeros(3, dtype=torch.float64, device=context.device)
         self.grad_norm = 0.0
         self.learning_rate = 0.0
         self.writer = CheckpointWriter(
-            context.run, rank=context.rank, world_size=context.world_size, on_commit=self._committed
+            context.run, rank=context.rank, world_size=context.world_size, on_commit=self._prune
         )
         self.copies = HostCopies()
         self.control = Control(
@@ -57,142 +64,154 @@ class Loop:
             rank=context.rank,
             device=context.device,
             every_s=self.config.checkpoint_every_s,
-            asked_to_leave=context.asked_to_leave,
+            preemption_requested=context.preemption_requested,
         )
-        self.saved_step = -1
-        self._marks = (0.0, 0, 0)  # training seconds, examples, tokens at the last evaluation
         self._started = time.perf_counter()
 
-    # ---- the run
+    @property
+    def best(self) -> EpochRecord | None:
+        """Return the best evaluation so far; None: none was finite."""
+        return best_of(self.records)
 
-    def run(self) -> LoopResult | None:
-        """None where it was asked to leave: another attempt goes on from the checkpoint that it has just written. With a
-        result, the last checkpoint may still be on its way: `wait_for_checkpoint`."""
-        if self.c.resume_from is not None:
-            self._restore(self.c.resume_from)
-        self.c.model.train()
+    @property
+    def finished(self) -> bool:
+        """Tell whether no step follows."""
+        return self.global_step >= self.total_steps or self.out_of_patience or self.yielded or self.stop is not None
+
+    def train(self) -> LoopResult | None:
+        """Train to the end; None: preempted, and the checkpoint for the next attempt is on storage.
+
+        With a result, the last checkpoint may still be on its way: see `wait_for_checkpoint`. Raises NonFiniteError.
+        """
+        if self.context.resume_from is not None:
+            self._restore(self.context.resume_from)
+        self.context.model.train()
         with ThreadPoolExecutor(1, thread_name_prefix="collate") as pool:
-            batches = prefetched(self.c, self.done, pool)
-            while not self._finished():
-                with self.c.timer.phase("data"):
+            batches = prefetched(self.context, self.global_step, pool)
+            while not self.finished:
+                with self.context.timer.phase("data"):
                     batch = next(batches)
-                self._train_step(batch)
-                if self.done in self.evaluate_at:
-                    self._evaluate()
-                self._checkpoint_or_leave()
-        if self.left:
+                self.train_step(batch)
+                if self.global_step in self.evaluate_at:
+                    self.evaluate()
+                self._checkpoint_or_yield()
+        if self.yielded:
             self.wait_for_checkpoint()
             return None
         best = self.best
         if best is None:
             raise NonFiniteError("no evaluation had a finite loss")
         return LoopResult(
-            records=tuple(self.records), best=best, best_logits=self.best_logits, global_step=self.done, stop=self.stop
+            records=tuple(self.records),
+            best=best,
+            best_logits=self.best_logits,
+            global_step=self.global_step,
+            stop=self.stop,
         )
 
-    def steps_alone(self, count: int) -> tuple[int, float]:
-        """`count` optimizer steps without evaluations and checkpoints, for measurements: examples and seconds."""
-        with ThreadPoolExecutor(1, thread_name_prefix="collate") as pool:
-            batches = prefetched(self.c, self.done, pool)
-            before, start = self.c.timer.num_examples, time.perf_counter()
-            for _ in range(count):
-                self._train_step(next(batches))
-            return self.c.timer.num_examples - before, time.perf_counter() - start
+    def train_step(self, batch: Batch) -> None:
+        """Take one optimizer step on this rank's part of a global batch. Raises NonFiniteError with step and rows."""
+        context, plan = self.context, batch.plan
+        factor = lr_factor(self.global_step, self.total_steps, self.warmup_steps)
+        self.learning_rate = self.config.learning_rate * factor
+        self.forward_backward(batch)
+        try:
+            with context.timer.phase("optimizer"):
+                self.grad_norm = context.engine.step(self.learning_rate)
+        except NonFiniteError as error:
+            rows = context.train.row_ids[plan.global_rows].tolist()
+            raise NonFiniteError(
+                f"{error} at step {self.global_step + 1} of {self.total_steps}, "
+                f"learning rate {self.learning_rate:.3g}, training rows {rows}"
+            ) from None
+        self.global_step += 1
+        context.timer.count(
+            examples=len(plan.global_rows), tokens=plan.num_tokens, padded_tokens=plan.num_padded_tokens
+        )
+        context.reporter.progress(
+            global_step=self.global_step,
+            total_steps=self.total_steps,
+            epoch=self.global_step / self.steps_per_epoch,
+            train_loss=self._progress_loss(),
+            timer=context.timer,
+        )
+        if context.on_step is not None:
+            context.on_step(self.global_step)
 
-    @property
-    def best(self) -> EpochRecord | None:
-        return best_of(self.records)
-
-    def _finished(self) -> bool:
-        return self.done >= self.last_step or self.out_of_patience or self.left or self.stop is not None
-
-    # ---- one step
-
-    def _autocast(self, enabled: bool):  # type: ignore[no-untyped-def]
-        return torch.autocast(self.c.device.type, dtype=torch.bfloat16, enabled=enabled)
-
-    def _train_step(self, batch: Batch) -> None:
-        timer, engine, plan = self.c.timer, self.c.engine, batch.plan
-        self.learning_rate = self.config.learning_rate * lr_factor(self.done, self.last_step, self.warmup_steps)
-        accumulation = engine.accumulation()
+    def forward_backward(self, batch: Batch) -> None:
+        """Sum the global batch's gradients over micro-batches and ranks."""
+        timer, engine = self.context.timer, self.context.engine
         # The outer, disabled autocast keeps the inner one's casts of the weights for all micro-batches of the step.
-        with self._autocast(False) if self.c.bf16 else nullcontext():
-            accumulation.__enter__()
+        with self._accumulation(), self._autocast(False) if self.context.bf16 else nullcontext():
             for number, inputs in enumerate(batch.inputs, start=1):
                 with timer.phase("forward"):
                     loss = self._loss(*inputs)
                 with timer.phase("backward"):
                     engine.backward(loss, is_last=number == len(batch.inputs))
-        with timer.phase("communication"):
-            accumulation.__exit__(None, None, None)
-        self.c.dropout_keys.set(None)
-        try:
-            with timer.phase("optimizer"):
-                self.grad_norm = engine.step(self.learning_rate)
-        except NonFiniteError as error:
-            rows = self.c.train.row_ids[plan.global_rows].tolist()
-            raise NonFiniteError(
-                f"{error} at step {self.done + 1} of {self.last_step}, learning rate {self.learning_rate:.3g}, training rows {rows}"
-            ) from None
-        self.done += 1
-        timer.count(examples=len(plan.global_rows), tokens=plan.num_tokens, padded_tokens=plan.num_padded_tokens)
-        self.c.reporter.progress(
-            global_step=self.done,
-            total_steps=self.last_step,
-            epoch=self.done / self.per_epoch,
-            train_loss=self._peek_loss(),
-            timer=timer,
-        )
-        if self.c.on_step is not None:
-            self.c.on_step(self.done)
+        self.context.dropout_keys.set(None)
 
     def _loss(self, ids: Tensor, mask: Tensor | Varlen, labels: Tensor, weights: Tensor, keys: Tensor) -> Tensor:
-        """This micro-batch's part of the global batch's mean cross entropy."""
-        self.c.dropout_keys.set(keys)
-        with self._autocast(self.c.bf16):
-            logits = self.c.model(ids, mask)  # [rows, 2]
-        losses = torch.nn.functional.cross_entropy(logits.float(), labels, reduction="none")
+        """Compute this micro-batch's part of the global batch's mean cross entropy."""
+        self.context.dropout_keys.set(keys)
+        with self._autocast(self.context.bf16):
+            logits = self.context.model(ids, mask)  # [rows, 2]
+        losses = torch.nn.functional.cross_entropy(logits.float(), labels, reduction="none")  # [rows]
         with torch.no_grad():
             real = weights > 0
             right = (logits.argmax(dim=1) == labels) & real
             self.sums += torch.stack([(losses * real).double().sum(), right.double().sum(), real.double().sum()])
         return (losses * weights).sum()
 
-    def _peek_loss(self) -> float | None:
-        """Now and then, for the progress line: reading it waits for the device."""
-        return float(self.sums[0] / self.sums[2]) if self.done % 20 == 0 and float(self.sums[2]) else None
+    @contextmanager
+    def _accumulation(self) -> Iterator[None]:
+        """Accumulate inside; the exchange between ranks at the end counts as communication."""
+        accumulation = self.context.engine.accumulation()
+        accumulation.__enter__()
+        yield
+        with self.context.timer.phase("communication"):
+            accumulation.__exit__(None, None, None)
 
-    # ---- evaluation
+    def _autocast(self, enabled: bool) -> AbstractContextManager[object]:
+        return torch.autocast(self.context.device.type, dtype=torch.bfloat16, enabled=enabled)
 
-    def _evaluate(self) -> None:
-        timer = self.c.timer
-        with timer.phase("evaluation"):
-            logits = compute_logits(
-                self.c.model,
-                self.c.evaluation,
-                bf16=self.c.bf16,
-                pad_id=self.c.pad_id,
-                max_tokens=evaluation_tokens(self.c.micro_batch_tokens, self.c.device),
-                device=self.c.device,
-                rank=self.c.rank,
-                world_size=self.c.world_size,
-                on_batch=self.c.reporter.alive,
-            )
-            metrics = metrics_from_logits(logits, self.c.evaluation.labels)
+    def _progress_loss(self) -> float | None:
+        """Return the mean loss since the last evaluation, now and then."""
+        if self.global_step % _LOSS_EVERY_STEPS or not float(self.sums[2]):
+            return None
+        return float(self.sums[0] / self.sums[2])
+
+    def evaluate(self) -> None:
+        """Evaluate on all ranks, record it, write a checkpoint and ask whether to stop here."""
+        context = self.context
+        with context.timer.phase("evaluation"):
+            logits = context.logits(context.evaluation)
+            metrics = metrics_from_logits(logits, context.evaluation.labels)
             sums = self.sums.clone()
-            if self.c.world_size > 1:
+            if context.world_size > 1:
                 torch.distributed.all_reduce(sums)
-        seconds, examples, tokens = self._marks
-        self._marks = (timer.training_seconds, timer.num_examples, timer.num_tokens)
-        spent = max(1e-9, timer.training_seconds - seconds)
+        record = self._record(metrics, sums)
+        self.sums.zero_()
+        is_best = better(record, self.best)
+        self.best_logits = logits if is_best else self.best_logits
+        self.records.append(record)
+        self.out_of_patience = is_out_of_patience(self.records, self.config.patience) and not self.finished
+        # The checkpoint comes before the report: a run that is stopped here resumes from here.
+        self._checkpoint()
+        requested = context.reporter.evaluated(record, is_best=is_best)
+        self.stop = None if self.finished else requested
+
+    def _record(self, metrics: Metrics, sums: Tensor) -> EpochRecord:
+        """Describe an evaluation and the training since the one before; `sums` are those of all ranks."""
+        context = self.context
+        examples_per_sec, tokens_per_sec = context.timer.new_rates()
         count = max(1.0, float(sums[2]))
-        record = EpochRecord(
-            experiment=self.c.experiment,
-            trial_id=self.c.trial_id,
-            attempt=self.c.attempt,
-            split=self.c.evaluation_split,
-            global_step=self.done,
-            epoch=self.done / self.per_epoch,
+        return EpochRecord(
+            experiment=context.experiment,
+            trial_id=context.trial_id,
+            attempt=context.attempt,
+            split=context.evaluation_split,
+            global_step=self.global_step,
+            epoch=self.global_step / self.steps_per_epoch,
             learning_rate=self.learning_rate,
             train_loss=float(sums[0]) / count,
             train_accuracy=float(sums[1]) / count,
@@ -204,68 +223,50 @@ class Loop:
             num_dev_rows=metrics.num_rows,
             grad_norm=self.grad_norm,
             seconds=time.perf_counter() - self._started,
-            examples_per_sec=(timer.num_examples - examples) / spent,
-            tokens_per_sec=(timer.num_tokens - tokens) / spent,
+            examples_per_sec=examples_per_sec,
+            tokens_per_sec=tokens_per_sec,
             written_at=dt.datetime.now(dt.timezone.utc),
         )
-        self.sums.zero_()
-        is_best = better(record, self.best)
-        self.best_logits = logits if is_best else self.best_logits
-        self.records.append(record)
-        self.out_of_patience = self._out_of_patience()
-        # Handed to the writer before it is told: a run that is stopped here goes on from here.
-        self._checkpoint()
-        asked = self.c.reporter.evaluated(record, is_best=is_best)
-        self.stop = None if self._finished() else asked
 
-    def _out_of_patience(self) -> bool:
-        best = self.best
-        if self.config.patience is None or best is None:
-            return False
-        since = sum(1 for r in self.records if r.global_step > best.global_step)
-        return since >= self.config.patience and self.done < self.last_step
+    def _checkpoint_or_yield(self) -> None:
+        """Write a checkpoint if one is due after this step, and end the run if its workers are wanted elsewhere.
 
-    # ---- checkpoints
-
-    def _checkpoint_or_leave(self) -> None:
-        """After every step: a checkpoint where one is due, and the end where somebody asked for the workers.
-
-        Steps after one that could not be written would be for nothing: its error is raised at once."""
+        Raises at once what writing an earlier one raised: steps that cannot be saved would be wasted.
+        """
         self.writer.check()
-        with self.c.timer.phase("communication"):  # where ranks wait for one that hangs
+        with self.context.timer.phase("communication"):  # where ranks wait for one that hangs
             decision = self.control.decide()
-        if self._finished():
+        if self.finished:
             return
         every = self.config.checkpoint_every_steps
-        due = decision is not Decision.GO_ON or (every is not None and self.done % every == 0)
-        if due and self.saved_step != self.done:
+        due = decision is not Decision.CONTINUE or (every is not None and self.global_step % every == 0)
+        if due and self.saved_step != self.global_step:
             self._checkpoint()
-        if decision is Decision.LEAVE:
-            self.left = True
+        self.yielded = decision is Decision.YIELD
 
     def _checkpoint(self) -> None:
-        with self.c.timer.phase("checkpoint"):
+        with self.context.timer.phase("checkpoint"):
             self.writer.wait()  # its copies are overwritten
             self.writer.save(self.snapshot())
         self.control.last_checkpoint = time.monotonic()
-        self.saved_step = self.done
+        self.saved_step = self.global_step
 
     def wait_for_checkpoint(self) -> None:
-        """Until the last one is on storage. Raises what its writing raised."""
-        with self.c.timer.phase("checkpoint"):
+        """Wait until the last checkpoint is on storage. Raises what its writing raised."""
+        with self.context.timer.phase("checkpoint"):
             self.writer.wait()
 
     def snapshot(self) -> Snapshot:
-        """Copies of everything that a run needs to go on from here."""
+        """Copy everything that a run needs to continue from here."""
         return Snapshot.take(
-            global_step=self.done,
-            model=self.c.model if self.c.rank == 0 else None,
-            shard=self.c.engine.optimizer_shard(),
+            global_step=self.global_step,
+            model=self.context.model if self.context.rank == 0 else None,
+            shard=self.context.engine.optimizer_shard(),
             sums=self.sums,
             state={
                 "config_hash": self.config.config_hash,
-                "num_train_rows": len(self.c.train),
-                "data_fingerprint": self.c.data_fingerprint,
+                "num_train_rows": len(self.context.train),
+                "data_fingerprint": self.context.data_fingerprint,
                 "records": [ckpt.record_to_json(r) for r in self.records],
                 "out_of_patience": self.out_of_patience,
                 "grad_norm": self.grad_norm,
@@ -273,19 +274,22 @@ class Loop:
             copies=self.copies,
         )
 
-    def _committed(self, snapshot: Snapshot) -> None:
-        """Keep what a run that goes on from this checkpoint takes for the best; what is better by now may not be whole
-        on storage yet."""
+    def _prune(self, snapshot: Snapshot) -> None:
+        """Delete old checkpoints once `snapshot` is committed, but the best one that it knows and the best by now.
+
+        The best by now may not be whole on storage yet, and a run may have to resume from `snapshot`.
+        """
         known = best_of([ckpt.record_from_json(r) for r in snapshot.state["records"]])
         protect = [best.global_step for best in (known, self.best) if best]
-        ckpt.prune(self.c.run, keep=self.config.keep_checkpoints, protect=protect, newest=snapshot.global_step)
+        ckpt.prune(self.context.run, keep=self.config.keep_checkpoints, protect=protect, newest=snapshot.global_step)
 
     def _restore(self, saved: ckpt.Checkpoint) -> None:
-        """Weights were loaded before the engine was built; here everything else."""
-        self.c.engine.load_optimizer_shard(saved.optimizer_shard(self.c.engine.optimizer_shard()))
-        self.done = self.saved_step = saved.global_step
+        """Restore everything but the weights, which were loaded before the engine was built."""
+        context = self.context
+        context.engine.load_optimizer_shard(saved.optimizer_shard(context.engine.optimizer_shard()))
+        self.global_step = self.saved_step = saved.global_step
         self.records = [ckpt.record_from_json(r) for r in saved.state["records"]]
         self.out_of_patience = bool(saved.state["out_of_patience"])
         self.grad_norm = float(saved.state["grad_norm"])
-        self.sums.copy_(saved.train_sums(rank=self.c.rank, world_size=self.c.world_size))
-        saved.restore_random_states(rank=self.c.rank, world_size=self.c.world_size)
+        self.sums.copy_(saved.train_sums(rank=context.rank, world_size=context.world_size))
+        saved.restore_random_states(rank=context.rank, world_size=context.world_size)

@@ -1,4 +1,4 @@
-"""What an evaluation says, computed once from the logits of every row, the same on all ranks."""
+"""Metrics of an evaluation, computed once from the logits of every row, the same on all ranks."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, kw_only=True)
 class Metrics:
-    """Of one split. F1, precision and recall are those of the positive class (label 1); 0 where undefined."""
+    """Metrics of one split; F1, precision and recall are those of the positive class (label 1), 0 where undefined."""
 
     loss: float  # mean cross entropy, nats
     accuracy: float
@@ -22,7 +22,7 @@ class Metrics:
 
 @dataclass(kw_only=True)
 class MetricSums:
-    """Sums that metrics are made of, a piece at a time: memory does not grow with the rows."""
+    """Running sums that metrics are made of: memory does not grow with the rows."""
 
     loss: float = 0.0
     hits: int = 0
@@ -32,7 +32,7 @@ class MetricSums:
     num_rows: int = 0
 
     def add(self, logits: NDArray[np.float32], labels: NDArray[np.int8]) -> None:
-        """`logits` [rows, 2], `labels` [rows] of 0 and 1; sums in float64."""
+        """Add `logits` [rows, 2] and `labels` [rows] of 0 and 1; sums are float64."""
         wide = logits.astype(np.float64)
         top = wide.max(axis=1, keepdims=True)
         log_sum = top[:, 0] + np.log(np.exp(wide - top).sum(axis=1))
@@ -45,7 +45,7 @@ class MetricSums:
         self.num_rows += len(labels)
 
     def metrics(self) -> Metrics:
-        """Of at least one row."""
+        """Return the metrics; at least one row must have been added."""
         precision, recall = self.hits / max(1, self.predicted), self.hits / max(1, self.actual)
         return Metrics(
             loss=self.loss / self.num_rows,
@@ -58,20 +58,20 @@ class MetricSums:
 
 
 def metrics_from_logits(logits: NDArray[np.float32], labels: NDArray[np.int8]) -> Metrics:
-    """`logits` [rows, 2], `labels` [rows] of 0 and 1."""
+    """Compute the metrics of `logits` [rows, 2] and `labels` [rows] of 0 and 1."""
     sums = MetricSums()
     sums.add(logits, labels)
     return sums.metrics()
 
 
 def positive_probability(logits: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Softmax probability of class 1, [rows]."""
+    """Return the softmax probability of class 1, [rows]."""
     wide = logits.astype(np.float64)
     return 1.0 / (1.0 + np.exp(wide[:, 0] - wide[:, 1]))
 
 
 def metric_fields(which: str, metrics: Metrics | None) -> dict[str, float | None]:
-    """The fields of TrialRecord that state dev at the `best` or the `last` evaluation."""
+    """Return the fields of TrialRecord for dev at the `best` or the `last` evaluation."""
     return {
         f"{which}_dev_accuracy": metrics.accuracy if metrics else None,
         f"{which}_dev_f1": metrics.f1 if metrics else None,

@@ -1,4 +1,4 @@
-"""Where matrix products run in bf16."""
+"""The choice of bf16 for matrix products."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import torch
 
 
 def use_bf16(precision: str, device: torch.device) -> bool:
-    """`precision`: fp32, bf16, or auto, which is bf16 where the chip computes in it."""
+    """Resolve `precision`: fp32, bf16, or auto, which is bf16 where the chip computes in it."""
     return precision == "bf16" or (precision == "auto" and bf16_is_native(device))
 
 
 def bf16_is_native(device: torch.device) -> bool:
-    """Whether the chip computes in bf16: compute capability 8, or a CPU with AVX512-BF16 or AMX."""
+    """Tell whether the chip computes in bf16: compute capability 8, or a CPU with AVX512-BF16 or AMX."""
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device)[0] >= 8
     try:

@@ -1,4 +1,4 @@
-"""How many steps a run has and where it evaluates: arithmetic on the config alone."""
+"""Number of steps of a run and of its evaluations: arithmetic on the config, without torch."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from sst2_ray.data.batching import steps_per_epoch
 
 
 def total_steps(config: TrainConfig, num_rows: int) -> int:
-    """Optimizer steps of the whole run."""
+    """Return the optimizer steps of the whole run."""
     steps = config.epochs * steps_per_epoch(num_rows, config.batch_size)
     return min(steps, config.max_steps) if config.max_steps else steps
 
 
 def evaluation_steps(config: TrainConfig, num_rows: int) -> frozenset[int]:
-    """Numbers of done steps after which the split is evaluated; the last step is always one."""
+    """Return the global steps after which the split is evaluated; the last step is always one."""
     per_epoch = steps_per_epoch(num_rows, config.batch_size)
     last = total_steps(config, num_rows)
     count = min(config.evaluations_per_epoch, per_epoch)

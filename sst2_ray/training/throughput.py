@@ -1,4 +1,4 @@
-"""Where a run's time goes, and how much of the chip it uses."""
+"""Time of a run by phase, and its use of the chip."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ _PRODUCT = 2048
 
 
 class Mark(Protocol):
-    """A point in a GPU's work, as torch.cuda.Event has it."""
+    """Point in a GPU's queue of work, with the interface of torch.cuda.Event."""
 
     def query(self) -> bool:
-        """Whether the GPU has come to it."""
+        """Tell whether the GPU has reached it."""
 
     def synchronize(self) -> None: ...
 
     def elapsed_time(self, end: Any) -> float:
-        """Milliseconds from this one to `end`."""
+        """Return the milliseconds from this one to `end`."""
 
 
 def mark_of(device: torch.device) -> Callable[[], Mark] | None:
-    """What marks the work that `device` has been given so far; None for a CPU, which works as it is told."""
+    """Return a function that marks the end of the work queued on `device`; None for a CPU, which has no queue."""
 
     def mark() -> Mark:
         event = torch.cuda.Event(enable_timing=True)
@@ -42,16 +42,16 @@ def mark_of(device: torch.device) -> Callable[[], Mark] | None:
 
 
 class PhaseTimer:
-    """Seconds by phase, and what moved through the model in the training phases.
+    """Seconds by phase, and counts of examples and tokens in the training phases.
 
-    Host and GPU are timed apart: a GPU's kernels run when the host has long been somewhere else. The host's seconds are
-    wall-clock and add up to it, since every optimizer step waits for the norm of its gradients; by phase, a GPU's say more.
+    Host and GPU are timed separately, because kernels run long after the host queued them. The host's seconds add up to
+    wall-clock time, since every optimizer step waits for the norm of its gradients; by phase, the GPU's say more.
     """
 
     def __init__(self, mark: Callable[[], Mark] | None = None) -> None:
-        """`mark`: of the GPU whose phases are timed, see mark_of."""
+        """Start with nothing counted; `mark` (see mark_of) times the phases of a GPU."""
         self.seconds: dict[str, float] = defaultdict(float)
-        """The host's."""
+        """Host seconds by phase."""
         self._mark = mark
         self._marked: deque[tuple[str, Mark, Mark]] = deque()
         self._on_gpu: dict[str, float] = defaultdict(float)
@@ -59,9 +59,11 @@ class PhaseTimer:
         self.num_tokens = 0
         self.num_padded_tokens = 0
         self.current = "start-up"
+        self._marks = (0.0, 0, 0)  # training seconds, examples and tokens at the last call of new_rates
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
+        """Time what happens inside as phase `name`."""
         before, self.current = self.current, name
         begin = self._mark() if self._mark else None
         start = time.perf_counter()
@@ -80,7 +82,7 @@ class PhaseTimer:
         self._on_gpu[name] += begin.elapsed_time(end) / 1e3
 
     def phase_seconds(self) -> dict[str, float]:
-        """Of every phase: where there is a GPU, its own, which it is waited for to finish; else the host's."""
+        """Return the seconds of every phase: the GPU's, after waiting for it to finish; else the host's."""
         while self._marked:
             self._marked[0][2].synchronize()
             self._count_marked()
@@ -89,27 +91,38 @@ class PhaseTimer:
 
     @property
     def training_seconds(self) -> float:
+        """Return the host seconds of the training phases."""
         return sum(self.seconds[name] for name in PHASES[:5])
 
     def count(self, *, examples: int, tokens: int, padded_tokens: int) -> None:
+        """Count the global batch of a finished step."""
         self.num_examples += examples
         self.num_tokens += tokens
         self.num_padded_tokens += padded_tokens
 
+    def new_rates(self) -> tuple[float, float]:
+        """Return examples and tokens a second of training since the last call."""
+        seconds, examples, tokens = self._marks
+        self._marks = (self.training_seconds, self.num_examples, self.num_tokens)
+        spent = max(1e-9, self.training_seconds - seconds)
+        return (self.num_examples - examples) / spent, (self.num_tokens - tokens) / spent
+
 
 def model_flops_per_token(model: torch.nn.Module) -> float:
-    """Forward and backward: 6 FLOP a parameter that multiplies activations (Kaplan et al. 2020, arXiv 2001.08361, 2.1).
+    """Estimate forward and backward: 6 FLOP a parameter that multiplies activations.
 
-    Embedding tables are looked up, not multiplied, and left out; so is attention over positions, which at SST-2's
-    13 tokens a sentence is below 2 % of the sum.
+    Kaplan et al. 2020, arXiv 2001.08361, 2.1. Embedding tables are looked up, not multiplied, and left out; so is
+    attention over positions, which at SST-2's 13 tokens a sentence is below 2 % of the sum.
     """
     tables = {id(m.weight) for m in model.modules() if isinstance(m, torch.nn.Embedding)}
     return 6.0 * sum(p.numel() for p in model.parameters() if p.dim() >= 2 and id(p) not in tables)
 
 
 def peak_flops(device: torch.device, *, bf16: bool) -> float | None:
-    """FLOP/s that one worker could reach at most: a GPU's from its data sheet (dense bf16; None for one that is not
-    known), a CPU's measured, as the best of four products of 2048 x 2048 matrices with this process's threads: 0.1 s.
+    """Return the peak FLOP/s of one worker.
+
+    A GPU's from its data sheet (dense bf16; None for an unknown one); a CPU's measured in 0.1 s, as the best of four
+    products of 2048 x 2048 matrices with this process's threads.
     """
     if device.type == "cuda":
         gpu = GPUS.get(torch.cuda.get_device_name(device))
@@ -126,12 +139,12 @@ def peak_flops(device: torch.device, *, bf16: bool) -> float | None:
 def model_flop_utilization(
     *, tokens_per_sec: float, flops_per_token: float, world_size: int, peak: float | None
 ) -> float | None:
-    """Model FLOP/s over the `peak` FLOP/s of all workers; None where that is not known."""
+    """Return model FLOP/s over the `peak` FLOP/s of all workers; None: the peak is not known."""
     return tokens_per_sec * flops_per_token / (peak * world_size) if peak else None
 
 
 def peak_memory_gib(device: torch.device) -> float:
-    """Peak of this process so far: allocated GPU memory, or resident memory on CPU."""
+    """Return this process's peak so far: allocated GPU memory, or resident memory on a CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**30
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 2**30

@@ -53,7 +53,7 @@ def test_a_stopped_worker_and_a_collective_that_never_ends_are_found_named_and_s
     assert run.curve() == undisturbed.curve()
     # All threads' stacks: of who waits for the stopped rank, and of what the other one hangs in.
     assert "most recent call first" in run.log(0, 0)
-    assert "in _happen" in run.log(1, 1)
+    assert "in _inject" in run.log(1, 1)
 
 
 def seconds_until_ended(row: dict, mark: Path) -> float:

@@ -120,18 +120,18 @@ def interrupt_after(loop: Loop, step: int) -> None:
             loop.writer.wait()
             raise InterruptedRun
 
-    loop.c.on_step = hook
+    loop.context.on_step = hook
 
 
 def record_losses(loop: Loop) -> list[float]:
     """The mean loss of every global batch, as they are trained; the same on all ranks. Call after `interrupt_after`."""
     losses: list[float] = []
     before = [0.0, 0.0]
-    then = loop.c.on_step
+    then = loop.context.on_step
 
     def hook(done: int) -> None:
         sums = loop.sums.clone()
-        if loop.c.world_size > 1:
+        if loop.context.world_size > 1:
             torch.distributed.all_reduce(sums)
         total, _, count = sums.tolist()
         if count <= before[1]:  # an evaluation has begun to count anew
@@ -141,7 +141,7 @@ def record_losses(loop: Loop) -> list[float]:
         if then is not None:
             then(done)
 
-    loop.c.on_step = hook
+    loop.context.on_step = hook
     return losses
 
 
@@ -195,10 +195,10 @@ def play(scenario: Scenario, *, rank: int = 0, world_size: int = 1) -> Outcome:
     losses = record_losses(loop)
     wasted = 0
     try:
-        loop.run()
+        loop.train()
         loop.wait_for_checkpoint()
     except InterruptedRun:
-        wasted = loop.done - loop.saved_step
+        wasted = loop.global_step - loop.saved_step
     if world_size > 1:
         torch.distributed.barrier()
     dev_losses = tuple(float(record.dev_loss) for record in loop.records)

@@ -75,6 +75,13 @@ def check_weights(folder: Path, *, source: str) -> None:
         check_safetensors(path, source=source)
 
 
+def check_all_weights(folder: Path, stack: SbertStack | None, *, source: str) -> None:
+    """Check the encoder's weights, and those of the modules after the pooling, which exports copy."""
+    following = [path for kind, path in stack.following if kind in ("Dense", "LayerNorm")] if stack else []
+    for path in [stack.transformer_path if stack else "", *following]:
+        check_weights(folder / path, source=source)
+
+
 def check_safetensors(path: Path, *, source: str) -> None:
     """Refuse a safetensors file whose header is damaged or whose length is not the one its header says."""
     from safetensors import SafetensorError, safe_open

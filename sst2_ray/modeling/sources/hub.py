@@ -9,7 +9,7 @@ from pathlib import Path
 
 from sst2_ray.config.registry import MODELS
 from sst2_ray.errors import InputError
-from sst2_ray.modeling.sources.folders import check_weights, read_json, read_stack
+from sst2_ray.modeling.sources.folders import check_all_weights, read_json, read_stack
 
 # Weights as safetensors alone: whatever else a repository holds (pickles, ONNX, custom code) is never downloaded.
 _DESCRIPTION = ["*.json", "*.txt", "*.jinja"]
@@ -143,9 +143,7 @@ def _is_whole(folder: Path, hub_id: str, *, weights: bool, model: bool) -> bool:
         if model:
             read_json(encoder / "config.json", source=hub_id)
         if weights:
-            following = [path for kind, path in stack.following if kind in ("Dense", "LayerNorm")] if stack else []
-            for part in [encoder, *(folder / path for path in following)]:
-                check_weights(part, source=hub_id)
+            check_all_weights(folder, stack, source=hub_id)
     except InputError:
         return False
     # Without modules.json a named SBERT would be another model, and work.

@@ -11,7 +11,7 @@ from typing import Any
 from sst2_ray.config.registry import MODELS, ModelKind, ModelSpec
 from sst2_ray.config.train import TrainConfig
 from sst2_ray.errors import FailureClass, InputError, RunFailedError
-from sst2_ray.modeling.sources.folders import SbertStack, check_weights, read_json, read_stack
+from sst2_ray.modeling.sources.folders import SbertStack, check_all_weights, read_json, read_stack
 from sst2_ray.modeling.sources.hub import HubUnreachableError, fetch
 from sst2_ray.modeling.sources.info import ModelInfo, ResolvedModel
 
@@ -56,10 +56,7 @@ def resolve_model(config: TrainConfig) -> ResolvedModel:
         stack = SbertStack()
         notes.append("no sentence-transformers modules in it: its token vectors are mean-pooled")
     if not config.random_weights:
-        # Modules behind the pooling are copied into the export, as safetensors or not at all.
-        following = [path for module, path in stack.following if module in ("Dense", "LayerNorm")] if stack else []
-        for folder in [encoder, *(located.folder / path for path in following)]:
-            check_weights(folder, source=f"--model {config.model}")
+        check_all_weights(located.folder, stack, source=f"--model {config.model}")
     tokenizer = _tokenizer_folder(config) or encoder
     label = config.model if spec or located.source == "hub" else located.folder.name
     return _resolved(config, kind, located, label, architecture, stack, str(tokenizer), tuple(notes))

@@ -1,9 +1,9 @@
-"""Checkpoints that any number of workers can go on from: safetensors and JSON, never a pickle.
+"""Checkpoints that any number of workers can resume from: safetensors and JSON, never a pickle.
 
 `checkpoints/step-<global_step>/` holds `model.safetensors` (fp32 weights, which are also ZeRO's masters), one
 `optimizer-<rank>-of-<world>.safetensors` a rank (its flat share of AdamW's moments) and, written last, `manifest.json`
 with every file's size and SHA-256, the position, the records so far and a checksum of its own: a folder without a manifest
-that fits is not a checkpoint. Here they are read, checked and deleted; checkpoint_writer.py writes them.
+that fits is not a checkpoint. Here they are read, checked and deleted; writer.py writes them.
 """
 
 from __future__ import annotations
@@ -29,21 +29,22 @@ from sst2_ray.training.names import CHECKPOINT_FOLDER
 FORMAT = 1
 
 _DAMAGE = (FileNotFoundError, IsADirectoryError, NotADirectoryError, KeyError, TypeError, ValueError, SafetensorError)
-"""What reading a checkpoint raises where it is not whole. Any other OSError is the storage's, or of a full disk: it says
-nothing about the checkpoint."""
+"""Errors of reading a damaged checkpoint. Any other OSError comes from the storage or a full disk and says nothing about
+the checkpoint."""
 
 
 def step_folder(global_step: int) -> str:
+    """Return the folder of the checkpoint at `global_step`, relative to the run's."""
     return f"{CHECKPOINT_FOLDER}/step-{global_step:08d}"
 
 
 def file_of(rank: int, world_size: int) -> str:
-    """Of a rank's share of the optimizer's state, in a checkpoint's folder."""
+    """Return the file name of a rank's share of the optimizer's state."""
     return f"optimizer-{rank:03d}-of-{world_size:03d}.safetensors"
 
 
 def digest_of(path: Path) -> dict[str, Any]:
-    """A file's size and SHA-256, as the manifest has them."""
+    """Compute a file's entry in the manifest: size and SHA-256."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(1 << 22):
@@ -52,13 +53,13 @@ def digest_of(path: Path) -> dict[str, Any]:
 
 
 def checksum(manifest: dict[str, Any]) -> str:
-    """SHA-256 over the canonical JSON of a manifest without its checksum."""
+    """Compute SHA-256 over the canonical JSON of a manifest without its checksum."""
     return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """A valid checkpoint, its files at hand as local paths."""
+    """Valid checkpoint whose files are local."""
 
     global_step: int
     world_size: int
@@ -67,17 +68,18 @@ class Checkpoint:
     state: dict[str, Any]
 
     def load_model(self, model: torch.nn.Module) -> None:
+        """Load the weights into `model`."""
         load_weights(model, self.folder / "model.safetensors")
 
     def train_sums(self, *, rank: int, world_size: int) -> Tensor:
-        """This rank's running sums; at another world size rank 0 takes the total."""
+        """Return this rank's running sums; at another world size rank 0 gets the total."""
         parts = [self._tensor(r, "train_sums") for r in range(self.world_size)]
         if world_size == self.world_size:
             return parts[rank]
         return torch.stack(parts).sum(0) if rank == 0 else torch.zeros_like(parts[0])
 
     def restore_random_states(self, *, rank: int, world_size: int) -> None:
-        """At another world size nothing: no rank of it has drawn these numbers."""
+        """Restore this rank's generators; at another world size nothing, since no rank has drawn these numbers."""
         if world_size == self.world_size:
             torch.set_rng_state(self._tensor(rank, "rng.cpu"))
             if torch.cuda.is_initialized() and "rng.cuda" in self._names(rank):
@@ -93,7 +95,7 @@ class Checkpoint:
         return tensor
 
     def optimizer_shard(self, own: OptimizerShard) -> OptimizerShard:
-        """AdamW's moments cut for `own.starts` and `own.spans`, whatever the world size they were saved at."""
+        """Cut AdamW's moments for `own.starts` and `own.spans`, whatever the world size they were saved at."""
         old_spans = {span["name"]: Span(**span) for span in self.layouts[0]["spans"]}
         tensors = {}
         for key, mine in own.tensors.items():
@@ -111,7 +113,7 @@ class Checkpoint:
         return OptimizerShard(tensors=tensors, starts=own.starts, spans=own.spans, step=step)
 
     def _flat(self, group: int, name: str, begin: int, end: int) -> Tensor:
-        """Elements [begin, end) of a group's vector, out of the shards that hold them."""
+        """Read elements [begin, end) of a group's vector out of the shards that hold them."""
         pieces = []
         for rank, layout in enumerate(self.layouts):
             with safe_open(self.folder / file_of(rank, self.world_size), framework="pt") as file:
@@ -124,7 +126,7 @@ class Checkpoint:
 
 
 def load_weights(model: torch.nn.Module, path: Path) -> None:
-    """Strict, tensors only, into the module's own storage."""
+    """Load tensors into the module's own storage; their names must be exactly the module's."""
     with torch.no_grad(), safe_open(path, framework="pt") as file:
         own = model.state_dict()
         if set(own) != set(file.keys()):
@@ -134,7 +136,7 @@ def load_weights(model: torch.nn.Module, path: Path) -> None:
 
 
 def committed_steps(run: Storage) -> list[int]:
-    """Steps whose folder has a manifest, ascending; whether it is valid is not looked at."""
+    """List the steps whose folder has a manifest, ascending, without checking it."""
     names = [n for n in run.list(CHECKPOINT_FOLDER) if n.startswith("step-") and n[5:].isdigit()]
     return sorted(int(n[5:]) for n in names if run.exists(f"{CHECKPOINT_FOLDER}/{n}/manifest.json"))
 
@@ -166,7 +168,7 @@ def fetch(run: Storage, global_step: int, scratch: Path) -> Checkpoint:
 
 
 def _check_manifest(manifest: Any, global_step: int) -> None:
-    """Raises ValueError where it is not what this version writes; so it names no files but the checkpoint's own."""
+    """Raise ValueError unless this version could have written it; so it names only the checkpoint's own files."""
     if not isinstance(manifest, dict):
         raise ValueError("manifest.json holds no object")
     if manifest["checksum"] != checksum({k: v for k, v in manifest.items() if k != "checksum"}):
@@ -184,8 +186,10 @@ def _check_manifest(manifest: Any, global_step: int) -> None:
 
 
 def newest_valid(run: Storage, scratch: Path, warn: Callable[[str], None]) -> Checkpoint | None:
-    """The newest checkpoint that is whole; each newer one that is not is told through `warn`. Raises OSError where that
-    cannot be told."""
+    """Return the newest valid checkpoint, warning of each damaged one that is newer.
+
+    Raises OSError where the storage does not let it be checked.
+    """
     for step in reversed(committed_steps(run)):
         try:
             return fetch(run, step, scratch)
@@ -195,8 +199,10 @@ def newest_valid(run: Storage, scratch: Path, warn: Callable[[str], None]) -> Ch
 
 
 def prune(run: Storage, *, keep: int, protect: Sequence[int], newest: int) -> None:
-    """Delete the checkpoints before the one at step `newest`, which was just written, but for those in `protect`: `keep`
-    are left, it included. Half-written ones before it go too; what is above it other ranks may be writing."""
+    """Delete old checkpoints, leaving the last `keep` up to `newest`, which was just written, and those in `protect`.
+
+    Half-written ones before `newest` are deleted too; other ranks may be writing those above it.
+    """
     kept = {*[step for step in committed_steps(run) if step <= newest][-keep:], *protect}
     for name in run.list(CHECKPOINT_FOLDER):
         step = int(name[5:]) if name.startswith("step-") and name[5:].isdigit() else None
@@ -205,14 +211,14 @@ def prune(run: Storage, *, keep: int, protect: Sequence[int], newest: int) -> No
 
 
 def drop_newer(run: Storage, global_step: int) -> None:
-    """What a run that goes on from `global_step` has passed over: damaged, and to be written again. Before its ranks write."""
+    """Delete the checkpoints above `global_step`, which are damaged, before ranks that resume from it write them again."""
     for step in committed_steps(run):
         if step > global_step:
             run.delete(step_folder(step))
 
 
 def drop_uncommitted(run: Storage) -> None:
-    """What an earlier attempt was killed in the middle of; nobody else writes to the run now."""
+    """Delete half-written checkpoints of an attempt that was killed; nothing else writes to the run now."""
     committed = {Path(step_folder(step)).name for step in committed_steps(run)}
     for name in run.list(CHECKPOINT_FOLDER):
         if name not in committed:
@@ -220,12 +226,14 @@ def drop_uncommitted(run: Storage) -> None:
 
 
 def record_to_json(record: EpochRecord) -> dict[str, object]:
+    """Convert a record to JSON values."""
     values = asdict(record)
     values["written_at"] = record.written_at.isoformat() if record.written_at else None
     return values
 
 
 def record_from_json(values: dict[str, str]) -> EpochRecord:
+    """Restore a record from `record_to_json`."""
     record = EpochRecord(**values)  # type: ignore[arg-type]
     stamp = values["written_at"]
     return replace(record, written_at=dt.datetime.fromisoformat(stamp) if stamp else None)

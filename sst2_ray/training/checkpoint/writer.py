@@ -1,4 +1,4 @@
-"""Checkpoints are written by a thread while training goes on, and become checkpoints when rank 0 writes the manifest."""
+"""Writing of checkpoints in a thread while training continues; rank 0 commits each by its manifest."""
 
 from __future__ import annotations
 
@@ -24,17 +24,18 @@ COMMIT_TIMEOUT_S = 600.0
 
 
 class CheckpointWriter:
-    """One a rank. `save` hands a snapshot to a thread and waits only for the snapshot before it."""
+    """Writer of one rank; `save` hands a snapshot to a thread and waits only for the snapshot before it."""
 
     def __init__(
         self, run: Storage, *, rank: int, world_size: int, on_commit: Callable[[Snapshot], None] | None = None
     ) -> None:
-        """`on_commit`: called on rank 0, in the writing thread, when a snapshot has become a checkpoint."""
+        """Set the writer up; `on_commit` is called on rank 0, in the thread, when a snapshot is committed."""
         self.run, self.rank, self.world_size, self.on_commit = run, rank, world_size, on_commit
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
 
     def save(self, snapshot: Snapshot) -> None:
+        """Start writing `snapshot`, after the one before it. Raises what that one's writing raised."""
         self.wait()
         self._thread = threading.Thread(
             target=self._write_safely, args=(snapshot,), name="checkpoint-writer", daemon=True
@@ -42,14 +43,14 @@ class CheckpointWriter:
         self._thread.start()
 
     def wait(self) -> None:
-        """Until the last snapshot is committed (rank 0) or handed in (others). Raises what its writing raised."""
+        """Wait until the last snapshot is committed (rank 0) or written (others). Raises what its writing raised."""
         if self._thread is not None:
             self._thread.join()
             self._thread = None
         self.check()
 
     def check(self) -> None:
-        """Raise what the writing has raised, without waiting for it."""
+        """Raise what the writing has raised so far, without waiting."""
         if self._error is not None:
             error, self._error = self._error, None
             raise error
@@ -59,11 +60,11 @@ class CheckpointWriter:
             self._write(snapshot)
         except BaseException as error:
             self._error = error
-            with contextlib.suppress(Exception):  # a full disk: room for the row that says so
+            with contextlib.suppress(Exception):  # on a full disk it makes room for the row that reports it
                 self._discard(snapshot)
 
     def _discard(self, snapshot: Snapshot) -> None:
-        """What this rank wrote of a checkpoint that will never be one; a storage that has gone is not waited for again."""
+        """Delete this rank's files of a checkpoint that failed, without waiting for a storage that is gone."""
         names = [file_of(self.rank, self.world_size), f"receipt-{self.rank:03d}.json"]
         for name in [*names, "model.safetensors"] if self.rank == 0 else names:
             self.run.with_retries(0.0).delete(f"{step_folder(snapshot.global_step)}/{name}")

@@ -1,4 +1,4 @@
-"""What ranks send each other in an optimizer step: rows of embeddings' gradients, parts of the others, parameters."""
+"""Collectives of an optimizer step: rows of embeddings' gradients, shards of the other gradients, parameters."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 def exchange_rows(ids: Tensor, rows: Tensor, shares: list[tuple[int, int]]) -> list[tuple[Tensor, Tensor]]:
-    """Ids and rows of every rank, in the order of ranks, that lie in this rank's share of a table.
+    """Return ids and rows of every rank, in the order of ranks, that lie in this rank's share of a table.
 
     `ids` [n], ascending, and `rows` [n, size] are this rank's own. `shares`: each rank's first row and the row after its
     last; two shares may have a row in common.
@@ -32,10 +32,10 @@ def exchange_rows(ids: Tensor, rows: Tensor, shares: list[tuple[int, int]]) -> l
 
 
 def sum_to_shards(flat: Tensor, pieces: list[list[Tensor]]) -> None:
-    """Reduce-scatter: what is to be summed of this rank's equal part of `flat` becomes its sum over all ranks.
+    """Reduce-scatter `flat` in place: this rank's equal part becomes the sum over all ranks.
 
-    `pieces`: that of every rank's part, in the order of ranks, views of `flat`; a GPU sums all of it. gloo's own
-    reduce-scatter is an all-reduce and more: sending every rank its part takes a fifth of the time.
+    `pieces`: for every rank, in order, the views of its part that are to be summed; a GPU sums all of it. gloo's own
+    reduce-scatter does an all-reduce; sending every rank its part takes a fifth of the time.
     """
     rank, world_size = torch.distributed.get_rank(), torch.distributed.get_world_size()
     if flat.is_cuda:
@@ -49,8 +49,10 @@ def sum_to_shards(flat: Tensor, pieces: list[list[Tensor]]) -> None:
 
 
 def gather_parameters(*, partitioned_param_groups: list[list[Tensor]], dp_process_group: list[Any], **_: Any) -> None:
-    """Stands where DeepSpeed gathers parameters, and takes what it hands over: broadcasts from every owner, with gloo four
-    times as fast as an all-gather."""
+    """Broadcast parameters from their owners, in place of DeepSpeed's all-gather, whose arguments it takes.
+
+    With gloo it is four times as fast.
+    """
     _wait(
         torch.distributed.broadcast(shard, owner, group=group, async_op=True)
         for shards, group in zip(partitioned_param_groups, dp_process_group, strict=True)
@@ -59,8 +61,10 @@ def gather_parameters(*, partitioned_param_groups: list[list[Tensor]], dp_proces
 
 
 def _around(outgoing: Sequence[Sequence[Tensor]]) -> Iterator[int]:
-    """Sends every other rank what `outgoing` has for it, one rank after the other, empty tensors left out; meanwhile yields
-    the rank to receive from."""
+    """Send every other rank its tensors of `outgoing`, one rank after the other; yield the rank to receive from.
+
+    Empty tensors are left out.
+    """
     rank, world_size = torch.distributed.get_rank(), torch.distributed.get_world_size()
     for distance in range(1, world_size):
         to = (rank + distance) % world_size
@@ -70,6 +74,6 @@ def _around(outgoing: Sequence[Sequence[Tensor]]) -> Iterator[int]:
 
 
 def _wait(works: Iterable[Any]) -> None:
-    """For all of them, after all have been started."""
+    """Wait for all of `works`, after all have been started."""
     for work in list(works):
         work.wait()

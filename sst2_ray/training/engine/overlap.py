@@ -1,4 +1,4 @@
-"""Gradients on their way to the ranks that own them while the backward pass still computes."""
+"""Reduction of gradients to the ranks that own them while the backward pass still computes."""
 
 from __future__ import annotations
 
@@ -12,32 +12,36 @@ from torch import Tensor, nn
 from sst2_ray.training.task import LEAST_OVERLAPPED_SHARE
 
 _BUCKET = 2**23
-"""Numbers in a message, 32 MiB: 3 messages for MiniLM, 48 for ModernBERT-large. Larger ones leave more to wait for after
+"""Elements of a message, 32 MiB: 3 messages for MiniLM, 48 for ModernBERT-large. Larger ones leave more to wait for after
 the backward pass, smaller ones cost more starts."""
 
 
 @dataclass
 class _Bucket:
+    """Consecutive gradients that are sent as one message."""
+
     piece: Tensor
     """View of a group's flat gradients."""
     owner: int
     parameters: frozenset[nn.Parameter]
-    """That have a part in it."""
+    """Parameters with gradients in it."""
     missing: set[nn.Parameter]
-    """Those whose gradient of this step is not there yet."""
+    """Parameters whose gradient of this step has not arrived."""
 
 
 class OverlappedSums:
-    """Sums gradients over all ranks into their owners' shards of the flat vectors, bucket by bucket, while a step's last
-    backward pass goes on.
+    """Sums of gradients over all ranks in their owners' shards of the flat vectors, made during the last backward pass.
 
-    Buckets leave in the same order on every rank, the flat vectors' ends first, where backward passes begin; one whose
-    gradients come early waits for those before it.
+    Buckets are sent in the same order on every rank, the flat vectors' ends first, where backward passes begin; a bucket
+    that is complete early waits for those before it.
     """
 
     def __init__(self, groups: list[tuple[Tensor, list[tuple[nn.Parameter, int]]]]) -> None:
-        """Of each optimizer group: the flat gradients, equal shards in the order of ranks, and its parameters with the place
-        where each begins."""
+        """Cut the groups into buckets and hook their parameters.
+
+        `groups`: for each optimizer group the flat gradients (equal shards in the order of ranks) and its parameters with
+        their offsets.
+        """
         self._buckets: list[_Bucket] = []
         self._place: dict[nn.Parameter, Tensor] = {}
         for flat, group in groups:
@@ -52,7 +56,7 @@ class OverlappedSums:
             parameter.register_post_accumulate_grad_hook(self._accumulated)
 
     def last_backward(self) -> None:
-        """The backward pass that follows is the last one of this step: gradients are whole as they come."""
+        """Declare the backward pass that follows the last one of this step: gradients are complete as they come."""
         self._is_last = True
 
     def _accumulated(self, parameter: nn.Parameter) -> None:
@@ -60,6 +64,7 @@ class OverlappedSums:
             self._fill(parameter)
 
     def _fill(self, parameter: nn.Parameter) -> None:
+        """Move a gradient into the flat vector and send the buckets that are complete, in order."""
         place, gradient = self._place[parameter], parameter.grad
         if gradient is None:  # nothing of this batch reached it
             place.zero_()
@@ -86,12 +91,12 @@ class OverlappedSums:
 
 
 def pays(flat: Tensor) -> bool:
-    """Whether the shares of this many ranks are large enough."""
+    """Tell whether the ranks' shares are large enough for overlap to be faster."""
     return flat.numel() >= torch.distributed.get_world_size() * LEAST_OVERLAPPED_SHARE
 
 
 def _cuts(numel: int) -> Iterator[tuple[int, int, int]]:
-    """Start, end and owner of the buckets of a flat vector of `numel`, the last one first."""
+    """Yield start, end and owner of the buckets of a flat vector of `numel`, the last one first."""
     world_size = torch.distributed.get_world_size()
     share = numel // world_size
     for owner in reversed(range(world_size)):

@@ -1,4 +1,4 @@
-"""DeepSpeed ZeRO-2 behind the protocol of engine.py. This is the only file that knows DeepSpeed."""
+"""DeepSpeed ZeRO-2 behind the engine protocol; the only module that knows DeepSpeed."""
 
 from __future__ import annotations
 
@@ -17,19 +17,48 @@ from sst2_ray.training.engine.collectives import exchange_rows, gather_parameter
 from sst2_ray.training.engine.overlap import OverlappedSums, pays
 
 _NORM_ROW = 1024
-"""Squares that are summed in fp32: sums of a million lose digits."""
+"""Squares summed in fp32 before fp64 takes over: fp32 sums of a million lose digits."""
 
 _TABLE_ROWS = 4096
-"""Embedding tables with this many rows or more have sparse gradients on a CPU: a batch looks up few of the rows."""
+"""Rows from which on an embedding table has sparse gradients on a CPU: a batch looks up few of them."""
+
+PRIVATE_NAMES = {
+    "deepspeed.runtime.engine:DeepSpeedEngine": ("_flush_coalesced_reduction_zero12", "coalesce_grad_reduction"),
+    "deepspeed.runtime.zero.stage_1_and_2": ("all_gather_dp_groups", "GradPartitionBufferGroup"),
+    "deepspeed.runtime.zero.stage_1_and_2:DeepSpeedZeroOptimizer": (
+        "averaged_gradients",
+        "bit16_groups",
+        "bit16_groups_flat",
+        "round_robin_bit16_offsets",
+        "single_partition_of_fp32_groups",
+    ),
+}
+"""Names of DeepSpeed that are used here without being public API, by module and class."""
+
+
+_CONFIG = {
+    "train_micro_batch_size_per_gpu": 1,  # bookkeeping only: data.batching decides what a step holds
+    "gradient_accumulation_steps": 1,
+    "gradient_clipping": 0.0,
+    "zero_optimization": {
+        "stage": 2,
+        "compute_grad_norm": False,
+        "overlap_comm": False,  # DeepSpeed's own; see overlap.py
+    },
+    "zero_allow_untested_optimizer": True,
+    "steps_per_print": 10**9,
+    "wall_clock_breakdown": False,
+    "timers": {"throughput": {"enabled": False}},  # it waits for the GPU before every forward pass
+}
 
 
 class ZeroEngine:
     """DeepSpeed ZeRO-2 over the default process group: every rank keeps its share of AdamW's state.
 
-    DeepSpeed lays the parameters out, shards AdamW's state, updates the shards and gathers the parameters. A gradient's
-    way into its shard is ours: DeepSpeed's (bucket, division, message, back into the bucket, partition, flat vector, norm
-    in fp64) passes over all gradients eight times, here it is one copy, what ranks send each other, and a norm. On a CPU, a
-    token embedding's gradient is written and sent as the rows that the batch looked up: 1 % of half of MiniLM's parameters.
+    DeepSpeed lays the parameters out, shards AdamW's state, updates the shards and gathers the parameters. Gradients are
+    reduced here instead: DeepSpeed's way (bucket, division, message, back into the bucket, partition, flat vector, norm
+    in fp64) passes over all gradients eight times; this one is a copy, the messages and a norm. On a CPU, the gradient of
+    a token embedding is written and sent as the rows that the batch looked up: 1 % of half of MiniLM's parameters.
     """
 
     def __init__(
@@ -48,49 +77,28 @@ class ZeroEngine:
         self.rank = torch.distributed.get_rank()
         deepspeed = _import_deepspeed(device)
         self.engine, self.optimizer, _, _ = deepspeed.initialize(
-            model=model,
-            optimizer=optimizer,
-            dist_init_required=False,
-            config={
-                "train_micro_batch_size_per_gpu": 1,  # bookkeeping only: batching.py decides what a step holds
-                "gradient_accumulation_steps": 1,
-                "gradient_clipping": 0.0,
-                "zero_optimization": {
-                    "stage": 2,
-                    "compute_grad_norm": False,
-                    "overlap_comm": False,  # DeepSpeed's; ours is overlap.py
-                },
-                "zero_allow_untested_optimizer": True,
-                "steps_per_print": 10**9,
-                "wall_clock_breakdown": False,
-                "timers": {"throughput": {"enabled": False}},  # it waits for the GPU before every forward pass
-            },
+            model=model, optimizer=optimizer, dist_init_required=False, config=_CONFIG
         )
         self.module = self.engine.module
         self.engine._flush_coalesced_reduction_zero12 = self._reduce
         if device.type == "cpu":
             deepspeed.runtime.zero.stage_1_and_2.all_gather_dp_groups = gather_parameters
+        self._prepare_gradients(device, overlap_comm)
+        # Masters and parameters are both fp32: the shard is a view of the parameters, so that DeepSpeed's copy after
+        # every step copies nothing.
+        for master, flat in zip(self._partitions(), self.optimizer.bit16_groups_flat, strict=True):
+            master.data = flat.detach().narrow(0, self.rank * master.numel(), master.numel())
+
+    def _prepare_gradients(self, device: torch.device, overlap_comm: bool) -> None:
+        """Allocate the flat gradients, and choose how those of each group and table are reduced."""
         self._gradients = [torch.zeros_like(flat) for flat in self.optimizer.bit16_groups_flat]
         every = range(len(self._gradients))
         early = [i for i in every if overlap_comm and self.world_size > 1 and pays(self._gradients[i])]
         self._late = [i for i in every if i not in early]
         self._overlapped = OverlappedSums([(self._gradients[i], self._places(i)) for i in early]) if early else None
-        # Of each table: the rows of this rank's shard that are not 0 in `_gradients`.
-        self._touched: dict[nn.Parameter, Tensor] = {}
-        if device.type == "cpu" and not early:
-            for table in self.module.modules():
-                if (
-                    isinstance(table, nn.Embedding)
-                    and table.num_embeddings >= _TABLE_ROWS
-                    and table.weight.requires_grad
-                ):
-                    table.sparse = True
-                    self._touched[table.weight] = torch.empty(0, dtype=torch.int64)
-        self._dense = [self._dense_pieces(index) for index in range(len(self._gradients))]
-        # Masters are fp32 and so are the parameters: the shard is a view of them, and DeepSpeed's copy of one to the
-        # other after every step copies nothing.
-        for master, flat in zip(self._partitions(), self.optimizer.bit16_groups_flat, strict=True):
-            master.data = flat.detach().narrow(0, self.rank * master.numel(), master.numel())
+        # For each table: the rows of this rank's shard that are not 0 in `_gradients`.
+        self._touched = _make_tables_sparse(self.module) if device.type == "cpu" and not early else {}
+        self._dense = [self._dense_pieces(index) for index in every]
 
     def accumulation(self) -> AbstractContextManager[object]:
         context: AbstractContextManager[object] = self.engine.coalesce_grad_reduction()
@@ -110,7 +118,7 @@ class ZeroEngine:
             optimizer.averaged_gradients[index] = GradPartitionBufferGroup([shard], shard)
 
     def _sum(self, index: int) -> None:
-        """A group's, after the backward pass."""
+        """Reduce a group's gradients after the backward pass."""
         flat = self._gradients[index]
         for parameter, offset in self._places(index):
             place = flat.narrow(0, offset, parameter.numel())
@@ -125,7 +133,7 @@ class ZeroEngine:
             sum_to_shards(flat, self._dense[index])
 
     def _sum_rows(self, parameter: nn.Parameter, table: Tensor, shares: list[tuple[int, int]]) -> None:
-        """`table` [rows, size] becomes the sum over all ranks of the gradient of `parameter`, in this rank's share of it."""
+        """Write the sum of the ranks' gradients of `parameter` to this rank's share of `table` [rows, size]."""
         gradient = parameter.grad
         if gradient is None:
             ids, rows = torch.empty(0, dtype=torch.int64), parameter.new_empty(0, parameter.size(1))
@@ -139,14 +147,16 @@ class ZeroEngine:
         self._touched[parameter] = torch.cat([ids for ids, _ in parts])
 
     def _shares(self, index: int, offset: int, table: Tensor) -> list[tuple[int, int]]:
-        """Of each rank: the first row, and the one after the last, that its shard of the group holds a part of, for a
-        `table` [rows, size] that begins at `offset` of the flat vector."""
+        """Return, for each rank, the range of rows that its shard of the group holds a part of.
+
+        `table` [rows, size] begins at `offset` of the flat vector.
+        """
         rows, size = table.shape
         ends = [rank * self._partitions()[index].numel() - offset for rank in range(self.world_size + 1)]
         return [(min(max(start // size, 0), rows), min(max(-(-end // size), 0), rows)) for start, end in pairwise(ends)]
 
     def _dense_pieces(self, index: int) -> list[list[Tensor]]:
-        """Of each rank's shard of a group's gradients: the pieces, views of the flat vector, that are not of a table."""
+        """Return, for each rank, the views of its shard of a group's gradients that belong to no table."""
         flat, size = self._gradients[index], self._partitions()[index].numel()
         tables = sorted((offset, offset + p.numel()) for p, offset in self._places(index) if p in self._touched)
         starts, ends = [0, *(end for _, end in tables)], [*(start for start, _ in tables), flat.numel()]
@@ -164,7 +174,7 @@ class ZeroEngine:
             self._overlapped.last_backward()
         self.engine.backward(loss, scale_wrt_gas=False)
         for table in self._touched:
-            # Looked-up rows are appended, micro-batch after micro-batch: added up before they outgrow the table.
+            # Micro-batches append the rows that they look up: sum them before they outgrow the table.
             if table.grad is not None and table.grad.is_sparse and table.grad._nnz() > table.size(0):
                 table.grad = table.grad.coalesce()
 
@@ -173,7 +183,7 @@ class ZeroEngine:
         norm = self._norm(shards)
         if not math.isfinite(norm):
             raise NonFiniteError(f"gradient norm {norm}")
-        # What fused AdamW divides gradients by, on its one pass over them.
+        # Fused AdamW divides gradients by it on its one pass over them.
         clips = 0 < self.max_grad_norm < norm
         self.optimizer.optimizer.grad_scale = shards[0].new_tensor(norm / self.max_grad_norm) if clips else None
         for group in self.optimizer.param_groups:
@@ -182,7 +192,7 @@ class ZeroEngine:
         return norm
 
     def _norm(self, shards: list[Tensor]) -> float:
-        """L2 norm of all ranks' shards together."""
+        """Compute the L2 norm of all ranks' shards together."""
         square = torch.zeros((), dtype=torch.float64, device=shards[0].device)
         for shard in shards:
             whole = shard.numel() // _NORM_ROW * _NORM_ROW
@@ -193,15 +203,17 @@ class ZeroEngine:
         return math.sqrt(float(square))
 
     def _partitions(self) -> list[Tensor]:
+        """Return this rank's fp32 shard of every group."""
         partitions: list[Tensor] = list(self.optimizer.single_partition_of_fp32_groups)
         return partitions
 
     def _places(self, index: int) -> list[tuple[nn.Parameter, int]]:
-        """A group's parameters, and where each begins in the group's flat vector."""
+        """Return a group's parameters with their offsets in its flat vector."""
         offsets = map(int, self.optimizer.round_robin_bit16_offsets[index])
         return list(zip(self.optimizer.bit16_groups[index], offsets, strict=True))
 
     def _layout(self) -> tuple[tuple[int, ...], tuple[Span, ...]]:
+        """Return where this rank's shards start and where every parameter lies."""
         starts = tuple(self.rank * partition.numel() for partition in self._partitions())
         spans = tuple(
             Span(name=name, group=index, offset=offset, numel=parameter.numel())
@@ -231,14 +243,26 @@ class ZeroEngine:
             }
 
 
-def _import_deepspeed(device: torch.device):  # type: ignore[no-untyped-def]
+def _make_tables_sparse(model: nn.Module) -> dict[nn.Parameter, Tensor]:
+    """Give large embedding tables sparse gradients; returns their weights, each with no row touched yet."""
+    touched = {}
+    for table in model.modules():
+        large = isinstance(table, nn.Embedding) and table.num_embeddings >= _TABLE_ROWS
+        if large and table.weight.requires_grad:
+            table.sparse = True
+            touched[table.weight] = torch.empty(0, dtype=torch.int64)
+    return touched
+
+
+def _import_deepspeed(device: torch.device) -> Any:
+    """Import DeepSpeed quietly, without the minute that it may spend compiling at its first start on a CPU."""
     if device.type == "cpu":
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
     logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
     import deepspeed
 
-    # On CPU DeepSpeed would compile a shared-memory collective at its first start, up to a minute, which nothing here
-    # calls. The table of compatible ops is not public API; where it is gone the price is that minute, nothing else.
+    # It would compile a shared-memory collective that nothing here calls. The table of compatible ops is not public
+    # API; without it, compiling takes up to a minute, and nothing else changes.
     table = getattr(deepspeed.ops, "__compatible_ops__", None)
     if isinstance(table, dict) and device.type == "cpu":
         table["deepspeed_shm_comm"] = False

@@ -16,7 +16,7 @@ from sst2_ray.modeling.sources import resolve_model
 from sst2_ray.modeling.tokenizers import load_tokenizer, tokenizer_to_json
 from sst2_ray.storage import Storage
 from sst2_ray.training.attempt import Attempt
-from sst2_ray.training.calibrate import Silent
+from sst2_ray.training.calibrate import NullReporter
 from sst2_ray.training.checkpoint import files as ckpt
 from sst2_ray.training.task import Task
 from tests.support.training import training_rows
@@ -24,7 +24,7 @@ from tests.support.training import training_rows
 DEV_ROWS = 12
 
 
-class Told(Silent):
+class Told(NullReporter):
     """What an attempt tells, in order; of steps and of batches of evaluations, one after the other is one entry."""
 
     def __init__(self) -> None:
@@ -151,7 +151,7 @@ RANK = """
 import datetime, sys, time
 from types import SimpleNamespace
 import torch
-from sst2_ray.training.calibrate import Silent
+from sst2_ray.training.calibrate import NullReporter
 from sst2_ray.training.finish import Finish
 
 rank, store, collective_s, export_s = int(sys.argv[1]), sys.argv[2], float(sys.argv[3]), float(sys.argv[4])
@@ -161,7 +161,7 @@ torch.distributed.init_process_group(
 calls = []
 
 
-class Reporter(Silent):
+class Reporter(NullReporter):
     def alive(self):
         calls.append(1)
 

@@ -54,12 +54,12 @@ def loop_of(sbert_folder, tmp_path):
 
 
 def told(loop: Loop) -> Recorder:
-    return loop.c.reporter
+    return loop.context.reporter
 
 
 def checkpoints_of(loop: Loop) -> list[int]:
     loop.wait_for_checkpoint()
-    return ckpt.committed_steps(loop.c.run)
+    return ckpt.committed_steps(loop.context.run)
 
 
 def what_counts(record: EpochRecord) -> dict:
@@ -73,7 +73,7 @@ def what_counts(record: EpochRecord) -> dict:
 
 def test_there_is_a_record_an_evaluation_with_the_step_and_the_epoch(loop_of):
     loop = loop_of(evaluations_per_epoch=2)
-    loop.run()
+    loop.train()
     assert [(r.global_step, r.epoch) for r in told(loop).records] == [(4, 4 / 7), (7, 1), (11, 11 / 7), (14, 2)]
     assert {(r.split, r.num_dev_rows) for r in told(loop).records} == {("dev", DEV_ROWS)}
     assert told(loop).steps == list(range(1, 15))
@@ -82,7 +82,7 @@ def test_there_is_a_record_an_evaluation_with_the_step_and_the_epoch(loop_of):
 def test_the_training_loss_is_the_mean_over_the_examples_since_the_evaluation_before(loop_of):
     loop = loop_of()
     losses = record_losses(loop)
-    loop.run()
+    loop.train()
     sizes = [16] * 6 + [4]
     for number, record in enumerate(told(loop).records):
         epoch = losses[number * STEPS : (number + 1) * STEPS]
@@ -93,8 +93,8 @@ def test_the_training_loss_is_the_mean_over_the_examples_since_the_evaluation_be
 def test_the_learning_rate_rises_and_falls_to_nearly_0(loop_of):
     loop = loop_of(warmup_fraction=0.3)
     rates = []
-    loop.c.on_step = lambda _: rates.append(loop.learning_rate)
-    loop.run()
+    loop.context.on_step = lambda _: rates.append(loop.learning_rate)
+    loop.train()
     warmup = num_warmup_steps(14, 0.3)
     assert rates == [1e-3 * lr_factor(step, 14, warmup) for step in range(14)]
     assert told(loop).records[-1].learning_rate == rates[-1]
@@ -102,18 +102,18 @@ def test_the_learning_rate_rises_and_falls_to_nearly_0(loop_of):
 
 def test_it_learns_what_can_be_learned(loop_of):
     loop = loop_of(epochs=6, learning_rate=3e-3)
-    loop.run()
+    loop.train()
     losses = [r.train_loss for r in told(loop).records]
     assert losses[-1] < 0.75 * losses[0]
 
 
 def test_a_result_holds_the_best_evaluation_and_its_logits(loop_of):
     loop = loop_of(epochs=3)
-    result = loop.run()
+    result = loop.train()
     best = max(result.records, key=lambda r: (r.dev_accuracy, -r.global_step))
     assert result.best == best
     assert told(loop).best_at[-1] == best.global_step
-    right = result.best_logits.argmax(axis=1) == loop.c.evaluation.labels
+    right = result.best_logits.argmax(axis=1) == loop.context.evaluation.labels
     assert right.mean() == pytest.approx(best.dev_accuracy)
 
 
@@ -131,7 +131,7 @@ def test_the_better_evaluation_is_more_accurate_ties_go_to_the_earlier(accuracy,
 def test_every_batch_of_an_evaluation_is_told(loop_of):
     """So that a long one does not look like one that hangs."""
     loop = loop_of(epochs=1, micro_batch_tokens=16)
-    loop.run()
+    loop.train()
     assert told(loop).batches > 4
 
 
@@ -143,7 +143,7 @@ def test_micro_batches_change_nothing_but_the_order_of_summation(loop_of):
     for tokens in (64, 256, 4096):
         loop = loop_of(run=f"run-{tokens}", micro_batch_tokens=tokens, encoder_dropout=0.1)
         losses = record_losses(loop)
-        loop.run()
+        loop.train()
         runs.append(losses)
     assert runs[1] == pytest.approx(runs[0], rel=1e-5)
     assert runs[2] == pytest.approx(runs[0], rel=1e-5)
@@ -154,10 +154,10 @@ def test_a_batch_laid_end_to_end_trains_as_a_padded_one_does(loop_of, monkeypatc
     for name in ("padded", "end to end"):
         loop = loop_of(run=name, dropout=0.1, encoder_dropout=0.0)
         if name == "end to end":
-            compute_with_flash(loop.c.model, monkeypatch)
+            compute_with_flash(loop.context.model, monkeypatch)
         losses.append(record_losses(loop))
-        loop.run()
-        assert loop.c.timer.num_padded_tokens == loop.c.timer.num_tokens
+        loop.train()
+        assert loop.context.timer.num_padded_tokens == loop.context.timer.num_tokens
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
 
 
@@ -166,8 +166,8 @@ def test_the_same_seed_gives_the_same_weights_bit_for_bit_and_another_seed_other
     for number, seed in enumerate((0, 0, 1)):
         torch.manual_seed(number)  # what a process drew before does not matter
         loop = loop_of(run=f"run-{number}", seed=seed)
-        loop.run()
-        digests.append(digest_of(loop.c.model))
+        loop.train()
+        digests.append(digest_of(loop.context.model))
     assert digests[0] == digests[1] != digests[2]
 
 
@@ -175,8 +175,8 @@ def test_evaluating_more_often_does_not_change_the_weights(loop_of):
     digests = []
     for number, evaluations in enumerate((1, 3)):
         loop = loop_of(run=f"run-{number}", evaluations_per_epoch=evaluations)
-        loop.run()
-        digests.append(digest_of(loop.c.model))
+        loop.train()
+        digests.append(digest_of(loop.context.model))
     assert digests[0] == digests[1]
 
 
@@ -187,35 +187,35 @@ def test_evaluating_more_often_does_not_change_the_weights(loop_of):
 def test_a_run_that_was_interrupted_ends_as_if_it_had_not_been(loop_of, step):
     options = {"checkpoint_every_steps": 2, "encoder_dropout": 0.1, "evaluations_per_epoch": 2, "keep_checkpoints": 9}
     whole = loop_of(run="whole", **options)
-    whole.run()
+    whole.train()
 
     first = loop_of(**options)
     interrupt_after(first, step)
     with pytest.raises(InterruptedRun):
-        first.run()
+        first.train()
     newest = max(checkpoints_of(first), default=0)
     again = loop_of(resume=True, **options)
-    result = again.run()
-    assert digest_of(again.c.model) == digest_of(whole.c.model)
+    result = again.train()
+    assert digest_of(again.context.model) == digest_of(whole.context.model)
     assert [what_counts(r) for r in result.records] == [what_counts(r) for r in told(whole).records]
     assert told(again).steps[0] == newest + 1
 
 
 def test_a_run_whose_last_step_is_on_storage_only_has_to_say_its_result(loop_of):
     whole = loop_of()
-    expected = whole.run()
+    expected = whole.train()
     again = loop_of(resume=True)
-    result = again.run()
+    result = again.train()
     assert told(again).steps == []
     assert [what_counts(r) for r in result.records] == [what_counts(r) for r in expected.records]
-    assert digest_of(again.c.model) == digest_of(whole.c.model)
+    assert digest_of(again.context.model) == digest_of(whole.context.model)
 
 
 def test_patience_that_ran_out_before_a_restart_stays_run_out(loop_of):
     options = {"learning_rate": 1e-12, "patience": 1, "epochs": 5}
-    loop_of(**options).run()
+    loop_of(**options).train()
     again = loop_of(resume=True, **options)
-    assert again.run().global_step == 2 * STEPS
+    assert again.train().global_step == 2 * STEPS
     assert told(again).steps == []
 
 
@@ -224,25 +224,25 @@ def test_patience_that_ran_out_before_a_restart_stays_run_out(loop_of):
 
 def test_there_is_a_checkpoint_an_evaluation(loop_of):
     loop = loop_of(epochs=3, keep_checkpoints=9)
-    loop.run()
+    loop.train()
     assert checkpoints_of(loop) == [7, 14, 21]
 
 
 def test_there_are_checkpoints_inside_an_epoch_where_they_are_asked_for(loop_of):
     loop = loop_of(checkpoint_every_steps=3, keep_checkpoints=99)
-    loop.run()
+    loop.train()
     assert checkpoints_of(loop) == [3, 6, 7, 9, 12, 14]
 
 
 def test_seconds_between_checkpoints_count_as_well(loop_of):
     loop = loop_of(checkpoint_every_s=1e-9, keep_checkpoints=99)
-    loop.run()
+    loop.train()
     assert checkpoints_of(loop) == list(range(1, 15))
 
 
 def test_the_newest_and_the_best_are_kept(loop_of):
     loop = loop_of(epochs=5, learning_rate=1e-12)  # all evaluations are equal: the first is the best
-    loop.run()
+    loop.train()
     assert checkpoints_of(loop) == [7, 28, 35]
 
 
@@ -263,7 +263,7 @@ def test_the_best_one_of_a_checkpoint_is_kept_until_the_next_is_whole(loop_of, m
         loop.records.remove(better_one)
 
     monkeypatch.setattr(loop.writer, "save", saved_while_a_better_one_is_known)
-    loop.run()
+    loop.train()
     assert kept == [[7], [7, 14], [7, 21], [7, 28], [7, 35]]
 
 
@@ -272,15 +272,15 @@ def test_the_best_one_of_a_checkpoint_is_kept_until_the_next_is_whole(loop_of, m
 
 def test_max_steps_ends_the_run_and_the_schedule_there(loop_of):
     loop = loop_of(max_steps=9)
-    result = loop.run()
+    result = loop.train()
     assert [r.global_step for r in result.records] == [7, 9]
     assert result.stop is None
-    assert loop.last_step == 9
+    assert loop.total_steps == 9
 
 
 def test_it_stops_after_so_many_evaluations_without_a_better_one(loop_of):
     loop = loop_of(learning_rate=1e-12, patience=2, epochs=9)
-    result = loop.run()
+    result = loop.train()
     assert [r.global_step for r in result.records] == [7, 14, 21]
     assert loop.out_of_patience
     assert result.stop is None
@@ -289,24 +289,24 @@ def test_it_stops_after_so_many_evaluations_without_a_better_one(loop_of):
 def test_it_stops_where_somebody_asks_and_goes_on_from_there(loop_of):
     loop = loop_of(epochs=3)
     told(loop).stop_after = 7
-    result = loop.run()
+    result = loop.train()
     assert (result.stop, result.global_step, checkpoints_of(loop)) == ("stopped", 7, [7])
     again = loop_of(epochs=3, resume=True)
-    assert again.run().stop is None
+    assert again.train().stop is None
     assert told(again).steps == list(range(8, 22))
 
 
 def test_at_its_end_a_run_has_not_been_stopped(loop_of):
     loop = loop_of()
     told(loop).stop_after = 14
-    assert loop.run().stop is None
+    assert loop.train().stop is None
 
 
 def test_ranks_that_meet_after_a_step_communicate(loop_of):
     """So a rank that waits there for one that hangs is not taken for it."""
     loop, phases = loop_of(), []
-    loop.control.asked_to_leave = lambda: phases.append(loop.c.timer.current)
-    loop.run()
+    loop.control.preemption_requested = lambda: phases.append(loop.context.timer.current)
+    loop.train()
     assert set(phases) == {"communication"}
 
 
@@ -319,11 +319,11 @@ def test_a_gradient_that_is_no_number_stops_the_run_with_step_rate_and_rows(loop
     def poison(done: int) -> None:
         if done == 9:
             with torch.no_grad():
-                loop.c.model.head.weight.fill_(math.nan)
+                loop.context.model.head.weight.fill_(math.nan)
 
-    loop.c.on_step = poison
+    loop.context.on_step = poison
     with pytest.raises(NonFiniteError) as caught:
-        loop.run()
+        loop.train()
     rows = epoch_permutation(ROWS, seed=0, epoch=1)[32:48].tolist()
     assert f"gradient norm nan at step 10 of 14, learning rate {loop.learning_rate:.3g}" in str(caught.value)
     assert f"training rows {rows}" in str(caught.value)
@@ -333,12 +333,12 @@ def test_a_gradient_that_is_no_number_stops_the_run_with_step_rate_and_rows(loop
 def test_what_is_non_finite_is_never_saved(loop_of):
     loop = loop_of(checkpoint_every_steps=1, learning_rate=1e20, warmup_fraction=0.0, keep_checkpoints=99)
     with pytest.raises(NonFiniteError):
-        loop.run()
+        loop.train()
     loop.writer.wait()
     for step in checkpoints_of(loop):
         with torch.no_grad():
-            ckpt.fetch(loop.c.run, step, Path()).load_model(loop.c.model)
-        assert all(bool(p.isfinite().all()) for p in loop.c.model.parameters())
+            ckpt.fetch(loop.context.run, step, Path()).load_model(loop.context.model)
+        assert all(bool(p.isfinite().all()) for p in loop.context.model.parameters())
 
 
 # ---- clipping
@@ -348,7 +348,7 @@ def test_gradients_are_clipped_to_the_norm_and_the_norm_before_is_recorded(loop_
     norms = {}
     for limit in (0.0, 1e-6):
         loop = loop_of(run=f"run-{limit}", max_grad_norm=limit, max_steps=1)
-        loop.run()
+        loop.train()
         norms[limit] = told(loop).records[0].grad_norm
     assert norms[0.0] == pytest.approx(norms[1e-6], rel=1e-6)
     assert norms[0.0] > 1e-3
@@ -356,12 +356,12 @@ def test_gradients_are_clipped_to_the_norm_and_the_norm_before_is_recorded(loop_
 
 def test_who_is_asked_to_leave_writes_a_checkpoint_and_another_attempt_ends_as_if_nothing_had_been(loop_of):
     whole = loop_of(run="whole")
-    whole.run()
+    whole.train()
     left = loop_of()
-    left.control.asked_to_leave = lambda: left.done == 3
+    left.control.preemption_requested = lambda: left.global_step == 3
     left.control.interval_s = 0.0  # a meeting after every step
-    assert left.run() is None
+    assert left.train() is None
     assert checkpoints_of(left) == [3]
     again = loop_of(resume=True)
-    assert again.run() is not None
-    assert digest_of(again.c.model) == digest_of(whole.c.model)
+    assert again.train() is not None
+    assert digest_of(again.context.model) == digest_of(whole.context.model)
