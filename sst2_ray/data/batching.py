@@ -1,10 +1,10 @@
-"""Which rows every worker computes at every optimizer step: pure planning, no torch.
+"""Batch planning without torch: the rows that every rank computes at every optimizer step.
 
-Epoch e of seed s is a permutation of the rows; a global batch is the next `batch_size` rows of it (the last one of an
-epoch holds what is left), whatever the number of workers. Inside it rows are sorted by length, cut into micro-batches of
-like length, and dealt so that every rank has the same number of them and about the same number of padded tokens. Each
-row weighs 1 / (size of its global batch), so the summed gradient is the mean over the global batch exactly: how it was cut
-changes only the order of summation.
+Epoch e of seed s is a permutation of the rows. A global batch is its next `batch_size` rows, whatever the number of
+workers; the last batch of an epoch holds the remainder. The rows of a global batch are sorted by length, cut into
+micro-batches of similar length, and dealt so that all ranks get equally many micro-batches and about equally many padded
+tokens. Each row weighs 1 / (size of its global batch), so the summed gradient is the exact mean over the global batch:
+the cut changes only the order of summation.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Int64 = NDArray[np.int64]
 
 @dataclass(frozen=True, kw_only=True)
 class MicroBatch:
-    """Rows that one worker computes at once."""
+    """A padded batch that one worker computes at once."""
 
     rows: Int64  # [rows] positions in the TokenArrays
     weights: NDArray[np.float32]  # [rows] share of the global batch's mean; 0 for a filler row
@@ -32,7 +32,7 @@ class MicroBatch:
 
 @dataclass(frozen=True, kw_only=True)
 class StepPlan:
-    """One optimizer step of one rank, with what the whole step holds."""
+    """The share of one rank in one optimizer step, with the totals over all ranks."""
 
     epoch: int
     step_in_epoch: int  # from 0
@@ -44,12 +44,12 @@ class StepPlan:
 
 
 def steps_per_epoch(num_rows: int, batch_size: int) -> int:
-    """Optimizer steps an epoch; the last one holds num_rows % batch_size rows where that is not 0."""
+    """Count the optimizer steps of an epoch, a smaller last batch included."""
     return -(-num_rows // batch_size)
 
 
 def epoch_permutation(num_rows: int, *, seed: int, epoch: int) -> Int64:
-    """The order of the rows in an epoch: a function of (seed, epoch) alone."""
+    """Return the order of the rows in an epoch, [num_rows]; it depends on (seed, epoch) alone."""
     return np.random.Generator(np.random.Philox(key=[seed, epoch])).permutation(num_rows)
 
 
@@ -58,10 +58,19 @@ def cut_by_length(
 ) -> list[Int64]:
     """Cut a global batch into micro-batches for all ranks together.
 
-    `lengths` [batch] in tokens. Returns positions in the batch, longest rows first. A micro-batch, padded (`packed`: without
-    its padding, which is not computed), stays within `max_tokens` (a single longer row still gets one). The number that
-    needs, rounded up to the same number on every rank, is what there may be; the bound is then lowered as far as that
-    number allows, so that micro-batches cost about the same, little is padded, and no small remainder is left.
+    A micro-batch holds at most `max_tokens` padded tokens (`packed`: real tokens, since padding is not computed); a longer
+    row gets one of its own. Their number is rounded up to a multiple of the ranks, and the bound is then lowered as far as
+    that number allows: micro-batches cost about the same, and no small remainder is left.
+
+    Args:
+        lengths: Tokens of each row, [batch].
+        world_size: Number of ranks.
+        max_tokens: Tokens of a micro-batch.
+        pad_to: Fixed width of all rows; None: the longest of the micro-batch.
+        packed: Count real tokens only.
+
+    Returns:
+        Positions in the batch for each micro-batch, longest rows first.
     """
     order = np.argsort(-lengths, kind="stable")
     widths = np.full(len(lengths), pad_to, dtype=np.int64) if pad_to else lengths[order]
@@ -90,9 +99,10 @@ def cut_by_length(
 
 
 def deal(costs: Sequence[int], *, world_size: int) -> list[list[int]]:
-    """For every rank, the numbers of its pieces, ascending: the next dearest goes to the rank that has least to do.
+    """Assign pieces to ranks by greedy longest-processing-time: the costliest next piece goes to the least loaded rank.
 
-    No rank gets more than ceil(pieces / world_size) of them.
+    Returns:
+        The numbers of each rank's pieces, ascending; no rank gets more than ceil(pieces / world_size).
     """
     most = -(-len(costs) // world_size)
     shares: list[list[int]] = [[] for _ in range(world_size)]
@@ -114,10 +124,13 @@ def plan_step(
     pad_to: int | None = None,
     packed: bool = False,
 ) -> tuple[tuple[MicroBatch, ...], int]:
-    """The rank's micro-batches of one global batch, and the computed tokens of all ranks together.
+    """Plan the rank's micro-batches of one global batch.
 
-    A rank that is a piece short computes the shortest row as a filler of weight 0: all ranks have the same number of
-    micro-batches, so no collective waits for a rank that has nothing to send.
+    A rank that is one piece short computes the shortest row as a filler of weight 0: all ranks have the same number of
+    micro-batches, so every rank takes part in every collective.
+
+    Returns:
+        The rank's micro-batches, and the computed tokens of all ranks together.
     """
     lengths = tokens.offsets[global_rows + 1] - tokens.offsets[global_rows]
     pieces = cut_by_length(lengths, world_size=world_size, max_tokens=max_tokens, pad_to=pad_to, packed=packed)
@@ -159,7 +172,7 @@ def plan_epoch(
     packed: bool = False,
     first_step: int = 0,
 ) -> Iterator[StepPlan]:
-    """The rank's steps of one epoch, from `first_step` on (a resumed run starts inside)."""
+    """Yield the rank's steps of one epoch; a resumed run starts at `first_step`."""
     order = epoch_permutation(len(tokens), seed=seed, epoch=epoch)
     count = steps_per_epoch(len(tokens), batch_size)
     for step in range(first_step, count):
@@ -185,16 +198,16 @@ def plan_epoch(
 
 
 def plan_evaluation(tokens: TokenArrays, *, rank: int, world_size: int, max_tokens: int) -> list[MicroBatch]:
-    """The rank's share of an evaluation: every row on exactly one rank, in batches of like length.
+    """Plan the rank's share of an evaluation: every row on exactly one rank, in batches of similar length.
 
-    Unlike training steps, ranks may differ in their number of batches: nothing is exchanged between them.
+    Ranks may differ in their number of batches, since an evaluation exchanges nothing in between.
     """
     longest_first = np.argsort(-tokens.lengths, kind="stable")
     return batches_of_like_length(tokens, longest_first[rank::world_size], max_tokens=max_tokens)
 
 
 def batches_of_like_length(tokens: TokenArrays, rows: Int64, *, max_tokens: int) -> list[MicroBatch]:
-    """`rows` [rows], longest first, in batches of at most `max_tokens` padded tokens (a longer row gets one of its own)."""
+    """Cut `rows` [rows], longest first, into batches of at most `max_tokens` padded tokens; a longer row stands alone."""
     lengths, batches, position = tokens.lengths, [], 0
     while position < len(rows):
         width = int(lengths[rows[position]])
@@ -205,7 +218,7 @@ def batches_of_like_length(tokens: TokenArrays, rows: Int64, *, max_tokens: int)
 
 
 def collate(tokens: TokenArrays, batch: MicroBatch, *, pad_id: int) -> tuple[Int64, Int64]:
-    """`input_ids` and `attention_mask`, int64 [rows, width], padded on the right."""
+    """Return `input_ids` and `attention_mask`, int64 [rows, width], padded on the right."""
     starts = tokens.offsets[batch.rows]
     lengths = tokens.offsets[batch.rows + 1] - starts
     columns = np.arange(batch.width)

@@ -1,8 +1,7 @@
-"""Evaluation sentences must not stand in the training split: counted, named, refused unless allowed.
+"""Checks that evaluation sentences do not occur in the training data.
 
-Two checks. `check_overlap` compares the texts of a run's own splits. `check_known_leak` goes by the names of corpora, for
-a model that is scored long after its training data are gone; `identify` finds those names from the texts, so that a copy
-under another file name does not slip through.
+`check_overlap` compares the texts of a run's own splits. `check_known_leak` compares names of corpora, for a model that is
+scored after its training data are gone; `identify` recognizes a corpus by its texts, whatever its file is called.
 """
 
 from __future__ import annotations
@@ -16,11 +15,10 @@ from sst2_ray.errors import InputError
 
 _MAX_PHRASE_WORDS = 2
 _MAX_PHRASE_SHARE = 0.01
-"""GLUE's own SST-2 has "cool ?" and "bad ." in dev, and "cool" and "bad" among the phrases of train: 2 of 872. Nobody who
-reports SST-2 dev takes them out, and one word tells nothing of memorizing: up to 1 % of such phrases is said, not refused.
-Any longer sentence is refused, and so are phrases where they are more."""
+"""Share of short phrases that is reported, not refused: GLUE's own SST-2 has "cool ?" and "bad ." in dev, and "cool" and
+"bad" among the phrases of train (2 of 872). Published SST-2 figures include them, and one word does not show memorizing."""
 
-# Over sorted normalized texts. Constants, so that the data can be recognized without being carried along.
+# Hashes over sorted normalized texts: they recognize the data without shipping it.
 _SST2_DEV = "fa227766f541b137"
 _SST2_TRAIN = "fdf414ad8244450f"
 # Hashes of 32 SST-2 dev sentences of 8 words and more; 25 of them stand in rotten-tomatoes, none in SST-2's train.
@@ -36,7 +34,11 @@ _MIN_PROBES = 3
 def check_overlap(dev_texts: Sequence[str], train_keys: set[str], *, data: str, allow: bool) -> str | None:
     """Count the evaluation sentences whose normalized text is in `train_keys`.
 
-    Returns a remark where there are some that may stay, None where there are none. Raises InputError otherwise.
+    Returns:
+        A remark where leaked sentences may stay, None where there are none.
+
+    Raises:
+        InputError: Sentences leak and `allow` is false.
     """
     leaked = [text for text in dev_texts if normalize(text) in train_keys]
     if not leaked:
@@ -52,10 +54,15 @@ def check_overlap(dev_texts: Sequence[str], train_keys: set[str], *, data: str, 
 
 
 def check_known_leak(train_corpora: Sequence[str], eval_corpus: str | None, allow: bool) -> str | None:
-    """Refuse to score a model on a corpus that what it was trained on is known to contain.
+    """Refuse to score a model on a corpus that its training data are known to contain.
 
-    `train_corpora` and `eval_corpus` are `Splits.corpus` of then and now. Returns a remark where it is allowed, None
-    where there is nothing to say.
+    Args:
+        train_corpora: `Splits.corpus` of the data that the model was trained on.
+        eval_corpus: `Splits.corpus` of the data to score on.
+        allow: Return a remark instead of refusing.
+
+    Returns:
+        A remark where a known leak is allowed, else None.
     """
     for trained_on in train_corpora:
         reason = KNOWN_LEAKS.get((trained_on, eval_corpus or ""))
@@ -71,15 +78,15 @@ def check_known_leak(train_corpora: Sequence[str], eval_corpus: str | None, allo
 
 
 def is_sst2_dev(keys: Sequence[str]) -> bool:
-    """Whether these normalized texts are the 872 of GLUE's SST-2 dev, in any order."""
+    """Tell whether these normalized texts are the 872 of GLUE's SST-2 dev, in any order."""
     return text_fingerprint(keys) == _SST2_DEV
 
 
 def identify(keys: Sequence[str]) -> str | None:
-    """The corpus (a name in KNOWN_LEAKS) that these normalized texts are, or that they contain.
+    """Name the known corpus that these normalized texts are, or contain; None: no known one.
 
-    "glue": exactly SST-2's dev or train. "rotten-tomatoes": several sentences of SST-2 dev are among other texts, as they
-    are in their parent corpus.
+    "glue": exactly SST-2's dev or train. "rotten-tomatoes": several sentences of SST-2 dev among other texts, as in its
+    parent corpus.
     """
     if text_fingerprint(keys) in (_SST2_DEV, _SST2_TRAIN):
         return "glue"
@@ -88,5 +95,5 @@ def identify(keys: Sequence[str]) -> str | None:
 
 
 def text_fingerprint(keys: Sequence[str]) -> str:
-    """16 hex digits over normalized texts, whatever their order."""
+    """Hash normalized texts, in any order, to 16 hex digits."""
     return hashlib.sha256("\n".join(sorted(keys)).encode()).hexdigest()[:16]

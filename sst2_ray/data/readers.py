@@ -1,208 +1,120 @@
-"""Rows from files: Parquet, CSV, TSV and JSON Lines, on a local disk or in an object store."""
+"""Labelled texts from data files: the one place that picks columns and reads their cells, for training and prediction."""
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from sst2_ray.data.rows import Rows, make_rows
+import pyarrow as pa
+
+from sst2_ray.data.labels import canonical_labels
+from sst2_ray.data.options import ReadOptions
+from sst2_ray.data.rows import Cells
+from sst2_ray.data.tables import BATCH_ROWS, TableFile, open_table
 from sst2_ray.errors import InputError
 
-_DELIMITERS = {".csv": ",", ".tsv": "\t"}
-_LIBRARY_FORMATS = {".parquet": "parquet", ".pq": "parquet", ".jsonl": "json", ".ndjson": "json", ".json": "json"}
-SUFFIXES = (*_DELIMITERS, *_LIBRARY_FORMATS)
-TRAIN_STEMS = ("train",)
-DEV_STEMS = ("dev", "validation")
-SPLIT_STEMS = TRAIN_STEMS + DEV_STEMS
-"""How files of a folder's splits begin."""
 TEXT_COLUMNS = ("sentence", "text")
 LABEL_COLUMNS = ("label",)
+USUAL_COLUMNS = frozenset((*TEXT_COLUMNS, *LABEL_COLUMNS))
 
 
 @dataclass(frozen=True, kw_only=True)
-class Columns:
-    """The columns that the user named; None: the usual names."""
+class LabelledFile:
+    """A data file with its text column and, where it has one, its label column."""
 
-    text: str | None = None
-    label: str | None = None
+    table: TableFile
+    text: str
+    label: str | None
 
-    def pick(self, header: Sequence[str], where: str) -> tuple[str, str]:
-        """The text and the label column among `header`. Raises InputError listing what there is."""
-        if len(header) < 2:
-            raise InputError(f"{where}: has one column ({', '.join(header)}); a text and a label column are needed")
-        text = pick_column(self.text, TEXT_COLUMNS, header, where, "text")
-        label = pick_column(self.label, LABEL_COLUMNS, header, where, "label")
-        return text, label
+    def batches(self, rows: int = BATCH_ROWS) -> Iterator[pa.RecordBatch]:
+        """Yield all columns of all rows."""
+        return self.table.batches(rows)
+
+    def texts(self, batch: pa.RecordBatch) -> list[str | None]:
+        """Return the text cells of a batch, [rows]."""
+        return [cell if isinstance(cell, str) else None for cell in _cells(batch, self.text)]
+
+    def labels(self, batch: pa.RecordBatch) -> list[str | None]:
+        """Return the label cells of a batch in their one spelling, [rows]. Raises InputError: several labels a row."""
+        assert self.label is not None
+        try:
+            return canonical_labels(_cells(batch, self.label), self.table.class_names(self.label))
+        except InputError as error:
+            raise InputError(f"{self.table.path}: {error}") from None
 
 
-def pick_column(named: str | None, usual: Sequence[str], header: Sequence[str], where: str, kind: str) -> str:
-    """The one column of `header` that was named, or the first of the usual ones. Raises InputError listing them."""
+def open_labelled(path: Path, options: ReadOptions, where: str, *, needs_label: bool) -> LabelledFile:
+    """Open a data file and pick its columns.
+
+    Args:
+        path: File, or folder of class folders.
+        options: The user's choices.
+        where: Name of the file in messages.
+        needs_label: Refuse a file without a label column; else `label` is None there.
+
+    Raises:
+        InputError: The file is damaged, or a column cannot be found; lists the columns that there are.
+    """
+    table = open_table(path, options, USUAL_COLUMNS)
+    names = table.columns
+    text = _pick(options.text, TEXT_COLUMNS, table, where, "text")
+    if options.label is None and not needs_label and not any(_folded(name) in LABEL_COLUMNS for name in names):
+        label = None
+    else:
+        if len(names) < 2:
+            raise InputError(f"{where}: has one column ({names[0]}); a text and a label column are needed")
+        label = _pick(options.label, LABEL_COLUMNS, table, where, "label")
+    if text == label:
+        raise InputError(f"{where}: column {text!r} cannot be both the text and the label; name two columns")
+    kind = table.schema.field(names.index(text)).type
+    if not _is_text(kind):
+        raise InputError(f"{where}: column {text!r} is {kind}, not text; name another with --text-column")
+    return LabelledFile(table=table, text=text, label=label)
+
+
+def read_files(paths: Sequence[Path], options: ReadOptions) -> Cells:
+    """Read the texts and labels of files of one split; rows are numbered through. Raises InputError with one line."""
+    where = str(paths[0]) if len(paths) == 1 else f"{paths[0]} and {len(paths) - 1} more"
+    texts: list[str | None] = []
+    labels: list[str | None] = []
+    notes: dict[str, None] = {}
+    for path in paths:
+        file = open_labelled(path, options, str(path), needs_label=True)
+        notes.update(dict.fromkeys(file.table.notes))
+        for batch in file.batches():
+            texts += file.texts(batch)
+            labels += file.labels(batch)
+    return Cells(texts=texts, labels=labels, where=where, notes=tuple(notes))
+
+
+def _pick(named: str | None, usual: Sequence[str], table: TableFile, where: str, kind: str) -> str:
+    """Pick the column that was named, or the first of the usual names; case and white space around do not matter."""
+    names = table.columns
+    if named and named in names and names.count(named) == 1:
+        return named
+    if named and named.isdecimal() and not table.header and 1 <= int(named) <= len(names):
+        return names[int(named) - 1]
     for candidate in (named,) if named else usual:
-        if list(header).count(candidate) > 1:
+        found = [name for name in names if _folded(name) == _folded(candidate)]
+        if len(found) > 1:
             raise InputError(f"{where}: has several columns {candidate!r}; rename all but one")
-        if candidate in header:
-            return candidate
-    has, wanted = ", ".join(header), repr(named) if named else " or ".join(map(repr, usual))
+        if found:
+            return found[0]
+    has, wanted = ", ".join(names), repr(named) if named else " or ".join(map(repr, usual))
     raise InputError(f"{where}: has no {kind} column {wanted}; it has {has}; name one with --{kind}-column")
 
 
-def find_files(pattern: str, flag: str) -> list[Path]:
-    """The files that a path, or a pattern as its last part, stands for, sorted. Raises InputError where there is none."""
-    path = Path(pattern).expanduser()
-    if path.is_file():
-        return [path]
-    found = sorted(match for match in path.parent.glob(path.name) if match.is_file()) if path.name else []
-    if not found:
-        raise InputError(f"{flag} {pattern}: no such file or folder")
-    return found
+def _folded(name: str) -> str:
+    return name.strip().casefold()
 
 
-def read_files(paths: Sequence[Path], columns: Columns) -> Rows:
-    """All rows of files of one format; rows are numbered through. Raises InputError with one line."""
-    where = str(paths[0]) if len(paths) == 1 else f"{paths[0]} and {len(paths) - 1} more"
-    suffixes = {path.suffix.lower() for path in paths}
-    if len(suffixes) > 1:
-        raise InputError(f"{where}: are of different formats ({', '.join(sorted(suffixes))}); give files of one")
-    suffix = suffixes.pop()
-    if suffix not in SUFFIXES:
-        raise InputError(f"{where}: {suffix or 'no suffix'} is not a known format; one of {', '.join(SUFFIXES)}")
-    for path in paths:
-        _require_content(path)
-    if suffix in _LIBRARY_FORMATS:
-        texts, labels = _read_with_datasets(paths, _LIBRARY_FORMATS[suffix], columns, where)
-    else:
-        texts, labels = [], []
-        for path in paths:
-            some_texts, some_labels = _read_delimited(path, _DELIMITERS[suffix], columns)
-            texts += some_texts
-            labels += some_labels
-    return make_rows(texts, labels, where)
+def _is_text(kind: pa.DataType) -> bool:
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
 
 
-def _require_content(path: Path) -> None:
-    try:
-        with path.open("rb") as file:
-            if not file.read(1):
-                raise InputError(f"{path}: is empty; give a file with labelled sentences")
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from None
-
-
-def _read_delimited(path: Path, delimiter: str, columns: Columns) -> tuple[list[Any], list[Any]]:
-    """CSV with quoting; TSV as GLUE writes it, where a quotation mark is a character like any other.
-
-    Not through `datasets`: pandas, which reads text there, guesses types and takes the sentence "null" for missing; and
-    reading SST-2 takes 0.1 s instead of 1 s (of which 0.6 s are the import).
-    """
-    import pyarrow as pa
-    import pyarrow.csv as pacsv
-
-    content = path.read_bytes()
-    _require_utf8(content, path)
-    quote: str | bool = '"' if delimiter == "," else False
-    parse = pacsv.ParseOptions(delimiter=delimiter, quote_char=quote, newlines_in_values=bool(quote))
-    try:
-        header = pacsv.open_csv(pa.BufferReader(content), parse_options=parse).schema.names
-        text, label = columns.pick(header, str(path))
-        convert = pacsv.ConvertOptions(
-            include_columns=[text, label], column_types={text: pa.string(), label: pa.string()}
-        )
-        table = pacsv.read_csv(pa.BufferReader(content), parse_options=parse, convert_options=convert)
-    except pa.ArrowInvalid as error:
-        raise InputError(f"{path}: is not valid {path.suffix[1:].upper()} ({one_line(error)})") from None
-    return table[text].to_pylist(), table[label].to_pylist()
-
-
-def _require_utf8(content: bytes, path: Path) -> None:
-    try:
-        content.decode("utf-8")
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise InputError(
-            f"{path}: line {line} is not UTF-8 (byte 0x{content[error.start]:02x}); convert the file, "
-            f"e.g. iconv -f latin1 -t utf-8"
-        ) from None
-
-
-def _read_with_datasets(
-    paths: Sequence[Path], builder: str, columns: Columns, where: str
-) -> tuple[list[Any], list[Any]]:
-    import datasets
-
-    if builder == "json":
-        for path in paths:
-            _require_utf8(path.read_bytes(), path)
-    # A cache of its own: nothing of the user's is written, nothing stale is read.
-    with tempfile.TemporaryDirectory(prefix="sst2-ray-") as cache, quiet_datasets():
-        try:
-            data = datasets.load_dataset(builder, data_files=[str(p) for p in paths], split="train", cache_dir=cache)  # nosec B615: local files
-        except Exception as error:  # the library wraps what pyarrow and pandas raise in classes of its own
-            cause = one_line(error.__cause__ or error)
-            raise InputError(f"{where}: is not valid {paths[0].suffix[1:].upper()} ({cause})") from None
-        return columns_of(data, columns, where)
-
-
-def columns_of(data: Any, columns: Columns, where: str) -> tuple[list[Any], list[Any]]:
-    """Texts and labels of a `datasets.Dataset`; numbers of a ClassLabel become the names that they stand for."""
-    text, label = columns.pick(data.column_names, where)
-    labels = list(data[label])
-    names = getattr(data.features[label], "names", None)
-    if names is not None:
-        labels = [names[value] if isinstance(value, int) and 0 <= value < len(names) else value for value in labels]
-    return list(data[text]), labels
-
-
-@contextmanager
-def quiet_datasets() -> Iterator[None]:
-    """Within it, `datasets` and `huggingface_hub` draw no progress bars and log errors alone."""
-    import datasets
-    from huggingface_hub.utils import logging as hub_logging
-
-    had_bars = not datasets.are_progress_bars_disabled()
-    levels = datasets.logging.get_verbosity(), hub_logging.get_verbosity()
-    datasets.disable_progress_bars()
-    datasets.logging.set_verbosity_error()
-    hub_logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        if had_bars:
-            datasets.enable_progress_bars()
-        datasets.logging.set_verbosity(levels[0])
-        hub_logging.set_verbosity(levels[1])
-
-
-def local_copy(uri: str, folder: Path, flag: str) -> Path:
-    """Copy a file, or the splits of a folder, of s3://, gs:// or another URI that pyarrow.fs opens into `folder`."""
-    import pyarrow.fs as pafs
-
-    name = uri.rstrip("/").rsplit("/", 1)[-1]
-    try:
-        source, path = pafs.FileSystem.from_uri(uri)
-        info = source.get_file_info(path)
-        if info.type == pafs.FileType.NotFound:
-            raise InputError(f"{flag} {uri}: no such file or folder")
-        if info.is_file:
-            files = {name: path}
-        else:
-            below = source.get_file_info(pafs.FileSelector(path))
-            files = {f"{name}/{i.base_name}": i.path for i in below if i.base_name.startswith(SPLIT_STEMS)}
-        (folder / name).parent.mkdir(parents=True)
-        for target, origin in files.items():
-            (folder / target).parent.mkdir(exist_ok=True)
-            pafs.copy_files(
-                origin, str(folder / target), source_filesystem=source, destination_filesystem=pafs.LocalFileSystem()
-            )
-    except (OSError, ValueError) as error:  # pyarrow's own errors are subclasses of these
-        raise InputError(f"{flag} {uri}: cannot be read ({one_line(error)})") from None
-    return folder / name
-
-
-def one_line(error: BaseException) -> str:
-    """The first line of an exception's message, cut to 160 characters; its class where there is none."""
-    lines = str(error).strip().splitlines()
-    return " ".join(lines[0].split())[:160] if lines else type(error).__name__
+def _cells(batch: pa.RecordBatch, name: str) -> list[object]:
+    cells: list[object] = batch.column(batch.schema.names.index(name)).to_pylist()
+    return cells

@@ -1,21 +1,19 @@
-"""Labelled sentences, checked: the form in which every source hands over its rows."""
+"""Labelled sentences: the form in which every source hands over its rows."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from sst2_ray.data.labels import ClassNames, without_unknown
 from sst2_ray.errors import InputError
+from sst2_ray.formatting import count
 
-# CSV and TSV carry everything as text: "true" is what a Boolean column looks like there.
-_LABELS: dict[str | int | bool, int] = {
-    0: 0, 1: 1, "0": 0, "1": 1, "negative": 0, "positive": 1, "neg": 0, "pos": 1, "false": 0, "true": 1,
-}  # fmt: skip
-_VALID_LABELS = "0 or 1, negative or positive, neg or pos, false or true"
+_MAX_NAMED = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +31,7 @@ class Rows:
         return len(self.texts)
 
     def take(self, chosen: npt.NDArray[np.bool_]) -> Rows:
-        """The rows at which the mask `chosen` [N] is true, in their order."""
+        """Return the rows at which the mask `chosen` [N] is true, in their order."""
         positions = np.flatnonzero(chosen)
         return Rows(
             texts=[self.texts[i] for i in positions], labels=self.labels[positions], row_ids=self.row_ids[positions]
@@ -42,7 +40,7 @@ class Rows:
 
 @dataclass(frozen=True, kw_only=True)
 class Splits:
-    """What a run trains on, chooses by and is scored on."""
+    """The rows that a run trains on, chooses its best epoch by, and is scored on."""
 
     train: Rows
     dev: Rows
@@ -51,7 +49,7 @@ class Splits:
     source: str
     """Where the rows came from, e.g. nyu-mll/glue@<commit> or a path."""
     eval_split: str
-    """What `dev` is: "SST-2 dev", "hold-out of rotten-tomatoes", "dev of <name>"; a subset says so."""
+    """Name of `dev`: "SST-2 dev", "hold-out of rotten-tomatoes", "dev of <name>"; a subset says so."""
     fingerprint: str
     """12 hex digits over the texts and labels of all splits, in their order."""
     corpus: str | None
@@ -60,33 +58,91 @@ class Splits:
     """One-line remarks for the user."""
 
 
-def make_rows(texts: Sequence[Any], labels: Sequence[Any], where: str) -> Rows:
-    """Check and convert what a reader found. Raises InputError naming `where`, the row (from 1) and the value."""
-    for position, text in enumerate(texts):
-        if not isinstance(text, str) or not text.strip():
-            raise InputError(f"{where}: row {position + 1} has no text ({text!r}); delete the row or fill it in")
-    return Rows(
-        texts=[text.strip() for text in texts],
-        labels=_parse_labels(labels, where),
-        row_ids=np.arange(len(texts), dtype=np.int64),
-    )
+@dataclass(frozen=True, kw_only=True)
+class Cells:
+    """The text and label cells of a split as they were read, blank ones included."""
+
+    texts: Sequence[str | None]
+    """[N]"""
+    labels: Sequence[str | None]
+    """[N], in their one spelling (see `labels.canonical_label`); None: no label."""
+    where: str
+    """The file or data set, for messages."""
+    notes: tuple[str, ...] = ()
+    """Decisions of the reader."""
+
+    @property
+    def label_counts(self) -> Counter[str]:
+        """Rows of each label, rows without a text left out."""
+        labels = without_unknown(list(self.labels))
+        return Counter(
+            label
+            for text, label in zip(self.texts, labels, strict=True)
+            if label is not None and text is not None and text.strip()
+        )
+
+    def rows(self, classes: ClassNames) -> tuple[Rows, str | None]:
+        """Convert the cells to rows; those without a text or a label are left out.
+
+        Returns:
+            The rows, and a remark on what was left out (None: nothing).
+
+        Raises:
+            InputError: Labels that are no classes, with their counts.
+        """
+        counts = self.label_counts
+        numbers = classes.match(counts)
+        unknown = [f"{label} ({num:,})" for label, num in counts.most_common() if label not in numbers]
+        if unknown:
+            raise InputError(
+                f"{self.where}: labels {_first_three(unknown)} are not among the classes {classes}; "
+                f"correct them, or leave them out"
+            )
+        texts: list[str] = []
+        labels: list[int] = []
+        row_ids: list[int] = []
+        blank: list[int] = []
+        unlabelled: list[int] = []
+        for position, (text, label) in enumerate(zip(self.texts, self.labels, strict=True)):
+            stripped = text.strip() if text is not None else ""
+            if not stripped:
+                blank.append(position)
+            elif label is None or label not in numbers:
+                unlabelled.append(position)
+            else:
+                texts.append(stripped)
+                labels.append(numbers[label])
+                row_ids.append(position)
+        if self.texts and not texts:
+            raise InputError(f"{self.where}: none of its {len(self.texts):,} rows has both a text and a label")
+        rows = Rows(texts=texts, labels=np.array(labels, dtype=np.int8), row_ids=np.array(row_ids, dtype=np.int64))
+        return rows, self._left_out(blank, unlabelled)
+
+    def _left_out(self, blank: Sequence[int], unlabelled: Sequence[int]) -> str | None:
+        parts = [
+            f"{len(positions):,} without a {what} ({_named_rows(positions)})"
+            for what, positions in (("text", blank), ("label", unlabelled))
+            if positions
+        ]
+        if not parts:
+            return None
+        return f"{self.where}: left out {count(len(blank) + len(unlabelled), 'row')}: {', '.join(parts)}"
 
 
-def _parse_labels(values: Sequence[Any], where: str) -> npt.NDArray[np.int8]:
-    parsed = np.empty(len(values), dtype=np.int8)
-    for position, value in enumerate(values):
-        name = value.strip().lower() if isinstance(value, str) else value
-        if not isinstance(name, str | int) or name not in _LABELS:
-            raise InputError(f"{where}: label {value!r} in row {position + 1}: must be {_VALID_LABELS}")
-        parsed[position] = _LABELS[name]
-    return parsed
-
-
-def require_two_classes(rows: Rows, where: str) -> None:
-    """Raises InputError where there are no rows, or all carry one label: nothing could be learned or measured."""
+def require_classes(rows: Rows, classes: ClassNames, where: str) -> None:
+    """Refuse a split from which nothing can be learned or measured: without rows, or of one class."""
     if not len(rows):
         raise InputError(f"{where}: has no rows; give a file with labelled sentences")
-    positives = int(rows.labels.sum())
-    if positives in (0, len(rows)):
-        only = "positive (1)" if positives else "negative (0)"
-        raise InputError(f"{where}: all {len(rows):,} rows are {only}; both labels are needed")
+    present = np.unique(rows.labels)
+    if len(present) == 1:
+        only = f"{classes.names[present[0]]} ({present[0]})"
+        raise InputError(f"{where}: all {len(rows):,} rows are {only}; at least two classes are needed")
+
+
+def _first_three(items: Sequence[str]) -> str:
+    return ", ".join(items[:_MAX_NAMED]) + (", ..." if len(items) > _MAX_NAMED else "")
+
+
+def _named_rows(positions: Sequence[int]) -> str:
+    word = "row" if len(positions) == 1 else "rows"
+    return f"{word} {_first_three([f'{position + 1}' for position in positions])}"

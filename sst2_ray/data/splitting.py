@@ -1,9 +1,9 @@
-"""Deterministic splits and subsets: they depend on the rows alone, never on a run's seed.
+"""Deterministic hold-outs and subsets: they depend on the rows alone, never on a run's seed.
 
-What is held out shares no sentence and no phrase with what stays. That is more than keeping duplicates together: SST-2's
-training split is made of sentences *and their phrases*, so 89 % of the rows (of three words and more) of a random
-hold-out of it stand, word for word, inside a row that stays in training; and a choice made on such a hold-out is a choice
-for memorizing. So whole families are held out: a longest sentence with the phrases that stand in it.
+Held-out rows share no sentence and no phrase with the rows that stay. Keeping duplicates together is not enough: SST-2's
+training split consists of sentences *and their phrases*, so that 89 % of the rows (of three words and more) of a random
+hold-out occur, word for word, inside a row that stays in training; such a hold-out rewards memorizing. So whole families
+are held out: a longest sentence with the phrases that occur in it.
 """
 
 from __future__ import annotations
@@ -11,29 +11,29 @@ from __future__ import annotations
 import hashlib
 import re
 import unicodedata
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
-from itertools import accumulate
+from itertools import accumulate, chain
 
 import numpy as np
 import numpy.typing as npt
 
 _WORD = re.compile(r"[^\W_]+")
 _MAX_FAMILY_WORDS = 64
-"""Longer rows are a family of their own (with their duplicates): a text of n words has n * n / 2 phrases."""
+"""Longer texts form a family with their duplicates only: a text of n words has n * n / 2 phrases."""
 
 
 def words_of(text: str) -> list[str]:
-    """Lower-cased runs of letters and digits."""
+    """List the lower-cased runs of letters and digits of a text."""
     if not text.isascii():
         text = unicodedata.normalize("NFKC", text)
     return _WORD.findall(text.lower())
 
 
 def normalize(text: str) -> str:
-    """The form in which two sentences count as the same: lower case, letters and digits only.
+    """Return the form in which two sentences count as the same: lower case, letters and digits only.
 
-    Sentences without any letter or digit are compared as they are.
+    A text without any letter or digit stays as it is.
     """
     return "".join(words_of(text)) or text
 
@@ -41,22 +41,23 @@ def normalize(text: str) -> str:
 def hold_out(
     texts: Sequence[str], labels: npt.NDArray[np.int8], fraction: float, *, purpose: str
 ) -> npt.NDArray[np.bool_]:
-    """A mask [N] of about `fraction` of each class, such that no held-out row stands in a row that is kept.
+    """Choose about `fraction` of each class such that no held-out row occurs in a row that is kept.
 
     Families are taken in an order that depends on their text and on `purpose`, as long as no class gets more than its
-    share; a phrase that also stands in a sentence that is kept is kept.
-    """
-    words = [words_of(text) for text in texts]
-    keys = ["".join(some) or text for some, text in zip(words, texts, strict=True)]
-    rows_of: dict[str, list[int]] = defaultdict(list)
-    for row, key in enumerate(keys):
-        rows_of[key].append(row)
-    families = _families({key: words[rows[0]] for key, rows in rows_of.items()})
-    num_holders: dict[str, int] = defaultdict(int)
-    for members in families.values():
-        for key in members:
-            num_holders[key] += 1
+    share; a phrase that also occurs in a sentence that is kept is kept.
 
+    Returns:
+        A mask [N], true for the rows held out.
+    """
+    words_of_key: dict[str, list[str]] = {}
+    rows_of: dict[str, list[int]] = defaultdict(list)
+    for row, text in enumerate(texts):
+        words = words_of(text)
+        key = "".join(words) or text
+        rows_of[key].append(row)
+        words_of_key.setdefault(key, words)
+    families = _families(words_of_key)
+    num_holders = Counter(chain.from_iterable(families.values()))
     room = np.array([max(1, round(fraction * int((labels == c).sum()))) for c in (0, 1)])
     held = np.zeros(len(texts), dtype=np.bool_)
     for head in sorted(families, key=lambda key: _rank(key, purpose)):
@@ -75,7 +76,7 @@ def hold_out(
 
 
 def _families(words: dict[str, list[str]]) -> dict[str, set[str]]:
-    """For each sentence that stands in no other one: itself and every other key that stands in it as a run of words."""
+    """Map each sentence that occurs in no other one to itself and all keys that occur in it as a run of words."""
     families: dict[str, set[str]] = {}
     inside: set[str] = set()
     for key in sorted(words, key=lambda key: -len(words[key])):
@@ -94,8 +95,13 @@ def _families(words: dict[str, list[str]]) -> dict[str, set[str]]:
 
 
 def subset(texts: Sequence[str], labels: npt.NDArray[np.int8], num_rows: int, *, purpose: str) -> npt.NDArray[np.bool_]:
-    """A mask [N] of `num_rows` rows with the classes in proportion; a smaller subset is contained in a larger one,
-    but for the row by which rounding moves a class."""
+    """Choose `num_rows` rows with the classes in proportion.
+
+    A smaller subset is contained in a larger one, but for the row by which rounding moves a class.
+
+    Returns:
+        A mask [N].
+    """
     num_positive = round(num_rows * float(labels.mean()))
     if num_rows > 1:
         num_positive = min(max(num_positive, 1), num_rows - 1)

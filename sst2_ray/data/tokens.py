@@ -1,4 +1,4 @@
-"""Sentences as flat token arrays: what the driver puts into the object store once and every worker maps."""
+"""Tokenized sentences as flat arrays, which the driver puts into the object store once and every worker maps."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 _CHUNK_ROWS = 16_384
-"""Sentences in the tokenizer's own, larger form at a time: bounds memory for files of millions."""
+"""Sentences encoded at a time; bounds the memory of the tokenizer's own, larger form."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,16 +40,19 @@ class TokenArrays:
 
     @property
     def lengths(self) -> npt.NDArray[np.int32]:
-        """Tokens of each sentence, [N]."""
+        """Count the tokens of each sentence, [N]."""
         return np.diff(self.offsets).astype(np.int32)
 
 
 class SentenceTokenizer:
-    """Encodes sentences with their special tokens, truncated to `max_length` tokens; nothing is padded.
+    """An encoder of sentences: special tokens, truncation to `max_length` tokens, no padding.
 
-    `tokenizer` is left as it was: truncation and padding are set on a copy of its Rust core, which also spares what
-    calling it costs beyond that (offsets and Python lists: about 40 % of the time). One for many pieces of a file: a copy
-    that has encoded leaves memory behind when it goes. Raises InputError where there is no such core.
+    Works on a copy of the tokenizer's Rust core, so that `tokenizer` keeps its own truncation and padding; that also skips
+    the offsets and lists of a call, about 40 % of the time. Reuse one instance for all pieces of a file: a discarded copy
+    does not return its memory.
+
+    Raises:
+        InputError: The tokenizer has no Rust core.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast, max_length: int) -> None:
@@ -62,6 +65,7 @@ class SentenceTokenizer:
         self._core.enable_truncation(max_length)
 
     def __call__(self, rows: Rows) -> TokenArrays:
+        """Encode all rows, in their order."""
         chunks: list[npt.NDArray[np.int32]] = []
         lengths = np.zeros(len(rows), dtype=np.int64)
         num_truncated = 0

@@ -1,4 +1,4 @@
-"""Label sentences with an exported model: on the command line, in a file of any size, or from Python."""
+"""The command `predict`: label sentences on the command line or in a file of any size, or score a data set."""
 
 from __future__ import annotations
 
@@ -10,38 +10,42 @@ from typing import TYPE_CHECKING, Literal
 from sst2_ray.config.flags import parse
 from sst2_ray.config.registry import KNOWN_LEAKS
 from sst2_ray.data.leaks import check_known_leak, identify
+from sst2_ray.data.options import Header, Quoting, ReadOptions
 from sst2_ray.data.splitting import normalize
 from sst2_ray.errors import InputError
-from sst2_ray.predict.predictor import Prediction, Predictor, columns_of, label_texts, predict, predictions_of
+from sst2_ray.formatting import count
+from sst2_ray.predict.outputs import STDOUT, SUFFIXES
+from sst2_ray.predict.predictor import Prediction, Predictor, predict, predictions_of
 from sst2_ray.training.metrics import MetricSums
 
 __all__ = ["PredictConfig", "Prediction", "Predictor", "main", "predict"]
 
 if TYPE_CHECKING:
     from sst2_ray.modeling.export.folder import ExportMeta
-    from sst2_ray.predict.files import SentenceFile
+    from sst2_ray.predict.inputs import SentenceFiles
 
-# Texts of a file that are looked at to find out whether it is a known data set; the known ones are smaller.
 _IDENTIFY_ROWS = 200_000
+"""Texts of a file that are compared with known data sets, which are smaller."""
 
 _PICTURE_SENTENCES = 40
 
 
 @dataclass(frozen=True, kw_only=True)
 class PredictConfig:
-    """What to label, with which model, and where to put it."""
+    """Flags of `predict`."""
 
     model_dir: str
     """Exported model: the folder `model` of a run, or the run's own folder; a path or a URI (s3://, gs://)."""
     text: tuple[str, ...] = ()
     """Sentences."""
     input: str | None = None
-    """File of sentences: Parquet, CSV, TSV, JSON Lines, or plain text with a sentence a line; or a pattern (*.parquet).
-    With a label column it is scored as well."""
+    """File of sentences: all that training reads, or plain text with a sentence a line; a path, a pattern (*.parquet), a
+    URI, or - for standard input. With a label column it is scored as well."""
     data: str | None = None
     """Data set to score on its evaluation split: glue, rotten-tomatoes, a folder in GLUE's layout, or a file."""
     output: str | None = None
-    """Parquet file to write: the input's columns, `predicted` (0, 1), `predicted_label`, `probability` (of positive)."""
+    """File to write (Parquet, CSV, TSV or JSON Lines), or - for standard output: the input's columns, `predicted` (the
+    class's number), `predicted_label`, `probability` (of class 1 of two, else of the label)."""
     overwrite: bool = False
     """Replace the output and the picture where they exist."""
     picture: str | None = None
@@ -49,7 +53,18 @@ class PredictConfig:
     text_column: str | None = None
     """Column with the sentence; None: sentence or text."""
     label_column: str | None = None
-    """Column with the label (0/1, negative/positive); None: label, where there is one."""
+    """Column with the label; None: label, where there is one."""
+    ignore_labels: bool = False
+    """Do not score, whatever the label column says."""
+    delimiter: str | None = None
+    """Character between the cells of a text table ("tab" for a tab); None: found in the file."""
+    encoding: str | None = None
+    """Encoding of text files, e.g. cp1252; None: that of the byte order mark, else UTF-8."""
+    quoting: Quoting = "auto"
+    """standard: cells may stand in quotation marks. none: a quotation mark is a character. auto: standard, but for TSV as
+    the file shows."""
+    header: Header = "auto"
+    """Does the first row of a text table name its columns?"""
     batch_tokens: int | None = None
     """Most padded tokens computed at once; None: chosen for the device. Only memory and speed depend on it."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -77,15 +92,34 @@ class PredictConfig:
             if not text.strip():
                 raise InputError(f"--text: sentence {number} is empty")
 
+    @property
+    def read_options(self) -> ReadOptions:
+        """Collect the flags that say how files are read."""
+        return ReadOptions(
+            text=self.text_column,
+            label=self.label_column,
+            delimiter=self.delimiter,
+            encoding=self.encoding,
+            quoting=self.quoting,
+            header=self.header,
+        )
+
 
 def main(argv: list[str]) -> int:
-    """`sst2-ray predict`. Returns the exit code 0; what is wrong is raised as Sst2RayError."""
+    """Run `sst2-ray predict`.
+
+    Returns:
+        The exit code 0.
+
+    Raises:
+        Sst2RayError: Something is wrong.
+    """
     config = parse(PredictConfig, argv, prog="sst2-ray predict", description="Label sentences with an exported model.")
     _check_targets(config)
     if config.text:
         _label_texts(config)
     elif config.input is not None:
-        _label_file(config)
+        _label_input(config)
     else:
         _score_data(config)
     return 0
@@ -98,13 +132,13 @@ def _predictor(config: PredictConfig) -> Predictor:
 
 
 def _check_targets(config: PredictConfig) -> None:
-    """Outputs that exist or cannot be written are refused before the model is loaded."""
+    """Refuse outputs that exist or cannot be written, before the model is loaded."""
     from sst2_ray.predict.picture import FORMATS
 
-    for flag, value, suffixes in (("--output", config.output, (".parquet",)), ("--picture", config.picture, FORMATS)):
-        if value is None:
+    for flag, value, suffixes in (("--output", config.output, SUFFIXES), ("--picture", config.picture, FORMATS)):
+        if value is None or (flag == "--output" and value == STDOUT):
             continue
-        if not value.endswith(suffixes):
+        if not value.lower().endswith(suffixes):
             raise InputError(f"{flag} {value}: its name must end in {' or '.join(suffixes)}")
         path = Path(value)
         if path.exists() and not config.overwrite:
@@ -114,17 +148,19 @@ def _check_targets(config: PredictConfig) -> None:
 
 
 def _label_texts(config: PredictConfig) -> None:
+    from sst2_ray.predict.labelling import write_predictions
     from sst2_ray.predict.picture import draw, table
     from sst2_ray.terminal import console
 
     predictor = _predictor(config)
-    predictions = label_texts(predictor, config.text)
+    logits = predictor.logits(config.text)
+    predictions = predictions_of(config.text, logits, predictor.classes)
     if config.output is not None:
-        from sst2_ray.predict.files import write_predictions
-
-        write_predictions(config.output, predictions)
+        write_predictions(config.output, predictions, logits, predictor.classes)
     if config.picture is not None:
         draw(predictions, config.picture, title=predictor.meta.info.label)
+    if config.output == STDOUT:
+        return
     out = console()
     out.print(table(predictions, title=predictor.meta.info.label))
     for path in (config.output, config.picture):
@@ -132,30 +168,49 @@ def _label_texts(config: PredictConfig) -> None:
             out.print(f"written: {path}", soft_wrap=True, markup=False)
 
 
-def _label_file(config: PredictConfig) -> None:
-    from sst2_ray.predict.files import SentenceFile, labelled_file
+def _label_input(config: PredictConfig) -> None:
+    from sst2_ray.predict.inputs import open_input
+    from sst2_ray.predict.labelling import TABLE_ROWS, label_file
+    from sst2_ray.predict.picture import table
+    from sst2_ray.terminal import console
 
     assert config.input is not None
-    with SentenceFile.open(config.input, text=config.text_column, label=config.label_column) as file:
-        if config.output is None and file.label_column is None:
+    with open_input(config.input, config.read_options, ignore_labels=config.ignore_labels) as files:
+        if config.output is None and not files.has_labels and files.num_rows > TABLE_ROWS:
             raise InputError(
-                f"--input {config.input}: has no label column to score by, so say where to write: --output"
+                f"--input {config.input}: has no labels to score by and more than the {TABLE_ROWS} rows that are shown "
+                f"here, so say where to write: --output"
             )
         predictor = _predictor(config)
-        notes = [] if file.label_column is None else [_refuse_leak(predictor.meta, file, config.allow_leak)]
-        tally = MetricSums()
-        counts = labelled_file(file, predictor.logits, columns_of, config.output, tally.add)
-        if counts.num_blank:
-            notes.append(f"{counts.num_blank:,} rows without a text have no prediction")
-    _report(predictor, config, f"{counts.num_rows:,} rows of {config.input}", tally, notes)
+        notes = [_refuse_leak(predictor.meta, files, config.allow_leak)] if files.has_labels else []
+        done = label_file(files, predictor, config.output)
+        notes += files.notes
+    scored = done.scores is not None and bool(done.scores.known)
+    if config.output is None and not scored:
+        if not done.shown:
+            reason = done.scores.unknown_notes if done.scores else []
+            raise InputError(f"--input {config.input}: {'; '.join(reason)}; pass --output to label it nevertheless")
+        console().print(table(done.shown, title=predictor.meta.info.label))
+    notes += done.scores.unknown_notes if done.scores else []
+    if done.num_blank:
+        notes.append(f"{count(done.num_blank, 'row')} without a text have no prediction")
+    sums = done.scores.sums if done.scores else MetricSums()
+    what = f"{done.num_rows:,} rows of {config.input}"
+    _report(predictor, config, what, sums, [*notes, _truncated(predictor)])
 
 
-def _refuse_leak(meta: ExportMeta, file: SentenceFile, allow: bool) -> str | None:
-    """A file of labelled sentences may be a known data set under another name."""
+def _truncated(predictor: Predictor) -> str | None:
+    if not predictor.num_truncated:
+        return None
+    return f"{count(predictor.num_truncated, 'text')} cut to the model's {predictor.meta.max_length} tokens"
+
+
+def _refuse_leak(meta: ExportMeta, files: SentenceFiles, allow: bool) -> str | None:
+    """Refuse a file that is a known data set, under whatever name, on which the model must not be scored."""
     if not any(trained_on in meta.corpora for trained_on, _ in KNOWN_LEAKS):
         return None
     keys: list[str] = []
-    for texts in file.texts():
+    for texts in files.texts():
         keys += [normalize(text) for text in texts]
         if len(keys) >= _IDENTIFY_ROWS:
             break
@@ -165,7 +220,7 @@ def _refuse_leak(meta: ExportMeta, file: SentenceFile, allow: bool) -> str | Non
 def _score_data(config: PredictConfig) -> None:
     from sst2_ray.config.train import TrainConfig
     from sst2_ray.data.load import load_splits
-    from sst2_ray.predict.files import write_predictions
+    from sst2_ray.predict.labelling import write_predictions
 
     assert config.data is not None
     splits = load_splits(
@@ -179,32 +234,36 @@ def _score_data(config: PredictConfig) -> None:
     )
     predictor = _predictor(config)
     note = check_known_leak(predictor.meta.corpora, splits.corpus, config.allow_leak)
-    tally = MetricSums()
+    sums = MetricSums()
     logits = predictor.logits(splits.dev.texts)
-    tally.add(logits, splits.dev.labels)
+    sums.add(logits, splits.dev.labels)
     if config.output is not None:
-        write_predictions(config.output, predictions_of(splits.dev.texts, logits), labels=splits.dev.labels)
-    _report(predictor, config, f"{len(splits.dev):,} rows of {splits.eval_split}", tally, [note])
+        predictions = predictions_of(splits.dev.texts, logits, predictor.classes)
+        write_predictions(config.output, predictions, logits, predictor.classes, labels=splits.dev.labels)
+    _report(predictor, config, f"{len(splits.dev):,} rows of {splits.eval_split}", sums, [note, _truncated(predictor)])
 
 
 def _report(
-    predictor: Predictor, config: PredictConfig, what: str, tally: MetricSums, notes: Sequence[str | None]
+    predictor: Predictor, config: PredictConfig, what: str, sums: MetricSums, notes: Sequence[str | None]
 ) -> None:
+    """Print scores and remarks: on stderr where the predictions themselves go to stdout."""
+    from rich.console import Console
+
     from sst2_ray.results.analysis.statistics import wilson_interval
     from sst2_ray.terminal import console
 
     lines = [f"{predictor.meta.info.label}: {what}"]
-    if tally.num_rows:
-        metrics = tally.metrics()
-        interval = wilson_interval(tally.right, tally.num_rows)
+    if sums.num_rows:
+        metrics = sums.metrics()
+        interval = wilson_interval(sums.right, sums.num_rows)
         lines.append(
-            f"accuracy {metrics.accuracy:.4f} ({tally.right:,} of {tally.num_rows:,}; 95 % interval {interval.low:.4f} to "
+            f"accuracy {metrics.accuracy:.4f} ({sums.right:,} of {sums.num_rows:,}; 95 % interval {interval.low:.4f} to "
             f"{interval.high:.4f})  F1 {metrics.f1:.4f}  precision {metrics.precision:.4f}  recall {metrics.recall:.4f}  "
             f"loss {metrics.loss:.4f}"
         )
     lines += [f"note: {note}" for note in notes if note]
-    if config.output is not None:
+    if config.output is not None and config.output != STDOUT:
         lines.append(f"written: {config.output}")
-    out = console()
+    out = Console(stderr=True) if config.output == STDOUT else console()
     for line in lines:
         out.print(line, soft_wrap=True, markup=False)

@@ -1,4 +1,4 @@
-"""A few sentences with their labels: as a table in the terminal, and as a small picture."""
+"""A table for the terminal and a picture of a few labelled sentences."""
 
 from __future__ import annotations
 
@@ -16,19 +16,20 @@ if TYPE_CHECKING:
 
 FORMATS = (".png", ".svg", ".pdf")
 
-# Told apart also by people who do not tell red from green; the label stands beside the bar besides.
-_COLORS = {"negative": "#c0562f", "positive": "#2f6fa8"}
+# Distinguishable with red-green color blindness; the label stands beside the bar as well.
+_COLORS = ("#c0562f", "#2f6fa8", "#7a7a2e", "#6a4c93", "#2e7a6b", "#8a5a2b")
+_STYLES = ("red", "blue", "yellow", "magenta", "green", "cyan")
 _LINE_CHARACTERS = 88
 _MAX_LINES = 4
 _LINE_INCHES = 0.2
 _BAR_INCHES = 0.16
 _GAP_INCHES = 0.26
 _FULL_BAR = 0.78
-"""Share of the width that a confidence of 100 % takes; the label stands behind it."""
+"""Share of the width of a confidence of 100 %; the label stands to its right."""
 
 
 def table(predictions: Sequence[Prediction], *, title: str) -> Table:
-    """For the terminal: sentence, label, confidence."""
+    """Build a table of sentence, label and confidence."""
     from rich.table import Table
     from rich.text import Text
 
@@ -37,15 +38,15 @@ def table(predictions: Sequence[Prediction], *, title: str) -> Table:
     grid.add_column("label")
     grid.add_column("confidence", justify="right")
     for p in predictions:
-        style = "blue" if p.label_id == 1 else "red"
+        style = _STYLES[p.label_id % len(_STYLES)]
         grid.add_row(Text(p.text), Text(p.label, style=style), f"{p.confidence:.1%}")
     return grid
 
 
 def draw(predictions: Sequence[Prediction], path: str, *, title: str) -> None:
-    """Each sentence above a bar as long as the confidence, in the color of its label.
+    """Draw each sentence above a bar as long as its confidence, in the color of its label.
 
-    The format is that of the file's suffix; the file appears whole or not at all.
+    The suffix of `path` decides the format. The file is replaced atomically.
     """
     import matplotlib
 
@@ -63,7 +64,7 @@ def draw(predictions: Sequence[Prediction], path: str, *, title: str) -> None:
     axes.text(0, 0.16, title, fontsize=11, fontweight="bold", va="top")
     top = 0.5
     for p, text, row in zip(predictions, texts, rows, strict=True):
-        color, bar = _COLORS[p.label], top + row - _GAP_INCHES - _BAR_INCHES / 2
+        color, bar = _COLORS[p.label_id % len(_COLORS)], top + row - _GAP_INCHES - _BAR_INCHES / 2
         axes.text(0, top, text, fontsize=10, va="top", linespacing=1.2)
         axes.barh(bar, _FULL_BAR, height=_BAR_INCHES, color="#ececec")
         axes.barh(bar, _FULL_BAR * p.confidence, height=_BAR_INCHES, color=color)
@@ -73,7 +74,7 @@ def draw(predictions: Sequence[Prediction], path: str, *, title: str) -> None:
     partial = target.parent / f".{uuid.uuid4().hex}{target.suffix}"
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # a character that the font lacks is drawn as a box
+            warnings.simplefilter("ignore", UserWarning)  # characters that the font lacks become boxes
             figure.savefig(partial, dpi=160)
         partial.replace(target)
     finally:
@@ -82,6 +83,6 @@ def draw(predictions: Sequence[Prediction], path: str, *, title: str) -> None:
 
 
 def _wrapped(text: str) -> str:
-    """At most _MAX_LINES lines; a dollar sign is a dollar sign, not mathematics."""
+    """Wrap to at most _MAX_LINES lines and escape dollar signs, which matplotlib reads as mathematics."""
     lines = textwrap.wrap(" ".join(text.split()), _LINE_CHARACTERS, max_lines=_MAX_LINES, placeholder=" ...")
     return "\n".join(lines).replace("$", r"\$")

@@ -1,4 +1,4 @@
-"""An exported model, ready to label sentences; also as a class for Ray Data."""
+"""An exported model, ready to label sentences; also a class for Ray Data."""
 
 from __future__ import annotations
 
@@ -7,37 +7,36 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sst2_ray.data.labels import NEGATIVE_POSITIVE, ClassNames
 from sst2_ray.errors import InputError
+
+Columns = dict[str, NDArray[np.generic]]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Prediction:
-    """What the model says of one sentence."""
+    """The label that a model gives to one sentence."""
 
     text: str
     label: str
-    """negative or positive."""
+    """Name of the class, e.g. negative or positive."""
     label_id: int
-    """0 or 1."""
+    """Number of the class, from 0."""
     probability: float
-    """Softmax probability of positive."""
-
-    @property
-    def confidence(self) -> float:
-        """Probability of `label`."""
-        return self.probability if self.label_id == 1 else 1.0 - self.probability
+    """Softmax probability: of class 1 where there are two classes, else of `label`."""
+    confidence: float
+    """Softmax probability of `label`."""
 
 
 class Predictor:
-    """An exported model, ready to label.
+    """An exported model in evaluation mode with its tokenizer.
 
-    Also a class for Ray Data: `dataset.map_batches(Predictor, fn_constructor_kwargs={"model_dir": DIR, "column": "text"},
-    batch_size=16384)` adds the columns that `--output` has.
+    Ray Data takes the class itself: `dataset.map_batches(Predictor, fn_constructor_kwargs={"model_dir": DIR, "column":
+    "text"}, batch_size=16384)` adds the columns that `--output` has.
     """
 
     def __init__(
@@ -64,45 +63,73 @@ class Predictor:
         self.column = column
         with _model_folder(str(model_dir)) as folder:
             self.model, self.tokenizer, self.meta = load_export(folder, device=self.device)
+        self.classes = ClassNames()
+        self.num_truncated = 0
+        """Sentences so far that were longer than the model reads."""
         self._tokenize = SentenceTokenizer(self.tokenizer, self.meta.max_length)
         self.batch_tokens = batch_tokens or BATCH_TOKENS[self.device.type]
 
     def logits(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """float32 [len(texts), 2], computed in batches of like length; the order is that of `texts`."""
+        """Compute logits [len(texts), classes] in float32; the order is that of `texts`, whatever the batches."""
         from sst2_ray.data.rows import Rows
         from sst2_ray.training.evaluate import compute_logits
 
         if not texts:
-            return np.zeros((0, 2), dtype=np.float32)
+            return np.zeros((0, len(self.classes)), dtype=np.float32)
         unlabelled = np.zeros(len(texts), dtype=np.int8)
-        # Stripped, as the rows that a model is trained on are.
+        # Stripped as the rows are that a model is trained on.
         rows = Rows(texts=[t.strip() for t in texts], labels=unlabelled, row_ids=np.arange(len(texts)))
+        tokens = self._tokenize(rows)
+        self.num_truncated += tokens.num_truncated
         return compute_logits(
             self.model,
-            self._tokenize(rows),
+            tokens,
             bf16=self.bf16,
             pad_id=int(self.tokenizer.pad_token_id),
             max_tokens=self.batch_tokens,
             device=self.device,
         )
 
-    def __call__(self, batch: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        """A batch of columns with predictions added; all rows must have a text."""
-        return {**batch, **columns_of(self.logits([str(text) for text in batch[self.column]]))}
+    def __call__(self, batch: Mapping[str, NDArray[np.generic]]) -> Columns:
+        """Add predictions to a batch of columns; all rows must have a text."""
+        logits = self.logits([str(text) for text in batch[self.column]])
+        return {**batch, **added_columns(logits, self.classes)}
 
 
-def columns_of(logits: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
-    """The columns of the output, [rows] each, from logits [rows, 2]."""
-    from sst2_ray.modeling.classifier import LABELS
+def added_columns(logits: NDArray[np.float32], classes: ClassNames) -> Columns:
+    """Return the columns that labelling adds, [rows] each, from logits [rows, classes].
+
+    `predicted`, `predicted_label` and `probability`; where the classes are not negative and positive also
+    `probability_NAME` for each of them.
+    """
+    names = np.array(classes.names, dtype=object)
+    predicted = _predicted(logits)
+    each = _probabilities(logits)
+    chosen = each[:, 1] if len(classes) == 2 else each[np.arange(len(each)), predicted]
+    columns: Columns = {
+        "predicted": predicted.astype(np.int16),
+        "predicted_label": names[predicted],
+        "probability": chosen.astype(np.float32),
+    }
+    if classes.names != NEGATIVE_POSITIVE:
+        columns |= {f"probability_{name}": each[:, i].astype(np.float32) for i, name in enumerate(classes.names)}
+    return columns
+
+
+def _predicted(logits: NDArray[np.float32]) -> NDArray[np.int64]:
+    return logits.argmax(axis=1)  # the lower number where two are equal
+
+
+def _probabilities(logits: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Compute the softmax, [rows, classes]."""
     from sst2_ray.training.metrics import positive_probability
 
-    predicted = (logits[:, 1] > logits[:, 0]).astype(np.int8)
-    names = np.array([LABELS[0], LABELS[1]], dtype=object)
-    return {
-        "predicted": predicted,
-        "predicted_label": names[predicted],
-        "probability": positive_probability(logits).astype(np.float32),
-    }
+    if logits.shape[1] == 2:
+        positive = positive_probability(logits)
+        return np.stack([1.0 - positive, positive], axis=1)
+    wide = logits.astype(np.float64)
+    raised = np.exp(wide - wide.max(axis=1, keepdims=True))
+    return raised / raised.sum(axis=1, keepdims=True)
 
 
 def predict(
@@ -113,30 +140,43 @@ def predict(
     precision: str = "auto",
     batch_tokens: int | None = None,
 ) -> list[Prediction]:
-    """Label sentences with an exported model; the order is that of `texts`. Arguments as of `PredictConfig`.
+    """Label sentences with an exported model.
 
-    Raises InputError where `model_dir` is no whole, safe export.
+    Args:
+        model_dir: Folder or URI of the export, or of its run.
+        texts: Sentences.
+        device: auto, cpu or cuda.
+        precision: auto, fp32 or bf16.
+        batch_tokens: Most padded tokens computed at once.
+
+    Returns:
+        Predictions in the order of `texts`.
+
+    Raises:
+        InputError: `model_dir` is no whole, safe export.
     """
-    return label_texts(Predictor(model_dir, device=device, precision=precision, batch_tokens=batch_tokens), texts)
+    predictor = Predictor(model_dir, device=device, precision=precision, batch_tokens=batch_tokens)
+    return predictions_of(texts, predictor.logits(texts), predictor.classes)
 
 
-def label_texts(predictor: Predictor, texts: Sequence[str]) -> list[Prediction]:
-    """Predictions of `texts`, in their order."""
-    return predictions_of(texts, predictor.logits(texts))
-
-
-def predictions_of(texts: Sequence[str], logits: NDArray[np.float32]) -> list[Prediction]:
-    """Texts and their logits [len(texts), 2] as predictions."""
-    columns = columns_of(logits)
+def predictions_of(texts: Sequence[str], logits: NDArray[np.float32], classes: ClassNames) -> list[Prediction]:
+    """Turn texts and their logits [len(texts), classes] into predictions."""
+    each = _probabilities(logits)
     return [
-        Prediction(text=text, label=str(label), label_id=int(number), probability=float(probability))
-        for text, number, label, probability in zip(texts, *columns.values(), strict=True)
+        Prediction(
+            text=text,
+            label=classes.names[number],
+            label_id=int(number),
+            probability=float(row[1] if len(classes) == 2 else row[number]),
+            confidence=float(row[number]),
+        )
+        for text, number, row in zip(texts, _predicted(logits), each, strict=True)
     ]
 
 
 @contextlib.contextmanager
 def _model_folder(model_dir: str) -> Iterator[Path]:
-    """The export's local folder: of a run's folder its `model`; a copy, for as long as it is read, of a URI's."""
+    """Yield the local folder of an export: the folder `model` of a run's, or a temporary copy of a URI's."""
     with contextlib.ExitStack() as stack:
         folder = Path(model_dir).expanduser()
         if "://" in model_dir:
@@ -149,6 +189,8 @@ def _model_folder(model_dir: str) -> Iterator[Path]:
 def _download(uri: str, target: Path) -> None:
     import pyarrow.fs as pafs
 
+    from sst2_ray.data.streams import one_line
+
     try:
         source, path = pafs.FileSystem.from_uri(uri.rstrip("/"))
         inner = source.get_file_info(f"{path}/model/sst2_ray.json").is_file
@@ -157,5 +199,5 @@ def _download(uri: str, target: Path) -> None:
             destination_filesystem=pafs.LocalFileSystem(),
         )  # fmt: skip
     except (OSError, ValueError) as error:
-        line = " ".join(str(error).split())[:160]
+        line = one_line(error)
         raise InputError(f"--model-dir {uri}: cannot be read ({line}); give the folder of an exported model") from None

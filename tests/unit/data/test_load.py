@@ -200,7 +200,7 @@ def test_repeated_sentences_are_in_the_notes(tmp_path):
     folder = write_glue_folder(tmp_path / "mine", [*TRAIN, *upside_down], DEV)
     (note,) = load_splits(config(data=folder)).notes
     assert note.startswith("2 of 82 training sentences repeat another one")
-    assert "1 sentences carry both labels" in note
+    assert "1 sentences carry several labels" in note
 
 
 def test_a_single_class_is_refused_in_either_split(tmp_path):
@@ -225,7 +225,7 @@ def test_a_path_that_is_not_there_is_refused(tmp_path):
 
 def test_a_folder_without_dev_is_refused(tmp_path):
     write_tsv(tmp_path / "train.tsv", TRAIN)
-    assert "has no dev.tsv or validation.tsv" in refusal(data=tmp_path)
+    assert "has no split dev or validation or valid or val or eval or test (a file such as dev.csv" in refusal(data=tmp_path)
 
 
 def test_two_evaluation_splits_are_refused(folder):

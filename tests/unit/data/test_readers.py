@@ -8,16 +8,24 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from sst2_ray.data.readers import Columns, find_files, local_copy, read_files
+from sst2_ray.data.files import find_files, local_copy
+from sst2_ray.data.labels import ClassNames
+from sst2_ray.data.options import ReadOptions
+from sst2_ray.data.readers import read_files
+from sst2_ray.data.rows import Rows
 from sst2_ray.errors import InputError
 from tests.support.reviews import reviews, write_csv, write_jsonl, write_parquet, write_tsv
 
 ROWS = reviews(6)
 
 
-def refusal(path: Path, columns: Columns | None = None) -> str:
+def rows_of(*paths: Path, **options: str) -> Rows:
+    return read_files(list(paths), ReadOptions(**options)).rows(ClassNames())[0]
+
+
+def refusal(path: Path, **options: str) -> str:
     with pytest.raises(InputError) as refused:
-        read_files([path], columns or Columns())
+        rows_of(path, **options)
     message = str(refused.value)
     assert "\n" not in message
     return message
@@ -28,7 +36,7 @@ def refusal(path: Path, columns: Columns | None = None) -> str:
     [("a.tsv", write_tsv), ("a.csv", write_csv), ("a.jsonl", write_jsonl), ("a.parquet", write_parquet)],
 )
 def test_every_format_gives_the_same_rows(tmp_path, name, write):
-    rows = read_files([write(tmp_path / name, ROWS)], Columns())
+    rows = rows_of(write(tmp_path / name, ROWS))
     assert rows.texts == [text for text, _ in ROWS]
     assert rows.labels.tolist() == [label for _, label in ROWS]
     assert rows.labels.dtype == "int8"
@@ -38,20 +46,20 @@ def test_every_format_gives_the_same_rows(tmp_path, name, write):
 
 def test_several_files_are_numbered_through(tmp_path):
     paths = [write_tsv(tmp_path / "1.tsv", ROWS), write_tsv(tmp_path / "2.tsv", reviews(4, topic="play"))]
-    rows = read_files(paths, Columns())
+    rows = rows_of(*paths)
     assert len(rows) == 10
     assert rows.row_ids.tolist() == list(range(10))
 
 
 def test_quotation_marks_of_a_tsv_are_characters(tmp_path):
     path = write_tsv(tmp_path / "a.tsv", [('" unfinished', 1), ('a "fine" mess', 0)])
-    assert read_files([path], Columns()).texts == ['" unfinished', 'a "fine" mess']
+    assert rows_of(path).texts == ['" unfinished', 'a "fine" mess']
 
 
 def test_quoted_csv_cells_may_hold_commas_quotes_and_line_breaks(tmp_path):
     texts = ["one, two", 'say "yes"', "first\nsecond"]
     path = write_csv(tmp_path / "a.csv", [(text, i % 2) for i, text in enumerate(texts)])
-    assert read_files([path], Columns()).texts == texts
+    assert rows_of(path).texts == texts
 
 
 @pytest.mark.parametrize("write", [write_csv, write_tsv])
@@ -59,24 +67,24 @@ def test_words_that_look_like_other_types_stay_sentences(tmp_path, write):
     texts = ["null", "NaN", "1917", "true", "2001-01-01"]
     suffix = "csv" if write is write_csv else "tsv"
     path = write(tmp_path / f"a.{suffix}", [(text, i % 2) for i, text in enumerate(texts)])
-    assert read_files([path], Columns()).texts == texts
+    assert rows_of(path).texts == texts
 
 
 def test_a_byte_order_mark_is_no_part_of_the_header(tmp_path):
     path = tmp_path / "a.tsv"
     path.write_bytes(b"\xef\xbb\xbfsentence\tlabel\nfine\t1\n")
-    assert read_files([path], Columns()).texts == ["fine"]
+    assert rows_of(path).texts == ["fine"]
 
 
 def test_carriage_returns_are_no_part_of_a_label(tmp_path):
     path = tmp_path / "a.tsv"
     path.write_bytes(b"sentence\tlabel\r\nfine\t1\r\nbad\t0\r\n")
-    assert read_files([path], Columns()).labels.tolist() == [1, 0]
+    assert rows_of(path).labels.tolist() == [1, 0]
 
 
 def test_named_columns_are_used(tmp_path):
     path = write_parquet(tmp_path / "a.parquet", ROWS, names=("review", "opinion"))
-    assert len(read_files([path], Columns(text="review", label="opinion"))) == 6
+    assert len(rows_of(path, text="review", label="opinion")) == 6
 
 
 def test_class_labels_are_read_by_their_names(tmp_path):
@@ -85,7 +93,7 @@ def test_class_labels_are_read_by_their_names(tmp_path):
     features = datasets.Features({"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["pos", "neg"])})
     data = datasets.Dataset.from_dict({"text": ["fine", "bad"], "label": [0, 1]}, features=features)
     data.to_parquet(tmp_path / "a.parquet")
-    assert read_files([tmp_path / "a.parquet"], Columns()).labels.tolist() == [1, 0]
+    assert rows_of(tmp_path / "a.parquet").labels.tolist() == [1, 0]
 
 
 def test_an_empty_file_is_refused(tmp_path):
@@ -109,7 +117,7 @@ def test_a_missing_column_is_refused_with_the_columns_there_are(tmp_path):
 
 
 def test_a_column_that_was_named_and_is_not_there_is_refused(tmp_path):
-    message = refusal(write_csv(tmp_path / "a.csv", ROWS), Columns(label="stars"))
+    message = refusal(write_csv(tmp_path / "a.csv", ROWS), label="stars")
     assert "no label column 'stars'" in message
 
 
@@ -154,7 +162,7 @@ def test_an_unknown_format_is_refused_with_the_known_ones(tmp_path):
 def test_files_of_different_formats_are_refused_together(tmp_path):
     paths = [write_csv(tmp_path / "a.csv", ROWS), write_tsv(tmp_path / "b.tsv", ROWS)]
     with pytest.raises(InputError, match=r"different formats \(\.csv, \.tsv\)"):
-        read_files(paths, Columns())
+        rows_of(*paths)
 
 
 @pytest.mark.parametrize("text", ["", "   ", None])

@@ -10,9 +10,16 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from sst2_ray.data import tokens as tokens_module
-from sst2_ray.data.rows import make_rows
+from sst2_ray.data.labels import ClassNames, canonical_labels
+from sst2_ray.data.rows import Cells
 from sst2_ray.data.tokens import SentenceTokenizer
 from sst2_ray.errors import InputError
+
+
+
+def make_rows(texts, labels, where):
+    return Cells(texts=texts, labels=canonical_labels(labels, None), where=where).rows(ClassNames())[0]
+
 
 ROWS = make_rows(["a fine film", "bad", "a b a b a b a b"], [1, 0, 1], "here")
 CLS, SEP = 1, 2

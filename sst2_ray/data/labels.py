@@ -1,0 +1,110 @@
+"""Classes: the values of a label column, their names and their order."""
+
+from __future__ import annotations
+
+import math
+import re
+import unicodedata
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+
+from sst2_ray.errors import InputError
+
+NEGATIVE_POSITIVE = ("negative", "positive")
+_KIN = {"negative": 0, "positive": 1, "neg": 0, "pos": 1, "false": 0, "true": 1, "0": 0, "1": 1}
+"""Spellings of SST-2's two classes; CSV carries everything as text, so "true" is a Boolean column there."""
+_WHOLE_NUMBER = re.compile(r"(?:LABEL_)?([+-]?\d+)(?:\.0*)?", re.IGNORECASE)
+"""2, what pandas writes after one gap (2.0), and what transformers calls a class without a name (LABEL_2)."""
+_UNKNOWN_LABEL = "-1"
+"""GLUE's test splits hold it in every row."""
+
+
+def canonical_label(value: object) -> str | None:
+    """Return the one spelling of a label that a cell holds; None: the cell is empty.
+
+    Raises:
+        InputError: The value holds several labels.
+    """
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return None
+    if isinstance(value, bool | int):
+        return str(value).lower()
+    if isinstance(value, float):
+        return str(int(value)) if value.is_integer() else repr(value)
+    if not isinstance(value, str):
+        raise InputError(f"label {str(value)[:40]!r}: holds several labels; only one label a row can be trained on")
+    text = unicodedata.normalize("NFC", value).strip()
+    if text.startswith("[") and text.endswith("]"):
+        raise InputError(f"label {text[:40]!r}: holds several labels; only one label a row can be trained on")
+    whole = _WHOLE_NUMBER.fullmatch(text)
+    return str(int(whole[1])) if whole else text or None
+
+
+def canonical_labels(values: Iterable[object], names: list[str] | None) -> list[str | None]:
+    """Return the labels of a column.
+
+    Args:
+        values: Cells of the column.
+        names: Names that whole numbers stand for (a ClassLabel of `datasets`, where -1 is no label); None: none.
+    """
+    known: dict[object, str | None] = {}
+    labels = []
+    for value in values:
+        key = (type(value), value) if not isinstance(value, list | dict) else None
+        if key not in known:
+            known[key] = canonical_label(_named(value, names))
+        labels.append(known[key])
+    return labels
+
+
+def _named(value: object, names: list[str] | None) -> object:
+    if names is None or isinstance(value, bool) or not isinstance(value, int):
+        return value
+    return names[value] if 0 <= value < len(names) else None if value < 0 else value
+
+
+@dataclass(frozen=True)
+class ClassNames:
+    """The classes of a task; a class's number is its position."""
+
+    names: tuple[str, ...] = NEGATIVE_POSITIVE
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __str__(self) -> str:
+        return ", ".join(self.names)
+
+    @classmethod
+    def of_labels(cls, labels: Collection[str]) -> ClassNames:
+        """Order the labels of a training split.
+
+        Spellings of SST-2's classes (0/1, negative/positive, neg/pos, false/true) become negative and positive. Numbers
+        are ordered by value, names by Unicode.
+        """
+        if {_KIN.get(label.casefold()) for label in labels} == {0, 1}:
+            return cls(NEGATIVE_POSITIVE)
+        try:
+            return cls(tuple(sorted(labels, key=float)))
+        except ValueError:
+            return cls(tuple(sorted(labels)))
+
+    def match(self, labels: Collection[str]) -> dict[str, int]:
+        """Map the labels of a file that stand for one of these classes to its number; the others are left out."""
+        numbers = {name: number for number, name in enumerate(self.names)}
+        folded = {name.casefold(): number for name, number in numbers.items()}
+        if len(folded) < len(numbers):
+            folded = {}
+        if self.names == NEGATIVE_POSITIVE:
+            folded = {**folded, **_KIN}
+            if set(labels) == {"-1", "1"}:
+                return {"-1": 0, "1": 1}
+        found = {label: numbers.get(label, folded.get(label.casefold())) for label in labels}
+        return {label: number for label, number in found.items() if number is not None}
+
+
+def without_unknown(labels: list[str | None]) -> list[str | None]:
+    """Take -1 for no label where a split holds nothing else."""
+    if all(label in (None, _UNKNOWN_LABEL) for label in labels):
+        return [None] * len(labels)
+    return labels

