@@ -46,9 +46,10 @@ class SentenceFiles:
 
     def pieces(self) -> Iterator[tuple[LabelledFile, pa.RecordBatch]]:
         """Yield record batches of at most PIECE_ROWS rows, each with the file that reads its cells."""
-        for file in self._files:
-            for batch in file.batches(PIECE_ROWS):
-                yield file, batch
+        with _named_after_flag():
+            for file in self._files:
+                for batch in file.batches(PIECE_ROWS):
+                    yield file, batch
 
     def texts(self) -> Iterator[list[str]]:
         """Yield the texts alone, a piece at a time, without the blank ones."""
@@ -64,18 +65,24 @@ def open_input(name: str, options: ReadOptions, *, ignore_labels: bool = False) 
         InputError: With one line that begins with the flag.
     """
     with tempfile.TemporaryDirectory(prefix="sst2-ray-") as scratch:
-        try:
+        with _named_after_flag(f"{scratch}/"):
             if name == STDIN:
-                paths = [_spool_stdin(Path(scratch))]
+                name, paths = "standard input", [_spool_stdin(Path(scratch))]
             else:
                 local = str(local_copy(name, Path(scratch), "--input")) if "://" in name else name
                 paths = find_files(local, "--input")
-            yield SentenceFiles(
-                "standard input" if name == STDIN else name, paths, options, ignore_labels=ignore_labels
-            )
-        except InputError as error:
-            message = str(error).replace(f"{scratch}/", "")
-            raise InputError(message if message.startswith("--") else f"--input {message}") from None
+            files = SentenceFiles(name, paths, options, ignore_labels=ignore_labels)
+        yield files
+
+
+@contextlib.contextmanager
+def _named_after_flag(scratch: str = "") -> Iterator[None]:
+    """Begin the messages of refused files with the flag, and leave out the folder of a local copy."""
+    try:
+        yield
+    except InputError as error:
+        message = str(error).replace(scratch, "") if scratch else str(error)
+        raise InputError(message if message.startswith("--") else f"--input {message}") from None
 
 
 def _spool_stdin(folder: Path) -> Path:

@@ -43,8 +43,10 @@ class Labelled:
 def added_fields(classes: ClassNames) -> list[pa.Field]:
     """List the columns that labelling adds to a file."""
     empty = added_columns(np.zeros((0, len(classes)), dtype=np.float32), classes)
-    types = {"predicted": pa.int16(), "predicted_label": pa.string()}
-    return [pa.field(name, types.get(name, pa.float32())) for name in empty]
+    return [
+        pa.field(name, pa.string() if name == "predicted_label" else pa.from_numpy_dtype(values.dtype))
+        for name, values in empty.items()
+    ]
 
 
 def label_file(files: SentenceFiles, predictor: Predictor, output: str | None) -> Labelled:
@@ -86,7 +88,7 @@ def _output_schema(files: SentenceFiles, classes: ClassNames) -> pa.Schema:
     added = added_fields(classes)
     taken = [one.name for one in added if one.name in files.schema.names]
     if taken:
-        raise InputError(f"{files.path}: has a column {taken[0]!r}, which the output adds; rename it")
+        raise InputError(f"--input {files.path}: has a column {taken[0]!r}, which the output adds; rename it")
     return pa.schema([*files.schema, *added])
 
 

@@ -107,7 +107,7 @@ def added_columns(logits: NDArray[np.float32], classes: ClassNames) -> Columns:
     each = _probabilities(logits)
     chosen = each[:, 1] if len(classes) == 2 else each[np.arange(len(each)), predicted]
     columns: Columns = {
-        "predicted": predicted.astype(np.int16),
+        "predicted": predicted.astype(np.int8 if len(classes) <= 128 else np.int16),
         "predicted_label": names[predicted],
         "probability": chosen.astype(np.float32),
     }

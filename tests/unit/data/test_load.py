@@ -225,7 +225,9 @@ def test_a_path_that_is_not_there_is_refused(tmp_path):
 
 def test_a_folder_without_dev_is_refused(tmp_path):
     write_tsv(tmp_path / "train.tsv", TRAIN)
-    assert "has no split dev or validation or valid or val or eval or test (a file such as dev.csv" in refusal(data=tmp_path)
+    assert "has no split dev or validation or valid or val or eval or test (a file such as dev.csv" in refusal(
+        data=tmp_path
+    )
 
 
 def test_two_evaluation_splits_are_refused(folder):

@@ -16,7 +16,6 @@ from sst2_ray.data.tokens import SentenceTokenizer
 from sst2_ray.errors import InputError
 
 
-
 def make_rows(texts, labels, where):
     return Cells(texts=texts, labels=canonical_labels(labels, None), where=where).rows(ClassNames())[0]
 

@@ -16,7 +16,7 @@ import pytest
 
 import sst2_ray
 from sst2_ray.cli import run
-from sst2_ray.predict import files
+from sst2_ray.predict import inputs
 from sst2_ray.predict.predictor import Predictor
 from tests.support.models import SENTENCES
 
@@ -252,7 +252,7 @@ def test_columns_can_be_named(command, export, tmp_path):
 
 
 def test_more_rows_than_a_piece_keep_their_order(command, export, tmp_path, monkeypatch):
-    monkeypatch.setattr(files, "PIECE_ROWS", 4)
+    monkeypatch.setattr(inputs, "PIECE_ROWS", 4)
     pieces = []
     logits = Predictor.logits
     monkeypatch.setattr(Predictor, "logits", lambda self, texts: pieces.append(len(texts)) or logits(self, texts))
@@ -336,7 +336,7 @@ def test_what_exists_is_not_overwritten_unless_told(refused, command, export, tm
 @pytest.mark.parametrize(
     ("words", "reason"),
     [
-        (["--text", "a", "--output", "out.csv"], "--output out.csv: its name must end in .parquet"),
+        (["--text", "a", "--output", "out.doc"], "--output out.doc: its name must end in .parquet"),
         (["--text", "a", "--picture", "x.gif"], "--picture x.gif: its name must end in .png or .svg or .pdf"),
         (["--text", "a", "--output", "no/such/out.parquet"], "its folder does not exist"),
         (["--text", " "], "--text: sentence 1 is empty"),
@@ -358,20 +358,19 @@ def test_impossible_requests(refused, export, words, reason):
         ("in.csv", b"", "is empty"),
         ("in.csv", b"text,label\n", "is empty"),
         ("in.txt", b"", "is empty"),
-        ("in.doc", b"x", "must be one of .parquet"),
+        ("in.doc", b"x", ".doc is not a known format; one of .csv"),
         (
             "in.csv",
             b"review\nfine\n",
             "has no text column 'sentence' or 'text'; it has review; name one with --text-column",
         ),
-        ("in.csv", b"text,label\nfine,maybe\n", "label 'maybe' in row 1"),
         ("in.csv", b"text,predicted\nfine,1\n", "has a column 'predicted', which the output adds"),
-        ("in.csv", b"text\ncaf\xe9\n", "cannot be read"),
-        ("in.txt", b"caf\xe9\n", "cannot be read"),
-        ("in.csv", b"text,label\na,1\nb,1,2\n", "cannot be read"),
-        ("in.jsonl", b'{"text": "a"}\n{"text": \n', "line 2 of in.jsonl is not JSON"),
-        ("in.jsonl", b"[1]\n", "line 1 of in.jsonl is no JSON object"),
-        ("in.parquet", b"PAR1 but not really", "cannot be read"),
+        ("in.csv", b"text\ncaf\xe9\n", "line 2 is not UTF-8 (byte 0xe9)"),
+        ("in.txt", b"caf\xe9\n", "line 1 is not UTF-8 (byte 0xe9)"),
+        ("in.csv", b"text,label\na,1\nb,1,2\n", "1 rows do not have 2 cells as the first row has: 3 in row 2"),
+        ("in.jsonl", b'{"text": "a"}\n{"text": \n', "line 2 is not a JSON object"),
+        ("in.jsonl", b"[1]\n", "line 1 is not a JSON object"),
+        ("in.parquet", b"PAR1 but not really", "is not valid PARQUET"),
     ],
 )
 def test_files_that_cannot_be_labelled(refused, export, tmp_path, name, content, reason):
@@ -382,11 +381,11 @@ def test_files_that_cannot_be_labelled(refused, export, tmp_path, name, content,
 
 
 def test_a_file_that_breaks_off_later_leaves_no_output(refused, export, tmp_path, monkeypatch):
-    monkeypatch.setattr(files, "PIECE_ROWS", 2)
+    monkeypatch.setattr(inputs, "PIECE_ROWS", 2)
     source = write(tmp_path / "in.jsonl", [{"text": text} for text in SENTENCES])
     source.write_text(source.read_text() + "{\n")
     words = ["--input", source, "--output", tmp_path / "out.parquet"]
-    assert "line 8 of in.jsonl is not JSON" in refused("--model-dir", export, *words)
+    assert "line 8 is not a JSON object" in refused("--model-dir", export, *words)
 
 
 def test_a_text_column_of_numbers(refused, export, tmp_path):
@@ -396,8 +395,8 @@ def test_a_text_column_of_numbers(refused, export, tmp_path):
     )
 
 
-def test_a_file_without_labels_needs_an_output(refused, export, tmp_path):
-    source = write(tmp_path / "in.txt", [{"text": "a"}])
+def test_a_file_without_labels_that_is_too_large_to_show_needs_an_output(refused, export, tmp_path):
+    source = write(tmp_path / "in.txt", [{"text": "a"}] * 41)
     assert refused("--model-dir", export, "--input", source).endswith("so say where to write: --output")
 
 
