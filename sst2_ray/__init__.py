@@ -2,6 +2,7 @@
 
 import sst2_ray
 result = sst2_ray.train(sst2_ray.TrainConfig(model="sbert-minilm"))
+sst2_ray.predict(result.model_dir, "a quiet triumph")
 """
 
 from __future__ import annotations
@@ -11,41 +12,57 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from sst2_ray import errors
+    from sst2_ray.api import Presets, Results, best, predict, presets, report, results, runs, status, stop
+    from sst2_ray.config.sweep import SweepConfig
     from sst2_ray.config.train import TrainConfig
-    from sst2_ray.predict.command import predict
+    from sst2_ray.predict.predictor import Prediction, Predictor
     from sst2_ray.run.train import TrainResult, train
+    from sst2_ray.sweep.result import SweepResult
+    from sst2_ray.sweep.start import sweep
     from sst2_ray.version import __version__
 
+__all__ = [
+    "Prediction", "Predictor", "Presets", "Results", "SweepConfig", "SweepResult", "TrainConfig", "TrainResult", "__version__",
+    "best", "errors", "predict", "presets", "report", "results", "runs", "status", "stop", "sweep", "train",
+]  # fmt: skip
+
 _HOME = {
+    **dict.fromkeys(
+        ("Presets", "Results", "best", "predict", "presets", "report", "results", "runs", "status", "stop"),
+        "sst2_ray.api",
+    ),
+    **dict.fromkeys(("Prediction", "Predictor"), "sst2_ray.predict.predictor"),
+    **dict.fromkeys(("TrainResult", "train"), "sst2_ray.run.train"),
+    "SweepConfig": "sst2_ray.config.sweep",
+    "SweepResult": "sst2_ray.sweep.result",
     "TrainConfig": "sst2_ray.config.train",
-    "TrainResult": "sst2_ray.run.train",
     "__version__": "sst2_ray.version",
-    "predict": "sst2_ray.predict.command",
-    "train": "sst2_ray.run.train",
+    "sweep": "sst2_ray.sweep.start",
 }
 """Public name -> the module that defines it, imported when the name is first used."""
-
-__all__ = ["TrainConfig", "TrainResult", "__version__", "predict", "train"]
 
 
 def __getattr__(name: str) -> object:
     """Import a public name when it is first used: `import sst2_ray` alone stays fast."""
-    if name in _HOME:
-        import importlib
+    import importlib
 
+    if name in _HOME:
         return getattr(importlib.import_module(_HOME[name]), name)
+    if name == "errors":
+        return importlib.import_module("sst2_ray.errors")
     raise AttributeError(f"module 'sst2_ray' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted(__all__)
 
 
 class _Package(ModuleType):
-    """This package; `sst2_ray.predict` stays a function although a folder of the package has that name."""
+    """This package; `predict`, `results` and `sweep` stay functions although folders of it have these names."""
 
     def __setattr__(self, name: str, value: object) -> None:
-        # the import system binds the folder `predict` to its name here when a module of it is first imported
+        # the import system binds a folder to its name here when a module of it is first imported
         if not (name in _HOME and isinstance(value, ModuleType)):
             super().__setattr__(name, value)
 

@@ -9,9 +9,12 @@ import re
 import typing
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, TypeVar
 
 from sst2_ray.errors import InputError, did_you_mean
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 T = TypeVar("T")
 Number = TypeVar("Number", int, float)
@@ -47,6 +50,13 @@ class OldName:
     """A former name of a field, whose flag is still taken."""
 
     name: str
+
+
+@dataclass(frozen=True)
+class UpTo:
+    """A marker of fields whose flag takes a range, `--num-workers 2:8`, and the name of the field of its upper end."""
+
+    field: str
 
 
 Positional = Annotated[T, _Positional()]
@@ -95,6 +105,8 @@ class Kind:
     is_positional: bool = False
     may_be_positional: bool = False
     old_names: tuple[str, ...] = ()
+    upper_field: str | None = None
+    """Field that takes the second number of `--flag 2:8`."""
     value_name: str | None = None
     """Name of the value in `--help`; None: one that follows from the type."""
 
@@ -142,6 +154,7 @@ def _kind(hint: Any) -> Kind:
             rules=inner.rules + tuple(extra for extra in extras if isinstance(extra, Rule)),
             is_positional=any(isinstance(extra, _Positional) for extra in extras),
             may_be_positional=any(isinstance(extra, _Positional | AlsoPositional) for extra in extras),
+            upper_field=next((extra.field for extra in extras if isinstance(extra, UpTo)), inner.upper_field),
             old_names=tuple(extra.name for extra in extras if isinstance(extra, OldName)),
             value_name=next((extra.name for extra in extras if isinstance(extra, Value)), inner.value_name),
         )
@@ -170,6 +183,26 @@ def check_fields(config: object, cls: type) -> None:
         if kind.type is float and isinstance(value, int):
             value = float(value)
         object.__setattr__(config, name, value)
+
+
+def changes(config: DataclassInstance) -> dict[str, object]:
+    """Return the values of the fields that differ from their defaults, in the order of the fields."""
+    found = {}
+    for f in dataclasses.fields(config):
+        default = f.default if f.default_factory is dataclasses.MISSING else f.default_factory()
+        value = getattr(config, f.name)
+        if value != default:
+            found[f.name] = value
+    return found
+
+
+def readable(config: DataclassInstance) -> str:
+    """Return the expression that makes a config, with the values that differ from their defaults."""
+    name, parts = type(config).__name__, [f"{key}={value!r}" for key, value in changes(config).items()]
+    short = f"{name}({', '.join(parts)})"
+    if len(short) <= 100:
+        return short
+    return "\n".join([f"{name}(", *("    " + part.replace("\n", "\n    ") + "," for part in parts), ")"])
 
 
 def coerce(kind: Kind, key: str, value: Any, source: str) -> Any:

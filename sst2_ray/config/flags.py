@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import functools
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 from sst2_ray.config.fields import Kind, coerce, flag, kinds_of
+from sst2_ray.config.help import CommandHelp
 from sst2_ray.errors import ExitCode, InputError, Sst2RayError, did_you_mean
 from sst2_ray.records import Status
 
@@ -16,9 +18,15 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 T = TypeVar("T", bound="DataclassInstance")
+Values = dict[str, object]
 
 _BARE = ("dry-run", "calibrate")
 """Flags that commands take out before the others are read."""
+
+LIST_FLAGS = "--list-flags"
+"""Alone on a command line: print the flags for `sst2-ray completion`."""
+_HELP = ("-h", "--help", "--help-all")
+_NONE = ("none", "null")
 
 HABITS = {
     "lr": "learning_rate", "lrs": "learning_rates", "bs": "batch_size", "train_batch_size": "batch_size",
@@ -33,108 +41,153 @@ HABITS = {
 """Names of flags in other tools -> the field here."""
 
 
+class CommandLine(CommandHelp):
+    """The flags of a command, read and explained."""
+
+    @functools.cached_property
+    def kinds(self) -> dict[str, Kind]:
+        """Return the declared types of all fields."""
+        return {name: kind for cls in reversed(self.classes) for name, kind in kinds_of(cls).items()}
+
+    def read(
+        self, argv: Sequence[str], defaults: Callable[[Values], Mapping[str, object]] = lambda _: {}
+    ) -> tuple[Values, ...]:
+        """Read the words behind the command.
+
+        Args:
+            argv: The words.
+            defaults: Returns the default values for help, from the values that were given, those of all classes together.
+
+        Returns:
+            For each class the values that were given.
+
+        Raises InputError in one line; `--help` and `--help-all` print and exit with 0.
+        """
+        words = [word for word in argv if word not in _HELP]
+        if argv == [LIST_FLAGS] or len(words) < len(argv):
+            self._answer(argv, words, defaults)
+            sys.exit(ExitCode.SUCCEEDED)
+        values = self._values(words)
+        taken: set[str] = set()
+        parts = []
+        for cls in self.classes:
+            own = kinds_of(cls).keys() - taken
+            taken |= own
+            parts.append({name: value for name, value in values.items() if name in own})
+        return tuple(parts)
+
+    def _answer(
+        self, argv: Sequence[str], words: Sequence[str], defaults: Callable[[Values], Mapping[str, object]]
+    ) -> None:
+        if argv == [LIST_FLAGS]:
+            self.list_flags()
+            return
+        try:
+            shown = defaults(self._values(words))
+        except InputError:  # whoever asks for help may not know how to write the rest
+            shown = {}
+        self.print_help(shown, full="--help-all" in argv)
+
+    def _values(self, argv: Sequence[str]) -> Values:
+        values: Values = {}
+        positional = [name for name, kind in self.kinds.items() if kind.may_be_positional]
+        for name, words in self._split(argv):
+            if name is None:
+                positional = [field for field in positional if field not in values]
+                if not positional:
+                    raise InputError(f"{words[0]}: stands alone, behind no flag (see {self.prog} --help)")
+                name = positional.pop(0)
+                values[name] = self._value(name, name.upper(), words)
+                continue
+            most = self.kinds[name].upper_field
+            if most is not None and len(words) == 1 and ":" in words[0]:
+                fewest, _, largest = words[0].partition(":")
+                values[most] = self._value(most, flag(name), [largest])
+                words = [fewest]
+            values[name] = self._value(name, flag(name), words)
+        return values
+
+    def _split(self, argv: Sequence[str]) -> Iterator[tuple[str | None, list[str]]]:
+        """Yield each field with the words of its value; (None, [word]) for a word that no flag takes."""
+        words = list(argv)
+        while words:
+            word = words.pop(0)
+            if not word.startswith("--") or word == "--":
+                yield None, [word]
+                continue
+            spelled, equals, value = word[2:].partition("=")
+            name, is_negated = self._field(spelled)
+            kind = self.kinds[name]
+            if is_negated:
+                yield name, ["false"]
+            elif equals:
+                yield name, [value]
+            elif kind.type is bool:
+                given = words and words[0].lower() in ("true", "false", *(_NONE if kind.optional else ()))
+                yield name, [words.pop(0) if given else "true"]
+            elif kind.is_tuple:
+                count = next((i for i, w in enumerate(words) if w.startswith("--")), len(words))
+                taken, words = words[:count], words[count:]
+                yield name, taken
+            else:
+                yield name, [words.pop(0)] if words and not words[0].startswith("--") else []
+
+    def _field(self, spelled: str) -> tuple[str, bool]:
+        """Find the field of a flag, and tell if the flag is its `--no-` form. Raises InputError for an unknown flag."""
+        name = spelled.replace("-", "_")
+        if name in self.kinds and not self.kinds[name].is_positional:
+            return name, False
+        for current, kind in self.kinds.items():
+            if name in kind.old_names:
+                return current, False
+        bare = name.removeprefix("no_")
+        if bare in self.kinds and self.kinds[bare].type is bool:
+            return bare, True
+        if flag(name)[2:] in _BARE:
+            raise InputError(f"{flag(name)}: stands alone, without a value")
+        raise InputError(f"unknown flag {flag(name)}; {self._nearest(name)}")
+
+    def _nearest(self, name: str) -> str:
+        known = [field for field, kind in self.kinds.items() if field not in self.hidden and not kind.is_positional]
+        habit = HABITS.get(name, "")
+        for meant in (habit, f"{habit}s"):
+            if meant in known:
+                return f"did you mean {flag(meant)}?"
+        near = did_you_mean(flag(name), [flag(field) for field in known])
+        return near if near.startswith("did") else f"see {self.prog} --help"
+
+    def _value(self, name: str, shown: str, words: Sequence[str]) -> object:
+        kind = self.kinds[name]
+        if not kind.is_tuple and not words:
+            raise InputError(f"{shown}: a value must follow (see {self.prog} --help)")
+        values = [_convert(kind, shown, word, self.prog) for word in words]
+        return tuple(values) if kind.is_tuple else values[0]
+
+
 def parse(
-    cls: type[T], argv: Sequence[str], *, prog: str, description: str | None = None, default: T | None = None
+    cls: type[T],
+    argv: Sequence[str],
+    *,
+    prog: str,
+    description: str = "",
+    default: T | None = None,
+    examples: Sequence[str] = (),
 ) -> T:
-    """Read a command line into an instance of a dataclass.
+    """Read a command line into an instance of a dataclass; see CommandLine.
 
-    Args:
-        cls: Dataclass whose fields are the flags.
-        argv: Words behind the command.
-        prog: The command, for help and messages.
-        description: What the command does; None: the docstring of `cls`.
-        default: Instance whose values hold where no flag is given; None: the defaults of `cls`.
-
-    Raises InputError in one line; `--help` prints and exits with 0.
+    `default`: instance whose values hold where no flag is given; None: the defaults of `cls`.
     """
-    if {"-h", "--help", "--help-all"} & set(argv):
-        from sst2_ray.config.help import HelpPage
-
-        HelpPage(fields=cls, prog=prog, description=description, default=default).print()
-        sys.exit(ExitCode.SUCCEEDED)
-    kinds = kinds_of(cls)
-    positional = [name for name, kind in kinds.items() if kind.may_be_positional]
-    values: dict[str, object] = {}
-    for name, words in _split(kinds, argv):
-        if name is None:
-            positional = [field for field in positional if field not in values]
-            if not positional:
-                raise InputError(f"{words[0]}: stands alone, behind no flag (see {prog} --help)")
-            name = positional.pop(0)
-            values[name] = _read(kinds[name], name.upper(), words, prog)
-        else:
-            values[name] = _read(kinds[name], flag(name), words, prog)
+    line = CommandLine(prog=prog, classes=(cls,), description=description, examples=tuple(examples))
+    (values,) = line.read(
+        argv, lambda _: {f.name: getattr(default, f.name) for f in dataclasses.fields(cls)} if default else {}
+    )
     if default is not None:
         return dataclasses.replace(default, **values)
     for f in dataclasses.fields(cls):
         if f.name not in values and f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING:
-            shown = f.name.upper() if kinds[f.name].is_positional else flag(f.name)
+            shown = f.name.upper() if line.kinds[f.name].is_positional else flag(f.name)
             raise InputError(f"{shown}: must be given (see {prog} --help)")
     return cls(**values)
-
-
-def _split(kinds: dict[str, Kind], argv: Sequence[str]) -> Iterator[tuple[str | None, list[str]]]:
-    """Yield each field with the words of its value; (None, [word]) for a word that no flag takes."""
-    words = list(argv)
-    while words:
-        word = words.pop(0)
-        if not word.startswith("--") or word == "--":
-            yield None, [word]
-            continue
-        spelled, equals, value = word[2:].partition("=")
-        name, is_negated = _field_of(kinds, spelled)
-        kind = kinds[name]
-        if is_negated:
-            yield name, ["false"]
-        elif equals:
-            yield name, [value]
-        elif kind.type is bool:
-            given = words and words[0].lower() in ("true", "false", *(_NONE if kind.optional else ()))
-            yield name, [words.pop(0) if given else "true"]
-        elif kind.is_tuple:
-            count = next((i for i, w in enumerate(words) if w.startswith("--")), len(words))
-            taken, words = words[:count], words[count:]
-            yield name, taken
-        else:
-            yield name, [words.pop(0)] if words and not words[0].startswith("--") else []
-
-
-_NONE = ("none", "null")
-
-
-def _field_of(kinds: dict[str, Kind], spelled: str) -> tuple[str, bool]:
-    """Find the field of a flag, and tell if the flag is its `--no-` form. Raises InputError for an unknown flag."""
-    name = spelled.replace("-", "_")
-    if name in kinds and not kinds[name].is_positional:
-        return name, False
-    for current, kind in kinds.items():
-        if name in kind.old_names:
-            return current, False
-    bare = name.removeprefix("no_")
-    if bare in kinds and kinds[bare].type is bool:
-        return bare, True
-    shown = flag(name)
-    if shown[2:] in _BARE:
-        raise InputError(f"{shown}: stands alone, without a value")
-    raise InputError(f"unknown flag {shown}; {nearest_flag(name, kinds)}")
-
-
-def nearest_flag(name: str, fields: Sequence[str] | dict[str, Kind], otherwise: str = "see --help") -> str:
-    """Return the end of the message about an unknown flag: the flag that is most likely meant."""
-    known = list(fields)
-    habit = HABITS.get(name.replace("-", "_"), "")
-    for meant in (habit, f"{habit}s"):
-        if meant in known:
-            return f"did you mean {flag(meant)}?"
-    near = did_you_mean(flag(name), [flag(field) for field in known])
-    return near if near.startswith("did") else otherwise
-
-
-def _read(kind: Kind, shown: str, words: list[str], prog: str) -> object:
-    if not kind.is_tuple and not words:
-        raise InputError(f"{shown}: a value must follow (see {prog} --help)")
-    values = [_convert(kind, shown, word, prog) for word in words]
-    return tuple(values) if kind.is_tuple else values[0]
 
 
 def _convert(kind: Kind, shown: str, word: str, prog: str) -> object:

@@ -8,7 +8,7 @@ import functools
 import inspect
 import itertools
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,7 @@ from sst2_ray import formatting
 from sst2_ray.config.fields import Kind, flag, kinds_of
 
 if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
     from rich.console import RenderableType
 
 _UNITS = (("_usd", "USD"), ("_per_hour", "USD"), ("_hours", "HOURS"), ("_s", "SECONDS"), ("_fraction", "FRACTION"))
@@ -74,62 +75,101 @@ def default_text(value: object) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class HelpPage:
-    """The help of one command."""
+class _Field:
+    name: str
+    kind: Kind
+    group: str
+    doc: str
+    default: object
 
-    fields: type
-    """Dataclass whose fields are the flags."""
+    @property
+    def is_required(self) -> bool:
+        return self.default is dataclasses.MISSING
+
+    @property
+    def usage(self) -> str:
+        return usage(self.name, self.kind, is_on=self.default is True)
+
+    @property
+    def explanation(self) -> str:
+        default = default_text(self.default)
+        return self.doc + (" (required)" if self.is_required else f" [{default}]" if default else "")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CommandHelp:
+    """The flags of a command, as its help shows them: the fields of one dataclass or of several."""
+
     prog: str
-    description: str | None = None
-    """Sentences about what the command does; None: the docstring of `fields`."""
-    default: object = None
-    """Instance whose values are shown as the defaults; None: those of `fields`."""
-    first: Sequence[str] = ()
-    """Fields in a box of their own, before the others."""
-    examples: Sequence[str] = ()
-    """Command lines."""
+    """The command."""
+    classes: tuple[type[DataclassInstance], ...]
+    """A field that several of them have belongs to the first one."""
+    description: str = ""
+    """What the command does; empty: the docstring of the first class."""
+    first: tuple[str, ...] = ()
+    """Fields that `--help` explains; the others it only names, and `--help-all` explains them. Empty: all."""
+    hidden: frozenset[str] = frozenset()
+    """Fields that are neither shown nor suggested."""
+    examples: tuple[str, ...] = ()
+    """Command lines that end the help."""
 
-    def print(self, *, full: bool = True) -> None:
-        """Print the page on stdout. `full`: explain every flag; else of those outside `first` the names only."""
+    def print_help(self, defaults: Mapping[str, object], *, full: bool) -> None:
+        """Print the help on stdout.
+
+        Args:
+            defaults: Default values that differ from those of the dataclasses.
+            full: Explain every flag; False: those of `first`, and only name the others.
+        """
         from rich.console import Console
         from rich.text import Text
 
         out = Console(highlight=False)
         out.width = min(out.width, _LONGEST_WIDTH)
-        kinds, groups = kinds_of(self.fields), self._groups()
-        arguments = [self._bracketed(name) for name, kind in kinds.items() if kind.is_positional]
+        fields = self._fields(defaults)
+        arguments = [f.name.upper() if f.is_required else f"[{f.name.upper()}]" for f in fields if f.kind.is_positional]
         out.print(Text(" ".join(["usage:", self.prog, *arguments, "[FLAGS]"])), end="\n\n")
-        out.print(Text(" ".join((self.description or inspect.getdoc(self.fields) or "").split())), end="\n\n")
-        for title, names in groups.items():
+        description = self.description or inspect.getdoc(self.classes[0]) or ""
+        out.print(Text(" ".join(description.split())), end="\n\n")
+        groups = self._groups(fields)
+        full = full or not self.first
+        for title, members in groups.items():
             if full or title == _FIRST:
-                out.print(_box(title, [self._row(name, kinds[name]) for name in names]))
+                out.print(_box(title, [(f.usage, f.explanation) for f in members]))
         if not full:
-            rest = [(title, "  ".join(flag(n) for n in names)) for title, names in groups.items() if title != _FIRST]
-            out.print(_box(f"More flags, explained by {self.prog} --help-all", rest))
+            named = {title: "  ".join(flag(f.name) for f in members) for title, members in groups.items()}
+            named.pop(_FIRST)
+            out.print(_box(f"More flags; {self.prog} --help-all explains them", list(named.items())))
         if self.examples:
-            out.print(Text("\n".join(["Examples:", *(f"  {line}" for line in self.examples)])), soft_wrap=True)
+            out.print(Text("\n".join(["Examples:", *(f"  {example}" for example in self.examples)])), soft_wrap=True)
 
-    def _groups(self) -> dict[str, list[str]]:
-        groups: dict[str, list[str]] = {_FIRST: list(self.first)} if self.first else {}
-        for f in dataclasses.fields(self.fields):
+    def list_flags(self) -> None:
+        """Print the flags, one a line, each with the choices of its value."""
+        for f in self._fields({}):
+            print(*([] if f.kind.is_positional else [flag(f.name)]), *f.kind.choices)
+
+    def _fields(self, defaults: Mapping[str, object]) -> list[_Field]:
+        found: dict[str, _Field] = {}
+        for cls in self.classes:
+            for f in dataclasses.fields(cls):
+                if f.name in found or f.name in self.hidden:
+                    continue
+                own = f.default if f.default_factory is dataclasses.MISSING else f.default_factory()
+                found[f.name] = _Field(
+                    name=f.name,
+                    kind=kinds_of(cls)[f.name],
+                    group=f.metadata.get("group", "Flags"),
+                    doc=docs_of(cls).get(f.name, ""),
+                    default=defaults.get(f.name, own),
+                )
+        return list(found.values())
+
+    def _groups(self, fields: Sequence[_Field]) -> dict[str, list[_Field]]:
+        by_name = {f.name: f for f in fields}
+        groups = {_FIRST: [by_name[name] for name in self.first]} if self.first else {}
+        for f in fields:
             if f.name not in self.first:
-                groups.setdefault(f.metadata.get("group", "Flags"), []).append(f.name)
+                groups.setdefault(f.group, []).append(f)
         return groups
-
-    def _bracketed(self, name: str) -> str:
-        return name.upper() if self._value(name) is dataclasses.MISSING else f"[{name.upper()}]"
-
-    def _value(self, name: str) -> object:
-        if self.default is not None:
-            return getattr(self.default, name)
-        field = next(f for f in dataclasses.fields(self.fields) if f.name == name)
-        return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
-
-    def _row(self, name: str, kind: Kind) -> tuple[str, str]:
-        value = self._value(name)
-        default = default_text(value)
-        ending = " (required)" if value is dataclasses.MISSING else f" [{default}]" if default else ""
-        return usage(name, kind, is_on=value is True), docs_of(self.fields).get(name, "") + ending
 
 
 def _box(title: str, rows: Sequence[tuple[str, str]]) -> RenderableType:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from sst2_ray.config.fields import Fraction, NotEmpty, NotNegative, Positive, Rule, group, matches
+from sst2_ray.config.fields import Fraction, NotEmpty, NotNegative, Positive, Rule, UpTo, group, matches
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,7 +108,7 @@ class PlacementSettings:
 
     engine: Literal["zero2", "torch"] = "zero2"
     """zero2: DeepSpeed ZeRO-2. torch: plain torch (one worker), for parity checks and benchmarks."""
-    num_workers: Positive[int] | None = None
+    num_workers: Annotated[Positive[int] | None, UpTo("max_workers")] = None
     """Data-parallel workers; None: one a GPU of the cluster, or one with all its cores if it has no GPU."""
     max_workers: Positive[int] | None = None
     """More workers than num_workers that the run may grow to while the cluster has room, at a checkpoint; it goes on with

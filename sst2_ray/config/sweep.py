@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from sst2_ray.config.fields import AtLeastOne, NotNegative, Positive, check_fields, coerce_fields, flag, group
+from sst2_ray.config.fields import AtLeastOne, NotNegative, Positive, check_fields, coerce_fields, flag, group, readable
 from sst2_ray.config.train import TrainConfig, config_from_dict, hash_of, numeric_fields
 from sst2_ray.errors import InputError
 
@@ -84,7 +84,7 @@ class SweepFlags(BudgetSettings, SearchSettings, AxisSettings):  # the fields of
     """Settings that a sweep adds to those of a single run."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class SweepConfig(SweepFlags):
     """Configuration of a sweep: its flags, and the settings that all its runs share. Raises InputError with one line."""
 
@@ -93,6 +93,9 @@ class SweepConfig(SweepFlags):
 
     def __post_init__(self) -> None:
         check_sweep_config(self)
+
+    def __repr__(self) -> str:
+        return readable(self)
 
     @property
     def name(self) -> str:

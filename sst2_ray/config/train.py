@@ -13,7 +13,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from sst2_ray.config.fields import check_fields, coerce_fields
+from sst2_ray.config.fields import check_fields, coerce_fields, readable
 from sst2_ray.config.registry import MODELS
 from sst2_ray.config.settings import (
     CheckpointSettings,
@@ -27,7 +27,7 @@ from sst2_ray.config.settings import (
 from sst2_ray.errors import InputError, did_you_mean
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class TrainConfig(
     # dataclasses takes the fields of the last base first: read from the bottom, this is the order of config.json
     LimitSettings,
@@ -42,6 +42,9 @@ class TrainConfig(
 
     def __post_init__(self) -> None:
         check_train_config(self)
+
+    def __repr__(self) -> str:
+        return readable(self)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values, in the order of the fields."""
@@ -76,6 +79,11 @@ def hash_of(values: dict[str, Any]) -> str:
 
 def check_train_config(config: TrainConfig) -> None:
     """Check everything that the values alone can tell. Raises InputError with one line."""
+    if not isinstance(config.data, str):
+        raise InputError(
+            f"--data: a {type(config.data).__name__} is not taken; write it to a file (CSV, JSON Lines or Parquet with a text "
+            "and a label column) and give its path"
+        )
     check_fields(config, TrainConfig)
     if config.max_workers is not None and config.max_workers < (config.num_workers or 1):
         raise InputError(

@@ -101,6 +101,21 @@ def main_gc(argv: list[str]) -> int:
 def main_best(argv: list[str]) -> int:
     """Run `sst2-ray best`."""
     config = parse(BestConfig, argv, prog="sst2-ray best")
+    group, run = copy_best(config)
+    seeds = f"mean of {formatting.count(group.num_seeds, 'seed')}"
+    print(
+        f"{group.best.label}: {formatting.percent(group.score(group.best))} % {METRIC_WORDS[group.metric]} ({seeds}), the best of "
+        f"{formatting.count(len(group.configurations), 'configuration')}"
+    )
+    print(f"its best run, {run.trial_id} of {run.experiment}, is in {config.out} (README.md: its card)")
+    return 0
+
+
+def copy_best(config: BestConfig) -> tuple[RankedGroup, Run]:
+    """Copy the best model to a folder that appears whole or not at all.
+
+    Returns the ranking, and the run that the model is of. Raises InputError.
+    """
     target = Path(config.out)
     if target.exists():
         raise InputError(f"--out {target}: exists; choose another folder")
@@ -117,13 +132,7 @@ def main_best(argv: list[str]) -> int:
         destination_filesystem=pafs.LocalFileSystem(),
     )
     partial.rename(target)
-    seeds = f"mean of {formatting.count(group.num_seeds, 'seed')}"
-    print(
-        f"{group.best.label}: {formatting.percent(group.score(group.best))} % {METRIC_WORDS[group.metric]} ({seeds}), the best of "
-        f"{formatting.count(len(group.configurations), 'configuration')}"
-    )
-    print(f"its best run, {run.trial_id} of {run.experiment}, is in {target} (README.md: its card)")
-    return 0
+    return group, run
 
 
 def _ranking(config: BestConfig) -> RankedGroup:

@@ -13,8 +13,7 @@ from sst2_ray import formatting
 from sst2_ray.config.fields import Folder, Name, NotNegative, Positional
 from sst2_ray.config.flags import parse
 from sst2_ray.errors import InputError, did_you_mean
-from sst2_ray.manage.runs import TRIAL_COLUMNS, StoredRun, find_run, list_runs, percent, run_folder
-from sst2_ray.run.stop import STOP_FILE
+from sst2_ray.manage.runs import TRIAL_COLUMNS, StoredRun, find_run, list_runs, percent, request_stop, run_folder
 from sst2_ray.storage import Storage
 from sst2_ray.terminal import Column, console, print_table
 
@@ -177,9 +176,6 @@ def _print_end(storage: Storage, name: str, num_lines: int) -> None:
 def main_stop(argv: list[str]) -> int:
     """Run `sst2-ray stop`."""
     config = parse(StopConfig, argv, prog="sst2-ray stop")
-    run = find_run(config.storage_path, config.name)
-    if not run.is_running:
-        raise InputError(f"{run.name}: nothing of it runs ({run.status})")
-    Storage.open(config.storage_path).write_json(f"{run.name}/{STOP_FILE}", {"by": "sst2-ray stop"})
-    print(f"{run.name}: asked to stop; see sst2-ray status {run.name} --storage-path {config.storage_path}")
+    request_stop(config.storage_path, config.name)
+    print(f"{config.name}: asked to stop; see sst2-ray status {config.name} --storage-path {config.storage_path}")
     return 0

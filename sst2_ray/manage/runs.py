@@ -13,6 +13,7 @@ from sst2_ray import formatting
 from sst2_ray.errors import InputError, did_you_mean
 from sst2_ray.records import Status, TrialRecord
 from sst2_ray.results.store.table import ResultsTable
+from sst2_ray.run.stop import STOP_FILE
 from sst2_ray.storage import Storage
 from sst2_ray.terminal import Column, html_table
 
@@ -212,3 +213,11 @@ def files_below(storage: Storage, folder: str) -> list[pafs.FileInfo]:
     """List every file below a folder, however deep; none if the folder does not exist."""
     selector = pafs.FileSelector(storage.path(folder), recursive=True, allow_not_found=True)
     return [info for info in storage.filesystem.get_file_info(selector) if info.type == pafs.FileType.File]
+
+
+def request_stop(storage_path: str, name: str) -> None:
+    """Ask a run or sweep to stop; its driver reads the request from storage. Raises InputError if nothing of it runs."""
+    run = find_run(storage_path, name)
+    if not run.is_running:
+        raise InputError(f"{run.name}: nothing of it runs ({run.status})")
+    Storage.open(storage_path).write_json(f"{run.name}/{STOP_FILE}", {"by": "sst2-ray stop"})

@@ -9,6 +9,7 @@ import math
 
 import pytest
 
+from sst2_ray.config.sweep import SweepConfig
 from sst2_ray.config.train import TrainConfig, config_from_dict, hash_of
 from sst2_ray.errors import InputError
 
@@ -102,11 +103,29 @@ def test_values_of_another_type_are_refused_in_a_notebook_too(values, meant):
     assert refusal(**values) == meant
 
 
+def test_a_data_frame_is_answered_in_one_line():
+    import pandas as pd
+
+    frame = pd.DataFrame({"text": ["fine"] * 40, "label": [1] * 40})
+    assert refusal(data=frame).startswith("--data: a DataFrame is not taken; write it to a file")
+
+
 def test_a_config_cannot_be_changed_and_takes_keywords_alone():
     with pytest.raises(dataclasses.FrozenInstanceError):
         TrainConfig().seed = 1
     with pytest.raises(TypeError):
         TrainConfig("sbert-minilm")
+
+
+def test_a_config_shows_what_differs_from_the_defaults_and_can_be_made_again_from_it():
+    assert repr(TrainConfig()) == "TrainConfig()"
+    config = TrainConfig(
+        model="sbert", learning_rate=3e-5, data="reviews.csv", storage_path="s3://bucket/a/long/folder", seed=3
+    )
+    assert repr(config).splitlines()[:2] == ["TrainConfig(", "    model='sbert',"]
+    assert eval(repr(config)) == config
+    sweep = SweepConfig(num_seeds=5, base=config)
+    assert eval(repr(sweep)) == sweep
 
 
 def test_every_field_is_documented():

@@ -117,7 +117,7 @@ def test_the_rule_of_a_flag_is_checked_for_every_command():
 def test_an_unknown_flag_is_answered_with_the_nearest_one():
     assert "unknown flag --learning-rat; did you mean --learning-rate" in refusal("--learning-rat", "1")
     assert "unknown flag --no-epoch" in refusal("--no-epoch")
-    assert "see --help" in refusal("--zzz")
+    assert "see job --help" in refusal("--zzz")
 
 
 @pytest.mark.parametrize(

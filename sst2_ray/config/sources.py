@@ -1,0 +1,113 @@
+"""Sources of a config: a preset, then a config file, then flags; the later wins."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sst2_ray.config.fields import File, Name, Positive, group
+from sst2_ray.config.flags import CommandLine
+from sst2_ray.config.presets import train_preset
+from sst2_ray.config.train import TrainConfig, config_from_dict
+from sst2_ray.errors import InputError
+
+
+@dataclass(frozen=True, kw_only=True)
+@group("This command")
+class StartFlags:
+    """Flags that say what a command starts from and how far it goes."""
+
+    preset: Name | None = None
+    """Named experiment to start from; config file and flags are laid over it."""
+    config: File | None = None
+    """YAML or JSON file of settings, also the config.json of a run; flags are laid over it."""
+    dry_run: bool = False
+    """Show the plan; start and write nothing."""
+    json: bool = False
+    """With --dry-run: print the whole config and the plan as JSON, and nothing else."""
+
+    def __post_init__(self) -> None:
+        if self.json and not self.dry_run:
+            raise InputError("--json: is for plans; give --dry-run with it")
+
+
+@dataclass(frozen=True, kw_only=True)
+@group("This command")
+class CalibrationFlags:
+    """Flags of the forecast of a run."""
+
+    calibrate: bool = False
+    """Show the plan, measure a few steps on this machine's CPUs, and say how long the run would take."""
+    network_gbit_per_s: Positive[float] | None = None
+    """With --dry-run: rate of the network between the machines, for the time that their messages take."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainCommand(CalibrationFlags, StartFlags):
+    """Fine-tune one model. The same command resumes a run that was interrupted."""
+
+    def __post_init__(self) -> None:
+        if self.network_gbit_per_s is not None and not (self.dry_run or self.calibrate):
+            raise InputError("--network-gbit-per-s: is for plans; give --dry-run with it")
+        if self.calibrate and not self.dry_run:
+            object.__setattr__(self, "dry_run", True)
+        super().__post_init__()
+
+
+_MOST_USED = (
+    "preset", "model", "data", "learning_rate", "batch_size", "epochs", "num_workers", "name", "storage_path", "dry_run",
+)  # fmt: skip
+
+
+def train_command_line(prog: str) -> CommandLine:
+    """Return the flags of `sst2-ray train`."""
+    return CommandLine(
+        prog=prog,
+        classes=(TrainCommand, TrainConfig),
+        first=_MOST_USED,
+        examples=(
+            f"{prog} --preset demo                     a first model in minutes, without a model hub",
+            f"{prog} --data reviews.csv --model modernbert-base --learning-rate 8e-5",
+            f"{prog} --preset paper --num-workers 8 --dry-run",
+        ),
+    )
+
+
+def read_train_command(argv: Sequence[str], *, prog: str) -> tuple[TrainCommand, TrainConfig]:
+    """Read the command line of `sst2-ray train`. Raises InputError with one line."""
+    given, settings = train_command_line(prog).read(argv, lambda values: _base(values).to_dict())
+    command = TrainCommand(**given)  # type: ignore[arg-type]
+    return command, dataclasses.replace(_base(given), **settings)  # type: ignore[arg-type]
+
+
+def _base(given: Mapping[str, object]) -> TrainConfig:
+    preset, file = given.get("preset"), given.get("config")
+    base = train_preset(str(preset)) if preset is not None else TrainConfig()
+    if file is None:
+        return base
+    values = read_config_file(str(file))
+    if "config" in values:  # a run's own config.json is a config file as well
+        values = _mapping(values["config"], str(file))
+    return config_from_dict({**base.to_dict(), **values}, source=f"--config {file}")
+
+
+def read_config_file(file: str) -> dict[str, Any]:
+    """Read the keys and values of a YAML or JSON file. Raises InputError."""
+    import yaml
+
+    try:
+        values = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"--config {file}: cannot be read ({error})") from None
+    except yaml.YAMLError as error:
+        raise InputError(f"--config {file}: not YAML ({' '.join(str(error).split())})") from None
+    return _mapping(values, file)
+
+
+def _mapping(values: object, file: str) -> dict[str, Any]:
+    if not isinstance(values, dict):
+        raise InputError(f"--config {file}: must hold keys and values, one a line, e.g. learning_rate: 8e-5")
+    return values

@@ -1,0 +1,92 @@
+"""The commands as Python functions: their names, their shapes and what they print in a notebook."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+import sst2_ray
+from sst2_ray.errors import InputError
+from sst2_ray.predict.predictor import Prediction
+from sst2_ray.results.store.table import ResultsTable
+from tests.support import models
+from tests.support.records import at, trial
+
+TEXTS = ["a quiet triumph", "tedious from start to end"]
+
+
+@pytest.fixture(scope="module")
+def export(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("api")
+    return models.export_of(models.sbert_folder(folder / "model"), folder / "export")
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> str:
+    table = ResultsTable(str(tmp_path))
+    for seed, accuracy in enumerate((0.91, 0.93)):
+        table.write(
+            "trials",
+            [
+                trial(
+                    f"t{seed}", experiment="sweep", seed=seed, best_dev_accuracy=accuracy, learning_rate=8e-5, batch_size=64,
+                    model="sbert", model_kind="sbert", eval_split="dev of x", data_fingerprint="f", num_dev_rows=100,
+                    configuration_id="c", started_at=at(0),
+                )
+            ],
+        )  # fmt: skip
+    return str(tmp_path)
+
+
+def test_every_command_that_gives_something_back_has_its_function():
+    commands = {"train", "sweep", "predict", "results", "report", "status", "best", "stop", "runs", "presets"}
+    assert commands <= set(dir(sst2_ray))
+    assert all(getattr(sst2_ray, name).__doc__ for name in dir(sst2_ray) if not name.startswith("_"))
+
+
+def test_a_function_stays_one_after_the_folder_of_its_name_is_imported():
+    import sst2_ray.predict.predictor
+    import sst2_ray.results.store.table
+    import sst2_ray.sweep.result
+
+    assert all(callable(getattr(sst2_ray, name)) for name in ("predict", "results", "sweep"))
+
+
+def test_a_text_gives_a_prediction_and_a_list_a_list(export):
+    both = sst2_ray.predict(export, TEXTS)
+    assert isinstance(both, list)
+    assert sst2_ray.predict(export, TEXTS[0]) == both[0]
+    assert isinstance(both[0], Prediction)
+    assert sst2_ray.predict(export, (text for text in TEXTS)) == both
+
+
+def test_a_series_gives_a_frame_with_its_index(export):
+    series = pd.Series(TEXTS, index=["x", "y"])
+    frame = sst2_ray.predict(export, series)
+    assert list(frame.index) == ["x", "y"]
+    assert list(frame["predicted_label"]) == [p.label for p in sst2_ray.predict(export, TEXTS)]
+
+
+def test_an_item_that_is_no_text_is_named(export):
+    with pytest.raises(InputError, match="texts: item 1 is a float, not a text: 'nan'"):
+        sst2_ray.predict(export, ["fine", float("nan")])
+
+
+def test_results_are_a_table_in_a_terminal_and_in_a_notebook(storage):
+    board = sst2_ray.results(storage)
+    assert len(board) == 1
+    assert "92.00" in repr(board)
+    assert "<td" in board._repr_html_()
+    assert "92.00" in board._repr_html_()
+    with pytest.raises(InputError, match="no results table there"):
+        sst2_ray.results(f"{storage}/nowhere")
+
+
+def test_presets_are_configs_with_their_summary():
+    presets = sst2_ray.presets()
+    assert presets["paper"].learning_rate == 8e-5
+    assert presets["sweep:demo"].num_seeds == 2
+    assert "paper-large" in repr(presets)
+    assert "<td" in presets._repr_html_()
