@@ -172,20 +172,20 @@ def predict(
 
     Raises InputError if `model_dir` is no whole, safe export, or if an item is no text.
     """
-    from sst2_ray.predict.predictor import Predictor, columns_of, predictions_of
+    from sst2_ray.predict.predictor import Predictor, added_columns, predictions_of
 
     rows = [texts] if isinstance(texts, str) else list(texts)
     for number, text in enumerate(rows):
         if not isinstance(text, str):
             raise InputError(f"texts: item {number} is a {type(text).__name__}, not a text: {str(text)[:60]!r}")
-    logits = Predictor(model_dir, device=device, precision=precision, batch_tokens=batch_tokens).logits(rows)
-    if isinstance(texts, str):
-        return predictions_of(rows, logits)[0]
+    predictor = Predictor(model_dir, device=device, precision=precision, batch_tokens=batch_tokens)
+    logits = predictor.logits(rows)
     if type(texts).__name__ == "Series":  # pandas is imported already if this is one of its own
         import pandas as pd
 
-        return pd.DataFrame(columns_of(logits), index=pd.Series(texts).index)
-    return predictions_of(rows, logits)
+        return pd.DataFrame(added_columns(logits, predictor.classes), index=pd.Series(texts).index)
+    predictions = predictions_of(rows, logits, predictor.classes)
+    return predictions[0] if isinstance(texts, str) else predictions
 
 
 def best(out: str, storage_path: str = "runs", *, experiment: str | None = None) -> str:
