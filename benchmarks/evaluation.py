@@ -85,10 +85,9 @@ def made_loop(arguments: Any) -> Loop:
         learning_rate=8e-5,
     )
     process_group_of_one()
-    checked = check(config)
-    prepared = prepare(checked)
+    prepared = prepare(check(config))
     train = first_rows(prepared.tokens["train"], arguments.steps * arguments.batch_size)
-    return loop_of(task_of(checked, prepared), {**prepared.tokens, "train": train})
+    return loop_of(task_of(prepared), {**prepared.tokens, "train": train})
 
 
 def evaluated(loop: Loop, rows: TokenArrays, *, bf16: bool) -> np.ndarray:

@@ -21,7 +21,8 @@ from benchmarks.shared import data_name, finish, parser_of, provenance, run_job,
 from sst2_ray.config.train import TrainConfig
 from sst2_ray.run.environment import prepare_driver
 from sst2_ray.run.planning.forecast import forecast
-from sst2_ray.run.planning.placement import decide, this_machine
+from sst2_ray.run.planning.nodes import this_machine
+from sst2_ray.run.planning.placement import decide
 from sst2_ray.run.prepare import check, prepare
 
 TIME_LIMIT, MEMORY_LIMIT = 0.20, 0.10

@@ -41,7 +41,7 @@ from benchmarks.shared import (
 from sst2_ray.config.train import TrainConfig
 from sst2_ray.data.tokens import TokenArrays
 from sst2_ray.modeling.sources import local_folder
-from sst2_ray.run.prepare import Checked, Prepared, check, prepare
+from sst2_ray.run.prepare import RunInputs, check, prepare
 from sst2_ray.training.calibrate import loop_of, measure_steps
 from sst2_ray.training.precision import bf16_is_native
 from sst2_ray.training.task import Task
@@ -55,13 +55,12 @@ class Job:
     """What all ways train."""
 
     config: TrainConfig
-    checked: Checked
-    prepared: Prepared
+    prepared: RunInputs
     bf16: bool
 
     @property
     def folder(self) -> Path:
-        folder = local_folder(self.checked.resolved)
+        folder = local_folder(self.prepared.resolved)
         assert folder is not None, "the peers load pretrained weights"
         return folder
 
@@ -73,8 +72,7 @@ class Job:
 
 
 def job_of(config: TrainConfig) -> Job:
-    checked = check(config)
-    return Job(config=config, checked=checked, prepared=prepare(checked), bf16=bf16_is_native(torch.device("cpu")))
+    return Job(config=config, prepared=prepare(check(config)), bf16=bf16_is_native(torch.device("cpu")))
 
 
 Run = Callable[[int], float]
@@ -117,7 +115,7 @@ def main_job(job: Job) -> Run:
 def ours(job: Job, engine: str) -> Run:
     """The main job's worker code: model, engine and loop of an attempt; engine zero2 or torch."""
     config = dataclasses.replace(job.config, engine=engine)
-    task = task_of(job.checked, job.prepared, config)
+    task = task_of(job.prepared, config)
     return lambda steps: _in_fresh_process(process_group_of_one, _steps_of_ours, task, job.prepared.tokens, steps)
 
 

@@ -16,7 +16,7 @@ from typing import Any
 from sst2_ray.config.train import TrainConfig
 from sst2_ray.results.store.table import ResultsTable
 from sst2_ray.run.environment import worker_env
-from sst2_ray.run.prepare import Checked, Prepared
+from sst2_ray.run.prepare import RunInputs
 from sst2_ray.run.provenance import collect_provenance
 from sst2_ray.training.task import Task
 
@@ -77,15 +77,15 @@ def process_group_of_one() -> None:
     torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
 
 
-def task_of(checked: Checked, prepared: Prepared, config: TrainConfig | None = None) -> Task:
+def task_of(prepared: RunInputs, config: TrainConfig | None = None) -> Task:
     """What a worker of the main job would be given."""
-    config = config or checked.config
+    config = config or prepared.config
     return Task(
         config=config,
         experiment="benchmark",
         trial_id=config.engine,
         attempt=0,
-        resolved=checked.resolved,
+        resolved=prepared.resolved,
         tokenizer_json=prepared.tokenizer_json,
         micro_batch_tokens=config.micro_batch_tokens,
         source="",

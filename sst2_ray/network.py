@@ -35,3 +35,11 @@ def free_port(host: str = "127.0.0.1") -> int:
         probe.bind((host, 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """Split HOST:PORT, where an IPv6 host stands in brackets. Raises ValueError for anything else."""
+    host, colon, port = address.rpartition(":")
+    if not colon or not host:
+        raise ValueError(f"{address}: is not HOST:PORT")
+    return host.strip("[]"), int(port)

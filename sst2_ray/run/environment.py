@@ -1,16 +1,16 @@
-"""The one place that sets what Ray, torch and DeepSpeed read from the environment, and that starts or joins Ray."""
+"""What processes start with: the environment variables that Ray, torch and DeepSpeed read, and a scheduling policy.
+
+No other module sets them.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import importlib.util
-import logging
 import os
-import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 # The driver's own; Ray Train passes its RAY_TRAIN_* on to the controller and the workers.
 DRIVER_ENV = {
@@ -29,7 +29,7 @@ DRIVER_ENV = {
 }
 
 # A Ray of this process's own, on one machine: its processes inherit it.
-_OWN_RAY_ENV = {
+OWN_RAY_ENV = {
     # This machine is not taken away node by node: a process less a run.
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
     # Workers that Ray starts beforehand have another environment than a run's: nobody uses them.
@@ -86,39 +86,12 @@ def _jemalloc() -> Path | None:
     return library if library is not None and library.is_file() else None
 
 
-def starts_ray_here() -> bool:
-    """Whether `start_ray` would start Ray on this machine alone: nobody is connected, and no cluster is named."""
-    ray = sys.modules.get("ray")
-    return not (ray and ray.is_initialized()) and os.environ.get("RAY_ADDRESS", "local") in ("", "local")
-
-
-def start_ray() -> Any:
-    """Join the cluster of RAY_ADDRESS (Ray sets it in a submitted job), or start Ray on this machine alone.
-
-    A cluster that happens to run here, or that once did and left its address behind, is joined only when asked for, with
-    RAY_ADDRESS=auto: a run must not land on somebody's cluster by accident, or wait a minute for one that has gone.
-    """
-    prepare_driver()
-    import ray
-
-    if not ray.is_initialized():
-        address = os.environ.get("RAY_ADDRESS") or "local"
-        common = {"address": address, "log_to_driver": False, "logging_level": logging.ERROR}
-        if address == "local":
-            _start_here(ray, common)
-        else:
-            ray.init(**common)
-    for name in ("ray", "ray.train", "ray.tune"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    return ray
-
-
 @contextlib.contextmanager
-def _yielding_children() -> Iterator[None]:
-    """What this thread starts here, Ray's processes, waits for the processor's next tick where training threads use it
-    (SCHED_BATCH; see `compute_at_once`).
+def yielding_children() -> Iterator[None]:
+    """Start processes that wait for the processor's next tick where training threads compute (SCHED_BATCH).
 
-    Ray's processes wake a thousand times a second, and whenever they interrupt one of a worker's threads, all of them wait.
+    Ray's processes wake a thousand times a second; each time they interrupt a worker's thread, all its threads wait.
+    `compute_at_once` lifts it for the workers.
     """
     if not hasattr(os, "SCHED_BATCH") or os.sched_getscheduler(0) != os.SCHED_OTHER:  # not Linux; or the user's choice
         yield
@@ -131,7 +104,7 @@ def _yielding_children() -> Iterator[None]:
 
 
 def compute_at_once() -> None:
-    """The calling thread, and those it starts, no longer wait for their turn as Ray's processes do."""
+    """Let the calling thread, and those it starts, compute without waiting as Ray's processes do."""
     if hasattr(os, "SCHED_BATCH") and os.sched_getscheduler(0) == os.SCHED_BATCH:
         _schedule(os.SCHED_OTHER)
 
@@ -139,20 +112,3 @@ def compute_at_once() -> None:
 def _schedule(policy: int) -> None:
     with contextlib.suppress(PermissionError):  # a container may forbid it, and then all are alike
         os.sched_setscheduler(0, policy, os.sched_param(0))
-
-
-def _start_here(ray: Any, common: dict[str, Any]) -> None:
-    """Ray on this machine alone, its workers forked unless there is a GPU: what CUDA holds does not survive a fork."""
-    from sst2_ray.run.planning.placement import this_machine
-    from sst2_ray.run.ray.fork_server import ForkServer
-
-    for name, value in _OWN_RAY_ENV.items():
-        os.environ.setdefault(name, value)
-    with _yielding_children():
-        server = None if this_machine().gpus else ForkServer.start(worker_env(use_gpu=False))
-        runtime_env = {"py_executable": server.py_executable} if server else None
-        ray.init(**common, include_dashboard=False, runtime_env=runtime_env)
-    if server is not None:
-        raylet = ray._private.worker._global_node.all_processes["raylet"][0].process.pid
-        # What Ray gives a worker and its library reads once, at import.
-        server.ray_runs({"RAY_RAYLET_PID": str(raylet), "RAY_JOB_ID": ray.get_runtime_context().get_job_id()})

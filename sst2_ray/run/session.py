@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from sst2_ray.config.train import TrainConfig
-from sst2_ray.run.environment import prepare_driver, start_ray, starts_ray_here
+from sst2_ray.run.connect import start_ray, starts_ray_here
+from sst2_ray.run.environment import prepare_driver
 from sst2_ray.run.lease import Lease
-from sst2_ray.run.planning.placement import ClusterView, this_machine, view_of
+from sst2_ray.run.planning.nodes import cluster_view, this_machine
+from sst2_ray.run.planning.placement import ClusterView
 from sst2_ray.run.signals import StopSignals
 from sst2_ray.run.stop import STOP_FILE, StopRequests
 from sst2_ray.run.workspace import Workspace
@@ -63,7 +65,7 @@ class RunSession:
 
     # ---- before the start
 
-    def start(self, place: Callable[[ClusterView], Any], prepare: Callable[[], T]) -> tuple[Any, T]:
+    def start(self, place: Callable[[ClusterView], object], prepare: Callable[[], T]) -> tuple[ClusterView, T]:
         """Start or join Ray while `prepare` makes the tokens.
 
         Args:
@@ -72,28 +74,28 @@ class RunSession:
             prepare: runs in a thread meanwhile.
 
         Returns:
-            The ray module, connected, and what `prepare` returned.
+            The cluster that this process is now connected to, and what `prepare` returned.
         """
         if starts_ray_here():
             place(this_machine())
         self.storage_at_start.probe()
         with ThreadPoolExecutor(1) as pool:
             preparing = pool.submit(prepare)
-            ray = start_ray()
+            start_ray()
             self.signals.install()
-            return ray, preparing.result()
+            return cluster_view(), preparing.result()
 
-    def cluster_without_starting(self) -> tuple[Any, ClusterView]:
+    def cluster_without_starting(self) -> tuple[ClusterView, bool]:
         """Look at the cluster of RAY_ADDRESS, or at this machine where none is named, for a dry run.
 
         Returns:
-            The ray module where a cluster was joined, else None; and what there is.
+            What there is, and whether this process is connected to it.
         """
         if starts_ray_here():
-            return None, this_machine()
-        ray = start_ray()
+            return this_machine(), False
+        start_ray()
         self.signals.install()
-        return ray, view_of(ray)
+        return cluster_view(), True
 
     # ---- while it runs
 

@@ -7,7 +7,7 @@ import math
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -19,7 +19,7 @@ from sst2_ray.run.environment import worker_env
 from sst2_ray.run.failures import Failure, classify
 from sst2_ray.run.monitor import TrialDisplay, WatchedFit
 from sst2_ray.run.planning.placement import Placement
-from sst2_ray.run.prepare import Checked, Prepared, identity
+from sst2_ray.run.prepare import RunInputs, identity
 from sst2_ray.run.provenance import collect_provenance
 from sst2_ray.run.stop import StopRequests
 from sst2_ray.run.workspace import Workspace
@@ -32,18 +32,22 @@ from sst2_ray.training.task import Task
 class Shared:
     """Token arrays and sentences in the object store, put there once for all trials that use them."""
 
-    checked: Checked
+    inputs: RunInputs
+    """Without the tokens."""
     tokenizer_json: str
     splits: dict[str, Any]
     texts: Any
 
     @classmethod
-    def put(cls, prepared: Prepared, ray: Any) -> Shared:
+    def put(cls, inputs: RunInputs) -> Shared:
+        """Put tokens and sentences into the object store."""
+        import ray
+
         return cls(
-            checked=prepared.checked,
-            tokenizer_json=prepared.tokenizer_json,
-            splits={name: ray.put(tokens) for name, tokens in prepared.tokens.items()},
-            texts=ray.put(prepared.checked.splits.dev.texts),
+            inputs=replace(inputs, tokenized=None),
+            tokenizer_json=inputs.tokenizer_json,
+            splits={name: ray.put(tokens) for name, tokens in inputs.tokens.items()},
+            texts=ray.put(inputs.splits.dev.texts),
         )
 
 
@@ -79,7 +83,7 @@ class Trial:
         stop: StopRequests | None = None,
     ) -> None:
         self.shared, self.placement, self.display = shared, placement, display
-        self.config = shared.checked.config
+        self.config = shared.inputs.config
         self.experiment, self.trial_id = experiment, trial_id
         # A single run is its own trial.
         self.run_path = experiment if trial_id == experiment else f"{experiment}/{trial_id}"
@@ -91,7 +95,7 @@ class Trial:
         self.attempts = Attempts(
             workspace.table,
             self.run_storage,
-            identity(shared.checked, experiment=experiment, trial_id=trial_id),
+            identity(shared.inputs, experiment=experiment, trial_id=trial_id),
             world_size=placement.num_workers,
             say=display.line,
         )
@@ -286,18 +290,18 @@ class Trial:
         )
 
     def _task(self, attempt: int) -> Task:
-        checked = self.shared.checked
+        inputs = self.shared.inputs
         return Task(
             config=self.config,
             experiment=self.experiment,
             trial_id=self.trial_id,
             attempt=attempt,
-            resolved=checked.resolved,
+            resolved=inputs.resolved,
             tokenizer_json=self.shared.tokenizer_json,
             micro_batch_tokens=self.micro_batch_tokens,
-            source=checked.splits.source,
-            eval_split=checked.splits.eval_split,
-            corpora=(*checked.resolved.info.trained_on, *checked.corpora),
+            source=inputs.splits.source,
+            eval_split=inputs.splits.eval_split,
+            corpora=(*inputs.resolved.info.trained_on, *inputs.corpora),
             score_dev=self.score_dev,
             started_at=time.time(),
         )

@@ -17,7 +17,7 @@ from sst2_ray.errors import InputError, StoppedError
 from sst2_ray.records import Status, TrialRecord
 from sst2_ray.run.display import RunDisplay
 from sst2_ray.run.planning.forecast import forecast
-from sst2_ray.run.planning.placement import Placement, decide, view_of
+from sst2_ray.run.planning.placement import Placement, decide
 from sst2_ray.run.planning.summary import describe
 from sst2_ray.run.prepare import check, check_run, prepare, run_description
 from sst2_ray.run.session import RunSession
@@ -63,17 +63,17 @@ def train(config: TrainConfig, *, quiet: bool = False) -> TrainResult:
     """
     with RunSession(config, config.run_name, quiet=quiet) as session:
         session.lease.check()
-        checked = check(config)
-        done = check_run(session.storage_at_start, checked)
+        inputs = check(config)
+        done = check_run(session.storage_at_start, inputs)
         if done is not None:
             session.note(f"{config.run_name} is finished already: nothing to do")
             return TrainResult(**done)
-        ray, prepared = session.start(lambda cluster: decide(config, cluster), lambda: prepare(checked))
-        placement = decide(config, view_of(ray))
+        cluster, prepared = session.start(lambda view: decide(config, view), lambda: prepare(inputs))
+        placement = decide(config, cluster)
         session.show_plan(describe(prepared, placement), prepared.notes())
         with session.running():
-            session.folder.write_json("config.json", run_description(checked))
-            return _run(session, Shared.put(prepared, ray), placement)
+            session.folder.write_json("config.json", run_description(inputs))
+            return _run(session, Shared.put(prepared), placement)
 
 
 def _run(session: RunSession, shared: Shared, placement: Placement) -> TrainResult:
@@ -92,7 +92,7 @@ def _run(session: RunSession, shared: Shared, placement: Placement) -> TrainResu
         record = trial.run()
     if record.status == Status.STOPPED:
         raise StoppedError(f"{name}: {_why_stopped(session, record)}")
-    result = _result(record, shared.checked.resolved.info.label, session.config.storage_path)
+    result = _result(record, shared.inputs.resolved.info.label, session.config.storage_path)
     session.folder.write_json("result.json", dataclasses.asdict(result))
     trial.drop_checkpoints(record)
     return result
@@ -196,13 +196,13 @@ def dry_run(config: TrainConfig, *, calibrate: bool = False, network_gbit_per_s:
     network_gbit_per_s: between the workers' machines, for the time that their messages take.
     """
     with RunSession(config, config.run_name) as session:
-        checked = check(config)
-        is_finished = check_run(session.storage_at_start, checked) is not None
-        prepared = prepare(checked)
+        inputs = check(config)
+        is_finished = check_run(session.storage_at_start, inputs) is not None
+        prepared = prepare(inputs)
         session.out.print_json(json.dumps(config.to_dict()))
-        ray, cluster = session.cluster_without_starting()
+        cluster, is_connected = session.cluster_without_starting()
         placement = decide(config, cluster)
-        if calibrate and (placement.use_gpu or ray is not None):
+        if calibrate and (placement.use_gpu or is_connected):
             raise InputError(
                 "--calibrate: measures on this machine's CPUs only; leave it out for GPUs and for clusters"
             )

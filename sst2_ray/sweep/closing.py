@@ -259,13 +259,13 @@ def _local(run: Storage, folder: str, scratch: Path) -> Path:
 
 def _state_on_card(run: Storage, record: TrialRecord, shared: Shared, info: ModelInfo, dev: Metrics) -> None:
     """Rewrite the export's card and metadata, which stated the held-out part of train so far."""
-    checked = shared.checked
+    inputs = shared.inputs
     card = CardFacts(
         config=config_from_dict(json.loads(record.config_json or "{}"), source=record.trial_id),
         info=info,
-        source=checked.splits.source,
-        eval_split=checked.splits.eval_split,
-        corpora=(*checked.resolved.info.trained_on, *checked.corpora),
+        source=inputs.splits.source,
+        eval_split=inputs.splits.eval_split,
+        corpora=(*inputs.resolved.info.trained_on, *inputs.corpora),
         num_train_rows=record.num_train_rows or 0,
         num_dev_rows=dev.num_rows,
         accuracy=dev.accuracy,

@@ -19,7 +19,7 @@ from sst2_ray.errors import InfeasibleError
 from sst2_ray.results.store.table import ResultsTable
 from sst2_ray.run.planning.placement import ClusterView, Node, Placement, decide, most_cpus_per_worker
 from sst2_ray.run.planning.summary import num_parameters, worker_memory
-from sst2_ray.run.prepare import Prepared
+from sst2_ray.run.prepare import RunInputs
 
 DRIVER_GIB = 0.6
 """Resident memory of a trial's driver, controller and progress actor together; measured."""
@@ -44,16 +44,16 @@ class Footprint:
     export_gib: float
 
 
-def footprint(prepared: Prepared, table: ResultsTable, *, num_workers: int) -> Footprint:
+def footprint(prepared: RunInputs, table: ResultsTable, *, num_workers: int) -> Footprint:
     """Return a model's footprint, from the peaks that the results table has of it, else from its shape."""
-    parameters = num_parameters(prepared.checked.resolved, prepared.vocab_size)
+    parameters = num_parameters(prepared.resolved, prepared.vocab_size)
     part = worker_memory(prepared, num_workers=num_workers, use_gpu=False)
     # Beside what a step needs: a checkpoint's copy of the weights and of the worker's share of the moments.
     computed = PROCESS_GIB + KEPT_GIB + (part.total + 4 * parameters + part.optimizer) / 2**30
     peaks = [
         row["peak_memory_gib"]
         for row in table.read("trials", columns=["model", "device", "peak_memory_gib", "status"]).to_pylist()
-        if row["model"] == prepared.checked.config.model and row["device"] == "cpu" and row["peak_memory_gib"]
+        if row["model"] == prepared.config.model and row["device"] == "cpu" and row["peak_memory_gib"]
     ]
     return Footprint(
         memory_gib=max(peaks) if peaks else computed,

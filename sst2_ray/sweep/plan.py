@@ -10,7 +10,7 @@ from sst2_ray import formatting
 from sst2_ray.config.sweep import AXES, SweepConfig
 from sst2_ray.results.store.table import ResultsTable
 from sst2_ray.run.planning.placement import Placement
-from sst2_ray.run.prepare import Prepared
+from sst2_ray.run.prepare import RunInputs
 from sst2_ray.storage import address
 from sst2_ray.sweep.budget import Durations, budget_of, makespan
 from sst2_ray.sweep.concurrency import Concurrency, Footprint, footprint
@@ -37,7 +37,7 @@ def expected_trials(config: SweepConfig) -> list[TrialSpec]:
 
 def describe_sweep(
     config: SweepConfig,
-    prepared: dict[str, Prepared],
+    prepared: dict[str, RunInputs],
     table: ResultsTable,
     placement: Placement,
     at_once: Concurrency,
@@ -55,7 +55,7 @@ def describe_sweep(
         if "selection" in first.tokens
         else ""
     )
-    splits = first.checked.splits
+    splits = first.splits
     return [
         ("sweep", f"{config.name}: {_trials_words(config, len(trials))}"),
         ("axes", _axes_words(config)),

@@ -13,7 +13,7 @@ from sst2_ray.errors import FailureClass, StoppedError
 from sst2_ray.records import Status
 from sst2_ray.run.environment import DRIVER_ENV, PASSED_ON, WORKER_ENV
 from sst2_ray.run.planning.placement import Placement
-from sst2_ray.run.prepare import Prepared
+from sst2_ray.run.prepare import RunInputs
 from sst2_ray.run.progress_actor import start_board
 from sst2_ray.run.session import RunSession
 from sst2_ray.run.stop import STOP_FILE, StopLevel
@@ -49,14 +49,14 @@ class SweepRun:
         self,
         session: RunSession,
         config: SweepConfig,
-        prepared: dict[str, Prepared],
+        prepared: dict[str, RunInputs],
         placement: Placement,
         at_once: Concurrency,
     ) -> None:
         self.session, self.config, self.placement, self.at_once = session, config, placement, at_once
         self.table, self.out, self.folder = session.workspace.table, session.out, session.folder
         first = next(iter(prepared.values()))
-        described = {"config_hash": config.trials_hash, "data_fingerprint": first.checked.splits.fingerprint}
+        described = {"config_hash": config.trials_hash, "data_fingerprint": first.splits.fingerprint}
         self.folder.write_json(CONFIG_FILE, {**config.to_dict(), **described})
         self.past = past_trials(self.table, config.name)
         self.durations = durations_of(self.table, len(first.tokens["train"]), self.past, use_gpu=placement.use_gpu)
@@ -75,7 +75,7 @@ class SweepRun:
 
         return OptunaProposer(self.config, self.drawn)
 
-    def _context(self, prepared: dict[str, Prepared]) -> SweepContext:
+    def _context(self, prepared: dict[str, RunInputs]) -> SweepContext:
         from sst2_ray.sweep.tune import SweepContext
 
         passed_on = {*DRIVER_ENV, *WORKER_ENV, *PASSED_ON}
@@ -272,7 +272,7 @@ def write_drawn(folder: Storage, queue: TrialQueue, earlier: list[Configuration]
         folder.write_json(POINTS_FILE, [dataclasses.asdict(one) for one in drawn])
 
 
-def share(prepared: dict[str, Prepared]) -> dict[str, Shared]:
+def share(prepared: dict[str, RunInputs]) -> dict[str, Shared]:
     """Put tokens and sentences into the object store once, however many models use them."""
     import ray
 
@@ -285,10 +285,10 @@ def share(prepared: dict[str, Prepared]) -> dict[str, Shared]:
 
     return {
         model: Shared(
-            checked=one.checked,
+            inputs=dataclasses.replace(one, tokenized=None),
             tokenizer_json=one.tokenizer_json,
             splits={name: put(tokens) for name, tokens in one.tokens.items()},
-            texts=put(one.checked.splits.dev.texts),
+            texts=put(one.splits.dev.texts),
         )
         for model, one in prepared.items()
     }

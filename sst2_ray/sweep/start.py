@@ -9,11 +9,10 @@ from collections.abc import Mapping
 from sst2_ray.config.sweep import SweepConfig
 from sst2_ray.data.leaks import check_known_leak
 from sst2_ray.data.load import load_splits
-from sst2_ray.data.tokens import TokenArrays
 from sst2_ray.errors import InputError
 from sst2_ray.modeling.sources import resolve_model
-from sst2_ray.run.planning.placement import ClusterView, Placement, check_batch, view_of
-from sst2_ray.run.prepare import Checked, Prepared, check_same_data, prepare
+from sst2_ray.run.planning.placement import ClusterView, Placement
+from sst2_ray.run.prepare import RunInputs, Tokenized, check_batch, check_same_data, prepare
 from sst2_ray.run.ray.jobs import other_jobs
 from sst2_ray.run.session import RunSession
 from sst2_ray.storage import Storage, address
@@ -33,11 +32,11 @@ def sweep(config: SweepConfig, *, quiet: bool = False) -> SweepResult:
     with RunSession(config.base, config.name, quiet=quiet) as session:
         session.lease.check()
         checked = _checked(session, config)
-        ray, prepared = session.start(
-            lambda cluster: admit(config.base, cluster, max_concurrent=config.max_concurrent),
+        cluster, prepared = session.start(
+            lambda view: admit(config.base, view, max_concurrent=config.max_concurrent),
             lambda: prepare_sweep(checked),
         )
-        placement, at_once = _plan(session, config, prepared, view_of(ray), is_connected=True)
+        placement, at_once = _plan(session, config, prepared, cluster, is_connected=True)
         with session.running():
             return SweepRun(session, config, prepared, placement, at_once).run()
 
@@ -46,14 +45,14 @@ def dry_run(config: SweepConfig) -> None:
     """Print the resolved config, the trials and the plan; start and write nothing."""
     with RunSession(config.base, config.name) as session:
         prepared = prepare_sweep(_checked(session, config))
-        ray, cluster = session.cluster_without_starting()
+        cluster, is_connected = session.cluster_without_starting()
         session.out.print_json(json.dumps(config.to_dict()))
         session.out.print(trials_table(config))
-        _plan(session, config, prepared, cluster, is_connected=ray is not None)
+        _plan(session, config, prepared, cluster, is_connected=is_connected)
         session.note("dry run: nothing was started, nothing was written")
 
 
-def _checked(session: RunSession, config: SweepConfig) -> dict[str, Checked]:
+def _checked(session: RunSession, config: SweepConfig) -> dict[str, RunInputs]:
     """Find and check what the sweep needs, by model. Raises InputError."""
     folder = session.storage_at_start.child(config.name)
     check_extras(config, folder)
@@ -63,7 +62,12 @@ def _checked(session: RunSession, config: SweepConfig) -> dict[str, Checked]:
 
 
 def _plan(
-    session: RunSession, config: SweepConfig, prepared: dict[str, Prepared], cluster: ClusterView, *, is_connected: bool
+    session: RunSession,
+    config: SweepConfig,
+    prepared: dict[str, RunInputs],
+    cluster: ClusterView,
+    *,
+    is_connected: bool,
 ) -> tuple[Placement, Concurrency]:
     """Decide how many trials run at once and show the plan. `is_connected`: to the cluster, by Ray."""
     table, base = session.workspace.table, config.base
@@ -84,7 +88,7 @@ def check_extras(config: SweepConfig, folder: Storage) -> None:
     trackers.check_trackers(config.trackers, folder)
 
 
-def check_existing(folder: Storage, config: SweepConfig, checked: Mapping[str, Checked]) -> None:
+def check_existing(folder: Storage, config: SweepConfig, checked: Mapping[str, RunInputs]) -> None:
     """Raise InputError where the name belongs to another sweep, to one on other data, or to a single run."""
     if not folder.exists(CONFIG_FILE):
         return
@@ -99,7 +103,7 @@ def check_existing(folder: Storage, config: SweepConfig, checked: Mapping[str, C
     check_same_data(config.name, folder, there, next(iter(checked.values())))  # the same for every model
 
 
-def check_sweep(config: SweepConfig) -> dict[str, Checked]:
+def check_sweep(config: SweepConfig) -> dict[str, RunInputs]:
     """Find and check the data and the weights of each model. Writes nothing; raises InputError with one line."""
     base = dataclasses.replace(config.base, model=config.models[0], batch_size=max(config.batch_sizes))
     splits = load_splits(base)
@@ -110,16 +114,16 @@ def check_sweep(config: SweepConfig) -> dict[str, Checked]:
         of_model = dataclasses.replace(base, model=model)
         resolved = resolve_model(of_model)
         leak = check_known_leak(resolved.info.trained_on, splits.corpus, allow=base.allow_leak)
-        checked[model] = Checked(config=of_model, splits=splits, resolved=resolved, allowed_leak=leak)
+        checked[model] = RunInputs(config=of_model, splits=splits, resolved=resolved, allowed_leak=leak)
     return checked
 
 
-def prepare_sweep(checked: dict[str, Checked]) -> dict[str, Prepared]:
+def prepare_sweep(checked: dict[str, RunInputs]) -> dict[str, RunInputs]:
     """Tokenize for each model; models with the same tokenizer share the token arrays."""
-    prepared: dict[str, Prepared] = {}
-    tokens: dict[tuple[str, int], dict[str, TokenArrays]] = {}
+    prepared: dict[str, RunInputs] = {}
+    made: dict[tuple[str, int], Tokenized] = {}
     for model, one in checked.items():
-        made = prepare(one)
-        shared = tokens.setdefault((made.tokenizer_json, one.resolved.max_length), made.tokens)
-        prepared[model] = dataclasses.replace(made, tokens=shared)
+        inputs = prepare(one)
+        key = inputs.tokenizer_json, one.resolved.max_length
+        prepared[model] = dataclasses.replace(inputs, tokenized=made.setdefault(key, inputs.made))
     return prepared

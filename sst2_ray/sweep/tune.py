@@ -91,7 +91,7 @@ def trial_of(
     """Build the trial as the main job would run it, below the sweep's folder."""
     shared = context.shared[spec.config.model]
     return Trial(
-        dataclasses.replace(shared, checked=dataclasses.replace(shared.checked, config=spec.config)),
+        dataclasses.replace(shared, inputs=dataclasses.replace(shared.inputs, config=spec.config)),
         context.placement,
         ForwardingDisplay(context.board, spec.trial_id),
         context.workspace,
@@ -120,7 +120,7 @@ def run_trial(config: TuneConfig, *, context: SweepContext) -> TuneResult:
         tune.report(_result(spec, record))
 
     trial = trial_of(context, spec, on_record=report, asks_scheduler=context.asks_scheduler and spec.is_first_seed)
-    trial.run_storage.write_json("config.json", run_description(trial.shared.checked))
+    trial.run_storage.write_json("config.json", run_description(trial.shared.inputs))
     try:
         record = trial.run()
         trial.drop_checkpoints(record)

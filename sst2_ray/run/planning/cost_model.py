@@ -1,8 +1,8 @@
-"""What a step costs on paper: memory, communication, and the times of its parts on GPUs that are not here.
+"""The cost of a step on paper: memory, communication, and the times of its parts on GPUs that are not here.
 
 Pure arithmetic over the model's shape. Every formula names its source; nothing here was measured. Times are lower
-bounds: a chip at its data sheet's peak, a network at its full rate, no latency, no launch of a kernel. What they tell is
-which part a step cannot be faster than, and when that part changes.
+bounds: a chip at its data sheet's peak, a network at its full rate, no latency, no launch of a kernel. They tell which
+part a step cannot be faster than, and when that part changes.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ FP32, BF16 = 4, 2
 """Bytes."""
 
 _BACKWARD = 2 / 3
-"""Of a step's arithmetic: two of the three products a weight."""
+"""Share of a step's arithmetic: two of the three products a weight."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSize:
-    """An encoder's shape."""
+    """The shape of an encoder."""
 
     parameters: int
-    """All of them, tables included."""
+    """All parameters, tables included."""
     multiplied: int
-    """Those that multiply activations: a table's are looked up."""
+    """Parameters that multiply activations: a table's are looked up."""
     layers: int
     hidden: int
     inner: int
@@ -40,7 +40,7 @@ class ModelSize:
     """None: all."""
 
     def attended(self, length: int) -> float:
-        """Positions that a token attends to, the mean over the layers."""
+        """Return the positions that a token attends to, the mean over the layers."""
         if self.window is None or self.global_layers is None:
             return length
         local = self.layers - self.global_layers
@@ -48,15 +48,17 @@ class ModelSize:
 
 
 def flops_per_token(size: ModelSize, length: int) -> float:
-    """Forward and backward of one token in a sentence of `length`: 6 FLOP a parameter that multiplies (Kaplan et al. 2020,
-    arXiv 2001.08361, 2.1) and 12 * layers * hidden a position attended to (Chowdhery et al. 2022, arXiv 2204.02311, B).
+    """Count the floating-point operations of one token, forward and backward, in a sentence of `length`.
+
+    6 a parameter that multiplies (Kaplan et al. 2020, arXiv 2001.08361, 2.1) and 12 * layers * hidden a position attended
+    to (Chowdhery et al. 2022, arXiv 2204.02311, B).
     """
     return 6.0 * size.multiplied + 12.0 * size.layers * size.hidden * size.attended(length)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Memory:
-    """Bytes of one worker."""
+    """Memory of one worker in bytes."""
 
     weights: float
     gradients: float
@@ -65,18 +67,19 @@ class Memory:
 
     @property
     def state(self) -> float:
-        """What is there between two steps, and the gradients."""
+        """Everything but activations."""
         return self.weights + self.gradients + self.optimizer
 
     @property
     def total(self) -> float:
+        """All of it."""
         return self.state + self.activations
 
 
 def memory(
     size: ModelSize, *, num_workers: int, tokens: int = 0, length: int = 0, bf16: bool = True, scores_kept: bool = False
 ) -> Memory:
-    """Of one worker that computes micro-batches of `tokens` in sentences of `length`.
+    """Compute the memory of one worker that computes micro-batches of `tokens` in sentences of `length`.
 
     ZeRO-2 (Rajbhandari et al. 2020, arXiv 1910.02054, 5) as zero.py does it: fp32 weights whole; gradients whole and
     twice, as autograd leaves them and in the flat vector that the workers' shares are summed in (on CPUs fewer: autograd
@@ -93,7 +96,7 @@ def memory(
 
 
 def activation_bytes_per_token(size: ModelSize, length: int, *, bf16: bool, scores_kept: bool) -> float:
-    """What a token leaves for the backward pass (Korthikanti et al. 2022, arXiv 2205.05198, 4.1), all layers.
+    """Compute the bytes that a token leaves for the backward pass (Korthikanti et al. 2022, arXiv 2205.05198, 4.1), all layers.
 
     A layer keeps 34 * hidden bytes in 16 bit where its feed-forward layer is four times as wide as `hidden`: of each
     token 8 * hidden numbers (norms 2, attention 5, the feed-forward layer's input), 2 a place of that layer (before and
@@ -111,45 +114,56 @@ def _bytes(bf16: bool) -> int:
 
 
 def communication_bytes(size: ModelSize, *, num_workers: int) -> float:
-    """That every worker sends (and receives) a step: a reduce-scatter of the gradients and an all-gather of the weights,
-    each (workers - 1) / workers of 4 bytes a parameter (Rajbhandari et al. 2020, arXiv 1910.02054, 7.1). Workers on CPUs
-    send less: of the token embeddings' gradient only the rows that the batch looked up."""
+    """Compute the bytes that every worker sends (and receives) a step.
+
+    A reduce-scatter of the gradients and an all-gather of the weights, each (workers - 1) / workers of 4 bytes a parameter
+    (Rajbhandari et al. 2020, arXiv 1910.02054, 7.1). Workers on CPUs send less: of the token embeddings' gradient only the
+    rows that the batch looked up.
+    """
     return 2 * FP32 * size.parameters * (num_workers - 1) / num_workers
 
 
 def optimizer_bytes(size: ModelSize, *, num_workers: int) -> float:
-    """That a step moves through a worker's memory outside of the model, counted in zero.py: gradients are copied into
-    the flat vector (8 a parameter); of its share the norm reads 4 bytes a parameter, AdamW reads and, where it clips,
-    writes weight, gradient and two moments (32)."""
+    """Compute the bytes that a step moves through a worker's memory outside of the model, counted in zero.py.
+
+    Gradients are copied into the flat vector (8 a parameter); of its share the norm reads 4 bytes a parameter, AdamW reads
+    and, where it clips, writes weight, gradient and two moments (32).
+    """
     return size.parameters * (8 + 36 / num_workers)
 
 
 @dataclass(frozen=True, kw_only=True)
 class StepTime:
-    """Seconds that the parts of a step take at least. Weights travel when the optimizer is done; gradients while the
-    backward pass of the only micro-batch goes on, or after it where shares are small (training/engine/overlap.py)."""
+    """Lower bounds, in seconds, of the parts of a step.
+
+    Weights travel when the optimizer is done; gradients while the backward pass of the only micro-batch goes on, or after
+    it where shares are small (training/engine/overlap.py).
+    """
 
     arithmetic: float
     optimizer: float
     communication: float
     can_hide: float
-    """Of communication: what a backward pass that is long enough hides. Not the gradients of tables, which come last."""
+    """Communication that a backward pass that is long enough hides: all but the gradients of tables, which come last."""
 
     @property
     def hidden(self) -> float:
+        """Communication behind the backward pass."""
         return min(self.can_hide, _BACKWARD * self.arithmetic)
 
     @property
     def total(self) -> float:
+        """The whole step."""
         return self.arithmetic + self.optimizer + self.communication - self.hidden
 
     @property
     def utilization(self) -> float:
-        """Model FLOP/s over the chips' peak: what it can be at most."""
+        """Upper bound of model FLOP/s over the chips' peak."""
         return self.arithmetic / self.total
 
     @property
     def bottleneck(self) -> str:
+        """Name of the longest part."""
         parts = {
             "arithmetic": self.arithmetic, "optimizer": self.optimizer, "communication": self.communication - self.hidden,
         }  # fmt: skip
@@ -166,7 +180,7 @@ def step_time(
     gpus_per_node: int,
     network_bytes_per_s: float,
 ) -> StepTime:
-    """On GPUs of one kind. network_bytes_per_s: of a node, one way.
+    """Compute the time of a step on GPUs of one kind. `network_bytes_per_s`: of a node, one way.
 
     A ring's collective takes bytes * (n - 1) / n / (the slowest link's rate), and rings over several nodes share each
     node's network between them (NVIDIA's nccl-tests, doc/PERFORMANCE.md): the rate is the node's, or the GPUs' own links'
@@ -184,7 +198,7 @@ def step_time(
 
 
 def tokens_that_hide_nothing(size: ModelSize, gpu: Gpu, time: StepTime, *, length: int) -> float:
-    """Tokens a GPU and step at which arithmetic takes as long as all the rest: with fewer, more than half is lost."""
+    """Return the tokens a GPU and step at which arithmetic takes as long as all the rest: with fewer, half is lost."""
     rest = time.optimizer + time.communication
     # Solves arithmetic = rest - min(can_hide, _BACKWARD * arithmetic).
     arithmetic = max(rest - time.can_hide, rest / (1 + _BACKWARD)) if time.can_hide else rest

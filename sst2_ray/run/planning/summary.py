@@ -1,31 +1,32 @@
-"""What a run will do, in numbers, before it starts."""
+"""The plan of a run in numbers, before it starts."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from sst2_ray.config.train import TrainConfig
 from sst2_ray.modeling.sources import ResolvedModel
 from sst2_ray.run.planning.cost_model import Memory, ModelSize, communication_bytes, memory
 from sst2_ray.run.planning.placement import Placement
-from sst2_ray.run.prepare import Prepared
+from sst2_ray.run.prepare import RunInputs
 from sst2_ray.storage import address
 
-MIB = 2**20
+MIB, GIB = 2**20, 2**30
 
 
 def num_parameters(resolved: ResolvedModel, vocab_size: int) -> int:
-    """Parameters of the encoder from its shape alone. Exact to about 1 %: enough to state memory and storage."""
+    """Count the encoder's parameters from its shape alone, to about 1 %: enough to state memory and storage."""
     return model_size(resolved, vocab_size).parameters
 
 
 def model_size(resolved: ResolvedModel, vocab_size: int) -> ModelSize:
-    """Of the encoder; vocab_size: of a random model's tokenizer."""
+    """Return the encoder's shape. `vocab_size`: entries of a random model's tokenizer."""
     shape = model_shape(resolved)
     return size_of(shape, vocab_size=vocab_size if resolved.info.random_weights else shape.vocab_size)
 
 
 def size_of(shape: Any, *, vocab_size: int) -> ModelSize:
-    """Embeddings, attention, feed-forward layers and norms of a transformers config; the head is small."""
+    """Count embeddings, attention, feed-forward layers and norms of a transformers config; the head is small."""
     hidden, layers, inner = shape.hidden_size, shape.num_hidden_layers, shape.intermediate_size
     # ModernBERT's feed-forward is gated (its first matrix is twice as wide) and it has no position table.
     gated = shape.model_type == "modernbert"
@@ -45,7 +46,7 @@ def size_of(shape: Any, *, vocab_size: int) -> ModelSize:
 
 
 def model_shape(resolved: ResolvedModel) -> Any:
-    """The encoder's transformers config, with the defaults that `resolved` leaves out."""
+    """Return the encoder's transformers config, with the defaults that `resolved` leaves out."""
     from transformers import AutoConfig
 
     values = {k: v for k, v in resolved.architecture.items() if k != "model_type"}
@@ -53,74 +54,61 @@ def model_shape(resolved: ResolvedModel) -> Any:
 
 
 def describe(
-    prepared: Prepared, placement: Placement, *, network_gbit_per_s: float | None = None
+    inputs: RunInputs, placement: Placement, *, network_gbit_per_s: float | None = None
 ) -> list[tuple[str, str]]:
-    """Rows of the plan: examples, steps, tokens, workers, memory a worker, messages, storage.
+    """Return rows of the plan: examples, steps, tokens, workers, memory a worker, messages, storage.
 
-    network_gbit_per_s: between the workers' machines, for the time that messages take; None: none is stated.
+    Args:
+        inputs: with tokens.
+        placement: of the workers.
+        network_gbit_per_s: rate between the workers' machines, for the time that messages take; None: none is stated.
     """
-    from sst2_ray.training.step_counts import total_steps
-
-    config, checked = prepared.checked.config, prepared.checked
-    train, dev = prepared.tokens["train"], prepared.tokens["dev"]
-    steps = total_steps(config, len(train))
-    per_epoch = -(-len(train) // config.batch_size)
+    config, model, splits = inputs.config, inputs.resolved.info, inputs.splits
+    train, dev = inputs.tokens["train"], inputs.tokens["dev"]
+    selection = inputs.tokens.get("selection")
+    held_out = f", {len(selection):,} held out of train to choose by" if selection is not None else ""
     mean = len(train.input_ids) / len(train)
-    last = len(train) % config.batch_size
-    size = model_size(checked.resolved, prepared.vocab_size)
-    parameters = size.parameters
-    checkpoint = 12 * parameters / MIB
-    selection = (
-        f", {len(prepared.tokens['selection']):,} held out of train to choose by"
-        if "selection" in prepared.tokens
-        else ""
-    )
+    size = model_size(inputs.resolved, inputs.vocab_size)
+    memory_words = _memory_words(worker_memory(inputs, num_workers=placement.num_workers, use_gpu=placement.use_gpu))
+    engine = "DeepSpeed ZeRO-2" if config.engine == "zero2" else "plain torch"
     return [
         ("run", f"{config.run_name} (config {config.config_hash})"),
-        (
-            "model",
-            f"{checked.resolved.info.label}, about {parameters / 1e6:.1f} M parameters, weights: {checked.resolved.info.source}",
-        ),
-        (
-            "data",
-            f"{checked.splits.source}: {len(train):,} train rows, {len(dev):,} {checked.splits.eval_split}{selection}",
-        ),
+        ("model", f"{model.label}, about {size.parameters / 1e6:.1f} M parameters, weights: {model.source}"),
+        ("data", f"{splits.source}: {len(train):,} train rows, {len(dev):,} {splits.eval_split}{held_out}"),
         ("tokens", f"{len(train.input_ids):,} an epoch, {mean:.1f} a sentence, longest {int(train.lengths.max())}"),
-        (
-            "steps",
-            f"{steps:,} of {config.batch_size} examples ({per_epoch:,} an epoch"
-            + (f", the last one of {last})" if last else ")")
-            + f", learning rate up to {config.learning_rate:g}, seed {config.seed}",
-        ),
-        ("workers", f"{placement}, {'DeepSpeed ZeRO-2' if config.engine == 'zero2' else 'plain torch'}"),
-        (
-            "memory",
-            _memory_words(worker_memory(prepared, num_workers=placement.num_workers, use_gpu=placement.use_gpu)),
-        ),
+        ("steps", _steps_words(config, len(train))),
+        ("workers", f"{placement}, {engine}"),
+        ("memory", memory_words),
         ("messages", _messages_words(size, placement, network_gbit_per_s)),
-        (
-            "storage",
-            f"{address(config.storage_path, config.run_name)}: up to "
-            f"{(config.keep_checkpoints + 2) * checkpoint / 1024:.1f} GiB of checkpoints while it runs, "
-            f"{4 * parameters / 2**30:.2f} GiB for the exported model",
-        ),
+        ("storage", _storage_words(config, size)),
     ]
 
 
-def worker_memory(prepared: Prepared, *, num_workers: int, use_gpu: bool) -> Memory:
-    """Of a worker. The chip may not be known here: bf16's copies of the weights are counted unless fp32 is asked for."""
+def worker_memory(inputs: RunInputs, *, num_workers: int, use_gpu: bool) -> Memory:
+    """Compute one worker's memory. The chip may not be known: bf16's copies are counted unless fp32 is asked for."""
     from sst2_ray.training.task import DEFAULT_MICRO_BATCH_TOKENS
 
-    config, train = prepared.checked.config, prepared.tokens["train"]
+    config, train = inputs.config, inputs.tokens["train"]
     length = len(train.input_ids) / len(train)
     most = config.micro_batch_tokens or DEFAULT_MICRO_BATCH_TOKENS["cuda" if use_gpu else "packed"]
     return memory(
-        model_size(prepared.checked.resolved, prepared.vocab_size),
+        model_size(inputs.resolved, inputs.vocab_size),
         num_workers=num_workers,
         tokens=min(most, round(length * config.batch_size / num_workers)),
         length=round(length),
         bf16=config.precision != "fp32",
         scores_kept=not use_gpu,
+    )
+
+
+def _steps_words(config: TrainConfig, num_rows: int) -> str:
+    from sst2_ray.training.step_counts import total_steps
+
+    per_epoch, last = -(-num_rows // config.batch_size), num_rows % config.batch_size
+    last_words = f", the last one of {last}" if last else ""
+    return (
+        f"{total_steps(config, num_rows):,} of {config.batch_size} examples ({per_epoch:,} an epoch{last_words}), "
+        f"learning rate up to {config.learning_rate:g}, seed {config.seed}"
     )
 
 
@@ -138,3 +126,11 @@ def _messages_words(size: ModelSize, placement: Placement, network_gbit_per_s: f
     took = f", {8e-9 * sent / network_gbit_per_s:.3g} s at {network_gbit_per_s:g} Gbit/s" if network_gbit_per_s else ""
     most = "" if placement.use_gpu else "at most "  # of the token embeddings' gradient only rows that were looked up
     return f"{most}{sent / MIB:,.0f} MiB sent by each worker a step: gradients and weights{took}"
+
+
+def _storage_words(config: TrainConfig, size: ModelSize) -> str:
+    checkpoints = (config.keep_checkpoints + 2) * 12 * size.parameters / GIB
+    return (
+        f"{address(config.storage_path, config.run_name)}: up to {checkpoints:.1f} GiB of checkpoints while it runs, "
+        f"{4 * size.parameters / GIB:.2f} GiB for the exported model"
+    )

@@ -8,7 +8,8 @@ import sys
 
 import pytest
 
-from sst2_ray.run.environment import _yielding_children, starts_ray_here
+from sst2_ray.run.connect import starts_ray_here
+from sst2_ray.run.environment import yielding_children
 
 
 @pytest.mark.parametrize(
@@ -33,7 +34,7 @@ def policies(code):
 
 @linux
 def test_what_ray_starts_yields_to_threads_that_compute():
-    with _yielding_children():
+    with yielding_children():
         told = policies("print(os.sched_getscheduler(0)); e.compute_at_once(); print(os.sched_getscheduler(0))")
     assert told == [os.SCHED_BATCH, os.SCHED_OTHER]
     assert os.sched_getscheduler(0) == os.SCHED_OTHER
@@ -43,7 +44,7 @@ def test_what_ray_starts_yields_to_threads_that_compute():
 def test_a_policy_that_the_user_chose_stays():
     told = policies(
         "os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))\n"
-        "with e._yielding_children(): print(os.sched_getscheduler(0))\n"
+        "with e.yielding_children(): print(os.sched_getscheduler(0))\n"
         "e.compute_at_once(); print(os.sched_getscheduler(0))"
     )
     assert told == [os.SCHED_IDLE, os.SCHED_IDLE]

@@ -195,7 +195,7 @@ def test_a_single_run_is_held_while_its_trial_runs(
     monkeypatch.setattr(train, "Shared", SimpleNamespace(put=lambda *_: None))
     monkeypatch.setattr(train, "RunSession", lambda *_, **__: session)
     monkeypatch.setattr(session, "start", lambda *_: (None, SimpleNamespace(notes=list)))
-    for name in ("check", "decide", "view_of"):
+    for name in ("check", "decide"):
         monkeypatch.setattr(train, name, lambda *_: None)
     monkeypatch.setattr(train, "check_run", lambda *_: None)
     monkeypatch.setattr(train, "run_description", lambda *_: {})

@@ -11,7 +11,7 @@ import pytest
 from sst2_ray.config.train import TrainConfig
 from sst2_ray.data.load import load_splits
 from sst2_ray.errors import InputError, RunFailedError
-from sst2_ray.run.prepare import Checked, check_run, run_description
+from sst2_ray.run.prepare import RunInputs, check_batch, check_run, run_description
 from sst2_ray.storage import Storage
 from sst2_ray.training.checkpoint import files as ckpt
 from tests.support.checkpoints import write_checkpoint
@@ -33,11 +33,11 @@ def write_data(folder: Path, *, flipped: int = 0) -> str:
 def checked_of(tmp_path):
     """The config of a run `one` and its data, as they are on disk now."""
 
-    def make(**options) -> Checked:
+    def make(**options) -> RunInputs:
         config = TrainConfig(
             model="modernbert-mini", data=write_data(tmp_path / "data", **options), name="one", batch_size=4
         )
-        return Checked(config=config, splits=load_splits(config), resolved=SimpleNamespace(), allowed_leak=None)
+        return RunInputs(config=config, splits=load_splits(config), resolved=SimpleNamespace(), allowed_leak=None)
 
     return make
 
@@ -66,6 +66,14 @@ def test_a_run_of_a_version_that_did_not_note_its_data_goes_on(storage, checked_
     del description["data_fingerprint"]
     storage.child("one").write_json("config.json", description)
     assert check_run(storage, checked_of(flipped=2)) is None
+
+
+def test_a_batch_holds_a_row_for_every_worker():
+    check_batch(TrainConfig(batch_size=8, num_workers=8), 8)
+    with pytest.raises(InputError, match="--batch-size 9: larger than the 8 training rows"):
+        check_batch(TrainConfig(batch_size=9), 8)
+    with pytest.raises(InputError, match="use at most 4 workers"):
+        check_batch(TrainConfig(batch_size=4, num_workers=5), 8)
 
 
 # ---- its checkpoints
@@ -100,7 +108,7 @@ def test_a_hiccup_of_the_storage_is_waited_for(storage, checked_of, monkeypatch)
 
 @pytest.mark.usefixtures("interrupted")
 def test_checkpoints_that_cannot_be_read_are_not_called_damaged(storage, checked_of, monkeypatch):
-    monkeypatch.setattr(Storage, "with_retries", lambda self: self)
+    monkeypatch.setattr(Storage, "with_retries", lambda self, _: self)
     failing(monkeypatch, 99)
     with pytest.raises(
         RunFailedError, match=r"^--name one: its checkpoints in .* cannot be read .*SLOW_DOWN"

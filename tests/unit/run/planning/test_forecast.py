@@ -44,7 +44,7 @@ def test_two_workers_are_measured_on_this_machine(config):
     assert 0.2 < run.peak_memory_gib < 4
     assert run.evaluation_seconds > 0
     assert run.utilization is not None and 0 < run.utilization < 1
-    assert dict(run.rows(None))["utilisation"].endswith("% of matrix products")
+    assert dict(run.rows(None))["utilization"].endswith("% of matrix products")
 
 
 def test_a_process_that_is_killed_ends_the_measurement_of_all(config):

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import pytest
 
 from sst2_ray.config.train import TrainConfig
 from sst2_ray.errors import InfeasibleError, InputError
+from sst2_ray.run.planning.nodes import addable_types, this_machine
 from sst2_ray.run.planning.placement import (
     ClusterView,
     Node,
     Placement,
-    _autoscaler_types,
-    check_batch,
     decide,
-    this_machine,
     workers_that_fit,
 )
 from sst2_ray.run.ray.node_types import NodeGroup
@@ -110,16 +106,7 @@ def test_a_node_that_is_there_is_taken_from_one_type_only(shapes, more):
         NodeGroup(name="on_demand", resources={"CPU": 8, "GPU": 1}, max_count=2),
         NodeGroup(name="cpu", resources={"CPU": 16}, max_count=3),
     ]
-    said = SimpleNamespace(get_cluster_config=lambda: SimpleNamespace(node_group_configs=groups))
-    assert _autoscaler_types(SimpleNamespace(state=said), cluster(*shapes).nodes) == tuple(more)
-
-
-def test_a_batch_holds_a_row_for_every_worker():
-    check_batch(TrainConfig(batch_size=8, num_workers=8), 8)
-    with pytest.raises(InputError, match="--batch-size 9: larger than the 8 training rows"):
-        check_batch(TrainConfig(batch_size=9), 8)
-    with pytest.raises(InputError, match="use at most 4 workers"):
-        check_batch(TrainConfig(batch_size=4, num_workers=5), 8)
+    assert addable_types(groups, cluster(*shapes).nodes) == tuple(more)
 
 
 def test_this_machine_has_a_core():

@@ -9,13 +9,13 @@ from sst2_ray.config.train import TrainConfig
 from sst2_ray.modeling.sources import resolve_model
 from sst2_ray.run.planning.placement import Placement
 from sst2_ray.run.planning.summary import describe, num_parameters
-from sst2_ray.run.prepare import Prepared, check, prepare
+from sst2_ray.run.prepare import RunInputs, check, prepare
 from tests.support import models
 from tests.support.reviews import reviews, write_glue_folder
 
 
 @pytest.fixture(scope="module")
-def prepared(tmp_path_factory) -> Prepared:
+def prepared(tmp_path_factory) -> RunInputs:
     folder = tmp_path_factory.mktemp("plan")
     data = write_glue_folder(folder / "data", reviews(50), reviews(10, topic="play"))
     model = models.sbert_folder(folder / "model")
@@ -26,7 +26,7 @@ def prepared(tmp_path_factory) -> Prepared:
 
 
 @pytest.fixture(scope="module")
-def plan(prepared: Prepared) -> dict[str, str]:
+def plan(prepared: RunInputs) -> dict[str, str]:
     return dict(describe(prepared, Placement(num_workers=2, cpus_per_worker=1, use_gpu=False)))
 
 

@@ -1,0 +1,127 @@
+"""Starting Ray on this machine, or joining the cluster that RAY_ADDRESS names."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import sys
+from types import ModuleType
+
+from sst2_ray.errors import InputError
+from sst2_ray.network import split_address
+from sst2_ray.run.environment import OWN_RAY_ENV, prepare_driver, worker_env, yielding_children
+from sst2_ray.run.planning.nodes import this_machine
+
+HEAD_ANSWERS_WITHIN_S = 5.0
+"""Time for a head to accept a connection, and as much again for it to answer."""
+
+_HTTP2_HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0))
+"""Preface and empty SETTINGS of a gRPC client; a server answers with SETTINGS of its own (RFC 9113, 3.4)."""
+
+_SETTINGS = 4
+
+
+def starts_ray_here() -> bool:
+    """Tell whether `start_ray` would start Ray on this machine: nobody is connected, and no cluster is named."""
+    ray = sys.modules.get("ray")
+    return not (ray and ray.is_initialized()) and os.environ.get("RAY_ADDRESS", "local") in ("", "local")
+
+
+def start_ray() -> ModuleType:
+    """Join the cluster of RAY_ADDRESS, which Ray sets in a submitted job, or start Ray on this machine alone.
+
+    A cluster that happens to run here, or that once did and left its address behind, is joined only when asked for, with
+    RAY_ADDRESS=auto: a run must not land on somebody's cluster by accident.
+
+    Returns:
+        The ray module, connected.
+
+    Raises:
+        InputError: RAY_ADDRESS names nothing that answers as a Ray head, or a cluster that this process cannot join.
+    """
+    prepare_driver()
+    import ray
+
+    if not ray.is_initialized():
+        address = os.environ.get("RAY_ADDRESS") or "local"
+        if address == "local":
+            _start_here(ray)
+        else:
+            _join(ray, address)
+    for name in ("ray", "ray.train", "ray.tune"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    return ray
+
+
+def _join(ray: ModuleType, address: str) -> None:
+    """Connect to a cluster that answers. Raises InputError."""
+    if "://" in address:
+        raise InputError(
+            f"RAY_ADDRESS {address}: Ray Client cannot run this job; name the head as HOST:PORT on a machine of the "
+            "cluster, or use sst2-ray submit"
+        )
+    if address != "auto":
+        check_head(address)
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"RAY_ADDRESS {address}: the cluster cannot be joined ({reason[:300]})") from None
+
+
+def check_head(address: str) -> None:
+    """Ask an address whether a Ray head answers there, before Ray, which would ask for a quarter of an hour.
+
+    Raises InputError in at most twice `HEAD_ANSWERS_WITHIN_S`.
+    """
+    reason = _why_no_head(address)
+    if reason:
+        raise InputError(
+            f"RAY_ADDRESS {address}: {reason}; start the cluster, name another one, or unset RAY_ADDRESS to use this "
+            "machine alone"
+        )
+
+
+def _why_no_head(address: str) -> str | None:
+    try:
+        where = split_address(address)
+    except ValueError:
+        return "is not HOST:PORT"
+    try:
+        with socket.create_connection(where, timeout=HEAD_ANSWERS_WITHIN_S) as connection:
+            if os.environ.get("RAY_USE_TLS", "0") == "1":
+                return None  # it says nothing to a client without a certificate
+            connection.sendall(_HTTP2_HELLO)
+            answer = connection.recv(9, socket.MSG_WAITALL)
+    except TimeoutError:
+        return f"did not answer within {HEAD_ANSWERS_WITHIN_S:.0f} s"
+    except OSError as error:
+        return f"no Ray head answers there ({error.strerror or error})"
+    is_grpc = len(answer) == 9 and answer[3] == _SETTINGS
+    return (
+        None if is_grpc else "what answers there is not a Ray head (its port is 6379 unless it was given another one)"
+    )
+
+
+def _start_here(ray: ModuleType) -> None:
+    """Start Ray on this machine alone, its workers forked unless there is a GPU: CUDA does not survive a fork."""
+    from sst2_ray.run.ray.fork_server import ForkServer
+    from sst2_ray.run.ray.state import raylet_pid
+
+    for name, value in OWN_RAY_ENV.items():
+        os.environ.setdefault(name, value)
+    with yielding_children():
+        server = None if this_machine().gpus else ForkServer.start(worker_env(use_gpu=False))
+        runtime_env = {"py_executable": server.py_executable} if server else None
+        ray.init(
+            address="local",
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            include_dashboard=False,
+            runtime_env=runtime_env,
+        )
+    if server is not None:
+        # What Ray gives a worker and its library reads once, at import.
+        job = ray.get_runtime_context().get_job_id()
+        server.ray_runs({"RAY_RAYLET_PID": str(raylet_pid()), "RAY_JOB_ID": job})

@@ -1,0 +1,63 @@
+"""Ray's own view of its cluster, where no public API tells it. Another version of Ray that does not answer says less."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from sst2_ray.run.ray.node_types import NodeGroup, declared_groups
+
+_UNLIMITED = 1000
+"""Nodes of a group for which the autoscaler has no maximum."""
+
+
+def free_by_node() -> Mapping[str, Mapping[str, float]]:
+    """Return the resources that are free on each node, by node id; empty where Ray does not say."""
+    from ray._private import state
+
+    try:
+        free: Mapping[str, Mapping[str, float]] = state.available_resources_per_node()
+        return free
+    except Exception:
+        return {}
+
+
+def draining_nodes() -> set[str]:
+    """Return the ids of the nodes that Ray drains, after a spot notice or for the autoscaler; empty where it does not say:
+    then a node that is taken is a node that was lost."""
+    from ray._private import state
+
+    try:
+        return set(state.state.get_draining_nodes())
+    except Exception:
+        return set()
+
+
+def node_groups() -> tuple[NodeGroup, ...]:
+    """Return the groups of nodes that the autoscaler may have; none where none runs, or it does not say.
+
+    The autoscaler of `ray up` does not tell Ray its groups: they are read where it reads them.
+    """
+    from ray._private import state
+
+    try:
+        config = state.state.get_cluster_config()
+        configs = list(config.node_group_configs) if config is not None else []
+    except Exception:
+        configs = []
+    groups = [
+        NodeGroup(
+            name=group.name,
+            resources=dict(group.resources),
+            max_count=group.max_count if group.max_count >= 0 else _UNLIMITED,
+        )
+        for group in configs
+    ]
+    return tuple(groups) or declared_groups()
+
+
+def raylet_pid() -> int:
+    """Return the process id of the raylet that this process has started."""
+    import ray
+
+    pid: int = ray._private.worker._global_node.all_processes["raylet"][0].process.pid
+    return pid

@@ -1,0 +1,137 @@
+"""SIGINT and SIGTERM to real commands: a checkpoint, rows that say `stopped`, exit code 5, and no process left."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sst2_ray.results.store.table import ResultsTable
+from sst2_ray.training.fault_injection import VARIABLE, Fault
+from tests.support.faults import REPOSITORY, TinyRun
+from tests.support.waiting import waited
+
+NOTICE = "stopping: writing a checkpoint (again: at once)"
+MARKER = "SST2_RAY_TEST_MARKER"
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command that has come to its fifth step, slowed down, and the file that its output goes to."""
+
+    process: subprocess.Popen[bytes]
+    log: Path
+    marker: str
+
+    @property
+    def output(self) -> str:
+        return self.log.read_text(errors="replace")
+
+    def left(self) -> list[str]:
+        """Processes that were started with the command's environment and still run."""
+        found = []
+        for entry in Path("/proc").iterdir():
+            with contextlib.suppress(OSError):
+                if entry.name.isdigit() and f"{MARKER}={self.marker}".encode() in (entry / "environ").read_bytes():
+                    found.append((entry / "cmdline").read_text().replace("\0", " "))
+        return found
+
+
+@contextlib.contextmanager
+def started(words: list[str], folder: Path, **env: str) -> Iterator[Command]:
+    """Run `sst2-ray WORDS` until every rank 0 of it is at its fifth step, and slow from there."""
+    mark, log = folder / "at-work", folder / "output"
+    faults = [
+        Fault(kind="tell", path=str(mark), attempt=0, rank=0, step=5),
+        *[Fault(kind="slow", attempt=0, rank=0, step=5)] * 4,
+    ]
+    values = {
+        **os.environ, VARIABLE: json.dumps([fault.__dict__ for fault in faults]), MARKER: str(folder),
+        "RAY_OVERRIDE_RESOURCES": '{"CPU": 2}', **env,
+    }  # fmt: skip
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            [str(Path(sys.executable).with_name("sst2-ray")), *words],
+            cwd=REPOSITORY,
+            env=values,
+            stdout=out,
+            stderr=out,
+        )
+    try:
+        waited(lambda: mark.exists() or process.poll() is not None, "the fifth step", 180)
+        assert process.poll() is None, log.read_text()
+        yield Command(process, log, str(folder))
+    finally:
+        process.kill()
+        process.wait()
+
+
+def rows(storage: str, experiment: str) -> list[dict[str, Any]]:
+    return ResultsTable(storage).read("trials", experiment=experiment, attempts="latest").to_pylist()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("signals")
+
+
+def train_words(run: TinyRun) -> list[str]:
+    return ["train", *run.command[2:]]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["INT", "TERM"])
+def test_a_signal_to_train_leaves_a_checkpoint_and_no_process(folder: Path, tmp_path: Path, number: int) -> None:
+    run = TinyRun(folder, f"train-{number}", checkpoint_every_steps=1000)
+    with started(train_words(run), tmp_path) as command:
+        command.process.send_signal(number)
+        assert command.process.wait(60) == 5, command.output
+        waited(lambda: not command.left(), f"the end of {command.left()}", 15)
+    (row,) = run.attempts()
+    assert (row["status"], row["failure_class"]) == ("stopped", "user_stop")
+    saved = row["last_global_step"]
+    assert saved >= 5
+    assert command.output.count(NOTICE) == 1
+    assert command.output.splitlines()[-1] == (
+        f"error: {run.name}: stopped on request; step {saved} is saved, and the same command goes on there"
+    )
+    assert (run.run_folder / "checkpoints" / f"step-{saved:08d}" / "manifest.json").exists()
+
+
+def test_a_second_signal_to_train_ends_it_at_once(folder: Path, tmp_path: Path) -> None:
+    run = TinyRun(folder, "train-twice", checkpoint_every_steps=1000)
+    with started(train_words(run), tmp_path) as command:
+        command.process.send_signal(signal.SIGTERM)
+        command.process.send_signal(signal.SIGINT)
+        assert command.process.wait(30) == 5, command.output
+        waited(lambda: not command.left(), f"the end of {command.left()}", 15)
+    (row,) = run.attempts()
+    assert (row["status"], row["failure_class"]) == ("stopped", "user_stop")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["INT", "TERM"])
+def test_a_signal_to_sweep_stops_its_trials_with_checkpoints(folder: Path, tmp_path: Path, number: int) -> None:
+    run = TinyRun(folder, f"sweep-{number}", checkpoint_every_steps=1000)
+    flags = {**run.flags, "models": run.flags["model"], "batch_sizes": 16, "learning_rates": 1e-3, "num_workers": 1}
+    for single in ("model", "batch_size", "learning_rate"):
+        del flags[single]
+    words = ["sweep", *(f"--{key.replace('_', '-')}={value}" for key, value in flags.items()), "--num-seeds=2"]
+    with started(words, tmp_path) as command:
+        command.process.send_signal(number)
+        assert command.process.wait(90) == 5, command.output
+        waited(lambda: not command.left(), f"the end of {command.left()}", 15)
+    found = rows(run.storage_path, run.name)
+    assert {(row["status"], row["failure_class"]) for row in found} == {("stopped", "user_stop")}
+    assert command.output.count(NOTICE) == 1
+    assert f"sst2-ray sweep --resume {run.run_folder}" in command.output
+    for row in found:
+        saved = run.run_folder / row["trial_id"] / "checkpoints" / f"step-{row['last_global_step']:08d}"
+        assert (saved / "manifest.json").exists()
