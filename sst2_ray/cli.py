@@ -6,6 +6,8 @@ A command's module is imported only when the command is asked for.
 from __future__ import annotations
 
 import importlib
+import io
+import os
 import sys
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -45,10 +47,32 @@ COMMANDS: dict[str, Command] = {
 }
 
 
+def prepare_standard_files() -> None:
+    """Give this process a standard input, output and error that can be used, whatever it was started with.
+
+    A closed one (`<&-`, `>&-`) becomes the null device: the next file that is opened would take its number. Characters that
+    the locale's encoding does not have are replaced instead of ending the program.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            opened = os.open(os.devnull, os.O_RDWR)
+            if opened != number:
+                os.dup2(opened, number)
+                os.close(opened)
+            file = io.FileIO(number, "r" if number == 0 else "w", closefd=False)
+            setattr(sys, name, io.TextIOWrapper(io.BufferedReader(file) if number == 0 else io.BufferedWriter(file)))
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+
+
 def run(command: str, argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code. `argv`: words behind the command; None: those of this process."""
     from sst2_ray.config.flags import run_main
 
+    prepare_standard_files()
     module, function, *_ = COMMANDS[command]
     words = sys.argv[1:] if argv is None else argv
     return run_main(lambda rest: getattr(importlib.import_module(module), function)(rest), words)

@@ -1,11 +1,14 @@
-"""Consoles, and tables that fit the width they are given."""
+"""Consoles that outlive their reader, and tables that fit the width they are given."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import io
+import os
+import sys
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import Literal
+from typing import Any, Literal, TextIO
 
 from rich.cells import cell_len
 from rich.console import Console
@@ -16,10 +19,74 @@ _PIPE_WIDTH = 160
 """Least width if stdout is not a terminal: wide enough for paths."""
 
 
-def console() -> Console:
-    """Return a console on stdout; wide enough for paths if stdout is not a terminal."""
-    plain = Console()
-    return plain if plain.is_terminal else Console(width=max(plain.width, _PIPE_WIDTH), highlight=False)
+class _LastingFile(io.TextIOBase):
+    """A text file that takes everything and writes it as long as somebody reads: a pipe may break, a terminal close."""
+
+    def __init__(self, file: TextIO) -> None:
+        self._file, self._is_lost = file, False
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        return self._file.encoding
+
+    def isatty(self) -> bool:
+        return not self._is_lost and self._file.isatty()
+
+    def fileno(self) -> int:
+        return self._file.fileno()
+
+    def write(self, text: str) -> int:
+        if not self._is_lost:
+            try:
+                return self._file.write(text)
+            except OSError:
+                self._lose()
+        return len(text)
+
+    def flush(self) -> None:
+        if not self._is_lost:
+            try:
+                self._file.flush()
+            except OSError:
+                self._lose()
+
+    def _lose(self) -> None:
+        """Write nothing more; what is buffered goes to the null device, or the interpreter's end would fail at it."""
+        self._is_lost = True
+        try:
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, self._file.fileno())
+            os.close(null)
+        except (OSError, ValueError):  # no file behind it
+            pass
+
+
+class _CopyingConsole(Console):
+    """A console that hands on what it prints, as plain text."""
+
+    def __init__(self, on_text: Callable[[str], None] | None, **options: Any) -> None:
+        super().__init__(**options)
+        self._on_text = on_text
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """Print, and hand on."""
+        super().print(*objects, **options)
+        if self._on_text is not None:
+            text = io.StringIO()
+            Console(file=text, width=_PIPE_WIDTH, color_system=None, highlight=False).print(*objects, **options)
+            self._on_text(text.getvalue())
+
+
+def console(on_text: Callable[[str], None] | None = None) -> Console:
+    """Return a console on stdout that goes on where nobody reads any more.
+
+    It is wide enough for paths if stdout is not a terminal. `on_text`: is given the plain text of all that is printed.
+    """
+    file: Any = _LastingFile(sys.stdout)
+    plain = _CopyingConsole(on_text, file=file)
+    if plain.is_terminal or plain.is_jupyter:
+        return plain
+    return _CopyingConsole(on_text, file=file, width=max(plain.width, _PIPE_WIDTH), highlight=False)
 
 
 def show_plan(out: Console, rows: Sequence[tuple[str, str]]) -> None:

@@ -11,6 +11,7 @@ from sst2_ray.config.train import TrainConfig
 from sst2_ray.run.connect import start_ray, starts_ray_here
 from sst2_ray.run.environment import prepare_driver
 from sst2_ray.run.lease import Lease
+from sst2_ray.run.logs import DriverLog
 from sst2_ray.run.planning.nodes import cluster_view, this_machine
 from sst2_ray.run.planning.placement import ClusterView
 from sst2_ray.run.signals import StopSignals
@@ -29,7 +30,7 @@ class RunSession:
         config: of the run, or what all trials of the sweep share.
         name: of the run or the sweep.
         workspace: storage and results table.
-        out: console on stdout.
+        out: console on stdout; the run's log holds what it shows.
         lease: keeps other drivers off; held inside `running()`.
         stop: requests to stop it, from signals, from the stop file and from the loss of the lease.
         signals: what SIGINT and SIGTERM do.
@@ -40,7 +41,8 @@ class RunSession:
         prepare_driver()
         self.config, self.name = config, name
         self.workspace = Workspace.open(config)
-        self.out = console()
+        self.log = DriverLog()
+        self.out = console(self.log.write)
         self.out.quiet = quiet
         self.lease = Lease(self.workspace.storage, name)
         self.stop = StopRequests(self.storage_at_start.child(name), self.lease)
@@ -52,6 +54,7 @@ class RunSession:
 
     def __exit__(self, *_: object) -> None:
         self.signals.restore()
+        self.log.close()
 
     @property
     def folder(self) -> Storage:
@@ -104,6 +107,7 @@ class RunSession:
         """Hold the lease. Raises InputError where another driver runs it."""
         with self.lease:
             self.folder.delete(STOP_FILE)  # left by an earlier session
+            self.log.open(self.folder)
             yield
 
     # ---- what it shows

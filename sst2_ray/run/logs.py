@@ -1,0 +1,128 @@
+"""The logs of a run: one logger for the package, and a file of each process below the run's folder.
+
+`logs/driver.log` holds what the terminal shows, `logs/attempt-A-rank-R.log` what a worker logs and, beside it, whatever
+libraries print in that process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from logging.handlers import MemoryHandler
+from pathlib import Path
+
+from sst2_ray.storage import Storage
+
+LOGGER = logging.getLogger("sst2_ray")
+
+DRIVER_LOG = "logs/driver.log"
+
+UPLOAD_EVERY_S = 60.0
+"""Seconds between two uploads of a log to an object store; on a disk the log is written where it stays."""
+
+_MOST_BUFFERED = 10_000
+"""Records kept until the run's folder may be written to."""
+
+
+class LogFile:
+    """A log below a run's folder: written on a local disk, uploaded now and then where storage is an object store."""
+
+    def __init__(self, run: Storage, name: str) -> None:
+        """Make the file's folder. `name`: path below the run's folder."""
+        self._run, self._name = run.with_retries(0.0), name
+        self._scratch = None if run.is_local else tempfile.TemporaryDirectory()
+        self.path = Path(self._scratch.name) / Path(name).name if self._scratch else Path(run.path(name))
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._ended = threading.Event()
+
+    def keep(self) -> None:
+        """Put the log on storage as it is now. Storage that cannot be reached is left alone."""
+        if self._scratch is not None:
+            with contextlib.suppress(OSError):
+                self._run.upload(self.path, self._name)
+
+    def __enter__(self) -> LogFile:
+        if self._scratch is not None:
+            threading.Thread(target=self._keep_now_and_then, name=f"upload {self._name}", daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self.keep()
+        if self._scratch is not None:
+            self._scratch.cleanup()
+
+    def _keep_now_and_then(self) -> None:
+        while not self._ended.wait(UPLOAD_EVERY_S):
+            self.keep()
+
+
+class DriverLog:
+    """What the driver logs: kept in memory until the run's folder is this driver's, then written to `DRIVER_LOG`."""
+
+    def __init__(self) -> None:
+        """Begin to keep records of `LOGGER`."""
+        self._buffer = MemoryHandler(_MOST_BUFFERED, flushLevel=logging.CRITICAL + 1)
+        LOGGER.addHandler(self._buffer)
+        LOGGER.setLevel(logging.INFO)
+        self._stack = contextlib.ExitStack()
+
+    def open(self, folder: Storage) -> None:
+        """Write what was kept, and what comes, to the log of a run."""
+        with contextlib.suppress(OSError):  # a full disk: the run says so where it matters
+            file = self._stack.enter_context(LogFile(folder, DRIVER_LOG))
+            handler = handler_to(file.path, "driver")
+            self._stack.callback(handler.close)
+            self._buffer.setTarget(handler)
+            self._buffer.flushLevel = logging.NOTSET
+            self._buffer.flush()
+
+    def write(self, text: str) -> None:
+        """Log the lines of what the terminal shows."""
+        for line in text.splitlines():
+            if line.strip():
+                LOGGER.info("%s", line.rstrip())
+
+    def close(self) -> None:
+        """Write and upload the rest."""
+        LOGGER.removeHandler(self._buffer)
+        self._buffer.setTarget(None)
+        self._stack.close()
+
+
+class _QuietFileHandler(logging.FileHandler):
+    """A file handler that drops what a full disk does not take: a log is not worth a run."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Drop the record."""
+
+    def close(self) -> None:
+        """Close the file, though it may not take what is left."""
+        with contextlib.suppress(OSError):
+            super().close()
+
+
+def handler_to(path: Path, place: str) -> logging.Handler:
+    """Make a handler that appends lines of time (UTC), level, place and message. `place`: driver, or attempt and rank."""
+    handler = _QuietFileHandler(path, encoding="utf-8")
+    formatter = logging.Formatter(f"%(asctime)s %(levelname)s {place}: %(message)s", "%Y-%m-%dT%H:%M:%SZ")
+    formatter.converter = time.gmtime
+    handler.setFormatter(formatter)
+    return handler
+
+
+@contextlib.contextmanager
+def worker_log(path: Path, *, attempt: int, rank: int) -> Iterator[None]:
+    """Log a worker's records to `path`, beside what libraries print there."""
+    handler = handler_to(path, f"attempt {attempt} rank {rank}")
+    LOGGER.addHandler(handler)
+    LOGGER.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        LOGGER.removeHandler(handler)
+        handler.close()

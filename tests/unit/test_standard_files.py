@@ -1,0 +1,50 @@
+"""What a command does where its standard files are closed, break, or cannot hold a character."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+CODE = """
+import sys
+from pathlib import Path
+from sst2_ray.cli import prepare_standard_files
+from sst2_ray.terminal import console
+prepare_standard_files()
+out = console()
+for _ in range(3):
+    out.print("a line − of text" * 1000)
+Path(sys.argv[1]).write_text(f"went on, {open('/dev/null').fileno() > 2}")
+"""
+
+
+@pytest.mark.parametrize(
+    "ending", ["", "<&-", ">&-", "2>&-", "<&- >&- 2>&-", "| head -c 1", "| (exec <&-)", "> /dev/full"]
+)
+@pytest.mark.parametrize("encoding", ["utf-8", "latin-1"])
+def test_a_command_goes_on_whatever_becomes_of_its_standard_files(tmp_path: Path, ending: str, encoding: str) -> None:
+    mark = tmp_path / "mark"
+    done = subprocess.run(
+        ["bash", "-c", f"set -o pipefail; '{sys.executable}' -c \"$CODE\" '{mark}' {ending}"],
+        env={**os.environ, "CODE": CODE, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": encoding},
+        capture_output=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == b""
+    assert mark.read_text() == "went on, True"
+
+
+def test_a_character_that_the_encoding_lacks_is_replaced() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", CODE, "/dev/null"],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "latin-1"},
+        capture_output=True,
+        check=True,
+    )
+    assert done.stdout.startswith(b"a line ? of text")
