@@ -1,4 +1,4 @@
-"""Who runs a run or a sweep now: one driver at a time."""
+"""The lease of a run or a sweep: one driver at a time."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ import datetime as dt
 import os
 import socket
 import threading
+import time
 import uuid
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
 
 from sst2_ray.errors import InputError
 from sst2_ray.storage import Storage
@@ -17,43 +18,112 @@ from sst2_ray.storage import Storage
 LEASE_FILE = "running.json"
 """Below the folder of a run or a sweep, while a driver runs it."""
 
-BEAT_S, DEAD_AFTER_S = 10.0, 60.0
-"""A driver says so often that it lives; on another machine it counts as dead when it has not for so long."""
+BEAT_S = 10.0
+"""Seconds between two writes of the lease."""
+
+WATCH_S = 15.0
+"""Seconds for which the lease of a driver on another machine is watched before anything is started: it changes meanwhile
+if that driver lives."""
+
+DEAD_AFTER_S = 60.0
+"""Seconds without a change, by this machine's own clock, after which a driver on another machine counts as dead."""
 
 FIRST_BEAT_S = 1.0
 """Of two drivers that started at once, one learns after so long that the other has the run: before its workers start."""
 
+_POLL_S = 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Driver:
+    """The content of a lease: who runs the run."""
+
+    owner: str
+    """Differs between any two leases."""
+    host: str
+    pid: int
+    machine: str
+    """Where `pid` means the same process: boot, container, user; empty: not known."""
+    process_started: str | None
+    """Start of the process in the kernel's ticks, since process ids are used again."""
+    since: str
+    beat: int
+    """Counts the writes: a live driver's changes. Clocks of two machines are never compared."""
+
+    @classmethod
+    def here(cls) -> Driver:
+        """Describe this process."""
+        pid = os.getpid()
+        return cls(
+            owner=uuid.uuid4().hex,
+            host=socket.gethostname(),
+            pid=pid,
+            machine=_machine(),
+            process_started=_process_started(pid),
+            since=dt.datetime.now(dt.timezone.utc).isoformat(),
+            beat=0,
+        )
+
+    def __str__(self) -> str:
+        return f"process {self.pid} on {self.host}"
+
+    def lives(self, observer: Driver) -> bool | None:
+        """Tell whether this driver lives, seen from the process `observer`; None: that cannot be seen from there."""
+        if not observer.machine or (self.host, self.machine) != (observer.host, observer.machine):
+            return None
+        # An earlier run of the same process, whose file could not be deleted, is over.
+        return self.pid != observer.pid and _process_started(self.pid) == self.process_started
+
+
+def read_driver(run: Storage) -> Driver | None:
+    """Read the lease in the folder of a run or a sweep; None where there is none that can be read."""
+    run = run.with_retries(0.0)
+    try:
+        found = run.read_json(LEASE_FILE) if run.exists(LEASE_FILE) else None
+    except (FileNotFoundError, ValueError):
+        return None
+    names = {field.name for field in fields(Driver)}
+    return Driver(**{name: found[name] for name in names}) if isinstance(found, dict) and names <= set(found) else None
+
 
 class Lease:
-    """Keeps a second driver off a run or a sweep, while the first one is in `with Lease(...)`.
+    """Keeps a second driver off a run or a sweep while the first one is in `with Lease(...)`.
 
     An object store has no locks: a file in the run's folder says who runs it, and is written anew every `BEAT_S`. A driver
-    that was killed on this machine is known to be dead at once, on another one after `DEAD_AFTER_S`. `taken_by`: the driver
-    that has taken the run over meanwhile (this machine slept, or both started at once); this one must end then.
+    that was killed on this machine is known to be dead at once; on another one its file is watched. `taken_by` names the
+    driver that has taken the run over meanwhile (this machine slept, or both started at once): this one must end then.
     """
 
     def __init__(self, storage: Storage, name: str) -> None:
+        """Prepare a lease. `name`: of the run or sweep below `storage`. Nothing is read or written."""
         self.run, self.name = storage.child(name), name
         self.taken_by: str | None = None
-        pid = os.getpid()
-        self._me = {"owner": uuid.uuid4().hex, "host": socket.gethostname(), "pid": pid, "since": _now().isoformat()}
-        self._me |= {"machine": _machine(), "process_started": _process_started(pid)}
+        self._me = Driver.here()
+        self._seen: tuple[Driver, float] | None = None
+        self._num_beats = 0
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._beat, name=f"lease-{name}", daemon=True)
 
-    def check(self) -> None:
-        """Raises InputError where another driver runs it."""
-        other = self._other()
-        if other is not None and self._lives(other):
-            since = dt.datetime.fromisoformat(other["since"])
-            raise InputError(
-                f"--name {self.name}: {_who(other)} has run it since {since:%Y-%m-%d %H:%M:%S} UTC "
-                f"({self.run.path(LEASE_FILE)}); wait for its end (a minute, where it was killed), end it with "
-                f"`sst2-ray stop {self.name}`, or choose another --name"
-            )
+    def check(self, watch_s: float | None = None) -> None:
+        """Raise InputError where another driver runs it.
+
+        Args:
+            watch_s: seconds, since it was first seen, for which the lease of a driver on another machine is watched;
+                None: `WATCH_S`.
+        """
+        while (other := self._other()) is not None:
+            lives = other.lives(self._me)
+            if lives is False:
+                return
+            first, since = self._seen = self._seen or (other, time.monotonic())
+            if lives or other != first:
+                raise InputError(self._refusal(other))
+            if time.monotonic() - since >= (WATCH_S if watch_s is None else watch_s):
+                return
+            time.sleep(_POLL_S)
 
     def __enter__(self) -> Lease:
-        self.check()
+        self.check(DEAD_AFTER_S)
         self._write(self.run)
         self._thread.start()
         return self
@@ -72,38 +142,30 @@ class Lease:
             with contextlib.suppress(OSError):  # an outage: the workers wait it out, or end the run
                 other = self._other()
                 if other is not None:
-                    self.taken_by = _who(other)
+                    self.taken_by = str(other)
                     return
                 self._write(storage)
 
     def _write(self, storage: Storage) -> None:
-        storage.write_json(LEASE_FILE, {**self._me, "beat": _now().isoformat()})
+        self._num_beats += 1
+        storage.write_json(LEASE_FILE, {**asdict(self._me), "beat": self._num_beats})
 
-    def _other(self) -> dict[str, Any] | None:
-        """What another driver has written; None where there is none, or nothing that can be read."""
-        run = self.run.with_retries(0.0)
-        try:
-            found = run.read_json(LEASE_FILE) if run.exists(LEASE_FILE) else None
-        except (FileNotFoundError, ValueError):
-            return None
-        is_other = isinstance(found, dict) and {*self._me, "beat"} <= set(found) and found["owner"] != self._me["owner"]
-        return found if is_other else None
+    def _other(self) -> Driver | None:
+        """Read the lease of another driver; None where there is none."""
+        found = read_driver(self.run)
+        return found if found is not None and found.owner != self._me.owner else None
 
-    def _lives(self, other: dict[str, Any]) -> bool:
-        here = [self._me["host"], self._me["machine"]]
-        if self._me["machine"] and [other["host"], other["machine"]] == here:
-            # This process itself: an earlier run of it, whose file could not be deleted.
-            is_earlier = other["pid"] == self._me["pid"]
-            return not is_earlier and _process_started(other["pid"]) == other["process_started"]
-        return (_now() - dt.datetime.fromisoformat(other["beat"])).total_seconds() < DEAD_AFTER_S
-
-
-def _who(driver: dict[str, Any]) -> str:
-    return f"process {driver['pid']} on {driver['host']}"
+    def _refusal(self, other: Driver) -> str:
+        since = dt.datetime.fromisoformat(other.since)
+        return (
+            f"--name {self.name}: {other} has run it since {since:%Y-%m-%d %H:%M:%S} UTC "
+            f"({self.run.path(LEASE_FILE)}); wait for its end, end it with `sst2-ray stop {self.name}`, or choose another "
+            "--name"
+        )
 
 
 def _machine() -> str:
-    """Where a process id means the same process, and can be seen: this boot, this container, this user. Empty: not known."""
+    """Name this boot, container and user, in which a process id means the same process; empty where not known."""
     boot = Path("/proc/sys/kernel/random/boot_id")
     if not boot.exists():  # not Linux
         return ""
@@ -111,13 +173,9 @@ def _machine() -> str:
 
 
 def _process_started(pid: int) -> str | None:
-    """When, in the kernel's ticks: process ids are used again. None where it has ended."""
+    """Return when a process started, in the kernel's ticks; None where it has ended."""
     try:
         state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return None
     return None if state in "ZX" else fields[18]
-
-
-def _now() -> dt.datetime:
-    return dt.datetime.now(dt.timezone.utc)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import datetime as dt
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,8 +23,7 @@ from sst2_ray.config.train import TrainConfig
 from sst2_ray.errors import InputError, StoppedError
 from sst2_ray.run import lease as lease_module
 from sst2_ray.run import train
-from sst2_ray.run.attempt_log import now
-from sst2_ray.run.lease import DEAD_AFTER_S, LEASE_FILE, Lease
+from sst2_ray.run.lease import LEASE_FILE, Driver, Lease
 from sst2_ray.run.session import RunSession
 from sst2_ray.run.stop import StopLevel, StopRequests
 from sst2_ray.storage import Storage
@@ -62,11 +63,9 @@ def said(tmp_path: Path) -> Callable[..., Path]:
     """Write what another driver of `first` says of itself."""
     path = tmp_path / "first" / LEASE_FILE
 
-    def say(*, age_s: float = 0.0, **values: Any) -> Path:
-        other = Lease(Storage.open(str(tmp_path)), "first")._me
+    def say(**values: Any) -> Path:
         path.parent.mkdir(exist_ok=True)
-        beat = (now() - dt.timedelta(seconds=age_s)).isoformat()
-        path.write_text(json.dumps({**other, "beat": beat, **values}))
+        path.write_text(json.dumps({**asdict(Driver.here()), **values}))
         return path
 
     return say
@@ -103,23 +102,48 @@ def test_a_driver_killed_on_this_machine_is_not_waited_for(tmp_path: Path, lease
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a driver that was killed is waited for")
 def test_a_process_id_that_is_used_again_is_another_process(lease: Lease, said: Callable[..., Path]) -> None:
     mine = lease_module._process_started(os.getppid())
-    said(pid=os.getppid(), process_started=mine, age_s=3600)  # as old as that where it was stopped with Ctrl-Z
+    said(pid=os.getppid(), process_started=mine)
     with pytest.raises(InputError, match=f"process {os.getppid()} on"):
         lease.check()
     said(pid=os.getppid(), process_started="1")
     lease.check()
 
 
-@pytest.mark.parametrize("elsewhere", [{"host": "elsewhere"}, {"machine": "another container"}])
-def test_a_driver_on_another_machine_is_dead_when_it_has_been_silent_for_a_minute(
-    lease: Lease, said: Callable[..., Path], elsewhere: dict[str, str]
+@pytest.fixture
+def fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Watch leases for tenths of a second."""
+    for name, seconds in (("WATCH_S", 0.2), ("DEAD_AFTER_S", 0.6), ("_POLL_S", 0.02)):
+        monkeypatch.setattr(lease_module, name, seconds)
+
+
+ELSEWHERE = [{"host": "elsewhere"}, {"machine": "another container"}]
+
+
+@pytest.mark.usefixtures("fast")
+@pytest.mark.parametrize("elsewhere", ELSEWHERE)
+@pytest.mark.parametrize("since", ["2020-01-01T00:00:00+00:00", "2099-01-01T00:00:00+00:00"])
+def test_a_driver_on_another_machine_lives_if_its_lease_changes_whatever_its_clock_says(
+    lease: Lease, said: Callable[..., Path], elsewhere: dict[str, str], since: str
 ) -> None:
-    said(age_s=DEAD_AFTER_S - 10, **elsewhere)
-    with pytest.raises(InputError, match="wait for its end"), lease:
-        pass
-    said(age_s=DEAD_AFTER_S + 1, **elsewhere)
-    with lease:
+    said(owner="other", since=since, **elsewhere)
+    beats = threading.Timer(0.1, lambda: said(owner="other", since=since, beat=1, **elsewhere))
+    beats.start()
+    with pytest.raises(InputError, match="wait for its end"):
         lease.check()
+
+
+@pytest.mark.usefixtures("fast")
+@pytest.mark.parametrize("elsewhere", ELSEWHERE)
+@pytest.mark.parametrize("since", ["2020-01-01T00:00:00+00:00", "2099-01-01T00:00:00+00:00"])
+def test_a_driver_on_another_machine_is_dead_if_its_lease_stays_the_same(
+    lease: Lease, said: Callable[..., Path], elsewhere: dict[str, str], since: str
+) -> None:
+    said(since=since, **elsewhere)
+    begin = time.monotonic()
+    lease.check()
+    assert 0.2 <= time.monotonic() - begin < 0.6
+    with lease:
+        assert time.monotonic() - begin >= 0.6
 
 
 def test_what_an_earlier_run_of_this_process_could_not_delete_is_no_driver(
@@ -157,6 +181,8 @@ def test_an_object_store_does_as_well_as_a_disk(monkeypatch: pytest.MonkeyPatch)
         for name, value in env.items():
             monkeypatch.setenv(name, value)
         storage = Storage.open(f"s3://{BUCKET}/runs")
+        monkeypatch.setattr(lease_module, "FIRST_BEAT_S", 0.05)
+        monkeypatch.setattr(lease_module, "BEAT_S", 0.1)
         with Lease(storage, "first") as first:
             monkeypatch.setattr(lease_module, "_machine", lambda: "another container")
             with pytest.raises(InputError, match="wait for its end"), Lease(storage, "first"):
