@@ -25,7 +25,7 @@ class Command(NamedTuple):
 _WORK, _WATCH, _READ, _CLUSTER, _MORE = "Train", "Watch", "Compare and use", "Clusters", "More"
 
 COMMANDS: dict[str, Command] = {
-    "train": Command("sst2_ray.run.train", "main", "fine-tune one model", _WORK),
+    "train": Command("sst2_ray.run.command", "main", "fine-tune one model", _WORK),
     "sweep": Command("sst2_ray.sweep.command", "main", "find learning rate and batch size, under several seeds", _WORK),
     "ls": Command("sst2_ray.manage.commands", "main_ls", "list every run and sweep of a storage folder", _WATCH),
     "status": Command("sst2_ray.manage.commands", "main_status", "show the trials of one run or sweep", _WATCH),

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 from sst2_ray.config.flags import parse, take
 from sst2_ray.config.presets import SWEEP_PRESETS, sweep_preset
+from sst2_ray.config.sources import read_config_file
 from sst2_ray.config.sweep import AXES, SweepConfig, SweepFlags, sweep_from_dict
 from sst2_ray.config.train import TrainConfig, config_from_dict
 from sst2_ray.errors import InputError, did_you_mean
-from sst2_ray.run.train import read_config_file, spread_range
 from sst2_ray.storage import Storage
 
 PROG = "sst2-ray sweep"
@@ -81,6 +81,15 @@ def _split(words: Sequence[str], start: SweepConfig) -> tuple[list[str], list[st
                 raise InputError(f"unknown flag --{name}; {near if near.startswith('did') else f'see {PROG} --help'}")
         target.append(word)
     return mine, base
+
+
+def spread_range(argv: Sequence[str]) -> list[str]:
+    """Spell `--num-workers 2:8` as the two flags that it stands for."""
+    workers, rest = take(argv, "--num-workers")
+    if workers is None:
+        return rest
+    fewest, colon, most = workers.partition(":")
+    return [*rest, "--num-workers", fewest, *(["--max-workers", most] if colon else [])]
 
 
 def _is_number(word: str) -> bool:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from sst2_ray.config.presets import TRAIN_PRESETS, train_preset
+from sst2_ray.config.sources import read_train_command
 from sst2_ray.config.train import TrainConfig
 from sst2_ray.errors import InputError
-from sst2_ray.run.train import config_from_argv
 
 
 @pytest.mark.parametrize("name", TRAIN_PRESETS)
@@ -53,7 +53,7 @@ def test_an_unknown_preset_is_answered_with_the_nearest_one():
 
 
 def config_of(*argv: str) -> TrainConfig:
-    return config_from_argv(argv, prog="job")
+    return read_train_command(argv, prog="job")[1]
 
 
 def test_a_file_is_laid_over_the_preset_and_flags_over_both(tmp_path):

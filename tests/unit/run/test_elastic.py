@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from sst2_ray.config.sources import read_train_command
 from sst2_ray.config.train import TrainConfig
 from sst2_ray.errors import InfeasibleError, InputError
 from sst2_ray.run import elastic
@@ -11,7 +12,6 @@ from sst2_ray.run.elastic import Elasticity
 from sst2_ray.run.monitor import place_of_hang
 from sst2_ray.run.planning.placement import ClusterView, Node, Placement, decide
 from sst2_ray.run.progress_actor import Beat, Board
-from sst2_ray.run.train import config_from_argv
 
 
 def beat(step: int, phase: str, *, age: float = 0.5) -> tuple[Beat, float]:
@@ -75,13 +75,13 @@ def test_room_that_lasts_is_used_up_to_the_most_workers(monkeypatch):
 
 
 def test_a_range_of_workers_is_two_numbers_and_no_other_numbers():
-    config = config_from_argv(["--num-workers", "2:8"], prog="train")
+    _, config = read_train_command(["--num-workers", "2:8"], prog="train")
     assert (config.num_workers, config.max_workers) == (2, 8)
     assert config.config_hash == TrainConfig().config_hash
-    config = config_from_argv(["--num-workers=3"], prog="train")
+    _, config = read_train_command(["--num-workers=3"], prog="train")
     assert (config.num_workers, config.max_workers) == (3, None)
     with pytest.raises(InputError, match="--num-workers 8:2: the second number must be at least the first"):
-        config_from_argv(["--num-workers", "8:2"], prog="train")
+        read_train_command(["--num-workers", "8:2"], prog="train")
 
 
 def test_an_elastic_run_is_admitted_where_its_fewest_workers_fit():

@@ -10,10 +10,11 @@ import pytest
 
 from sst2_ray.config.train import TrainConfig
 from sst2_ray.errors import InputError, RunFailedError
+from sst2_ray.run.command import main
 from sst2_ray.run.planning.forecast import START_S, Forecast, forecast
 from sst2_ray.run.planning.placement import Placement
 from sst2_ray.run.prepare import check, prepare
-from sst2_ray.run.train import dry_run, main
+from sst2_ray.run.train import dry_run
 from tests.support import models
 from tests.support.reviews import reviews, write_glue_folder
 
@@ -70,7 +71,8 @@ def test_gpus_are_not_measured(config, monkeypatch):
     ("words", "line"),
     [
         (["--network-gbit-per-s", "10"], "give --dry-run with it"),
-        (["--dry-run", "--network-gbit-per-s", "no"], "must be a number above 0"),
+        (["--dry-run", "--network-gbit-per-s", "no"], "must be a number"),
+        (["--dry-run", "--network-gbit-per-s", "0"], "must be a finite number above 0"),
     ],
 )
 def test_a_network_s_rate_belongs_to_a_plan(words, line):

@@ -1,0 +1,21 @@
+"""`sst2-ray train`."""
+
+from __future__ import annotations
+
+from sst2_ray.config.sources import read_train_command
+from sst2_ray.run.train import dry_run, train
+
+
+def main(argv: list[str]) -> int:
+    """Run `sst2-ray train`; return its exit code."""
+    command, config = read_train_command(argv, prog="sst2-ray train")
+    if command.dry_run:
+        dry_run(
+            config,
+            calibrate=command.calibrate,
+            network_gbit_per_s=command.network_gbit_per_s,
+            as_json=command.json,
+        )
+    else:
+        train(config)
+    return 0
