@@ -65,11 +65,14 @@ class DriverLog:
     """What the driver logs: kept in memory until the run's folder is this driver's, then written to `DRIVER_LOG`."""
 
     def __init__(self) -> None:
-        """Begin to keep records of `LOGGER`."""
+        """Prepare a log. Nothing is kept before `begin`."""
         self._buffer = MemoryHandler(_MOST_BUFFERED, flushLevel=logging.CRITICAL + 1)
+        self._stack = contextlib.ExitStack()
+
+    def begin(self) -> None:
+        """Begin to keep the records of `LOGGER`."""
         LOGGER.addHandler(self._buffer)
         LOGGER.setLevel(logging.INFO)
-        self._stack = contextlib.ExitStack()
 
     def open(self, folder: Storage) -> None:
         """Write what was kept, and what comes, to the log of a run."""

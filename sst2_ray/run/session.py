@@ -49,6 +49,7 @@ class RunSession:
         self.signals = StopSignals(self.stop.request, self.note)
 
     def __enter__(self) -> RunSession:
+        self.log.begin()
         self.signals.install()
         return self
 
