@@ -15,6 +15,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from sst2_ray.formatting import NONE
+
 _PIPE_WIDTH = 160
 """Least width if stdout is not a terminal: wide enough for paths."""
 
@@ -120,9 +122,11 @@ def fit_columns(columns: Sequence[Column], rows: Sequence[Sequence[str]], width:
         width: Of the terminal, in characters; None: no limit.
 
     Returns:
-        Indices of the columns to show, in order.
+        Indices of the columns to show, in order; columns without any value are left out as well.
     """
-    shown = list(range(len(columns)))
+    shown = [
+        i for i, column in enumerate(columns) if not rows or column.rank == 0 or {row[i] for row in rows} - {"", NONE}
+    ]
     needed = [_needed(column, [row[i] for row in rows]) for i, column in enumerate(columns)]
     while width is not None and _table_width(needed[i] for i in shown) > width:
         last = max(shown, key=lambda i: (columns[i].rank, i))
@@ -153,9 +157,12 @@ def fitted_table(
     What identifies a row is never cut: if even that is too wide, it takes several lines.
 
     Returns:
-        The table, and the titles of the columns that were left out.
+        The table, and the titles of the columns that the width left out.
     """
     shown = fit_columns(columns, rows, width)
+    missing = [
+        column.title for i, column in enumerate(columns) if i in fit_columns(columns, rows, None) and i not in shown
+    ]
     needed = _table_width(_needed(columns[i], [row[i] for row in rows]) for i in shown)
     must_fold = width is not None and needed > width
     table = Table(title=title, title_justify="left", title_style="bold")
@@ -164,7 +171,7 @@ def fitted_table(
         table.add_column(column.title, justify=column.align, overflow="fold", no_wrap=no_wrap)
     for row in rows:
         table.add_row(*(Text(row[i]) for i in shown))
-    return table, tuple(column.title for i, column in enumerate(columns) if i not in shown)
+    return table, tuple(missing)
 
 
 def print_table(

@@ -70,7 +70,7 @@ NotNegative = Annotated[
 ]
 Fraction = Annotated[float, Rule[float](lambda v: 0 <= v < 1, "must be at least 0 and below 1")]
 AtLeastOne = Annotated[int, Rule[int](lambda v: v >= 1, "must be a whole number, at least 1")]
-NotEmpty = Annotated[str, Rule[str](bool, "is empty; is a variable of the shell not set?")]
+NotEmpty = Annotated[Folder, Rule[str](bool, "is empty; is a variable of the shell not set?")]
 
 
 def group(title: str, **metadata: bool) -> Callable[[type[T]], type[T]]:

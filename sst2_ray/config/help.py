@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 _UNITS = (("_usd", "USD"), ("_per_hour", "USD"), ("_hours", "HOURS"), ("_s", "SECONDS"), ("_fraction", "FRACTION"))
+_TEXTS = (("_path", "FOLDER"), ("_dir", "FOLDER"), ("_column", "NAME"), ("experiment", "NAME"), ("address", "URL"))
+"""Endings of field names -> name of the value."""
 _LONGEST_WIDTH = 120
 _FIRST = "Most used"
 
@@ -47,10 +49,9 @@ def value_name(name: str, kind: Kind) -> str:
         word = "{" + ", ".join(kind.choices) + "}"
     elif kind.value_name is not None:
         word = kind.value_name
-    elif kind.type in (int, float):
-        word = next((unit for ending, unit in _UNITS if name.endswith(ending)), "N" if kind.type is int else "X")
     else:
-        word = "TEXT"
+        endings, otherwise = (_TEXTS, "TEXT") if kind.type is str else (_UNITS, "N" if kind.type is int else "X")
+        word = next((unit for ending, unit in endings if name.endswith(ending)), otherwise)
     return f"{word} ..." if kind.is_tuple else word
 
 
@@ -93,7 +94,8 @@ class _Field:
     @property
     def explanation(self) -> str:
         default = default_text(self.default)
-        return self.doc + (" (required)" if self.is_required else f" [{default}]" if default else "")
+        doc = self.doc.replace("None: ", "default: ").replace(". default: ", ". Default: ")  # None is a value of Python
+        return doc + (" (required)" if self.is_required else f" [{default}]" if default else "")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,19 +128,22 @@ class CommandHelp:
         out = Console(highlight=False)
         out.width = min(out.width, _LONGEST_WIDTH)
         fields = self._fields(defaults)
-        arguments = [f.name.upper() if f.is_required else f"[{f.name.upper()}]" for f in fields if f.kind.is_positional]
+        arguments = [
+            f.usage if f.is_required else f"[{f.usage}]" for f in fields if f.is_required or f.kind.is_positional
+        ]
         out.print(Text(" ".join(["usage:", self.prog, *arguments, "[FLAGS]"])), end="\n\n")
         description = self.description or inspect.getdoc(self.classes[0]) or ""
         out.print(Text(" ".join(description.split())), end="\n\n")
         groups = self._groups(fields)
         full = full or not self.first
+        left = min(max(len(f.usage) for f in fields), out.width * 3 // 10)
         for title, members in groups.items():
             if full or title == _FIRST:
-                out.print(_box(title, [(f.usage, f.explanation) for f in members]))
+                out.print(_box(title, [(f.usage, f.explanation) for f in members], left))
         if not full:
             named = {title: "  ".join(flag(f.name) for f in members) for title, members in groups.items()}
             named.pop(_FIRST)
-            out.print(_box(f"More flags; {self.prog} --help-all explains them", list(named.items())))
+            out.print(_box(f"More flags; {self.prog} --help-all explains them", list(named.items()), left))
         if self.examples:
             out.print(Text("\n".join(["Examples:", *(f"  {example}" for example in self.examples)])), soft_wrap=True)
 
@@ -161,7 +166,7 @@ class CommandHelp:
                     doc=docs_of(cls).get(f.name, ""),
                     default=defaults.get(f.name, own),
                 )
-        return list(found.values())
+        return sorted(found.values(), key=lambda f: not f.kind.is_positional)
 
     def _groups(self, fields: Sequence[_Field]) -> dict[str, list[_Field]]:
         by_name = {f.name: f for f in fields}
@@ -172,15 +177,16 @@ class CommandHelp:
         return groups
 
 
-def _box(title: str, rows: Sequence[tuple[str, str]]) -> RenderableType:
+def _box(title: str, rows: Sequence[tuple[str, str]], width: int) -> RenderableType:
+    """Draw a box of two columns, the left one of a given width."""
     from rich import box
     from rich.panel import Panel
     from rich.table import Table
     from rich.text import Text
 
     table = Table.grid(padding=(0, 2), expand=True)
-    table.add_column(style="bold", ratio=2, overflow="fold")
-    table.add_column(ratio=5)
+    table.add_column(style="bold", width=width, overflow="fold")
+    table.add_column(ratio=1)
     for left, right in rows:
         table.add_row(Text(left), Text(right))
     return Panel(table, title=Text(title), title_align="left", box=box.ROUNDED)

@@ -8,7 +8,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from sst2_ray.config.fields import Fraction, NotEmpty, NotNegative, Positive, Rule, UpTo, group, matches
+from sst2_ray.config.fields import (
+    File,
+    Folder,
+    Fraction,
+    Name,
+    NotEmpty,
+    NotNegative,
+    Positive,
+    Rule,
+    UpTo,
+    Value,
+    group,
+    matches,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,14 +29,14 @@ from sst2_ray.config.fields import Fraction, NotEmpty, NotNegative, Positive, Ru
 class ModelSettings:
     """Settings of the encoder and its classification head."""
 
-    model: str = "sbert-minilm"
+    model: Name = "sbert-minilm"
     """A named model (modernbert-base, modernbert-large, modernbert-mini, sbert, sbert-mpnet, sbert-minilm), a hub id
     (owner/name) or a local folder."""
     model_revision: str | None = None
     """Commit, tag or branch on the hub; None: the pinned one of a named model, else the newest."""
     random_weights: bool = False
     """Build the model's shape from random numbers instead of loading its weights (labeled so everywhere)."""
-    tokenizer: str | None = None
+    tokenizer: Folder | None = None
     """Folder or hub id of the tokenizer; None: the model's own (modernbert-mini: a BPE trained on the training split)."""
     attention: Literal["auto", "eager", "sdpa", "flash_attention_2"] = "auto"
     """Attention implementation; auto: flash_attention_2 if the GPU and the package allow it, else sdpa."""
@@ -38,10 +51,10 @@ class ModelSettings:
 class DataSettings:
     """Settings of the labeled sentences: where they are, how they are split and cut."""
 
-    data: str = "rotten-tomatoes"
+    data: Annotated[str, Value("DATA")] = "rotten-tomatoes"
     """glue (SST-2 from the hub), rotten-tomatoes (the demo extra), a folder in GLUE's layout (train.tsv, dev.tsv), or a
     Parquet, CSV, TSV or JSONL file with a text and a label column."""
-    dev_data: str | None = None
+    dev_data: File | None = None
     """File to evaluate on if `data` is a single file; None: a stratified hold-out of `data`."""
     text_column: str | None = None
     """Column with the sentence; None: sentence or text."""
@@ -133,7 +146,7 @@ class StorageSettings:
     storage_path: NotEmpty = "runs"
     """Folder or URI (s3://, gs://) for runs and the results table; every node must reach it."""
     name: Annotated[
-        str,
+        Name,
         matches(
             r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}",
             "letters, digits, '.', '_' and '-' only, at most 128, so that it cannot leave the storage folder",

@@ -8,7 +8,17 @@ import re
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from sst2_ray.config.fields import AtLeastOne, NotNegative, Positive, check_fields, coerce_fields, flag, group, readable
+from sst2_ray.config.fields import (
+    AtLeastOne,
+    Name,
+    NotNegative,
+    Positive,
+    check_fields,
+    coerce_fields,
+    flag,
+    group,
+    readable,
+)
 from sst2_ray.config.train import TrainConfig, config_from_dict, hash_of, numeric_fields
 from sst2_ray.errors import InputError
 
@@ -30,7 +40,7 @@ AXES: dict[str, str] = {
 class AxisSettings:
     """Values that the trials of a sweep are made of."""
 
-    models: tuple[str, ...] = ("sbert-minilm",)
+    models: tuple[Name, ...] = ("sbert-minilm",)
     """Models to compare, as --model of a single run names them."""
     learning_rates: tuple[float, ...] = (2e-5, 4e-5, 8e-5, 1.6e-4, 3.2e-4)
     """Peak learning rates. grid: each of them. random, optuna: drawn log-uniformly between the lowest and the highest."""

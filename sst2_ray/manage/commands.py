@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rich.console import Console
+from rich.text import Text
 
 from sst2_ray import formatting
 from sst2_ray.config.fields import Folder, Name, NotNegative, Positional
@@ -26,7 +27,7 @@ _RUN_COLUMNS = (
     Column(title="trials", rank=3),
     Column(title="best, %", rank=1),
     Column(title="size", rank=5),
-    Column(title="last written, UTC", rank=2),
+    Column(title="written (UTC)", rank=2),
 )
 
 
@@ -106,7 +107,7 @@ def _show_runs(out: Console, runs: Sequence[StoredRun], config: _TableFlags) -> 
     ]
     print_table(out, _RUN_COLUMNS, rows, wide=config.wide)
     total = formatting.size(sum(run.num_bytes for run in runs))
-    out.print(f"{formatting.count(len(runs), 'run')}, {total}", highlight=False)
+    out.print(Text(f"{formatting.count(len(runs), 'run')}, {total}"))
 
 
 def main_status(argv: list[str]) -> int:
@@ -132,7 +133,7 @@ def _show_status(out: Console, config: StatusConfig) -> bool:
             print(json.dumps(run.to_dict(), indent=1))
         else:
             print_table(out, TRIAL_COLUMNS, run.rows(), wide=config.wide)
-            out.print(run.summary(), highlight=False, soft_wrap=True)
+            out.print(Text(run.summary()))
         return run.is_running
     runs = list_runs(config.storage_path)
     running = [run for run in runs if run.is_running]
@@ -140,7 +141,7 @@ def _show_status(out: Console, config: StatusConfig) -> bool:
         _show_runs(out, running, config)
     else:
         newest = max(runs, key=lambda run: run.written_at)
-        out.print(f"nothing runs in {config.storage_path}; last: {newest.summary()}", highlight=False, soft_wrap=True)
+        out.print(Text(f"nothing runs in {config.storage_path}; last: {newest.summary()}"))
     return bool(running)
 
 

@@ -1,0 +1,78 @@
+"""The screens of help, ls and status at 80 and 120 columns, kept as text; nothing is wider than the terminal."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from sst2_ray.results.store.table import ResultsTable
+from tests.support.records import at, epoch, trial
+from tests.support.screens import check_screen, screen
+
+SCREENS = Path(__file__).parent / "screens"
+WIDTHS = (80, 120)
+NAMES = ("sbert-minilm-rotten-tomatoes-3f9a1c2b4d5e", "around-the-paper")
+HELP = {
+    "commands": ["--help"],
+    "ls-help": ["ls", "--help"],
+    "status-help": ["status", "--help"],
+    "best-help": ["best", "--help"],
+}
+TABLES = {
+    "ls": ["ls"],
+    "status-run": ["status", NAMES[0]],
+    "status-sweep": ["status", NAMES[1]],
+    "status-of-all": ["status"],
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run, and a sweep with a trial that failed, an hour and more ago."""
+    root = tmp_path_factory.mktemp("screens")
+    table = ResultsTable(str(root / "runs"))
+    shared = {"started_at": at(0), "model": "sbert", "eval_split": "dev", "data_fingerprint": "f"}
+    table.write(
+        "trials",
+        [
+            trial(NAMES[0], experiment=NAMES[0], best_dev_accuracy=0.8986, seconds=245.0, cost_usd=0.07, **shared),
+            trial("00-lr8e-5-b64-seed0", experiment=NAMES[1], best_dev_accuracy=0.9472, seconds=5031.0, cost_usd=2.31, **shared),
+            trial(
+                "01-lr1.6e-4-b64-seed0", experiment=NAMES[1], status="failed", attempt=3, failure_class="out_of_memory",
+                failure_message="rank 1 asked for 12.5 GiB and 3.2 GiB were free; use --micro-batch-tokens 4096", **shared,
+            ),
+        ],
+    )  # fmt: skip
+    table.write(
+        "epochs",
+        [
+            epoch(200, NAMES[0], experiment=NAMES[0], epoch=2.0, dev_accuracy=0.8986),
+            epoch(200, "00-lr8e-5-b64-seed0", experiment=NAMES[1], epoch=2.0, dev_accuracy=0.9472),
+        ],
+    )
+    for name, kind in zip(NAMES, ("config", "sweep"), strict=True):
+        run = root / "runs" / name
+        run.mkdir()
+        (run / "config.json").write_text(json.dumps({kind: {}}))
+        (run / "model.safetensors").write_bytes(bytes(3 * 2**20))
+        for file in run.iterdir():
+            os.utime(file, (1_790_000_000, 1_790_000_000))
+    return root
+
+
+@pytest.mark.parametrize("columns", WIDTHS)
+@pytest.mark.parametrize("name", [*HELP, *TABLES])
+def test_a_screen_is_the_one_that_was_looked_at(name, columns, folder):
+    text = screen({**HELP, **TABLES}[name], columns=columns, folder=folder)
+    assert max(map(len, text.splitlines())) <= columns
+    check_screen(text, SCREENS / f"{name}-{columns}.txt")
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_no_name_is_cut_at_80_columns(name, folder):
+    text = screen(TABLES[name], columns=80, folder=folder)
+    assert "…" not in text
+    assert (NAMES[0] in text) or (NAMES[1] in text)
