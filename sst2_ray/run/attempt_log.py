@@ -1,36 +1,142 @@
-"""What is kept of a trial's attempts: a row of the results table, and a mark below the run, for each."""
+"""What is kept of a trial's attempts: a row of the results table for each, and a mark below the run's folder."""
 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable
-from typing import Any
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
+from sst2_ray.config.train import hash_of, numeric_fields
 from sst2_ray.errors import FailureClass, RunFailedError
 from sst2_ray.records import Status, TrialRecord
 from sst2_ray.results.store.table import ResultsTable
+from sst2_ray.run.messages import NodeFacts
+from sst2_ray.run.prepare import RunInputs
 from sst2_ray.run.provenance import collect_provenance
 from sst2_ray.storage import Storage
+from sst2_ray.training.outcome import Finished
 
 
 def now() -> dt.datetime:
+    """Return the time in UTC."""
     return dt.datetime.now(dt.timezone.utc)
 
 
-class Attempts:
-    """identity: the columns that say which trial it is. say: tells a line."""
+def trial_row(inputs: RunInputs, *, experiment: str, trial_id: str, world_size: int) -> TrialRecord:
+    """Fill in what is known of a trial before its first attempt: the same on its start rows, end rows and lost ones."""
+    config, splits, info = inputs.config, inputs.splits, inputs.resolved.info
+    row = TrialRecord(
+        experiment=experiment,
+        trial_id=trial_id,
+        attempt=0,
+        status=Status.RUNNING,
+        written_at=now(),
+        config_hash=config.config_hash,
+        config_json=json.dumps(config.to_dict()),
+        configuration_id=hash_of({name: getattr(config, name) for name in numeric_fields() if name != "seed"}),
+        model=config.model,
+        model_kind=info.kind,
+        model_source=info.source,
+        model_revision=info.revision,
+        random_weights=info.random_weights,
+        attention=config.attention,
+        data=config.data,
+        data_fingerprint=splits.fingerprint,
+        eval_split=splits.eval_split,
+        num_train_rows=len(splits.train),
+        num_dev_rows=len(splits.dev),
+        learning_rate=config.learning_rate,
+        batch_size=config.batch_size,
+        weight_decay=config.weight_decay,
+        weight_decay_form=config.weight_decay_form,
+        warmup_fraction=config.warmup_fraction,
+        epochs=config.epochs,
+        seed=config.seed,
+        precision=config.precision,
+        engine=config.engine,
+        micro_batch_tokens=config.micro_batch_tokens,
+        price_per_hour=config.price_per_hour,
+    )
+    return with_nodes(replace(row, world_size=world_size), ())
+
+
+def with_nodes(row: TrialRecord, nodes: Sequence[NodeFacts]) -> TrialRecord:
+    """State the code, the versions and the chip, and where the workers ran as far as they have said it."""
+    gpu = next((node.gpu for node in nodes if node.gpu), None)
+    found = collect_provenance(gpu_name=gpu, cuda_version=next((node.cuda for node in nodes), None))
+    row = replace(
+        row,
+        git_commit=found["git_commit"],
+        git_dirty=found["git_dirty"],
+        versions_json=found["versions_json"],
+        device=found["device"],
+        chip=found["chip"],
+    )
+    if not nodes:
+        return row
+    places = [{"rank": node.rank, "address": node.address, "gpu": node.gpu} for node in nodes]
+    return replace(row, world_size=nodes[0].world_size, node_types_json=json.dumps(places))
+
+
+def with_facts(row: TrialRecord, end: Finished) -> TrialRecord:
+    """State what only the workers of a finished attempt know."""
+    model, speed, best, last = end.model, end.speed, end.best, end.last
+    return replace(
+        row,
+        model_kind=model.kind,
+        model_source=model.source,
+        model_revision=model.revision,
+        random_weights=model.random_weights,
+        num_parameters=model.num_parameters,
+        attention=model.attention,
+        precision=model.precision,
+        engine=model.engine,
+        best_epoch=best.epoch,
+        best_global_step=best.global_step,
+        best_dev_accuracy=best.dev_accuracy,
+        best_dev_f1=best.dev_f1,
+        best_dev_loss=best.dev_loss,
+        selection_accuracy=end.selection_accuracy,
+        last_epoch=last.epoch,
+        last_global_step=last.global_step,
+        last_dev_accuracy=last.dev_accuracy,
+        last_dev_f1=last.dev_f1,
+        last_dev_loss=last.dev_loss,
+        last_train_loss=end.last_train_loss,
+        startup_seconds=speed.startup_seconds,
+        data_seconds=speed.data_seconds,
+        forward_seconds=speed.forward_seconds,
+        backward_seconds=speed.backward_seconds,
+        communication_seconds=speed.communication_seconds,
+        optimizer_seconds=speed.optimizer_seconds,
+        evaluation_seconds=speed.evaluation_seconds,
+        checkpoint_seconds=speed.checkpoint_seconds,
+        examples_per_sec=speed.examples_per_sec,
+        tokens_per_sec=speed.tokens_per_sec,
+        padding_fraction=speed.padding_fraction,
+        model_flop_utilization=speed.model_flop_utilization,
+        peak_memory_gib=speed.peak_memory_gib,
+        world_size=speed.world_size,
+        micro_batch_tokens=speed.micro_batch_tokens,
+    )
+
+
+class AttemptLog:
+    """The attempts of one trial, as storage keeps them."""
 
     def __init__(
-        self,
-        table: ResultsTable,
-        run_storage: Storage,
-        identity: dict[str, Any],
-        *,
-        world_size: int,
-        say: Callable[[str], None],
+        self, table: ResultsTable, run_storage: Storage, row: TrialRecord, *, show: Callable[[str], None]
     ) -> None:
-        self.table, self.run_storage, self.say = table, run_storage, say
-        self.values = {**identity, **collect_provenance(), "world_size": world_size}
+        """Prepare to write; nothing is read or written.
+
+        Args:
+            table: takes the rows.
+            run_storage: folder of the trial, takes the marks.
+            row: what every row of the trial says, see `trial_row`.
+            show: shows a line to the user.
+        """
+        self.table, self.run_storage, self.row, self.show = table, run_storage, row, show
 
     def close_orphans(
         self,
@@ -38,48 +144,49 @@ class Attempts:
         failure_class: FailureClass = FailureClass.WORKER_LOST,
         status: Status = Status.LOST,
     ) -> int:
-        """Close earlier attempts that never ended; returns the number of the next attempt."""
-        marks = [n for n in self.run_storage.list("attempts") if n.endswith(".json")]
+        """Write end rows for earlier attempts that never ended; return the number of the next attempt."""
+        marks = [name for name in self.run_storage.list("attempts") if name.endswith(".json")]
         for name in marks:
             attempt, mark = int(name[:-5]), self.run_storage.read_json(f"attempts/{name}")
             if mark["status"] == Status.RUNNING and not self._has_ended(attempt):
-                started = dt.datetime.fromisoformat(mark["started_at"])
-                self.write(attempt, status, started, failure_class=failure_class, failure_message=message)
+                started = replace(self.row, attempt=attempt, started_at=dt.datetime.fromisoformat(mark["started_at"]))
+                self.end(replace(started, status=status, failure_class=failure_class, failure_message=message))
         return len(marks)
 
     def _has_ended(self, attempt: int) -> bool:
-        """Whether the table says so: on a full disk there may have been room for the row and none for the mark."""
+        """Look for an end row: on a full disk there may have been room for the row and none for the mark."""
         rows = self.table.read(
             "trials",
             columns=["attempt", "status"],
-            experiment=self.values["experiment"],
-            trial_ids=[self.values["trial_id"]],
+            experiment=self.row.experiment,
+            trial_ids=[self.row.trial_id],
         )
         return any(row["attempt"] == attempt and row["status"] != Status.RUNNING for row in rows.to_pylist())
 
-    def write(self, attempt: int, status: str, started: dt.datetime, **values: Any) -> TrialRecord:
-        """A row of the table and the attempt's mark below the run; `values`: columns besides those of every attempt."""
-        written = now()
-        record = TrialRecord(
-            **{
-                **self.values,
-                **values,
-                "attempt": attempt,
-                "status": status,
-                "written_at": written,
-                "started_at": started,
-                "ended_at": None if status == Status.RUNNING else written,
-            }
-        )
+    def begin(self, attempt: int) -> TrialRecord:
+        """Write the start row of an attempt and return it."""
+        started = now()
+        row = replace(self.row, attempt=attempt, status=Status.RUNNING, started_at=started, written_at=started)
+        self._write(row)
+        return row
+
+    def end(self, row: TrialRecord) -> TrialRecord:
+        """Write the end row of an attempt and return it with its time."""
+        ended = now()
+        row = replace(row, written_at=ended, ended_at=ended)
+        self._write(row)
+        return row
+
+    def _write(self, row: TrialRecord) -> None:
         table, storage = self.table, self.run_storage
-        if record.failure_class == FailureClass.STORAGE_ERROR:  # its workers have waited for it already
+        if row.failure_class == FailureClass.STORAGE_ERROR:  # its workers have waited for it already
             table, storage = ResultsTable(table.storage_path), storage.with_retries(0.0)
+        mark = {"status": row.status, "started_at": row.started_at.isoformat() if row.started_at else None}
         try:
-            table.write("trials", [record])
-            storage.write_json(f"attempts/{attempt}.json", {"status": status, "started_at": started.isoformat()})
+            table.write("trials", [row])
+            storage.write_json(f"attempts/{row.attempt}.json", mark)
         except (OSError, RunFailedError) as error:
-            if status != Status.FAILED:
+            if row.status != Status.FAILED:
                 raise
-            # What it failed of says more than that this, too, found the disk full; the next start closes the attempt.
-            self.say(f"the failed attempt could not be recorded: {error}")
-        return record
+            # The reason of the failure says more than that this, too, found the disk full; the next start closes it.
+            self.show(f"the failed attempt could not be recorded: {error}")

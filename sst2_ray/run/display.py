@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from typing import Any
 
+from rich import progress as bars
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from sst2_ray.records import EpochRecord
+from sst2_ray.run.messages import Progress
+from sst2_ray.training.names import Phase
 
 PLAIN_INTERVAL_S = 20.0
 
@@ -28,12 +29,12 @@ class RunDisplay:
     def __init__(self, out: Console, title: str) -> None:
         self.out, self.title = out, title
         self.best: float | None = None
-        self._bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TextColumn("{task.completed:.0f}/{task.total:.0f} steps"),
-            TextColumn("{task.fields[info]}"),
-            TimeRemainingColumn(),
+        self._bar = bars.Progress(
+            bars.TextColumn("{task.description}"),
+            bars.BarColumn(),
+            bars.TextColumn("{task.completed:.0f}/{task.total:.0f} steps"),
+            bars.TextColumn("{task.fields[info]}"),
+            bars.TimeRemainingColumn(),
             console=out,
             transient=True,
             disable=not out.is_terminal,
@@ -48,22 +49,22 @@ class RunDisplay:
     def __exit__(self, *_: object) -> None:
         self._bar.stop()
 
-    def progress(self, values: dict[str, Any]) -> None:
-        """`values` as board.progress has them."""
-        if values.get("phase") != "training":
-            self._bar.update(self._task, description=values.get("phase") or "starting workers")
+    def progress(self, progress: Progress) -> None:
+        """Show how far rank 0 is: in a bar, or in a line now and then where there is no terminal."""
+        if progress.phase is not Phase.TRAINING:
+            self._bar.update(self._task, description=progress.phase)
             return
-        loss, speed = values.get("train_loss"), values.get("examples_per_sec")
+        loss, speed = progress.train_loss, progress.examples_per_sec
         info = "  ".join(
             [*([f"loss {loss:.3f}"] if loss is not None else []), *([f"{speed:.0f} ex/s"] if speed else [])]
         )
-        epoch = f"epoch {values['epoch']:.2f}"
+        epoch = f"epoch {progress.epoch:.2f}"
         self._bar.update(
-            self._task, description=epoch, completed=values["global_step"], total=values["total_steps"], info=info
+            self._task, description=epoch, completed=progress.global_step, total=progress.total_steps, info=info
         )
         if not self.out.is_terminal and time.monotonic() - self._last_plain >= PLAIN_INTERVAL_S:
             self._last_plain = time.monotonic()
-            self.line(f"{epoch}  step {values['global_step']}/{values['total_steps']}  {info}")
+            self.line(f"{epoch}  step {progress.global_step}/{progress.total_steps}  {info}")
 
     def record(self, record: EpochRecord) -> None:
         accuracy = record.dev_accuracy or 0.0

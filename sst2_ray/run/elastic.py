@@ -1,64 +1,54 @@
-"""Which workers should leave: those on a node that is being drained, and all of them where there is room for more."""
+"""Whether the workers of an attempt should leave: their node is being drained, or there is room for more of them."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
+from sst2_ray import formatting
+from sst2_ray.run.messages import NodeFacts
 from sst2_ray.run.planning.placement import Placement, workers_that_fit
+from sst2_ray.run.ray.state import draining_nodes, free_by_node
 
 
 @dataclass(frozen=True, kw_only=True)
 class Leaving:
-    """Why an attempt gives its workers back. `preempted`: a node goes; otherwise there is room for more workers."""
+    """Why an attempt gives its workers back, to go on elsewhere."""
 
     preempted: bool
+    """True: a node goes; False: there is room for more workers."""
     reason: str
 
 
-def draining_nodes() -> set[str]:
-    """Ids of the nodes that Ray drains: a spot notice, or the autoscaler."""
-    from ray._private import state as ray_state
+def free_room(placement: Placement) -> int:
+    """Count the workers that could be placed now beside those that run."""
+    import ray
 
-    # Not public API; without it a node that goes is a node that was lost.
-    try:
-        return set(ray_state.state.get_draining_nodes())
-    except Exception:
-        return set()
-
-
-def free_room(ray: Any, placement: Placement) -> int:
-    """Workers that could be placed at once beside those that run."""
-    from ray._private import state as ray_state
-
-    going = draining_nodes()
-    try:
-        free = ray_state.available_resources_per_node()
-    except Exception:
-        return 0
+    going, free = draining_nodes(), free_by_node()
     alive = [node["NodeID"] for node in ray.nodes() if node["Alive"] and node["NodeID"] not in going]
     nodes = [(free[n].get("CPU", 0.0), free[n].get("GPU", 0.0)) for n in alive if n in free]
     return workers_that_fit(nodes, placement)
 
 
 class Elasticity:
-    """Asked now and then while an attempt runs."""
+    """Decides now and then, while an attempt runs, whether another placement would be better."""
 
     def __init__(self, placement: Placement) -> None:
+        """Begin with an attempt. `placement`: says how many workers it may have at most."""
         self.placement = placement
         self._had_room = False
 
-    def why_leave(self, ray: Any, workers: list[dict[str, Any]]) -> Leaving | None:
-        """`workers`: what each rank said of its node; nobody leaves before all have said it."""
-        if not workers or len(workers) < workers[0]["world_size"]:
+    def why_leave(self, workers: Sequence[NodeFacts]) -> Leaving | None:
+        """Return the reason to leave, None to stay. `workers`: of the ranks so far; nobody leaves before all are known."""
+        if not workers or len(workers) < workers[0].world_size:
             return None
-        going = [w for w in workers if w["node"] in draining_nodes()]
+        draining = draining_nodes()
+        going = sorted({worker.address for worker in workers if worker.node_id in draining})
         if going:
-            where = ", ".join(sorted({str(w["address"]) for w in going}))
-            return Leaving(preempted=True, reason=f"node {where} is taken away")
-        room = free_room(ray, self.placement) if len(workers) < self.placement.most_workers else 0
+            return Leaving(preempted=True, reason=f"node {', '.join(going)} is taken away")
+        room = free_room(self.placement) if len(workers) < self.placement.most_workers else 0
         # Seen twice: what another run has just given back or is about to take is no room.
         had_room, self._had_room = self._had_room, room > 0
         if room and had_room:
-            return Leaving(preempted=False, reason=f"there is room for {room} more worker{'s' if room != 1 else ''}")
+            return Leaving(preempted=False, reason=f"there is room for {formatting.count(room, 'more worker')}")
         return None

@@ -1,23 +1,30 @@
-"""One `TorchTrainer.fit` in a thread, and meanwhile: what its board says, who asks to stop, what the scheduler answers."""
+"""One `TorchTrainer.fit` in a thread; meanwhile its events are shown, and requests to stop or to leave are obeyed."""
 
 from __future__ import annotations
 
-import os
-import socket
 import threading
 import time
-from collections.abc import Callable
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
 
 from sst2_ray.records import EpochRecord
 from sst2_ray.run.elastic import Elasticity, Leaving
 from sst2_ray.run.failures import HeadLostError
-from sst2_ray.run.progress_actor import Beat, start_board
+from sst2_ray.run.liveness import SILENT_S, Head, place_of_hang
+from sst2_ray.run.messages import Event, Heartbeat, HungRank, MicroBatchLimit, NodeFacts, Note, Progress
+from sst2_ray.run.progress_actor import start_progress_actor
 from sst2_ray.run.stop import STOP_WITHIN_S, StopLevel, StopRequests
+from sst2_ray.training.names import Phase
+from sst2_ray.training.outcome import AttemptEnd
+
+if TYPE_CHECKING:
+    from ray.actor import ActorHandle
 
 POLL_S = 0.5
 ANSWER_POLL_S = 0.1
 """Where workers wait for a scheduler's answer. Each look takes a millisecond or two from who computes on the same cores."""
+
 LOOK_S = 2.0
 """Seconds between two looks at Ray's head and at the nodes."""
 
@@ -25,216 +32,224 @@ ABANDON_S = 5.0
 """A stopped attempt is left to Ray so many seconds after its workers were ended, or where they were never placed."""
 
 
-RECONNECT_VARIABLE, RECONNECT_S = "RAY_gcs_rpc_server_reconnect_timeout_s", 60.0
-"""Ray's patience with a head that does not answer; then it ends driver and workers where they are."""
-
-SILENT_S = 3.0
-"""A rank whose last beat is older was stopped, or cannot be reached: ranks beat twice a second."""
-
-
-_BEHIND = ("training", "evaluation", "checkpoint", "data", "forward", "backward", "optimizer", "communication")
-"""Phases between one step and the next, the one of who is furthest behind first; who communicates may only wait."""
-
-
-def place_of_hang(beats: dict[int, tuple[Beat, float]]) -> str | None:
-    """Who holds the others up, out of every rank's last beat and its age in seconds; None where that cannot be told.
-
-    A rank that is silent; else, of those that have done the fewest steps, the one that is furthest behind in its step.
-    """
-    if not beats:
-        return None
-    silent = {rank: beat for rank, (beat, age) in beats.items() if age > SILENT_S}
-    if silent:
-        return "; ".join(
-            f"rank {rank} was stopped or cannot be reached: last heard of at step {beat.global_step}, in {beat.phase}"
-            for rank, beat in sorted(silent.items())
-        )
-
-    def behind(rank: int) -> tuple[int, int, int]:
-        beat = beats[rank][0]
-        return beat.global_step, _BEHIND.index(beat.phase) if beat.phase in _BEHIND else 0, rank
-
-    rank = min(beats, key=behind)
-    beat = beats[rank][0]
-    return f"rank {rank} makes no progress at step {beat.global_step}, in {beat.phase}"
-
-
-class Head:
-    """Whether Ray's head can be reached: asked of its port, since a call to a head that has gone blocks until Ray ends
-    the process."""
-
-    def __init__(self, address: str) -> None:
-        self.address = address
-        host, _, port = address.rpartition(":")
-        self._where = (host.strip("[]"), int(port))
-        self._answered = time.monotonic()
-        ray_ends_us_after_s = float(os.environ.get(RECONNECT_VARIABLE, RECONNECT_S))
-        # Before that the workers still reach each other and the board: they can leave in order.
-        self.lost_after_s, self.leave_within_s = ray_ends_us_after_s / 2, ray_ends_us_after_s / 4
-
-    def silent_s(self) -> float:
-        """Seconds since it last answered; 0 where it answers now."""
-        try:
-            socket.create_connection(self._where, timeout=1.0).close()
-            self._answered = time.monotonic()
-            return 0.0
-        except OSError:
-            return time.monotonic() - self._answered
-
-
 class TrialDisplay(Protocol):
-    """What a trial shows."""
+    """Shows one trial to the user."""
 
-    def progress(self, values: dict[str, Any]) -> None: ...
-    def record(self, record: EpochRecord) -> None: ...
-    def line(self, text: str) -> None: ...
+    def progress(self, progress: Progress) -> None:
+        """Show how far rank 0 is."""
+
+    def record(self, record: EpochRecord) -> None:
+        """Show an evaluation."""
+
+    def line(self, text: str) -> None:
+        """Show one line."""
 
 
-class WatchedFit:
-    """One attempt. `nodes`, `micro_batch_tokens` (None: no model was built), `hung`, `leaving` and `was_stopped` say
-    afterwards what happened besides its outcome.
+@dataclass(frozen=True, kw_only=True)
+class SweepMember:
+    """What a trial that belongs to a sweep shares with the others."""
 
-    board: shared with other trials; None: one of its own. on_record: called with each evaluation. asks_scheduler: its
-    workers wait until it has returned. stop: looked at all the time; the workers then write a checkpoint and leave, or are
-    ended where they are. elasticity: asked every `LOOK_S`; the workers likewise leave. step_timeout_s: of silence, after
-    which a rank's process is ended from here.
-    """
+    progress_actor: ActorHandle
+    on_record: Callable[[EpochRecord], None] | None = None
+    """Called with each evaluation."""
+    asks_scheduler: bool = False
+    """True: the workers wait until `on_record` has returned, and end where the progress actor says so."""
+    cost_share: float = 1.0
+    """Share of its nodes' price that this trial pays."""
+    score_dev: bool = True
+    """See `Task.score_dev`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Watched:
+    """How an attempt ended."""
+
+    end: AttemptEnd | BaseException | None
+    """What rank 0 returned, or what training raised; None: it was stopped without either."""
+    nodes: tuple[NodeFacts, ...]
+    micro_batch_tokens: int | None
+    """None: no model was built."""
+    hung: str | None
+    """The rank that made no progress, in one line."""
+    leaving: Leaving | None
+    """Why its workers were asked to leave."""
+    was_stopped: bool
+    """Somebody asked it to stop."""
+
+
+class AttemptMonitor:
+    """Watches one attempt from the driver."""
 
     def __init__(
         self,
         trial_id: str,
         display: TrialDisplay,
         *,
-        board: Any = None,
-        on_record: Callable[[EpochRecord], None] | None = None,
-        asks_scheduler: bool = False,
         stop: StopRequests,
         elasticity: Elasticity,
         step_timeout_s: float,
+        sweep: SweepMember | None = None,
     ) -> None:
-        self.trial_id, self.display = trial_id, display
-        self.on_record, self.asks_scheduler, self.stop = on_record, asks_scheduler, stop
-        self.elasticity, self.step_timeout_s = elasticity, step_timeout_s
-        self.nodes: list[dict[str, Any]] = []
-        self.micro_batch_tokens: int | None = None
-        self.leaving: Leaving | None = None
-        self.hung: str | None = None
-        self._shared_board = board
+        """Prepare to watch.
+
+        Args:
+            trial_id: of the trial.
+            display: shows it.
+            stop: the workers then write a checkpoint and leave, or are ended where they are.
+            elasticity: looked at every `LOOK_S`; the workers likewise leave.
+            step_timeout_s: silence after which a rank's process is ended from here.
+            sweep: that the trial belongs to; None: it has a progress actor of its own.
+        """
+        self.trial_id, self.display, self.sweep = trial_id, display, sweep
+        self.stop, self.elasticity, self.step_timeout_s = stop, elasticity, step_timeout_s
+        self._nodes: list[NodeFacts] = []
+        self._killed: set[int] = set()
+        self._micro_batch_tokens: int | None = None
+        self._hung: str | None = None
+        self._leaving: Leaving | None = None
+        self._heartbeats: Mapping[int, Heartbeat] = {}
+        self._seen = 0
         self._stop_asked_at: float | None = None
         self._ended_at: float | None = None
-        self._looked_at = 0.0
-        self._seen = 0
-        self._beating = self._saving = False
         self._head_lost_at: float | None = None
+        self._looked_at = 0.0
 
-    @property
-    def was_stopped(self) -> bool:
-        """Whether somebody asked this attempt to stop."""
-        return self._stop_asked_at is not None
-
-    def run(self, trainer_on: Callable[[Any], Any]) -> Any:
-        """`trainer_on(board)` makes the trainer. Returns rank 0's return value, or the exception that training ended
-        with; None where it was stopped before it had workers."""
+    def run(self, fit: Callable[[ActorHandle], AttemptEnd]) -> Watched:
+        """Run `fit`, given the progress actor, in a thread and watch it to its end."""
         import ray
 
-        board = self._shared_board or start_board()
-        ray.get(board.open.remote(self.trial_id, asks=self.asks_scheduler))
-        head = Head(ray.get_runtime_context().gcs_address)
-        outcome: list[Any] = []
+        self._actor = self.sweep.progress_actor if self.sweep else start_progress_actor()
+        asks_scheduler = self.sweep is not None and self.sweep.asks_scheduler
+        ray.get(self._actor.open.remote(self.trial_id, asks_scheduler=asks_scheduler))
+        self._head = Head(ray.get_runtime_context().gcs_address)
+        ends: list[AttemptEnd | BaseException] = []
 
-        def fit() -> None:
+        def run() -> None:
             try:
-                outcome.append(trainer_on(board).fit().return_value)
+                ends.append(fit(self._actor))
             except BaseException as error:
-                outcome.append(error)
+                ends.append(error)
 
-        thread = threading.Thread(target=fit, name=f"fit-{self.trial_id}", daemon=True)
+        thread = threading.Thread(target=run, name=f"fit-{self.trial_id}", daemon=True)
         thread.start()
-        while thread.is_alive() and not self._is_abandoned(head):
-            thread.join(ANSWER_POLL_S if self.asks_scheduler else POLL_S)
-            self._look(ray, board)
-            self._act_if_asked(ray, board, head)
+        while thread.is_alive() and not self._is_abandoned():
+            thread.join(ANSWER_POLL_S if asks_scheduler else POLL_S)
+            self._look()
+            self._obey()
         if self._head_lost_at is not None:
-            return self._without_head(head)
-        self._look(ray, board)
-        if not outcome or isinstance(outcome[0], BaseException):
-            self._give_back(ray)
-        if self._shared_board is None:
-            ray.kill(board)
+            return self._watched(self._head_lost_error())
+        self._look()
+        end = ends[0] if ends else None
+        if end is None or isinstance(end, BaseException):
+            self._give_places_back()
+        if self.sweep is None:
+            ray.kill(self._actor)
         else:
-            board.close.remote(self.trial_id)
-        return outcome[0] if outcome else None
+            self._actor.close.remote(self.trial_id)
+        return self._watched(end)
 
-    def _give_back(self, ray: Any) -> None:
-        """A Train controller that died leaves the places of its workers taken: nobody else could be placed there."""
-        placement = next((node["placement"] for node in self.nodes if node.get("placement") is not None), None)
-        if placement is not None:
-            ray.util.remove_placement_group(placement)
-
-    def _without_head(self, head: Head) -> HeadLostError:
-        return HeadLostError(
-            f"Ray's head at {head.address} has not answered for {head.silent_s():.0f} s; the same command goes on from "
-            "the newest checkpoint on a Ray that runs"
+    def _watched(self, end: AttemptEnd | BaseException | None) -> Watched:
+        return Watched(
+            end=end,
+            nodes=tuple(self._nodes),
+            micro_batch_tokens=self._micro_batch_tokens,
+            hung=self._hung,
+            leaving=self._leaving,
+            was_stopped=self._stop_asked_at is not None,
         )
 
-    def _look(self, ray: Any, board: Any) -> None:
-        """Show what is new on the board; a board that has died is not worth a run."""
+    def _give_places_back(self) -> None:
+        """Remove the workers' placement group: a Train controller that died leaves it, and nobody else could be placed."""
+        import ray
+
+        group = next((node.placement_group for node in self._nodes if node.placement_group is not None), None)
+        if group is not None:
+            ray.util.remove_placement_group(group)
+
+    def _head_lost_error(self) -> HeadLostError:
+        return HeadLostError(
+            f"Ray's head at {self._head.address} has not answered for {self._head.silent_s():.0f} s; the same command "
+            "goes on from the newest checkpoint on a Ray that runs"
+        )
+
+    # ---- what it hears
+
+    def _look(self) -> None:
+        """Show what is new. A progress actor that does not answer is not worth a run."""
+        import ray
+
         try:
-            progress, events, beats = ray.get(board.read.remote(self.trial_id, self._seen), timeout=10)
+            view = ray.get(self._actor.read.remote(self.trial_id, self._seen), timeout=10)
         except (ray.exceptions.RayError, ray.exceptions.GetTimeoutError):
             return
-        self._beating = any(age <= SILENT_S for _, age in beats.values())
-        self._saving = any(beat.phase == "checkpoint" and age <= SILENT_S for beat, age in beats.values())
-        if progress:
-            self.display.progress(progress)
-        for number, kind, value in events:
+        self._heartbeats = view.heartbeats
+        if view.progress is not None:
+            self.display.progress(view.progress)
+        for number, event in view.events:
             self._seen = number
-            if kind == "record":
-                self.display.record(value)
-                if self.on_record is not None:
-                    self.on_record(value)
-                    board.answer.remote(self.trial_id, value.global_step)
-            elif kind == "note":
-                self.display.line(value)
-            elif kind == "hung":
-                self.hung = self.hung or place_of_hang(beats) or value
-            elif kind == "node":
-                self.nodes.append(value)
-            elif kind == "micro_batch_tokens":
-                self.micro_batch_tokens = value
-        self._end_silent(ray, beats)
+            self._take(event)
+        self._end_silent()
 
-    def _end_silent(self, ray: Any, beats: dict[int, tuple[Beat, float]]) -> None:
-        """A process that was stopped cannot end itself; where it is the only one, nobody waits for it either. Whoever does
-        writes his stacks first."""
-        for node in self.nodes:
-            beat = beats.get(node["rank"])
-            if beat is not None and beat[1] > self.step_timeout_s + SILENT_S and "actor" in node:
-                self.hung = self.hung or place_of_hang(beats)
-                ray.kill(node.pop("actor"))
+    def _take(self, event: Event) -> None:
+        match event:
+            case EpochRecord():
+                self.display.record(event)
+                if self.sweep is not None and self.sweep.on_record is not None:
+                    self.sweep.on_record(event)
+                    self._actor.answer.remote(self.trial_id, event.global_step)
+            case Note(line=line):
+                self.display.line(line)
+            case HungRank(line=line):
+                self._hung = self._hung or place_of_hang(self._heartbeats) or line
+            case NodeFacts():
+                self._nodes.append(event)
+            case MicroBatchLimit(tokens=tokens):
+                self._micro_batch_tokens = tokens
 
-    def _act_if_asked(self, ray: Any, board: Any, head: Head) -> None:
+    def _end_silent(self) -> None:
+        """End ranks that are silent for too long: a process that was stopped cannot end itself.
+
+        A rank that waits for it writes its stacks before it ends.
+        """
+        for node in self._nodes:
+            heartbeat = self._heartbeats.get(node.rank)
+            if heartbeat is not None and heartbeat.age_s > self.step_timeout_s + SILENT_S:
+                if node.rank not in self._killed:
+                    self._hung = self._hung or place_of_hang(self._heartbeats)
+                self._kill(node)
+
+    def _kill(self, node: NodeFacts) -> None:
+        import ray
+
+        if node.rank not in self._killed:
+            self._killed.add(node.rank)
+            ray.kill(node.actor)
+
+    # ---- what it is asked for
+
+    def _obey(self) -> None:
         """Have the workers leave, or end them, where somebody asks for it."""
-        self._obey_stop(ray)
+        self._obey_stop()
         now = time.monotonic()
         if now - self._looked_at >= LOOK_S:
             self._looked_at = now
-            silent_s = head.silent_s()
-            if silent_s > head.lost_after_s and self._head_lost_at is None:
+            silent_s = self._head.silent_s()
+            if silent_s > self._head.lost_after_s and self._head_lost_at is None:
                 self._head_lost_at = now
                 self._leave(Leaving(preempted=True, reason="Ray's head does not answer"))
             elif silent_s:
                 return  # what follows would wait for it
-            elif self.leaving is None and (why := self.elasticity.why_leave(ray, self.nodes)) is not None:
+            elif self._leaving is None and (why := self.elasticity.why_leave(self._nodes)) is not None:
                 self._leave(why)
-        if self.leaving is not None or self.was_stopped:  # each time: a board that was started again does not know
-            board.ask_to_leave.remote(self.trial_id)
+        if self._leaving is not None or self._stop_asked_at is not None:
+            # Each time: a progress actor that was started again does not know.
+            self._actor.request_preemption.remote(self.trial_id)
 
     def _leave(self, why: Leaving) -> None:
-        self.leaving = why
+        self._leaving = why
         self.display.line(f"{why.reason}: the workers write a checkpoint and leave")
 
-    def _obey_stop(self, ray: Any) -> None:
+    def _obey_stop(self) -> None:
         """Note a request to stop, and end the workers where they must not, or do not, leave by themselves."""
         level, now = self.stop.level(), time.monotonic()
         if level is StopLevel.NONE:
@@ -243,17 +258,19 @@ class WatchedFit:
             self._stop_asked_at = now
             how = "the workers write a checkpoint and leave" if level is StopLevel.CHECKPOINT else "the workers end"
             self.display.line(f"{self.trial_id}: asked to stop: {how}")
-        limit_s = max(STOP_WITHIN_S, self.step_timeout_s) if self._saving else STOP_WITHIN_S
+        limit_s = max(STOP_WITHIN_S, self.step_timeout_s) if self._is_saving() else STOP_WITHIN_S
         if level is StopLevel.AT_ONCE or now - self._stop_asked_at > limit_s:
             self._ended_at = self._ended_at or now
-            for node in self.nodes:
-                actor = node.pop("actor", None)
-                if actor is not None:
-                    ray.kill(actor)
+            for node in self._nodes:
+                self._kill(node)
 
-    def _is_abandoned(self, head: Head) -> bool:
-        """Whether there is nothing to wait for any more, though Ray has not said so."""
+    def _is_saving(self) -> bool:
+        return any(h.phase == Phase.CHECKPOINT and h.age_s <= SILENT_S for h in self._heartbeats.values())
+
+    def _is_abandoned(self) -> bool:
+        """Tell whether there is nothing to wait for any more, though Ray has not said so."""
         if self._head_lost_at is not None:
-            return not self._beating or time.monotonic() - self._head_lost_at > head.leave_within_s
-        begin = self._ended_at or (self._stop_asked_at if not self.nodes else None)
+            is_alive = any(heartbeat.age_s <= SILENT_S for heartbeat in self._heartbeats.values())
+            return not is_alive or time.monotonic() - self._head_lost_at > self._head.leave_within_s
+        begin = self._ended_at or (self._stop_asked_at if not self._nodes else None)
         return begin is not None and time.monotonic() - begin > ABANDON_S

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sst2_ray.config.train import TrainConfig, hash_of, numeric_fields
+from sst2_ray.config.train import TrainConfig, numeric_fields
 from sst2_ray.data.leaks import check_known_leak
 from sst2_ray.data.load import Splits, load_splits
 from sst2_ray.data.tokens import SentenceTokenizer, TokenArrays
 from sst2_ray.errors import FailureClass, InputError, RunFailedError
 from sst2_ray.modeling.sources import ResolvedModel, resolve_model
-from sst2_ray.records import TrialRecord
 from sst2_ray.storage import Storage
 from sst2_ray.training.names import CHECKPOINT_FOLDER
 
@@ -216,25 +214,3 @@ def _difference(there: dict[str, Any], config: TrainConfig) -> str:
     here = config.to_dict()
     changed = [f"{k} {there.get(k)} -> {here[k]}" for k in numeric_fields() if there.get(k) != here[k]]
     return ", ".join(changed[:3]) + (", ..." if len(changed) > 3 else "")
-
-
-def identity(inputs: RunInputs, *, experiment: str, trial_id: str) -> dict[str, Any]:
-    """Return the fields of TrialRecord that say what a trial is; the same on all rows of the trial."""
-    config, splits, model = inputs.config, inputs.splits, inputs.resolved.info
-    columns = {f.name for f in dataclasses.fields(TrialRecord)}
-    return {
-        **{name: value for name, value in config.to_dict().items() if name in columns},
-        "experiment": experiment,
-        "trial_id": trial_id,
-        "config_hash": config.config_hash,
-        "config_json": json.dumps(config.to_dict()),
-        "configuration_id": hash_of({name: getattr(config, name) for name in numeric_fields() if name != "seed"}),
-        "model_kind": model.kind,
-        "model_source": model.source,
-        "model_revision": model.revision,
-        "random_weights": model.random_weights,
-        "data_fingerprint": splits.fingerprint,
-        "eval_split": splits.eval_split,
-        "num_train_rows": len(splits.train),
-        "num_dev_rows": len(splits.dev),
-    }

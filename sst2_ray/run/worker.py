@@ -10,29 +10,36 @@ import sys
 import tempfile
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from sst2_ray.data.tokens import TokenArrays
 from sst2_ray.records import EpochRecord, PredictionRecord, StopRequest
 from sst2_ray.results.store.table import ResultsTable
 from sst2_ray.run.environment import compute_at_once
+from sst2_ray.run.messages import Event, Heartbeat, HungRank, MicroBatchLimit, NodeFacts, Note, Progress, WorkerPayload
 from sst2_ray.run.progress_actor import WAIT
 from sst2_ray.storage import Storage
 from sst2_ray.training.attempt import Attempt
-from sst2_ray.training.task import Task
+from sst2_ray.training.names import Phase
+from sst2_ray.training.outcome import AttemptEnd
+from sst2_ray.training.throughput import PhaseTimer
+
+if TYPE_CHECKING:
+    import torch
+    from ray.actor import ActorHandle
 
 HUNG_EXIT_CODE = 75
 ASK_AGAIN_S = 0.05
-BEAT_S = 0.5
+HEARTBEAT_S = 0.5
 LONG_TIMEOUT_S = 300.0
-"""What tells nothing on its way (loading the model or the best weights, the export, its upload) may take this long,
-however short --step-timeout-s is."""
+"""Phases that tell nothing on their way (loading the model or the best weights, the export, its upload) may take this
+long, however short --step-timeout-s is."""
 
 
-def train_worker(payload: dict[str, Any]) -> dict[str, Any]:
-    """Ray Train's function on every worker; rank 0's return value is the run's result."""
+def train_worker(payload: WorkerPayload) -> AttemptEnd:
+    """Train as one rank of Ray Train's worker group; what rank 0 returns reaches the driver."""
     import ray
     import ray.train
     import ray.train.torch
@@ -41,28 +48,24 @@ def train_worker(payload: dict[str, Any]) -> dict[str, Any]:
     compute_at_once()
     # Ray says how many cores are this worker's; torch may have been imported before that was known.
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or torch.get_num_threads()))
-    task: Task = payload["task"]
-    me = ray.train.get_context()
-    rank = me.get_world_rank()
-    retry_for_s = task.config.storage_timeout_s
-    run = Storage.open(payload["storage_uri"]).with_retries(retry_for_s).child(payload["run_path"])
+    task, context = payload.task, ray.train.get_context()
+    rank, world_size = context.get_world_rank(), context.get_world_size()
+    run = payload.workspace.storage.child(payload.run_path)
     with _log_file(run, f"logs/attempt-{task.attempt}-rank-{rank}.log") as keep_log:
-        os.environ.update(ray.get(payload["board"].secrets.remote()))
-        tokens: dict[str, TokenArrays] = {name: ray.get(ref) for name, ref in payload["splits"].items()}
+        os.environ.update(ray.get(payload.progress_actor.secrets.remote()))
         device = ray.train.torch.get_device()
-        table = ResultsTable(payload["storage_uri"], retry_for_s=retry_for_s)
-        reporter = BoardReporter(payload["board"], task.trial_id, table, rank)
-        reporter.tell_node(device, me.get_world_size())
-        with _watchdog(reporter, task.config.step_timeout_s, keep_log):
+        reporter = WorkerReporter(payload.progress_actor, task.trial_id, payload.workspace.table, rank)
+        reporter.tell_node(device, world_size)
+        with watchdog(reporter, task.config.step_timeout_s, keep_log):
             attempt = Attempt(
                 task,
-                tokens,
+                {name: ray.get(ref) for name, ref in payload.splits.items()},
                 run,
                 reporter,
-                texts=lambda: ray.get(payload["texts"]),
+                texts=lambda: list(ray.get(payload.texts)),
                 device=device,
                 rank=rank,
-                world_size=me.get_world_size(),
+                world_size=world_size,
             )
             return attempt.run()
 
@@ -71,7 +74,7 @@ def train_worker(payload: dict[str, Any]) -> dict[str, Any]:
 def _log_file(run: Storage, name: str) -> Iterator[Callable[[], None]]:
     """Send this process's stdout and stderr, libraries' C code included, to a file of the run.
 
-    Yields what puts the file on storage before the end, for a process that ends itself.
+    Yields a function that puts the file on storage before the end, for a process that ends itself.
     """
     scratch = None if run.is_local else tempfile.TemporaryDirectory()
     path = Path(run.path(name)) if scratch is None else Path(scratch.name) / Path(name).name
@@ -90,9 +93,7 @@ def _log_file(run: Storage, name: str) -> Iterator[Callable[[], None]]:
             faulthandler.enable(file)
             yield keep
         except BaseException:
-            import traceback
-
-            run = run.with_retries(0.0)  # it may be the storage that failed, and whoever waits wants to know of what
+            run = run.with_retries(0.0)  # it may be the storage that failed, and the user wants to know why
             with contextlib.suppress(OSError):  # a full disk must not hide what was raised
                 file.write(traceback.format_exc().encode())
             raise
@@ -110,17 +111,17 @@ def _log_file(run: Storage, name: str) -> Iterator[Callable[[], None]]:
 
 
 @contextlib.contextmanager
-def _watchdog(reporter: BoardReporter, timeout_s: float, keep_log: Callable[[], None]) -> Iterator[None]:
-    """Tell the board where this rank is, and end this process where it makes no progress for `timeout_s`: Ray sees a
-    lost worker and the run goes on from its checkpoint.
+def watchdog(reporter: WorkerReporter, timeout_s: float, keep_log: Callable[[], None]) -> Iterator[None]:
+    """Send heartbeats, and end this process if it makes no progress for `timeout_s`.
 
-    A rank that waits in a collective for a stopped one ends itself; Ray then kills the stopped one with its group.
+    Ray then sees a lost worker, and the run goes on from its checkpoint. A rank that waits in a collective for a stopped
+    one ends itself; Ray then kills the stopped one with its group.
     """
     done = threading.Event()
 
     def watch() -> None:
-        while not done.wait(min(BEAT_S, timeout_s / 10)):
-            reporter.beat()
+        while not done.wait(min(HEARTBEAT_S, timeout_s / 10)):
+            reporter.heartbeat()
             limit = timeout_s if reporter.tells_progress else max(timeout_s, LONG_TIMEOUT_S)
             if time.monotonic() - reporter.moved > limit:
                 faulthandler.dump_traceback(file=sys.stderr, all_threads=True)
@@ -137,138 +138,153 @@ def _watchdog(reporter: BoardReporter, timeout_s: float, keep_log: Callable[[], 
         thread.join()
 
 
-class BoardReporter:
-    """training.loop.Reporter: tells the board, writes rank 0's records into the table, and keeps Ray Train informed."""
+class WorkerReporter:
+    """The AttemptReporter of a worker: posts to the progress actor, writes rank 0's records, keeps Ray Train informed."""
 
     INTERVAL_S = 0.5
 
-    def __init__(self, board: Any, trial_id: str, table: ResultsTable, rank: int) -> None:
-        self.board, self.trial_id, self.table, self.rank = board, trial_id, table, rank
+    def __init__(self, actor: ActorHandle, trial_id: str, table: ResultsTable, rank: int) -> None:
+        """Begin before the model is built. `actor`: a remote ProgressActor."""
+        self.actor, self.trial_id, self.table, self.rank = actor, trial_id, table, rank
         self.moved = time.monotonic()
         self.first_step_at: float | None = None
         self._told = 0.0
         self._train_loss: float | None = None
-        self._place: tuple[int, str] = (0, "start-up")
-        self._timer: Any = None
-        self._asked_to_leave = False
+        self._global_step, self._phase = 0, Phase.START_UP
+        self._timer: PhaseTimer | None = None
+        self._preemption_requested = False
+
+    # ---- called by the loop and the attempt
 
     def progress(
-        self, *, global_step: int, total_steps: int, epoch: float, train_loss: float | None, timer: Any
+        self, *, global_step: int, total_steps: int, epoch: float, train_loss: float | None, timer: PhaseTimer
     ) -> None:
+        """Note an optimizer step, and post it twice a second."""
         self.moved = time.monotonic()
         self.first_step_at = self.first_step_at or time.time()
-        self._place, self._timer = (global_step, "training"), timer
+        self._global_step, self._phase, self._timer = global_step, Phase.TRAINING, timer
         self._train_loss = train_loss if train_loss is not None else self._train_loss
         if self.moved - self._told < self.INTERVAL_S and global_step < total_steps:
             return
         self._told = self.moved
         seconds = timer.training_seconds
         self._send(
-            global_step=global_step,
-            total_steps=total_steps,
-            epoch=epoch,
-            train_loss=self._train_loss,
-            examples_per_sec=timer.num_examples / seconds if seconds else None,
-            phase="training",
+            Progress(
+                phase=Phase.TRAINING,
+                global_step=global_step,
+                total_steps=total_steps,
+                epoch=epoch,
+                train_loss=self._train_loss,
+                examples_per_sec=timer.num_examples / seconds if seconds else None,
+            )
         )
 
     def alive(self) -> None:
+        """Note a batch of an evaluation, or a wait for a rank that is watched itself."""
         self.moved = time.monotonic()
 
-    @property
-    def tells_progress(self) -> bool:
-        """Every step, and every batch of an evaluation."""
-        return self._place[1] in ("training", "evaluation")
-
-    def beat(self) -> None:
-        """Called by the watchdog's thread. A board that does not answer is no reason to stop."""
-        import ray
-
-        step, phase = self._where()
-        told = self.board.beat.remote(self.trial_id, self.rank, step, phase, time.monotonic() - self.moved)
-        with contextlib.suppress(ray.exceptions.RayError):
-            self._asked_to_leave = ray.get(told, timeout=5.0) or self._asked_to_leave
-
-    def asked_to_leave(self) -> bool:
-        return self._asked_to_leave
-
-    def _where(self) -> tuple[int, str]:
-        """Steps done, and the phase of the step or of the attempt."""
-        step, phase = self._place
-        inner = getattr(self._timer, "current", "start-up")
-        return step, inner if phase == "training" and inner != "start-up" else phase
-
-    def tell_node(self, device: Any, world_size: int) -> None:
-        """Where this rank runs: for the table's provenance."""
-        import ray
-        import torch
-
-        self._tell(
-            "node",
-            {
-                "rank": self.rank,
-                "world_size": world_size,
-                "node": ray.get_runtime_context().get_node_id(),
-                "address": ray.util.get_node_ip_address(),
-                "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
-                "cuda": torch.version.cuda,
-                "actor": ray.get_runtime_context().current_actor,
-                "placement": ray.util.get_current_placement_group(),
-            },
-        )
-
-    def phase(self, name: str) -> None:
-        """A stretch without steps begins: model load, export."""
+    def phase(self, phase: Phase) -> None:
+        """Announce a stretch without steps."""
         self.moved = time.monotonic()
-        self._place = (self._place[0], name)
-        self._send(global_step=self._place[0], phase=name)
-
-    def _send(self, **values: Any) -> None:
-        self.board.progress.remote(self.trial_id, self.rank, values)
-
-    def _tell(self, kind: str, value: Any) -> None:
-        self.board.event.remote(self.trial_id, kind, value)
+        self._phase = phase
+        self._send(Progress(phase=phase, global_step=self._global_step))
 
     def note(self, line: str) -> None:
+        """Show one line to the user, and write it to this rank's log."""
         with contextlib.suppress(OSError):  # a full disk
             print(line, flush=True)
-        self._tell("note", line)
+        self._post(Note(line=line))
 
     def micro_batches(self, most_tokens: int) -> None:
-        """What an attempt that runs out of memory leaves behind, so that the next one takes half of it."""
-        if self.rank == 0:
-            self._tell("micro_batch_tokens", most_tokens)
+        """Tell how many tokens a worker computes at once: after an attempt that ran out of memory the next takes half."""
+        self._post(MicroBatchLimit(tokens=most_tokens))
 
     def evaluated(self, record: EpochRecord, *, is_best: bool) -> StopRequest | None:  # noqa: ARG002 - the display knows it
+        """Write and post an evaluation; wait until it is known whether somebody asks to stop here."""
         import ray
         import ray.train
 
         self.moved = time.monotonic()
         if self.rank == 0:
             self.write_records([record])
-            self._tell("record", record)
+            self._post(record)
         # A barrier of all ranks; keeps Ray Train informed as well.
         ray.train.report(metrics_of(record))
-        while (stop := ray.get(self.board.go_on.remote(self.trial_id, record.global_step))) == WAIT:
+        while (stop := ray.get(self.actor.go_on.remote(self.trial_id, record.global_step))) == WAIT:
             time.sleep(ASK_AGAIN_S)
         self.moved = time.monotonic()
         return stop
 
     def write_records(self, records: list[EpochRecord]) -> None:
+        """Write evaluations to the results table."""
         if records:
             self.table.write("epochs", records)
 
     def write_predictions(self, records: list[PredictionRecord]) -> None:
+        """Write predictions to the results table."""
         self.table.write("predictions", records)
 
+    def preemption_requested(self) -> bool:
+        """Tell whether the last heartbeat was answered with a request to leave."""
+        return self._preemption_requested
+
+    # ---- called by the worker and its watchdog
+
+    def tell_node(self, device: torch.device, world_size: int) -> None:
+        """Post where this rank runs."""
+        import ray
+        import torch
+
+        context = ray.get_runtime_context()
+        self._post(
+            NodeFacts(
+                rank=self.rank,
+                world_size=world_size,
+                node_id=context.get_node_id(),
+                address=ray.util.get_node_ip_address(),
+                gpu=torch.cuda.get_device_name(device) if device.type == "cuda" else None,
+                cuda=torch.version.cuda,
+                actor=context.current_actor,
+                placement_group=ray.util.get_current_placement_group(),
+            )
+        )
+
+    @property
+    def tells_progress(self) -> bool:
+        """Tell whether this phase moves at every step or batch."""
+        return self._phase in (Phase.TRAINING, Phase.EVALUATION)
+
+    def heartbeat(self) -> None:
+        """Send a heartbeat; called by the watchdog's thread. An actor that does not answer is no reason to stop."""
+        import ray
+
+        step, phase = self._where()
+        heartbeat = Heartbeat(global_step=step, phase=phase, still_s=time.monotonic() - self.moved)
+        answer = self.actor.heartbeat.remote(self.trial_id, self.rank, heartbeat)
+        with contextlib.suppress(ray.exceptions.RayError):
+            self._preemption_requested = ray.get(answer, timeout=5.0) or self._preemption_requested
+
     def hung(self, timeout_s: float) -> None:
+        """Tell that this rank makes no progress, and where."""
         step, phase = self._where()
         line = f"rank {self.rank} made no progress for {timeout_s:.0f} s at step {step}, in {phase}"
         print(line, file=sys.stderr, flush=True)
-        self._tell("hung", line)
-        time.sleep(2 * BEAT_S)  # the line travels, and the others write their stacks, before this process ends
+        self._post(HungRank(line=line))
+        time.sleep(2 * HEARTBEAT_S)  # the line travels, and the others write their stacks, before this process ends
+
+    def _where(self) -> tuple[int, Phase]:
+        """Return the steps done, and the phase of the step or of the attempt."""
+        inner = Phase(self._timer.current) if self._timer is not None else Phase.START_UP
+        is_inner = self._phase is Phase.TRAINING and inner is not Phase.START_UP
+        return self._global_step, inner if is_inner else self._phase
+
+    def _send(self, progress: Progress) -> None:
+        self.actor.progress.remote(self.trial_id, self.rank, progress)
+
+    def _post(self, event: Event) -> None:
+        self.actor.post.remote(self.trial_id, event)
 
 
-def metrics_of(record: EpochRecord) -> dict[str, Any]:
-    """Plain scalars for ray.train.report."""
+def metrics_of(record: EpochRecord) -> dict[str, int | float | str | None]:
+    """Return the plain scalars of a record, for ray.train.report."""
     return {k: v for k, v in dataclasses.asdict(record).items() if isinstance(v, int | float | str) or v is None}

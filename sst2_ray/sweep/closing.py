@@ -227,7 +227,7 @@ def _on_dev(evaluation: EpochRecord, metrics: Metrics) -> EpochRecord:
 def _score(run: Storage, record: TrialRecord, shared: Shared, tokens: TokenArrays, texts: list[str]) -> DevScore:
     """Compute metrics of both exports of a run, in fp32, and the predictions of the best; runs on a worker."""
     from sst2_ray.predict.predictor import Predictor
-    from sst2_ray.training.finish import prediction_records
+    from sst2_ray.training.dev_records import prediction_records
     from sst2_ray.training.metrics import metrics_from_logits
 
     with tempfile.TemporaryDirectory() as scratch:

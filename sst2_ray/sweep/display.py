@@ -6,7 +6,6 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -15,21 +14,20 @@ from rich.text import Text
 
 from sst2_ray import formatting
 from sst2_ray.records import Status
+from sst2_ray.run.messages import Progress, TrialOverview
 from sst2_ray.sweep.configurations import TrialSpec
 from sst2_ray.sweep.queue import Outcome, TrialQueue
+from sst2_ray.training.names import Phase
 
 PLAIN_INTERVAL_S = 60.0
 MAX_ENDED_ROWS = 12
-
-Progress = Mapping[str, Any]
-"""Progress of a trial, as the progress actor has it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SweepProgress:
     """The sweep at one moment, as the display needs it."""
 
-    overview: Mapping[str, Progress]
+    overview: Mapping[str, TrialOverview]
     """Progress by trial id."""
     elapsed: Mapping[str, float]
     """Seconds since each running trial began."""
@@ -133,7 +131,7 @@ class SweepDisplay:
         return f"{trial_id}: {what}{accuracy}{took}{f', {formatting.dollars(cost)}' if cost is not None else ''}"
 
     def _running_words(self, status: SweepProgress) -> str:
-        places = [f"{spec.trial_id} {_place(status.overview.get(spec.trial_id, {}))}" for spec in self._running()]
+        places = [f"{spec.trial_id} {_place(status.overview.get(spec.trial_id))}" for spec in self._running()]
         return f"; running: {', '.join(places)}" if places else ""
 
     # ---- the live table
@@ -152,15 +150,16 @@ class SweepDisplay:
             outcome = self.queue.outcomes[trial_id]
             style = {Status.FAILED: "red", Status.EARLY_STOPPED: "dim"}.get(Status(outcome.status))
             state = outcome.failure_class if outcome.status == Status.FAILED else outcome.status.replace("_", " ")
-            table.add_row(*self._cells(specs[trial_id], {}, outcome.score), str(state), style=style)
+            table.add_row(*self._cells(specs[trial_id], None, outcome.score), str(state), style=style)
         for spec in self._running():
-            progress = status.overview.get(spec.trial_id, {})
-            table.add_row(*self._cells(spec, progress, progress.get("dev_accuracy")), _place(progress), style="bold")
+            found = status.overview.get(spec.trial_id, TrialOverview())
+            table.add_row(*self._cells(spec, found.progress, found.dev_accuracy), _place(found), style="bold")
         return table
 
-    def _cells(self, spec: TrialSpec, progress: Progress, accuracy: float | None) -> list[str]:
+    def _cells(self, spec: TrialSpec, progress: Progress | None, accuracy: float | None) -> list[str]:
         config = spec.config
-        speed, epoch = progress.get("examples_per_sec"), progress.get("epoch")
+        speed = progress.examples_per_sec if progress else None
+        epoch = progress.epoch if progress else None
         return [
             config.model,
             formatting.learning_rate(config.learning_rate),
@@ -174,8 +173,11 @@ class SweepDisplay:
         ]
 
 
-def _place(progress: Progress) -> str:
+def _place(found: TrialOverview | None) -> str:
     """Say where a running trial is."""
-    if progress.get("phase") == "training" and progress.get("total_steps"):
-        return f"step {progress['global_step']}/{progress['total_steps']}"
-    return str(progress.get("phase") or "starting")
+    progress = found.progress if found else None
+    if progress is None:
+        return "starting"
+    if progress.phase is Phase.TRAINING:
+        return f"step {progress.global_step}/{progress.total_steps}"
+    return str(progress.phase)

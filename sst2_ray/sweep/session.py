@@ -12,9 +12,10 @@ from sst2_ray.config.sweep import SweepConfig
 from sst2_ray.errors import FailureClass, StoppedError
 from sst2_ray.records import Status
 from sst2_ray.run.environment import DRIVER_ENV, PASSED_ON, WORKER_ENV
+from sst2_ray.run.messages import TrialOverview
 from sst2_ray.run.planning.placement import Placement
 from sst2_ray.run.prepare import RunInputs
-from sst2_ray.run.progress_actor import start_board
+from sst2_ray.run.progress_actor import start_progress_actor
 from sst2_ray.run.session import RunSession
 from sst2_ray.run.stop import STOP_FILE, StopLevel
 from sst2_ray.run.supervisor import Shared
@@ -23,7 +24,7 @@ from sst2_ray.sweep import closing, trackers
 from sst2_ray.sweep.budget import SweepClock, budget_of, makespan
 from sst2_ray.sweep.concurrency import Concurrency
 from sst2_ray.sweep.configurations import Configuration
-from sst2_ray.sweep.display import Progress, SweepDisplay, SweepProgress
+from sst2_ray.sweep.display import SweepDisplay, SweepProgress
 from sst2_ray.sweep.queue import Proposer, TrialQueue
 from sst2_ray.sweep.result import SweepResult, closing_rows, result_of
 from sst2_ray.sweep.resume import durations_of, early_stopping, past_trials
@@ -65,7 +66,7 @@ class SweepRun:
         budget = budget_of(config, num_nodes=at_once.num_nodes)
         self.clock = SweepClock(self.folder, usd_per_hour=budget.usd_per_hour)
         self.budget = dataclasses.replace(budget, earlier_s=self.clock.earlier_s, earlier_usd=self.clock.earlier_usd)
-        self.board = start_board()
+        self.progress_actor = start_progress_actor()
         self.context = self._context(prepared)
 
     def _proposer(self) -> Proposer | None:
@@ -85,7 +86,7 @@ class SweepRun:
             shared=share(prepared),
             placement=self.placement,
             cost_share=self.at_once.cost_share,
-            board=self.board,
+            progress_actor=self.progress_actor,
             asks_scheduler=self.config.scheduler != "none",
             chooses_on_selection=self.config.base.selection_fraction > 0,
             environment={name: os.environ[name] for name in passed_on if name in os.environ},
@@ -132,7 +133,7 @@ class SweepRun:
         from sst2_ray.sweep.tune import run_trial
 
         def stop(trial_id: str) -> None:
-            ray.get(self.board.ask_to_stop.remote(trial_id, Status.EARLY_STOPPED))
+            ray.get(self.progress_actor.ask_to_stop.remote(trial_id, Status.EARLY_STOPPED))
 
         return tune.Tuner(
             # A driver holds no core: it could keep one from its own workers. One byte is the least that Ray takes.
@@ -177,7 +178,7 @@ class SweepRun:
                 if level is StopLevel.AT_ONCE:
                     return
                 try:
-                    overview, lines = ray.get(self.board.overview.remote(num_seen), timeout=30)
+                    overview, lines = ray.get(self.progress_actor.overview.remote(num_seen), timeout=30)
                 except ray.exceptions.GetTimeoutError:
                     continue
                 num_seen += len(lines)
@@ -195,7 +196,7 @@ class SweepRun:
             if not folder.exists(STOP_FILE):
                 folder.write_json(STOP_FILE, {"by": "signal"})
 
-    def _progress(self, overview: dict[str, Progress], searcher: SweepSearcher) -> SweepProgress:
+    def _progress(self, overview: dict[str, TrialOverview], searcher: SweepSearcher) -> SweepProgress:
         queue, running = self.queue, searcher.running_left()
         waiting = queue.waiting
         # Those that are not planned yet (suggestions to come, other seeds of what survives) take what the others do.

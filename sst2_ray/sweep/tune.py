@@ -14,6 +14,7 @@ from ray.tune.search import Searcher
 from sst2_ray.errors import FailureClass, RunFailedError, Sst2RayError
 from sst2_ray.records import EpochRecord, Status
 from sst2_ray.run.environment import prepare_driver
+from sst2_ray.run.monitor import SweepMember
 from sst2_ray.run.planning.placement import Placement
 from sst2_ray.run.prepare import run_description
 from sst2_ray.run.supervisor import Shared, Trial
@@ -56,7 +57,7 @@ class SweepContext:
     """By model."""
     placement: Placement
     cost_share: float
-    board: ActorHandle
+    progress_actor: ActorHandle
     asks_scheduler: bool
     chooses_on_selection: bool
     """True: dev is scored at the end, for the chosen."""
@@ -65,20 +66,20 @@ class SweepContext:
 
 
 class ForwardingDisplay:
-    """A trial's display: its progress is on the board already, its remarks are sent there."""
+    """A trial's display: its progress is on the progress actor already, its remarks are sent there."""
 
-    def __init__(self, board: ActorHandle, trial_id: str) -> None:
-        self.board, self.trial_id = board, trial_id
+    def __init__(self, progress_actor: ActorHandle, trial_id: str) -> None:
+        self.progress_actor, self.trial_id = progress_actor, trial_id
 
     def progress(self, values: object) -> None:
-        """Show nothing: the sweep's display reads the board."""
+        """Show nothing: the sweep's display reads the progress actor."""
 
     def record(self, record: EpochRecord) -> None:
-        """Show nothing: the sweep's display reads the board."""
+        """Show nothing: the sweep's display reads the progress actor."""
 
     def line(self, text: str) -> None:
         """Send a remark with the trial's name."""
-        self.board.say.remote(f"{self.trial_id}: {text.removeprefix(f'{self.trial_id}: ')}")
+        self.progress_actor.remark.remote(f"{self.trial_id}: {text.removeprefix(f'{self.trial_id}: ')}")
 
 
 def trial_of(
@@ -93,15 +94,17 @@ def trial_of(
     return Trial(
         dataclasses.replace(shared, inputs=dataclasses.replace(shared.inputs, config=spec.config)),
         context.placement,
-        ForwardingDisplay(context.board, spec.trial_id),
+        ForwardingDisplay(context.progress_actor, spec.trial_id),
         context.workspace,
         experiment=context.experiment,
         trial_id=spec.trial_id,
-        board=context.board,
-        cost_share=context.cost_share,
-        score_dev=not context.chooses_on_selection,
-        on_record=on_record,
-        asks_scheduler=asks_scheduler,
+        sweep=SweepMember(
+            progress_actor=context.progress_actor,
+            on_record=on_record,
+            asks_scheduler=asks_scheduler,
+            cost_share=context.cost_share,
+            score_dev=not context.chooses_on_selection,
+        ),
     )
 
 

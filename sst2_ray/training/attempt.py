@@ -1,11 +1,10 @@
-"""One rank's whole attempt: model, engine, the loop, and what is left on storage when it ends. Knows nothing of Ray."""
+"""One rank's whole attempt: model, engine, the loop, and its end. Knows nothing of Ray."""
 
 from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
 
 import torch
 
@@ -14,35 +13,22 @@ from sst2_ray.errors import FailureClass, RunFailedError
 from sst2_ray.modeling.build import build_classifier, compile_layers
 from sst2_ray.modeling.optimizer import build_optimizer
 from sst2_ray.modeling.tokenizers import tokenizer_from_json
-from sst2_ray.records import EpochRecord, PredictionRecord
 from sst2_ray.storage import Storage
 from sst2_ray.training import fault_injection as faults
 from sst2_ray.training.checkpoint import files as ckpt
-from sst2_ray.training.context import LoopContext, Reporter
+from sst2_ray.training.context import AttemptReporter, LoopContext
 from sst2_ray.training.engine.build import build_engine
-from sst2_ray.training.finish import Finish
+from sst2_ray.training.finish import Finish, Trained
 from sst2_ray.training.loop import Loop
-from sst2_ray.training.names import LEFT
+from sst2_ray.training.names import Phase
+from sst2_ray.training.outcome import AttemptEnd, Yielded
 from sst2_ray.training.precision import use_bf16
 from sst2_ray.training.task import DEFAULT_MICRO_BATCH_TOKENS, Task
 from sst2_ray.training.throughput import PhaseTimer, mark_of
 
 
-class AttemptReporter(Reporter, Protocol):
-    """What an attempt tells besides the loop's progress."""
-
-    first_step_at: float | None
-
-    def asked_to_leave(self) -> bool: ...
-    def phase(self, name: str) -> None: ...
-    def note(self, line: str) -> None: ...
-    def micro_batches(self, most_tokens: int) -> None: ...
-    def write_records(self, records: list[EpochRecord]) -> None: ...
-    def write_predictions(self, records: list[PredictionRecord]) -> None: ...
-
-
 class Attempt:
-    """Build, train, export. `texts` gives the dev sentences, asked for by rank 0 alone."""
+    """One rank's way from the task to the exported model."""
 
     def __init__(
         self,
@@ -56,19 +42,31 @@ class Attempt:
         rank: int,
         world_size: int,
     ) -> None:
+        """Prepare an attempt; nothing is built yet.
+
+        Args:
+            task: the same on every rank.
+            tokens: train, dev and, where a part of train is held out, selection.
+            run: folder of the run.
+            reporter: receives what happens.
+            texts: returns the dev sentences; rank 0 alone calls it.
+            device: of this rank.
+            rank: among `world_size`.
+            world_size: of torch's default process group.
+        """
         self.task, self.tokens, self.storage, self.reporter, self.texts = task, tokens, run, reporter, texts
         self.config = task.config
         self.device, self.rank, self.world_size = device, rank, world_size
         self.bf16 = use_bf16(self.config.precision, device)
-        self.micro_batch_tokens = task.micro_batch_tokens or DEFAULT_MICRO_BATCH_TOKENS[device.type]
         self.timer = PhaseTimer(mark_of(device))
-        # As the driver wrote it; there is none in a run of an older version.
+        # The driver wrote it; runs of older versions have none.
         described = run.read_json("config.json") if run.exists("config.json") else {}
         self.data_fingerprint: str | None = described.get("data_fingerprint")
+        self.tokenizer = tokenizer_from_json(task.tokenizer_json)
 
-    def run(self) -> dict[str, Any]:
-        """Returns the fields of TrialRecord that only the workers know; the same on all ranks."""
-        self.reporter.phase("model")
+    def run(self) -> AttemptEnd:
+        """Train and export, or leave on request; returns the same on all ranks."""
+        self.reporter.phase(Phase.MODEL)
         with tempfile.TemporaryDirectory() as scratch:
             saved = self._resume_point(Path(scratch))
             context = self.context(saved)
@@ -78,11 +76,23 @@ class Attempt:
             loop = Loop(context)
             result = loop.train()
         if result is None:
-            return {"status": LEFT, "last_global_step": loop.global_step}
-        return Finish(self, context, result, loop.wait_for_checkpoint).run()
+            return Yielded(global_step=loop.global_step)
+        trained = Trained(
+            task=self.task,
+            context=context,
+            result=result,
+            reporter=self.reporter,
+            tokenizer=self.tokenizer,
+            dev=self.tokens["dev"],
+            texts=self.texts,
+        )
+        return Finish(trained, loop.wait_for_checkpoint).run()
 
     def _resume_point(self, scratch: Path) -> ckpt.Checkpoint | None:
-        """The newest valid checkpoint, chosen by rank 0 for all."""
+        """Find the newest valid checkpoint; rank 0 chooses for all.
+
+        Raises RunFailedError where it belongs to another config or other data.
+        """
         step = [-1]
         if self.rank == 0:
             ckpt.drop_uncommitted(self.storage)
@@ -95,30 +105,32 @@ class Attempt:
         if step[0] < 0:
             return None
         saved = ckpt.fetch(self.storage, step[0], scratch)
-        saved_of = saved.state.get("data_fingerprint")
-        if None not in (saved_of, self.data_fingerprint) and saved_of != self.data_fingerprint:
-            raise RunFailedError(
-                f"the data changed since the checkpoint at step {step[0]} (fingerprint {saved_of} -> "
-                f"{self.data_fingerprint}); choose another --name, or delete {self.storage.root}",
-                FailureClass.DATA_ERROR,
-            )
-        if saved.state["config_hash"] != self.config.config_hash or saved.state["num_train_rows"] != len(
-            self.tokens["train"]
-        ):
-            raise RunFailedError(
-                f"the checkpoint at step {step[0]} belongs to another config or other data", FailureClass.DATA_ERROR
-            )
+        self._check_same_run(saved)
         if self.rank == 0:
             self.reporter.note(f"going on from the checkpoint at step {step[0]}")
         return saved
 
+    def _check_same_run(self, saved: ckpt.Checkpoint) -> None:
+        step, state = saved.global_step, saved.state
+        saved_of = state.get("data_fingerprint")
+        if None not in (saved_of, self.data_fingerprint) and saved_of != self.data_fingerprint:
+            raise RunFailedError(
+                f"the data changed since the checkpoint at step {step} (fingerprint {saved_of} -> "
+                f"{self.data_fingerprint}); choose another --name, or delete {self.storage.root}",
+                FailureClass.DATA_ERROR,
+            )
+        num_rows = len(self.tokens["train"])
+        if state["config_hash"] != self.config.config_hash or state["num_train_rows"] != num_rows:
+            raise RunFailedError(
+                f"the checkpoint at step {step} belongs to another config or other data", FailureClass.DATA_ERROR
+            )
+
     def context(self, saved: ckpt.Checkpoint | None) -> LoopContext:
-        """Model, optimizer and engine, as `saved` left them, and what else the loop is given."""
+        """Build model, optimizer and engine, as `saved` left them, and what else the loop is given."""
         config, task = self.config, self.task
-        tokenizer = tokenizer_from_json(task.tokenizer_json)
         model = build_classifier(
             task.resolved,
-            tokenizer,
+            self.tokenizer,
             seed=config.seed,
             dropout=config.dropout,
             encoder_dropout=config.encoder_dropout,
@@ -126,9 +138,10 @@ class Attempt:
         )
         if saved is not None:
             saved.load_model(model)
-        if task.micro_batch_tokens is None and model.packs(self.device):
-            self.micro_batch_tokens = DEFAULT_MICRO_BATCH_TOKENS["packed"]
-        self.reporter.micro_batches(self.micro_batch_tokens)
+        kind = "packed" if model.packs(self.device) else self.device.type
+        micro_batch_tokens = task.micro_batch_tokens or DEFAULT_MICRO_BATCH_TOKENS[kind]
+        if self.rank == 0:  # an attempt that runs out of memory leaves it behind: the next one takes half
+            self.reporter.micro_batches(micro_batch_tokens)
         keys = model.key_dropout()
         if config.compile:
             compile_layers(model)
@@ -140,7 +153,6 @@ class Attempt:
             device=self.device,
             overlap_comm=config.overlap_comm and self.device.type == "cuda",
         )
-        self.tokenizer, self.model = tokenizer, model
         split = "selection" if "selection" in self.tokens else "dev"
         return LoopContext(
             config=config,
@@ -151,11 +163,11 @@ class Attempt:
             world_size=self.world_size,
             device=self.device,
             bf16=self.bf16,
-            micro_batch_tokens=self.micro_batch_tokens,
+            micro_batch_tokens=micro_batch_tokens,
             train=self.tokens["train"],
             evaluation=self.tokens[split],
             evaluation_split=split,
-            pad_id=tokenizer.pad_token_id,
+            pad_id=self.tokenizer.pad_token_id,
             model=model,
             dropout_keys=keys,
             engine=engine,
@@ -164,14 +176,6 @@ class Attempt:
             reporter=self.reporter,
             resume_from=saved,
             timer=self.timer,
-            preemption_requested=self.reporter.asked_to_leave,
+            preemption_requested=self.reporter.preemption_requested,
             on_step=faults.hook_of(faults.planned(attempt=task.attempt, rank=self.rank), model, self.device),
         )
-
-    def maximum(self, value: float) -> float:
-        """The largest over all ranks."""
-        if self.world_size == 1:
-            return value
-        tensor = torch.tensor([value], device=self.device)
-        torch.distributed.all_reduce(tensor, op=torch.distributed.ReduceOp.MAX)
-        return float(tensor)

@@ -15,11 +15,12 @@ from sst2_ray.config.train import TrainConfig
 from sst2_ray.data.tokens import TokenArrays
 from sst2_ray.modeling.classifier import SentenceClassifier
 from sst2_ray.modeling.dropout import DropoutKeys
-from sst2_ray.records import EpochRecord, StopRequest
+from sst2_ray.records import EpochRecord, PredictionRecord, StopRequest
 from sst2_ray.storage import Storage
 from sst2_ray.training.checkpoint.files import Checkpoint
 from sst2_ray.training.engine.base import TrainEngine
 from sst2_ray.training.evaluate import CLOSE, compute_logits, evaluation_tokens
+from sst2_ray.training.names import Phase
 from sst2_ray.training.throughput import PhaseTimer
 
 
@@ -36,6 +37,30 @@ class Reporter(Protocol):
 
     def evaluated(self, record: EpochRecord, *, is_best: bool) -> StopRequest | None:
         """Report an evaluation on all ranks; returns, the same on all, who asks to stop here."""
+
+
+class AttemptReporter(Reporter, Protocol):
+    """Receives the events of an attempt besides the progress of its loop."""
+
+    first_step_at: float | None
+
+    def preemption_requested(self) -> bool:
+        """Tell whether the workers are asked to write a checkpoint and leave. Must not block."""
+
+    def phase(self, phase: Phase) -> None:
+        """Announce a stretch without steps."""
+
+    def note(self, line: str) -> None:
+        """Show one line to the user."""
+
+    def micro_batches(self, most_tokens: int) -> None:
+        """Tell how many tokens a worker computes at once."""
+
+    def write_records(self, records: list[EpochRecord]) -> None:
+        """Write evaluations to the results table."""
+
+    def write_predictions(self, records: list[PredictionRecord]) -> None:
+        """Write predictions to the results table."""
 
 
 @dataclass(kw_only=True)

@@ -1,9 +1,30 @@
-"""Names of what attempts leave below their run's folder. Imports no torch: drivers need them as well."""
+"""Names that workers and drivers share: folders below a run's, and phases of an attempt. Imports no torch."""
+
+from __future__ import annotations
+
+from enum import Enum
 
 CHECKPOINT_FOLDER = "checkpoints"
 EXPORT_FOLDER = "model"
 LAST_EXPORT_FOLDER = "model-last"
-"""The weights after the last step, where dev will be scored later and they are not the best ones."""
+"""The weights after the last step, kept where they are not the best ones and dev is scored later."""
 
-LEFT = "left"
-"""Status of an attempt that wrote a checkpoint and gave its workers back, so that another goes on elsewhere."""
+
+class Phase(str, Enum):
+    """What a rank is doing."""
+
+    START_UP = "start-up"
+    MODEL = "model"
+    TRAINING = "training"
+    DATA = "data"
+    FORWARD = "forward"
+    BACKWARD = "backward"
+    COMMUNICATION = "communication"
+    OPTIMIZER = "optimizer"
+    EVALUATION = "evaluation"
+    CHECKPOINT = "checkpoint"
+    BEST_WEIGHTS = "best weights"
+    EXPORT = "export"
+    UPLOAD = "upload"
+
+    __str__ = str.__str__

@@ -11,7 +11,7 @@ import pytest
 
 from sst2_ray.run.environment import prepare_driver
 from sst2_ray.run.failures import classify
-from sst2_ray.run.monitor import RECONNECT_VARIABLE
+from sst2_ray.run.liveness import RECONNECT_VARIABLE
 from sst2_ray.storage import Storage
 from sst2_ray.training.checkpoint import files as ckpt
 from tests.support.faults import TinyRun, pause_at, processes_of
@@ -27,11 +27,11 @@ def kill(process: subprocess.Popen[str], title: str) -> None:
     os.kill(found, signal.SIGKILL)
 
 
-def test_the_board_is_started_again_and_a_lost_train_controller_costs_an_attempt(undisturbed, tmp_path):
-    marks = [tmp_path / "board", tmp_path / "controller"]
+def test_the_progress_actor_is_started_again_and_a_lost_train_controller_costs_an_attempt(undisturbed, tmp_path):
+    marks = [tmp_path / "progress-actor", tmp_path / "controller"]
     run = TinyRun(undisturbed.folder, "controller-killed")
     with run.running([*pause_at(25, marks[0]), *pause_at(75, marks[1])]) as process:
-        for mark, title in zip(marks, ("ray::Board", "ray::TrainController"), strict=True):
+        for mark, title in zip(marks, ("ray::ProgressActor", "ray::TrainController"), strict=True):
             waited(mark.exists, f"the step at which {title} is killed", START_S)
             kill(process, title)
         begin = time.monotonic()
@@ -42,7 +42,7 @@ def test_the_board_is_started_again_and_a_lost_train_controller_costs_an_attempt
         ("failed", "worker_lost"),
         ("succeeded", None),
     ]
-    # Of both evaluations the user was told, of the first by the board that had been started again.
+    # Of both evaluations the user was told, of the first by the actor that had been started again.
     assert "epoch 1  step 60" in output
     assert "epoch 2  step 120" in output
     assert run.digest() == undisturbed.digest()

@@ -8,7 +8,7 @@ from sst2_ray.run.stop import STOP_FILE, STOP_WITHIN_S
 from sst2_ray.storage import Storage
 from sst2_ray.training.checkpoint import files as ckpt
 from sst2_ray.training.fault_injection import Fault
-from tests.support.faults import EVERY_STEPS, TinyRun, pause_at
+from tests.support.faults import STEPS, TinyRun, slowed
 from tests.support.waiting import waited
 
 START_S = 120
@@ -20,16 +20,18 @@ def ask_to_stop(run: TinyRun) -> None:
 
 
 def test_a_stopped_run_has_saved_the_step_it_was_at_and_goes_on_to_the_same_weights(undisturbed, tmp_path):
-    run, mark = TinyRun(undisturbed.folder, "stopped"), tmp_path / "mark"
-    with run.running(pause_at(33, mark)) as process:
-        waited(mark.exists, "step 33", START_S)
+    """No checkpoint is due before the evaluation at step 60: the one that it goes on from was written on request."""
+    run, mark = TinyRun(undisturbed.folder, "stopped", checkpoint_every_steps=STEPS), tmp_path / "mark"
+    faults = [*slowed(1, by_s=0.4), Fault(kind="tell", attempt=0, rank=0, step=10, path=str(mark))]
+    with run.running(faults) as process:
+        waited(mark.exists, "step 10", START_S)
         ask_to_stop(run)
         output, _ = process.communicate(timeout=60)
     assert process.returncode == 5, output
     (row,) = run.attempts()
     assert (row["status"], row["failure_class"]) == ("stopped", "user_stop")
     saved = row["last_global_step"]
-    assert saved > 33 and saved % EVERY_STEPS, output
+    assert 10 < saved < STEPS // 2, output
     assert ckpt.committed_steps(Storage.open(str(run.run_folder)))[-1] == saved
     again = run.run()
     assert again.code == 0, again.output

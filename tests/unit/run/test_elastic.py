@@ -9,58 +9,66 @@ from sst2_ray.config.train import TrainConfig
 from sst2_ray.errors import InfeasibleError, InputError
 from sst2_ray.run import elastic
 from sst2_ray.run.elastic import Elasticity
-from sst2_ray.run.monitor import place_of_hang
+from sst2_ray.run.liveness import place_of_hang
+from sst2_ray.run.messages import Heartbeat, NodeFacts
 from sst2_ray.run.planning.placement import ClusterView, Node, Placement, decide
-from sst2_ray.run.progress_actor import Beat, Board
+from sst2_ray.run.progress_actor import ProgressActor
+from sst2_ray.training.names import Phase
 
 
-def beat(step: int, phase: str, *, age: float = 0.5) -> tuple[Beat, float]:
-    return Beat(global_step=step, phase=phase, still_s=9.0, at=0.0), age
+def heartbeat(step: int, phase: str, *, age: float = 0.5) -> Heartbeat:
+    return Heartbeat(global_step=step, phase=Phase(phase), still_s=9.0, age_s=age)
 
 
 def test_a_silent_rank_is_the_one_that_was_stopped():
-    said = place_of_hang({0: beat(17, "communication"), 1: beat(16, "backward", age=9)})
+    said = place_of_hang({0: heartbeat(17, "communication"), 1: heartbeat(16, "backward", age=9)})
     assert said == "rank 1 was stopped or cannot be reached: last heard of at step 16, in backward"
 
 
 @pytest.mark.parametrize("steps", [(17, 17), (17, 16)])
 def test_where_all_are_heard_it_is_the_one_that_the_others_wait_for(steps):
-    said = place_of_hang({0: beat(steps[0], "communication"), 1: beat(steps[1], "data")})
+    said = place_of_hang({0: heartbeat(steps[0], "communication"), 1: heartbeat(steps[1], "data")})
     assert said == f"rank 1 makes no progress at step {steps[1]}, in data"
 
 
 def test_of_two_ranks_outside_of_a_step_it_is_the_one_that_is_not_as_far():
-    said = place_of_hang({0: beat(60, "evaluation"), 1: beat(60, "training")})
+    said = place_of_hang({0: heartbeat(60, "evaluation"), 1: heartbeat(60, "training")})
     assert said == "rank 1 makes no progress at step 60, in training"
 
 
-def test_a_board_that_heard_nothing_accuses_nobody():
+def test_who_has_heard_nothing_accuses_nobody():
     assert place_of_hang({}) is None
 
 
-def test_workers_hear_with_their_beat_that_they_are_asked_to_leave():
-    board = Board()
-    board.open("trial")
-    assert board.beat("trial", 0, 3, "training", 0.1) is False
-    board.ask_to_leave("trial")
-    assert board.beat("trial", 1, 3, "training", 0.1) is True
-    board.open("trial")  # the next attempt
-    assert board.beat("trial", 0, 3, "training", 0.1) is False
+def test_workers_hear_with_their_heartbeat_that_they_are_asked_to_leave():
+    actor, alive = ProgressActor(), heartbeat(3, "training")
+    actor.open("trial")
+    assert actor.heartbeat("trial", 0, alive) is False
+    actor.request_preemption("trial")
+    assert actor.heartbeat("trial", 1, alive) is True
+    actor.open("trial")  # the next attempt
+    assert actor.heartbeat("trial", 0, alive) is False
 
 
-def workers_on(*nodes: str) -> list[dict]:
-    return [{"rank": i, "world_size": len(nodes), "node": n, "address": f"10.0.0.{i}"} for i, n in enumerate(nodes)]
+def workers_on(*nodes: str) -> list[NodeFacts]:
+    return [
+        NodeFacts(
+            rank=rank, world_size=len(nodes), node_id=node, address=f"10.0.0.{rank}", gpu=None, cuda=None, actor=None,
+            placement_group=None,
+        )
+        for rank, node in enumerate(nodes)
+    ]  # fmt: skip
 
 
 def test_a_node_that_is_taken_sends_its_workers_away(monkeypatch):
     monkeypatch.setattr(elastic, "draining_nodes", lambda: {"b", "elsewhere"})
     monkeypatch.setattr(elastic, "free_room", lambda *_: 0)
     asked = Elasticity(Placement(num_workers=2, cpus_per_worker=1, use_gpu=False))
-    assert asked.why_leave(None, []) is None
-    assert asked.why_leave(None, workers_on("a", "b")[:1]) is None  # one has not said where it is
-    leaving = asked.why_leave(None, workers_on("a", "b"))
+    assert asked.why_leave([]) is None
+    assert asked.why_leave(workers_on("a", "b")[:1]) is None  # one has not said where it is
+    leaving = asked.why_leave(workers_on("a", "b"))
     assert (leaving.preempted, leaving.reason) == (True, "node 10.0.0.1 is taken away")
-    assert asked.why_leave(None, workers_on("a", "c")) is None
+    assert asked.why_leave(workers_on("a", "c")) is None
 
 
 def test_room_that_lasts_is_used_up_to_the_most_workers(monkeypatch):
@@ -68,8 +76,8 @@ def test_room_that_lasts_is_used_up_to_the_most_workers(monkeypatch):
     rooms = iter([1, 0, 1, 1])
     monkeypatch.setattr(elastic, "free_room", lambda *_: next(rooms))
     asked = Elasticity(Placement(num_workers=1, cpus_per_worker=1, use_gpu=False, max_workers=2))
-    assert asked.why_leave(None, workers_on("a", "b")) is None  # as many as it may have: nobody looks for room
-    answers = [asked.why_leave(None, workers_on("a")) for _ in range(4)]
+    assert asked.why_leave(workers_on("a", "b")) is None  # as many as it may have: nobody looks for room
+    answers = [asked.why_leave(workers_on("a")) for _ in range(4)]
     assert answers[:3] == [None, None, None]
     assert (answers[3].preempted, answers[3].reason) == (False, "there is room for 1 more worker")
 

@@ -1,4 +1,4 @@
-"""What the driver knows of a run's board and of Ray's head."""
+"""What the driver learns from the progress actor and about Ray's head."""
 
 from __future__ import annotations
 
@@ -6,22 +6,26 @@ import socket
 
 import pytest
 
-from sst2_ray.run.monitor import RECONNECT_VARIABLE, Head
-from sst2_ray.run.progress_actor import Board
+from sst2_ray.run.liveness import RECONNECT_VARIABLE, Head
+from sst2_ray.run.messages import Note
+from sst2_ray.run.progress_actor import ProgressActor
 
 
-def test_a_board_that_was_started_again_tells_what_it_hears_from_then_on():
-    first = Board({"HF_TOKEN": "secret"})
+def lines_of(actor: ProgressActor, seen: int) -> list[str]:
+    return [event.line for _, event in actor.read("trial", seen).events]
+
+
+def test_a_progress_actor_that_was_started_again_tells_what_it_hears_from_then_on():
+    first = ProgressActor({"HF_TOKEN": "secret"})
     first.open("trial")
     for line in "abc":
-        first.event("trial", "note", line)
-    _, events, _ = first.read("trial", 0)
-    assert [value for _, _, value in events] == ["a", "b", "c"]
-    seen = events[-1][0]
-    again = Board({"HF_TOKEN": "secret"})
-    assert again.read("trial", seen)[1] == []
-    again.event("trial", "note", "d")
-    assert [value for _, _, value in again.read("trial", seen)[1]] == ["d"]
+        first.post("trial", Note(line=line))
+    assert lines_of(first, 0) == ["a", "b", "c"]
+    seen = first.read("trial", 0).events[-1][0]
+    again = ProgressActor({"HF_TOKEN": "secret"})
+    assert lines_of(again, seen) == []
+    again.post("trial", Note(line="d"))
+    assert lines_of(again, seen) == ["d"]
     assert again.secrets() == {"HF_TOKEN": "secret"}
 
 

@@ -8,20 +8,21 @@ from types import SimpleNamespace
 
 import pytest
 
-from sst2_ray.run.worker import HUNG_EXIT_CODE, BoardReporter
+from sst2_ray.run.worker import HUNG_EXIT_CODE, WorkerReporter
+from sst2_ray.training.names import Phase
 
 EVALUATE = """
 import sys, time
 from types import SimpleNamespace
 import ray, torch
-from sst2_ray.run.worker import BoardReporter, _watchdog
+from sst2_ray.run.worker import WorkerReporter, watchdog
 from sst2_ray.training.evaluate import compute_logits
 from tests.support.tokens import review_lengths, token_arrays
 
 NUM_BATCHES, BATCH_S, HANGS_AT = 40, 0.15, int(sys.argv[1])
 ray.get = lambda *_, **__: False  # nobody asks it to leave
 told = SimpleNamespace(remote=lambda *_: None)
-reporter = BoardReporter(SimpleNamespace(progress=told, event=told, beat=told), "trial", None, 0)
+reporter = WorkerReporter(SimpleNamespace(progress=told, post=told, heartbeat=told), "trial", None, 0)
 
 
 class Slow(torch.nn.Module):
@@ -33,7 +34,7 @@ class Slow(torch.nn.Module):
         return torch.zeros(len(ids), 2)
 
 
-with _watchdog(reporter, 2.0, lambda: None):
+with watchdog(reporter, 2.0, lambda: None):
     timer = SimpleNamespace(training_seconds=1.0, num_examples=1, current="evaluation")
     reporter.progress(global_step=1, total_steps=1, epoch=1.0, train_loss=None, timer=timer)
     start = time.monotonic()
@@ -62,7 +63,7 @@ def test_a_batch_that_hangs_is_found():
 
 
 class Deaf:
-    """A board that is told everything."""
+    """A progress actor that takes everything."""
 
     def __getattr__(self, _):
         return self
@@ -73,10 +74,16 @@ class Deaf:
 
 @pytest.mark.parametrize(
     ("phase", "tells_progress"),
-    [("model", False), ("best weights", False), ("export", False), ("upload", False), ("evaluation", True)],
+    [
+        (Phase.MODEL, False),
+        (Phase.BEST_WEIGHTS, False),
+        (Phase.EXPORT, False),
+        (Phase.UPLOAD, False),
+        (Phase.EVALUATION, True),
+    ],
 )
 def test_what_tells_nothing_on_its_way_has_longer(phase, tells_progress):
-    reporter = BoardReporter(Deaf(), "trial", None, 0)
+    reporter = WorkerReporter(Deaf(), "trial", None, 0)
     assert not reporter.tells_progress
     reporter.phase(phase)
     assert reporter.tells_progress is tells_progress
@@ -85,10 +92,10 @@ def test_what_tells_nothing_on_its_way_has_longer(phase, tells_progress):
 
 def test_the_last_loss_that_was_read_is_told_until_the_next_one(monkeypatch):
     told = []
-    reporter = BoardReporter(Deaf(), "trial", None, 0)
-    monkeypatch.setattr(reporter, "_send", lambda **values: told.append(values))
+    reporter = WorkerReporter(Deaf(), "trial", None, 0)
+    monkeypatch.setattr(reporter, "_send", told.append)
     timer = SimpleNamespace(training_seconds=1.0, num_examples=1)
     for step, loss in enumerate([None, 0.5, None], start=1):  # the second is too soon after the first to be told
         reporter._told -= reporter.INTERVAL_S if step == 3 else 0.0
         reporter.progress(global_step=step, total_steps=9, epoch=0.1, train_loss=loss, timer=timer)
-    assert [values["train_loss"] for values in told] == [None, 0.5]
+    assert [progress.train_loss for progress in told] == [None, 0.5]

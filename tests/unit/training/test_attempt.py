@@ -18,6 +18,7 @@ from sst2_ray.storage import Storage
 from sst2_ray.training.attempt import Attempt
 from sst2_ray.training.calibrate import NullReporter
 from sst2_ray.training.checkpoint import files as ckpt
+from sst2_ray.training.outcome import Finished
 from sst2_ray.training.task import Task
 from tests.support.training import training_rows
 
@@ -107,7 +108,7 @@ def test_a_checkpoint_of_other_data_is_refused(attempt_of):
 @pytest.mark.parametrize(("before", "now"), [(None, "bbbb"), ("aaaa", None)])
 def test_where_one_of_the_fingerprints_is_not_known_it_goes_on(attempt_of, before, now):
     attempt_of(before).run()
-    assert attempt_of(now).run()["status"] == "succeeded"
+    assert isinstance(attempt_of(now).run(), Finished)
 
 
 def test_a_newer_checkpoint_that_is_damaged_goes(attempt_of):
@@ -171,15 +172,17 @@ class SlowExport(Finish):
         time.sleep(export_s if rank == 0 else 0.0)
 
     def _facts(self, *_):
-        return {}
+        return None
 
 
-attempt = SimpleNamespace(
-    rank=rank, world_size=2, device=torch.device("cpu"), maximum=lambda value: value, reporter=Reporter(),
+trained = SimpleNamespace(
     task=SimpleNamespace(trial_id="trial", attempt=0),
+    context=SimpleNamespace(rank=rank, world_size=2, device=torch.device("cpu")),
+    result=SimpleNamespace(stop=None, best=SimpleNamespace(split="dev")),
+    reporter=Reporter(),
+    dev=None,
 )
-best = SimpleNamespace(split="dev")
-SlowExport(attempt, None, SimpleNamespace(stop=None, best=best), lambda: None).run()
+SlowExport(trained, lambda: None).run()
 print(len(calls))
 """
 

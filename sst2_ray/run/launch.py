@@ -1,0 +1,85 @@
+"""From a payload to a running TorchTrainer."""
+
+from __future__ import annotations
+
+import math
+import os
+from functools import partial
+from typing import TYPE_CHECKING, TypedDict
+
+from sst2_ray.run.elastic import free_room
+from sst2_ray.run.environment import worker_env
+from sst2_ray.run.messages import WorkerPayload
+from sst2_ray.run.planning.placement import Placement
+from sst2_ray.training.outcome import AttemptEnd
+
+if TYPE_CHECKING:
+    from ray.train import RunConfig, ScalingConfig
+
+
+class _LoopConfig(TypedDict):
+    """The dict that Ray Train hands to its workers."""
+
+    payload: WorkerPayload
+
+
+def fit(payload: WorkerPayload, placement: Placement) -> AttemptEnd:
+    """Train with Ray Train and return what rank 0 returned. Raises what Ray Train raises."""
+    from sst2_ray.run.ray.torch_backend import NodeTorchConfig
+    from sst2_ray.run.ray.trainer import REPLACE_S, ElasticTrainer, Trainer
+
+    config = payload.task.config
+    # Otherwise Ray gives up after a minute: too short for a node that has to be started first. Where there is a choice of
+    # how many workers, it is made anew every `one_try_s`.
+    one_try_s = min(REPLACE_S, config.placement_timeout_s) if placement.is_elastic else config.placement_timeout_s
+    os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = str(one_try_s)
+    trainer = partial(ElasticTrainer, room=partial(free_room, placement)) if placement.is_elastic else Trainer
+    result = trainer(
+        _work,
+        train_loop_config=_LoopConfig(payload=payload),
+        torch_config=NodeTorchConfig(
+            backend="nccl" if placement.use_gpu else "gloo", timeout_s=int(config.step_timeout_s) + 60
+        ),
+        scaling_config=_scaling(placement),
+        run_config=_run_config(payload, placement, num_tries=math.ceil(config.placement_timeout_s / one_try_s)),
+    ).fit()
+    end: AttemptEnd = result.return_value
+    return end
+
+
+def _work(config: _LoopConfig) -> AttemptEnd:
+    """Import the worker's code on the worker only: the driver needs no torch."""
+    from sst2_ray.run.worker import train_worker
+
+    return train_worker(config["payload"])
+
+
+def _scaling(placement: Placement) -> ScalingConfig:
+    from ray.train import ScalingConfig
+
+    bounds = (placement.num_workers, placement.most_workers)
+    return ScalingConfig(
+        # Where there is a choice, it is made when the attempt starts; whether to change it meanwhile, in elastic.py.
+        num_workers=bounds if placement.is_elastic else placement.num_workers,
+        elastic_resize_monitor_interval_s=math.inf,
+        use_gpu=placement.use_gpu,
+        resources_per_worker=placement.resources_per_worker,
+        placement_strategy="PACK",
+    )
+
+
+def _run_config(payload: WorkerPayload, placement: Placement, *, num_tries: int) -> RunConfig:
+    """Keep Ray's own bookkeeping below the run; what counts lies beside it, in a form that needs no Ray."""
+    from ray.train import FailureConfig, RunConfig
+
+    task, run = payload.task, payload.workspace.storage.child(payload.run_path)
+    env = worker_env(
+        use_gpu=placement.use_gpu, compile_threads=placement.cpus_per_worker if task.config.compile else None
+    )
+    return RunConfig(
+        name=f"attempt-{task.attempt}",
+        storage_path=f"{run.root}/ray",
+        storage_filesystem=None if run.is_local else run.filesystem,
+        failure_config=FailureConfig(max_failures=0, controller_failure_limit=num_tries - 1, max_preemption_failures=0),
+        worker_runtime_env={"env_vars": env},
+    )

@@ -1,0 +1,125 @@
+"""What the driver, the progress actor and the workers of a run send each other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sst2_ray.records import EpochRecord
+from sst2_ray.run.workspace import Workspace
+from sst2_ray.training.names import Phase
+from sst2_ray.training.task import Task
+
+if TYPE_CHECKING:
+    from ray import ObjectRef
+    from ray.actor import ActorHandle
+    from ray.util.placement_group import PlacementGroup
+
+    from sst2_ray.data.tokens import TokenArrays
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerPayload:
+    """Everything that the driver hands to each worker of an attempt."""
+
+    task: Task
+    splits: Mapping[str, ObjectRef[TokenArrays]]
+    texts: ObjectRef[list[str]]
+    """Of dev."""
+    workspace: Workspace
+    run_path: str
+    """Folder of the run below the storage path."""
+    progress_actor: ActorHandle
+
+
+# ---- events: told once, in order
+
+
+@dataclass(frozen=True, kw_only=True)
+class NodeFacts:
+    """Where a rank runs."""
+
+    rank: int
+    world_size: int
+    node_id: str
+    address: str
+    gpu: str | None
+    """Model name; None: it computes on CPUs."""
+    cuda: str | None
+    """CUDA version that torch was built for."""
+    actor: ActorHandle
+    placement_group: PlacementGroup | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Note:
+    """One line for the user."""
+
+    line: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class HungRank:
+    """A rank that found that it makes no progress, in one line."""
+
+    line: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class MicroBatchLimit:
+    """Most tokens that a worker computes at once."""
+
+    tokens: int
+
+
+Event = EpochRecord | NodeFacts | Note | HungRank | MicroBatchLimit
+
+
+# ---- states: the newest counts
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """How far rank 0 is. Outside of training only `phase` and `global_step` are known."""
+
+    phase: Phase
+    global_step: int
+    total_steps: int | None = None
+    epoch: float | None = None
+    train_loss: float | None = None
+    examples_per_sec: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Heartbeat:
+    """Where a rank is, told twice a second by a thread of its own."""
+
+    global_step: int
+    phase: Phase
+    still_s: float
+    """Seconds since the rank last moved, as it says itself."""
+    age_s: float = 0.0
+    """Seconds since the progress actor heard it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialOverview:
+    """How far a trial is, for those who watch many."""
+
+    progress: Progress | None = None
+    dev_accuracy: float | None = None
+    """Of the last evaluation."""
+    idle_s: float = 0.0
+    """Seconds since anything of it moved."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialView:
+    """What the progress actor knows of an attempt."""
+
+    progress: Progress | None
+    events: tuple[tuple[int, Event], ...]
+    """Numbered, ascending."""
+    heartbeats: Mapping[int, Heartbeat]
+    """By rank."""

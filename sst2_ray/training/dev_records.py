@@ -1,0 +1,56 @@
+"""Records about dev that are made when a model is scored on it: an evaluation, and one prediction a row."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sst2_ray.data.tokens import TokenArrays
+from sst2_ray.records import EpochRecord, PredictionRecord
+from sst2_ray.training.metrics import Metrics, positive_probability
+
+
+def scored_on_dev(record: EpochRecord, dev: Metrics) -> EpochRecord:
+    """Turn a record of the held-out part of train into one of dev at the same step."""
+    return dataclasses.replace(
+        record,
+        split="dev",
+        dev_loss=dev.loss,
+        dev_accuracy=dev.accuracy,
+        dev_f1=dev.f1,
+        dev_precision=dev.precision,
+        dev_recall=dev.recall,
+        num_dev_rows=dev.num_rows,
+    )
+
+
+def prediction_records(
+    *,
+    experiment: str,
+    trial_id: str,
+    attempt: int,
+    global_step: int,
+    tokens: TokenArrays,
+    texts: Sequence[str],
+    logits: NDArray[np.float32],
+) -> list[PredictionRecord]:
+    """Make one record a row of dev; `logits` [rows, 2]."""
+    probability = positive_probability(logits)
+    return [
+        PredictionRecord(
+            experiment=experiment,
+            trial_id=trial_id,
+            attempt=attempt,
+            split="dev",
+            global_step=global_step,
+            row_id=int(tokens.row_ids[i]),
+            text=texts[i],
+            label=int(tokens.labels[i]),
+            predicted=int(logits[i, 1] > logits[i, 0]),
+            probability=float(probability[i]),
+        )
+        for i in range(len(tokens))
+    ]

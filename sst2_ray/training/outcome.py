@@ -1,0 +1,79 @@
+"""What an attempt ends with, as its workers tell the driver. Imports no torch: the driver needs none."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sst2_ray.records import StopRequest
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationFacts:
+    """Where an evaluation stood, and its figures on dev; None: not scored on dev (yet)."""
+
+    epoch: float
+    global_step: int
+    dev_accuracy: float | None
+    dev_f1: float | None
+    dev_loss: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelFacts:
+    """The model as the workers built it; fields as in TrialRecord."""
+
+    kind: str
+    source: str
+    revision: str | None
+    random_weights: bool
+    num_parameters: int
+    attention: str
+    precision: str
+    engine: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpeedFacts:
+    """Time, speed and memory of the attempt; fields as in TrialRecord."""
+
+    startup_seconds: float | None
+    data_seconds: float
+    forward_seconds: float
+    backward_seconds: float
+    communication_seconds: float
+    optimizer_seconds: float
+    evaluation_seconds: float
+    checkpoint_seconds: float
+    examples_per_sec: float
+    tokens_per_sec: float
+    padding_fraction: float | None
+    model_flop_utilization: float | None
+    peak_memory_gib: float
+    world_size: int
+    micro_batch_tokens: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finished:
+    """An attempt that came to the end of its training: facts that only the workers know, the same on all ranks."""
+
+    stop: StopRequest | None
+    """Who ended it before its time; None: nobody."""
+    model: ModelFacts
+    speed: SpeedFacts
+    best: EvaluationFacts
+    last: EvaluationFacts
+    last_train_loss: float | None
+    selection_accuracy: float | None
+    """At the best evaluation, where that was chosen on a held-out part of train."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Yielded:
+    """An attempt that wrote a checkpoint on request and gave its workers back; another can go on from it."""
+
+    global_step: int
+    """Of the checkpoint."""
+
+
+AttemptEnd = Finished | Yielded
