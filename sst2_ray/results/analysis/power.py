@@ -1,0 +1,60 @@
+"""Planning: the smallest difference that a design shows, and how many seeds or sentences a difference needs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import scipy
+
+from sst2_ray.results.analysis.crossed import Estimate
+
+POWER = 0.8
+"""Share of studies in which a detectable difference is seen: four of five."""
+
+_MAX_PLANNED = 1_000_000
+
+
+def detectable(estimate: Estimate) -> float:
+    """Return the smallest true difference that the design of an estimated difference shows in four of five studies."""
+    return estimate.standard_error * float(
+        scipy.special.stdtrit(estimate.degrees_of_freedom, (1 + estimate.interval.level) / 2)
+        + scipy.special.stdtrit(estimate.degrees_of_freedom, POWER)
+    )
+
+
+def planned_error(estimate: Estimate, num_seeds: int, num_sentences: int) -> float:
+    """Return the standard error of a difference with other numbers of seeds and sentences, from its variance components."""
+    sentence = (estimate.sentence_variance + estimate.residual_variance / num_seeds) / num_sentences
+    return math.sqrt(sentence + estimate.seed_variance / num_seeds)
+
+
+def planned_difference(estimate: Estimate, num_seeds: int, num_sentences: int) -> float:
+    """Return the smallest difference that a design shows in four of five studies, by quantiles of large samples."""
+    return _factor(estimate.interval.level) * planned_error(estimate, num_seeds, num_sentences)
+
+
+def seeds_needed(estimate: Estimate, difference: float) -> int | None:
+    """Return how many seeds of each show a difference in four of five studies; None: its sentences are too few."""
+    return _smallest(lambda n: planned_difference(estimate, n, estimate.num_sentences), difference)
+
+
+def sentences_needed(estimate: Estimate, difference: float) -> int | None:
+    """Return how many sentences show a difference in four of five studies; None: its seeds are too few."""
+    seeds = round(len(estimate.num_seeds) / sum(1 / n for n in estimate.num_seeds))
+    return _smallest(lambda n: planned_difference(estimate, seeds, n), difference)
+
+
+def _factor(level: float) -> float:
+    return float(scipy.special.ndtri((1 + level) / 2) + scipy.special.ndtri(POWER))
+
+
+def _smallest(shown: Callable[[int], float], difference: float) -> int | None:
+    """Return the smallest number whose design shows the difference, by bisection."""
+    if difference <= 0 or shown(_MAX_PLANNED) > difference:
+        return None
+    low, high = 0, _MAX_PLANNED
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if shown(middle) <= difference else (middle, high)
+    return high
