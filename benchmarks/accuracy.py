@@ -28,7 +28,7 @@ from benchmarks.shared import (
     with_the_workers_allocator,
 )
 from sst2_ray.config.train import TrainConfig
-from sst2_ray.results.analysis.statistics import summarize
+from sst2_ray.statistics.scores import summarize
 
 OURS = "main-job"
 TRAINERS = {"trainer": False, "trainer-grouped": True}

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from sst2_ray.results.analysis.statistics import Array
+from sst2_ray.statistics.scores import Array
 from sst2_ray.results.store import files
 from sst2_ray.results.store.schema import arrow_schema
 from sst2_ray.results.store.table import new_file_name

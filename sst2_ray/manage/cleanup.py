@@ -102,10 +102,9 @@ def main_best(argv: list[str]) -> int:
     """Run `sst2-ray best`."""
     config = parse(BestConfig, argv, prog="sst2-ray best")
     group, run = copy_best(config)
-    seeds = f"mean of {formatting.count(group.num_seeds, 'seed')}"
+    seeds = f"mean of {formatting.count(len(group.best.runs), 'seed')}"
     print(
-        f"{group.best.label}: {formatting.percent(group.score(group.best))} % {METRIC_WORDS[group.metric]} ({seeds}), the best of "
-        f"{formatting.count(len(group.configurations), 'configuration')}"
+        f"{group.best.label}: {formatting.percent(group.score(group.best))} % {METRIC_WORDS[group.metric]} ({seeds}), {group.chosen}"
     )
     print(f"its best run, {run.trial_id} of {run.experiment}, is in {config.out} (README.md: its card)")
     return 0
@@ -141,11 +140,10 @@ def _ranking(config: BestConfig) -> RankedGroup:
     if not groups:
         where = f" of {config.experiment}" if config.experiment else ""
         raise InputError(f"{config.storage_path}: no trial{where} succeeded yet")
-    splits = {(group.eval_split, group.data_fingerprint) for group in groups}
-    if len(splits) > 1:
+    if len(groups) > 1:
         names = sorted({run.experiment for group in groups for c in group.configurations for run in c.runs})
         raise InputError(
-            f"{config.storage_path}: its runs were evaluated on different sentences and cannot be ranked together; "
+            f"{config.storage_path}: holds several studies, whose runs were chosen on different sentences and cannot be ranked together; "
             f"choose one with --experiment ({', '.join(names[:8])})"
         )
     return groups[0]

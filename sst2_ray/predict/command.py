@@ -249,7 +249,7 @@ def _report(
     """Print scores and remarks: on stderr where the predictions themselves go to stdout."""
     from rich.console import Console
 
-    from sst2_ray.results.analysis.statistics import wilson_interval
+    from sst2_ray.statistics.scores import wilson_interval
     from sst2_ray.terminal import console
 
     lines = [f"{predictor.meta.info.label}: {what}"]

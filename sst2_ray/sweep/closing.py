@@ -20,7 +20,7 @@ from sst2_ray.modeling.export.card import META_FILE, CardFacts, card_text, meta_
 from sst2_ray.records import EpochRecord, PredictionRecord, Status, TrialRecord
 from sst2_ray.results.analysis import leaderboard, verdict
 from sst2_ray.results.analysis.findings import Study, studies
-from sst2_ray.results.analysis.ranking import Configuration, RankedGroup, Run, without_unranked_runs
+from sst2_ray.results.analysis.ranking import Configuration, RankedGroup, Run
 from sst2_ray.results.store.table import ResultsTable
 from sst2_ray.run.environment import worker_env
 from sst2_ray.run.planning.placement import Placement
@@ -48,7 +48,7 @@ class Standing:
 
     @property
     def ranking(self) -> RankedGroup | None:
-        """The ranking of the configurations with the most seeds."""
+        """The ranking of the configurations."""
         return self.study.main if self.study else None
 
     @property
@@ -88,11 +88,7 @@ def show(out: Console, now: Standing) -> None:
     if now.study is None:
         out.print("no trial has ended yet")
         return
-    ranked = without_unranked_runs(now.study.trials, now.study.groups)
-    leaderboard.print_table(leaderboard.rows(ranked), out, title=now.experiment, ranked=True, limit=0)
-    if num_left_out := now.study.trials.num_rows - ranked.num_rows:
-        left_out = formatting.count(num_left_out, "run")
-        out.print(f"Ranked on the seeds that most have run: {left_out} under other seeds not counted.", style="dim")
+    leaderboard.print_table(leaderboard.of_study(now.study), out, title=now.experiment, ranked=True, limit=0)
     for sentence in verdict.sentences(now.study):
         out.print(sentence, soft_wrap=True, highlight=False)
     for sentence in verdict.not_measured(now.study):

@@ -9,7 +9,7 @@ from sst2_ray import formatting
 from sst2_ray.config.sweep import SweepConfig
 from sst2_ray.errors import ExitCode, FailureClass
 from sst2_ray.records import Status
-from sst2_ray.results.analysis.comparison import Comparison
+from sst2_ray.results.analysis import verdict
 from sst2_ray.storage import Storage, address
 from sst2_ray.sweep import closing, trackers
 
@@ -35,7 +35,11 @@ class SweepResult:
     """Mean over seeds that the best is ranked by, see `metric`."""
     metric: str | None
     verdict: str | None
-    """win, tie or unknown: the best against the runner-up; None: there is no runner-up."""
+    """win: the best alone may be the best; not decided: several may; None: there is one configuration only."""
+    possible_bests: list[str]
+    """Configurations that may be the best, with 95 % confidence."""
+    chosen: str
+    """Disclosure of the choice: of how many configurations and runs, chosen on what."""
     model_dir: str | None
     sweep_dir: str
     results_dir: str
@@ -55,7 +59,7 @@ def result_of(
     """Build the result of a sweep that stands as `now` says."""
     ranking, best = now.ranking, now.best
     run = closing.best_run(ranking, best) if ranking and best else None
-    runner_up = now.study.runner_up if now.study else None
+    bests = now.study.bests if now.study else None
     return SweepResult(
         name=config.name,
         exit_code=_exit_code(now, ended_by),
@@ -66,18 +70,15 @@ def result_of(
         best_trial=run.trial_id if run else None,
         mean=ranking.score(best) if ranking and best else None,
         metric=ranking.metric if ranking else None,
-        verdict=_verdict_of(runner_up) if runner_up else None,
+        verdict=str(bests.verdict) if bests else None,
+        possible_bests=[c.label for c in bests.configurations] if bests else [],
+        chosen=verdict.chosen_from(now.study) if now.study else "",
         model_dir=run.values["export_path"] if run else None,
         sweep_dir=address(config.base.storage_path, config.name),
         results_dir=address(config.base.storage_path, "results"),
         seconds=seconds,
         cost_usd=cost_usd,
     )
-
-
-def _verdict_of(runner_up: Comparison) -> str:
-    """Return the verdict; a runner-up that is better on the seeds that both have leaves it open."""
-    return "unknown" if runner_up.winner is runner_up.b else runner_up.verdict
 
 
 def closing_rows(result: SweepResult, config: SweepConfig, folder: Storage) -> list[tuple[str, str]]:
@@ -93,7 +94,11 @@ def closing_rows(result: SweepResult, config: SweepConfig, folder: Storage) -> l
         ("", ""),
         ("took", f"{formatting.duration(result.seconds)}{cost}"),
         *([("ended by", reason), ("goes on with", goes_on)] if reason else []),
-        *([("best model", result.model_dir)] if result.model_dir else []),
+        *(
+            [("best model", f"{result.model_dir} ({result.chosen})" if result.chosen else result.model_dir)]
+            if result.model_dir
+            else []
+        ),
         ("sweep folder", result.sweep_dir),
         ("results table", result.results_dir),
         *trackers.where(config.trackers, folder),

@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from sst2_ray.results.analysis import crossed, selection
-from sst2_ray.results.analysis.crossed import Estimate
 from sst2_ray.results.analysis.evidence import Evidence
 from sst2_ray.results.analysis.ranking import Configuration
+from sst2_ray.statistics import crossed, selection
+from sst2_ray.statistics.crossed import Estimate
 
 MARGIN = 0.005
 """Difference in accuracy below which two configurations are as good as equal, unless another is given: 0.5 points."""
@@ -73,7 +73,7 @@ def compare(
     *,
     metric: str = "accuracy",
     margin: float = MARGIN,
-    searched: tuple[Sequence[Configuration], Sequence[Configuration]] | None = None,
+    searched: Sequence[Sequence[Configuration]] | None = None,
 ) -> Comparison:
     """Compare two configurations.
 
@@ -97,7 +97,7 @@ def compare(
     pair = evidence.variance(a, metric), evidence.variance(b, metric)
     estimate = crossed.compare(values[0], values[1], seed_variance=pair)
     ahead, behind = searches if estimate.value > 0 else searches[::-1]
-    if searched is not None and ahead > behind and metric == "accuracy":
+    if searched is not None and ahead > behind and metric == "accuracy" and estimate.covers_seeds:
         corrected = _corrected(estimate, searched, evidence)
         if corrected is None:
             reason = (
@@ -119,19 +119,15 @@ def _verdict(estimate: Estimate, margin: float, p_value: float | None = None) ->
     return Verdict.TIE if estimate.is_within(margin) else Verdict.NOT_DECIDED
 
 
-def _corrected(
-    estimate: Estimate, searched: tuple[Sequence[Configuration], Sequence[Configuration]], evidence: Evidence
-) -> Estimate | None:
+def _corrected(estimate: Estimate, searched: Sequence[Sequence[Configuration]], evidence: Evidence) -> Estimate | None:
     """Widen the interval towards 0 and raise p as if all configurations were equal and the larger search were lucky.
 
     None when a configuration that was searched has no stored answers.
     """
     ahead, behind = searched if estimate.value > 0 else searched[::-1]
-    values = [evidence.values(c, "accuracy") for c in (*ahead, *behind)]
-    stored = [v for v in values if v is not None]
-    if len(stored) < len(values):
+    search = evidence.search([*ahead, *behind])
+    if search is None:
         return None
-    search = selection.Search.of(stored, [evidence.variance(c) for c in (*ahead, *behind)])
     p_value, half = selection.p_of_larger_search(search, len(ahead), abs(estimate.value))
     low, high = estimate.interval.low, estimate.interval.high
     half = max(half, (high - low) / 2)
@@ -162,3 +158,46 @@ def with_holm(comparisons: Sequence[Comparison]) -> list[Comparison]:
 
 def _pair(c: Comparison) -> tuple[str, ...]:
     return (c.metric, *sorted((c.a.configuration_id, c.b.configuration_id)))
+
+
+def margin_of(metric: str, margin: float) -> float:
+    """Return the margin of a metric: that of accuracy also for F1, twice as many units of MCC (-1 to 1) and nats of loss."""
+    return margin if metric in ("accuracy", "f1") else 2 * margin
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bests:
+    """The configurations that may be the best, with 95 % confidence."""
+
+    configurations: tuple[Configuration, ...]
+    """Best first."""
+    not_stored: int
+    """How many of them are in the set because their sentences were not stored."""
+    num_compared: int
+    """Configurations in all."""
+    reason: str = ""
+    """Why all of them are in the set; empty when the set was computed."""
+
+    @property
+    def verdict(self) -> Verdict:
+        """A win when one configuration alone may be the best."""
+        return Verdict.WIN if len(self.configurations) == 1 else Verdict.NOT_DECIDED
+
+
+def possible_bests(ranked: Sequence[Configuration], evidence: Evidence, *, margin: float = MARGIN) -> Bests | None:
+    """Find the configurations of a ranking that may be the best; None for fewer than two."""
+    if len(ranked) < 2:
+        return None
+    stored = [c for c in ranked if evidence.sample(c) is not None]
+    missing = [c for c in ranked if evidence.sample(c) is None]
+    whole = Bests(configurations=tuple(ranked), not_stored=len(missing), num_compared=len(ranked))
+    if len(ranked) == 2 and not missing:
+        found = compare(ranked[0], ranked[1], evidence, margin=margin)
+        winner = found.winner
+        return whole if winner is None else dataclasses.replace(whole, configurations=(winner,))
+    search = evidence.search(stored)
+    if search is None:
+        return dataclasses.replace(whole, reason="the sentences of most were not stored, or not how much seeds vary")
+    kept = {stored[i].configuration_id for i in search.possible_bests(num_missing=len(missing))}
+    kept |= {c.configuration_id for c in missing}
+    return dataclasses.replace(whole, configurations=tuple(c for c in ranked if c.configuration_id in kept))

@@ -1,4 +1,4 @@
-"""The course of single runs: metrics over epochs, steps and time, and where a run stood at a given moment."""
+"""Curves of single runs: metrics over epochs, steps and time, and the evaluation at a given moment."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sst2_ray.results.analysis.ranking import Configuration
-from sst2_ray.results.analysis.statistics import Array
 from sst2_ray.results.store.table import ResultsTable
+from sst2_ray.statistics.scores import Array
 
 METRICS = (
     "train_loss",
@@ -27,22 +27,22 @@ COLUMNS = ("experiment", "trial_id", "attempt", "split", "global_step", "epoch",
 
 @dataclass(frozen=True, kw_only=True)
 class Curve:
-    """The evaluations of one run, by step. Every array is [evaluations]; not a number stands for what is missing."""
+    """Evaluations of a run, by step. Every array is [evaluations]; NaN is a missing value."""
 
     epoch: Array
     global_step: Array
     seconds: Array
-    """Of training and evaluation, over all attempts; what an attempt did after its last evaluation here is not in it."""
+    """Training and evaluation time over all attempts, without work that a restart discarded."""
     metrics: Mapping[str, Array]
 
     def best_within(self, *, epochs: float | None = None, seconds: float | None = None) -> int | None:
-        """Index of the best evaluation by dev accuracy (the earlier of equals) up to an epoch or a time; None: none."""
+        """Return the index of the best evaluation by dev accuracy (the earlier of equals) up to an epoch or a time."""
         accuracy = self.metrics["dev_accuracy"]
         inside = self._within(epochs, seconds) & np.isfinite(accuracy)
         return int(np.argmax(np.where(inside, accuracy, -np.inf))) if inside.any() else None
 
     def last_within(self, *, epochs: float | None = None, seconds: float | None = None) -> int | None:
-        """Index of the last evaluation up to an epoch or a time; None: none."""
+        """Return the index of the last evaluation up to an epoch or a time; None when there is none."""
         inside = np.flatnonzero(self._within(epochs, seconds))
         return int(inside[-1]) if len(inside) else None
 
@@ -56,11 +56,11 @@ class Curve:
 
 
 Curves = Mapping[tuple[str, str], Curve]
-"""By experiment and trial."""
+"""Curves by experiment and trial."""
 
 
 def load_curves(table: ResultsTable, trials: Sequence[tuple[str, str]], *, split: str = "dev") -> Curves:
-    """The curves of some trials (experiment, trial id)."""
+    """Read the curves of trials, given as (experiment, trial id)."""
     if not trials:
         return {}
     rows = table.read(
@@ -75,7 +75,7 @@ def load_curves(table: ResultsTable, trials: Sequence[tuple[str, str]], *, split
 
 
 def to_curves(epochs: pa.Table, *, split: str = "dev") -> dict[tuple[str, str], Curve]:
-    """Rows of `epochs` as one curve a trial."""
+    """Convert rows of `epochs` to one curve per trial."""
     rows = epochs.filter(pc.equal(epochs.column("split"), split))
     rows = rows.sort_by([("experiment", "ascending"), ("trial_id", "ascending"), ("global_step", "ascending")])
     keys = list(zip(rows.column("experiment").to_pylist(), rows.column("trial_id").to_pylist(), strict=True))
@@ -97,7 +97,7 @@ def to_curves(epochs: pa.Table, *, split: str = "dev") -> dict[tuple[str, str], 
 
 
 def _over_attempts(seconds: Array, attempt: Array) -> Array:
-    """Times since the first start, from times since the start of each attempt. Both are [evaluations], by step."""
+    """Convert times since the start of each attempt to times since the first start. Both are [evaluations], by step."""
     restarts = np.flatnonzero(np.diff(attempt)) + 1
     spent = np.zeros(len(seconds))
     spent[restarts] = seconds[restarts - 1]
@@ -106,18 +106,18 @@ def _over_attempts(seconds: Array, attempt: Array) -> Array:
 
 @dataclass(frozen=True, kw_only=True)
 class Band:
-    """A metric over the seeds of one configuration, at the epochs that all of them evaluated."""
+    """A metric over the seeds of a configuration, at the epochs that all of them evaluated."""
 
     epoch: Array
     mean: Array
     sd: Array | None
     """Sample standard deviation; None for one seed."""
     seeds: tuple[Array, ...]
-    """Each seed's own values."""
+    """Values of each seed."""
 
 
 def band(configuration: Configuration, curves: Curves, metric: str) -> Band | None:
-    """Mean and spread of a metric over seeds; None where it was not recorded."""
+    """Compute mean and spread of a metric over seeds; None when it was not recorded."""
     found = [curves[key] for run in configuration.runs if (key := (run.experiment, run.trial_id)) in curves]
     if not found:
         return None

@@ -1,23 +1,21 @@
-"""Error analysis: what the best models get wrong, where two of them disagree, and how sure they were."""
+"""Error analysis: sentences that the best models get wrong or disagree on, and how sure they were."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
-import pyarrow.compute as pc
 
-from sst2_ray.results.analysis.comparison import Answers, answers
 from sst2_ray.results.analysis.findings import Study
 from sst2_ray.results.analysis.ranking import Configuration, model_label
-from sst2_ray.results.analysis.statistics import Array, Calibration, calibration
+from sst2_ray.statistics.scores import Array, Calibration, calibration
 
 MAX_SENTENCES = 60
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelAnswers:
-    """The best configuration of one model, all its seeds together."""
+    """Answers of the best configuration of a model, over all its seeds."""
 
     name: str
     configuration: Configuration
@@ -25,55 +23,55 @@ class ModelAnswers:
     """[sentences]"""
     label: Array
     share_right: Array
-    """Share of the seeds that are right, [sentences]."""
+    """Share of seeds that are right, [sentences]."""
     probability: Array
-    """Of class 1, mean over the seeds, [sentences]."""
+    """Mean probability of class 1 over the seeds, [sentences]."""
     calibration: Calibration | None
     """None without probabilities."""
 
     @property
     def predicted(self) -> Array:
-        """What the mean probability over the seeds says; without probabilities, what most seeds say."""
+        """Answers by the mean probability over the seeds; without probabilities, by the majority of seeds."""
         says_positive = np.where(self.label == 1, self.share_right, 1 - self.share_right)
         return (np.where(np.isfinite(self.probability), self.probability, says_positive) >= 0.5).astype(int)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sentence:
-    """One sentence, as the models see it."""
+    """A sentence with the answers of the models."""
 
     row_id: int
     text: str
     label: int
     predicted: tuple[int, ...]
-    """By the models, in their order."""
+    """Answers of the models, in their order."""
     probability: tuple[float, ...]
-    """Of class 1."""
+    """Probabilities of class 1."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ErrorAnalysis:
-    """What there is to say about single sentences of one study."""
+    """Findings on single sentences of a study."""
 
     models: list[ModelAnswers]
     wrong: list[Sentence]
-    """That the best model gets wrong, the surest first."""
+    """Sentences that the best model gets wrong, the surest first."""
     num_wrong: int
     disagreements: list[Sentence]
-    """Between the first two models."""
+    """Sentences that exactly one of the first two models gets right."""
     num_disagreements: int
     agreement: dict[str, int]
-    """Sentences that both, only the first, only the second or neither of the first two models get right."""
+    """Counts of sentences that both, only the first, only the second or neither of the first two models get right."""
 
 
-def analyse(study: Study) -> ErrorAnalysis | None:
-    """The error analysis of a study; None without stored predictions."""
+def analyze(study: Study) -> ErrorAnalysis | None:
+    """Analyze the errors of a study; None without stored predictions."""
     models = [found for c in study.best_per_model if (found := _model_answers(study, c)) is not None]
     if not models:
         return None
     # Only models that answered the same sentences can stand side by side.
     models = [m for m in models if np.array_equal(m.row_id, models[0].row_id)]
-    texts = _texts(study)
+    texts = study.texts
     first = models[0]
     confidence = np.abs(first.probability - 0.5)
     wrong = np.flatnonzero(first.predicted != first.label)
@@ -102,31 +100,19 @@ def analyse(study: Study) -> ErrorAnalysis | None:
 
 
 def _model_answers(study: Study, configuration: Configuration) -> ModelAnswers | None:
-    found = [a for run in configuration.runs if (a := answers(run, study.predictions)) is not None]
-    same = [a for a in found if np.array_equal(a.row_id, found[0].row_id)]
-    if not same:
+    sample = study.on_dev.sample(configuration)
+    if sample is None:
         return None
-    probability = np.stack([a.probability.astype(float) for a in same])
+    finite = bool(np.isfinite(sample.probability).all())
     return ModelAnswers(
         name=model_label(configuration.setting),
         configuration=configuration,
-        row_id=same[0].row_id,
-        label=same[0].label,
-        share_right=np.mean([a.correct for a in same], axis=0),
-        probability=probability.mean(axis=0),
-        calibration=_calibration(same, probability),
+        row_id=sample.row_id,
+        label=sample.label,
+        share_right=sample.correct.mean(axis=0),
+        probability=sample.probability.mean(axis=0),
+        calibration=calibration(sample.probability, sample.label) if finite else None,
     )
-
-
-def _calibration(found: list[Answers], probability: Array) -> Calibration | None:
-    if not np.isfinite(probability).all():
-        return None
-    return calibration(probability.ravel(), np.concatenate([a.label for a in found]))
-
-
-def _texts(study: Study) -> dict[int, str]:
-    rows = study.predictions.filter(pc.field("text").is_valid()).select(["row_id", "text"])
-    return dict(zip(rows.column("row_id").to_pylist(), rows.column("text").to_pylist(), strict=True))
 
 
 def _sentence(models: list[ModelAnswers], texts: dict[int, str], index: int) -> Sentence:

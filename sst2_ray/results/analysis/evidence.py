@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -11,11 +12,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from scipy.special import chdtri
 
-from sst2_ray.results.analysis import crossed
-from sst2_ray.results.analysis.crossed import Estimate, SeedVariance
 from sst2_ray.results.analysis.ranking import Configuration, Run, model_label
-from sst2_ray.results.analysis.statistics import Array, f1, matthews
 from sst2_ray.results.store.table import ResultsTable
+from sst2_ray.statistics import crossed
+from sst2_ray.statistics.crossed import Estimate, SeedVariance
+from sst2_ray.statistics.scores import Array, f1, matthews
+from sst2_ray.statistics.selection import Search
 
 MAX_CONFIGURATIONS = 200
 """Configurations of a study whose answers are read, the best first."""
@@ -97,6 +99,18 @@ class Evidence:
         """Return the seed variance pooled over the configurations of a model; None when none has two seeds."""
         return self._variances(metric).get(configuration.configuration_id)
 
+    def search(self, configurations: Sequence[Configuration]) -> Search | None:
+        """Return means and covariance of configurations.
+
+        None when one has no stored answers, or answered other sentences, or its seed variance is not known.
+        """
+        samples = [self.sample(c) for c in configurations]
+        variances = [self.variance(c) for c in configurations]
+        stored = [s for s in samples if s is not None and samples[0] is not None and s.is_on_sentences_of(samples[0])]
+        if not stored or len(stored) < len(samples) or any(v is None for v in variances):
+            return None
+        return Search.of([s.correct for s in stored], variances)
+
     @functools.cached_property
     def majority_share(self) -> float | None:
         """Accuracy of always answering the more frequent class; None without stored answers."""
@@ -120,8 +134,9 @@ class Evidence:
         """Pool the seed variance by model.
 
         A configuration whose own variance is too large for its model's pool (chi-square test at 1 %) keeps its own and stays
-        out of the pool, as do those with a collapsed seed. Scores come from the trials, so that a configuration without
-        stored answers counts as well: without them its residual is taken for 0, which only widens intervals.
+        out of the pool, as do those with a collapsed seed. A configuration without stored answers counts by the scores of
+        its trials; its residual is taken for 0, which only widens intervals. Without such scores nothing is pooled: a pool
+        of those that happen to be stored could be narrower than that of all.
         """
         if metric not in self._pools:
             members: dict[str, list[Configuration]] = {}
@@ -132,6 +147,9 @@ class Evidence:
 
     def _pool(self, members: Sequence[Configuration], metric: str) -> dict[str, SeedVariance]:
         own = {c.configuration_id: v for c in members if (v := self._own_variance(c, metric)) is not None}
+        column = _SCORES.get((self.split, metric), "")
+        if any(c.metric(column) is None for c in members):
+            return own
         collapsed = {c.configuration_id for c in members if self.num_collapsed(c)}
         odd = collapsed | _too_large({i: v for i, v in own.items() if i not in collapsed})
         pooled = _pooled([v for i, v in own.items() if i not in odd])
@@ -215,7 +233,7 @@ def _by_run(predictions: pa.Table) -> dict[tuple[str, str], Array]:
     keys = [rows.column(name).to_pylist() for name in ("experiment", "trial_id")]
     runs = list(zip(*keys, strict=True))
     starts = [i for i in range(len(runs)) if i == 0 or runs[i] != runs[i - 1]]
-    return {runs[a]: numbers[:, a:b] for a, b in zip(starts, [*starts[1:], len(runs)], strict=True)}
+    return {runs[a]: numbers[:, a:b] for a, b in itertools.pairwise([*starts, len(runs)])}
 
 
 def _answers(run: Run, by_run: Mapping[tuple[str, str], Array]) -> Array | None:

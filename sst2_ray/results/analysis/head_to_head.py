@@ -1,20 +1,33 @@
-"""The best ModernBERT against the best SBERT: over all, after equally many epochs, and after equally long training."""
+"""The best ModernBERT against the best SBERT: overall, after equal numbers of epochs, and after equal training time."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Literal
 
 import numpy as np
-import pyarrow as pa
 
 from sst2_ray import formatting
-from sst2_ray.results.analysis.comparison import Comparison, compare, pairing
+from sst2_ray.results.analysis.comparison import Comparison, Verdict, compare, margin_of, with_holm
 from sst2_ray.results.analysis.curves import Curve, Curves
+from sst2_ray.results.analysis.evidence import Evidence
 from sst2_ray.results.analysis.ranking import Configuration, RankedGroup
 
-_QUALITY = ("dev_accuracy", "dev_f1", "dev_loss")
+_SCORES = ("accuracy", "f1", "loss")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MomentRow:
+    """A quantity of two configurations at the same point of their training, as means over their seeds."""
+
+    metric: str
+    """accuracy, f1 or loss; seconds or epoch: how long, or how far, they were at that point."""
+    mean_a: float
+    mean_b: float
+    comparison: Comparison | None
+    """None for seconds and epochs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,124 +37,135 @@ class Moment:
     title: str
     detail: str
     """Which evaluations are compared."""
-    comparisons: tuple[Comparison, ...]
-    """Accuracy, F1, loss and speed, as far as both recorded them; empty where one had no evaluation by then."""
+    rows: tuple[MomentRow, ...]
+    """Empty when one had no evaluation by then."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class HeadToHead:
-    """The best ModernBERT against the best SBERT."""
+    """The best ModernBERT (a) against the best SBERT (b)."""
 
-    modernbert: Configuration
-    sbert: Configuration
     overall: Comparison
     moments: tuple[Moment, ...]
 
+    @property
+    def modernbert(self) -> Configuration:
+        """The best ModernBERT."""
+        return self.overall.a
+
+    @property
+    def sbert(self) -> Configuration:
+        """The best SBERT."""
+        return self.overall.b
+
+
+def opponents(group: RankedGroup) -> tuple[Configuration, Configuration] | None:
+    """Return the best ModernBERT and the best SBERT of a ranking that has both.
+
+    A model that started from random weights represents its kind only when there is no pretrained one.
+    """
+    by_kind: dict[str, Configuration] = {}
+    for configuration in sorted(group.configurations, key=lambda c: bool(c.setting("random_weights"))):
+        by_kind.setdefault(str(configuration.setting("model_kind")), configuration)
+    return (by_kind["modernbert"], by_kind["sbert"]) if {"modernbert", "sbert"} <= by_kind.keys() else None
+
 
 def head_to_head(
-    groups: Sequence[RankedGroup], curves: Curves, curve_split: str, predictions: pa.Table
-) -> HeadToHead | None:
-    """predictions: those of `duellists`. None where there are none."""
-    found = duellists(groups)
-    if found is None:
-        return None
-    group, a, b = found
-    return HeadToHead(
-        modernbert=a,
-        sbert=b,
-        overall=compare(a, b, predictions=predictions, metric=group.reported(a, b)),
-        moments=_moments(a, b, curves, curve_split, predictions),
-    )
-
-
-def duellists(groups: Sequence[RankedGroup]) -> tuple[RankedGroup, Configuration, Configuration] | None:
-    """The best ModernBERT and the best SBERT of the first ranking that has both kinds: the same data, as many seeds for
-    both. A model that began with random weights stands in for its kind only where there is no pretrained one."""
-    for group in groups:
-        by_kind: dict[Any, Configuration] = {}
-        for configuration in sorted(group.configurations, key=lambda c: bool(c.setting("random_weights"))):
-            by_kind.setdefault(configuration.setting("model_kind"), configuration)
-        if "modernbert" in by_kind and "sbert" in by_kind:
-            return group, by_kind["modernbert"], by_kind["sbert"]
-    return None
-
-
-def _moments(
-    a: Configuration, b: Configuration, curves: Curves, curve_split: str, predictions: pa.Table
-) -> tuple[Moment, ...]:
-    """As many epochs, and as much time, as both of them had."""
-    pair = _Pair(a=a, b=b, curves=(_run_curves(a, curves), _run_curves(b, curves)))
-    if not all(pair.curves):
-        return ()
-    # The stored answers are those of dev.
-    answers = predictions if curve_split == "dev" else None
+    group: RankedGroup, overall: Comparison, curves: Curves, curve_split: str, on_dev: Evidence
+) -> HeadToHead:
+    """Add the comparisons at equal epochs and at equal time to that of the best evaluations."""
+    sides = [_run_curves(c, curves) for c in (overall.a, overall.b)]
+    if not all(sides):
+        return HeadToHead(overall=overall, moments=())
+    stored = on_dev if curve_split == "dev" else None
+    pair = _Pair(group=group, overall=overall, sides=(sides[0], sides[1]), on_dev=stored)
     where = "" if curve_split == "dev" else ", on the held-out part of train"
-    epochs = min(float(curve.epoch[-1]) for found in pair.curves for curve in found.values())
+    epochs = min(float(curve.epoch[-1]) for side in sides for curve in side.values())
     moments = [
         Moment(
             title="at equal epochs",
             detail=f"the best evaluation up to epoch {epochs:g}{where}",
-            comparisons=(*pair.quality(answers, epochs=epochs), *pair.reached("seconds", epochs=epochs)),
+            rows=pair.rows("seconds", epochs=epochs),
         )
     ]
-    totals = [np.mean([float(curve.seconds[-1]) for curve in found.values()]) for found in pair.curves]
-    if np.isfinite(totals).all():
-        seconds = float(min(totals))
+    seconds = min(float(np.mean([float(curve.seconds[-1]) for curve in side.values()])) for side in sides)
+    if np.isfinite(seconds):
         moments.append(
             Moment(
                 title="at equal time",
                 detail=f"the best evaluation in the first {formatting.duration(seconds)} of training{where}",
-                comparisons=(*pair.quality(answers, seconds=seconds), *pair.reached("epoch", seconds=seconds)),
+                rows=pair.rows("epoch", seconds=seconds),
             )
         )
-    return tuple(moments)
+    return HeadToHead(overall=overall, moments=_corrected(moments))
 
 
-def _run_curves(configuration: Configuration, curves: Curves) -> dict[Any, Curve]:
-    """The curve of every run, by what pairs the runs; empty unless all of them have one."""
-    found = {pairing(run): curves.get((run.experiment, run.trial_id)) for run in configuration.runs}
-    known = {key: curve for key, curve in found.items() if curve is not None and len(curve.epoch)}
+def _corrected(moments: list[Moment]) -> tuple[Moment, ...]:
+    """Apply Holm's correction over all comparisons of the moments, a family of their own."""
+    rows = [row for moment in moments for row in moment.rows if row.comparison is not None]
+    corrected = with_holm([row.comparison for row in rows if row.comparison is not None])
+    by_row = {id(row): c for row, c in zip(rows, corrected, strict=True)}
+    return tuple(
+        dataclasses.replace(m, rows=tuple(dataclasses.replace(r, comparison=by_row.get(id(r))) for r in m.rows))
+        for m in moments
+    )
+
+
+def _run_curves(configuration: Configuration, curves: Curves) -> dict[str, Curve]:
+    """Return the curve of every run, by trial; empty unless all of them have one."""
+    found = {run.trial_id: curves.get((run.experiment, run.trial_id)) for run in configuration.runs}
+    known = {trial: curve for trial, curve in found.items() if curve is not None and len(curve.epoch)}
     return known if len(known) == len(found) else {}
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Pair:
-    """Two configurations with the curves of their runs."""
+    """Two configurations with the curves of their runs, by trial."""
 
-    a: Configuration
-    b: Configuration
-    curves: tuple[dict[Any, Curve], dict[Any, Curve]]
+    group: RankedGroup
+    overall: Comparison
+    sides: tuple[Mapping[str, Curve], Mapping[str, Curve]]
+    on_dev: Evidence | None
+    """None when the curves are those of other sentences than the stored answers."""
 
-    def quality(self, predictions: pa.Table | None, **limit: float) -> tuple[Comparison, ...]:
-        """Accuracy, F1 and loss at the best evaluation within a limit; empty where a run has none."""
-        at = [{key: curve.best_within(**limit) for key, curve in found.items()} for found in self.curves]
-        if any(index is None for found in at for index in found.values()):
+    def rows(self, reached: Literal["seconds", "epoch"], **limit: float) -> tuple[MomentRow, ...]:
+        """Compare the scores at the best evaluation within a limit, and how far, or how long, the runs were by then."""
+        best = [{trial: curve.best_within(**limit) for trial, curve in side.items()} for side in self.sides]
+        last = [{trial: curve.last_within(**limit) for trial, curve in side.items()} for side in self.sides]
+        if any(index is None for found in (*best, *last) for index in found.values()):
             return ()
-        # The stored answers count here only if they are those of the very evaluations that are compared.
-        stored = all(
-            int(self.curves[side][pairing(run)].global_step[at[side][pairing(run)]])
-            == run.values.get("best_global_step")
-            for side, configuration in enumerate((self.a, self.b))
-            for run in configuration.runs
-        )
-        comparisons: list[Comparison] = []
-        for metric in _QUALITY:
-            values = [{k: float(c.metrics[metric][at[i][k]]) for k, c in self.curves[i].items()} for i in (0, 1)]
-            usable = predictions if stored and metric == "dev_accuracy" else None
-            comparisons += self._compared(metric, values, usable)
-        return tuple(comparisons)
+        rows = [self._score(metric, best) for metric in _SCORES]
+        means = [
+            float(np.mean([getattr(curve, reached)[found[trial]] for trial, curve in side.items()]))
+            for side, found in zip(self.sides, last, strict=True)
+        ]
+        if np.isfinite(means).all():
+            rows.append(MomentRow(metric=reached, mean_a=means[0], mean_b=means[1], comparison=None))
+        return tuple(row for row in rows if row is not None)
 
-    def reached(self, column: str, **limit: float) -> tuple[Comparison, ...]:
-        """How far, or how long, the runs were at their last evaluation within a limit."""
-        at = [{key: curve.last_within(**limit) for key, curve in found.items()} for found in self.curves]
-        if any(index is None for found in at for index in found.values()):
-            return ()
-        values = [{k: float(getattr(c, column)[at[i][k]]) for k, c in self.curves[i].items()} for i in (0, 1)]
-        return self._compared(column, values)
+    def _are_stored(self, best: list[dict[str, int | None]]) -> bool:
+        """Return whether the stored answers are those of the very evaluations that are compared."""
+        steps = [
+            (int(side[run.trial_id].global_step[found[run.trial_id]]), run.values.get("best_global_step"))
+            for side, found, c in zip(self.sides, best, (self.overall.a, self.overall.b), strict=True)
+            for run in c.runs
+        ]
+        return self.on_dev is not None and all(step == stored for step, stored in steps)
 
-    def _compared(
-        self, metric: str, values: Sequence[dict[Any, float]], predictions: pa.Table | None = None
-    ) -> tuple[Comparison, ...]:
-        if not all(np.isfinite(list(side.values())).all() for side in values):
-            return ()
-        return (compare(self.a, self.b, predictions=predictions, metric=metric, values=(values[0], values[1])),)
+    def _score(self, metric: str, best: list[dict[str, int | None]]) -> MomentRow | None:
+        means = [
+            float(np.mean([curve.metrics[f"dev_{metric}"][found[trial]] for trial, curve in side.items()]))
+            for side, found in zip(self.sides, best, strict=True)
+        ]
+        if not np.isfinite(means).all():
+            return None
+        a, b = self.overall.a, self.overall.b
+        margin = margin_of(metric, self.overall.margin)
+        if self.on_dev is not None and self._are_stored(best):
+            found = compare(a, b, self.on_dev, metric=metric, margin=margin, searched=self.group.searched_for(a, b))
+        else:
+            found = Comparison(
+                a=a, b=b, metric=metric, verdict=Verdict.NOT_DECIDED, estimate=None, margin=margin,
+                missing="the sentences of these evaluations were not stored",
+            )  # fmt: skip
+        return MomentRow(metric=metric, mean_a=means[0], mean_b=means[1], comparison=found)

@@ -1,4 +1,4 @@
-"""The leaderboard as people and scripts read it: a rich table, Markdown, CSV or JSON."""
+"""The leaderboard: a table in the terminal, Markdown, CSV or JSON."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.csv
-import scipy
 from rich.console import Console
 from rich.table import Table
 
 from sst2_ray import formatting
 from sst2_ray.records import Status
-from sst2_ray.results.analysis.ranking import model_label
-from sst2_ray.results.analysis.statistics import Array
+from sst2_ray.results.analysis import evidence
+from sst2_ray.results.analysis.evidence import Evidence
+from sst2_ray.results.analysis.findings import Study
+from sst2_ray.results.analysis.ranking import model_label, rank
 from sst2_ray.results.store import query
 from sst2_ray.results.store.schema import arrow_schema
 from sst2_ray.results.store.table import ResultsTable
@@ -33,45 +33,54 @@ class _Column:
     cell: Callable[[Row], str]
     right: bool = True
     optional: int = 0
-    """Left out of a narrow terminal, the highest number first; 0: never."""
+    """Order of omission in a narrow terminal, the highest number first; 0: always shown."""
 
 
 def load(table: ResultsTable, *, where: str | None, sort: str | None, experiment: str | None) -> pa.Table:
-    """The leaderboard (see `query.leaderboard`) of a table, reading only the columns that it needs."""
+    """Read a table's leaderboard: `query.leaderboard` with the columns that `with_intervals` adds."""
     columns = list(query.NEEDED)
     if where:
         words = set(re.findall(r"\w+", where))
         columns += [name for name in arrow_schema("trials").names if name in words and name not in columns]
     trials = table.read("trials", columns=columns, experiment=experiment, attempts="latest")
-    board = rows(trials, where=where)
+    board = query.leaderboard(trials, where=where)
+    found = [evidence.load(table, group.configurations, "dev") for group in rank(trials)]
+    board = with_intervals(board, found)
     return query.sort_rows(board, sort) if sort else board
 
 
-def rows(trials: pa.Table, *, where: str | None = None) -> pa.Table:
-    """Add low and high, the 95 % interval of the mean accuracy, to `query.leaderboard`."""
-    return _with_intervals(query.leaderboard(trials, where=where))
+def of_study(study: Study) -> pa.Table:
+    """Return the leaderboard of one study."""
+    return with_intervals(query.leaderboard(study.trials), [study.on_dev])
 
 
-def _with_intervals(board: pa.Table) -> pa.Table:
-    n = board.column("seeds").to_numpy().astype(float)
-    mean = _floats(board, "accuracy")
-    sd = _floats(board, "accuracy_sd")
-    rows = _floats(board, "num_dev_rows")
-    with np.errstate(invalid="ignore", divide="ignore"):
-        half = scipy.special.stdtrit(n - 1, 0.975) * sd / np.sqrt(n)
-        low, high = mean - half, mean + half
-        # Wilson's interval, for all configurations with one seed at once.
-        z2 = scipy.special.ndtri(0.975) ** 2
-        centre = (mean + z2 / (2 * rows)) / (1 + z2 / rows)
-        spread = np.sqrt(z2 * (mean * (1 - mean) / rows + z2 / (4 * rows**2))) / (1 + z2 / rows)
-    low, high = np.where(n == 1, centre - spread, low), np.where(n == 1, centre + spread, high)
-    for name, values in (("low", np.maximum(low, 0)), ("high", np.minimum(high, 1))):
-        board = board.append_column(name, pa.array(values, pa.float64(), from_pandas=True))
+def with_intervals(board: pa.Table, found: Sequence[Evidence]) -> pa.Table:
+    """Add low and high, the 95 % interval of the dev accuracy, covers and collapsed to a leaderboard.
+
+    covers: "seeds and sentences", or "sentences" for one seed without a known seed variance; null, as are low and high, when
+    the sentences were not stored. collapsed: seeds that did not learn.
+    """
+    by_row = {
+        (c.configuration_id, c.setting("data_fingerprint"), c.setting("eval_split")): (c, one)
+        for one in found
+        for c in one.configurations
+    }
+    rows: list[tuple[float | None, float | None, str | None, int | None]] = []
+    for key in zip(
+        *(board.column(n).to_pylist() for n in ("configuration", "data_fingerprint", "eval_split")), strict=True
+    ):
+        c, one = by_row.get(key, (None, None))
+        estimate = one.estimate(c) if one is not None and c is not None else None
+        collapsed = one.num_collapsed(c) if one is not None and c is not None else None
+        if estimate is None:
+            rows.append((None, None, None, collapsed))
+            continue
+        covers = "seeds and sentences" if estimate.covers_seeds else "sentences"
+        rows.append((estimate.interval.low, estimate.interval.high, covers, collapsed))
+    types = {"low": pa.float64(), "high": pa.float64(), "covers": pa.string(), "collapsed": pa.int64()}
+    for i, (name, kind) in enumerate(types.items()):
+        board = board.append_column(name, pa.array([row[i] for row in rows], kind))
     return board
-
-
-def _floats(table: pa.Table, name: str) -> Array:
-    return np.asarray(table.column(name).cast(pa.float64()).to_numpy())
 
 
 def _spread(mean: str, sd: str) -> Callable[[Row], str]:
@@ -89,7 +98,8 @@ def _plain(name: str) -> Callable[[Row], str]:
 def _interval(row: Row) -> str:
     if row["low"] is None:
         return formatting.NONE
-    return f"{formatting.percent(row['low'])} – {formatting.percent(row['high'])}{'*' if row['seeds'] == 1 else ''}"
+    mark = "" if row["covers"] == "seeds and sentences" else "*"
+    return f"{formatting.percent(row['low'])} – {formatting.percent(row['high'])}{mark}"
 
 
 def _status(row: Row) -> str:
@@ -98,11 +108,15 @@ def _status(row: Row) -> str:
         for status in (Status.FAILED, Status.STOPPED, Status.LOST, Status.RUNNING)
         if row[status]
     ]
-    return ", ".join([f"{row['succeeded']} ok", *found]) if row["succeeded"] or not found else ", ".join(found)
+    if row["collapsed"]:
+        found.insert(0, f"{row['collapsed']} collapsed")
+    return (
+        ", ".join([f"{row[Status.SUCCEEDED]} ok", *found]) if row[Status.SUCCEEDED] or not found else ", ".join(found)
+    )
 
 
 def _columns(rows: Sequence[Row]) -> list[_Column]:
-    """The columns that have something to say about these rows."""
+    """Choose the columns that are not empty for these rows."""
     varying = [name for name in ("weight_decay", "epochs", "warmup_fraction") if len({row[name] for row in rows}) > 1]
     titles = {"weight_decay": "decay", "epochs": "epochs", "warmup_fraction": "warm-up"}
     columns = [
@@ -143,41 +157,39 @@ def _fitting(columns: list[_Column], rows: Sequence[Row], width: int) -> list[_C
 
 
 def print_table(board: pa.Table, console: Console, *, title: str, ranked: bool, limit: int) -> None:
-    """The rich table, one section for each number of seeds, one table for each evaluation split."""
+    """Print a table for each evaluation split."""
     rows = board.to_pylist()
     shown = rows[:limit] if limit else rows
     columns = _fitting(_columns(shown), shown, console.width)
     for split in dict.fromkeys((row["eval_split"], row["data_fingerprint"]) for row in shown):
-        mine = [row for row in shown if (row["eval_split"], row["data_fingerprint"]) == split]
         table = Table(
             title=f"{title}: {split[0] or 'evaluation data not named'}", title_justify="left", title_style="bold"
         )
         for column in columns:
             table.add_column(column.title, justify="right" if column.right else "left", no_wrap=column.right)
-        for before, row in zip([None, *mine], mine, strict=False):
-            if ranked and before is not None and before["seeds"] != row["seeds"]:
-                table.add_section()
-            best = ranked and row["rank"] == 1
-            table.add_row(*(column.cell(row) for column in columns), style="bold" if best else None)
+        for row in shown:
+            if (row["eval_split"], row["data_fingerprint"]) == split:
+                best = ranked and row["rank"] == 1
+                table.add_row(*(column.cell(row) for column in columns), style="bold" if best else None)
         console.print(table)
-    console.print(_caption(shown, len(rows), ranked), style="dim", highlight=False)
+    console.print(_caption(shown, len(rows)), style="dim", highlight=False)
 
 
-def _caption(shown: Sequence[Row], num_all: int, ranked: bool) -> str:
+def _caption(shown: Sequence[Row], num_all: int) -> str:
     lines = [
-        "± is the standard deviation over seeds, accuracies are in per cent; the interval is that of the mean (t)."
+        "± is the standard deviation over seeds, accuracies are in per cent; the interval is for new seeds and new sentences."
     ]
-    if any(row["seeds"] == 1 for row in shown):
-        lines.append("* one seed: Wilson's interval over the sentences, which says nothing about other seeds.")
-    if ranked and len({row["seeds"] for row in shown}) > 1:
-        lines.append("# ranks only configurations with the same number of seeds.")
+    if any(row["covers"] == "sentences" for row in shown):
+        lines.append("* one seed: the interval is over the sentences and says nothing about other seeds.")
+    if any(row["low"] is None and row["accuracy"] is not None for row in shown):
+        lines.append("– no interval: the answers to the sentences were not stored.")
     if len(shown) < num_all:
         lines.append(f"{len(shown)} of {num_all} configurations; --limit 0 shows all.")
     return "\n".join(lines)
 
 
 def to_markdown(board: pa.Table) -> str:
-    """A GitHub table of the same cells."""
+    """Render a GitHub table of the same cells."""
     rows = board.to_pylist()
     columns = _columns(rows)
     split = _Column(title="evaluated on", cell=lambda r: r["eval_split"] or formatting.NONE, right=False)
@@ -189,14 +201,14 @@ def to_markdown(board: pa.Table) -> str:
 
 
 def to_csv(board: pa.Table) -> str:
-    """All columns of `query.leaderboard` with their names."""
+    """Render all columns of the leaderboard, with their names."""
     sink = pa.BufferOutputStream()
     pyarrow.csv.write_csv(board, sink)
     return str(sink.getvalue().to_pybytes().decode()).rstrip("\n")
 
 
 def to_json(board: pa.Table) -> str:
-    """A list of objects with the columns of `query.leaderboard`."""
+    """Render a list of objects with all columns of the leaderboard."""
 
     def plain(value: Any) -> Any:
         if isinstance(value, dt.datetime):

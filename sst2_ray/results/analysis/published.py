@@ -1,14 +1,14 @@
-"""Published accuracies on SST-2 dev that the report shows beside what was measured, each labelled with what it is."""
+"""Published accuracies on SST-2 dev that the report shows for reference, each with its source."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 SST2_DEV = "SST-2 dev"
-"""The `eval_split` of runs that these figures may stand beside."""
+"""The `eval_split` of runs that these figures are comparable with."""
 
 SST2_TRAIN_ROWS = 67_349
-"""What the published models were trained on."""
+"""Rows that the published models were trained on."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,10 +17,10 @@ class Reference:
 
     name: str
     short: str
-    """For the edge of a figure."""
+    """Short name for figures."""
     accuracy: float
     digits: int
-    """After the point, of the accuracy in per cent, as it was published."""
+    """Decimals of the accuracy in per cent, as published."""
     source: str
 
 
@@ -55,4 +55,4 @@ REFERENCES = (
     ),
 )
 PAPER_LEARNING_RATE = 8e-5
-"""Of ModernBERT-base on SST-2; the same paper, table 6."""
+"""Learning rate of ModernBERT-base on SST-2; the same paper, table 6."""

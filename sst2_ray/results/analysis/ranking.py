@@ -11,8 +11,8 @@ import pyarrow as pa
 
 from sst2_ray import formatting
 from sst2_ray.errors import FailureClass
-from sst2_ray.results.analysis.statistics import Summary, summarize
 from sst2_ray.results.store.query import counted_runs
+from sst2_ray.statistics.scores import Summary, summarize
 
 Metric = Literal["best_dev_accuracy", "last_dev_accuracy", "selection_accuracy"]
 
@@ -78,7 +78,19 @@ class RankedGroup:
 
     @property
     def best(self) -> Configuration:
+        """The first of the ranking."""
         return self.configurations[0]
+
+    @property
+    def chosen_on(self) -> str:
+        """The sentences that configurations are chosen by, in words."""
+        return "a held-out part of train" if self.metric == "selection_accuracy" else self.eval_split or "dev"
+
+    @property
+    def chosen(self) -> str:
+        """Disclosure of the choice, e.g. 'best of 8 configurations, 24 runs, chosen on SST-2 dev'."""
+        num = formatting.count(len(self.configurations), "configuration")
+        return f"best of {num}, {formatting.count(self.num_runs, 'run')}, chosen on {self.chosen_on}"
 
     def score(self, configuration: Configuration) -> float:
         """Return the mean that ranks a configuration."""
@@ -88,6 +100,15 @@ class RankedGroup:
         """Return the metric to report of chosen configurations: dev accuracy once all of them are scored on dev."""
         scored = all(c.summary("best_dev_accuracy") is not None for c in chosen)
         return "best_dev_accuracy" if scored else self.metric
+
+    def searched_for(self, *chosen: Configuration) -> tuple[list[Configuration], ...] | None:
+        """Return the configurations of each one's model, from which it was chosen; None when dev had no part in it."""
+        if self.metric == "selection_accuracy" and self.reported(*chosen) == "best_dev_accuracy":
+            return None
+        of_model = {model_label(c.setting): [] for c in chosen}  # type: dict[str, list[Configuration]]
+        for c in self.configurations:
+            of_model.setdefault(model_label(c.setting), []).append(c)
+        return tuple(of_model[model_label(c.setting)] for c in chosen)
 
     def best_per_model(self) -> list[Configuration]:
         """Return the best configuration of each model, best first."""

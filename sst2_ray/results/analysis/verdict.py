@@ -1,31 +1,36 @@
-"""The findings of a study in sentences: which configuration is best, by how much, and what was not measured."""
+"""Findings of a study in sentences: which configuration is best, which may be, by how much, and what was not measured."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from sst2_ray import formatting
 from sst2_ray.records import Status
-from sst2_ray.results.analysis.comparison import Comparison
+from sst2_ray.results.analysis import wording
+from sst2_ray.results.analysis.comparison import Comparison, Verdict
 from sst2_ray.results.analysis.findings import Study
 from sst2_ray.results.analysis.head_to_head import HeadToHead
 from sst2_ray.results.analysis.published import SST2_DEV, SST2_TRAIN_ROWS
-from sst2_ray.results.analysis.ranking import Edge, RankedGroup, model_label
-from sst2_ray.results.analysis.statistics import Interval, Summary
+from sst2_ray.results.analysis.ranking import Configuration, Edge, RankedGroup, model_label
+from sst2_ray.statistics.scores import Summary
+from sst2_ray.statistics.selection import expected_best
 
 METRIC_WORDS = {
     "best_dev_accuracy": "dev accuracy at the best epoch",
     "last_dev_accuracy": "dev accuracy at the last epoch",
     "selection_accuracy": "accuracy on the held-out part of train",
-    "dev_accuracy": "accuracy",
-    "dev_f1": "F1",
-    "dev_loss": "loss",
+    "accuracy": "accuracy",
+    "f1": "F1",
+    "loss": "loss",
     "seconds": "training time until then",
     "epoch": "epochs done by then",
 }
 _AXIS_WORDS = {"learning_rate": "learning rate", "batch_size": "batch size"}
+MAX_NAMES = 12
 
 
 def headline(study: Study) -> str:
-    """One line: who won, or that nobody did."""
+    """Say in one line who won, or that nobody did."""
     if study.main is None:
         return "Nothing to compare: no trial succeeded."
     duel = study.head_to_head
@@ -35,25 +40,37 @@ def headline(study: Study) -> str:
         score = formatting.percent(summary.mean if summary else None)
         return f"Best: {study.main.best.label}, {score} % {METRIC_WORDS[metric]}."
     a, b = (model_label(c.setting) for c in (duel.modernbert, duel.sbert))
+    by = _points(abs(_difference(study.main, duel.overall)))
     if duel.overall.winner is None:
-        word = "A tie" if duel.overall.verdict == "tie" else "Not decided"
-        return f"{word}: {a} and {b} differ by {_points(abs(duel.overall.difference))}."
+        return f"{'A tie' if duel.overall.verdict is Verdict.TIE else 'Not decided'}: {a} and {b} differ by {by}."
     winner, loser = (a, b) if duel.overall.winner is duel.modernbert else (b, a)
-    return f"{winner} beats {loser} by {_points(abs(duel.overall.difference))}."
+    return f"{winner} beats {loser} by {by}."
 
 
 def sentences(study: Study) -> list[str]:
-    """The verdict in full."""
+    """Say the whole verdict."""
     if study.main is None:
         return ["No trial on this data succeeded; the section on the runs says what became of them."]
-    said = [_best_sentence(study, study.main), *_dev_sentences(study.title, study.main)]
-    if study.runner_up is not None:
-        said.append(_runner_up_sentence(study, study.runner_up))
+    said = [
+        _best_sentence(study, study.main),
+        _selection_sentence(study, study.main),
+        *_dev_sentences(study, study.main),
+        _bests_sentence(study),
+    ]
     if study.head_to_head is not None:
-        said.append(_duel_sentence(study.head_to_head))
+        said.append(_duel_sentence(study.main, study.head_to_head))
+        said.append(_equal_search_sentence(study.main, study.head_to_head))
         said.append(_speed_sentence(study.head_to_head))
     said.extend(_edge_sentence(model, edge) for model, edge in study.edges)
     return [sentence for sentence in said if sentence]
+
+
+def chosen_from(study: Study) -> str:
+    """Disclose the choice: 'best of 8 configurations, 24 runs, chosen on SST-2 dev'; empty for a single configuration."""
+    num, num_runs = study.num_tried
+    if study.main is None or num < 2:
+        return ""
+    return f"best of {num} configurations, {num_runs} runs, chosen on {study.main.chosen_on}"
 
 
 def _points(value: float) -> str:
@@ -64,19 +81,16 @@ def _seeds(num: int) -> str:
     return f"mean of {num} seeds" if num > 1 else "one seed"
 
 
-def _interval_words(interval: Interval | None) -> str:
-    """'95 % interval 94.41 to 94.74', of an accuracy."""
-    return (
-        ""
-        if interval is None
-        else f"95 % interval {formatting.percent(interval.low)} to {formatting.percent(interval.high)}"
-    )
+def _mean(summary: Summary) -> str:
+    """Format '94.41 ± 0.12', in per cent."""
+    sd = f" ± {formatting.plain_points(summary.sd)}" if summary.sd is not None else ""
+    return f"{formatting.percent(summary.mean)}{sd}"
 
 
-def _difference_words(comparison: Comparison) -> str:
-    """The interval of a difference of accuracies, in points."""
-    interval = comparison.interval
-    return f"95 % interval {formatting.points(interval.low)} to {formatting.points(interval.high)}" if interval else ""
+def _difference(group: RankedGroup, c: Comparison) -> float:
+    metric = group.reported(c.a, c.b)
+    a, b = c.a.summary(metric), c.b.summary(metric)
+    return a.mean - b.mean if a and b else 0.0
 
 
 def _best_sentence(study: Study, group: RankedGroup) -> str:
@@ -84,72 +98,101 @@ def _best_sentence(study: Study, group: RankedGroup) -> str:
     summary = best.summary(group.metric)
     if summary is None:
         return ""
-    spread = [_seeds(summary.num)]
-    if summary.sd is not None:
-        spread.append(f"standard deviation {formatting.plain_points(summary.sd)}")
-    spread.append(_interval_words(summary.interval))
+    sd = f"standard deviation {formatting.plain_points(summary.sd)}" if summary.sd is not None else ""
+    spread = [_seeds(summary.num), sd, wording.score_span(study.selected_on.estimate(best))]
     last = best.summary("last_dev_accuracy") if group.metric == "best_dev_accuracy" else None
     ended = f" After its last epoch it stands at {_mean(last)} %." if last else ""
-    num = len(group.configurations)
-    which = f"The best of {num} configurations" if num > 1 else "The only configuration"
-    if len(study.groups) > 1:
-        which = f"{which} with {formatting.count(group.num_seeds, 'seed')}"
+    share = study.selected_on.majority_share
+    floor = f" Always answering the more frequent class scores {formatting.percent(share)} %." if share else ""
+    chosen = chosen_from(study)
+    which = f"The {chosen}," if chosen else "The only configuration"
     return (
-        f"{which} is {best.label}: "
-        f"{formatting.percent(summary.mean)} % {METRIC_WORDS[group.metric]} ({', '.join(filter(None, spread))}).{ended}"
+        f"{which} is {best.label}: {formatting.percent(summary.mean)} % {METRIC_WORDS[group.metric]} "
+        f"({', '.join(filter(None, spread))}{seeds_lost(study, best)}).{ended}{floor}"
     )
 
 
-def _dev_sentences(split: str, group: RankedGroup) -> list[str]:
-    """What the chosen configurations score on dev, where they were chosen elsewhere."""
+def seeds_lost(study: Study, configuration: Configuration) -> str:
+    """Say how many seeds failed or collapsed, after a comma; empty when none did."""
+    ids, states = (study.trials.column(name).to_pylist() for name in ("configuration_id", "status"))
+    failed = sum(
+        i == configuration.configuration_id and s in (Status.FAILED, Status.LOST)
+        for i, s in zip(ids, states, strict=True)
+    )
+    collapsed, num = study.selected_on.num_collapsed(configuration), len(configuration.runs)
+    said = [f"{failed} of {num + failed} seeds failed"] if failed else []
+    said += [f"{collapsed} of {num} seeds collapsed to the majority share"] if collapsed else []
+    return "".join(f", {one}" for one in said)
+
+
+def _selection_sentence(study: Study, group: RankedGroup) -> str:
+    if study.bias_of_best is None:
+        return ""
+    epochs = ", and its epochs as well" if group.metric == "best_dev_accuracy" else ""
+    size = f"about {_points(study.bias_of_best)}" if study.bias_of_best >= 0.00005 else "less than 0.01 points"
+    on = "that held-out part" if group.metric == "selection_accuracy" else study.title
+    return (
+        f"It was chosen on {on}{epochs}: a best of {len(group.configurations)} reads {size} too high there (bootstrap over the "
+        "choice of the configuration)."
+    )
+
+
+def _dev_sentences(study: Study, group: RankedGroup) -> Iterator[str]:
+    """Say what the chosen configurations score on dev when they were chosen elsewhere."""
     if group.metric != "selection_accuracy":
-        return []
-    said = []
+        return
     for configuration in group.best_per_model():
         best, last = (configuration.summary(f"{which}_dev_accuracy") for which in ("best", "last"))
         if best is None:
             continue
         ended = f", {_mean(last)} % after the last epoch" if last else ""
-        said.append(
-            f"On {split}, which had no part in the choice, {configuration.label} scores {_mean(best)} % "
-            f"at the chosen epoch{ended} ({_seeds(best.num)})."
+        spans = wording.score_span(study.on_dev.estimate(configuration))
+        yield (
+            f"On {study.title}, which had no part in the choice, {configuration.label} scores {_mean(best)} % "
+            f"at the chosen epoch{ended} ({_seeds(best.num)}, {spans})."
         )
-    return said
 
 
-def _mean(summary: Summary) -> str:
-    """'94.41 ± 0.12', in per cent."""
-    sd = f" ± {formatting.plain_points(summary.sd)}" if summary.sd is not None else ""
-    return f"{formatting.percent(summary.mean)}{sd}"
-
-
-def _runner_up_sentence(study: Study, comparison: Comparison) -> str:
-    second = comparison.b.label
-    if comparison.winner is comparison.b:  # ranked on other seeds than the two have in common
-        head = f"On the seeds that both have, the runner-up, {second}, is better by {_points(-comparison.difference)}"
-    elif comparison.verdict == "win":
-        head = f"It is distinguishable from the runner-up, {second}, by {_points(comparison.difference)}"
-    elif comparison.verdict == "tie":
-        head = f"It is a tie with the runner-up, {second}: the difference of {_points(comparison.difference)} is within chance"
-    else:
-        head = f"Whether it is better than the runner-up, {second} ({_points(comparison.difference)} behind), is not decided"
-    tied = ""
-    if study.num_tied > 1:
-        tied = f" In all, {study.num_tied} configurations cannot be told from the best over their seeds."
-    return f"{head} ({comparison.reason}).{tied}"
-
-
-def _duel_sentence(duel: HeadToHead) -> str:
-    a, b, c = duel.modernbert, duel.sbert, duel.overall
-    result = {
-        "tie": "they tie",
-        "unknown": "which is better is not decided",
-        "win": f"{model_label(c.winner.setting)} wins" if c.winner else "",
-    }[c.verdict]
-    details = "; ".join(filter(None, (_difference_words(c), c.reason)))
+def _bests_sentence(study: Study) -> str:
+    bests = study.bests
+    if bests is None:
+        return ""
+    if len(bests.configurations) == 1:
+        return f"It alone may be the best of the {bests.num_compared}, with 95 % confidence."
+    names = [c.label for c in bests.configurations]
+    shown = names[:MAX_NAMES] + ([f"{len(names) - MAX_NAMES} more"] if len(names) > MAX_NAMES else [])
+    every = "all" if len(names) == bests.num_compared else str(len(names))
+    why = f" ({bests.reason})" if bests.reason else ""
+    if bests.not_stored and not bests.reason:
+        why = f" ({bests.not_stored} of them because their sentences were not stored)"
     return (
-        f"ModernBERT against SBERT, each at its best ({a.label}; {b.label}): {formatting.percent(c.mean_a)} % against "
-        f"{formatting.percent(c.mean_b)} % {METRIC_WORDS[c.metric]}, {result} ({details})."
+        f"Which one is best is not decided: {every} of the {bests.num_compared} may be, with 95 % confidence{why}: "
+        f"{'; '.join(shown)}."
+    )
+
+
+def _duel_sentence(group: RankedGroup, duel: HeadToHead) -> str:
+    a, b = duel.modernbert, duel.sbert
+    metric = group.reported(a, b)
+    one, other = a.summary(metric), b.summary(metric)
+    scores = f"{_mean(one)} % against {_mean(other)} % {METRIC_WORDS[metric]}; " if one and other else ""
+    names = (model_label(a.setting), model_label(b.setting))
+    return f"ModernBERT against SBERT, each at its best ({a.label}; {b.label}): {scores}{wording.verdict(duel.overall, names)}."
+
+
+def _equal_search_sentence(group: RankedGroup, duel: HeadToHead) -> str:
+    """Compare the expected best of equally many configurations when one model was searched more."""
+    scores = [
+        [group.score(c) for c in group.configurations if model_label(c.setting) == model_label(chosen.setting)]
+        for chosen in (duel.modernbert, duel.sbert)
+    ]
+    num = min(map(len, scores))
+    if len(scores[0]) == len(scores[1]):
+        return ""
+    a, b = (formatting.percent(expected_best(found)[num - 1]) for found in scores)
+    return (
+        f"ModernBERT was searched with {formatting.count(len(scores[0]), 'configuration')}, SBERT with {len(scores[1])}; the "
+        f"best of {num} drawn from each is expected at {a} % and {b} % (Tang et al. 2020)."
     )
 
 
@@ -181,55 +224,48 @@ def _edge_sentence(model: str, edge: Edge) -> str:
 
 
 def not_measured(study: Study) -> list[str]:
-    """What the figures do not say, so that nobody reads it into them."""
+    """List what the figures do not say."""
     if study.main is None:
         return []
-    said = []
+    return [*_lacks_of_models(study), *_lacks_of_evidence(study, study.main), *_lacks_of_data(study)]
+
+
+def _lacks_of_models(study: Study) -> Iterator[str]:
     kinds = {c.setting("model_kind") for c in study.configurations}
     for kind, name in (("modernbert", "ModernBERT"), ("sbert", "SBERT")):
         if kind not in kinds:
-            said.append(f"No {name} run succeeded on this data, so ModernBERT and SBERT are not compared.")
+            yield f"No {name} run succeeded on this data, so ModernBERT and SBERT are not compared."
     if {"modernbert", "sbert"} <= kinds and study.head_to_head is None:
-        said.append(
-            "ModernBERT and SBERT are not compared: they have no ranking with equal numbers of seeds in common."
-        )
-    num_running = study.trials.column("status").to_pylist().count(Status.RUNNING)
-    if num_running:
-        said.append(
-            f"{formatting.count(num_running, 'trial')} had not ended when this was made: the ranking may change."
-        )
+        yield "ModernBERT and SBERT are not compared: they were not chosen by the same metric."
     if study.head_to_head is not None and len(study.head_to_head.moments) < 2:
-        said.append(
-            "ModernBERT and SBERT at equal epochs or time: a run of one of them has no evaluations or no times."
-        )
-    if study.main.num_seeds == 1:
-        said.append("One seed a configuration: how much of a difference is the luck of the seed is not known.")
-    if len(study.groups) > 1:
-        said.append(
-            "Configurations with other numbers of seeds, or another way of selection, are listed but not ranked."
-        )
-    if study.predictions.num_rows == 0:
-        said.append("No predictions are stored: nothing is said about single sentences, and McNemar's test is missing.")
+        yield "ModernBERT and SBERT at equal epochs or time: a run of one of them has no evaluations or no times."
     random = sorted({str(c.setting("model")) for c in study.configurations if c.setting("random_weights")})
     if random:
-        said.append(
-            f"{formatting.join(random)} began with random weights: this says nothing about the pretrained model."
-        )
-    if study.main.reported(study.main.best) == "selection_accuracy":
-        said.append("The chosen configuration has not been scored on dev: its sweep has not ended.")
-    if study.main.metric == "best_dev_accuracy":
-        said.append(
-            "The epoch and the configuration were chosen on the very sentences that are reported: slightly optimistic."
-        )
-    if len(study.main.configurations) > 2:
-        said.append(
-            f"The best is the best of {len(study.main.configurations)}; p-values are not corrected for having chosen it."
-        )
+        yield f"{formatting.join(random)} began with random weights: this says nothing about the pretrained model."
+
+
+def _lacks_of_evidence(study: Study, main: RankedGroup) -> Iterator[str]:
+    num_running = study.trials.column("status").to_pylist().count(Status.RUNNING)
+    if num_running:
+        yield f"{formatting.count(num_running, 'trial')} had not ended when this was made: the ranking may change."
+    if all(len(c.runs) == 1 for c in main.configurations):
+        yield "One seed a configuration: how much of a difference is the luck of the seed is not known."
+    if len({len(c.runs) for c in main.configurations}) > 1:
+        yield "Configurations have different numbers of seeds: a mean of few is less certain, as its interval says."
+    if len(study.groups) > 1:
+        yield "Configurations that were chosen in another way are listed but not ranked with the others."
+    if missing := [c for c in main.configurations if study.selected_on.sample(c) is None]:
+        num = f"{len(missing)} of {formatting.count(len(main.configurations), 'configuration')}"
+        yield f"The sentences of {num} were not stored: no difference to them can be decided."
+    if main.reported(main.best) == "selection_accuracy":
+        yield "The chosen configuration has not been scored on dev: its sweep has not ended."
+
+
+def _lacks_of_data(study: Study) -> Iterator[str]:
     if all(c.summary("cost_usd") is None for c in study.configurations):
-        said.append("Cost: no price was given.")
+        yield "Cost: no price was given."
     rows = max((c.setting("num_train_rows") or 0 for c in study.configurations), default=0)
     if study.is_sst2 and 0 < rows < SST2_TRAIN_ROWS:
-        said.append(f"Trained on at most {rows:,} rows; the published figures stand on all {SST2_TRAIN_ROWS:,}.")
+        yield f"Trained on at most {rows:,} rows; the published figures stand on all {SST2_TRAIN_ROWS:,}."
     if not study.is_sst2:
-        said.append(f"Published figures are for {SST2_DEV}, not for this data, and are not shown.")
-    return said
+        yield f"Published figures are for {SST2_DEV}, not for this data, and are not shown."

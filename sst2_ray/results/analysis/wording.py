@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from sst2_ray import formatting
-from sst2_ray.results.analysis import power
 from sst2_ray.results.analysis.comparison import Comparison, Verdict
-from sst2_ray.results.analysis.crossed import Estimate
 from sst2_ray.results.analysis.ranking import Configuration
+from sst2_ray.statistics import power
+from sst2_ray.statistics.crossed import Estimate
 
 _SCORE_WORDS = {"accuracy": "accuracy", "f1": "F1", "mcc": "MCC", "loss": "loss"}
 
 
 def difference(value: float, metric: str, *, sign: bool = True) -> str:
     """Format a difference of scores: accuracy and F1 in points, loss in nats."""
-    shown = formatting.signed(value if metric in ("mcc", "loss") else 100 * value, 3 if metric in ("mcc", "loss") else 2)
+    shown = formatting.signed(
+        value if metric in ("mcc", "loss") else 100 * value, 3 if metric in ("mcc", "loss") else 2
+    )
     unit = {"loss": " nats", "mcc": ""}.get(metric, " points")
     return (shown if sign else shown.removeprefix("+")) + unit
 
@@ -31,9 +33,7 @@ def score_span(estimate: Estimate | None) -> str:
         return "no interval, as its sentences were not stored"
     interval = estimate.interval
     covers = "" if estimate.covers_seeds else ", over new sentences but not over new seeds"
-    return (
-        f"{100 * interval.level:.0f} % interval {formatting.percent(interval.low)} to {formatting.percent(interval.high)}{covers}"
-    )
+    return f"{100 * interval.level:.0f} % interval {formatting.percent(interval.low)} to {formatting.percent(interval.high)}{covers}"
 
 
 def verdict(c: Comparison, names: tuple[str, str] | None = None) -> str:
@@ -55,7 +55,9 @@ def _win(c: Comparison, estimate: Estimate, winner: str) -> str:
     small = ""
     if max(abs(estimate.interval.low), abs(estimate.interval.high)) < c.margin:
         small = f", which is real but below the margin of {_margin(c)}"
-    return f"{winner} wins: {size} {direction}, {span(estimate, c.metric)}{small} ({_p_value(c)}; {_basis(c, estimate)})"
+    return (
+        f"{winner} wins: {size} {direction}, {span(estimate, c.metric)}{small} ({_p_value(c)}; {_basis(c, estimate)})"
+    )
 
 
 def _undecided(c: Comparison, estimate: Estimate, names: tuple[str, str]) -> str:
@@ -77,7 +79,7 @@ def _what_would_decide(c: Comparison, estimate: Estimate) -> str:
     size = difference(target, c.metric, sign=False)
     seeds, sentences = power.seeds_needed(estimate, target), power.sentences_needed(estimate, target)
     each = max(estimate.num_seeds)
-    if seeds is not None and seeds <= each or sentences is not None and sentences <= estimate.num_sentences:
+    if (seeds is not None and seeds <= each) or (sentences is not None and sentences <= estimate.num_sentences):
         return f"the same design again would show {size} in four of five studies"
     options = [
         *([f"{formatting.count(seeds, 'seed')} of each"] if seeds is not None else []),

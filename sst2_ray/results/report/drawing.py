@@ -1,4 +1,4 @@
-"""Style of the figures and their output: PNG and SVG on white, and SVG for the page in light and dark."""
+"""Style of the figures and their output: PNG, SVG and PDF on white, and SVG for the page in light and dark."""
 
 from __future__ import annotations
 
@@ -66,6 +66,7 @@ class Drawn:
     """One sentence on what it shows; also its alternative text."""
     png: bytes
     svg: bytes
+    pdf: bytes
     page_svg: str
     """SVG for the page: without a background, in the page's colors."""
     wide: bool = False
@@ -89,6 +90,14 @@ def new_figure(*, width: float = 4.7, height: float = 3.3) -> tuple[Figure, Axes
     return figure, figure.add_subplot()
 
 
+def new_pair(*, width: float = 9.6, height: float = 3.3) -> tuple[Figure, Axes, Axes]:
+    """Make a figure of two sets of axes side by side that share their vertical axis."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    left, right = figure.subplots(1, 2, sharey=True)
+    return figure, left, right
+
+
 def colors(names: Sequence[str]) -> dict[str, str]:
     """Assign a color to each name, in the order given."""
     return {name: PALETTE[i % len(PALETTE)] for i, name in enumerate(dict.fromkeys(names))}
@@ -99,7 +108,8 @@ def save(figure: Figure, name: str, caption: str, *, wide: bool = False) -> Draw
     figure.draw_without_rendering()
     figure.set_layout_engine("none")  # already laid out; otherwise every format repeats it
     with matplotlib.rc_context({"svg.hashsalt": name}):
-        png, svg = io.BytesIO(), io.BytesIO()
+        png, svg, pdf = io.BytesIO(), io.BytesIO(), io.BytesIO()
+        figure.savefig(pdf, format="pdf", metadata={"CreationDate": None, "Title": caption})
         figure.savefig(png, format="png", dpi=_PNG_DPI, metadata={"Software": None})
         metadata = {"Date": None, "Creator": None, "Title": caption}
         figure.savefig(svg, format="svg", transparent=True, metadata=metadata)
@@ -112,6 +122,7 @@ def save(figure: Figure, name: str, caption: str, *, wide: bool = False) -> Draw
         caption=caption,
         png=png.getvalue(),
         svg=on_white.encode(),
+        pdf=pdf.getvalue(),
         page_svg=_for_page(transparent, name),
         wide=wide,
     )

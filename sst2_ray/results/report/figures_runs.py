@@ -23,17 +23,16 @@ def references(study: Study, name: str) -> Drawn | None:
     for configuration in study.best_per_model:
         summary = configuration.summary("best_dev_accuracy")
         if summary is not None:
-            rows.append((model_label(configuration.setting), summary))
+            rows.append((model_label(configuration.setting), summary, study.on_dev.estimate(configuration)))
     if not rows:
         return None
-    names = [drawing.short(model) for model, _ in rows] + [r.name for r in REFERENCES]
+    names = [drawing.short(model) for model, _, _ in rows] + [r.name for r in REFERENCES]
     figure, axes = drawing.new_figure(width=4.7, height=0.9 + 0.32 * len(names))
-    palette = drawing.colors([model for model, _ in rows])
-    for y, (model, summary) in enumerate(rows):
-        if summary.interval is not None:
-            axes.plot(
-                [summary.interval.low, summary.interval.high], [y, y], color=palette[model], linewidth=2.5, alpha=0.4
-            )
+    palette = drawing.colors([model for model, _, _ in rows])
+    for y, (model, summary, estimate) in enumerate(rows):
+        if estimate is not None:
+            ends = [estimate.interval.low, estimate.interval.high]
+            axes.plot(ends, [y, y], color=palette[model], linewidth=2.5, alpha=0.4)
         axes.plot(summary.mean, y, marker="o", color=palette[model], markersize=6)
         axes.annotate(
             formatting.percent(summary.mean),
@@ -57,8 +56,8 @@ def references(study: Study, name: str) -> Drawn | None:
     axes.set(xlabel="SST-2 dev accuracy, %", title="Beside published figures")
     axes.margins(x=0.12)
     return drawing.save(
-        figure, name, "Measured here: best configuration of each model, mean over seeds with its 95 % interval (dots). "
-        "Published, not run here: single figures (bars).",
+        figure, name, "Measured here: best configuration of each model, mean over seeds (dots) with its 95 % interval for new "
+        "seeds and sentences. Published, not run here: single figures (bars).",
     )  # fmt: skip
 
 
@@ -75,7 +74,8 @@ def calibration(models: list[ModelAnswers], name: str) -> Drawn | None:
     for model in shown:
         assert model.calibration is not None
         bins = [b for b in model.calibration.bins if b.num]
-        label = f"{drawing.short(model.name)}, ECE {formatting.percent(model.calibration.expected_error)}"
+        error, floor = model.calibration.expected_error, model.calibration.floor
+        label = f"{drawing.short(model.name)}, ECE {formatting.percent(error)} (floor {formatting.percent(floor)})"
         axes.plot(
             [b.confidence for b in bins],
             [b.accuracy for b in bins],
@@ -94,7 +94,7 @@ def calibration(models: list[ModelAnswers], name: str) -> Drawn | None:
     axes.legend(loc="best")
     return drawing.save(
         figure, name, "Share of right answers by confidence, the answers of all seeds together; larger dots hold more "
-        "sentences. ECE: expected calibration error, in points.",
+        "sentences. ECE: expected calibration error, in points; floor: that of a perfectly calibrated model on so many sentences.",
     )  # fmt: skip
 
 

@@ -17,9 +17,10 @@ from sst2_ray.records import Status
 from sst2_ray.results.analysis.findings import Study
 from sst2_ray.results.analysis.published import PAPER_LEARNING_RATE
 from sst2_ray.results.analysis.ranking import Configuration, model_label
-from sst2_ray.results.analysis.statistics import Array
-from sst2_ray.results.report import drawing
+from sst2_ray.results.report import drawing, figures_budget
 from sst2_ray.results.report.drawing import Drawn
+from sst2_ray.results.report.figures_budget import mean_of, metric_of, metric_title, of_model
+from sst2_ray.statistics.scores import Array
 
 MAX_HEAT_MAPS = 6
 MAX_HEAT_MAP_SIDE = 12
@@ -43,8 +44,7 @@ def draw(study: Study) -> list[Drawn]:
         _against_learning_rate(study, palette, "accuracy-against-learning-rate"),
         _all_curves(study, palette, "all-curves"),
         _parallel_coordinates(study, "parallel-coordinates"),
-        _against(study, palette, "seconds", "accuracy-against-time"),
-        _against(study, palette, "cost_usd", "accuracy-against-cost"),
+        *figures_budget.draw(study, palette),
     ]
     return [figure for figure in found if figure is not None]
 
@@ -53,46 +53,28 @@ def _slug(name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
 
 
-def _metric(study: Study) -> str:
-    return study.main.metric if study.main else "best_dev_accuracy"
-
-
-def _metric_title(study: Study) -> str:
-    return "held-out accuracy, %" if _metric(study) == "selection_accuracy" else "dev accuracy, %"
-
-
-def _of_model(study: Study, model: str) -> list[Configuration]:
-    return [c for c in study.configurations if model_label(c.setting) == model and c.summary(_metric(study))]
-
-
-def _mean(study: Study, configuration: Configuration) -> float:
-    summary = configuration.summary(_metric(study))
-    return summary.mean if summary else float("nan")
-
-
 def _heat_map(study: Study, model: str, name: str) -> Drawn | None:
     """Draw accuracy by learning rate and batch size, taking the best over any other axes."""
-    members = [c for c in _of_model(study, model) if c.setting("learning_rate") and c.setting("batch_size")]
+    members = [c for c in of_model(study, model) if c.setting("learning_rate") and c.setting("batch_size")]
     rates, sizes = _values(members, "learning_rate"), _values(members, "batch_size")
     if len(members) < 2 or max(len(rates), len(sizes)) > MAX_HEAT_MAP_SIDE:
         return None
     best = {(c.setting("learning_rate"), c.setting("batch_size")): c for c in _worst_first(study, members)}
     means = np.full((len(sizes), len(rates)), np.nan)
     for (rate, size), configuration in best.items():
-        means[sizes.index(size), rates.index(rate)] = _mean(study, configuration)
+        means[sizes.index(size), rates.index(rate)] = mean_of(study, configuration)
     figure, axes = drawing.new_figure(height=1.5 + 0.55 * len(sizes))
     axes.grid(False)
     spread = float(np.nanmax(means) - np.nanmin(means)) or 0.01
     low, high = float(np.nanmin(means)) - 0.05 * spread, float(np.nanmax(means))
     image = axes.imshow(means, cmap="cividis", vmin=low, vmax=high, aspect="auto")
     for (rate, size), configuration in best.items():
-        dark = (_mean(study, configuration) - low) / (high - low) < 0.55
-        _cell(axes, rates.index(rate), sizes.index(size), configuration, _metric(study), dark=dark)
+        dark = (mean_of(study, configuration) - low) / (high - low) < 0.55
+        _cell(axes, rates.index(rate), sizes.index(size), configuration, metric_of(study), dark=dark)
     axes.set_xticks(range(len(rates)), [formatting.learning_rate(r) for r in rates])
     axes.set_yticks(range(len(sizes)), [str(s) for s in sizes])
     axes.set(xlabel="learning rate", ylabel="batch size", title=drawing.short(model, 44))
-    for spine in axes.spines.values():
-        spine.set_visible(False)
+    axes.spines[:].set_visible(False)
     axes.tick_params(length=0)
     bar = figure.colorbar(image, ax=axes, pad=0.02)
     bar.outline.set_visible(False)  # type: ignore[operator]
@@ -100,7 +82,7 @@ def _heat_map(study: Study, model: str, name: str) -> Drawn | None:
     others = [_AXIS_TITLES[axis] for axis in study.axes if axis not in ("learning_rate", "batch_size")]
     over = f" (the best over {formatting.join(others)})" if others else ""
     caption = (
-        f"{_metric_title(study).removesuffix(', %').capitalize()} of {model} by learning rate and batch size{over}:"
+        f"{metric_title(study).removesuffix(', %').capitalize()} of {model} by learning rate and batch size{over}:"
     )
     return drawing.save(figure, name, f"{caption} mean over seeds in %, ± standard deviation, n: number of seeds.")
 
@@ -110,7 +92,7 @@ def _values(members: Sequence[Configuration], axis: str) -> list[Any]:
 
 
 def _worst_first(study: Study, members: Sequence[Configuration]) -> list[Configuration]:
-    return sorted(members, key=lambda c: _mean(study, c))
+    return sorted(members, key=lambda c: mean_of(study, c))
 
 
 def _cell(axes: Axes, x: int, y: int, configuration: Configuration, metric: str, *, dark: bool) -> None:
@@ -131,7 +113,7 @@ def _against_learning_rate(study: Study, palette: dict[str, str], name: str) -> 
     figure, axes = drawing.new_figure()
     sizes = _values(study.configurations, "batch_size")
     for (model, color), size in itertools.product(palette.items(), [None, *sizes]):
-        members = [c for c in _of_model(study, model) if c.setting("batch_size") == size and c.setting("learning_rate")]
+        members = [c for c in of_model(study, model) if c.setting("batch_size") == size and c.setting("learning_rate")]
         best = {c.setting("learning_rate"): c for c in _worst_first(study, members)}
         if best:
             _line_with_bars(axes, study, [best[r] for r in sorted(best)], color, _marker(sizes, size))
@@ -140,7 +122,7 @@ def _against_learning_rate(study: Study, palette: dict[str, str], name: str) -> 
     drawing.percent_axis(axes)
     paper = f"{formatting.learning_rate(PAPER_LEARNING_RATE)}, the paper's"
     axes.axvline(PAPER_LEARNING_RATE, color=drawing.MUTED, linewidth=0.9, linestyle=(0, (4, 3)), label=paper)
-    axes.set(xlabel="learning rate (logarithmic)", ylabel=_metric_title(study), title="Accuracy against learning rate")
+    axes.set(xlabel="learning rate (logarithmic)", ylabel=metric_title(study), title="Accuracy against learning rate")
     for model, color in palette.items():
         axes.plot([], [], color=color, label=drawing.short(model))
     for size in sizes if len(sizes) > 1 else ():
@@ -151,7 +133,7 @@ def _against_learning_rate(study: Study, palette: dict[str, str], name: str) -> 
     return drawing.save(
         figure,
         name,
-        f"{_metric_title(study).removesuffix(', %').capitalize()} against the learning rate, a line for each model and "
+        f"{metric_title(study).removesuffix(', %').capitalize()} against the learning rate, a line for each model and "
         "batch size; bars: one standard deviation over seeds.",
     )
 
@@ -161,7 +143,7 @@ def _marker(sizes: Sequence[int], size: int | None) -> str:
 
 
 def _line_with_bars(axes: Axes, study: Study, members: Sequence[Configuration], color: str, marker: str) -> None:
-    summaries = [c.summary(_metric(study)) for c in members]
+    summaries = [c.summary(metric_of(study)) for c in members]
     rates = [c.setting("learning_rate") for c in members]
     means = [s.mean if s else np.nan for s in summaries]
     sds = [s.sd or 0.0 if s else 0.0 for s in summaries]
@@ -222,10 +204,10 @@ def _parallel_coordinates(study: Study, name: str) -> Drawn | None:
     if len(axes_names) < 3 or len(members) < 2:
         return None
     figure, axes = drawing.new_figure(width=9.6, height=3.4)
-    accuracy = np.array([_mean(study, c) for c in members])
+    accuracy = np.array([mean_of(study, c) for c in members])
     low, high = float(np.nanmin(accuracy)), float(np.nanmax(accuracy))
     positions = [_positions([float(c.setting(a)) for c in members], a) for a in axes_names]
-    last = (accuracy - low) / ((high - low) or 1)
+    last = (accuracy - low) / max(high - low, 1e-12)
     # Both ends are visible on white and on near-black.
     color_map = LinearSegmentedColormap.from_list("worse to better", ["#8093a8", drawing.PALETTE[1]])
     for i in np.argsort(accuracy):
@@ -262,41 +244,3 @@ def _positions(values: list[float], axis: str) -> Array:
         data = np.log(data)
     span = data.max() - data.min()
     return (data - data.min()) / span if span else np.full(len(data), 0.5)
-
-
-def _against(study: Study, palette: dict[str, str], column: str, name: str) -> Drawn | None:
-    """Draw accuracy against time or cost per run, with the Pareto front."""
-    points = [
-        (spent.mean, _mean(study, c), model_label(c.setting))
-        for c in study.configurations
-        if (spent := c.summary(column)) is not None and np.isfinite(_mean(study, c))
-    ]
-    if len(points) < 2:
-        return None
-    figure, axes = drawing.new_figure()
-    for model, color in palette.items():
-        mine = [(x, y) for x, y, m in points if m == model]
-        if mine:
-            xs, ys = zip(*mine, strict=True)
-            axes.scatter(xs, ys, color=color, s=22, alpha=0.8, label=drawing.short(model), zorder=3, linewidths=0)
-    front = pareto_front([(x, y) for x, y, _ in points])
-    axes.step(
-        *zip(*front, strict=True), where="post", color=drawing.MUTED, linewidth=1.1, label="Pareto front", zorder=2
-    )
-    drawing.percent_axis(axes)
-    word, unit = ("time", "s") if column == "seconds" else ("cost", "US$")
-    axes.set(xlabel=f"{word} a run, {unit}", ylabel=_metric_title(study), title=f"Accuracy against {word}")
-    axes.legend(loc="best")
-    return drawing.save(
-        figure, name, f"Accuracy against the {word} of a run, a point a configuration (means over seeds); "
-        "nothing is both more accurate and cheaper than the points on the Pareto front.",
-    )  # fmt: skip
-
-
-def pareto_front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Return the points not dominated in (less of the first, more of the second), by the first, ascending."""
-    front: list[tuple[float, float]] = []
-    for x, y in sorted(points, key=lambda p: (p[0], -p[1])):
-        if not front or y > front[-1][1]:
-            front.append((x, y))
-    return front

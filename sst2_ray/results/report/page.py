@@ -1,4 +1,4 @@
-"""The report: one self-contained HTML page, and its figures as PNG and SVG, from the results table alone."""
+"""The report: one self-contained HTML page, and its figures as PNG, SVG and PDF, from the results table alone."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ from sst2_ray.errors import InputError
 from sst2_ray.records import Status
 from sst2_ray.results.analysis import errors as errors_found
 from sst2_ray.results.analysis import verdict
+from sst2_ray.results.analysis.comparison import MARGIN
 from sst2_ray.results.analysis.findings import Study, studies
+from sst2_ray.results.analysis.head_to_head import Moment
 from sst2_ray.results.analysis.ranking import model_label
 from sst2_ray.results.report import drawing, figures_curves, figures_runs, figures_sweep
 from sst2_ray.results.report import run_tables as report_runs
@@ -29,7 +31,7 @@ from sst2_ray.storage import Storage
 from sst2_ray.version import __version__
 
 PAGE = "report.html"
-_FIGURE_NAME = re.compile(r"\d\d-[a-z0-9-]+\.(png|svg)")
+_FIGURE_NAME = re.compile(r"\d\d-[a-z0-9-]+\.(png|svg|pdf)")
 MAX_STUDIES = 6
 
 
@@ -42,7 +44,9 @@ class Report:
     headline: str
 
 
-def build(table: ResultsTable, *, experiment: str | None = None, notes: Sequence[str] = ()) -> Report:
+def build(
+    table: ResultsTable, *, experiment: str | None = None, notes: Sequence[str] = (), margin: float = MARGIN
+) -> Report:
     """Read the table and lay out the page.
 
     `notes` are further lines for its head, e.g. about skipped files. Raises InputError when there is no trial to report.
@@ -53,7 +57,7 @@ def build(table: ResultsTable, *, experiment: str | None = None, notes: Sequence
             table.check_experiment(experiment)
         raise InputError(f"no trial in {table.location}")
     num_attempts = table.read("trials", columns=["attempt"], experiment=experiment).num_rows
-    found = studies(table, trials)
+    found = studies(table, trials, margin=margin)
     figures: list[Drawn] = []
     with drawing.style():
         parts = [_study_part(study, len(found) > 1, figures) for study in found[:MAX_STUDIES]]
@@ -63,6 +67,7 @@ def build(table: ResultsTable, *, experiment: str | None = None, notes: Sequence
         location=table.location,
         generated=dt.datetime.now(dt.timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
         version=__version__,
+        margin=f"{100 * margin:g}",
         counts=_counts(trials, found, num_attempts),
         notes=[*notes, *([f"Evaluated on other data and left out: {formatting.join(left_out)}."] if left_out else [])],
         studies=parts,
@@ -83,7 +88,7 @@ def write(report: Report, out: str) -> str:
     try:
         written = set()
         for figure in report.figures:
-            for suffix, data in (("png", figure.png), ("svg", figure.svg)):
+            for suffix, data in (("png", figure.png), ("svg", figure.svg), ("pdf", figure.pdf)):
                 written.add(f"{figure.name}.{suffix}")
                 storage.write_bytes(f"figures/{figure.name}.{suffix}", data)
         # Left-over figures of an older report would pass for this one's.
@@ -142,17 +147,16 @@ def _counts(trials: pa.Table, found: Sequence[Study], num_attempts: int) -> list
 
 def _study_part(study: Study, several: bool, figures: list[Drawn]) -> dict[str, Any]:
     """Collect what the template shows of one study; its figures are numbered and appended to `figures`."""
-    errors = errors_found.analyse(study)
-    curves = figures_curves.draw(study)
-    sweep = figures_sweep.draw(study)
-    reference = figures_runs.references(study, "beside-published-figures")
-    calibration = figures_runs.calibration(errors.models, "calibration") if errors else None
-    time_spent = figures_runs.time_spent(study, "where-the-time-went")
-    drawn = [*curves, *sweep, *(f for f in (reference, calibration, time_spent) if f is not None)]
+    errors = errors_found.analyze(study)
+    curves, sweep = figures_curves.draw(study), figures_sweep.draw(study)
+    single = {
+        "reference_figure": figures_runs.references(study, "beside-published-figures"),
+        "calibration_figure": figures_runs.calibration(errors.models, "calibration") if errors else None,
+        "time_figure": figures_runs.time_spent(study, "where-the-time-went"),
+    }
+    drawn = [*curves, *sweep, *(f for f in single.values() if f is not None)]
     named = {id(f): drawing.renamed(f, f"{len(figures) + i:02d}-{f.name}") for i, f in enumerate(drawn, start=1)}
     figures.extend(named.values())
-    duel = study.head_to_head
-    names = tuple(model_label(c.setting) for c in (duel.modernbert, duel.sbert)) if duel else ()
     return {
         "title": study.title if several else None,
         "on": study.title,
@@ -160,16 +164,22 @@ def _study_part(study: Study, several: bool, figures: list[Drawn]) -> dict[str, 
         "sentences": verdict.sentences(study),
         "not_measured": verdict.not_measured(study),
         "best_per_model": report_tables.best_per_model(study) if study.best_per_model else None,
-        "moments": [(m, report_tables.moment(m, (names[0], names[1]))) for m in (duel.moments if duel else ())],
-        "references": report_tables.references(study) if reference else None,
+        "moments": _moments_part(study),
+        "references": report_tables.references(study) if single["reference_figure"] else None,
         "configurations": report_tables.configurations(study),
         "errors": _errors_part(errors) if errors else None,
         "curves": [named[id(f)] for f in curves],
         "sweep": [named[id(f)] for f in sweep],
-        "reference_figure": named[id(reference)] if reference else None,
-        "calibration_figure": named[id(calibration)] if calibration else None,
-        "time_figure": named[id(time_spent)] if time_spent else None,
+        **{name: named[id(f)] if f is not None else None for name, f in single.items()},
     }
+
+
+def _moments_part(study: Study) -> list[tuple[Moment, report_tables.PageTable]]:
+    duel = study.head_to_head
+    if duel is None:
+        return []
+    names = model_label(duel.modernbert.setting), model_label(duel.sbert.setting)
+    return [(moment, report_tables.moment(moment, names)) for moment in duel.moments]
 
 
 def _errors_part(errors: errors_found.ErrorAnalysis) -> dict[str, Any]:

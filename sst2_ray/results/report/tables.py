@@ -8,15 +8,15 @@ from typing import Any
 
 from sst2_ray import formatting
 from sst2_ray.records import Status
-from sst2_ray.results.analysis import leaderboard
-from sst2_ray.results.analysis.comparison import Comparison
+from sst2_ray.results.analysis import leaderboard, wording
+from sst2_ray.results.analysis.comparison import Comparison, Verdict
 from sst2_ray.results.analysis.errors import ErrorAnalysis, Sentence
 from sst2_ray.results.analysis.findings import Study
 from sst2_ray.results.analysis.head_to_head import Moment
 from sst2_ray.results.analysis.published import REFERENCES
 from sst2_ray.results.analysis.ranking import Configuration, model_label
-from sst2_ray.results.analysis.statistics import Summary
 from sst2_ray.results.analysis.verdict import METRIC_WORDS
+from sst2_ray.statistics.scores import Summary
 
 MAX_CONFIGURATIONS = 200
 _LONG = 44  # characters; longer cells may break into lines
@@ -62,10 +62,11 @@ def summary_cell(summary: Summary | None) -> Cell:
     return Cell(text=f"{formatting.percent(summary.mean)}{spread}", sort=summary.mean, kind="num")
 
 
-def _interval_cell(summary: Summary | None) -> Cell:
-    interval = summary.interval if summary else None
-    shown = f"{formatting.percent(interval.low)} – {formatting.percent(interval.high)}" if interval else formatting.NONE
-    return Cell(text=shown, sort=interval.low if interval else float("-inf"), kind="num")
+def interval_cell(low: float | None, high: float | None) -> Cell:
+    """Format the interval of an accuracy."""
+    if low is None or high is None:
+        return number_cell(None, formatting.percent)
+    return Cell(text=f"{formatting.percent(low)} – {formatting.percent(high)}", sort=low, kind="num")
 
 
 def _mean_cell(configuration: Configuration, column: str, show: Callable[[float | None], str]) -> Cell:
@@ -79,14 +80,14 @@ def verdict_cell(comparison: Comparison | None) -> Cell:
         return Cell(text=formatting.NONE)
     if comparison.winner is not None:
         return Cell(text=f"{model_label(comparison.winner.setting)} wins", kind="win")
-    return Cell(text="tie" if comparison.verdict == "tie" else "not decided", kind=comparison.verdict)
+    return Cell(text=str(comparison.verdict), kind="tie" if comparison.verdict is Verdict.TIE else "unknown")
 
 
 def best_per_model(study: Study) -> PageTable:
     """Compare the best configuration of each model with the best of all."""
     rows = []
     for c, comparison in zip(study.best_per_model, study.against_best, strict=True):
-        accuracy = c.summary("best_dev_accuracy")
+        estimate = study.on_dev.estimate(c)
         first = c is study.best_per_model[0]
         verdict = Cell(text="best", kind="best") if first else verdict_cell(comparison)
         rows.append(
@@ -97,8 +98,8 @@ def best_per_model(study: Study) -> PageTable:
                 number_cell(c.setting("batch_size"), formatting.number),
                 number_cell(len(c.runs), formatting.number),
                 summary_cell(c.summary("selection_accuracy")),
-                summary_cell(accuracy),
-                _interval_cell(accuracy),
+                summary_cell(c.summary("best_dev_accuracy")),
+                interval_cell(estimate.interval.low, estimate.interval.high) if estimate else interval_cell(None, None),
                 summary_cell(c.summary("last_dev_accuracy")),
                 _mean_cell(c, "best_dev_f1", formatting.percent),
                 _mean_cell(c, "best_dev_loss", formatting.number),
@@ -114,7 +115,9 @@ def best_per_model(study: Study) -> PageTable:
     )  # fmt: skip
     shown, rows = without_empty(columns, rows)
     return PageTable(
-        columns=shown, rows=rows, note="± is the standard deviation over seeds; the interval is that of the mean."
+        columns=shown,
+        rows=rows,
+        note="± is the standard deviation over seeds; the interval is for new seeds and new sentences.",
     )
 
 
@@ -125,36 +128,37 @@ def without_empty(columns: Sequence[str], rows: list[list[Cell]]) -> tuple[tuple
 
 
 _LEVEL: dict[str, Callable[[float | None], str]] = {
-    "dev_loss": lambda v: formatting.NONE if v is None else f"{v:.3f}",
+    "loss": lambda v: formatting.NONE if v is None else f"{v:.3f}",
     "seconds": formatting.duration,
     "epoch": lambda v: formatting.NONE if v is None else f"{v:.3g}",
 }
-_DIFFERENCE: dict[str, Callable[[float], str]] = {
-    "dev_loss": lambda v: formatting.signed(v, 3),
-    "seconds": lambda v: f"{formatting.signed(v, 1)} s",
-    "epoch": lambda v: formatting.signed(v, 2),
-}
-"""Formats of metrics, and of differences in them, that are not accuracies."""
+"""Formats of metrics that are not shares."""
 
 
 def moment(found: Moment, names: tuple[str, str]) -> PageTable:
     """Compare accuracy, F1, loss and speed of two configurations at one moment."""
     rows = []
-    for c in found.comparisons:
-        level, difference = _LEVEL.get(c.metric, formatting.percent), _DIFFERENCE.get(c.metric, formatting.points)
-        interval = f"{difference(c.interval.low)} to {difference(c.interval.high)}" if c.interval else formatting.NONE
+    for row in found.rows:
+        level, c = _LEVEL.get(row.metric, formatting.percent), row.comparison
+        estimate = c.estimate if c else None
+        gap = row.mean_a - row.mean_b
+        difference = formatting.NONE if c is None else wording.difference(gap, row.metric)
         rows.append(
             [
-                text_cell(METRIC_WORDS[c.metric] + ("" if c.metric in _LEVEL else ", %")),
-                number_cell(c.mean_a, level),
-                number_cell(c.mean_b, level),
-                Cell(text=difference(c.difference), sort=c.difference, kind="num"),
-                Cell(text=interval, kind="num"),
+                text_cell(METRIC_WORDS[row.metric] + ("" if row.metric in _LEVEL else ", %")),
+                number_cell(row.mean_a, level),
+                number_cell(row.mean_b, level),
+                Cell(text=difference, sort=gap, kind="num"),
+                Cell(
+                    text=wording.span(estimate, row.metric).split("interval ")[1] if estimate else formatting.NONE,
+                    kind="num",
+                ),
                 verdict_cell(c),
-                text_cell(c.reason),
+                text_cell(wording.verdict(c, names) if c else ""),
             ]
         )
-    return PageTable(columns=("", *names, "difference", "95 % interval", "verdict", "tests"), rows=rows)
+    note = wording.contradiction([row.comparison for row in found.rows if row.comparison])
+    return PageTable(columns=("", *names, "difference", "95 % interval", "verdict", "why"), rows=rows, note=note)
 
 
 def references(study: Study) -> PageTable:
@@ -174,18 +178,13 @@ def references(study: Study) -> PageTable:
 
 def configurations(study: Study) -> PageTable:
     """Show the leaderboard of a study."""
-    board = leaderboard.rows(study.trials)
+    board = leaderboard.of_study(study)
+    possible = {c.configuration_id for c in study.bests.configurations} if study.bests else set()
     other_axes = [axis for axis in study.axes if axis not in ("learning_rate", "batch_size")]
     rows = []
     for r in board.slice(0, MAX_CONFIGURATIONS).to_pylist():
-        accuracy = f"{formatting.percent(r['accuracy'])}" + (
-            f" ± {formatting.percent(r['accuracy_sd'])}" if r["accuracy_sd"] else ""
-        )
-        interval = (
-            f"{formatting.percent(r['low'])} – {formatting.percent(r['high'])}"
-            if r["low"] is not None
-            else formatting.NONE
-        )
+        sd = f" ± {formatting.percent(r['accuracy_sd'])}" if r["accuracy_sd"] else ""
+        accuracy = f"{formatting.percent(r['accuracy'])}{sd}"
         rows.append(
             [
                 number_cell(r["rank"], formatting.number),
@@ -196,7 +195,8 @@ def configurations(study: Study) -> PageTable:
                 number_cell(r["seeds"], formatting.number),
                 number_cell(r["selection_accuracy"], formatting.percent),
                 Cell(text=accuracy, sort=r["accuracy"] if r["accuracy"] is not None else float("-inf"), kind="num"),
-                Cell(text=interval, sort=r["low"] if r["low"] is not None else float("-inf"), kind="num"),
+                interval_cell(r["low"], r["high"]),
+                text_cell("may be the best" if r["configuration"] in possible else ""),
                 number_cell(r["last_accuracy"], formatting.percent),
                 number_cell(r["f1"], formatting.percent),
                 number_cell(r["examples_per_sec"], formatting.number),
@@ -208,11 +208,11 @@ def configurations(study: Study) -> PageTable:
     columns, rows = without_empty(
         (
             "#", "model", "learning rate", "batch", *(axis.replace("_", " ") for axis in other_axes), "seeds", "held-out accuracy, %",
-            "dev accuracy, %", "95 % interval", "last epoch, %", "F1, %", "examples/s", "time", "cost", "trials",
+            "dev accuracy, %", "95 % interval", "with 95 % confidence", "last epoch, %", "F1, %", "examples/s", "time", "cost", "trials",
         ),
         rows,
     )  # fmt: skip
-    note = "# ranks configurations with the same number of seeds only. One seed: the interval is Wilson's, over the sentences."
+    note = "Intervals are for new seeds and new sentences; for a single seed, over the sentences alone."
     if len(rows) < board.num_rows:
         note += f" The first {len(rows)} of {board.num_rows}."
     return PageTable(columns=columns, rows=rows, note=note)
@@ -223,11 +223,9 @@ def _general(value: float | None) -> str:
 
 
 def _statuses(row: dict[str, Any]) -> str:
-    return ", ".join(
-        f"{row[s]} {s}"
-        for s in (Status.SUCCEEDED, Status.FAILED, Status.STOPPED, Status.LOST, Status.RUNNING)
-        if row[s]
-    )
+    states = (Status.SUCCEEDED, Status.FAILED, Status.STOPPED, Status.LOST, Status.RUNNING)
+    collapsed = [f"{row['collapsed']} collapsed"] if row["collapsed"] else []
+    return ", ".join([*(f"{row[s]} {s}" for s in states if row[s]), *collapsed])
 
 
 def sentences(found: Iterable[Sentence], names: Sequence[str]) -> PageTable:

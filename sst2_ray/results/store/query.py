@@ -5,7 +5,7 @@ from __future__ import annotations
 import duckdb
 import pyarrow as pa
 
-from sst2_ray.errors import InputError
+from sst2_ray.errors import FailureClass, InputError
 from sst2_ray.records import Status
 
 STATUS_ORDER = (Status.SUCCEEDED, Status.EARLY_STOPPED, Status.STOPPED, Status.FAILED, Status.LOST, Status.RUNNING)
@@ -49,6 +49,7 @@ everything as (
         {", ".join(f"count(*) filter (status = '{s}') as {s}" for s in (Status.SUCCEEDED, Status.FAILED, Status.RUNNING))},
         count(*) filter (status in ('stopped', 'early_stopped')) as stopped,
         count(*) filter (status = 'lost') as lost,
+        count(*) filter (failure_class = '{FailureClass.NON_FINITE}') as diverged,
         case when count(distinct experiment) = 1 then any_value(experiment) end as experiment,
         count(*) as trials
     from trials group by all
@@ -61,17 +62,17 @@ from everything e left join quality q
     and e.eval_split is not distinct from q.eval_split
 """
 
-_RANKED_TOGETHER = ("eval_split", "data_fingerprint", "scored_on", "seeds")
+_RANKED_TOGETHER = ("eval_split", "data_fingerprint", "scored_on")
 
 _DEFAULT_ORDER = """
-eval_split nulls last, data_fingerprint nulls last, scored_on desc, seeds desc,
+eval_split nulls last, data_fingerprint nulls last, scored_on desc, score is null, diverged > 0,
 round(score, 12) desc nulls last, last_accuracy desc nulls last, loss nulls last, configuration
 """
 
 NEEDED = (
     "experiment", "trial_id", "attempt", "status", "written_at", "configuration_id", "data_fingerprint", "eval_split",
-    "seed", "best_dev_accuracy", "last_dev_accuracy", "selection_accuracy", "best_dev_f1", "best_dev_loss",
-    "examples_per_sec", "seconds", "cost_usd", *_SETTINGS,
+    "seed", "failure_class", "best_global_step", "best_dev_accuracy", "last_dev_accuracy", "selection_accuracy", "best_dev_f1",
+    "best_dev_loss", "examples_per_sec", "seconds", "cost_usd", *_SETTINGS,
 )  # fmt: skip
 """Columns of `trials` that the leaderboard reads."""
 
@@ -111,7 +112,7 @@ def leaderboard(trials: pa.Table, *, where: str | None = None) -> pa.Table:
     """Aggregate the latest attempts of all trials to one row per configuration and evaluation split, best first.
 
     Columns beyond the aggregates: score (the mean accuracy on the held-out part of train when runs chose by it, else on
-    dev) and rank (1 for the best score among those with the same data and number of seeds; null when nothing succeeded).
+    dev) and rank (1 for the best score on the same data, those that diverged under a seed last; null when nothing succeeded).
 
     Args:
         trials: latest attempts with the columns `NEEDED` and those that `where` names.

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 import pyarrow as pa
@@ -13,7 +12,6 @@ from sst2_ray.results.analysis.ranking import (
     grid_edge,
     rank,
     searched_axes,
-    without_unranked_runs,
 )
 from sst2_ray.results.store import files
 from sst2_ray.results.store.query import leaderboard
@@ -49,48 +47,33 @@ def test_configurations_are_ranked_by_their_mean_over_seeds() -> None:
     assert found[0].score(found[0].best) == pytest.approx(0.90)
 
 
-def test_unequal_numbers_of_seeds_are_never_ranked_together() -> None:
-    found = rank(table(runs("one", [0.89]), runs("three", [0.90, 0.91, 0.92]), runs("two", [0.89, 0.90])))
-    assert [(group.num_seeds, ids(group)) for group in found] == [(3, ["three"]), (2, ["two"]), (1, ["one"])]
+def test_configurations_are_ranked_together_whatever_number_of_seeds_each_has() -> None:
+    found = rank(table(runs("one", [0.89]), runs("three", [0.90, 0.91, 0.92]), runs("two", [0.95, 0.94])))
+    assert [ids(group) for group in found] == [["two", "three", "one"]]
 
 
-def test_in_a_sweep_that_ended_early_nobody_is_best_for_having_more_seeds() -> None:
-    found = rank(table(runs("middle", [0.80, 0.81]), runs("good", [0.93]), runs("fair", [0.91])))
-    assert [(group.num_seeds, ids(group)) for group in found] == [(1, ["good", "fair", "middle"])]
+def test_nobody_is_best_for_having_more_seeds() -> None:
+    found = rank(table(runs("middle", [0.80, 0.81]), runs("good", [0.93], experiment="f"), runs("fair", [0.91])))
+    assert [ids(group) for group in found] == [["good", "fair", "middle"]]
 
 
-def test_where_the_best_lacks_a_seed_all_are_ranked_on_those_it_has() -> None:
-    lost = [run for run in runs("best", [0.95, 0.0, 0.96]) if run.seed != 1]
-    found = rank(table(runs("other", [0.90, 0.99, 0.91]), lost, runs("single", [0.5])))
-    assert [(group.num_seeds, ids(group)) for group in found] == [(2, ["best", "other"]), (1, ["single"])]
-    assert found[0].best.seeds == (0, 2) == found[0].configurations[1].seeds
-
-
-def test_who_diverged_under_a_seed_is_not_ranked_on_the_others() -> None:
+def test_who_diverged_under_a_seed_does_not_gain_by_the_others() -> None:
     survived = [run for run in runs("lucky", [0.95, 0.0, 0.95]) if run.seed != 1]
     diverged = trial("lucky-1", configuration_id="lucky", seed=1, status="failed", failure_class="non_finite")
-    found = rank(table(survived, [diverged], runs("steady", [0.94, 0.941, 0.942]), runs("single", [0.5])))
-    assert (found[0].num_seeds, ids(found[0])) == (3, ["steady"])
+    trials = table(survived, [diverged], runs("steady", [0.94, 0.941, 0.942]), runs("single", [0.5]))
+    assert ids(rank(trials)[0]) == ["steady", "single", "lucky"]
 
 
-def test_a_leaderboard_of_what_was_ranked_agrees_with_the_ranking() -> None:
-    trials = table(runs("middle", [0.80, 0.81]), runs("good", [0.93]), runs("fair", [0.91]))
-    ranked = without_unranked_runs(trials, rank(trials))
-    assert trials.num_rows - ranked.num_rows == 1
-    assert leaderboard(ranked).column("configuration").to_pylist() == ["good", "fair", "middle"]
-    whole = table(runs("two", [0.5, 0.6]), runs("three", [0.7, 0.7, 0.7]))
-    assert without_unranked_runs(whole, rank(whole)).num_rows == whole.num_rows
+def test_the_leaderboard_agrees_with_the_ranking() -> None:
+    survived = [run for run in runs("lucky", [0.95, 0.0, 0.95]) if run.seed != 1]
+    diverged = trial("lucky-1", configuration_id="lucky", seed=1, status="failed", failure_class="non_finite")
+    trials = table(survived, [diverged], runs("middle", [0.80, 0.81]), runs("good", [0.93]), runs("fair", [0.91]))
+    assert leaderboard(trials).column("configuration").to_pylist() == ids(rank(trials)[0])
 
 
-def test_a_lucky_run_of_another_sweep_changes_no_ranking() -> None:
-    found = rank(table(runs("three", [0.90, 0.91, 0.92]), runs("lucky", [0.99], experiment="f")))
-    assert [ids(group) for group in found] == [["three"], ["lucky"]]
-
-
-def test_runs_without_a_seed_overtake_nobody() -> None:
-    two = [dataclasses.replace(run, seed=None) for run in runs("two", [0.8, 0.8])]
-    one = [dataclasses.replace(run, seed=None) for run in runs("one", [0.9])]
-    assert [ids(group) for group in rank(table(two, one))] == [["two"], ["one"]]
+def test_a_ranking_discloses_what_its_best_was_chosen_from() -> None:
+    found = rank(table(runs("a", [0.9, 0.91], eval_split="SST-2 dev"), runs("b", [0.8], eval_split="SST-2 dev")))
+    assert found[0].chosen == "best of 2 configurations, 3 runs, chosen on SST-2 dev"
 
 
 def test_other_evaluation_data_is_another_ranking() -> None:
@@ -102,7 +85,7 @@ def test_only_runs_that_succeeded_count() -> None:
     failed = [trial("c-9", configuration_id="c", seed=9, status="failed", best_dev_accuracy=0.99)]
     early = [trial("c-8", configuration_id="c", seed=8, status="early_stopped", best_dev_accuracy=0.99)]
     found = rank(table(runs("c", [0.9, 0.8]), failed, early))
-    assert found[0].num_seeds == 2
+    assert found[0].num_runs == 2
 
 
 def test_a_seed_that_was_run_twice_counts_once_by_its_later_run() -> None:

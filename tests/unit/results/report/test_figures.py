@@ -5,7 +5,7 @@ from pathlib import Path
 from sst2_ray.results.analysis.findings import studies
 from sst2_ray.results.report import figures_sweep
 from sst2_ray.results.report import page as report
-from sst2_ray.results.report.figures_sweep import pareto_front
+from sst2_ray.results.report.figures_budget import pareto_front
 from sst2_ray.results.store.table import ResultsTable
 from tests.support.synthetic_results import SBERT, write_study
 

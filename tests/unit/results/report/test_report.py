@@ -44,8 +44,9 @@ def made(study: ResultsTable) -> Report:
 def test_the_page_says_who_won_with_the_tests(made: Report) -> None:
     text = words(made.html)
     assert "modernbert-base beats sbert by" in text
-    assert "paired t over 3 seeds" in text
-    assert "McNemar" in text
+    assert "3 seeds each crossed with 872 sentences" in text
+    assert "best of 8 configurations, 24 runs, chosen on SST-2 dev" in text
+    assert "may be, with 95 % confidence" in text
     assert "at equal epochs" in text
     assert "at equal time" in text
 
@@ -54,11 +55,12 @@ def test_the_figures_of_the_notebook_study_and_of_the_sweep_are_there(made: Repo
     assert names(made) == [
         "accuracy-over-epochs", "f1-over-epochs", "train-loss-over-epochs", "train-and-dev-loss", "metrics-together",
         "heat-map-modernbert-base", "heat-map-sbert", "accuracy-against-learning-rate", "all-curves",
-        "accuracy-against-time", "accuracy-against-cost", "beside-published-figures", "calibration", "where-the-time-went",
+        "accuracy-against-time", "accuracy-against-cost", "expected-best", "beside-published-figures", "calibration", "where-the-time-went",
     ]  # fmt: skip
     for figure in made.figures:
         assert figure.png.startswith(b"\x89PNG")
         assert b"<svg" in figure.svg
+        assert figure.pdf.startswith(b"%PDF")
         assert figure.caption
 
 
@@ -80,7 +82,7 @@ def test_failures_provenance_and_limits_are_on_the_page(made: Report) -> None:
     assert "By class: non finite 2" in text
     assert "loss is nan at step 311" in text
     assert "111111111111" in text
-    assert "slightly optimistic" in text
+    assert "points too high there (bootstrap over the choice of the configuration)" in text
 
 
 def test_the_same_table_gives_the_same_figures(study: ResultsTable, made: Report) -> None:
@@ -100,7 +102,7 @@ def test_published_figures_are_shown_on_sst2_dev_only(tmp_path: Path, made: Repo
 def test_one_seed_only(tmp_path: Path) -> None:
     text = words_on(tmp_path, num_seeds=1)
     assert "One seed a configuration" in text
-    assert "the noise between seeds is not known" in text
+    assert "how much seeds vary is not known" in text
 
 
 def test_one_model_only(tmp_path: Path) -> None:

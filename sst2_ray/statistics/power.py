@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import scipy
 
-from sst2_ray.results.analysis.crossed import Estimate
+from sst2_ray.statistics.crossed import Estimate
 
 POWER = 0.8
 """Share of studies in which a detectable difference is seen: four of five."""

@@ -20,12 +20,12 @@ from dataclasses import dataclass
 import numpy as np
 import scipy
 
-from sst2_ray.results.analysis.statistics import Array, Interval
+from sst2_ray.statistics.scores import Array, Interval
 
 
 @dataclass(frozen=True, kw_only=True)
 class SeedVariance:
-    """Variance between the runs of one configuration, pooled over configurations."""
+    """Variance between the runs of a configuration, its own or pooled over several."""
 
     mean_square: float
     """S2(a): mean sample variance of the runs' scores. It contains residual / sentences."""
@@ -54,7 +54,7 @@ class Estimate:
     covers_seeds: bool
     """False: single runs without a known seed variance, so the interval is over sentences alone."""
     sentence_variance: float
-    """Variance component of sentences (of a difference: of the differences)."""
+    """Variance component of sentences."""
     seed_variance: float
     """Variance component of seeds, summed over the configurations."""
     residual_variance: float
@@ -92,10 +92,11 @@ def interval(correct: Array, *, seed_variance: SeedVariance | None = None, level
     """
     x = _checked(correct)
     parts = _Parts.of(x, seed_variance)
-    value, error, df = float(x.mean()), math.sqrt(parts.variance), parts.degrees_of_freedom
+    value, error = float(x.mean()), math.sqrt(parts.variance)
+    df = _satterthwaite(parts.sentences, x.shape[1], [parts], same_pool=False)
     t = float(scipy.special.stdtrit(df, (1 + level) / 2))
     low, high = value - t * error, value + t * error
-    if _is_binary(correct):
+    if np.asarray(correct).dtype == bool:
         low, high = _wilson(value, parts.variance, x.shape[1], t)
     return _estimate([x], [parts], value, error, df, Interval(low=low, high=high, level=level), p_value=None)
 
@@ -131,7 +132,7 @@ def compare(
     parts = [_Parts.of(x, variance) for x, variance in zip((a, b), pair, strict=True)]
     num = a.shape[1]
     sentence = float((a.mean(axis=0) - b.mean(axis=0)).var(ddof=1)) / num
-    if _is_binary(correct_a) and _is_binary(correct_b):
+    if np.asarray(correct_a).dtype == np.asarray(correct_b).dtype == bool:
         sentence = max(sentence, 1 / num**2)
     seeds = sum(p.seeds - p.overlap for p in parts)
     variance = sentence + max(0.0, seeds)
@@ -213,7 +214,6 @@ class _Parts:
     overlap: float
     """R / (n N)."""
     seed_df: float
-    num_sentences: int
     component: float
     """Variance component of seeds."""
     residual: float
@@ -232,7 +232,6 @@ class _Parts:
             seeds=square / n,
             overlap=residual / (n * num),
             seed_df=df,
-            num_sentences=num,
             component=max(0.0, square - residual / num),
             residual=residual,
         )
@@ -240,10 +239,6 @@ class _Parts:
     @property
     def variance(self) -> float:
         return self.sentences + max(0.0, self.seeds - self.overlap)
-
-    @property
-    def degrees_of_freedom(self) -> float:
-        return _satterthwaite(self.sentences, self.num_sentences, [self], same_pool=False)
 
 
 def _satterthwaite(sentence: float, num: int, parts: Sequence[_Parts], *, same_pool: bool) -> float:
@@ -273,7 +268,8 @@ def _wilson(share: float, variance: float, num: int, t: float) -> tuple[float, f
 
 
 def _estimate(
-    samples: Sequence[Array], parts: Sequence[_Parts], value: float, error: float, df: float, between: Interval, *, p_value: float | None
+    samples: Sequence[Array], parts: Sequence[_Parts], value: float, error: float, df: float, between: Interval, *,
+    p_value: float | None,
 ) -> Estimate:  # fmt: skip
     num = samples[0].shape[1]
     means = samples[0].mean(axis=0) - (samples[1].mean(axis=0) if len(samples) > 1 else 0.0)
@@ -296,10 +292,6 @@ def _estimate(
 
 def _checked(values: Array) -> Array:
     x = np.atleast_2d(np.asarray(values, dtype=float))
-    if x.ndim != 2 or x.shape[0] < 1 or x.shape[1] < 2 or not np.isfinite(x).all():
+    if x.ndim != 2 or x.shape[1] < 2 or not np.isfinite(x).all():
         raise ValueError(f"needs finite values [seeds, sentences] of at least two sentences, got shape {x.shape}")
     return x
-
-
-def _is_binary(values: Array) -> bool:
-    return np.asarray(values).dtype == bool

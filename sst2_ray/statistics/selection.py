@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 import scipy
 
-from sst2_ray.results.analysis import crossed
-from sst2_ray.results.analysis.crossed import SeedVariance
-from sst2_ray.results.analysis.statistics import Array
+from sst2_ray.statistics import crossed
+from sst2_ray.statistics.crossed import SeedVariance
+from sst2_ray.statistics.scores import Array
 
 NUM_DRAWS = 4_000
 
