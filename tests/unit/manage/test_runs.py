@@ -205,7 +205,9 @@ def test_best_takes_the_best_run_of_the_best_configuration(command, tmp_path: Pa
     code, out, _ = command("best", "--out", str(target))
     assert code == 0
     assert (target / "weights").read_text() == "a-seed1"
-    assert "92.00 % dev accuracy at the best epoch (mean of 2 seeds), best of 2 configurations, 4 runs, chosen on " in out
+    assert (
+        "92.00 % dev accuracy at the best epoch (mean of 2 seeds), best of 2 configurations, 4 runs, chosen on " in out
+    )
     assert command("best", "--out", str(target))[2].endswith("exists; choose another folder\n")
 
 
