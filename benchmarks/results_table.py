@@ -23,11 +23,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from sst2_ray.statistics.scores import Array
 from sst2_ray.results.store import files
 from sst2_ray.results.store.schema import arrow_schema
 from sst2_ray.results.store.table import new_file_name
 from sst2_ray.run.provenance import collect_provenance
+from sst2_ray.statistics.scores import Array
 
 Columns = dict[str, Any]
 POINTS_PER_TRIAL = 10
