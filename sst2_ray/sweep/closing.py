@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Standing:
-    """Where a sweep stands, from the table alone."""
+    """The state of a sweep, from the table alone."""
 
     experiment: str
     study: Study | None

@@ -1,4 +1,4 @@
-"""What a trial needs besides cores, and how many run at once, so that none ever waits for what another holds.
+"""Needs of a trial besides cores, and how many run at once, so that none ever waits for what another holds.
 
 Why trials cannot deadlock. A trial's driver asks Ray for one byte of memory and no CPU, its controller and its progress
 actor ask for nothing: no number of live drivers keeps a worker from a core or a GPU. The workers of a trial are one
@@ -33,7 +33,7 @@ KEPT_GIB = 0.4
 
 @dataclass(frozen=True, kw_only=True)
 class Footprint:
-    """What a trial of a model needs besides cores, in GiB."""
+    """Memory and storage that a trial of a model needs, in GiB."""
 
     memory_gib: float
     """Memory of a worker on CPU."""

@@ -57,7 +57,7 @@ class Outcome:
 
     @property
     def is_over(self) -> bool:
-        """True: not to be run again, neither now nor when the sweep is resumed."""
+        """Tell whether the trial is not to be run again, neither now nor when the sweep is resumed."""
         if self.status == Status.FAILED:
             return self.failure_class not in PASSING
         return self.status in (Status.SUCCEEDED, Status.EARLY_STOPPED)

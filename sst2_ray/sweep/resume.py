@@ -1,4 +1,4 @@
-"""What the results table knows before a session begins: earlier trials of the sweep, and how long other runs took.
+"""Knowledge that a session begins with, from the results table: earlier trials of the sweep, and how long other runs took.
 
 A resumed sweep plans from these and from the trials' checkpoints alone.
 """
@@ -32,7 +32,7 @@ class PastTrial:
 
     @property
     def was_timed_whole(self) -> bool:
-        """True: its seconds are those of the whole trial."""
+        """Tell whether its seconds are those of the whole trial."""
         return self.outcome.status == Status.SUCCEEDED and self.attempt == 0 and bool(self.seconds)
 
 

@@ -1,4 +1,4 @@
-"""One session of a sweep, from its first trial to its verdict."""
+"""A session of a sweep, from its first trial to its verdict."""
 
 from __future__ import annotations
 

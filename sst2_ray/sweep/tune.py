@@ -1,4 +1,4 @@
-"""What Tune calls: the function that runs one trial, and the searcher that hands trials out as far as the budget goes."""
+"""Callbacks of Tune: the function that runs one trial, and the searcher that hands trials out as far as the budget goes."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class TuneResult(TypedDict, total=False):
 
 @dataclass(frozen=True, kw_only=True)
 class SweepContext:
-    """What all trials of a sweep share: in the object store once, read by every trial's driver."""
+    """Everything that all trials of a sweep share: in the object store once, read by every trial's driver."""
 
     experiment: str
     workspace: Workspace
