@@ -12,7 +12,7 @@ from pathlib import Path
 
 from sst2_ray.cluster.clouds import cloud_of
 from sst2_ray.cluster.file import ClusterFile, load_cluster_file, use_token_if_present
-from sst2_ray.cluster.ray_private import ADDRESS_VARIABLES
+from sst2_ray.cluster.ray_private import ADDRESS_VARIABLES, ignored_addresses
 from sst2_ray.config.fields import Positional
 from sst2_ray.config.flags import parse
 from sst2_ray.errors import FailureClass, InputError, RunFailedError
@@ -35,6 +35,8 @@ def main(argv: list[str]) -> int:
     if not cloud_of(cluster).starts_by_ray:
         raise InputError(f"{cluster.path}: a Kubernetes manifest; end it with: kubectl delete rayjob NAME")
     use_token_if_present()
+    for line in ignored_addresses(config.cluster):
+        _say(line)
     down(cluster)
     if config.delete_stack and cluster.platform == "aws":
         from sst2_ray.cluster.clouds.aws import delete_stack

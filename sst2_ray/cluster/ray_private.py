@@ -12,7 +12,9 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
+
+from sst2_ray.cluster.section import Section
 
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
@@ -37,7 +39,15 @@ def address_variables_ignored() -> Iterator[None]:
         os.environ.update(hidden)
 
 
-def job_client(address: str, *, answer_timeout_s: float = ANSWER_TIMEOUT_S) -> JobSubmissionClient:
+def ignored_addresses(given: str) -> list[str]:
+    """Return a line for every variable that names another cluster than the one that was given."""
+    named = {name: os.environ.get(name, "") for name in ADDRESS_VARIABLES}
+    return [
+        f"{name}={value} is ignored: {given} was given" for name, value in named.items() if value not in ("", given)
+    ]
+
+
+def job_client(address: str) -> JobSubmissionClient:
     """Return a client of the job server at `address` and of no other, with a deadline on every request.
 
     Loopback addresses (the tunnel) are never asked for through a proxy.
@@ -61,7 +71,7 @@ def job_client(address: str, *, answer_timeout_s: float = ANSWER_TIMEOUT_S) -> J
             json_data: dict[str, object] | None = None,
             **options: object,
         ) -> object:
-            options["timeout"] = (CONNECT_TIMEOUT_S, UPLOAD_TIMEOUT_S if data else answer_timeout_s)
+            options["timeout"] = (CONNECT_TIMEOUT_S, UPLOAD_TIMEOUT_S if data else ANSWER_TIMEOUT_S)
             if local:
                 options["proxies"] = {"http": None, "https": None, "all": None}
             return super()._do_request(method, endpoint, data=data, json_data=json_data, **options)
@@ -69,6 +79,28 @@ def job_client(address: str, *, answer_timeout_s: float = ANSWER_TIMEOUT_S) -> J
     with address_variables_ignored():
         client: JobSubmissionClient = Client(address)
     return client
+
+
+def whole_log(client: JobSubmissionClient, job_id: str) -> str:
+    """Return a job's log from the dashboard's files; what is not UTF-8 is replaced.
+
+    Ray's own `get_job_logs` fails at the first such byte, and its stream ends there without a word.
+    """
+    node = client.get_job_info(job_id).driver_node_id
+    query = urlencode({"submission_id": job_id, "node_id": node, "lines": -1, "timeout": 30})
+    answer = client._do_request("GET", f"/api/v0/logs/file?{query}")
+    if answer.status_code != 200:
+        raise RuntimeError(f"Request failed with status code {answer.status_code}: {answer.text}")
+    # Ray reads logs as text, with every kind of line end as "\n": what was printed before is skipped by counting characters.
+    return io.TextIOWrapper(io.BytesIO(answer.content), encoding="utf-8", errors="replace").read()
+
+
+def node_totals(client: JobSubmissionClient) -> list[dict[str, float]]:
+    """Return the resources of every living node."""
+    query = "detail=1&limit=1000&filter_keys=state&filter_predicates=%3D&filter_values=ALIVE"
+    nodes = Section(client._do_request("GET", f"/api/v0/nodes?{query}").json()).section("data").section("result")
+    totals = [node.section("resources_total") for node in nodes.sections("result")]
+    return [{name: total.number(name) or 0.0 for name in total.raw} for total in totals]
 
 
 def upload_filters(root: Path, patterns: list[str]) -> Callable[[Path], list[Callable[[Path], bool]]]:

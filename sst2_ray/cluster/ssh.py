@@ -93,15 +93,15 @@ class Tunnel:
         if self.pid is not None:
             return
         options = (
-            "-N",
             "-o",
             "ExitOnForwardFailure=yes",
             "-L",
             f"127.0.0.1:{self.local_port}:127.0.0.1:{self.remote_port}",
         )
         self._process = subprocess.Popen(  # nosec B603
-            self.host.command(*options),
-            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+            # `cat` ends with its input, and ssh with it: however this process ends, the tunnel ends, too.
+            [*self.host.command(*options), "cat"],
+            stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
             start_new_session=True,  # Ctrl-C asks what to do with the job: the tunnel must live to carry the answer
         )  # fmt: skip
         deadline = time.monotonic() + timeout_s
@@ -132,8 +132,9 @@ class Tunnel:
             self._process.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(timeout=5)
-            if self._process.stderr:
-                self._process.stderr.close()
+            for stream in (self._process.stdin, self._process.stderr):
+                if stream:
+                    stream.close()
             self._process = None
 
     def __enter__(self) -> Tunnel:

@@ -14,6 +14,7 @@ from sst2_ray.cluster.clouds import CreateRequest, cloud_of
 from sst2_ray.cluster.doctor.command import DoctorConfig, examine_cluster, examine_file, report
 from sst2_ray.cluster.down import run_ray
 from sst2_ray.cluster.file import TOKEN_FILE, ClusterFile, load_cluster_file, use_token_if_present
+from sst2_ray.cluster.ray_private import ignored_addresses
 from sst2_ray.cluster.ssh import Tunnel
 from sst2_ray.cluster.submit.client import connect, list_jobs, still_running
 from sst2_ray.config.fields import Positional
@@ -52,6 +53,8 @@ def main(argv: list[str]) -> int:
     if ensure_token():
         _say(f"made {TOKEN_FILE}: every node gets it, and nobody without it may use the cluster")
     use_token_if_present()
+    for line in ignored_addresses(config.cluster):
+        _say(line)
     _refuse_mistakes(cluster)
     _prepare_account(cluster, config)
     question = _question(cluster, asks=not config.yes, restart=config.restart)
@@ -99,7 +102,7 @@ def wait_for_workers(cluster: ClusterFile, *, timeout_s: float) -> None:
         time.sleep(2.0)
     raise InfeasibleError(
         f"{', '.join(sorted(expected - present))} did not join within {timeout_s:.0f} s; the reason is in the head's "
-        "/tmp/ray/session_latest/logs/monitor.*; `sst2-ray doctor` names a machine with another Python or Ray"
+        "$RAY_TMPDIR/ray/session_latest/logs/monitor.*; `sst2-ray doctor` names a machine with another Python or Ray"
     )
 
 

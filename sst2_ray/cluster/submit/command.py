@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Literal, TextIO
@@ -15,6 +16,7 @@ from sst2_ray import formatting
 from sst2_ray.cluster.clouds import cloud_of
 from sst2_ray.cluster.down import down
 from sst2_ray.cluster.file import ClusterFile, load_cluster_file, use_token_if_present
+from sst2_ray.cluster.ray_private import ADDRESS_VARIABLES, ignored_addresses
 from sst2_ray.cluster.secret_scan import holds_secret, is_secret_variable
 from sst2_ray.cluster.ssh import Tunnel
 from sst2_ray.cluster.submit.client import Job, connect, owner, still_running, submit
@@ -79,6 +81,9 @@ def main(argv: list[str]) -> int:
     if config.down_when_done and cluster is None:
         raise InputError("--down-when-done needs a cluster file: an address alone cannot be shut down")
     _refuse_secrets(command)
+    given = config.cluster or config.address
+    for line in ignored_addresses(given) if given else ():
+        _say(line)
     job = Job(
         command=tuple(command),
         variables=_variables(config.env),
@@ -98,6 +103,7 @@ def main(argv: list[str]) -> int:
 def _run(job: Job, config: SubmitConfig, cluster: ClusterFile | None) -> int:
     """Submit, follow, and shut down where that was asked for; return the job's exit code, 0 after --detach."""
     with ExitStack() as stack:
+        stack.enter_context(_end_on_signals())
         address, heal = _way_to(config, cluster, stack)
         client = connect(address)
         job_id = submit(client, job, again=config.again, force=config.force, say=_say)
@@ -136,21 +142,26 @@ def _variables(pairs: tuple[str, ...]) -> dict[str, str]:
         name, equals, value = pair.partition("=")
         if not equals or not name.isidentifier():
             raise InputError(f"--env, value {position}: must be KEY=VALUE")  # not repeated: it may be a bare secret
-        _refuse_secret(f"--env {name}", name, value)
+        _refuse_secret(f"--env {name}", name, value, value)
         found[name] = value
     return found
 
 
 def _refuse_secrets(command: list[str]) -> None:
     for position, word in enumerate(command, start=1):
-        name, equals, _ = word.partition("=")
-        name = name if equals and name.isidentifier() else ""
-        _refuse_secret(f"word {position} of the command{f' ({name}=...)' if name else ''}", name, word)
+        name, equals, value = word.partition("=")
+        before = command[position - 2] if position > 1 else ""
+        if equals and name.lstrip("-").replace("-", "_").isidentifier():
+            _refuse_secret(f"word {position} of the command ({name}=...)", name, value, word)
+        elif before.startswith("--") and "=" not in before and not word.startswith("-"):
+            _refuse_secret(f"word {position} of the command ({before} ...)", before, word, word)
+        else:
+            _refuse_secret(f"word {position} of the command", "", word, word)
 
 
-def _refuse_secret(where: str, name: str, content: str) -> None:
+def _refuse_secret(where: str, name: str, value: str, content: str) -> None:
     """Refuse a secret by its place, never by its value. Raises InputError."""
-    if is_secret_variable(name) or holds_secret(content):
+    if (name and is_secret_variable(name, value)) or holds_secret(content):
         raise InputError(
             f"{where}: looks like a secret, and a job's command and variables are readable by everybody on the cluster; "
             "mount it as a file (e.g. ~/.cache/huggingface/token under file_mounts of the cluster file)"
@@ -170,9 +181,10 @@ def _demand(config: SubmitConfig) -> dict[str, float]:
 
 def _show(upload: Upload) -> None:
     largest = ", ".join(f"{file.path} {formatting.size(file.size)}" for file in upload.largest())
-    _say(
-        f"upload: {len(upload.files)} files, {formatting.size(upload.total_bytes)}, from {upload.folder}; largest: {largest}"
-    )
+    counts = f"{formatting.count(len(upload.files), 'file')}, {formatting.size(upload.total_bytes)}"
+    _say(f"upload: {counts}, from {upload.folder}; largest: {largest}")
+    if upload.outside:
+        _say(f"links to outside, which the job gets as copies: {', '.join(upload.outside[:5])}")
 
 
 def _say_cost(cluster: ClusterFile | None) -> None:
@@ -192,7 +204,7 @@ def _way_to(config: SubmitConfig, cluster: ClusterFile | None, stack: ExitStack)
         tunnel = stack.enter_context(Tunnel(cloud.host(cluster, cloud.head(cluster))))
         _say(f"tunnel to {tunnel.host.address} open (ssh {tunnel.pid}); dashboard at {tunnel.url}")
         return tunnel.url, tunnel.ensure
-    address = config.address or os.environ.get("RAY_API_SERVER_ADDRESS") or os.environ.get("RAY_ADDRESS")
+    address = config.address or next(filter(None, map(os.environ.get, ADDRESS_VARIABLES)), "")
     if not address:
         raise InputError("no cluster: give a cluster file, --address http://HOST:8265, or set RAY_API_SERVER_ADDRESS")
     if not address.startswith(("http://", "https://")):
@@ -204,8 +216,8 @@ def _follow(follower: Follower, on_interrupt: str) -> int:
     while True:
         try:
             info = follower.follow()
-        except KeyboardInterrupt:
-            if _interrupted(follower, on_interrupt):
+        except KeyboardInterrupt as request:
+            if _interrupted(follower, on_interrupt, may_ask=not isinstance(request, _Terminated)):
                 continue
             raise StoppedError(f"detached; job {follower.job_id} goes on; submit the same again to re-attach") from None
         code = exit_code_of(info)
@@ -215,12 +227,34 @@ def _follow(follower: Follower, on_interrupt: str) -> int:
         return code
 
 
-def _interrupted(follower: Follower, on_interrupt: str) -> bool:
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM, or the SIGHUP of a closed terminal: like Ctrl-C, with nobody to ask."""
+
+
+@contextlib.contextmanager
+def _end_on_signals() -> Iterator[None]:
+    """Treat SIGTERM and SIGHUP as Ctrl-C; what is ignored (nohup) stays ignored."""
+
+    def end(number: int, _: object) -> None:
+        raise _Terminated(signal.Signals(number).name)
+
+    previous = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    taken = [number for number, handler in previous.items() if handler is not signal.SIG_IGN]
+    for number in taken:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number in taken:
+            signal.signal(number, previous[number])
+
+
+def _interrupted(follower: Follower, on_interrupt: str, *, may_ask: bool) -> bool:
     """Return True where the job is being stopped and must be followed to its end, False to detach."""
     choice = on_interrupt
     if choice == "ask":
         choice = "detach"
-        if sys.stdin.isatty():
+        if may_ask and sys.stdin is not None and sys.stdin.isatty():
             try:
                 answer = input("\nCtrl-C: leave the job running and [d]etach (default), or [s]top it? ")
                 choice = "stop" if answer.strip().lower().startswith("s") else "detach"

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
-from sst2_ray.cluster.ray_private import address_variables_ignored
+from sst2_ray.cluster.ray_private import node_totals, whole_log
 from sst2_ray.errors import ExitCode, FailureClass, InfeasibleError, RunFailedError
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ T = TypeVar("T")
 _QUIET_CHECK_S = 5.0
 """A stream that says nothing for this long makes the state be asked: a dead connection is silent as well."""
 _EXPLAIN_EVERY_S = 20.0
+_RAW_POLL_S = 2.0
 _LAST_LINES_S = 30.0
 """The last lines of a log are worth less waiting than the job's end is."""
 
@@ -42,6 +43,7 @@ class Follower:
     reconnect_timeout_s: float
     heal: Callable[[], None] = lambda: None
     _printed: int = field(default=0, init=False)
+    _empty_streams: int = field(default=0, init=False)
 
     def follow(self) -> JobDetails:
         """Return the details of the job once it has ended.
@@ -68,7 +70,23 @@ class Follower:
             if not told_running:
                 told_running = True
                 self.say("running")
+            self._follow_log()
+
+    def _follow_log(self) -> None:
+        """Print new output; where the stream gives none twice in a row, read the whole log, in which bytes may be anything."""
+        before = self._printed
+        if self._empty_streams < 2:
             self._stream()
+        else:
+            time.sleep(_RAW_POLL_S)
+            with contextlib.suppress(Exception):  # the stream may work again; the job's state decides
+                self._print(whole_log(self.client, self.job_id)[self._printed :])
+        self._empty_streams = 0 if self._printed > before and self._empty_streams < 2 else self._empty_streams + 1
+
+    def _print(self, text: str) -> None:
+        if text:
+            self.emit(text)
+            self._printed += len(text)
 
     def _stream(self) -> None:
         """Print new output until the job ends or the stream breaks."""
@@ -100,9 +118,7 @@ class Follower:
                     return
                 pending = None
                 fresh, skip = chunk[skip:], max(0, skip - len(chunk))
-                if fresh:
-                    self.emit(fresh)
-                    self._printed += len(fresh)
+                self._print(fresh)
         finally:
             if pending is not None:
                 pending.cancel()
@@ -115,13 +131,15 @@ class Follower:
         """Print the last lines, which the stream may have missed. Never raises: the job has ended, and its exit code counts."""
         limit_s = min(_LAST_LINES_S, self.reconnect_timeout_s)
         try:
-            rest = self.reach(lambda: self.client.get_job_logs(self.job_id), limit_s=limit_s)[self._printed :]
+            self._print(self.reach(self._read_log, limit_s=limit_s)[self._printed :])
         except Exception:  # e.g. the log stood on a node that is gone
             self.say("the last lines of the log could not be read")
-            return
-        if rest:
-            self.emit(rest)
-            self._printed += len(rest)
+
+    def _read_log(self) -> str:
+        try:
+            return self.client.get_job_logs(self.job_id)
+        except RuntimeError:  # also where the log holds bytes that are not UTF-8
+            return whole_log(self.client, self.job_id)
 
     def reach(self, ask: Callable[[], T], *, limit_s: float | None = None) -> T:
         """Ask the cluster, reopening the way to it for at most `limit_s` (None: `reconnect_timeout_s`).
@@ -165,7 +183,7 @@ class Follower:
             return info.message or "the entrypoint is being started"
         demand = ", ".join(f"{name} {amount:g}" for name, amount in sorted(wanted.items()))
         try:
-            nodes = self._node_totals()
+            nodes = node_totals(self.client)
         except Exception:  # the explanation must never be what fails
             return f"the entrypoint asks for {demand}; the cluster's resources could not be read"
         best = {name: max((node.get(name, 0.0) for node in nodes), default=0.0) for name in wanted}
@@ -177,15 +195,6 @@ class Follower:
         if missing:
             return "no node is large enough now (" + "; ".join(missing) + "); it starts only if the autoscaler adds one"
         return f"the entrypoint asks for {demand}; nodes of that size exist but are busy"
-
-    def _node_totals(self) -> list[dict[str, float]]:
-        from ray.util.state import list_nodes
-
-        with address_variables_ignored():
-            nodes = list_nodes(
-                address=self.client.get_address(), filters=[("state", "=", "ALIVE")], detail=True, timeout=10
-            )
-        return [dict(node.resources_total or {}) for node in nodes]
 
     def stop(self, *, wait_s: float = 60.0) -> bool:
         """Ask the cluster to stop the job; return True when it has ended. Stopping a PENDING job blocks in Ray, so it runs aside."""

@@ -1,10 +1,13 @@
-"""Upload of a submitted job: its files, their sizes, and the secrets among them."""
+"""Upload of a submitted job: its files, their sizes, and the secrets among them. Sizes are known before anything is read."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import os
+import stat
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from sst2_ray import formatting
@@ -17,16 +20,13 @@ MAX_UPLOAD_BYTES = 100 * 2**20
 
 # Left out whatever the ignore files say: results and environments, never needed by a job.
 DEFAULT_EXCLUDES = (
-    ".git",
-    ".venv",
-    "venv",
-    "__pycache__",
-    "runs",
-    "report",
-    ".mypy_cache",
-    ".ruff_cache",
-    ".pytest_cache",
-    ".hypothesis",
+    ".git", ".venv", "venv", "__pycache__", "runs", "report", ".mypy_cache", ".ruff_cache", ".pytest_cache", ".hypothesis",
+)  # fmt: skip
+_KINDS = (
+    (stat.S_ISFIFO, "a named pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISBLK, "a device"),
+    (stat.S_ISCHR, "a device"),
 )
 
 
@@ -47,10 +47,10 @@ class Upload:
     folder: Path
     excludes: tuple[str, ...]
     files: tuple[UploadedFile, ...]
-    secrets: tuple[tuple[str, str], ...]
-    """(path, why) of every file that must not leave the laptop."""
-    digest: str
-    """SHA-256 over paths and contents: the same for the same files, whatever their times."""
+    problems: tuple[str, ...] = ()
+    """What cannot be packaged, each with its reason."""
+    outside: tuple[str, ...] = ()
+    """Links that lead out of the folder: what they lead to is uploaded."""
 
     @property
     def total_bytes(self) -> int:
@@ -61,36 +61,45 @@ class Upload:
         """Return the `count` largest files, largest first."""
         return sorted(self.files, key=lambda file: (-file.size, file.path))[:count]
 
+    @property
+    def digest(self) -> str:
+        """Return SHA-256 over paths and contents: the same for the same files, whatever their times."""
+        return self._read[0]
+
+    @property
+    def secrets(self) -> tuple[tuple[str, str], ...]:
+        """Return (path, why) of every file that must not leave this machine."""
+        return self._read[1]
+
+    @cached_property
+    def _read(self) -> tuple[str, tuple[tuple[str, str], ...]]:
+        digest, found = hashlib.sha256(), []
+        for file in self.files:
+            content = (self.folder / file.path).read_bytes()
+            digest.update(f"{file.path}\0{len(content)}\0".encode())
+            digest.update(content)
+            reason = secret_in_file(file.path, content)
+            if reason:
+                found.append((file.path, reason))
+        return digest.hexdigest(), tuple(found)
+
 
 def list_upload(folder: str | Path, excludes: Sequence[str] = ()) -> Upload:
-    """List what `folder` would upload, with .gitignore and .rayignore honoured by Ray's own walk. Raises InputError for no folder."""
+    """List what `folder` would upload, with .gitignore and .rayignore honored, without reading it. Raises InputError for no folder."""
     root = Path(folder).resolve()
     if not root.is_dir():
         raise InputError(f"--working-dir {folder}: no such folder; the repository's root is what the jobs expect")
-    patterns = (*DEFAULT_EXCLUDES, *excludes)
-    files: list[UploadedFile] = []
-    secrets: list[tuple[str, str]] = []
-    digest = hashlib.sha256()
-    for path in sorted(_walk(root, patterns)):
-        content = path.read_bytes()
-        name = path.relative_to(root).as_posix()
-        files.append(UploadedFile(path=name, size=len(content)))
-        digest.update(f"{name}\0{len(content)}\0".encode())
-        digest.update(content)
-        reason = secret_in_file(path.name, content)
-        if reason:
-            secrets.append((name, reason))
-    return Upload(folder=root, excludes=patterns, files=tuple(files), secrets=tuple(secrets), digest=digest.hexdigest())
+    walk = _Walk(root, (*DEFAULT_EXCLUDES, *excludes))
+    files = tuple(sorted(walk.files(), key=lambda file: file.path))
+    return Upload(
+        folder=root, excludes=walk.excludes, files=files, problems=tuple(walk.problems), outside=tuple(walk.outside)
+    )
 
 
 def check_upload(upload: Upload) -> None:
     """Refuse what must not, or cannot, be uploaded. Raises InputError."""
-    if upload.secrets:
-        named = "; ".join(f"{path} ({why})" for path, why in upload.secrets[:5])
-        more = f" and {len(upload.secrets) - 5} more" if len(upload.secrets) > 5 else ""
-        raise InputError(
-            f"refused, the upload would hold secrets: {named}{more}; name them in .rayignore or pass --exclude"
-        )
+    if upload.problems:
+        raise InputError(f"cannot be uploaded: {_some(upload.problems)}; name them in .rayignore or pass --exclude")
     if not upload.files:
         raise InputError(
             f"--working-dir {upload.folder}: nothing to upload, everything is ignored; look at .gitignore and .rayignore"
@@ -99,24 +108,88 @@ def check_upload(upload: Upload) -> None:
         big = ", ".join(f"{file.path} ({formatting.size(file.size)})" for file in upload.largest())
         raise InputError(
             f"the upload is {formatting.size(upload.total_bytes)}, the job server takes {formatting.size(MAX_UPLOAD_BYTES)}; "
-            f"the largest: {big}; "
-            "name them in .rayignore or pass --exclude, and put data on shared storage"
+            f"the largest: {big}; name them in .rayignore or pass --exclude, and put data on shared storage"
         )
+    if upload.secrets:
+        named = _some([f"{path} ({why})" for path, why in upload.secrets])
+        raise InputError(f"refused, the upload would hold secrets: {named}; name them in .rayignore or pass --exclude")
 
 
-def _walk(root: Path, patterns: Sequence[str]) -> list[Path]:
-    """Walk as Ray's packaging does, with Ray's own filters, so that what is listed is what is sent."""
-    filters, found = upload_filters(root, list(patterns)), list[Path]()
+def _some(items: Sequence[str], most: int = 5) -> str:
+    more = f" and {len(items) - most} more" if len(items) > most else ""
+    return "; ".join(items[:most]) + more
 
-    def visit(path: Path, above: Sequence[Callable[[Path], bool]]) -> None:
-        here = [*above, *filters(path)]
-        if any(left_out(path) for left_out in here):
+
+@dataclass
+class _Walk:
+    """A walk as Ray's packaging makes it, with Ray's own filters, that names what Ray would hang on or fail at."""
+
+    root: Path
+    excludes: tuple[str, ...]
+    problems: list[str] = field(default_factory=list)
+    outside: list[str] = field(default_factory=list)
+
+    def files(self) -> Iterator[UploadedFile]:
+        """Yield every file that would be packaged."""
+        self._filters = upload_filters(self.root, list(self.excludes))
+        yield from self._below(self.root, (), ())
+
+    def _below(
+        self, folder: Path, above: Sequence[Callable[[Path], bool]], parents: tuple[Path, ...]
+    ) -> Iterator[UploadedFile]:
+        filters = [*above, *self._filters(folder)]
+        try:
+            paths = sorted(folder.iterdir())
+        except OSError as error:
+            self._problem(folder, f"cannot be opened: {error.strerror}")
             return
-        if path.is_file():
-            found.append(path)
-        elif path.is_dir():
-            for below in path.iterdir():
-                visit(below, here)
+        for path in paths:
+            # A folder's own ignore files hold for itself, too: Ray asks them before it descends.
+            if any(left_out(path) for left_out in filters):
+                continue
+            name = self._name(path)
+            if path.is_symlink() and name is not None and not self._follow(path, parents):
+                continue
+            if path.is_dir() and name is not None:
+                yield from self._below(path, filters, (*parents, folder.resolve()))
+            elif name is not None:
+                yield from self._file(path, name)
 
-    visit(root, ())
-    return found
+    def _name(self, path: Path) -> str | None:
+        name = path.relative_to(self.root).as_posix()
+        try:
+            name.encode()
+        except UnicodeEncodeError:
+            self._problem(path, "its name is not UTF-8")
+            return None
+        return name
+
+    def _follow(self, path: Path, parents: tuple[Path, ...]) -> bool:
+        """Return True where a link leads to something to package."""
+        try:
+            target = path.resolve(strict=True)
+        except FileNotFoundError:
+            return False  # Ray leaves out what leads nowhere
+        except (OSError, RuntimeError):
+            self._problem(path, "a link that leads to itself")
+            return False
+        if target.is_dir() and (target in parents or path.parent.resolve().is_relative_to(target)):
+            self._problem(path, "a link to a folder above it: an endless loop")
+            return False
+        if not target.is_relative_to(self.root):
+            self.outside.append(path.relative_to(self.root).as_posix())
+        return True
+
+    def _file(self, path: Path, name: str) -> Iterator[UploadedFile]:
+        status = path.stat()
+        kind = next((what for test, what in _KINDS if test(status.st_mode)), None)
+        if kind:
+            self._problem(path, kind)
+        elif not os.access(path, os.R_OK):
+            self._problem(path, "not readable by you")
+        else:
+            yield UploadedFile(path=name, size=status.st_size)
+
+    def _problem(self, path: Path, why: str) -> None:
+        shown = path.relative_to(self.root).as_posix().encode("utf-8", "backslashreplace").decode()
+        self.problems.append(f"{shown} ({why})")

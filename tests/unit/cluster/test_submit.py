@@ -325,7 +325,7 @@ def test_a_key_that_is_not_on_this_machine_is_refused_before_ssh_is_tried(folder
     [
         ("HF_TOKEN=hunter2", r"word 2 of the command (HF_TOKEN=...)"),
         ("azure_storage_connection_string=hunter2", r"(azure_storage_connection_string=...)"),
-        ("--token=hf_" + "a" * 34, "word 2 of the command:"),
+        ("--token=hf_" + "a" * 34, "word 2 of the command (--token=...)"),
         ("ghp_" + "b" * 36, "word 2 of the command:"),
     ],
 )
@@ -353,6 +353,30 @@ def test_a_bare_secret_in_place_of_a_variable_is_not_repeated() -> None:
 
 
 def test_names_that_only_sound_like_secrets_pass() -> None:
-    words = ["TOKENIZERS_PARALLELISM=false", "MAX_TOKENS=128", "MONKEY=1"]
-    assert len(submit._variables(tuple(words))) == 3
-    submit._refuse_secrets(["env", *words, "python", "jobs/train.py", "--name=first", "--tokenizer", "x"])
+    words = [
+        "TOKENIZERS_PARALLELISM=false", "MAX_TOKENS=128", "MONKEY=1", "SORT_KEY=1", "GROUP_KEY=name", "PRIMARY_KEY=id", "KEY=value",
+        "TOKEN_TYPE=bpe", "KEYBOARD=us", "API_KEY=", "USE_AUTH_TOKEN=false",
+    ]  # fmt: skip
+    assert len(submit._variables(tuple(words))) == len(words)
+    submit._refuse_secrets(
+        ["env", *words, "python", "jobs/train.py", "--name=first", "--tokenizer", "x", "--sort-key", "a"]
+    )
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["train.py", "--api-key", "hunter2"],
+        ["train.py", "--wandb-api-key=hunter2"],
+        ["train.py", "--password", "hunter2"],
+        ["env", "OPENAI_KEY=hunter2hunter2hunter2", "train.py"],
+        ["train.py", "--data", "https://x.blob.core.windows.net/c?DefaultEndpoints;AccountKey=" + "a" * 86 + "=="],
+        ["train.py", "xoxb-" + "123456789012-abcdefghij"],
+        ["train.py", "github_pat_" + "a1" * 20],
+        ["train.py", "sk-ant-api03-" + "aB3" * 10],
+    ],
+)
+def test_a_secret_is_known_by_its_flag_or_by_its_form(command: list[str]) -> None:
+    with pytest.raises(InputError, match="looks like a secret") as refused:
+        submit._refuse_secrets(command)
+    assert "hunter2" not in str(refused.value)

@@ -1,5 +1,10 @@
 from __future__ import annotations
 
+import contextlib
+import os
+import socket
+import time
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -65,6 +70,101 @@ def test_a_file_that_holds_a_secret_is_refused_and_the_secret_not_repeated(proje
     with pytest.raises(InputError) as refused:
         check_upload(list_upload(project))
     assert "notes.txt" in str(refused.value) and content not in str(refused.value)
+
+
+PLANTED = {
+    "far.txt": "x" * 2**21 + " hf_" + "a" * 34,
+    "slack.py": 'token = "xoxb-' + '123456789012-123456789012-abcdefghijklmnop"',
+    "pat.md": "github_pat_" + "11ABCDEFG0123456789_abcdefghij",
+    "openai.json": '{"key": "sk-proj-' + "Ab1" * 12 + '"}',
+    "azure.txt": "DefaultEndpointsProtocol=https;AccountName=x;AccountKey=" + "a" * 86 + "==;",
+    ".envrc": "export X=1",
+    ".kube/config": "users: []",
+    ".docker/config.json": "{}",
+    "kube.yaml": "client-key-data: " + "QUJD" * 20,
+    "registry.json": '{"auths": {"r": {"auth": "' + "dXNlcjpwYXNzd29yZA==" + '"}}}',
+    "model.bin": "\0\1\2 hf_" + "b" * 34,
+}
+
+
+@pytest.mark.parametrize("name", PLANTED)
+def test_secrets_are_found_wherever_they_stand(project: Path, name: str) -> None:
+    (project / name).parent.mkdir(exist_ok=True)
+    (project / name).write_text(PLANTED[name])
+    with pytest.raises(InputError, match=f"secrets: {name} "):
+        check_upload(list_upload(project))
+
+
+def test_words_that_only_sound_like_secrets_are_uploaded(project: Path) -> None:
+    harmless = [
+        "SORT_KEY=1",
+        "token = tokenizer.sep_token",
+        "sk-learn-pipelines-are-fine",
+        "eyJ is no token",
+        "password: str",
+        "hf_hub",
+    ]
+    (project / "notes.txt").write_text("\n".join(harmless))
+    check_upload(list_upload(project))
+
+
+def test_a_file_of_three_gigabytes_is_refused_before_it_is_read(project: Path) -> None:
+    with (project / "big.bin").open("wb") as file:
+        file.truncate(3 * 2**30)
+    started = time.monotonic()
+    with pytest.raises(InputError, match=r"the upload is 3.00 GiB.*the largest: big.bin"):
+        check_upload(list_upload(project))
+    assert time.monotonic() - started < 1
+
+
+def test_what_cannot_be_packaged_is_named_with_the_reason(project: Path) -> None:
+    os.mkfifo(project / "pipe")
+    with socket.socket(socket.AF_UNIX) as server, contextlib.chdir(project):  # a short name: sockets take 107 bytes
+        server.bind("socket")
+    (project / "jobs/up").symlink_to(project)
+    (project / "self").symlink_to("self")
+    (Path(os.fsdecode(bytes(project) + b"/caf\xe9"))).write_text("x")
+    with pytest.raises(InputError) as refused:
+        check_upload(list_upload(project))
+    told = str(refused.value)
+    assert (
+        "caf\\udce9 (its name is not UTF-8)" in told
+        and "jobs/up (a link to a folder above it: an endless loop)" in told
+    )
+    assert (
+        "pipe (a named pipe)" in told and "self (a link that leads to itself)" in told and "socket (a socket)" in told
+    )
+
+
+def test_a_file_that_you_cannot_read_is_named(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "access", lambda path, _: Path(path).name != "README.md")  # root may read everything
+    with pytest.raises(InputError, match=r"README.md \(not readable by you\)"):
+        check_upload(list_upload(project))
+
+
+def test_links_to_outside_are_listed_and_links_to_nothing_left_out(
+    project: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    (elsewhere / "rows.csv").write_text("a,b")
+    (project / "data").symlink_to(elsewhere)
+    (project / "gone").symlink_to("nowhere")
+    upload = list_upload(project)
+    check_upload(upload)
+    assert upload.outside == ("data",) and "data/rows.csv" in names(project) and "gone" not in names(project)
+
+
+def test_what_is_listed_is_what_ray_packages(project: Path, tmp_path: Path) -> None:
+    (project / "jobs/.gitignore").write_text("*.tmp\n")
+    for name in ("jobs/a.tmp", "b.tmp", "jobs/deep/c.py"):
+        (project / name).parent.mkdir(exist_ok=True)
+        (project / name).write_text("x")
+    from ray._private.runtime_env.packaging import create_package
+
+    target = tmp_path.with_suffix(".zip")
+    create_package(str(project), target, include_gitignore=True, excludes=list(module.DEFAULT_EXCLUDES))
+    with zipfile.ZipFile(target) as packaged:
+        assert sorted(name for name in packaged.namelist() if not name.endswith("/")) == names(project)
 
 
 def test_an_example_of_an_environment_file_is_not_a_secret(project: Path) -> None:
