@@ -20,6 +20,14 @@ export RAY_AUTH_MODE=token
 # Ray kills a stopped job after 3 s; a checkpoint of a large model takes longer.
 export RAY_JOB_STOP_WAIT_TIME_S=120
 export RAY_USAGE_STATS_ENABLED=0
+# Ray makes its session folder writable for everybody, and who can write there can replace the code that runs: it goes below a
+# folder that only this user can enter. A short one: the paths of sockets take 107 bytes.
+RAY_TMPDIR="/tmp/sst2-ray-$(id -un)"
+[ -d "$RAY_TMPDIR" ] || mkdir -m 700 "$RAY_TMPDIR" 2> /dev/null
+if [ -L "$RAY_TMPDIR" ] || [ ! -O "$RAY_TMPDIR" ] || [ "$(stat -c %a "$RAY_TMPDIR")" != 700 ]; then
+  RAY_TMPDIR="$HOME/.sst2-ray/tmp"; mkdir -p -m 700 "$RAY_TMPDIR"  # somebody else was there first
+fi
+export RAY_TMPDIR
 ENV
 # At the top: some images leave ~/.bashrc early in a shell that is not interactive.
 grep -qs 'sst2-ray/env' ~/.bashrc || { printf '%s\n' '. ~/.sst2-ray/env' | cat - ~/.bashrc 2>/dev/null > ~/.bashrc.new || true; mv ~/.bashrc.new ~/.bashrc; }
@@ -31,7 +39,7 @@ grep -qs 'sst2-ray/env' ~/.bashrc || { printf '%s\n' '. ~/.sst2-ray/env' | cat -
 chmod 700 ~/.ray && chmod 600 ~/.ray/auth_token
 
 # --- Python and the packages, unless all are there already (a prepared image, or the second run)
-missing() { [ -x "$VENV/bin/python" ] && "$VENV/bin/python" "$HERE/missing.py" "$HOME_DIR/pyproject.toml" "$@"; }
+missing() { [ -x "$VENV/bin/python" ] && "$VENV/bin/python" "$HERE/missing.py" "$HOME_DIR/pyproject.toml" "$HERE/requirements.lock" "$@"; }
 if missing "$@"; then
   echo "setup: everything is installed"
 else
@@ -40,17 +48,9 @@ else
   fi
   export PATH="$HOME_DIR/bin:$PATH"
   [ -x "$VENV/bin/python" ] || uv venv --python "$PYTHON_VERSION" --managed-python "$VENV"
-  uv pip install --python "$VENV/bin/python" --constraint "$HERE/constraints.txt" -r "$HOME_DIR/pyproject.toml" --extra optuna "$@"
+  # The versions that the tests ran with, every one with its hash: a worker of tomorrow is the same as today's head.
+  uv pip install --python "$VENV/bin/python" --require-hashes -r "$HERE/requirements.lock"
+  [ $# -eq 0 ] || uv pip install --python "$VENV/bin/python" --constraint "$HERE/clouds.lock" "$@"
   missing "$@" || { echo "setup: packages are still missing after the installation, see above" >&2; exit 1; }
-fi
-
-# --- FlashAttention where a GPU can use it (compute capability 8.0 and above); a prebuilt wheel, minutes instead of an hour
-if command -v nvidia-smi > /dev/null && ! "$VENV/bin/python" -c 'import flash_attn' 2> /dev/null; then
-  # A head without a GPU may have an NVIDIA image as well: there nvidia-smi fails, the set-up must not.
-  capability="$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2> /dev/null | sed -n 1p)" || capability=""
-  if [[ "$capability" =~ ^[0-9]+\.[0-9]+$ ]] && [ "${capability%%.*}" -ge 8 ]; then
-    PATH="$HOME_DIR/bin:$PATH" uv pip install --python "$VENV/bin/python" --no-deps "$(grep -o 'https://.*flash_attn.*whl' "$HERE/constraints.txt")" ||
-      echo "setup: no FlashAttention wheel could be installed; training falls back to sdpa and says so" >&2
-  fi
 fi
 echo "setup: $("$VENV/bin/python" -c 'import platform, ray; print("Python", platform.python_version(), "Ray", ray.__version__)')"

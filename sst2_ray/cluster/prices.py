@@ -40,7 +40,7 @@ class Machine:
 
     @property
     def bf16(self) -> bool:
-        """Return True for GPUs that compute in bf16 and run FlashAttention 2 (compute capability 8.0 and above)."""
+        """Return True for GPUs that compute in bf16 with fused attention (compute capability 8.0 and above)."""
         return self.gpus > 0 and self.gpu not in ("T4", "V100", "P100")
 
 

@@ -210,7 +210,7 @@ def check_machine(where: str, machine: Machine | None, name: str, node_type: Nod
     else:
         _check_worker(where, machine, node_type, found)
     if machine.gpus and not machine.bf16:
-        what = f"{machine.gpu} has neither bf16 nor FlashAttention 2: fp32 and sdpa, several times slower"
+        what = f"{machine.gpu} has neither bf16 nor fused attention: fp32, several times slower"
         found.warning(where, what, "L4, A10, A100 and newer have them")
     if len(found) == before:
         gpu = f"{machine.gpus} {machine.gpu}, " if machine.gpus else ""

@@ -52,7 +52,7 @@ def check_pins(cluster: ClusterFile, found: Findings) -> None:
 
 def _check_pinned_ray(cluster: ClusterFile, found: Findings) -> None:
     local = cluster.document.section("file_mounts").text("~/.sst2-ray/node")
-    path = Path(local).expanduser() / "constraints.txt"
+    path = Path(local).expanduser() / "requirements.lock"
     here = importlib.metadata.version("ray")
     if local and not path.is_file():
         return  # the mount's own check says that its folder does not exist here
@@ -63,7 +63,7 @@ def _check_pinned_ray(cluster: ClusterFile, found: Findings) -> None:
     elif pin[1] != here:
         what = f"nodes get Ray {pin[1]}, this machine has {here}"
         remedy = "use the same version: `ray up` and the job client are not compatible across minors"
-        found.error("cluster/node/constraints.txt", what, remedy)
+        found.error("cluster/node/requirements.lock", what, remedy)
     else:
         found.ok("setup_commands", f"nodes get Ray {pin[1]}, the version here")
 

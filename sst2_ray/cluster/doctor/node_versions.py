@@ -15,12 +15,15 @@ from sst2_ray.cluster.file import ClusterFile
 from sst2_ray.cluster.findings import Findings
 from sst2_ray.cluster.section import Section
 from sst2_ray.cluster.ssh import Host
+from sst2_ray.formatting import count
 
 PROBE = Path(__file__).with_name("probe.py")
 # Differences in these change numbers or break collectives; Ray and Python differences keep a node out altogether.
 _SAME = ("torch", "cuda", "deepspeed", "transformers")
 _MIN_DISK_GB = 20.0
 _MAX_CLOCK_SKEW_S = 5.0
+_DRIVER_FOR_CUDA = {12: 525, 13: 580}
+"""Oldest NVIDIA driver of each CUDA generation (NVIDIA's table of minor version compatibility)."""
 _RENEW = "remove ~/.sst2-ray/venv there and run `sst2-ray up`"
 
 
@@ -67,6 +70,10 @@ def check_node(where: str, node: Section, found: Findings, *, prepared: bool) ->
             found.error(where, "Ray is not installed", "run `sst2-ray up`, its set-up installs it")
         else:
             found.ok(where, f"Python {node.text('python')}, Ray not installed yet: `sst2-ray up` does that")
+    differing = node.texts("differing")
+    if prepared and differing:
+        what = f"{count(len(differing), 'package')} other than in the lock: {', '.join(differing[:3])}"
+        found.error(where, what, _RENEW)
     token, skew = node.text("token"), node.number("skew_s") or 0.0
     if prepared and token not in ("600", "400"):
         what = f"token {'missing' if not token else 'of mode ' + token}"
@@ -85,8 +92,8 @@ def check_node(where: str, node: Section, found: Findings, *, prepared: bool) ->
 
 
 def check_gpus(where: str, node: Section, found: Findings) -> None:
-    """Check driver, errors, clocks and FlashAttention of a node's GPUs."""
-    gpus, before = node.sections("gpus"), len(found)
+    """Check driver, errors and clocks of a node's GPUs."""
+    gpus, versions, before = node.sections("gpus"), node.section("versions"), len(found)
     for index, gpu in enumerate(gpus):
         if "problem" in gpu:
             remedy = "the driver is missing or broken: another image, or reboot"
@@ -99,15 +106,20 @@ def check_gpus(where: str, node: Section, found: Findings) -> None:
         if degrees.isdigit() and int(degrees) > 85:
             what = f"GPU {index} is at {degrees} degrees and throttles"
             found.warning(where, what, "check its cooling, or another machine")
-    if gpus and node.section("versions").get("cuda") == "cpu":
+    if gpus and versions.get("cuda") == "cpu":
         remedy = "install torch from the index of your CUDA version"
         found.error(where, "torch is built for CPU, the GPUs would be idle", remedy)
-    if node.text("flash_attn_problem"):
-        what = f"flash-attn cannot be imported ({node.text('flash_attn_problem')}), training falls back to sdpa"
-        found.warning(where, what, "install the wheel that fits torch, cluster/node/constraints.txt")
+    driver, cuda = (_major(text) for text in (gpus[0].text("driver_version") if gpus else "", versions.text("cuda")))
+    if driver and cuda and driver < _DRIVER_FOR_CUDA.get(cuda, 0):
+        what = f"NVIDIA driver {driver} is too old for torch's CUDA {cuda}: the GPUs would not be found"
+        found.error(where, what, f"driver {_DRIVER_FOR_CUDA[cuda]} or newer: another image, or update it")
     if gpus and len(found) == before:
         name, driver, clock = (gpus[0].text(key) for key in ("name", "driver_version", "clocks.max.sm"))
         found.ok(where, f"{len(gpus)} x {name}, driver {driver}, {clock} MHz at most")
+
+
+def _major(version: str) -> int:
+    return int(version.partition(".")[0]) if version[:1].isdigit() else 0
 
 
 def compare(nodes: Mapping[str, Section], found: Findings) -> None:

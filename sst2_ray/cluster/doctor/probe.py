@@ -23,7 +23,7 @@ from pathlib import Path
 MARK = "DOCTOR "
 """Lines of the cluster probe's output that start with it are JSON findings or node descriptions."""
 
-PACKAGES = ("ray", "torch", "deepspeed", "transformers", "datasets", "sentence-transformers", "flash-attn", "pyarrow")
+PACKAGES = ("ray", "torch", "deepspeed", "transformers", "datasets", "sentence-transformers", "pyarrow")
 
 GPU_FIELDS = ("name", "memory.total", "driver_version", "compute_cap", "clocks.current.sm", "clocks.max.sm", "temperature.gpu",
               "ecc.errors.uncorrected.volatile.total")  # fmt: skip
@@ -87,10 +87,20 @@ def gpus() -> list[dict[str, str]]:
     return [dict(zip(GPU_FIELDS, row)) for row in rows]  # noqa: B905
 
 
-def importable(module: str) -> str:
-    """Import a module in a fresh interpreter; return the error, empty where it works."""
-    answer = subprocess.run([sys.executable, "-c", f"import {module}"], capture_output=True, text=True, timeout=120)
-    return "" if answer.returncode == 0 else (answer.stderr.strip().splitlines() or ["failed"])[-1][:200]
+def differing(lock: str | Path = "~/.sst2-ray/node/requirements.lock") -> list[str]:
+    """Return what is installed in another version than the node's lock pins; builds of one version (+cpu) are the same."""
+    path = Path(lock).expanduser()
+    found = []
+    for name, pinned in re.findall(
+        r"^([\w.-]+)==([^\s;\\]+)", path.read_text() if path.is_file() else "", re.MULTILINE
+    ):
+        try:
+            installed = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+        if installed.partition("+")[0] != pinned.partition("+")[0]:
+            found.append(f"{name} {installed} for {pinned}")
+    return found
 
 
 def token() -> str:
@@ -107,12 +117,10 @@ def describe(package: str = "~/.sst2-ray/src/sst2_ray") -> dict[str, object]:
         for line in Path("/proc/meminfo").read_text().splitlines()
         if line.split()[1].isdigit()
     }
-    cards = gpus()
-    found = versions()
     return {
         "host": socket.gethostname(),
         "python": platform.python_version(),
-        "versions": found,
+        "versions": versions(),
         "source": source_hash(Path(package).expanduser()),
         "token": token(),
         "auth_mode": os.environ.get("RAY_AUTH_MODE", ""),
@@ -121,8 +129,8 @@ def describe(package: str = "~/.sst2-ray/src/sst2_ray") -> dict[str, object]:
         "memory_gib": round(memory.get("MemTotal", 0) / 2**20, 1),
         "disk_free_gb": round(home.free / 1e9, 1),
         "shm_gib": round(shutil.disk_usage("/dev/shm").total / 2**30, 1) if Path("/dev/shm").is_dir() else 0.0,  # nosec B108
-        "gpus": cards,
-        "flash_attn_problem": importable("flash_attn") if cards and "flash-attn" in found else "",
+        "gpus": gpus(),
+        "differing": differing(),
     }
 
 

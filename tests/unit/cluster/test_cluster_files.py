@@ -26,13 +26,14 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-CONSTRAINTS = (REPOSITORY / "cluster/node/constraints.txt").read_text()
+LOCK = (REPOSITORY / "cluster/node/requirements.lock").read_text()
+TESTED = (REPOSITORY / "constraints.txt").read_text()
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
 RAY_FILES = [name for name in FILES if name != "kuberay"]
 
 
-def pins() -> dict[str, str]:
-    return dict(re.findall(r"^([\w-]+)==(\S+)$", CONSTRAINTS, re.MULTILINE))
+def pins(text: str = LOCK) -> dict[str, str]:
+    return dict(re.findall(r"^([\w.-]+)==([^\s;\\]+)", text, re.MULTILINE))
 
 
 def test_every_pinned_version_is_one_that_the_project_declares_to_work() -> None:
@@ -40,9 +41,21 @@ def test_every_pinned_version_is_one_that_the_project_declares_to_work() -> None
     wrong = {
         name: version
         for name, version in pins().items()
-        if name not in declared or not declared[name].specifier.contains(version)
+        if name in declared and not declared[name].specifier.contains(version)
     }
-    assert wrong == {}
+    assert wrong == {} and declared.keys() <= pins().keys()
+
+
+def test_nodes_get_the_versions_that_the_tests_ran_with() -> None:
+    tested = pins(TESTED)
+    other = {name: (version, tested[name]) for name, version in pins().items() if tested.get(name, version) != version}
+    assert other == {}
+
+
+def test_every_package_of_the_lock_has_a_hash() -> None:
+    entries = re.split(r"^(?=[\w.-]+==)", LOCK, flags=re.MULTILINE)[1:]
+    assert len(entries) == len(pins()) > 100
+    assert [entry.split()[0] for entry in entries if "--hash=sha256:" not in entry] == []
 
 
 def test_ray_is_the_same_in_the_pins_the_image_the_manifest_and_here() -> None:
@@ -53,10 +66,22 @@ def test_ray_is_the_same_in_the_pins_the_image_the_manifest_and_here() -> None:
     assert f"sst2-ray:{version}" in FILES["kuberay"].read_text()
 
 
-def test_the_flash_attention_wheel_fits_the_pinned_torch_and_python() -> None:
-    (wheel,) = re.findall(r"flash_attn-\S+\.whl", CONSTRAINTS)
-    assert f"torch{pins()['torch'].rpartition('.')[0]}cxx11" in wheel and "-cp311-" in wheel
-    assert "PYTHON_VERSION=3.11" in (REPOSITORY / "cluster/node/setup.sh").read_text()
+def test_every_url_and_tag_fits_the_python_and_the_torch_beside_it() -> None:
+    python = re.search(r"PYTHON_VERSION=(\S+)", (REPOSITORY / "cluster/node/setup.sh").read_text())
+    assert python is not None
+    tag, torch = f"cp{python[1].replace('.', '')}", pins()["torch"]
+    cuda = next(name.removeprefix("nvidia-cudnn-cu") for name in pins() if name.startswith("nvidia-cudnn-cu"))
+    for path in (path for path in (REPOSITORY / "cluster").rglob("*") if path.is_file()):
+        text = path.read_text()
+        for wheel in re.findall(r"\S+\.whl", text):
+            assert f"-{tag}-" in wheel or "-py3-" in wheel, f"{path}: {wheel}"
+            assert f"torch{torch.rpartition('.')[0]}" in wheel or "torch" not in wheel, f"{path}: {wheel}"
+        for found in re.findall(r"\bpy(3\d{1,2})\b", text):
+            assert f"cp{found}" == tag, f"{path}: py{found}"
+        for found in re.findall(r"\bpython(3\.\d+)\b|python-version (3\.\d+)", text):
+            assert python[1] in found, f"{path}: {found}"
+        for found in re.findall(r"download\.pytorch\.org/whl/cu(\d\d)", text):
+            assert found == cuda, f"{path}: cu{found}"
 
 
 @pytest.mark.parametrize("name", RAY_FILES)
@@ -86,11 +111,12 @@ def test_scripts_are_executable_and_parse(script: str) -> None:
 
 
 def test_the_nodes_check_finds_this_environment_complete_and_names_what_is_missing() -> None:
-    check = [sys.executable, str(REPOSITORY / "cluster/node/missing.py")]
-    complete = subprocess.run([*check, str(REPOSITORY / "pyproject.toml")], capture_output=True, text=True, check=False)
+    check = [sys.executable, str(REPOSITORY / "cluster/node/missing.py"), str(REPOSITORY / "pyproject.toml")]
+    lock = str(REPOSITORY / "cluster/node/requirements.lock")
+    complete = subprocess.run([*check, lock], capture_output=True, text=True, check=False)
     assert complete.returncode == 0, complete.stderr
     lacking = subprocess.run(
-        [*check, str(REPOSITORY / "pyproject.toml"), "no-such-package>=1", "pyyaml<1"],
+        [*check, lock, "no-such-package>=1", "pyyaml<1"],
         capture_output=True,
         text=True,
         check=False,

@@ -19,7 +19,7 @@ RAY = importlib.metadata.version("ray")
 def node() -> dict[str, Any]:
     return {
         "python": "3.11.9", "versions": {"ray": RAY, "torch": "2.9.1", "cuda": "12.8", "deepspeed": "0.19.8", "transformers": "5.23.0"},
-        "source": "", "token": "600", "disk_free_gb": 100.0, "shm_gib": 8.0, "gpus": [], "flash_attn_problem": "", "skew_s": 0.1,
+        "source": "", "token": "600", "disk_free_gb": 100.0, "shm_gib": 8.0, "gpus": [], "differing": [], "skew_s": 0.1,
     }  # fmt: skip
 
 
@@ -91,6 +91,10 @@ def test_no_remedy_restarts_ray_under_jobs_that_run(node: dict[str, Any]) -> Non
         ({"skew_s": -90.0}, "clock is -90 s off"),
         ({"disk_free_gb": 3.0}, "3 GB free"),
         ({"versions": {}}, "Ray is not installed"),
+        (
+            {"differing": ["numpy 1.0 for 2.0", "a 1 for 2"]},
+            "2 packages other than in the lock: numpy 1.0 for 2.0, a 1 for 2",
+        ),
         ({"gpus": [{"problem": "no devices were found"}]}, "nvidia-smi fails: no devices"),
     ],
 )
@@ -119,6 +123,24 @@ def test_memory_errors_heat_and_a_cpu_build_of_torch_are_told(node: dict[str, An
         findings, "error"
     )
     assert "GPU 1 is at 92 degrees" in lines(findings, "warning")
+
+
+@pytest.mark.parametrize(
+    ("cuda", "driver", "old"), [("13.0", "570.1", True), ("13.0", "580.2", False), ("12.8", "550.1", False)]
+)
+def test_a_driver_that_is_too_old_for_torch_is_an_error(
+    node: dict[str, Any], cuda: str, driver: str, old: bool
+) -> None:
+    node["versions"]["cuda"] = cuda
+    errors = lines(check_node("w", {**node, "gpus": [gpu(driver_version=driver)]}, prepared=True), "error")
+    assert ("too old for torch's CUDA 13" in errors) == old
+
+
+def test_the_probe_names_packages_that_differ_from_the_lock(tmp_path: Path) -> None:
+    lock = tmp_path / "lock"
+    lock.write_text(f"ray=={RAY} \\\n    --hash=sha256:00\npyyaml==0.1 ; python_version > '3'\nno-such-package==1\n")
+    (told,) = probe.differing(lock)
+    assert told.startswith("pyyaml ") and told.endswith(" for 0.1")
 
 
 def test_the_probe_describes_the_machine_it_runs_on() -> None:
