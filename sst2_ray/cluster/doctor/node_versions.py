@@ -109,9 +109,9 @@ def check_gpus(where: str, node: Section, found: Findings) -> None:
     if gpus and versions.get("cuda") == "cpu":
         remedy = "install torch from the index of your CUDA version"
         found.error(where, "torch is built for CPU, the GPUs would be idle", remedy)
-    driver, cuda = (_major(text) for text in (gpus[0].text("driver_version") if gpus else "", versions.text("cuda")))
-    if driver and cuda and driver < _DRIVER_FOR_CUDA.get(cuda, 0):
-        what = f"NVIDIA driver {driver} is too old for torch's CUDA {cuda}: the GPUs would not be found"
+    cuda, installed = _major(versions.text("cuda")), _major(gpus[0].text("driver_version")) if gpus else 0
+    if installed and installed < _DRIVER_FOR_CUDA.get(cuda, 0):
+        what = f"NVIDIA driver {installed} is too old for torch's CUDA {cuda}: the GPUs would not be found"
         found.error(where, what, f"driver {_DRIVER_FOR_CUDA[cuda]} or newer: another image, or update it")
     if gpus and len(found) == before:
         name, driver, clock = (gpus[0].text(key) for key in ("name", "driver_version", "clocks.max.sm"))
