@@ -20,6 +20,12 @@ from sst2_ray.terminal import Column, html_table
 SILENT_S = 600.0
 """Seconds without a written file after which a run that counts as running has most likely been killed."""
 
+_TRIAL_FIELDS = (
+    "experiment", "trial_id", "attempt", "status", "written_at", "started_at", "failure_class", "failure_message",
+    "best_dev_accuracy", "selection_accuracy", "seconds", "cost_usd", "export_path",
+)  # fmt: skip
+"""Fields of TrialRecord that are read; all of them would take seconds for a thousand trials."""
+
 TRIAL_COLUMNS = (
     Column(title="trial", align="left"),
     Column(title="attempt", rank=5),
@@ -47,12 +53,12 @@ class StoredRun:
     name: str
     is_sweep: bool
     trials: tuple[TrialRecord, ...]
-    """The latest attempt of each trial; a single run is its own trial."""
+    """The latest attempt of each trial, without the fields that nothing here needs; a single run is its own trial."""
     num_bytes: int
     written_at: dt.datetime
     """Time of the newest file."""
     progress: Mapping[str, Progress]
-    """Last evaluation of each trial, by name."""
+    """Last evaluation of each trial, by name; `list_runs` reads them only if something runs."""
 
     @property
     def is_running(self) -> bool:
@@ -161,7 +167,7 @@ def list_runs(storage_path: str) -> list[StoredRun]:
     names = _names(storage)
     if not names:
         raise InputError(f"--storage-path {storage_path}: no run there; give the folder that runs were written to")
-    return _read(storage_path, names)
+    return _read(storage_path, names, needs_progress=False)
 
 
 def find_run(storage_path: str, name: str) -> StoredRun:
@@ -171,19 +177,22 @@ def find_run(storage_path: str, name: str) -> StoredRun:
         names = _names(storage)
         remedy = did_you_mean(name, names) if names else "there is none at all; give its --storage-path"
         raise InputError(f"{name}: no such run below {storage.root}; {remedy}")
-    return _read(storage_path, [name])[0]
+    return _read(storage_path, [name], needs_progress=True)[0]
 
 
 def _names(storage: Storage) -> list[str]:
     return [name for name in storage.list() if storage.exists(f"{name}/config.json")]
 
 
-def _read(storage_path: str, names: Sequence[str]) -> list[StoredRun]:
+def _read(storage_path: str, names: Sequence[str], *, needs_progress: bool) -> list[StoredRun]:
+    """Read runs; the last evaluations only where they are needed, or something runs."""
     storage, table = Storage.open(storage_path), ResultsTable(storage_path)
     trials: dict[str, list[TrialRecord]] = {name: [] for name in names}
-    for record in table.records("trials", experiment=list(names), attempts="latest"):
+    rows = table.read("trials", columns=_TRIAL_FIELDS, experiment=list(names), attempts="latest").to_pylist()
+    for record in (TrialRecord(**row) for row in rows):
         trials[record.experiment].append(record)
-    progress = _progress(table, names)
+    needs_progress = needs_progress or any(row["status"] == Status.RUNNING for row in rows)
+    progress = _progress(table, names) if needs_progress else {}
     runs = []
     for name in names:
         files = files_below(storage, name)
@@ -194,7 +203,7 @@ def _read(storage_path: str, names: Sequence[str]) -> list[StoredRun]:
                 trials=tuple(sorted(trials[name], key=lambda t: (t.started_at or t.written_at, t.trial_id))),
                 num_bytes=sum(file.size for file in files),
                 written_at=max(file.mtime for file in files),
-                progress=progress[name],
+                progress=progress.get(name, {}),
             )
         )
     return runs
