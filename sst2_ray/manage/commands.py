@@ -85,13 +85,13 @@ class StopConfig(_StorageFlags):
 def main_ls(argv: list[str]) -> int:
     """Run `sst2-ray ls`."""
     config = parse(LsConfig, argv, prog="sst2-ray ls")
-    _show_runs(console(), list_runs(config.storage_path), config)
+    _show_runs(console(), list_runs(config.storage_path, states_only=True), config)
     return 0
 
 
 def _show_runs(out: Console, runs: Sequence[StoredRun], config: _TableFlags) -> None:
     if config.json:
-        print(json.dumps([run.to_dict() for run in runs], indent=1))
+        print(json.dumps([run.to_dict(with_trials=False) for run in runs], indent=1))
         return
     rows = [
         [
@@ -135,7 +135,7 @@ def _show_status(out: Console, config: StatusConfig) -> bool:
             print_table(out, TRIAL_COLUMNS, run.rows(), wide=config.wide)
             out.print(Text(run.summary()))
         return run.is_running
-    runs = list_runs(config.storage_path)
+    runs = list_runs(config.storage_path, states_only=True)
     running = [run for run in runs if run.is_running]
     if running or config.json:
         _show_runs(out, running, config)

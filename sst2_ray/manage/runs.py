@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import pyarrow as pa
 import pyarrow.fs as pafs
 
 from sst2_ray import formatting
@@ -20,11 +21,9 @@ from sst2_ray.terminal import Column, html_table
 SILENT_S = 600.0
 """Seconds without a written file after which a run that counts as running has most likely been killed."""
 
-_TRIAL_FIELDS = (
-    "experiment", "trial_id", "attempt", "status", "written_at", "started_at", "failure_class", "failure_message",
-    "best_dev_accuracy", "selection_accuracy", "seconds", "cost_usd", "export_path",
-)  # fmt: skip
-"""Fields of TrialRecord that are read; all of them would take seconds for a thousand trials."""
+_STATE_FIELDS = ("experiment", "trial_id", "attempt", "status", "written_at", "best_dev_accuracy", "selection_accuracy")
+_TRIAL_FIELDS = (*_STATE_FIELDS, "started_at", "failure_class", "failure_message", "seconds", "cost_usd", "export_path")
+"""Fields of TrialRecord that are read; all of them would take ten seconds for a thousand trials."""
 
 TRIAL_COLUMNS = (
     Column(title="trial", align="left"),
@@ -58,7 +57,7 @@ class StoredRun:
     written_at: dt.datetime
     """Time of the newest file."""
     progress: Mapping[str, Progress]
-    """Last evaluation of each trial, by name; `list_runs` reads them only if something runs."""
+    """Last evaluation of each trial, by name; `list_runs` does not read them."""
 
     @property
     def is_running(self) -> bool:
@@ -83,8 +82,9 @@ class StoredRun:
         """Return the best accuracy of the trials; see TrialRecord.score."""
         return max((trial.score for trial in self.trials if trial.score is not None), default=None)
 
-    def to_dict(self) -> dict[str, object]:
+    def to_dict(self, *, with_trials: bool = True) -> dict[str, object]:
         """Return plain JSON values."""
+        trials = {"trials": [self._trial_dict(trial) for trial in self.trials]} if with_trials else {}
         return {
             "name": self.name,
             "kind": self.kind,
@@ -92,7 +92,8 @@ class StoredRun:
             "best_accuracy": self.best_accuracy,
             "num_bytes": self.num_bytes,
             "written_at": self.written_at.isoformat(),
-            "trials": [self._trial_dict(trial) for trial in self.trials],
+            "num_trials": len(self.trials),
+            **trials,
         }
 
     def _trial_dict(self, trial: TrialRecord) -> dict[str, object]:
@@ -161,13 +162,19 @@ def run_folder(experiment: str, trial_id: str) -> str:
     return experiment if trial_id == experiment else f"{experiment}/{trial_id}"
 
 
-def list_runs(storage_path: str) -> list[StoredRun]:
-    """Read every run and sweep of a storage folder, by name. Raises InputError if it holds none."""
+def list_runs(storage_path: str, *, states_only: bool = False) -> list[StoredRun]:
+    """Read every run and sweep of a storage folder, by name. Raises InputError if it holds none.
+
+    `states_only`: read what the state and the best accuracy of each need, and of its trials nothing more.
+    """
     storage = Storage.open(storage_path)
     names = _names(storage)
     if not names:
         raise InputError(f"--storage-path {storage_path}: no run there; give the folder that runs were written to")
-    return _read(storage_path, names, needs_progress=False)
+    trials = ResultsTable(storage_path).read(
+        "trials", columns=_STATE_FIELDS if states_only else _TRIAL_FIELDS, attempts="latest"
+    )
+    return _read(storage_path, names, trials)
 
 
 def find_run(storage_path: str, name: str) -> StoredRun:
@@ -177,22 +184,23 @@ def find_run(storage_path: str, name: str) -> StoredRun:
         names = _names(storage)
         remedy = did_you_mean(name, names) if names else "there is none at all; give its --storage-path"
         raise InputError(f"{name}: no such run below {storage.root}; {remedy}")
-    return _read(storage_path, [name], needs_progress=True)[0]
+    table = ResultsTable(storage_path)
+    trials = table.read("trials", columns=_TRIAL_FIELDS, experiment=name, attempts="latest")
+    return _read(storage_path, [name], trials, _progress(table, name))[0]
 
 
 def _names(storage: Storage) -> list[str]:
     return [name for name in storage.list() if storage.exists(f"{name}/config.json")]
 
 
-def _read(storage_path: str, names: Sequence[str], *, needs_progress: bool) -> list[StoredRun]:
-    """Read runs; the last evaluations only where they are needed, or something runs."""
-    storage, table = Storage.open(storage_path), ResultsTable(storage_path)
+def _read(
+    storage_path: str, names: Sequence[str], rows: pa.Table, progress: Mapping[str, Progress] | None = None
+) -> list[StoredRun]:
+    storage = Storage.open(storage_path)
     trials: dict[str, list[TrialRecord]] = {name: [] for name in names}
-    rows = table.read("trials", columns=_TRIAL_FIELDS, experiment=list(names), attempts="latest").to_pylist()
-    for record in (TrialRecord(**row) for row in rows):
-        trials[record.experiment].append(record)
-    needs_progress = needs_progress or any(row["status"] == Status.RUNNING for row in rows)
-    progress = _progress(table, names) if needs_progress else {}
+    for row in rows.to_pylist():
+        if row["experiment"] in trials:  # the folder of a run may have been deleted
+            trials[row["experiment"]].append(TrialRecord(**row))
     runs = []
     for name in names:
         files = files_below(storage, name)
@@ -203,19 +211,17 @@ def _read(storage_path: str, names: Sequence[str], *, needs_progress: bool) -> l
                 trials=tuple(sorted(trials[name], key=lambda t: (t.started_at or t.written_at, t.trial_id))),
                 num_bytes=sum(file.size for file in files),
                 written_at=max(file.mtime for file in files),
-                progress=progress.get(name, {}),
+                progress=progress or {},
             )
         )
     return runs
 
 
-def _progress(table: ResultsTable, names: Sequence[str]) -> dict[str, dict[str, Progress]]:
-    columns = ["experiment", "trial_id", "epoch", "dev_accuracy"]
-    rows = table.read("epochs", columns=columns, experiment=list(names), attempts="latest").to_pylist()
-    found: dict[str, dict[str, Progress]] = {name: {} for name in names}
-    for row in sorted(rows, key=lambda row: row["epoch"]):
-        found[row["experiment"]][row["trial_id"]] = Progress(epoch=row["epoch"], accuracy=row["dev_accuracy"])
-    return found
+def _progress(table: ResultsTable, name: str) -> dict[str, Progress]:
+    columns = ["trial_id", "epoch", "dev_accuracy"]
+    rows = table.read("epochs", columns=columns, experiment=name, attempts="latest").to_pylist()
+    last = sorted(rows, key=lambda row: row["epoch"])
+    return {row["trial_id"]: Progress(epoch=row["epoch"], accuracy=row["dev_accuracy"]) for row in last}
 
 
 def files_below(storage: Storage, folder: str) -> list[pafs.FileInfo]:
