@@ -29,7 +29,7 @@ OF_A_TRIAL = (
 
 
 def main() -> int:
-    figures = run_sweep(__doc__, "demo", ["--preset", "demo"])
+    figures = run_sweep(__doc__, "demo-grid", ["--preset", "demo-grid"])
     print(f"limit: {LIMIT_S} s")
     return 0 if figures["exit_code"] == 0 and figures["wall_s"] < LIMIT_S else 1
 
