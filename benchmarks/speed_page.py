@@ -161,10 +161,8 @@ def origin(figures: dict[str, Any]) -> str:
 
 
 def with_rows(readme: str, found: dict[str, dict[str, Any]]) -> str:
-    """The README, its rows about throughput and its table of aims written anew."""
+    """Write the README's rows about throughput anew."""
     rows = [row(figures) + "\n" for name, figures in found.items() if name.startswith("throughput-")]
-    reached = "".join(f"{line}\n" for line in aims(found)).replace("(../", "(")
-    readme = re.sub(r"(?<=^## Speed\n\n)(\|.*\n)+", lambda _: reached, readme, flags=re.MULTILINE)
     return re.sub(r"(^\| examples a second at batch .*\n)+", lambda _: "".join(rows), readme, flags=re.MULTILINE)
 
 

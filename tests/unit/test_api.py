@@ -87,6 +87,6 @@ def test_results_are_a_table_in_a_terminal_and_in_a_notebook(storage):
 def test_presets_are_configs_with_their_summary():
     presets = sst2_ray.presets()
     assert presets["paper"].learning_rate == 8e-5
-    assert presets["sweep:demo"].num_seeds == 2
+    assert presets["sweep:demo"].num_seeds == 3
     assert "paper-large" in repr(presets)
     assert "<td" in presets._repr_html_()
