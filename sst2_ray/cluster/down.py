@@ -49,7 +49,7 @@ def down(cluster: ClusterFile) -> None:
     """End the cluster. Raises RunFailedError where `ray down` fails or something still runs, InputError where the cloud does not answer."""
     cloud = cloud_of(cluster)
     cloud.status(cluster)  # asked first: where the cloud does not answer, Ray ends in pages of traceback
-    code = run_ray(["down", "--yes", str(cluster.path)], cluster)
+    code = run_ray(["down", "--yes", str(cluster.for_ray())], cluster)
     cloud.end(cluster)
     if code != 0:
         raise RunFailedError(

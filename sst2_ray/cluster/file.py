@@ -16,6 +16,7 @@ from sst2_ray.errors import InputError, did_you_mean
 Platform = Literal["aws", "gcp", "azure", "local", "kuberay"]
 PLATFORMS: tuple[Platform, ...] = get_args(Platform)
 
+PACKAGE = Path(__file__).resolve().parents[1]
 DASHBOARD_PORT = 8265
 TOKEN_FILE = Path("~/.ray/auth_token")
 PLACEHOLDER = re.compile(r"\b(YOUR_[A-Z_]+|MY_[A-Z_]+|(?:HEAD|WORKER)_ADDRESS(?:_\d+)?|SSH_USER)\b")
@@ -94,6 +95,22 @@ class ClusterFile:
         types = self.document.section("available_node_types").named()
         return [NodeType(name=name, section=section, is_head=name == head) for name, section in types]
 
+    def for_ray(self) -> Path:
+        """Return the file to give to `ray up`: itself, or a private copy where sources of mounts lie elsewhere than it says."""
+        mounts = self.document.section("file_mounts")
+        sources = {remote: mounts.text(remote) for remote in mounts.raw}
+        found = {
+            remote: source if source.startswith("~") else str(shipped(source)) for remote, source in sources.items()
+        }
+        if found == sources:
+            return self.path
+        folder = Path("~/.sst2-ray").expanduser()
+        folder.mkdir(mode=0o700, exist_ok=True)
+        copy = folder / f"{self.name or 'cluster'}.yaml"
+        copy.write_text(yaml.safe_dump({**self.document.raw, "file_mounts": found}, sort_keys=False), encoding="utf-8")
+        copy.chmod(0o600)
+        return copy
+
     @property
     def hosts(self) -> list[str]:
         """Machines of an on-prem file, the head first; placeholders are left out."""
@@ -101,9 +118,27 @@ class ClusterFile:
         return [address for address in every if address and not PLACEHOLDER.search(address)]
 
 
+def shipped(path: str | Path) -> Path:
+    """Return a path of the repository as it lies here: below the working folder, in the checkout, or in the installed package."""
+    path = Path(path).expanduser()
+    if path.is_absolute() or path.exists():
+        return path
+    if path == Path("sst2_ray"):
+        return PACKAGE
+    # Beside the package lies the repository, or site-packages, which has no cluster files but may hold anything else.
+    roots = [
+        PACKAGE / "cluster/templates",
+        *([PACKAGE.parent] if (PACKAGE.parent / "ray_cluster.yaml").exists() else []),
+    ]
+    return next((root / path for root in roots if (root / path).exists()), path)
+
+
 def load_cluster_file(path: str | Path) -> ClusterFile:
-    """Parse `path`. Raises InputError for a missing file, wrong YAML, or a platform that is not one of PLATFORMS."""
-    file = Path(path)
+    """Parse `path`; the names of the shipped files are found from any folder.
+
+    Raises InputError for a missing file, wrong YAML, or a platform that is not one of PLATFORMS.
+    """
+    file = shipped(path)
     try:
         document = yaml.safe_load(file.read_text(encoding="utf-8"))
     except FileNotFoundError:

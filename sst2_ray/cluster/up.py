@@ -60,7 +60,7 @@ def main(argv: list[str]) -> int:
     question = _question(cluster, asks=not config.yes, restart=config.restart)
     if not config.yes and not _confirmed(question):
         raise InputError("not confirmed, nothing was started; pass --yes to start without being asked")
-    code = run_ray(["up", "--yes", "--no-config-cache", str(cluster.path)], cluster)
+    code = run_ray(["up", "--yes", "--no-config-cache", str(cluster.for_ray())], cluster)
     if code != 0:
         raise RunFailedError(
             f"ray up {cluster.path} failed with exit code {code}, see above; `sst2-ray down {cluster.path}` ends what was started",

@@ -11,7 +11,7 @@ from sst2_ray.cluster.clouds.aws_account import check_account
 from sst2_ray.cluster.clouds.aws_api import client, instances_of, missing_templates, one_line_refusals
 from sst2_ray.cluster.clouds.aws_file import check_file
 from sst2_ray.cluster.clouds.base import Cloud, CreateRequest, Instance, own_key
-from sst2_ray.cluster.file import ClusterFile, NodeType
+from sst2_ray.cluster.file import ClusterFile, NodeType, shipped
 from sst2_ray.cluster.findings import Findings
 from sst2_ray.cluster.section import Section
 from sst2_ray.errors import FailureClass, InputError, RunFailedError
@@ -105,7 +105,8 @@ def stack_name(cluster: ClusterFile) -> str:
 def create_stack(cluster: ClusterFile, request: CreateRequest) -> str:
     """Create the stack and wait for it; return its name. Raises InputError for wrong parameters, RunFailedError where AWS fails."""
     check_source(str(request.ssh_from))
-    if not TEMPLATE.is_file():
+    template = shipped(TEMPLATE)
+    if not template.is_file():
         raise InputError(f"{TEMPLATE}: not found; run from the repository's root")
     stack = stack_name(cluster)
     parameters = {
@@ -116,7 +117,7 @@ def create_stack(cluster: ClusterFile, request: CreateRequest) -> str:
     }
     cloudformation = client(cluster, "cloudformation")
     cloudformation.create_stack(
-        StackName=stack, TemplateBody=TEMPLATE.read_text(encoding="utf-8"), Capabilities=["CAPABILITY_NAMED_IAM"],
+        StackName=stack, TemplateBody=template.read_text(encoding="utf-8"), Capabilities=["CAPABILITY_NAMED_IAM"],
         Parameters=[{"ParameterKey": key, "ParameterValue": value} for key, value in parameters.items()],
     )  # fmt: skip
     deadline = time.monotonic() + _STACK_TIMEOUT_S

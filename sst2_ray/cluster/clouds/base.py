@@ -85,7 +85,7 @@ class Cloud(ABC):
         from ray.autoscaler import sdk
 
         try:
-            return str(sdk.get_head_node_ip(str(cluster.path)))
+            return str(sdk.get_head_node_ip(str(cluster.for_ray())))
         except Exception as error:  # each cloud's client library raises its own kinds
             detail = " ".join(str(error).split())[:200]
             raise InputError(

@@ -7,9 +7,8 @@ import importlib.metadata
 import ipaddress
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
-from sst2_ray.cluster.file import ClusterFile
+from sst2_ray.cluster.file import ClusterFile, shipped
 from sst2_ray.cluster.findings import Findings
 
 _COMMANDS = (
@@ -52,7 +51,7 @@ def check_pins(cluster: ClusterFile, found: Findings) -> None:
 
 def _check_pinned_ray(cluster: ClusterFile, found: Findings) -> None:
     local = cluster.document.section("file_mounts").text("~/.sst2-ray/node")
-    path = Path(local).expanduser() / "requirements.lock"
+    path = shipped(local) / "requirements.lock"
     here = importlib.metadata.version("ray")
     if local and not path.is_file():
         return  # the mount's own check says that its folder does not exist here

@@ -7,7 +7,7 @@ import stat
 from pathlib import Path
 
 from sst2_ray.cluster.doctor.commands import check_pins, check_start_commands
-from sst2_ray.cluster.file import PLACEHOLDER, ClusterFile, NodeType, is_pinned_image
+from sst2_ray.cluster.file import PLACEHOLDER, ClusterFile, NodeType, is_pinned_image, shipped
 from sst2_ray.cluster.findings import Findings
 from sst2_ray.cluster.ray_private import schema_problem
 from sst2_ray.cluster.secret_scan import holds_secret
@@ -64,7 +64,7 @@ def _check_mounts(cluster: ClusterFile, found: Findings) -> None:
     mounts = cluster.document.section("file_mounts")
     for remote in mounts.raw:
         local = mounts.text(remote)
-        if not Path(local).expanduser().exists() and "auth_token" not in remote:
+        if not shipped(local).exists() and "auth_token" not in remote:
             what = f"{local} does not exist here"
             found.error(f"file_mounts.{remote}", what, "run from the repository's root, or correct the path")
     if any(remote.endswith(".ray/auth_token") for remote in mounts.raw):
