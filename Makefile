@@ -98,7 +98,7 @@ audit: $(VENV)/.dev
 
 # The documentation as a site, below site/.
 docs: $(VENV)/.dev
-	$(BIN)/mkdocs build --strict -q
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict -q
 
 # Removes what make itself made. Runs, models and reports stay: they are results.
 clean:
