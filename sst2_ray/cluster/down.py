@@ -39,7 +39,7 @@ def main(argv: list[str]) -> int:
         _say(line)
     down(cluster)
     if config.delete_stack and cluster.platform == "aws":
-        from sst2_ray.cluster.clouds.aws import delete_stack
+        from sst2_ray.cluster.clouds.aws_stack import delete_stack
 
         _say(f"deleting stack {delete_stack(cluster)}")
     return 0

@@ -96,18 +96,19 @@ class ClusterFile:
         return [NodeType(name=name, section=section, is_head=name == head) for name, section in types]
 
     def for_ray(self) -> Path:
-        """Return the file to give to `ray up`: itself, or a private copy where sources of mounts lie elsewhere than it says."""
+        """Return the file to give to `ray up`: itself, or a private copy where names or sources of mounts are others than it says."""
         mounts = self.document.section("file_mounts")
         sources = {remote: mounts.text(remote) for remote in mounts.raw}
         found = {
             remote: source if source.startswith("~") else str(shipped(source)) for remote, source in sources.items()
         }
-        if found == sources:
+        resolved = {**self.document.raw, **({"file_mounts": found} if mounts else {})}
+        if resolved == yaml.safe_load(self.path.read_text(encoding="utf-8")):
             return self.path
         folder = Path("~/.sst2-ray").expanduser()
         folder.mkdir(mode=0o700, exist_ok=True)
         copy = folder / f"{self.name or 'cluster'}.yaml"
-        copy.write_text(yaml.safe_dump({**self.document.raw, "file_mounts": found}, sort_keys=False), encoding="utf-8")
+        copy.write_text(yaml.safe_dump(resolved, sort_keys=False), encoding="utf-8")
         copy.chmod(0o600)
         return copy
 
@@ -149,6 +150,7 @@ def load_cluster_file(path: str | Path) -> ClusterFile:
         raise InputError(f"{file}: cannot be read as YAML: {' '.join(str(error).split())}") from None
     if not isinstance(document, dict):
         raise InputError(f"{file}: a mapping is expected, found {type(document).__name__}; is this a cluster file?")
+    _name_templates(document)
     section = Section(document)
     if section.text("apiVersion").startswith("ray.io/"):
         return ClusterFile(path=file, platform="kuberay", document=section)
@@ -157,6 +159,16 @@ def load_cluster_file(path: str | Path) -> ClusterFile:
         if kind == platform != "kuberay":
             return ClusterFile(path=file, platform=platform, document=section)
     raise InputError(f"{file}: provider.type {kind!r} is not supported; {did_you_mean(str(kind), PLATFORMS)}")
+
+
+def _name_templates(document: dict[str, object]) -> None:
+    """Let the names of the account's launch templates follow cluster_name: another cluster's would bring that one's roles."""
+    name = Section(document).text("cluster_name")
+    for _, node_type in Section(document).section("available_node_types").named():
+        template = node_type.section("node_config").section("LaunchTemplate")
+        kind = re.fullmatch(r"sst2-ray-.+-(head|worker)", template.text("LaunchTemplateName"))
+        if kind and name:
+            template.raw["LaunchTemplateName"] = f"sst2-ray-{name}-{kind[1]}"
 
 
 def use_token_if_present() -> Path | None:

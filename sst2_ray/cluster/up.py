@@ -7,6 +7,7 @@ import secrets
 import shlex
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from sst2_ray.cluster.clouds import CreateRequest, cloud_of
 from sst2_ray.cluster.doctor.command import DoctorConfig, examine_cluster, examine_file, report
 from sst2_ray.cluster.down import run_ray
 from sst2_ray.cluster.file import TOKEN_FILE, ClusterFile, load_cluster_file, use_token_if_present
+from sst2_ray.cluster.findings import Findings
 from sst2_ray.cluster.ray_private import ignored_addresses
 from sst2_ray.cluster.ssh import Tunnel
 from sst2_ray.cluster.submit.client import connect, list_jobs, still_running
@@ -55,8 +57,9 @@ def main(argv: list[str]) -> int:
     use_token_if_present()
     for line in ignored_addresses(config.cluster):
         _say(line)
-    _refuse_mistakes(cluster)
+    _refuse_mistakes(cluster, examine_file)
     _prepare_account(cluster, config)
+    _refuse_mistakes(cluster, examine_cluster)
     question = _question(cluster, asks=not config.yes, restart=config.restart)
     if not config.yes and not _confirmed(question):
         raise InputError("not confirmed, nothing was started; pass --yes to start without being asked")
@@ -106,9 +109,9 @@ def wait_for_workers(cluster: ClusterFile, *, timeout_s: float) -> None:
     )
 
 
-def _refuse_mistakes(cluster: ClusterFile) -> None:
-    # On-prem machines are there already: one with another Python or Ray is told now, not after minutes of waiting for it.
-    if report([*examine_file(cluster, DoctorConfig()), *examine_cluster(cluster, DoctorConfig())], verbose=False):
+def _refuse_mistakes(cluster: ClusterFile, examine: Callable[[ClusterFile, DoctorConfig], Findings]) -> None:
+    # The account's quota and images, and the machines that are there already: told now, not after minutes of waiting for them.
+    if report(examine(cluster, DoctorConfig(ask_cloud=cloud_of(cluster).asks_account)), verbose=False):
         raise InputError(f"{cluster.path}: doctor found errors, see above; nothing was started")
 
 

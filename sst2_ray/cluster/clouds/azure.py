@@ -77,6 +77,12 @@ def _check_place(cluster: ClusterFile, found: Findings) -> None:
     if not cluster.provider.get("use_internal_ips"):
         what = "every machine gets a public address, and Ray's template opens port 22 of all to the internet"
         found.error("provider.use_internal_ips", what, "use_internal_ips: True and use_external_head_ip: True")
+    what = "Ray gives the identity that may manage the resource group to every machine, workers included"
+    found.warning("identity", what, "a resource group of its own, with nothing else in it")
+    what = (
+        "new networks get no way out by default: set-up needs one (a NAT gateway) on machines without a public address"
+    )
+    found.warning("network", what, "docs/cluster-azure.md")
     remedy = "close it right after `ray up`: az network nsg rule update, docs/cluster-azure.md"
     found.warning("network", "Ray's template opens port 22 of the head to the internet", remedy)
     if ("ssh_private_key" in cluster.auth) != ("ssh_public_key" in cluster.auth):
@@ -90,6 +96,11 @@ def _check_size(parameters: Section, node_type: NodeType, found: Findings) -> No
         what = f"{size!r} is not a size known here; {did_you_mean(size, names_of('azure'))}"
         found.error(where, what, "see az vm list-sizes")
         return
+    if re.match(r"Standard_NV\d+(ads|as|s)_", size):
+        what = (
+            f"{size} takes NVIDIA's GRID drivers, the image brings the data-center driver: the GPU would not be found"
+        )
+        found.error(where, what, "an NC or ND size, e.g. Standard_NC24ads_A100_v4")
     check_machine(where, machine, size, node_type, found)
     if node_type.resources.whole("CPU") is None:
         what = "Ray reads no sizes from Azure: without resources nothing is ever scheduled here"

@@ -49,6 +49,8 @@ class Cloud(ABC):
     """False where `ray up` and `ray down` have nothing to start or end."""
     sizes_from_cloud: ClassVar[bool] = False
     """`ray up` asks the cloud for the resources of a machine type."""
+    asks_account: ClassVar[bool] = False
+    """`check_account` asks the cloud."""
     spot_remedy: ClassVar[str] = ""
 
     @abstractmethod

@@ -160,7 +160,7 @@ def test_up_starts_the_head_alone_on_demand_with_its_disk(running: Cloud) -> Non
     assert head["InstanceType"] == "m5.xlarge" and "InstanceLifecycle" not in head
     assert head["PrivateIpAddress"] == running.lab.address(0)
     assert disks(running, head) == [120]
-    assert head["IamInstanceProfile"]["Arn"].endswith("instance-profile/sst2-ray-sst2-head")
+    assert head["IamInstanceProfile"]["Arn"].endswith("instance-profile/sst2-ray-sst2-us-west-2-head")
 
 
 def disks(cloud: Cloud, instance: dict[str, Any]) -> list[int]:
@@ -207,7 +207,7 @@ def test_no_policy_has_a_wildcard_action_or_a_resource_wider_than_aws_allows(run
         role["RoleName"]: len(iam.list_attached_role_policies(RoleName=role["RoleName"])["AttachedPolicies"])
         for role in iam.list_roles()["Roles"]
     }
-    assert attached == {"sst2-ray-sst2-head": 2, "sst2-ray-sst2-worker": 1}
+    assert attached == {"sst2-ray-sst2-us-west-2-head": 2, "sst2-ray-sst2-us-west-2-worker": 1}
     for statement in statements(running):
         assert not [action for action in actions(statement) if "*" in action]
         if "*" in listed(statement, "Resource"):

@@ -12,8 +12,7 @@ import pytest
 from ray.job_submission import JobDetails, JobStatus, JobType
 
 from sst2_ray.cluster import up
-from sst2_ray.cluster.clouds import CLOUDS, CreateRequest, cloud_of
-from sst2_ray.cluster.file import load_cluster_file
+from sst2_ray.cluster.clouds import CLOUDS
 from sst2_ray.errors import InputError
 from tests.support.cluster_files import FILES
 
@@ -23,7 +22,7 @@ def started(home: Path, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:  # 
     """Ray's command lines, which are not run; doctor finds nothing."""
     lines: list[list[str]] = []
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
-    monkeypatch.setattr(up, "_refuse_mistakes", lambda _: None)
+    monkeypatch.setattr(up, "_refuse_mistakes", lambda *_: None)
     monkeypatch.setattr(up, "wait_for_workers", lambda *_, **__: None)
     monkeypatch.setattr(up, "run_ray", lambda arguments, _: lines.append(list(arguments)) or 0)
     return lines
@@ -105,30 +104,6 @@ def test_machines_of_ones_own_that_do_not_run_ray_are_started(
     head(reached=False)
     assert up.main([str(FILES["onprem"])]) == 0
     assert len(started) == 1 and asked[0].startswith("start cluster sst2-onprem (local)?")
-
-
-@pytest.mark.parametrize(("in_ec2", "here"), [(True, True), (False, False), (True, False), (False, True)])
-def test_a_key_pair_that_only_one_side_has_is_refused(home: Path, in_ec2: bool, here: bool) -> None:
-    pytest.importorskip("boto3")
-    moto = pytest.importorskip("moto", reason="moto is not installed (the dev extra)")
-    cluster = load_cluster_file(FILES["aws"])
-
-    def check() -> None:
-        cloud_of(cluster).check_create(cluster, CreateRequest(ssh_from="203.0.113.7/32", bucket="b"))
-
-    if here:
-        (home / ".ssh/sst2-ray.pem").write_text("key")
-    with moto.mock_aws():
-        import boto3
-
-        if in_ec2:
-            boto3.client("ec2", region_name="us-west-2").create_key_pair(KeyName="sst2-ray")
-        if in_ec2 == here:
-            check()
-            return
-        told = "EC2 has it, this machine lacks .*copy the .pem" if in_ec2 else "EC2 lacks it, this machine has .*remove"
-        with pytest.raises(InputError, match=f"key pair sst2-ray: {told}.*provider.key_pair.key_name"):
-            check()
 
 
 def test_where_jobs_cannot_be_asked_for_yes_alone_restarts_nothing(
