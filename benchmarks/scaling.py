@@ -58,7 +58,7 @@ HEADS = (
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", default="modernbert-base", choices=[n for n, s in MODELS.items() if s.kind])
+    parser.add_argument("--model", default="modernbert-base", choices=[n for n, s in MODELS.items() if s.architecture])
     parser.add_argument("--machines", nargs="+", choices=NODES, default=list(NODES))
     parser.add_argument("--gpus", type=int, nargs="+", default=[8, 64, 512])
     parser.add_argument("--docs", help="write the page to this file instead of printing it")

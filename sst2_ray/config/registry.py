@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-ModelKind = Literal["modernbert", "sbert"]
+ModelKind = Literal["modernbert", "encoder", "sbert"]
+"""modernbert and encoder keep the classification head of their family in transformers, sbert pools token vectors."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,12 +19,29 @@ class ModelSpec:
     """None: no pretrained weights exist; always built from `shape` and random numbers."""
     revision: str | None
     """Pinned commit of `hub_id` on the hub; None: the newest."""
-    architecture: Literal["modernbert", "bert", "mpnet"]
+    architecture: Literal["modernbert", "bert", "mpnet"] | None
+    """None: only the config on the hub says it, also for random weights."""
     shape: dict[str, Any] = field(default_factory=dict)
     """Keyword arguments for the architecture's transformers config; empty: that class's defaults."""
     packaged: bool = False
     """The weights are also in the `demo` extra."""
 
+
+_PUBLISHED: tuple[tuple[str, ModelKind, str], ...] = (
+    ("bert-base", "encoder", "google-bert/bert-base-uncased"),
+    ("roberta-base", "encoder", "FacebookAI/roberta-base"),
+    ("xlm-roberta-base", "encoder", "FacebookAI/xlm-roberta-base"),
+    ("deberta-v3-base", "encoder", "microsoft/deberta-v3-base"),
+    ("eurobert-210m", "encoder", "EuroBERT/EuroBERT-210m"),
+    ("mmbert-base", "modernbert", "jhu-clsp/mmBERT-base"),
+    ("ettin-17m", "modernbert", "jhu-clsp/ettin-encoder-17m"),
+    ("ettin-32m", "modernbert", "jhu-clsp/ettin-encoder-32m"),
+    ("ettin-68m", "modernbert", "jhu-clsp/ettin-encoder-68m"),
+    ("ettin-150m", "modernbert", "jhu-clsp/ettin-encoder-150m"),
+    ("ettin-400m", "modernbert", "jhu-clsp/ettin-encoder-400m"),
+    ("ettin-1b", "modernbert", "jhu-clsp/ettin-encoder-1b"),
+)
+"""Encoders that others publish figures of: name, kind, hub id."""
 
 MODELS: dict[str, ModelSpec] = {
     spec.name: spec
@@ -92,6 +110,10 @@ MODELS: dict[str, ModelSpec] = {
                 "num_attention_heads": 12,
             },
             packaged=True,
+        ),
+        *(
+            ModelSpec(name=name, kind=kind, hub_id=hub_id, revision=None, architecture=None)
+            for name, kind, hub_id in _PUBLISHED
         ),
     )
 }

@@ -24,8 +24,8 @@ from transformers.utils import logging as transformers_logging
 
 from sst2_ray.errors import InputError
 from sst2_ray.modeling.attention.choice import FLASH, choose_attention
-from sst2_ray.modeling.classifier import LABELS, ModernBertClassifier, SbertClassifier, SentenceClassifier
-from sst2_ray.modeling.sources import ResolvedModel, local_folder
+from sst2_ray.modeling.classifier import EncoderClassifier, ModernBertClassifier, SbertClassifier, SentenceClassifier
+from sst2_ray.modeling.sources import ModelInfo, ResolvedModel, local_folder
 
 SBERT_DROPOUT = 0.1
 """Dropout before SBERT's head where the config does not say: the value of the notebook study."""
@@ -33,6 +33,15 @@ SBERT_DROPOUT = 0.1
 _GRAPHS = 64
 """Compiled graphs of a layer's code before it runs uncompiled: ModernBERT has three kinds of layers, each trained and
 evaluated, in bf16 and fp32; torch's own limit is 8."""
+
+_HEAD_DROPOUTS = (
+    "classifier_dropout_prob",
+    "seq_classif_dropout",
+    "cls_dropout",
+    "pooler_dropout",
+    "summary_last_dropout",
+)
+"""Other names of `classifier_dropout`."""
 
 _ENCODER_DROPOUTS = (
     "hidden_dropout_prob",
@@ -69,16 +78,21 @@ def build_classifier(
     with _seeded(seed), quiet_transformers():
         if resolved.stack is None:
             auto = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING[type(config)]
-            backbone = load_backbone(auto, config, folder, attention, source=source, fresh=("classifier.", "head."))
-            model: SentenceClassifier = ModernBertClassifier(info, backbone)
+            backbone = load_backbone(auto, config, folder, attention, source=source, head=True)
+            model: SentenceClassifier = headed_classifier(info, backbone)
         else:
-            auto = MODEL_MAPPING[type(config)]
             encoder = folder / resolved.stack.transformer_path if folder else None
-            backbone = load_backbone(auto, config, encoder, attention, source=source, fresh=("pooler.",))
+            backbone = load_backbone(encoder_class(config), config, encoder, attention, source=source, head=False)
             model = SbertClassifier(info, backbone, resolved.stack, SBERT_DROPOUT if dropout is None else dropout)
     with _seeded(seed):
         _initialize_head(model)
     return counted(model).to(device)
+
+
+def headed_classifier(info: ModelInfo, backbone: PreTrainedModel) -> SentenceClassifier:
+    """Wrap a transformers sequence classifier."""
+    kind = ModernBertClassifier if info.kind == "modernbert" else EncoderClassifier
+    return kind(info, backbone)
 
 
 def counted(model: SentenceClassifier) -> SentenceClassifier:
@@ -100,20 +114,34 @@ def _transformers_config(
         if config.model_type == "modernbert":
             config.bos_token_id, config.eos_token_id = tokenizer.cls_token_id, tokenizer.sep_token_id
     if encoder_dropout is not None:
-        for name in _ENCODER_DROPOUTS:
-            if isinstance(getattr(config, name, None), (int, float)):
-                setattr(config, name, encoder_dropout)
-    if resolved.stack is None:
-        config.id2label = dict(LABELS)
-        config.label2id = {label: number for number, label in LABELS.items()}
-        if dropout is not None:
-            config.classifier_dropout = dropout
+        _set_numbers(config, _ENCODER_DROPOUTS, encoder_dropout)
+    # Whatever task the folder was trained for: its labels and its loss do not survive into an export.
+    labels = resolved.info.labels if resolved.stack is None else ("LABEL_0", "LABEL_1")
+    config.id2label = dict(enumerate(labels))
+    config.label2id = {label: number for number, label in enumerate(labels)}
+    config.problem_type = None
+    if resolved.stack is None and dropout is not None:
+        config.classifier_dropout = dropout
+        _set_numbers(config, _HEAD_DROPOUTS, dropout)
     return config
+
+
+def _set_numbers(config: PreTrainedConfig, names: tuple[str, ...], value: float) -> None:
+    """Set those fields of the config that are numbers today."""
+    for name in names:
+        if isinstance(getattr(config, name, None), (int, float)):
+            setattr(config, name, value)
+
+
+def encoder_class(config: PreTrainedConfig) -> Any:
+    """Return the class of the bare encoder."""
+    found = MODEL_MAPPING[type(config)]
+    return found[0] if isinstance(found, tuple) else found  # Funnel has one with and one without its decoder
 
 
 def supported_attention(config: PreTrainedConfig) -> frozenset[str]:
     """Return the attention implementations of the architecture."""
-    model: Any = MODEL_MAPPING[type(config)]
+    model = encoder_class(config)
     return frozenset(
         {"eager"}
         | ({"sdpa"} if model._supports_sdpa else set())
@@ -128,12 +156,12 @@ def load_backbone(
     attention: str,
     *,
     source: str,
-    fresh: tuple[str, ...] = (),
+    head: bool,
 ) -> PreTrainedModel:
     """Load the transformers model from `folder`; None: from random numbers.
 
-    Only tensors whose names begin with one of `fresh` may be missing in the folder: the file of another architecture
-    would otherwise pass as a pretrained model with random weights.
+    `head`: the model is a classifier, whose head may be missing in the folder. So may the encoder's pooler, but no
+    other tensor: the file of another architecture would otherwise pass as a pretrained model with random weights.
     """
     if folder is None:
         backbone: PreTrainedModel = model_class._from_config(config, dtype=torch.float32, attn_implementation=attention)
@@ -155,7 +183,12 @@ def load_backbone(
         line = " ".join(str(error).split())[:200]
         raise InputError(f"{source}: its weights cannot be loaded ({line}); download or export it again") from None
     mismatched = {str(entry[0]) for entry in loading["mismatched_keys"]}
-    missing = sorted(key for key in {*loading["missing_keys"], *mismatched} if not key.startswith(fresh))
+    inside = f"{model_class.base_model_prefix}." if head else ""
+    missing = sorted(
+        key
+        for key in {*loading["missing_keys"], *mismatched}
+        if key.startswith(inside) and not key.removeprefix(inside).startswith("pooler.")
+    )
     if missing:
         raise InputError(
             f"{source}: its weights are not those of a {config.model_type} model of this shape: "
@@ -168,7 +201,7 @@ def _initialize_head(model: SentenceClassifier) -> None:
     """Draw fresh weights for the last layer, whatever the folder held.
 
     ModernBERT: truncated normal of standard deviation hidden_size ** -0.5, as transformers initializes its classifiers;
-    SBERT: normal of standard deviation 0.02, as BERT's. Biases are 0.
+    others: normal of standard deviation 0.02, as BERT's. Biases are 0.
     """
     weight, bias = model.head_weights["weight"], model.head_weights["bias"]
     nn.init.zeros_(bias)

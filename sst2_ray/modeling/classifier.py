@@ -1,4 +1,4 @@
-"""Sentence classifiers: ModernBERT with its own head, and SBERT with pooling, dropout and a linear head."""
+"""Sentence classifiers: encoders with the head of their family in transformers, and SBERT with pooling and a linear head."""
 
 from __future__ import annotations
 
@@ -17,23 +17,19 @@ from sst2_ray.modeling.layout.packing import Packing, pack
 from sst2_ray.modeling.layout.varlen import Varlen
 from sst2_ray.modeling.pooling import pool, pool_packed, pool_varlen
 from sst2_ray.modeling.sources import ModelInfo
+from sst2_ray.modeling.sources.families import UNPADDED_FAMILIES, first_position
 from sst2_ray.modeling.sources.folders import SbertStack
-
-LABELS = {0: "negative", 1: "positive"}
-
-UNPADDED_TYPES = frozenset({"bert", "modernbert"})
-"""Architectures that take positions from their caller and attention from transformers' interface."""
 
 
 class SentenceClassifier(nn.Module, ABC):
-    """Encoder with a head of two classes and fp32 parameters; `backbone` is the transformers model inside."""
+    """Encoder with a head for the classes of `info.labels` and fp32 parameters; `backbone` is the transformers model."""
 
     def __init__(self, info: ModelInfo, backbone: PreTrainedModel) -> None:
         super().__init__()
         self.info = info
         self.backbone: Any = backbone  # its submodules are known by architecture only
         self.dropout_keys: DropoutKeys | None = None
-        unpadded = backbone.config.model_type in UNPADDED_TYPES
+        unpadded = backbone.config.model_type in UNPADDED_FAMILIES
         self.supports_packing = unpadded and backbone.config._attn_implementation == "sdpa"
         """True: `forward` computes batches on a CPU without padding (see layout.packing)."""
         if self.supports_packing:
@@ -51,7 +47,7 @@ class SentenceClassifier(nn.Module, ABC):
         return self.dropout_keys
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor | Varlen) -> Tensor:
-        """Compute logits [rows, 2] in fp32.
+        """Compute logits [rows, classes] in fp32.
 
         Args:
             input_ids: int64 [rows, width], padded on the right; [T] with a Varlen layout.
@@ -68,9 +64,13 @@ class SentenceClassifier(nn.Module, ABC):
             hidden = self._unpadded(input_ids.reshape(-1)[packing.source], packing)
             features = pool_packed(hidden, packing, self.pooling_modes)
         else:
-            hidden = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
-            features = pool(hidden, attention_mask, self.pooling_modes)
+            return self._padded(input_ids, attention_mask).float()
         return self.classify(features).float()
+
+    def _padded(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Compute logits of a padded batch, in the precision of the computation."""
+        hidden = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+        return self.classify(pool(hidden, attention_mask, self.pooling_modes))
 
     def _unpadded(self, input_ids: Tensor, layout: Packing | Varlen) -> Tensor:
         """Compute token vectors [T, size] of ids [T] without padding."""
@@ -78,13 +78,19 @@ class SentenceClassifier(nn.Module, ABC):
         with keys.packed(layout) if keys is not None else nullcontext():
             hidden = self.encoder(
                 input_ids=input_ids[None],
-                position_ids=layout.position[None],
+                position_ids=layout.position[None] + self._first_position,
                 # ModernBERT's two kinds of layers look their mask up by name; the layout brings its own.
                 attention_mask={"full_attention": None, "sliding_attention": None} if self._slides else None,
                 **layout.for_attention,
             ).last_hidden_state
         first: Tensor = hidden[0]
         return first
+
+    @property
+    def _first_position(self) -> int:
+        """Return the position of a sentence's first token."""
+        config = self.backbone.config
+        return first_position({"model_type": config.model_type, "pad_token_id": config.pad_token_id})
 
     @property
     def _slides(self) -> bool:
@@ -103,12 +109,12 @@ class SentenceClassifier(nn.Module, ABC):
 
     @abstractmethod
     def classify(self, features: Tensor) -> Tensor:
-        """Compute logits [rows, 2], in the precision of the computation, from features [rows, features]."""
+        """Compute logits [rows, classes], in the precision of the computation, from features [rows, features]."""
 
     @property
     @abstractmethod
     def head_weights(self) -> dict[str, Tensor]:
-        """Return `weight` [2, features] and `bias` [2] of the last layer."""
+        """Return `weight` [classes, features] and `bias` [classes] of the last layer."""
 
     def _follow_precision(self, device_type: str) -> None:
         """Switch to sdpa outside autocast (evaluation in fp32): flash attention computes in 16 bits only."""
@@ -138,6 +144,41 @@ class ModernBertClassifier(SentenceClassifier):
         return {"weight": self.backbone.classifier.weight, "bias": self.backbone.classifier.bias}
 
 
+class EncoderClassifier(SentenceClassifier):
+    """Encoder of any other family with the sequence classification head that transformers gives it."""
+
+    @property
+    def encoder(self) -> Any:
+        return self.backbone.base_model
+
+    @property
+    def pooling_modes(self) -> tuple[str, ...]:
+        return ("cls",)
+
+    def _padded(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        logits: Tensor = self.backbone(input_ids=input_ids, attention_mask=attention_mask).logits
+        return logits
+
+    def classify(self, features: Tensor) -> Tensor:
+        """Apply the head of an UNPADDED_FAMILIES member to the vectors of the first tokens [rows, size]."""
+        model = self.backbone
+        first = features[:, None]  # [rows, 1, size]: heads take the first token themselves
+        if model.config.model_type == "bert":
+            logits: Tensor = model.classifier(model.dropout(model.bert.pooler(first)))
+        elif model.config.model_type == "distilbert":
+            logits = model.classifier(model.dropout(torch.relu(model.pre_classifier(features))))
+        else:
+            logits = model.classifier(first)
+        return logits
+
+    @property
+    def head_weights(self) -> dict[str, Tensor]:
+        last = [
+            m for m in self.backbone.modules() if isinstance(m, nn.Linear) and m.out_features == len(self.info.labels)
+        ]
+        return {"weight": last[-1].weight, "bias": last[-1].bias}
+
+
 class SbertClassifier(SentenceClassifier):
     """Sentence encoder with its own pooling, dropout and a linear head.
 
@@ -158,7 +199,7 @@ class SbertClassifier(SentenceClassifier):
             self.pooler_state = {name: tensor.clone() for name, tensor in pooler.state_dict(prefix="pooler.").items()}
             self.backbone.pooler = None
         self.dropout = nn.Dropout(dropout)
-        self.head = nn.Linear(backbone.config.hidden_size * len(stack.pooling_modes), len(LABELS))
+        self.head = nn.Linear(backbone.config.hidden_size * len(stack.pooling_modes), len(info.labels))
 
     @property
     def encoder(self) -> Any:

@@ -7,6 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+from numpy.typing import NDArray
+
 from sst2_ray.errors import InputError
 from sst2_ray.modeling.sources import ResolvedModel
 
@@ -16,8 +19,16 @@ if TYPE_CHECKING:
 BPE_VOCABULARY = 4096
 """Vocabulary entries of a trained tokenizer (modernbert-mini): enough for SST-2's words, small enough for its size."""
 
-_ROLES = ("pad", "unk", "cls", "sep", "mask")
-_SPECIAL = {f"{role}_token": f"[{role.upper()}]" for role in _ROLES}
+_SPECIAL = {f"{role}_token": f"[{role.upper()}]" for role in ("pad", "unk", "cls", "sep", "mask")}
+"""Special tokens of a trained tokenizer."""
+
+_ROLES = (*_SPECIAL, "bos_token", "eos_token")
+
+_LEAST_SHARE = 0.5
+"""Share of the model's vocabulary that a tokenizer of its own has at least."""
+
+_MOST_UNKNOWN = 0.5
+"""Share of unknown tokens above which texts are refused."""
 
 # Models here take only these two; BERT's token_type_ids are all 0 for single sentences, which is its default.
 _INPUTS = ["input_ids", "attention_mask"]
@@ -43,13 +54,44 @@ def load_tokenizer(
         lower_case=bool(resolved.stack and resolved.stack.lower_case),
         source=flag,
     )
-    size = resolved.architecture.get("vocab_size")
-    if not resolved.info.random_weights and isinstance(size, int) and len(tokenizer) > size:
+    size = None if resolved.info.random_weights else resolved.architecture.get("vocab_size")
+    if isinstance(size, int) and len(tokenizer) > size:
         raise InputError(
             f"--tokenizer {resolved.tokenizer_folder}: it has {len(tokenizer)} entries, {resolved.name} has {size}; "
             "take the model's own, or --random-weights"
         )
+    check_vocabulary(tokenizer, size, source=flag)
     return tokenizer
+
+
+def check_vocabulary(tokenizer: PreTrainedTokenizerFast, size: object, *, source: str) -> None:
+    """Refuse a tokenizer without words, or with less than half of the `size` entries that the model has.
+
+    transformers makes an empty tokenizer for a folder that has lost its own. `size` is None where any size fits.
+    """
+    words = len(tokenizer) - len(tokenizer.all_special_ids)
+    expected = size if isinstance(size, int) else 0
+    if words <= 0 or len(tokenizer) < _LEAST_SHARE * expected:
+        of = f" of the model's {expected:,}" if expected else ""
+        raise InputError(
+            f"{source}: the vocabulary of its tokenizer is missing: {len(tokenizer):,}{of} entries; put the model's "
+            "tokenizer.json into the folder, or give another folder"
+        )
+
+
+def check_known(input_ids: NDArray[np.int32], tokenizer: PreTrainedTokenizerFast, *, source: str) -> None:
+    """Refuse texts most of whose tokens, special ones left out, the tokenizer does not know."""
+    unknown = tokenizer.unk_token_id
+    if unknown is None:
+        return
+    special = [number for number in tokenizer.all_special_ids if number != unknown]
+    counts = np.bincount(input_ids, minlength=max(tokenizer.all_special_ids, default=0) + 1)
+    total = int(counts.sum() - counts[special].sum())
+    if total and counts[unknown] > _MOST_UNKNOWN * total:
+        raise InputError(
+            f"{source}: {counts[unknown]:,} of {total:,} tokens are unknown to the tokenizer; take a model for this "
+            "language, or its own tokenizer"
+        )
 
 
 def tokenizer_from_folder(
@@ -65,9 +107,9 @@ def tokenizer_from_folder(
     except Exception as error:
         line = " ".join(str(error).split())[:160]
         raise InputError(f"{source}: no tokenizer can be loaded from {folder} ({line})") from None
-    missing = [role for role in ("pad", "cls", "sep") if getattr(loaded, f"{role}_token_id", None) is None]
-    if not loaded.is_fast or missing:
-        what = f"has no {', '.join(missing)} token" if missing else "has no tokenizer.json"
+    # Which special tokens a text gets is in the tokenizer's own post-processor: cls and sep need not be among them.
+    if not loaded.is_fast or loaded.pad_token_id is None:
+        what = "has no pad token" if loaded.is_fast else "has no tokenizer.json"
         raise InputError(f"{source}: the tokenizer in {folder} {what}")
     backend = loaded.backend_tokenizer
     if lower_case:
@@ -75,8 +117,7 @@ def tokenizer_from_folder(
 
         steps = [normalizers.Lowercase(), *([backend.normalizer] if backend.normalizer else [])]
         backend.normalizer = normalizers.Sequence(steps)
-    special = {name: str(getattr(loaded, name)) for name in _SPECIAL if getattr(loaded, name, None) is not None}
-    return _assemble(backend.to_str(), special, max_length)
+    return _assemble(backend.to_str(), _special_tokens(loaded), max_length)
 
 
 def train_bpe(texts: list[str], *, max_length: int, vocabulary: int = BPE_VOCABULARY) -> PreTrainedTokenizerFast:
@@ -108,9 +149,14 @@ def train_bpe(texts: list[str], *, max_length: int, vocabulary: int = BPE_VOCABU
 
 def tokenizer_to_json(tokenizer: PreTrainedTokenizerFast) -> str:
     """Serialize the tokenizer to one JSON string, for workers."""
-    special = {name: str(getattr(tokenizer, name)) for name in _SPECIAL if getattr(tokenizer, name) is not None}
     backend = json.loads(tokenizer.backend_tokenizer.to_str())
+    special = _special_tokens(tokenizer)
     return json.dumps({"tokenizer": backend, "special": special, "max_length": tokenizer.model_max_length})
+
+
+def _special_tokens(tokenizer: PreTrainedTokenizerFast) -> dict[str, str]:
+    """Return the special tokens that the tokenizer names."""
+    return {name: str(getattr(tokenizer, name)) for name in _ROLES if getattr(tokenizer, name, None) is not None}
 
 
 def tokenizer_from_json(text: str) -> PreTrainedTokenizerFast:

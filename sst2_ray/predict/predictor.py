@@ -72,6 +72,7 @@ class Predictor:
     def logits(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Compute logits [len(texts), classes] in float32; the order is that of `texts`, whatever the batches."""
         from sst2_ray.data.rows import Rows
+        from sst2_ray.modeling.tokenizers import check_known
         from sst2_ray.training.evaluate import compute_logits
 
         if not texts:
@@ -80,6 +81,7 @@ class Predictor:
         # Stripped as the rows are that a model is trained on.
         rows = Rows(texts=[t.strip() for t in texts], labels=unlabelled, row_ids=np.arange(len(texts)))
         tokens = self._tokenize(rows)
+        check_known(tokens.input_ids, self.tokenizer, source="--input")
         self.num_truncated += tokens.num_truncated
         return compute_logits(
             self.model,

@@ -100,17 +100,15 @@ def check_batch(config: TrainConfig, num_train_rows: int) -> None:
 
 def prepare(inputs: RunInputs) -> RunInputs:
     """Tokenize every split, once."""
-    from sst2_ray.modeling.tokenizers import load_tokenizer, tokenizer_to_json
+    from sst2_ray.modeling.tokenizers import check_known, load_tokenizer, tokenizer_to_json
 
     splits = inputs.splits
     tokenizer = load_tokenizer(inputs.resolved, lambda: splits.train.texts)
     rows = {"train": splits.train, "dev": splits.dev, "selection": splits.selection}
     tokenize = SentenceTokenizer(tokenizer, inputs.resolved.max_length)
-    made = Tokenized(
-        tokenizer_json=tokenizer_to_json(tokenizer),
-        vocab_size=len(tokenizer),
-        tokens={name: tokenize(of_split) for name, of_split in rows.items() if of_split is not None},
-    )
+    tokens = {name: tokenize(of_split) for name, of_split in rows.items() if of_split is not None}
+    check_known(tokens["train"].input_ids, tokenizer, source=f"--model {inputs.config.model}")
+    made = Tokenized(tokenizer_json=tokenizer_to_json(tokenizer), vocab_size=len(tokenizer), tokens=tokens)
     return dataclasses.replace(inputs, tokenized=made)
 
 

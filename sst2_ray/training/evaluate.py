@@ -42,7 +42,7 @@ def compute_logits(
     on_batch: Callable[[], None] = lambda: None,
     close: float = CLOSE,
 ) -> NDArray[np.float32]:
-    """Compute float32 [rows, 2], the same on all ranks.
+    """Compute float32 [rows, classes], the same on all ranks.
 
     Args:
         bf16: Matrix products in bf16, as in training; rows near the decision boundary are computed in fp32 as well.
@@ -50,7 +50,7 @@ def compute_logits(
         on_batch: Called after each batch, as a sign of life.
         close: Width of that boundary, see CLOSE.
     """
-    was_training = model.training
+    num_classes, was_training = len(model.info.labels), model.training
     model.eval()
 
     def fill(table: Tensor, batches: list[MicroBatch], *, autocast: bool) -> None:
@@ -61,21 +61,21 @@ def compute_logits(
                 inputs = model_inputs(
                     ids, mask, varlen=autocast and model.supports_varlen, move=lambda tensor: tensor.to(device)
                 )
-                table[torch.from_numpy(batch.rows).to(device), :2] = model(*inputs).float()
+                table[torch.from_numpy(batch.rows).to(device), :num_classes] = model(*inputs).float()
                 on_batch()
 
     batches = plan_evaluation(tokens, rank=rank, world_size=world_size, max_tokens=max_tokens)
     # The last column counts how often a row was computed.
-    table = torch.zeros(len(tokens), 3, dtype=torch.float32, device=device)
+    table = torch.zeros(len(tokens), num_classes + 1, dtype=torch.float32, device=device)
     fill(table, batches, autocast=bf16)
     for batch in batches:
-        table[torch.from_numpy(batch.rows).to(device), 2] += 1
+        table[torch.from_numpy(batch.rows).to(device), num_classes] += 1
     if bf16:
-        near = (table[:, 1] - table[:, 0]).abs().cpu().numpy() < close
+        near = table[:, :num_classes].topk(2).values.diff(dim=1).view(-1).abs().cpu().numpy() < close
         own = np.concatenate([np.zeros(0, dtype=np.int64), *(batch.rows for batch in batches)])  # longest first
         fill(table, batches_of_like_length(tokens, own[near[own]], max_tokens=max_tokens), autocast=False)
     if world_size > 1:
         torch.distributed.all_reduce(table)
     model.train(was_training)
-    assert bool((table[:, 2] == 1).all()), "an evaluation must count every row exactly once"
-    return table[:, :2].cpu().numpy()
+    assert bool((table[:, num_classes] == 1).all()), "an evaluation must count every row exactly once"
+    return table[:, :num_classes].cpu().numpy()

@@ -74,7 +74,7 @@ def test_a_finished_run_keeps_its_model_and_no_state_of_the_optimizer(result) ->
     run = Path(result.run_dir)
     assert not (run / "checkpoints").exists()
     assert not list(run.rglob("*optimizer*"))
-    assert (Path(result.model_dir) / "model.safetensors").is_file()
+    assert (Path(result.model_dir) / "encoder" / "model.safetensors").is_file()
     assert {path.suffix for path in Path(result.model_dir).rglob("*") if path.is_file()} == {
         ".json",
         ".md",

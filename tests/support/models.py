@@ -90,6 +90,16 @@ def sbert_folder(
     return folder
 
 
+def add_sbert_modules(folder: Path, mode: str = "mean") -> None:
+    """Make a folder of transformers a sentence-transformers model, as version 6 writes it."""
+    (folder / "1_Pooling").mkdir()
+    (folder / "1_Pooling" / "config.json").write_text(json.dumps({"pooling_mode": mode}))
+    modules = [("", "Transformer"), ("1_Pooling", "Pooling")]
+    (folder / "modules.json").write_text(
+        json.dumps([{"path": path, "type": f"sentence_transformers.models.{kind}"} for path, kind in modules])
+    )
+
+
 def build(
     model, *, seed=0, dropout=None, encoder_dropout=None, **config
 ) -> tuple[SentenceClassifier, object, TrainConfig]:

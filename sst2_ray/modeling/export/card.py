@@ -10,9 +10,8 @@ from typing import Any
 from sst2_ray.config.registry import KNOWN_LEAKS, MODELS
 from sst2_ray.config.train import TrainConfig
 from sst2_ray.modeling.sources import ModelInfo
+from sst2_ray.modeling.sources.folders import META_FILE as META_FILE
 from sst2_ray.version import __version__
-
-META_FILE = "sst2_ray.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,11 +48,12 @@ class CardFacts:
 def meta_values(card: CardFacts) -> dict[str, Any]:
     """Return the content of `sst2_ray.json`."""
     return {
-        "format_version": 1,
+        "format_version": 2,
         "sst2_ray_version": __version__,
         "kind": card.info.kind,
         "model": card.config.model,
         "label": card.info.label,
+        "labels": list(card.info.labels),
         "source": card.info.source,
         "revision": card.info.revision,
         "random_weights": card.info.random_weights,
@@ -96,15 +96,32 @@ def _front_matter(card: CardFacts) -> str:
         "pipeline_tag: text-classification",
         *([f"base_model: {base_model(card)}"] if base_model(card) else []),
         "metrics: [accuracy, f1]",
-        f"tags: [sentiment, {'sentence-transformers' if sbert else 'modernbert'}]",
+        f"tags: [{', '.join(_tags(card))}]",
         "---",
     ]
     return "\n".join(lines)
 
 
+def _tags(card: CardFacts) -> list[str]:
+    library = {"sbert": "sentence-transformers", "modernbert": "modernbert", "encoder": "transformers"}[card.info.kind]
+    return [*(["sentiment"] if _is_sentiment(card) else []), library]
+
+
+def _is_sentiment(card: CardFacts) -> bool:
+    return card.info.labels == ("negative", "positive")
+
+
 def _opening(card: CardFacts) -> str:
-    kind = "SBERT with a linear head" if card.info.kind == "sbert" else "ModernBERT with its classification head"
-    text = f"# {card.info.label}: sentiment of a sentence\n\n{kind}, fine-tuned to tell negative (0) from positive (1)."
+    kind = {
+        "sbert": "SBERT with a linear head",
+        "modernbert": "ModernBERT with its classification head",
+        "encoder": "An encoder with the classification head of its family",
+    }[card.info.kind]
+    names = " from ".join(f"{name} ({number})" for number, name in enumerate(card.info.labels))
+    if len(card.info.labels) > 2:
+        names = ", ".join(f"{name} ({number})" for number, name in enumerate(card.info.labels)) + " apart"
+    title = "sentiment of a sentence" if _is_sentiment(card) else "classes of a text"
+    text = f"# {card.info.label}: {title}\n\n{kind}, fine-tuned to tell {names}."
     if card.info.random_weights:
         text += (
             "\n\n**It started from random weights, not from pretrained ones**: its figures say nothing about the "
@@ -135,9 +152,9 @@ def _results(card: CardFacts) -> str:
 
 
 def _wilson_interval(correct: int, total: int) -> tuple[float, float]:
-    """Return the 95 % score interval of a proportion (Wilson 1927); (0, 1) where `total` is 0."""
+    """Return the 95 % score interval of a proportion (Wilson 1927). Raises ValueError where `total` is 0."""
     if total == 0:
-        return 0.0, 1.0
+        raise ValueError(f"{correct} correct of {total}")
     z2 = NormalDist().inv_cdf(0.975) ** 2
     share = correct / total
     center = (share + z2 / (2 * total)) / (1 + z2 / total)
@@ -180,11 +197,12 @@ def _limits(card: CardFacts) -> str:
 
 
 def _usage(card: CardFacts) -> str:
-    code = _SBERT_USAGE if card.info.kind == "sbert" else _MODERNBERT_USAGE
-    return f"## Use\n\n```python\n{code.replace('MAX_LENGTH', str(card.config.max_length)).strip()}\n```"
+    code, tools = (_SBERT_USAGE, _SBERT_TOOLS) if card.info.kind == "sbert" else (_PIPELINE_USAGE, "")
+    code = code.replace("MAX_LENGTH", str(card.config.max_length)).replace("LABELS", repr(list(card.info.labels)))
+    return f"## Use\n\n```python\n{code.strip()}\n```{tools}"
 
 
-_MODERNBERT_USAGE = """
+_PIPELINE_USAGE = """
 from transformers import pipeline
 
 classify = pipeline("text-classification", model=".", dtype="float32")  # "." is this folder
@@ -194,23 +212,20 @@ for result in classify(texts, truncation=True, max_length=MAX_LENGTH):
 """
 
 _SBERT_USAGE = """
-import json
-
-import torch
-from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformer
 
-folder = "."  # this folder
-encoder = SentenceTransformer(folder, device="cpu")
-head = load_file(f"{folder}/classifier_head.safetensors")
-labels = json.load(open(f"{folder}/labels.json"))
+model = SentenceTransformer(".", device="cpu")  # "." is this folder
+labels = LABELS
 
 texts = ["a gripping , funny film", "it never comes to life"]
-features = encoder.preprocess(texts)
-with torch.inference_mode():
-    for module in list(encoder)[:2]:  # the transformer and its pooling; the head stands right behind them
-        features = module(features)
-    logits = features["sentence_embedding"] @ head["weight"].T + head["bias"]
+logits = model.encode(texts, convert_to_tensor=True)
 for probabilities in logits.softmax(dim=1):
-    print(labels[str(int(probabilities.argmax()))], round(float(probabilities.max()), 4))
+    print(labels[int(probabilities.argmax())], round(float(probabilities.max()), 4))
 """
+
+_SBERT_TOOLS = """
+
+This is a model for sentence-transformers: what it "encodes" a text to are the logits of the classes, in the order above.
+`SentenceTransformer("encoder")` loads the encoder alone, which gives embeddings. transformers has no classifier with this
+pooling: `pipeline` and `AutoModelForSequenceClassification` refuse this folder, and would put a random head on
+`encoder/`."""

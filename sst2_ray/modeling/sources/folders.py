@@ -12,7 +12,7 @@ from sst2_ray.errors import InputError
 POOLING_MODES = ("cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken")
 
 # sentence-transformers before 6.0 wrote one flag a mode, and concatenated in this order.
-_POOLING_FLAGS = {
+POOLING_FLAGS = {
     "pooling_mode_cls_token": "cls",  # nosec B105: a name of a field
     "pooling_mode_max_tokens": "max",
     "pooling_mode_mean_tokens": "mean",
@@ -23,6 +23,12 @@ _POOLING_FLAGS = {
 
 # Modules that may follow the pooling; others would have to be imported by the name that the folder gives.
 _AFTER_POOLING = ("Normalize", "Dense", "Dropout", "LayerNorm")
+
+ENCODER_FOLDER = "encoder"
+"""Folder of the encoder in an exported SBERT, whose top folder holds the classifier."""
+
+META_FILE = "sst2_ray.json"
+"""Facts of an export about itself."""
 
 _PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".npy", ".npz")
 
@@ -103,6 +109,36 @@ def refuse_pickles(folder: Path, *, source: str) -> None:
             )
 
 
+def model_folder(folder: Path) -> Path:
+    """Return the folder to start from: an exported SBERT's encoder, or `folder` itself."""
+    inner = folder / ENCODER_FOLDER
+    return inner if (folder / META_FILE).is_file() and (inner / "modules.json").is_file() else folder
+
+
+def exported_corpora(folder: Path) -> tuple[str, ...]:
+    """Return the data sets that an export says it was fine-tuned on; empty for any other folder."""
+    path = folder / META_FILE
+    if not path.is_file() and folder.name == ENCODER_FOLDER:
+        path = folder.parent / META_FILE
+    if not path.is_file():
+        return ()
+    return tuple(str(name) for name in read_json(path, source=str(folder)).get("corpora", ()))
+
+
+def refuse_adapter(folder: Path, *, source: str) -> None:
+    """Refuse a folder that holds an adapter (PEFT) and no model, saying how it becomes one."""
+    if (folder / "config.json").is_file() or (folder / "modules.json").is_file():
+        return
+    path = folder / "adapter_config.json"
+    if path.is_file():
+        base = read_json(path, source=source).get("base_model_name_or_path") or "its base model"
+        raise InputError(
+            f"{source}: it holds an adapter of {base}, not a model; merge it (peft: "
+            "PeftModel.from_pretrained(base, FOLDER).merge_and_unload().save_pretrained(MERGED)), save the tokenizer "
+            "beside it, and give that folder"
+        )
+
+
 def read_stack(folder: Path, *, source: str) -> SbertStack | None:
     """Read the modules of a sentence-transformers folder; None where there is no modules.json.
 
@@ -145,7 +181,7 @@ def _transformer_settings(folder: Path, *, source: str) -> dict[str, Any]:
 def _pooling_modes(path: Path, *, source: str) -> tuple[str, ...]:
     """Read the modes of a Pooling module, in either of its two spellings."""
     config = read_json(path, source=source)
-    modes = config.get("pooling_mode") or [mode for flag, mode in _POOLING_FLAGS.items() if config.get(flag)] or "mean"
+    modes = config.get("pooling_mode") or [mode for flag, mode in POOLING_FLAGS.items() if config.get(flag)] or "mean"
     modes = (modes,) if isinstance(modes, str) else tuple(modes)
     for mode in modes:
         if mode not in POOLING_MODES:

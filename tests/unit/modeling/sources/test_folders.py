@@ -157,3 +157,14 @@ def test_a_planted_pickle_is_found_anywhere(copy, name):
     path.write_bytes(b"")
     with pytest.raises(InputError, match="may be a pickle, which runs code when it is loaded"):
         refuse_pickles(copy, source="--model-dir x")
+
+
+def test_an_adapter_is_named_as_one_with_how_it_is_merged(tmp_path):
+    settings = {"peft_type": "LORA", "base_model_name_or_path": "owner/base"}
+    (tmp_path / "adapter_config.json").write_text(json.dumps(settings))
+    with pytest.raises(InputError) as caught:
+        resolve_model(TrainConfig(model=str(tmp_path)))
+    message = str(caught.value)
+    assert f"--model {tmp_path}: it holds an adapter of owner/base, not a model; merge it (peft: " in message
+    assert "merge_and_unload()" in message
+    assert "\n" not in message
