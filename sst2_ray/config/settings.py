@@ -52,14 +52,25 @@ class DataSettings:
     """Settings of the labeled sentences: where they are, how they are split and cut."""
 
     data: Annotated[str, Value("DATA")] = "rotten-tomatoes"
-    """glue (SST-2 from the hub), rotten-tomatoes (the demo extra), a folder in GLUE's layout (train.tsv, dev.tsv), or a
-    Parquet, CSV, TSV or JSONL file with a text and a label column."""
+    """glue (SST-2 from the hub), rotten-tomatoes (the demo extra), a folder with the splits train and dev, or a file with
+    a text and a label column (CSV, TSV, JSON, JSON Lines, Parquet, Arrow, Feather; text formats also .gz, .zst)."""
     dev_data: File | None = None
     """File to evaluate on if `data` is a single file; None: a stratified hold-out of `data`."""
     text_column: str | None = None
     """Column with the sentence; None: sentence or text."""
     label_column: str | None = None
-    """Column with the label (0/1, negative/positive); None: label."""
+    """Column with the label; None: label."""
+    split_column: str | None = None
+    """Column that says which split a row belongs to (train, dev, ...); None: split, if its cells are names of splits."""
+    delimiter: str | None = None
+    """Character between the cells of a text table ("tab" for a tab); None: found in the file."""
+    encoding: str | None = None
+    """Encoding of text files, e.g. cp1252; None: that of the byte order mark, else UTF-8."""
+    quoting: Literal["auto", "standard", "none"] = "auto"
+    """standard: cells may stand in quotation marks. none: a quotation mark is a character. auto: standard, but for TSV as
+    the file shows."""
+    header: Literal["auto", "yes", "no"] = "auto"
+    """yes: the first row of a text table names its columns; auto: unless its cells recur below as data."""
     train_rows: Positive[int] | None = None
     """Train on a deterministic stratified subset of this many rows; None: all of them."""
     dev_rows: Positive[int] | None = None

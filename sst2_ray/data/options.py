@@ -17,6 +17,8 @@ class ReadOptions:
     """Column of the text; None: sentence or text."""
     label: str | None = None
     """Column of the label; None: label."""
+    split: str | None = None
+    """Column that says which split a row belongs to; None: split, where its cells are names of splits."""
     delimiter: str | None = None
     """Character between the cells of CSV, TSV and TXT; None: found in the file."""
     encoding: str | None = None

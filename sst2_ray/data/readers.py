@@ -8,14 +8,20 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from sst2_ray.data.files import DEV_STEMS, TRAIN_STEMS
 from sst2_ray.data.labels import canonical_labels
 from sst2_ray.data.options import ReadOptions
 from sst2_ray.data.rows import Cells
 from sst2_ray.data.tables import BATCH_ROWS, TableFile, open_table
 from sst2_ray.errors import InputError
+from sst2_ray.formatting import count
 
+_MAX_NAMED = 3
 TEXT_COLUMNS = ("sentence", "text")
 LABEL_COLUMNS = ("label",)
+SPLIT_COLUMN = "split"
+INDEX_COLUMNS = ("idx", "id", "index", "unnamed: 0", "")
+"""Columns of row numbers, which nobody misses."""
 USUAL_COLUMNS = frozenset((*TEXT_COLUMNS, *LABEL_COLUMNS))
 
 
@@ -26,6 +32,8 @@ class LabelledFile:
     table: TableFile
     text: str
     label: str | None
+    split: str | None
+    """Column that may say which split a row belongs to."""
 
     def batches(self, rows: int = BATCH_ROWS) -> Iterator[pa.RecordBatch]:
         """Yield all columns of all rows."""
@@ -42,6 +50,20 @@ class LabelledFile:
             return canonical_labels(_cells(batch, self.label), self.table.class_names(self.label))
         except InputError as error:
             raise InputError(f"{self.table.path}: {error}") from None
+
+    def splits(self, batch: pa.RecordBatch) -> list[str | None]:
+        """Return the lower-case names of the splits that the rows of a batch belong to, [rows]; None: none is named."""
+        if self.split is None:
+            return [None] * batch.num_rows
+        return [cell.strip().lower() if isinstance(cell, str) else None for cell in _cells(batch, self.split)]
+
+    @property
+    def unused_note(self) -> list[str]:
+        """Name the columns that are not read, in at most one line."""
+        used = {self.text, self.label, self.split}
+        unused = [name for name in self.table.columns if name not in used and _folded(name) not in INDEX_COLUMNS]
+        shown = ", ".join(unused[:_MAX_NAMED]) + (", ..." if len(unused) > _MAX_NAMED else "")
+        return [f"{self.table.path.name}: {count(len(unused), 'column')} not used: {shown}"] if unused else []
 
 
 def open_labelled(path: Path, options: ReadOptions, where: str, *, needs_label: bool) -> LabelledFile:
@@ -70,7 +92,8 @@ def open_labelled(path: Path, options: ReadOptions, where: str, *, needs_label: 
     kind = table.schema.field(names.index(text)).type
     if not _is_text(kind):
         raise InputError(f"{where}: column {text!r} is {kind}, not text; name another with --text-column")
-    return LabelledFile(table=table, text=text, label=label)
+    split = _pick(options.split, (), table, where, "split") if options.split else _first(names, SPLIT_COLUMN)
+    return LabelledFile(table=table, text=text, label=label, split=split)
 
 
 def read_files(paths: Sequence[Path], options: ReadOptions) -> Cells:
@@ -78,14 +101,17 @@ def read_files(paths: Sequence[Path], options: ReadOptions) -> Cells:
     where = str(paths[0]) if len(paths) == 1 else f"{paths[0]} and {len(paths) - 1} more"
     texts: list[str | None] = []
     labels: list[str | None] = []
+    splits: list[str | None] = []
     notes: dict[str, None] = {}
     for path in paths:
         file = open_labelled(path, options, str(path), needs_label=True)
-        notes.update(dict.fromkeys(file.table.notes))
+        notes.update(dict.fromkeys((*file.table.notes, *file.unused_note)))
         for batch in file.batches():
             texts += file.texts(batch)
             labels += file.labels(batch)
-    return Cells(texts=texts, labels=labels, where=where, notes=tuple(notes))
+            splits += file.splits(batch)
+    divided = options.split is not None or (any(splits) and set(splits) <= {*TRAIN_STEMS, *DEV_STEMS, None})
+    return Cells(texts=texts, labels=labels, where=where, splits=splits if divided else None, notes=tuple(notes))
 
 
 def _pick(named: str | None, usual: Sequence[str], table: TableFile, where: str, kind: str) -> str:
@@ -103,6 +129,10 @@ def _pick(named: str | None, usual: Sequence[str], table: TableFile, where: str,
             return found[0]
     has, wanted = ", ".join(names), repr(named) if named else " or ".join(map(repr, usual))
     raise InputError(f"{where}: has no {kind} column {wanted}; it has {has}; name one with --{kind}-column")
+
+
+def _first(names: Sequence[str], usual: str) -> str | None:
+    return next((name for name in names if _folded(name) == usual), None)
 
 
 def _folded(name: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -68,8 +68,18 @@ class Cells:
     """[N], in their one spelling (see `labels.canonical_label`); None: no label."""
     where: str
     """The file or data set, for messages."""
+    splits: Sequence[str | None] | None = None
+    """[N], lower-case name of the split that each row belongs to; None: the table is not divided by a column."""
     notes: tuple[str, ...] = ()
     """Decisions of the reader."""
+
+    def of_split(self, split: str) -> Cells:
+        """Return the rows of one split."""
+        assert self.splits is not None
+        chosen = [row for row, name in enumerate(self.splits) if name == split]
+        return replace(
+            self, texts=[self.texts[i] for i in chosen], labels=[self.labels[i] for i in chosen], splits=None
+        )
 
     @property
     def label_counts(self) -> Counter[str]:

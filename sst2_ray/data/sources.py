@@ -6,7 +6,8 @@ import importlib.metadata
 import importlib.util
 import re
 import tempfile
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -38,7 +39,15 @@ class Source:
 
 def read_options(config: TrainConfig) -> ReadOptions:
     """Collect the fields of a config that say how files are read."""
-    return ReadOptions(text=config.text_column, label=config.label_column)
+    return ReadOptions(
+        text=config.text_column,
+        label=config.label_column,
+        split=config.split_column,
+        delimiter=config.delimiter,
+        encoding=config.encoding,
+        quoting=config.quoting,
+        header=config.header,
+    )
 
 
 def read_source(config: TrainConfig) -> Source:
@@ -75,15 +84,16 @@ def _read_train(data: str, options: ReadOptions, scratch: Path) -> Source:
     if not path.exists() and path.name == data and not path.suffix:
         # A bare word: more likely a mistyped name than a path.
         raise InputError(f"--data {data}: no such data set, folder or file; {did_you_mean(data, DATASETS)}")
-    train = read_files(find_files(str(path), "--data"), options)
-    return Source(train=train, dev=None, source=data, train_name=_last(data))
+    cells, name = read_files(find_files(str(path), "--data"), options), _last(data)
+    if cells.splits is None:
+        return Source(train=cells, dev=None, source=data, train_name=name)
+    return _divide(cells, data, name)
 
 
 def _read_folder(folder: Path, options: ReadOptions, data: str) -> Source:
     """Read the training and the evaluation split of a folder, and say which split evaluates where it is not plain."""
     splits = find_splits(folder)
-    train = next((stem for stem in TRAIN_STEMS if stem in splits), None)
-    dev = next((stem for stem in DEV_STEMS if stem in splits), None)
+    train, dev = _train_and_dev(splits)
     if train is None or dev is None:
         wanted = "train" if train is None else " or ".join(DEV_STEMS)
         there = _shown([path.name for path in sorted(folder.iterdir())])
@@ -106,6 +116,35 @@ def _read_folder(folder: Path, options: ReadOptions, data: str) -> Source:
         dev_name=name,
         notes=tuple(notes),
     )
+
+
+def _divide(cells: Cells, data: str, name: str) -> Source:
+    """Divide the rows of one table by its split column."""
+    names = Counter(split for split in cells.splits or () if split)
+    train, dev = _train_and_dev(names)
+    if train is None or dev is None:
+        there = _shown([f"{split} ({num:,})" for split, num in names.most_common()])
+        raise InputError(
+            f"--data {data}: its split column holds {there}; it must hold train and one of {', '.join(DEV_STEMS)}"
+        )
+    notes = [f"divided by its split column: {train} ({names[train]:,}) and {dev} ({names[dev]:,})"]
+    rest = [f"{split} ({num:,})" for split, num in names.items() if split not in (train, dev)]
+    notes += [f"not used: rows of its split {', '.join(rest)}"] if rest else []
+    return Source(
+        train=cells.of_split(train),
+        dev=cells.of_split(dev),
+        source=data,
+        train_name=name,
+        dev_name=name,
+        notes=tuple(notes),
+    )
+
+
+def _train_and_dev(names: Iterable[str]) -> tuple[str | None, str | None]:
+    """Choose the training and the evaluation split among lower-case names."""
+    there = list(names)
+    train = next((stem for stem in TRAIN_STEMS if stem in there), None)
+    return train, next((stem for stem in DEV_STEMS if stem in there), None)
 
 
 def _read_packaged() -> Source:

@@ -228,6 +228,10 @@ def _score_data(config: PredictConfig) -> None:
             data=config.data,
             text_column=config.text_column,
             label_column=config.label_column,
+            delimiter=config.delimiter,
+            encoding=config.encoding,
+            quoting=config.quoting,
+            header=config.header,
             batch_size=1,
             allow_leak=config.allow_leak,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import json
 import os
 import subprocess
@@ -265,6 +266,129 @@ def test_more_rows_than_a_piece_keep_their_order(command, export, tmp_path, monk
         assert len(rows) == sum(pieces)
         assert max(pieces) == 4
         pieces.clear()
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.csv", "Text ;label\na film;1\ndull, really;0\n"),
+        ("a.csv.gz", 'text,label\na film,1\n"dull, really",0\n'),
+        ("a.tsv", "a film\t1\ndull, really\t0\nfine\t1\nbad\t0\n"),
+        ("a.json", '{"text": {"0": "a film", "1": "dull, really"}, "label": {"0": 1, "1": 0}}'),
+        ("a.jsonl", '\ufeff{"text": "a film"}\n{"text": "dull, really", "label": 0}\n'),
+    ],
+)
+def test_what_training_reads_is_read(command, export, tmp_path, name, content):
+    (tmp_path / name).write_bytes(gzip.compress(content.encode()) if name.endswith("gz") else content.encode())
+    code, out, _ = command("--model-dir", export, "--input", tmp_path / name, "--output", tmp_path / "out.parquet")
+    assert code == 0
+    assert "accuracy" in out
+    found = [next(iter(row.values())) for row in table(tmp_path / "out.parquet")]
+    assert found[:2] == ["a film", "dull, really"]
+
+
+@pytest.mark.parametrize("text", [pa.large_string(), pa.string_view(), pa.dictionary(pa.int32(), pa.string())])
+def test_texts_of_every_string_type_are_labelled(command, export, tmp_path, expected, text):
+    column = pa.array(SENTENCES)
+    column = column.dictionary_encode() if pa.types.is_dictionary(text) else column.cast(text)
+    pq.write_table(pa.table({"text": column}), tmp_path / "in.parquet")
+    command("--model-dir", export, "--input", tmp_path / "in.parquet", "--output", tmp_path / "out.parquet")
+    assert [row["predicted"] for row in table(tmp_path / "out.parquet")] == [p.label_id for p in expected]
+
+
+def class_label_file(path: Path, names: list[str], labels: list[int]) -> Path:
+    info = {"info": {"features": {"label": {"names": names, "_type": "ClassLabel"}}}}
+    made = pa.table({"text": SENTENCES, "label": labels}).replace_schema_metadata({"huggingface": json.dumps(info)})
+    pq.write_table(made, path)
+    return path
+
+
+def test_numbers_of_a_class_label_count_by_their_names(command, export, tmp_path):
+    flags = ("--model-dir", export, "--input")
+    one = command(*flags, class_label_file(tmp_path / "a.parquet", ["negative", "positive"], LABELS))[1]
+    other = command(
+        *flags, class_label_file(tmp_path / "b.parquet", ["positive", "negative"], [1 - y for y in LABELS])
+    )[1]
+    assert one.splitlines()[1] == other.splitlines()[1]
+
+
+def test_labels_that_the_model_does_not_know_are_not_scored_and_said(command, export, tmp_path):
+    source = class_label_file(tmp_path / "a.parquet", ["ham", "spam"], LABELS)
+    code, out, _ = command("--model-dir", export, "--input", source, "--output", tmp_path / "out.parquet")
+    assert code == 0
+    assert len(table(tmp_path / "out.parquet")) == 7
+    assert (
+        "note: 7 rows not scored: labels spam (4), ham (3) are not among the model's classes negative, positive" in out
+    )
+    assert "accuracy" not in out
+
+
+def test_labels_that_the_model_does_not_know_are_refused_where_nothing_else_is_asked_for(
+    refused, command, export, tmp_path
+):
+    source = write(tmp_path / "in.csv", [{"text": f"{i}", "label": "ham"} for i in range(41)])
+    message = refused("--model-dir", export, "--input", source)
+    assert "41 rows not scored: labels ham (41) are not among the model's classes" in message
+    assert "pass --output" in message
+    assert command("--model-dir", export, "--input", source, "--ignore-labels")[0] == 2
+
+
+def test_minus_one_is_a_class_where_the_only_other_is_one(command, export, tmp_path):
+    rows = [{"text": SENTENCES[0], "label": label} for label in (-1, 1) * 15]
+    out = command("--model-dir", export, "--input", write(tmp_path / "in.csv", rows))[1]
+    assert "accuracy 0.5000 (15 of 30; " in out
+
+
+def test_rows_without_a_label_are_counted(command, export, tmp_path):
+    rows = [{"text": "a film", "label": ""}, {"text": "dull", "label": "0"}, {"text": "fine", "label": "maybe"}]
+    out = command("--model-dir", export, "--input", write(tmp_path / "in.csv", rows))[1]
+    assert " of 1; " in out
+    assert "note: 1 row without a label not scored" in out
+    assert "note: 1 row not scored: labels maybe (1) are not among the model's classes negative, positive" in out
+
+
+def test_a_text_that_is_cut_is_counted(command, export, tmp_path):
+    (tmp_path / "in.txt").write_text("word " * 2_000 + "\nshort\n")
+    out = command("--model-dir", export, "--input", tmp_path / "in.txt")[1]
+    assert "note: 1 text cut to the model's 64 tokens" in out
+
+
+def test_a_small_file_is_shown(command, export, tmp_path, expected):
+    out = command("--model-dir", export, "--input", write(tmp_path / "in.txt", [{"text": SENTENCES[0]}]))[1]
+    assert SENTENCES[0] in out
+    assert f"{expected[0].confidence:.1%}" in out
+
+
+@pytest.mark.parametrize("suffix", ["csv", "tsv", "jsonl"])
+def test_predictions_are_written_in_the_format_of_the_outputs_name(command, export, tmp_path, expected, suffix):
+    source = write(tmp_path / "in.parquet", [{"text": text} for text in SENTENCES])
+    output = tmp_path / f"out.{suffix}"
+    assert command("--model-dir", export, "--input", source, "--output", output)[0] == 0
+    if suffix == "jsonl":
+        rows = [json.loads(line) for line in output.read_text().splitlines()]
+    else:
+        rows = list(csv.DictReader(output.open(newline=""), delimiter="," if suffix == "csv" else "\t"))
+    assert [row["text"] for row in rows] == SENTENCES
+    assert [row["predicted_label"] for row in rows] == [p.label for p in expected]
+    assert [float(row["probability"]) for row in rows] == pytest.approx([p.probability for p in expected], abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["a film\ndull\n", "text\na film\ndull\n", "id,text\n1,a film\n2,dull\n", '{"text": "a film"}\n{"text": "dull"}\n'],
+)
+def test_standard_input_and_output_are_dashes(export, content):
+    done = subprocess.run(
+        [sys.executable, "-m", "sst2_ray", "predict", "--model-dir", str(export), "--input", "-", "--output", "-"],
+        cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, input=content, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    if content.startswith("{"):
+        rows = [json.loads(line) for line in done.stdout.splitlines()]
+    else:
+        rows = list(csv.DictReader(done.stdout.splitlines()))
+    assert [row["text"] for row in rows] == ["a film", "dull"]
+    assert {row["predicted_label"] for row in rows} <= {"negative", "positive"}
+    assert "2 rows of -" in done.stderr
 
 
 # ---- known data sets and leaks
