@@ -1,4 +1,4 @@
-"""What a user sees of one run: a line an epoch, and a progress bar in between."""
+"""Display of one run: a line an epoch, and a progress bar in between."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PLAIN_INTERVAL_S = 20.0
 
 
 def epoch_line(record: EpochRecord, *, is_best: bool) -> str:
-    """One evaluation in one line."""
+    """Describe an evaluation in one line."""
     return (
         f"epoch {record.epoch:g}  step {record.global_step}  train loss {record.train_loss:.4f}  "
         f"{record.split} loss {record.dev_loss:.4f}  accuracy {record.dev_accuracy:.4f}  F1 {record.dev_f1:.4f}  "
@@ -24,10 +24,11 @@ def epoch_line(record: EpochRecord, *, is_best: bool) -> str:
 
 
 class RunDisplay:
-    """A context manager around one attempt."""
+    """The progress bar and the lines of one run; a context manager around its attempts."""
 
-    def __init__(self, out: Console, title: str) -> None:
-        self.out, self.title = out, title
+    def __init__(self, out: Console) -> None:
+        """Prepare a bar on `out`; where that is no terminal, a line every `PLAIN_INTERVAL_S` stands in for it."""
+        self.out = out
         self.best: float | None = None
         self._bar = bars.Progress(
             bars.TextColumn("{task.description}"),
@@ -67,6 +68,7 @@ class RunDisplay:
             self.line(f"{epoch}  step {progress.global_step}/{progress.total_steps}  {info}")
 
     def record(self, record: EpochRecord) -> None:
+        """Show an evaluation."""
         accuracy = record.dev_accuracy or 0.0
         is_best = self.best is None or accuracy > self.best
         self.best = accuracy if is_best else self.best
@@ -74,4 +76,5 @@ class RunDisplay:
         self.line(epoch_line(record, is_best=is_best))
 
     def line(self, text: str) -> None:
+        """Show a line as it is."""
         self.out.print(text, soft_wrap=True, markup=False)

@@ -1,4 +1,4 @@
-"""What processes start with: the environment variables that Ray, torch and DeepSpeed read, and a scheduling policy.
+"""Setting of processes: the environment variables that Ray, torch and DeepSpeed read, and a scheduling policy.
 
 No other module sets them.
 """
@@ -36,7 +36,7 @@ OWN_RAY_ENV = {
     "RAY_prestart_worker_first_driver": "0",
 }
 
-# Every worker process, before it imports anything.
+# Of every worker process, before it imports anything.
 WORKER_ENV = {
     "DS_LOG_LEVEL": "warning",
     "TRANSFORMERS_VERBOSITY": "error",
@@ -55,20 +55,25 @@ WORKER_ENV = {
 JEMALLOC_CONF = "dirty_decay_ms:30000,muzzy_decay_ms:0,thp:always,metadata_thp:auto,narenas:1"
 
 # Passed on from the driver's environment where they are set. Everybody who sees the dashboard sees them: secrets go
-# through the board (see board.SECRETS).
+# through the progress actor (see progress_actor.SECRETS).
 PASSED_ON = ("HF_ENDPOINT", "HF_HUB_OFFLINE", "HF_HOME")
 
 
 def prepare_driver() -> None:
-    """Before ray is imported. What the user has set stays."""
+    """Set the driver's variables, before ray is imported. Those that the user has set stay."""
     for name, value in DRIVER_ENV.items():
         os.environ.setdefault(name, value)
     warnings.filterwarnings("ignore", module=r"(ray|transformers|torch|deepspeed|huggingface_hub)\b.*")
 
 
 def worker_env(*, use_gpu: bool, compile_threads: int | None = None) -> dict[str, str]:
-    """Environment variables of the training workers. `compile_threads`: processes of each worker's compiler, which takes all
-    of a node's cores by itself; None: nothing is compiled."""
+    """Return the environment variables of the training workers.
+
+    Args:
+        use_gpu: whether a worker has a GPU.
+        compile_threads: processes of each worker's compiler, which takes all of a node's cores by itself; None: nothing is
+            compiled.
+    """
     env = {name: os.environ.get(name, value) for name, value in WORKER_ENV.items()}
     if compile_threads is not None:
         env["TORCHINDUCTOR_COMPILE_THREADS"] = str(compile_threads)
@@ -79,7 +84,7 @@ def worker_env(*, use_gpu: bool, compile_threads: int | None = None) -> dict[str
 
 
 def _jemalloc() -> Path | None:
-    """Ray's own copy; every node has the same Ray, and a loader that does not find it goes on without."""
+    """Find Ray's own copy of jemalloc. Every node has the same Ray; a loader that does not find it goes on without."""
     spec = importlib.util.find_spec("ray")
     folders = list(spec.submodule_search_locations or []) if spec else []
     library = Path(folders[0]) / "core" / "libjemalloc.so" if folders else None

@@ -62,7 +62,7 @@ class LogFile:
 
 
 class DriverLog:
-    """What the driver logs: kept in memory until the run's folder is this driver's, then written to `DRIVER_LOG`."""
+    """The log of a driver: kept in memory until the run's folder is this driver's, then written to `DRIVER_LOG`."""
 
     def __init__(self) -> None:
         """Prepare a log. Nothing is kept before `begin`."""

@@ -1,4 +1,4 @@
-"""What a driver does before anything is started: find data and model, look at an earlier run, make tokens."""
+"""Preparation by the driver, before anything is started: find data and model, look at an earlier run, make tokens."""
 
 from __future__ import annotations
 

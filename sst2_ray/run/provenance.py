@@ -1,4 +1,4 @@
-"""Which code, on which versions, on which chip: what a trial's row says about where its numbers come from."""
+"""Provenance of a trial's numbers: the code, the versions and the chip, as its row in the results table names them."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from sst2_ray import formatting
 from sst2_ray.version import __version__
 
 PACKAGES = (
@@ -35,11 +36,14 @@ _GIT_TIMEOUT_S = 10
 
 
 def collect_provenance(*, gpu_name: str | None = None, cuda_version: str | None = None) -> dict[str, Any]:
-    """The provenance fields of `TrialRecord` that can be told without torch or ray: git_commit, git_dirty,
-    versions_json, device and chip.
+    """Return the provenance fields of `TrialRecord` that need neither torch nor ray.
 
-    gpu_name: model name of the worker's GPU; None: training runs on the CPU, whose name is looked up.
-    cuda_version: the CUDA version that torch was built for (`torch.version.cuda`).
+    Args:
+        gpu_name: model name of the worker's GPU; None: training runs on the CPU, whose name is looked up.
+        cuda_version: the CUDA version that torch was built for (`torch.version.cuda`).
+
+    Returns:
+        git_commit, git_dirty, versions_json, device and chip.
     """
     commit, dirty = git_state(Path(__file__))
     return {
@@ -52,7 +56,7 @@ def collect_provenance(*, gpu_name: str | None = None, cuda_version: str | None 
 
 
 def package_versions(*, cuda_version: str | None = None) -> dict[str, str]:
-    """Versions of this package, Python and `PACKAGES`, from the installed metadata: nothing is imported."""
+    """Return the versions of this package, Python and `PACKAGES` from installed metadata; nothing is imported."""
     versions = {"sst2-ray": __version__, "python": platform.python_version()}
     for name in PACKAGES:
         try:
@@ -65,10 +69,10 @@ def package_versions(*, cuda_version: str | None = None) -> dict[str, str]:
 
 
 def git_state(file: Path) -> tuple[str | None, bool | None]:
-    """Commit of the checkout that a file belongs to, and whether the checkout has uncommitted changes.
+    """Return the commit of the checkout that a file belongs to, and whether the checkout has uncommitted changes.
 
-    What `COMMIT_VARIABLE` says, or (None, None), where the file itself is not under version control: an installed
-    package that happens to lie in somebody else's checkout must not be given that project's commit.
+    A file that is not under version control itself, such as an installed package in somebody else's checkout, is not given
+    that project's commit: `COMMIT_VARIABLE` counts, else (None, None).
     """
     folder = file.resolve().parent
     tracked = _git(folder, "ls-files", "--error-unmatch", file.name)
@@ -81,7 +85,7 @@ def git_state(file: Path) -> tuple[str | None, bool | None]:
 
 
 def _git(folder: Path, *arguments: str) -> str | None:
-    """Output of a git command; None where it fails, or there is no git."""
+    """Run a git command; return its output, None where it fails or there is no git."""
     try:
         done = subprocess.run(
             ["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=_GIT_TIMEOUT_S, check=False
@@ -93,7 +97,7 @@ def _git(folder: Path, *arguments: str) -> str | None:
 
 @functools.cache
 def cpu_name() -> str:
-    """Model name of the CPU with its number of cores, e.g. 'AMD EPYC 9R14 (8 cores)'."""
+    """Return the model name of the CPU with its number of cores, e.g. 'AMD EPYC 9R14 (8 cores)'."""
     name = platform.processor() or platform.machine()
     try:
         found = re.search(r"^(?:model name|Model)\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
@@ -101,4 +105,4 @@ def cpu_name() -> str:
     except OSError:
         pass  # not Linux: the platform's own name does
     num_cores = os.cpu_count() or 1
-    return f"{name} ({num_cores} core{'s' if num_cores > 1 else ''})"
+    return f"{name} ({formatting.count(num_cores, 'core')})"

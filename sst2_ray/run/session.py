@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 
 class RunSession:
-    """One driver's hold on a run or a sweep, from the checks to the end; `with` it around all that the command does.
+    """A driver's hold on a run or a sweep, from the checks to the end; a context manager around all that the command does.
 
     Attributes:
         config: of the run, or what all trials of the sweep share.

@@ -36,7 +36,7 @@ class TrainResult:
     best_dev_loss: float
     best_epoch: float
     last_dev_accuracy: float | None
-    """Null where the epoch was chosen on a held-out part of train and dev was scored once."""
+    """Null if the epoch was chosen on a held-out part of train and dev was scored once."""
     examples_per_sec: float
     seconds: float
     startup_seconds: float | None
@@ -74,7 +74,7 @@ def train(config: TrainConfig, *, quiet: bool = False) -> TrainResult:
 def _run(session: RunSession, shared: Shared, placement: Placement) -> TrainResult:
     """Run the trial of a session to its end. Raises StoppedError where it was stopped before."""
     name = session.name
-    with RunDisplay(session.out, name) as display, session.signals.graceful():
+    with RunDisplay(session.out) as display, session.signals.graceful():
         trial = Trial(
             shared,
             placement,

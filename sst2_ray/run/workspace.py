@@ -1,4 +1,4 @@
-"""Where a run or a sweep keeps what it writes."""
+"""The storage and the results table of a run or a sweep."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How long a run will take and how much memory its workers will need: measured on this machine in some seconds.
+"""Forecast of a run's time and of its workers' memory, measured on this machine in some seconds.
 
 The workers' own code takes a few steps on real batches, in as many processes as the run would have workers.
 """
@@ -105,7 +105,7 @@ def forecast(inputs: RunInputs, placement: Placement) -> Forecast:
 
 @dataclass(frozen=True, kw_only=True)
 class _Measurement:
-    """What every measuring process is given."""
+    """Instructions for every measuring process."""
 
     task: Task
     tokens: Mapping[str, TokenArrays]

@@ -12,7 +12,7 @@ from sst2_ray.errors import InfeasibleError, InputError
 
 @dataclass(frozen=True, kw_only=True)
 class Node:
-    """One node of a cluster, or one that its autoscaler may add."""
+    """A node of a cluster, or one that its autoscaler may add."""
 
     address: str
     cpus: float
@@ -50,7 +50,7 @@ class Placement:
 
     @property
     def is_elastic(self) -> bool:
-        """True for a run that may grow."""
+        """Tell whether the run may grow."""
         return self.most_workers > self.num_workers
 
     @property
