@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from sst2_ray.network import free_port
 from sst2_ray.results.store.table import ResultsTable
 from sst2_ray.training.fault_injection import VARIABLE, Fault
 from tests.support.faults import REPOSITORY, TinyRun
@@ -37,23 +40,35 @@ class Command:
         return self.log.read_text(errors="replace")
 
     def left(self) -> list[str]:
-        """Processes that were started with the command's environment and still run."""
+        """Command lines of the processes that were started with the command's environment and still run."""
         found = []
-        for entry in Path("/proc").iterdir():
+        for pid in pids_of(self.marker):
             with contextlib.suppress(OSError):
-                if entry.name.isdigit() and f"{MARKER}={self.marker}".encode() in (entry / "environ").read_bytes():
-                    found.append((entry / "cmdline").read_text().replace("\0", " "))
+                found.append(Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " "))
         return found
+
+
+def pids_of(marker: str) -> list[int]:
+    """Processes whose environment holds the marker."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            if entry.name.isdigit() and f"{MARKER}={marker}".encode() in (entry / "environ").read_bytes():
+                found.append(int(entry.name))
+    return found
+
+
+def slow_from_the_fifth_step(mark: Path) -> list[Fault]:
+    """`mark` appears after the fifth step, and each one from there on takes 0.2 s longer."""
+    where = {"attempt": 0, "rank": 0, "step": 5}
+    return [Fault(kind="tell", path=str(mark), **where), *[Fault(kind="slow", **where)] * 4]
 
 
 @contextlib.contextmanager
 def started(words: list[str], folder: Path, **env: str) -> Iterator[Command]:
     """Run `sst2-ray WORDS` until every rank 0 of it is at its fifth step, and slow from there."""
     mark, log = folder / "at-work", folder / "output"
-    faults = [
-        Fault(kind="tell", path=str(mark), attempt=0, rank=0, step=5),
-        *[Fault(kind="slow", attempt=0, rank=0, step=5)] * 4,
-    ]
+    faults = slow_from_the_fifth_step(mark)
     values = {
         **os.environ, VARIABLE: json.dumps([fault.__dict__ for fault in faults]), MARKER: str(folder),
         "RAY_OVERRIDE_RESOURCES": '{"CPU": 2}', **env,
@@ -135,3 +150,61 @@ def test_a_signal_to_sweep_stops_its_trials_with_checkpoints(folder: Path, tmp_p
     for row in found:
         saved = run.run_folder / row["trial_id"] / "checkpoints" / f"step-{row['last_global_step']:08d}"
         assert (saved / "manifest.json").exists()
+
+
+@contextlib.contextmanager
+def head(folder: Path) -> Iterator[str]:
+    """Start a Ray head with a job server, in a process group of its own; yields the server's address."""
+    port, jobs = free_port(), free_port()
+    env = {
+        **os.environ, "RAY_JOB_STOP_WAIT_TIME_S": "60", MARKER: str(folder),
+        VARIABLE: json.dumps([fault.__dict__ for fault in slow_from_the_fifth_step(folder / "at-work")]),
+    }  # fmt: skip
+    words = ["start", "--head", "--block", "--num-cpus=2", f"--port={port}", f"--dashboard-port={jobs}",
+             "--node-ip-address=127.0.0.1", f"--temp-dir={folder}"]  # fmt: skip
+    with (folder / "head.log").open("wb") as log:
+        process = subprocess.Popen(
+            [str(Path(sys.executable).with_name("ray")), *words],
+            env=env,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    try:
+        yield f"http://127.0.0.1:{jobs}"
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait(30)
+        for pid in pids_of(str(folder)):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+
+@pytest.mark.slow
+def test_stopping_a_submitted_job_leaves_a_checkpoint(tmp_path: Path) -> None:
+    from ray.job_submission import JobSubmissionClient
+
+    run = TinyRun(tmp_path, "submitted", checkpoint_every_steps=1000)
+    with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp") as folder, head(Path(folder)) as address:
+        client = waited(lambda: connected(JobSubmissionClient, address), "the job server", 60)
+        entrypoint = shlex.join([sys.executable, str(REPOSITORY / "jobs/train.py"), *run.command[2:]])
+        job = client.submit_job(entrypoint=entrypoint, runtime_env={"env_vars": {"PYTHONPATH": str(REPOSITORY)}})
+        waited(lambda: (Path(folder) / "at-work").exists() or ended(client, job), "the fifth step", 180)
+        client.stop_job(job)
+        waited(lambda: ended(client, job), "the job's end", 90)
+        output = client.get_job_logs(job)
+    (row,) = run.attempts()
+    assert (row["status"], row["failure_class"]) == ("stopped", "user_stop"), output
+    saved = row["last_global_step"]
+    assert f"step {saved} is saved, and the same command goes on there" in output
+    assert (run.run_folder / "checkpoints" / f"step-{saved:08d}" / "manifest.json").exists()
+
+
+def connected(client: Any, address: str) -> Any:
+    with contextlib.suppress(ConnectionError, RuntimeError):
+        return client(address)
+    return None
+
+
+def ended(client: Any, job: str) -> bool:
+    return client.get_job_status(job).is_terminal()
