@@ -1,4 +1,4 @@
-"""Starting Ray on this machine, or joining the cluster that RAY_ADDRESS names."""
+"""Joining the cluster that RAY_ADDRESS names, or starting Ray on this machine."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from types import ModuleType
 
 from sst2_ray.errors import InputError
 from sst2_ray.network import split_address
-from sst2_ray.run.environment import OWN_RAY_ENV, prepare_driver, worker_env, yielding_children
-from sst2_ray.run.planning.nodes import this_machine
+from sst2_ray.run.environment import prepare_driver
+from sst2_ray.run.local_ray import start_local_ray
 
 HEAD_ANSWERS_WITHIN_S = 5.0
 """Time for a head to accept a connection, and as much again for it to answer."""
@@ -46,7 +46,7 @@ def start_ray() -> ModuleType:
     if not ray.is_initialized():
         address = os.environ.get("RAY_ADDRESS") or "local"
         if address == "local":
-            _start_here(ray)
+            start_local_ray(ray)
         else:
             _join(ray, address)
     for name in ("ray", "ray.train", "ray.tune"):
@@ -61,8 +61,13 @@ def _join(ray: ModuleType, address: str) -> None:
             f"RAY_ADDRESS {address}: Ray Client cannot run this job; name the head as HOST:PORT on a machine of the "
             "cluster, or use sst2-ray submit"
         )
-    if address != "auto":
-        check_head(address)
+    if address == "auto":
+        from sst2_ray.run.ray.state import current_head
+
+        address = current_head() or ""
+        if not address:
+            raise InputError("RAY_ADDRESS auto: no Ray runs on this machine; start one, or unset RAY_ADDRESS")
+    check_head(address)
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError, ValueError) as error:
@@ -102,26 +107,3 @@ def _why_no_head(address: str) -> str | None:
     return (
         None if is_grpc else "what answers there is not a Ray head (its port is 6379 unless it was given another one)"
     )
-
-
-def _start_here(ray: ModuleType) -> None:
-    """Start Ray on this machine alone, its workers forked unless there is a GPU: CUDA does not survive a fork."""
-    from sst2_ray.run.ray.fork_server import ForkServer
-    from sst2_ray.run.ray.state import raylet_pid
-
-    for name, value in OWN_RAY_ENV.items():
-        os.environ.setdefault(name, value)
-    with yielding_children():
-        server = None if this_machine().gpus else ForkServer.start(worker_env(use_gpu=False))
-        runtime_env = {"py_executable": server.py_executable} if server else None
-        ray.init(
-            address="local",
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            include_dashboard=False,
-            runtime_env=runtime_env,
-        )
-    if server is not None:
-        # What Ray gives a worker and its library reads once, at import.
-        job = ray.get_runtime_context().get_job_id()
-        server.ray_runs({"RAY_RAYLET_PID": str(raylet_pid()), "RAY_JOB_ID": job})

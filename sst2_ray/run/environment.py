@@ -21,6 +21,8 @@ DRIVER_ENV = {
     # Tune shows and writes nothing by itself: the sweep's display and the results table do.
     "RAY_AIR_NEW_OUTPUT": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    # Under `uv run` Ray would replace the workers' Python and ship the folder without its environment: nothing would start.
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
     "RAY_USAGE_STATS_ENABLED": "0",  # nothing phones home unless the user asks for it
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "TOKENIZERS_PARALLELISM": "true",

@@ -13,7 +13,7 @@ from sst2_ray.run.planning.placement import ClusterView, Node
 from sst2_ray.run.ray.node_types import NodeGroup
 from sst2_ray.run.ray.state import free_by_node, node_groups
 
-CGROUPS = Path("/sys/fs/cgroup")
+CGROUPS, OWN_CGROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 
 
 def this_machine() -> ClusterView:
@@ -33,34 +33,60 @@ def num_usable_cpus() -> int:
     return max(1, math.floor(min(allowed, cgroup_cpu_quota())))
 
 
-def cgroup_cpu_quota(root: Path = CGROUPS, own: Path = Path("/proc/self/cgroup")) -> float:
+def cgroup_cpu_quota(root: Path = CGROUPS, own: Path = OWN_CGROUPS) -> float:
     """Return the cores that the process's cgroup and those above it grant; infinity where there is no limit."""
-    return min((quota for folder in _cgroups(root, own) if (quota := _quota(folder)) is not None), default=math.inf)
+    quotas = (_cpu_quota(folder) for folder in _cgroups("cpu", root, own))
+    return min((quota for quota in quotas if quota is not None), default=math.inf)
 
 
-def _cgroups(root: Path, own: Path) -> Iterator[Path]:
-    """Yield the process's cgroup folders for CPU, innermost first: version 2 below `root`, version 1 below `root`/cpu."""
+def memory_limit(root: Path = CGROUPS, own: Path = OWN_CGROUPS) -> int | None:
+    """Return the least memory, in bytes, that a cgroup below the topmost one grants; None where none limits it.
+
+    Ray reads the topmost one itself.
+    """
+    limits = (
+        _number(folder / name)
+        for folder in _cgroups("memory", root, own)
+        if folder not in (root, root / "memory")
+        for name in ("memory.max", "memory.limit_in_bytes")
+    )
+    found = min((limit for limit in limits if limit is not None), default=math.inf)
+    return int(found) if found < _physical_memory() else None
+
+
+def _physical_memory() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def _cgroups(controller: str, root: Path, own: Path) -> Iterator[Path]:
+    """Yield the process's cgroup folders, innermost first: of version 2 below `root`, of version 1 below `root`/CONTROLLER."""
     try:
         lines = own.read_text().splitlines()
     except OSError:  # not Linux
         return
     for line in lines:
         _, controllers, path = line.split(":", 2)
-        if controllers and "cpu" not in controllers.split(","):
+        if controllers and controller not in controllers.split(","):
             continue
-        top = root / "cpu" if controllers else root
+        top = root / controller if controllers else root
         inner = top / path.lstrip("/")
         yield from (folder for folder in (inner, *inner.parents) if folder == top or top in folder.parents)
 
 
-def _quota(folder: Path) -> float | None:
+def _cpu_quota(folder: Path) -> float | None:
     """Read one cgroup's cores: cpu.max (version 2), or cpu.cfs_quota_us and cpu.cfs_period_us (version 1)."""
     try:
-        if (folder / "cpu.max").exists():
-            quota, period = (folder / "cpu.max").read_text().split()
-        else:
-            quota, period = ((folder / f"cpu.cfs_{name}_us").read_text().strip() for name in ("quota", "period"))
-        return float(quota) / float(period) if quota not in ("max", "-1") else None
+        quota, period = (folder / "cpu.max").read_text().split()
+        return float(quota) / float(period) if quota != "max" else None
+    except (OSError, ValueError):
+        quota_us, period_us = (_number(folder / f"cpu.cfs_{name}_us") for name in ("quota", "period"))
+        return quota_us / period_us if quota_us and period_us and quota_us > 0 else None
+
+
+def _number(file: Path) -> int | None:
+    """Read a file of a cgroup; None where it holds no number."""
+    try:
+        return int(file.read_text())
     except (OSError, ValueError):
         return None
 

@@ -38,11 +38,19 @@ class ForkServer:
     """The other end of its standard input, never closed: the server ends when this process does, however it ends."""
 
     @classmethod
-    def start(cls, environment: dict[str, str]) -> ForkServer | None:
-        """Returns at once. `environment`: of the workers. None where workers start the plain way."""
+    def start(cls, environment: dict[str, str], folder: str | None = None) -> ForkServer | None:
+        """Start a server; it is not waited for.
+
+        Args:
+            environment: variables of the workers.
+            folder: for its socket's own folder, with a short path; None: the system's for temporary files.
+
+        Returns:
+            The server; None where workers start the plain way.
+        """
         if not sys.platform.startswith("linux") or os.environ.get(SWITCH) == "0":
             return None
-        path = f"{tempfile.mkdtemp(prefix='sst2-ray-')}/socket"
+        path = f"{tempfile.mkdtemp(prefix='sst2-ray-', dir=folder)}/socket"
         # Modules are found where this process finds them.
         search = os.pathsep.join(dict.fromkeys(folder or str(Path.cwd()) for folder in sys.path))
         stdin, other_end = os.pipe()

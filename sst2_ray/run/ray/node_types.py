@@ -33,7 +33,7 @@ def declared_groups(path: Path = BOOTSTRAP_FILE) -> tuple[NodeGroup, ...]:
         if config["provider"]["type"] == "local":
             return ()
         room = int(config["max_workers"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, RuntimeError, ValueError, KeyError, TypeError):  # RuntimeError: there is no home
         return ()
     groups = []
     for name, node_type in sorted(types.items(), key=lambda item: -int(item[1].get("priority") or 0)):

@@ -61,3 +61,14 @@ def raylet_pid() -> int:
 
     pid: int = ray._private.worker._global_node.all_processes["raylet"][0].process.pid
     return pid
+
+
+def current_head() -> str | None:
+    """Return the address of the Ray that runs on this machine, as its last start left it; None where there is none."""
+    from ray._private import services
+
+    try:
+        address: str = services.canonicalize_bootstrap_address("auto")
+        return address
+    except ConnectionError:
+        return None

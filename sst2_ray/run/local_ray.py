@@ -1,0 +1,112 @@
+"""A Ray of this process's own on this machine: what it is given, so that it starts on laptops, in containers and under Slurm."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import json
+import logging
+import os
+import secrets
+import shutil
+import stat
+import tempfile
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from sst2_ray.run.environment import OWN_RAY_ENV, worker_env, yielding_children
+from sst2_ray.run.planning.nodes import memory_limit, num_usable_cpus, this_machine
+
+_LONGEST_SOCKET = "/session_2026-11-26_14-52-46_123456_1234567/sockets/plasma_store.1"
+"""Below Ray's folder. The kernel takes paths of sockets of at most `_SOCKET_BYTES`."""
+
+_SOCKET_BYTES = 107
+
+OBJECT_STORE_SHARE = 0.3
+"""Share of the memory that the object store may take: Ray's own default."""
+
+
+def start_local_ray(ray: ModuleType) -> None:
+    """Start Ray on this machine alone, its workers forked unless there is a GPU: CUDA does not survive a fork."""
+    from sst2_ray.run.ray.fork_server import ForkServer
+    from sst2_ray.run.ray.state import raylet_pid
+
+    for name, value in OWN_RAY_ENV.items():
+        os.environ.setdefault(name, value)
+    secure_token()
+    with yielding_children():
+        server = None if this_machine().gpus else ForkServer.start(worker_env(use_gpu=False), short_temp_dir())
+        runtime_env = {"py_executable": server.py_executable} if server else None
+        ray.init(
+            address="local",
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            include_dashboard=False,
+            runtime_env=runtime_env,
+            # Ray would bind to the outward address, and end when a laptop changes networks.
+            _node_ip_address="127.0.0.1",
+            _temp_dir=f"{short_temp_dir()}/ray",
+            **resources(),
+        )
+    if server is not None:
+        # What Ray gives a worker and its library reads once, at import.
+        job = ray.get_runtime_context().get_job_id()
+        server.ray_runs({"RAY_RAYLET_PID": str(raylet_pid()), "RAY_JOB_ID": job})
+
+
+def resources() -> dict[str, Any]:
+    """Return the resources that Ray is told, where it would find others by itself.
+
+    Ray takes the machine's cores whatever the process's affinity is, none where the quota is below one, and the machine's
+    memory where a cgroup further down limits it. RAY_OVERRIDE_RESOURCES, Ray's own variable, goes before.
+    """
+    told = json.loads(os.environ.get("RAY_OVERRIDE_RESOURCES") or "{}")
+    found: dict[str, Any] = {} if "CPU" in told else {"num_cpus": num_usable_cpus()}
+    limit = memory_limit()
+    if limit is not None and not {"memory", "object_store_memory"} & set(told):
+        store = int(OBJECT_STORE_SHARE * limit)
+        found |= {"object_store_memory": store, "_memory": limit - store}
+    return found
+
+
+def short_temp_dir() -> str:
+    """Return the folder for Ray's session, in which the paths of its sockets are short enough for the kernel.
+
+    RAY_TMPDIR, else TMPDIR, else /tmp; where the one that is set is too long, /tmp.
+    """
+    folder = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp"
+    fits = len(os.fsencode(f"{folder}/ray{_LONGEST_SOCKET}")) <= _SOCKET_BYTES
+    return folder if fits and os.access(folder, os.W_OK) else "/tmp"
+
+
+def secure_token() -> None:
+    """Have the token with which Ray's processes know each other in a file for this user alone.
+
+    Ray writes `~/.ray/auth_token` so that everybody can read it, and fails where there is no home that can be written: the
+    file then lies in a folder that is deleted at the end. What the user has set (RAY_AUTH_MODE, RAY_AUTH_TOKEN,
+    RAY_AUTH_TOKEN_PATH) stays.
+    """
+    if {"RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & set(os.environ):
+        return
+    try:
+        path = Path.home() / ".ray" / "auth_token"
+        if path.is_file() and os.access(path, os.R_OK):
+            with contextlib.suppress(PermissionError):  # of another user, who shares it
+                if stat.S_IMODE(path.stat().st_mode) & 0o077:
+                    path.chmod(0o600)
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _write_token(path)
+    except (OSError, RuntimeError):  # read-only, of another user, or there is no home at all
+        folder = tempfile.mkdtemp(prefix="sst2-ray-", dir=short_temp_dir())
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        _write_token(Path(folder, "auth_token"))
+        os.environ["RAY_AUTH_TOKEN_PATH"] = f"{folder}/auth_token"
+
+
+def _write_token(path: Path) -> None:
+    with contextlib.suppress(FileExistsError):  # a start at the same time has just written one
+        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with open(file, "w", encoding="ascii") as opened:
+            opened.write(secrets.token_hex(32))
