@@ -54,25 +54,39 @@ def start_ray() -> ModuleType:
     return ray
 
 
+def check_cluster() -> None:
+    """Check that the cluster of RAY_ADDRESS answers, where `start_ray` would join it. Raises InputError within seconds."""
+    ray = sys.modules.get("ray")
+    if not starts_ray_here() and not (ray and ray.is_initialized()):
+        check_head(_head_of(os.environ["RAY_ADDRESS"]))
+
+
 def _join(ray: ModuleType, address: str) -> None:
     """Connect to a cluster that answers. Raises InputError."""
+    head = _head_of(address)
+    check_head(head)
+    try:
+        ray.init(address=head, log_to_driver=False, logging_level=logging.ERROR)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"RAY_ADDRESS {address}: the cluster cannot be joined ({reason[:300]})") from None
+
+
+def _head_of(address: str) -> str:
+    """Return the address of the head that RAY_ADDRESS names. Raises InputError."""
     if "://" in address:
         raise InputError(
             f"RAY_ADDRESS {address}: Ray Client cannot run this job; name the head as HOST:PORT on a machine of the "
             "cluster, or use sst2-ray submit"
         )
-    if address == "auto":
-        from sst2_ray.run.ray.state import current_head
+    if address != "auto":
+        return address
+    from sst2_ray.run.ray.state import current_head
 
-        address = current_head() or ""
-        if not address:
-            raise InputError("RAY_ADDRESS auto: no Ray runs on this machine; start one, or unset RAY_ADDRESS")
-    check_head(address)
-    try:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"RAY_ADDRESS {address}: the cluster cannot be joined ({reason[:300]})") from None
+    head = current_head()
+    if head is None:
+        raise InputError("RAY_ADDRESS auto: no Ray runs on this machine; start one, or unset RAY_ADDRESS")
+    return head
 
 
 def check_head(address: str) -> None:

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from sst2_ray.config.train import TrainConfig
-from sst2_ray.run.connect import start_ray, starts_ray_here
+from sst2_ray.run.connect import check_cluster, start_ray, starts_ray_here
 from sst2_ray.run.environment import prepare_driver
 from sst2_ray.run.lease import Lease
 from sst2_ray.run.logs import DriverLog
@@ -49,6 +49,7 @@ class RunSession:
         self.signals = StopSignals(self.stop.request, self.note)
 
     def __enter__(self) -> RunSession:
+        check_cluster()
         self.log.begin()
         self.signals.install()
         return self

@@ -6,7 +6,6 @@ import pytest
 
 from sst2_ray.config.train import TrainConfig
 from sst2_ray.errors import InfeasibleError, InputError
-from sst2_ray.run.planning.nodes import addable_types, this_machine
 from sst2_ray.run.planning.placement import (
     ClusterView,
     Node,
@@ -14,7 +13,6 @@ from sst2_ray.run.planning.placement import (
     decide,
     workers_that_fit,
 )
-from sst2_ray.run.ray.node_types import NodeGroup
 
 
 def cluster(*shapes: tuple[float, float], types=()) -> ClusterView:
@@ -88,34 +86,3 @@ def test_what_needs_a_gpu_is_refused_where_workers_have_none(asked):
 def test_workers_are_counted_a_node():
     placement = Placement(num_workers=1, cpus_per_worker=3, use_gpu=True)
     assert workers_that_fit([(8, 4), (3, 1), (2, 8), (9, 0)], placement) == 3
-
-
-@pytest.mark.parametrize(
-    ("shapes", "more"),
-    [
-        ([], [(8.0, 1.0, 8), (8.0, 1.0, 2), (16.0, 0.0, 3)]),
-        ([(0, 0), *[(8, 1)] * 3], [(8.0, 1.0, 5), (8.0, 1.0, 2), (16.0, 0.0, 3)]),
-        ([(8, 1)] * 9 + [(16, 0)], [(8.0, 1.0, 1), (16.0, 0.0, 2)]),
-        ([(8, 1)] * 10, [(16.0, 0.0, 3)]),
-    ],
-)
-def test_a_node_that_is_there_is_taken_from_one_type_only(shapes, more):
-    """Spot and on-demand nodes of one shape, and a type of another."""
-    groups = [
-        NodeGroup(name="spot", resources={"CPU": 8, "GPU": 1}, max_count=8),
-        NodeGroup(name="on_demand", resources={"CPU": 8, "GPU": 1}, max_count=2),
-        NodeGroup(name="cpu", resources={"CPU": 16}, max_count=3),
-    ]
-    assert addable_types(groups, cluster(*shapes).nodes) == tuple(more)
-
-
-def test_this_machine_has_a_core():
-    (node,) = this_machine().nodes
-    assert node.cpus >= 1
-    assert node.free_cpus == node.cpus
-
-
-def test_this_machine_has_what_ray_is_told(monkeypatch):
-    monkeypatch.setenv("RAY_OVERRIDE_RESOURCES", '{"CPU": 7, "GPU": 3}')
-    (node,) = this_machine().nodes
-    assert (node.cpus, node.gpus) == (7, 3)

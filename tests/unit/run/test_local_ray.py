@@ -1,0 +1,86 @@
+"""What a Ray on this machine alone is given: a token for this user alone, and a folder whose sockets have short names."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from sst2_ray.run import local_ray
+from sst2_ray.run.local_ray import _LONGEST_SOCKET, _SOCKET_BYTES, resources, secure_token, short_temp_dir
+
+VARIABLES = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "RAY_TMPDIR", "TMPDIR", "RAY_OVERRIDE_RESOURCES")
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty home, and none of the variables set."""
+    for name in VARIABLES:
+        monkeypatch.setenv(name, "")  # put back afterwards, also what the code sets
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    (tmp_path / "home").mkdir()
+    return tmp_path / "home"
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def test_a_new_token_is_for_this_user_alone(home: Path) -> None:
+    secure_token()
+    token = home / ".ray" / "auth_token"
+    assert mode(token) == 0o600
+    assert len(token.read_text()) == 64
+    assert "RAY_AUTH_TOKEN_PATH" not in os.environ
+
+
+def test_a_token_that_ray_wrote_for_everybody_is_kept_and_closed(home: Path) -> None:
+    token = home / ".ray" / "auth_token"
+    token.parent.mkdir()
+    token.write_text("0" * 32)
+    token.chmod(0o644)
+    secure_token()
+    assert (mode(token), token.read_text()) == (0o600, "0" * 32)
+
+
+def test_without_a_home_the_token_lies_in_a_private_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/proc/nowhere")
+    secure_token()
+    token = Path(os.environ["RAY_AUTH_TOKEN_PATH"])
+    assert (mode(token), mode(token.parent)) == (0o600, 0o700)
+    assert token.read_text()
+
+
+@pytest.mark.parametrize(("name", "value"), [("RAY_AUTH_MODE", "disabled"), ("RAY_AUTH_TOKEN", "abc")])
+def test_what_the_user_has_set_stays(home: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    monkeypatch.setenv(name, value)
+    secure_token()
+    assert not list(home.iterdir())
+    assert os.environ[name] == value
+
+
+@pytest.mark.parametrize(
+    ("variables", "folder"),
+    [({}, "/tmp"), ({"TMPDIR": "/var/tmp"}, "/var/tmp"), ({"TMPDIR": "/var/tmp", "RAY_TMPDIR": "/dev/shm"}, "/dev/shm"),
+     ({"TMPDIR": "/nowhere"}, "/tmp"), ({"TMPDIR": "long"}, "/tmp"), ({"RAY_TMPDIR": "long"}, "/tmp")],
+)  # fmt: skip
+def test_the_session_s_folder_has_room_for_the_names_of_sockets(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, variables: dict[str, str], folder: str
+) -> None:
+    long = tmp_path / ("x" * 90)
+    long.mkdir()
+    for name, value in variables.items():
+        monkeypatch.setenv(name, str(long) if value == "long" else value)
+    assert short_temp_dir() == folder
+    assert len(f"{short_temp_dir()}/ray{_LONGEST_SOCKET}") <= _SOCKET_BYTES
+
+
+def test_ray_is_told_the_cores_and_the_memory_that_the_process_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local_ray, "num_usable_cpus", lambda: 3)
+    monkeypatch.setattr(local_ray, "memory_limit", lambda: 1000)
+    assert resources() == {"num_cpus": 3, "object_store_memory": 300, "_memory": 700}
+    monkeypatch.setenv("RAY_OVERRIDE_RESOURCES", '{"CPU": 2}')
+    assert resources() == {"object_store_memory": 300, "_memory": 700}
