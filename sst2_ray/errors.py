@@ -54,6 +54,7 @@ class InfeasibleError(Sst2RayError):
     """A request that the cluster can never place, or did not place within the time allowed."""
 
     exit_code = ExitCode.INFEASIBLE
+    failure_class = FailureClass.NOT_PLACEABLE
 
 
 class RunFailedError(Sst2RayError):

@@ -8,26 +8,19 @@ from rich import progress as bars
 from rich.console import Console
 
 from sst2_ray.records import EpochRecord
+from sst2_ray.run.logs import LOGGER, epoch_line, rate_words, step_line
 from sst2_ray.run.messages import Progress
 from sst2_ray.training.names import Phase
 
 PLAIN_INTERVAL_S = 20.0
 
 
-def epoch_line(record: EpochRecord, *, is_best: bool) -> str:
-    """Describe an evaluation in one line."""
-    return (
-        f"epoch {record.epoch:g}  step {record.global_step}  train loss {record.train_loss:.4f}  "
-        f"{record.split} loss {record.dev_loss:.4f}  accuracy {record.dev_accuracy:.4f}  F1 {record.dev_f1:.4f}  "
-        f"{record.examples_per_sec:.0f} examples/s{'  best so far' if is_best else ''}"
-    )
-
-
 class RunDisplay:
     """The progress bar and the lines of one run; a context manager around its attempts."""
 
     def __init__(self, out: Console) -> None:
-        """Prepare a bar on `out`; where that is no terminal, a line every `PLAIN_INTERVAL_S` stands in for it."""
+        """Prepare a bar on `out`; a line every `PLAIN_INTERVAL_S` stands in for it where that is no
+        terminal, and in the log."""
         self.out = out
         self.best: float | None = None
         self._bar = bars.Progress(
@@ -55,17 +48,19 @@ class RunDisplay:
         if progress.phase is not Phase.TRAINING:
             self._bar.update(self._task, description=progress.phase)
             return
-        loss, speed = progress.train_loss, progress.examples_per_sec
-        info = "  ".join(
-            [*([f"loss {loss:.3f}"] if loss is not None else []), *([f"{speed:.0f} ex/s"] if speed else [])]
-        )
-        epoch = f"epoch {progress.epoch:.2f}"
         self._bar.update(
-            self._task, description=epoch, completed=progress.global_step, total=progress.total_steps, info=info
+            self._task,
+            description=f"epoch {progress.epoch:.2f}",
+            completed=progress.global_step,
+            total=progress.total_steps,
+            info=rate_words(progress),
         )
-        if not self.out.is_terminal and time.monotonic() - self._last_plain >= PLAIN_INTERVAL_S:
+        if time.monotonic() - self._last_plain >= PLAIN_INTERVAL_S:
             self._last_plain = time.monotonic()
-            self.line(f"{epoch}  step {progress.global_step}/{progress.total_steps}  {info}")
+            if self.out.is_terminal:
+                LOGGER.info("%s", step_line(progress))  # the bar leaves nothing behind
+            else:
+                self.line(step_line(progress))
 
     def record(self, record: EpochRecord) -> None:
         """Show an evaluation."""

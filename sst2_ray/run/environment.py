@@ -85,6 +85,12 @@ def worker_env(*, use_gpu: bool, compile_threads: int | None = None) -> dict[str
     return env | {name: os.environ[name] for name in PASSED_ON if name in os.environ}
 
 
+def omp_num_threads() -> int | None:
+    """Return the threads that OMP_NUM_THREADS grants; of a list for nested regions ("4,2") the first. None: not set."""
+    first = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    return int(first) if first.isdigit() and int(first) > 0 else None
+
+
 def _jemalloc() -> Path | None:
     """Find Ray's own copy of jemalloc. Every node has the same Ray; a loader that does not find it goes on without."""
     spec = importlib.util.find_spec("ray")

@@ -7,14 +7,20 @@ libraries print in that process.
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import logging
+import os
+import sys
 import tempfile
 import threading
 import time
+import traceback
 from collections.abc import Iterator
 from logging.handlers import MemoryHandler
 from pathlib import Path
 
+from sst2_ray.records import EpochRecord
+from sst2_ray.run.messages import Progress
 from sst2_ray.storage import Storage
 
 LOGGER = logging.getLogger("sst2_ray")
@@ -33,26 +39,27 @@ class LogFile:
 
     def __init__(self, run: Storage, name: str) -> None:
         """Make the file's folder. `name`: path below the run's folder."""
-        self._run, self._name = run.with_retries(0.0), name
+        self._run, self._name = run, name
         self._scratch = None if run.is_local else tempfile.TemporaryDirectory()
         self.path = Path(self._scratch.name) / Path(name).name if self._scratch else Path(run.path(name))
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._ended = threading.Event()
 
-    def keep(self) -> None:
-        """Put the log on storage as it is now. Storage that cannot be reached is left alone."""
+    def keep(self, *, retry: bool = False) -> None:
+        """Put the log on storage as it is now; storage that cannot be reached is left alone. `retry`: as the run does."""
         if self._scratch is not None:
+            storage = self._run if retry else self._run.with_retries(0.0)
             with contextlib.suppress(OSError):
-                self._run.upload(self.path, self._name)
+                storage.upload(self.path, self._name)
 
     def __enter__(self) -> LogFile:
         if self._scratch is not None:
             threading.Thread(target=self._keep_now_and_then, name=f"upload {self._name}", daemon=True).start()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._ended.set()
-        self.keep()
+        self.keep(retry=kind is None)  # it may be the storage that failed, and the user wants to know why
         if self._scratch is not None:
             self._scratch.cleanup()
 
@@ -119,9 +126,16 @@ def handler_to(path: Path, place: str) -> logging.Handler:
 
 
 @contextlib.contextmanager
-def worker_log(path: Path, *, attempt: int, rank: int) -> Iterator[None]:
-    """Log a worker's records to `path`, beside what libraries print there."""
-    handler = handler_to(path, f"attempt {attempt} rank {rank}")
+def worker_log(run: Storage, *, attempt: int, rank: int) -> Iterator[LogFile]:
+    """Send a worker's records, stdout and stderr, libraries' C code included, to a log of the run."""
+    name = f"logs/attempt-{attempt}-rank-{rank}.log"
+    with LogFile(run, name) as log, _redirected(log.path), _logged(log.path, f"attempt {attempt} rank {rank}"):
+        yield log
+
+
+@contextlib.contextmanager
+def _logged(path: Path, place: str) -> Iterator[None]:
+    handler = handler_to(path, place)
     LOGGER.addHandler(handler)
     LOGGER.setLevel(logging.INFO)
     try:
@@ -129,3 +143,52 @@ def worker_log(path: Path, *, attempt: int, rank: int) -> Iterator[None]:
     finally:
         LOGGER.removeHandler(handler)
         handler.close()
+
+
+@contextlib.contextmanager
+def _redirected(path: Path) -> Iterator[None]:
+    """Send this process's stdout and stderr to a file, and there the traceback of what ends it."""
+    saved = [os.dup(1), os.dup(2)]
+    with path.open("ab", buffering=0) as file:
+        try:
+            os.dup2(file.fileno(), 1)
+            os.dup2(file.fileno(), 2)
+            faulthandler.enable(file)
+            yield
+        except BaseException:
+            with contextlib.suppress(OSError):  # a full disk must not hide what was raised
+                file.write(traceback.format_exc().encode())
+            raise
+        finally:
+            with contextlib.suppress(OSError):
+                sys.stdout.flush()
+                sys.stderr.flush()
+            faulthandler.disable()
+            for number, target in zip(saved, (1, 2), strict=True):
+                os.dup2(number, target)
+                os.close(number)
+
+
+# ---- lines that the terminal and the logs share
+
+
+def epoch_line(record: EpochRecord, *, is_best: bool) -> str:
+    """Describe an evaluation in one line."""
+    return (
+        f"epoch {record.epoch:g}  step {record.global_step}  train loss {record.train_loss:.4f}  "
+        f"{record.split} loss {record.dev_loss:.4f}  accuracy {record.dev_accuracy:.4f}  F1 {record.dev_f1:.4f}  "
+        f"{record.examples_per_sec:.0f} examples/s{'  best so far' if is_best else ''}"
+    )
+
+
+def step_line(progress: Progress) -> str:
+    """Describe how far training is in one line."""
+    place = f"epoch {progress.epoch:.2f}  step {progress.global_step}/{progress.total_steps}"
+    return f"{place}  {rate_words(progress)}".rstrip()
+
+
+def rate_words(progress: Progress) -> str:
+    """Describe loss and speed, as far as they are known."""
+    loss, speed = progress.train_loss, progress.examples_per_sec
+    known = [f"loss {loss:.3f}"] if loss is not None else []
+    return "  ".join([*known, *([f"{speed:.0f} ex/s"] if speed else [])])

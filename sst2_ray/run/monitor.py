@@ -8,12 +8,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from sst2_ray.errors import InfeasibleError
 from sst2_ray.records import EpochRecord
 from sst2_ray.run.elastic import Elasticity, Leaving
 from sst2_ray.run.failures import HeadLostError
 from sst2_ray.run.liveness import SILENT_S, Head, place_of_hang
 from sst2_ray.run.messages import Event, Heartbeat, HungRank, MicroBatchLimit, NodeFacts, Note, Progress
-from sst2_ray.run.progress_actor import start_progress_actor
+from sst2_ray.run.progress_actor import start_progress_actor, wait_for_first_answer
 from sst2_ray.run.stop import STOP_WITHIN_S, StopLevel, StopRequests
 from sst2_ray.training.names import Phase
 from sst2_ray.training.outcome import AttemptEnd
@@ -88,6 +89,7 @@ class AttemptMonitor:
         stop: StopRequests,
         elasticity: Elasticity,
         step_timeout_s: float,
+        placement_timeout_s: float,
         sweep: SweepMember | None = None,
     ) -> None:
         """Prepare to watch.
@@ -98,10 +100,12 @@ class AttemptMonitor:
             stop: the workers then write a checkpoint and leave, or are ended where they are.
             elasticity: looked at every `LOOK_S`; the workers likewise leave.
             step_timeout_s: silence after which a rank's process is ended from here.
+            placement_timeout_s: time for the first process to start.
             sweep: that the trial belongs to; None: it has a progress actor of its own.
         """
         self.trial_id, self.display, self.sweep = trial_id, display, sweep
         self.stop, self.elasticity, self.step_timeout_s = stop, elasticity, step_timeout_s
+        self.placement_timeout_s = placement_timeout_s
         self._nodes: list[NodeFacts] = []
         self._killed: set[int] = set()
         self._micro_batch_tokens: int | None = None
@@ -120,7 +124,13 @@ class AttemptMonitor:
 
         self._actor = self.sweep.progress_actor if self.sweep else start_progress_actor()
         asks_scheduler = self.sweep is not None and self.sweep.asks_scheduler
-        ray.get(self._actor.open.remote(self.trial_id, asks_scheduler=asks_scheduler))
+        opened = self._actor.open.remote(self.trial_id, asks_scheduler=asks_scheduler)
+        try:
+            if not wait_for_first_answer(opened, within_s=self.placement_timeout_s, is_stopped=self._is_asked_to_stop):
+                self._stop_asked_at = time.monotonic()
+                return self._watched(None)
+        except InfeasibleError as error:
+            return self._watched(error)
         self._head = Head(ray.get_runtime_context().gcs_address)
         ends: list[AttemptEnd | BaseException] = []
 
@@ -147,6 +157,9 @@ class AttemptMonitor:
         else:
             self._actor.close.remote(self.trial_id)
         return self._watched(end)
+
+    def _is_asked_to_stop(self) -> bool:
+        return self.stop.level() is not StopLevel.NONE
 
     def _watched(self, end: AttemptEnd | BaseException | None) -> Watched:
         return Watched(

@@ -6,13 +6,16 @@ import dataclasses
 import itertools
 import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
+from sst2_ray.errors import InfeasibleError
 from sst2_ray.records import EpochRecord, Status, StopRequest
 from sst2_ray.run.messages import Event, Heartbeat, Progress, TrialOverview, TrialView
 
 if TYPE_CHECKING:
+    from ray import ObjectRef
     from ray.actor import ActorHandle
 
 SECRETS = ("HF_TOKEN",)
@@ -20,6 +23,8 @@ SECRETS = ("HF_TOKEN",)
 
 WAIT: Literal["wait"] = "wait"
 """A scheduler has not answered yet: ask again."""
+
+_POLL_S = 0.5
 
 ANSWER_TIMEOUT_S = 30.0
 """A rank goes on where its scheduler does not answer for so long."""
@@ -161,3 +166,32 @@ def start_progress_actor() -> ActorHandle:
     secrets = {name: os.environ[name] for name in SECRETS if name in os.environ}
     remote = ray.remote(num_cpus=0, scheduling_strategy=here, max_restarts=-1, max_task_retries=-1)(ProgressActor)
     return remote.remote(secrets)
+
+
+def wait_for_first_answer(answer: ObjectRef, *, within_s: float, is_stopped: Callable[[], bool]) -> bool:
+    """Wait for the first call of an actor: whatever keeps its process from starting ends here, not never.
+
+    Args:
+        answer: of the call.
+        within_s: as long as workers may take to be placed.
+        is_stopped: asked now and then.
+
+    Returns:
+        False where it was asked to stop before.
+
+    Raises:
+        InfeasibleError: There was no answer in time.
+    """
+    import ray
+
+    deadline = time.monotonic() + within_s
+    while not ray.wait([answer], timeout=_POLL_S)[0]:
+        if is_stopped():
+            return False
+        if time.monotonic() > deadline:
+            raise InfeasibleError(
+                f"Ray has started no process within --placement-timeout-s {within_s:g}: is a disk full, a runtime_env "
+                "broken, or a node gone? Its logs say, session_latest/logs below Ray's folder (/tmp/ray)"
+            )
+    ray.get(answer)
+    return True

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM, which mean the same to every command."""
+"""SIGINT, SIGTERM and SIGHUP, which mean the same to every command."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 NOTICE = "stopping: writing a checkpoint (again: at once)"
 
 
 class StopSignals:
-    """Handlers of SIGINT and SIGTERM while a run or a sweep is under way.
+    """Handlers of SIGINT, SIGTERM and SIGHUP while a run or a sweep is under way.
 
-    Either signal raises KeyboardInterrupt in the main thread. Inside `graceful()` the first one asks for a checkpoint, the
+    Each of them raises KeyboardInterrupt in the main thread. Inside `graceful()` the first one asks for a checkpoint, the
     second one to end at once, and only a third one raises. Where the session runs in another thread Python cannot install
-    handlers, and the program's own stay.
+    handlers, and the program's own stay. SIGHUP stays ignored under nohup.
     """
 
     def __init__(self, request: Callable[[], None], announce: Callable[[str], None]) -> None:
@@ -38,13 +38,15 @@ class StopSignals:
         if threading.current_thread() is not threading.main_thread():
             return
         for number in SIGNALS:
+            if number == signal.SIGHUP and signal.getsignal(number) is signal.SIG_IGN:
+                continue  # nohup
             before = signal.signal(number, self._handle)
             self._before.setdefault(number, before)
 
     def restore(self) -> None:
         """Put the handlers back that the program had."""
         for number, handler in self._before.items():
-            signal.signal(number, handler)
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)  # None: not installed by Python
         self._before.clear()
 
     @contextlib.contextmanager

@@ -179,6 +179,7 @@ class Trial:
             stop=self.stop,
             elasticity=Elasticity(self.placement),
             step_timeout_s=self.config.step_timeout_s,
+            placement_timeout_s=self.config.placement_timeout_s,
             sweep=self.sweep,
         )
         try:

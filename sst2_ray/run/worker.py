@@ -7,20 +7,17 @@ import dataclasses
 import faulthandler
 import os
 import sys
-import tempfile
 import threading
 import time
-import traceback
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sst2_ray.records import EpochRecord, PredictionRecord, StopRequest
 from sst2_ray.results.store.table import ResultsTable
-from sst2_ray.run.environment import compute_at_once
+from sst2_ray.run.environment import compute_at_once, omp_num_threads
+from sst2_ray.run.logs import LOGGER, epoch_line, step_line, worker_log
 from sst2_ray.run.messages import Event, Heartbeat, HungRank, MicroBatchLimit, NodeFacts, Note, Progress, WorkerPayload
 from sst2_ray.run.progress_actor import WAIT
-from sst2_ray.storage import Storage
 from sst2_ray.training.attempt import Attempt
 from sst2_ray.training.names import Phase
 from sst2_ray.training.outcome import AttemptEnd
@@ -33,6 +30,8 @@ if TYPE_CHECKING:
 HUNG_EXIT_CODE = 75
 ASK_AGAIN_S = 0.05
 HEARTBEAT_S = 0.5
+STEP_LINE_EVERY_S = 10.0
+"""Seconds between two lines of progress in a worker's log."""
 LONG_TIMEOUT_S = 300.0
 """Phases that tell nothing on their way (loading the model or the best weights, the export, its upload) may take this
 long, however short --step-timeout-s is."""
@@ -47,16 +46,16 @@ def train_worker(payload: WorkerPayload) -> AttemptEnd:
 
     compute_at_once()
     # Ray says how many cores are this worker's; torch may have been imported before that was known.
-    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or torch.get_num_threads()))
+    torch.set_num_threads(omp_num_threads() or torch.get_num_threads())
     task, context = payload.task, ray.train.get_context()
     rank, world_size = context.get_world_rank(), context.get_world_size()
     run = payload.workspace.storage.child(payload.run_path)
-    with _log_file(run, f"logs/attempt-{task.attempt}-rank-{rank}.log") as keep_log:
+    with worker_log(run, attempt=task.attempt, rank=rank) as log:
         os.environ.update(ray.get(payload.progress_actor.secrets.remote()))
         device = ray.train.torch.get_device()
         reporter = WorkerReporter(payload.progress_actor, task.trial_id, payload.workspace.table, rank)
         reporter.tell_node(device, world_size)
-        with watchdog(reporter, task.config.step_timeout_s, keep_log):
+        with watchdog(reporter, task.config.step_timeout_s, log.keep):
             attempt = Attempt(
                 task,
                 {name: ray.get(ref) for name, ref in payload.splits.items()},
@@ -68,46 +67,6 @@ def train_worker(payload: WorkerPayload) -> AttemptEnd:
                 world_size=world_size,
             )
             return attempt.run()
-
-
-@contextlib.contextmanager
-def _log_file(run: Storage, name: str) -> Iterator[Callable[[], None]]:
-    """Send this process's stdout and stderr, libraries' C code included, to a file of the run.
-
-    Yields a function that puts the file on storage before the end, for a process that ends itself.
-    """
-    scratch = None if run.is_local else tempfile.TemporaryDirectory()
-    path = Path(run.path(name)) if scratch is None else Path(scratch.name) / Path(name).name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    saved = [os.dup(1), os.dup(2)]
-
-    def keep(storage: Storage = run) -> None:
-        if scratch is not None:
-            with contextlib.suppress(OSError):
-                storage.upload(path, name)
-
-    with path.open("ab", buffering=0) as file:
-        try:
-            os.dup2(file.fileno(), 1)
-            os.dup2(file.fileno(), 2)
-            faulthandler.enable(file)
-            yield keep
-        except BaseException:
-            run = run.with_retries(0.0)  # it may be the storage that failed, and the user wants to know why
-            with contextlib.suppress(OSError):  # a full disk must not hide what was raised
-                file.write(traceback.format_exc().encode())
-            raise
-        finally:
-            with contextlib.suppress(OSError):
-                sys.stdout.flush()
-                sys.stderr.flush()
-            faulthandler.disable()
-            for fd, target in zip(saved, (1, 2), strict=True):
-                os.dup2(fd, target)
-                os.close(fd)
-            keep(run)
-            if scratch is not None:
-                scratch.cleanup()
 
 
 @contextlib.contextmanager
@@ -148,7 +107,7 @@ class WorkerReporter:
         self.actor, self.trial_id, self.table, self.rank = actor, trial_id, table, rank
         self.moved = time.monotonic()
         self.first_step_at: float | None = None
-        self._told = 0.0
+        self._told = self._logged = 0.0
         self._train_loss: float | None = None
         self._global_step, self._phase = 0, Phase.START_UP
         self._timer: PhaseTimer | None = None
@@ -168,16 +127,18 @@ class WorkerReporter:
             return
         self._told = self.moved
         seconds = timer.training_seconds
-        self._send(
-            Progress(
-                phase=Phase.TRAINING,
-                global_step=global_step,
-                total_steps=total_steps,
-                epoch=epoch,
-                train_loss=self._train_loss,
-                examples_per_sec=timer.num_examples / seconds if seconds else None,
-            )
+        progress = Progress(
+            phase=Phase.TRAINING,
+            global_step=global_step,
+            total_steps=total_steps,
+            epoch=epoch,
+            train_loss=self._train_loss,
+            examples_per_sec=timer.num_examples / seconds if seconds else None,
         )
+        self._send(progress)
+        if self.moved - self._logged >= STEP_LINE_EVERY_S or global_step == total_steps:
+            self._logged = self.moved
+            LOGGER.info("%s", step_line(progress))
 
     def alive(self) -> None:
         """Note a batch of an evaluation, or a wait for a rank that is watched itself."""
@@ -187,24 +148,25 @@ class WorkerReporter:
         """Announce a stretch without steps."""
         self.moved = time.monotonic()
         self._phase = phase
+        LOGGER.info("%s", phase)
         self._send(Progress(phase=phase, global_step=self._global_step))
 
     def note(self, line: str) -> None:
         """Show one line to the user, and write it to this rank's log."""
-        with contextlib.suppress(OSError):  # a full disk
-            print(line, flush=True)
+        LOGGER.info("%s", line)
         self._post(Note(line=line))
 
     def micro_batches(self, most_tokens: int) -> None:
         """Tell how many tokens a worker computes at once: after an attempt that ran out of memory the next takes half."""
         self._post(MicroBatchLimit(tokens=most_tokens))
 
-    def evaluated(self, record: EpochRecord, *, is_best: bool) -> StopRequest | None:  # noqa: ARG002 - the display knows it
+    def evaluated(self, record: EpochRecord, *, is_best: bool) -> StopRequest | None:
         """Write and post an evaluation; wait until it is known whether somebody asks to stop here."""
         import ray
         import ray.train
 
         self.moved = time.monotonic()
+        LOGGER.info("%s", epoch_line(record, is_best=is_best))
         if self.rank == 0:
             self.write_records([record])
             self._post(record)
@@ -268,7 +230,7 @@ class WorkerReporter:
         """Tell that this rank makes no progress, and where."""
         step, phase = self._where()
         line = f"rank {self.rank} made no progress for {timeout_s:.0f} s at step {step}, in {phase}"
-        print(line, file=sys.stderr, flush=True)
+        LOGGER.error("%s", line)
         self._post(HungRank(line=line))
         time.sleep(2 * HEARTBEAT_S)  # the line travels, and the others write their stacks, before this process ends
 

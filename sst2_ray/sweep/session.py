@@ -15,7 +15,7 @@ from sst2_ray.run.environment import DRIVER_ENV, PASSED_ON, WORKER_ENV
 from sst2_ray.run.messages import TrialOverview
 from sst2_ray.run.planning.placement import Placement
 from sst2_ray.run.prepare import RunInputs
-from sst2_ray.run.progress_actor import start_progress_actor
+from sst2_ray.run.progress_actor import start_progress_actor, wait_for_first_answer
 from sst2_ray.run.session import RunSession
 from sst2_ray.run.stop import STOP_FILE, StopLevel
 from sst2_ray.run.supervisor import Shared
@@ -67,6 +67,8 @@ class SweepRun:
         self.clock = SweepClock(self.folder, usd_per_hour=budget.usd_per_hour)
         self.budget = dataclasses.replace(budget, earlier_s=self.clock.earlier_s, earlier_usd=self.clock.earlier_usd)
         self.progress_actor = start_progress_actor()
+        answer = self.progress_actor.secrets.remote()
+        wait_for_first_answer(answer, within_s=config.base.placement_timeout_s, is_stopped=lambda: False)
         self.context = self._context(prepared)
 
     def _proposer(self) -> Proposer | None:

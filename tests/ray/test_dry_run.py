@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -25,18 +26,19 @@ JOBS = {
 def test_a_dry_run_starts_and_writes_nothing(tmp_path: Path, job: str) -> None:
     sbert_folder(tmp_path / "model")
     write_glue_folder(tmp_path / "data", reviews(64), reviews(16, topic="play"))
-    sessions = tmp_path / "ray"
     before = sorted(tmp_path.rglob("*"))
-    done = subprocess.run(
-        [sys.executable, str(ROOT / f"jobs/{job}.py"), *JOBS[job]],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "RAY_TMPDIR": str(sessions)},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    # Its path is short: Ray's sockets below it must have names that the kernel takes.
+    with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp") as sessions:
+        done = subprocess.run(
+            [sys.executable, str(ROOT / f"jobs/{job}.py"), *JOBS[job]],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(ROOT), "RAY_TMPDIR": sessions},
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        assert not list(Path(sessions).iterdir())  # a Ray that was started would have left its session's folder there
     assert done.returncode == 0, done.stderr
     assert "planned" in done.stdout
     assert "nothing was started, nothing was written" in done.stdout
-    # A Ray that was started would have left its session's folder there.
     assert sorted(tmp_path.rglob("*")) == before

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 from pathlib import Path
 
@@ -44,22 +45,28 @@ def test_a_session_that_runs_nothing_leaves_no_log(tmp_path: Path) -> None:
 
 
 def test_a_worker_s_lines_carry_time_level_attempt_and_rank_beside_what_libraries_print(tmp_path: Path) -> None:
-    path = tmp_path / "attempt-2-rank-1.log"
-    with path.open("a") as libraries, worker_log(path, attempt=2, rank=1):
-        print("a library's line", file=libraries, flush=True)
+    with worker_log(Storage.open(str(tmp_path)), attempt=2, rank=1):
+        os.write(1, b"a library's line\n")
         LOGGER.info("step %d of %d", 20, 120)
     LOGGER.info("after the attempt")
-    chatter, line = path.read_text().splitlines()
+    chatter, line = (tmp_path / "logs" / "attempt-2-rank-1.log").read_text().splitlines()
     assert chatter == "a library's line"
     assert re.fullmatch(rf"{STAMP} INFO attempt 2 rank 1: step 20 of 120", line)
+
+
+def test_a_worker_s_log_ends_with_what_ended_the_worker(tmp_path: Path) -> None:
+    with pytest.raises(ZeroDivisionError), worker_log(Storage.open(str(tmp_path)), attempt=0, rank=0):
+        raise ZeroDivisionError("of the loop")
+    lines = (tmp_path / "logs" / "attempt-0-rank-0.log").read_text().splitlines()
+    assert (lines[0], lines[-1]) == ("Traceback (most recent call last):", "ZeroDivisionError: of the loop")
 
 
 def test_a_full_disk_costs_lines_of_the_log_and_nothing_else(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path = tmp_path / "log"
-    path.symlink_to("/dev/full")
-    with worker_log(path, attempt=0, rank=0):
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs" / "attempt-0-rank-0.log").symlink_to("/dev/full")
+    with worker_log(Storage.open(str(tmp_path)), attempt=0, rank=0):
         LOGGER.info("lost")
     assert capsys.readouterr().err == ""
 
