@@ -9,7 +9,6 @@ import shlex
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,14 +16,13 @@ from typing import Any
 
 import pytest
 
-from sst2_ray.network import free_port
 from sst2_ray.results.store.table import ResultsTable
 from sst2_ray.training.fault_injection import VARIABLE, Fault
 from tests.support.faults import REPOSITORY, TinyRun
+from tests.support.heads import MARKER, pids_of, started_head
 from tests.support.waiting import waited
 
 NOTICE = "stopping: writing a checkpoint (again: at once)"
-MARKER = "SST2_RAY_TEST_MARKER"
 
 
 @dataclass(frozen=True)
@@ -46,16 +44,6 @@ class Command:
             with contextlib.suppress(OSError):
                 found.append(Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " "))
         return found
-
-
-def pids_of(marker: str) -> list[int]:
-    """Processes whose environment holds the marker."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        with contextlib.suppress(OSError):
-            if entry.name.isdigit() and f"{MARKER}={marker}".encode() in (entry / "environ").read_bytes():
-                found.append(int(entry.name))
-    return found
 
 
 def slow_from_the_fifth_step(mark: Path) -> list[Fault]:
@@ -152,44 +140,17 @@ def test_a_signal_to_sweep_stops_its_trials_with_checkpoints(folder: Path, tmp_p
         assert (saved / "manifest.json").exists()
 
 
-@contextlib.contextmanager
-def head(folder: Path) -> Iterator[str]:
-    """Start a Ray head with a job server, in a process group of its own; yields the server's address."""
-    port, jobs = free_port(), free_port()
-    env = {
-        **os.environ, "RAY_JOB_STOP_WAIT_TIME_S": "60", MARKER: str(folder),
-        VARIABLE: json.dumps([fault.__dict__ for fault in slow_from_the_fifth_step(folder / "at-work")]),
-    }  # fmt: skip
-    words = ["start", "--head", "--block", "--num-cpus=2", f"--port={port}", f"--dashboard-port={jobs}",
-             "--node-ip-address=127.0.0.1", f"--temp-dir={folder}"]  # fmt: skip
-    with (folder / "head.log").open("wb") as log:
-        process = subprocess.Popen(
-            [str(Path(sys.executable).with_name("ray")), *words],
-            env=env,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
-    try:
-        yield f"http://127.0.0.1:{jobs}"
-    finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        process.wait(30)
-        for pid in pids_of(str(folder)):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-
-
 @pytest.mark.slow
 def test_stopping_a_submitted_job_leaves_a_checkpoint(tmp_path: Path) -> None:
     from ray.job_submission import JobSubmissionClient
 
     run = TinyRun(tmp_path, "submitted", checkpoint_every_steps=1000)
-    with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp") as folder, head(Path(folder)) as address:
-        client = waited(lambda: connected(JobSubmissionClient, address), "the job server", 60)
+    faults = json.dumps([fault.__dict__ for fault in slow_from_the_fifth_step(tmp_path / "at-work")])
+    with started_head(**{VARIABLE: faults, "RAY_JOB_STOP_WAIT_TIME_S": "60"}) as head:
+        client = waited(lambda: connected(JobSubmissionClient, head.jobs), "the job server", 60)
         entrypoint = shlex.join([sys.executable, str(REPOSITORY / "jobs/train.py"), *run.command[2:]])
         job = client.submit_job(entrypoint=entrypoint, runtime_env={"env_vars": {"PYTHONPATH": str(REPOSITORY)}})
-        waited(lambda: (Path(folder) / "at-work").exists() or ended(client, job), "the fifth step", 180)
+        waited(lambda: (tmp_path / "at-work").exists() or ended(client, job), "the fifth step", 180)
         client.stop_job(job)
         waited(lambda: ended(client, job), "the job's end", 90)
         output = client.get_job_logs(job)

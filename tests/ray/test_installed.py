@@ -1,0 +1,66 @@
+"""The package as people install it: from a wheel, in a folder with spaces, under uv."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import site
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.environments import REPOSITORY, SmallRuns, small_runs
+
+UV = shutil.which("uv") or str(Path(sys.executable).with_name("uv"))
+
+
+@pytest.fixture(scope="module")
+def small() -> Iterator[SmallRuns]:
+    with tempfile.TemporaryDirectory(prefix="env-", dir="/tmp") as folder:
+        yield small_runs(Path(folder))
+
+
+@pytest.fixture(scope="module")
+def prefix(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An environment in a folder with spaces: the wheel, and this environment's other packages."""
+    made = tmp_path_factory.mktemp("installed")
+    source = made / "source"
+    tracked = subprocess.run(["git", "ls-files", "-z"], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    for name in tracked.stdout.split("\0"):
+        if name and (REPOSITORY / name).is_file():
+            (source / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(REPOSITORY / name, source / name)
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "-q"]
+    subprocess.run([*pip, "wheel", "--no-deps", "--no-build-isolation", "-w", made, source], check=True)
+    (wheel,) = made.glob("*.whl")
+    prefix = made / "my environment"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", prefix], check=True)
+    (packages,) = prefix.glob("lib/python*/site-packages")
+    subprocess.run([*pip, "--python", prefix / "bin/python", "install", "--no-deps", wheel], check=True)
+    (packages / "others.pth").write_text("\n".join(site.getsitepackages()))
+    return prefix
+
+
+def test_a_wheel_in_a_folder_with_spaces_trains_from_an_empty_folder(small: SmallRuns, prefix: Path) -> None:
+    _, *flags = small.words("wheel")
+    empty = small.folder / "an empty folder"
+    empty.mkdir()
+    done = small.run([str(prefix / "bin/sst2-ray"), *flags], before=["env", "-C", str(empty)], PYTHONPATH="")
+    small.succeeded("wheel", done)
+    assert not list(empty.iterdir())
+
+
+@pytest.mark.skipif(not Path(UV).exists(), reason="pip install uv")
+def test_a_run_under_uv_trains(small: SmallRuns) -> None:
+    """From a folder with a project of its own, which Ray's hook would ship to the workers."""
+    project = small.folder / "project"
+    project.mkdir()
+    (project / "pyproject.toml").write_text('[project]\nname = "theirs"\nversion = "0"\nrequires-python = ">=3.10"\n')
+    words = [UV, "run", "--offline", "--no-sync", "--active", *small.words("uv")]
+    environment = {"VIRTUAL_ENV": sys.prefix, "UV_CACHE_DIR": str(small.folder / "uv"), "HOME": os.environ["HOME"]}
+    done = small.run(words, before=["env", "-C", str(project)], **environment)
+    small.succeeded("uv", done)

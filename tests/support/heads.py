@@ -1,0 +1,61 @@
+"""A Ray head in processes of its own, as `ray start` makes it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from sst2_ray.network import free_port
+
+MARKER = "SST2_RAY_TEST_MARKER"
+
+
+@dataclass(frozen=True)
+class Head:
+    """Where a head answers."""
+
+    address: str
+    jobs: str
+    """URL of the job server."""
+    folder: Path
+
+
+@contextlib.contextmanager
+def started_head(*words: str, **env: str) -> Iterator[Head]:
+    """Start a head of two CPUs; `words`: more of `ray start`. Nothing of it is left afterwards."""
+    with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp", ignore_cleanup_errors=True) as folder:
+        head = Head(f"127.0.0.1:{free_port()}", f"http://127.0.0.1:{free_port()}", Path(folder))
+        command = [
+            str(Path(sys.executable).with_name("ray")), "start", "--head", "--block", "--num-cpus=2",
+            f"--port={head.address.split(':')[1]}", f"--dashboard-port={head.jobs.split(':')[2]}",
+            "--node-ip-address=127.0.0.1", f"--temp-dir={folder}", *words,
+        ]  # fmt: skip
+        with (head.folder / "head.log").open("wb") as log:
+            process = subprocess.Popen(
+                command, env={**os.environ, MARKER: folder, **env}, stdout=log, stderr=log, start_new_session=True
+            )
+        try:
+            yield head
+        finally:
+            os.killpg(process.pid, signal.SIGTERM)
+            process.wait(30)
+            for pid in pids_of(folder):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+
+
+def pids_of(marker: str) -> list[int]:
+    """Processes whose environment holds the marker."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            if entry.name.isdigit() and f"{MARKER}={marker}".encode() in (entry / "environ").read_bytes():
+                found.append(int(entry.name))
+    return found
