@@ -1,4 +1,4 @@
-"""What is kept of a trial's attempts: a row of the results table for each, and a mark below the run's folder."""
+"""The record of a trial's attempts: a row of the results table for each, and a mark below the run's folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether the workers of an attempt should leave: their node is being drained, or there is room for more of them."""
+"""Reasons for the workers of an attempt to leave: their node is being drained, or there is room for more of them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sst2_ray.run.ray.state import draining_nodes, free_by_node
 
 @dataclass(frozen=True, kw_only=True)
 class Leaving:
-    """Why an attempt gives its workers back, to go on elsewhere."""
+    """The reason for which an attempt gives its workers back, to go on elsewhere."""
 
     preempted: bool
     """True: a node goes; False: there is room for more workers."""

@@ -1,121 +1,138 @@
-"""Which class a failure is of, in one line, and whether trying again can help."""
+"""The class of a failure, in one line, and whether trying again can help."""
 
 from __future__ import annotations
 
 import errno
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from sst2_ray.errors import FailureClass
 
-_LOST = frozenset(
-    {
-        "RayActorError",
-        "ActorDiedError",
-        "ActorUnavailableError",
-        "NodeDiedError",
-        "WorkerCrashedError",
-        "WorkerHealthCheckFailedError",
-        "WorkerHealthCheckTimeoutError",
-    }
-)
-"""Ray's exceptions for a process or a node that is gone."""
+RETRIED = frozenset({FailureClass.WORKER_LOST, FailureClass.PREEMPTED, FailureClass.HUNG, FailureClass.OUT_OF_MEMORY})
+
+_CLASS_OF_NAME = {
+    "NonFiniteError": FailureClass.NON_FINITE,
+    "InputError": FailureClass.DATA_ERROR,  # what only a worker can find out, such as a compiler that its node lacks
+    "OutOfMemoryError": FailureClass.OUT_OF_MEMORY,
+    "MemoryError": FailureClass.OUT_OF_MEMORY,
+    "ObjectStoreFullError": FailureClass.OUT_OF_MEMORY,
+    "RayActorError": FailureClass.WORKER_LOST,
+    "ActorDiedError": FailureClass.WORKER_LOST,
+    "ActorUnavailableError": FailureClass.WORKER_LOST,
+    "NodeDiedError": FailureClass.WORKER_LOST,
+    "WorkerCrashedError": FailureClass.WORKER_LOST,
+    "WorkerHealthCheckFailedError": FailureClass.WORKER_LOST,
+    "WorkerHealthCheckTimeoutError": FailureClass.WORKER_LOST,
+}
+"""Class by the name of an exception or of one of its bases. Names, since an error may come from a process with another
+copy of the class."""
+
+_CLASS_OF_TEXT = {
+    "NonFiniteError": FailureClass.NON_FINITE,
+    "OutOfMemoryError": FailureClass.OUT_OF_MEMORY,
+    "out of memory": FailureClass.OUT_OF_MEMORY,
+}
+"""Class by words of the message: Ray hands some remote errors over as text."""
+
+_COLLECTIVE_NAMES = frozenset({"DistNetworkError", "DistStoreError", "DistBackendError"})
+"""Torch's exceptions for a broken collective, or for the store through which ranks find each other."""
+
+_COLLECTIVE_WORDS = ("Connection closed by peer", "Connection reset by peer", "gloo", "NCCL", "Timed out waiting")
+
+_FULL_OR_READ_ONLY = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 class HeadLostError(Exception):
     """Ray's head does not answer any more: without it nothing new starts, and what runs ends within a minute."""
 
 
-RETRIED = frozenset({FailureClass.WORKER_LOST, FailureClass.PREEMPTED, FailureClass.HUNG, FailureClass.OUT_OF_MEMORY})
-
-
 @dataclass(frozen=True, kw_only=True)
 class Failure:
-    """`failure_class` is a FailureClass; `trace` holds this project's frames."""
+    """A failed attempt as the user and the table are told."""
 
     failure_class: FailureClass
     message: str
+    """One line."""
     trace: str = ""
+    """Frames of this project."""
     head_lost: bool = False
     """There is no Ray to try again on."""
 
     @property
     def may_retry(self) -> bool:
+        """Tell whether another attempt may go well."""
         return self.failure_class in RETRIED and not self.head_lost
 
 
 def classify(error: BaseException, *, hung: str | None = None) -> Failure:
-    """From what `TorchTrainer.fit` raised. `hung`: what a worker's watchdog said before it ended its process."""
+    """Classify what `TorchTrainer.fit` raised. `hung`: line of a watchdog that ended its process."""
     from ray.train import ControllerError, WorkerGroupError
 
     if isinstance(error, HeadLostError):
         return Failure(failure_class=FailureClass.WORKER_LOST, message=str(error), head_lost=True)
     if isinstance(error, WorkerGroupError):
-        rank, cause = _root(error)
+        rank, cause = _root(error.worker_failures, str(error))
         failure_class = FailureClass.HUNG if hung else _class_of(cause)
         message = hung or f"rank {rank}: {_line(cause)}"
         return Failure(failure_class=failure_class, message=message, trace=_own_frames(cause))
     if isinstance(error, ControllerError):
         text = str(error)
         if "StartupTimeout" in text or "timed out" in text.lower():
-            return Failure(
-                failure_class=FailureClass.NOT_PLACEABLE,
-                message="the workers were not placed within --placement-timeout-s",
-            )
+            message = "the workers were not placed within --placement-timeout-s"
+            return Failure(failure_class=FailureClass.NOT_PLACEABLE, message=message)
         return Failure(failure_class=_class_of(error.controller_failure), message=_line(error.controller_failure))
     if type(error).__name__ == "PreemptionError":
         return Failure(failure_class=FailureClass.PREEMPTED, message=_line(error))
     return Failure(failure_class=_class_of(error), message=_line(error), trace=_own_frames(error))
 
 
-def _root(error: object) -> tuple[int, BaseException]:
-    """The failure that says most: an exception of the code rather than the loss of the ranks that waited for it."""
-    failures: dict[int, BaseException] = getattr(error, "worker_failures", {})
-    ranked = sorted(
-        failures.items(),
-        key=lambda item: (
-            _class_of(item[1]) in (FailureClass.WORKER_LOST, FailureClass.BUG),
-            _is_collective(item[1]),
-            item[0],
-        ),
-    )
-    return ranked[0] if ranked else (0, RuntimeError(str(error)))
+def _root(failures: dict[int, BaseException], text: str) -> tuple[int, BaseException]:
+    """Pick the rank and failure that say most: an exception of the code, not the loss of ranks that waited for it.
+
+    Args:
+        failures: by rank.
+        text: of the whole, where no rank has one.
+    """
+
+    def says_less(item: tuple[int, BaseException]) -> tuple[bool, bool, int]:
+        rank, error = item
+        is_vague = _class_of(error) in (FailureClass.WORKER_LOST, FailureClass.BUG)
+        return is_vague, _is_collective(error), rank
+
+    return min(failures.items(), key=says_less) if failures else (0, RuntimeError(text))
 
 
 def _is_collective(error: BaseException) -> bool:
-    """What the other ranks say when one has gone: their collective broke."""
-    text = str(error)
-    # The store through which ranks find each other, or a collective's connection.
-    return bool(_names(error) & {"DistNetworkError", "DistStoreError", "DistBackendError"}) or any(
-        mark in text
-        for mark in ("Connection closed by peer", "Connection reset by peer", "gloo", "NCCL", "Timed out waiting")
-    )
+    """Recognize what ranks raise when another one has gone: their collective broke."""
+    return bool(_names(error) & _COLLECTIVE_NAMES) or any(words in str(error) for words in _COLLECTIVE_WORDS)
 
 
 def _names(error: BaseException) -> set[str]:
-    names, seen = set(), error
+    """Name the classes of an exception and of its causes, with their bases."""
+    return {base.__name__ for one in _causes(error) for base in type(one).__mro__}
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """Yield an exception and, at most four deep, what caused it."""
     for _ in range(5):
-        names |= {c.__name__ for c in type(seen).__mro__}
-        following = getattr(seen, "_base_exc", None) or seen.__cause__ or getattr(seen, "cause", None)
-        if not isinstance(following, BaseException) or following is seen:
-            break
-        seen = following
-    return names
+        yield error
+        following = getattr(error, "_base_exc", None) or error.__cause__ or getattr(error, "cause", None)
+        if not isinstance(following, BaseException) or following is error:
+            return
+        error = following
 
 
 def _class_of(error: BaseException) -> FailureClass:
     names, text = _names(error), str(error)
-    if "NonFiniteError" in names or "NonFiniteError" in text:
-        return FailureClass.NON_FINITE
-    if "InputError" in names:  # what only a worker can find out, such as a compiler that its node lacks
-        return FailureClass.DATA_ERROR
-    if (
-        names & {"OutOfMemoryError", "MemoryError", "ObjectStoreFullError"}
-        or "OutOfMemoryError" in text
-        or "out of memory" in text
+    for found in (
+        FailureClass.NON_FINITE,
+        FailureClass.DATA_ERROR,
+        FailureClass.OUT_OF_MEMORY,
+        FailureClass.WORKER_LOST,
     ):
-        return FailureClass.OUT_OF_MEMORY
-    if names & _LOST:
-        return FailureClass.WORKER_LOST
+        by_name = any(_CLASS_OF_NAME.get(name) is found for name in names)
+        if by_name or any(words in text for words, meant in _CLASS_OF_TEXT.items() if meant is found):
+            return found
     if _is_collective(error):
         return FailureClass.WORKER_LOST
     own_class = getattr(error, "failure_class", None)
@@ -123,28 +140,28 @@ def _class_of(error: BaseException) -> FailureClass:
         return FailureClass(own_class)
     if "PreemptionError" in names:
         return FailureClass.PREEMPTED
-    if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EROFS) or "No space left" in text:
-        return FailureClass.STORAGE_ERROR
-    if names & {"OSError", "ArrowException", "OutOfDiskError"} or ("SafetensorError" in names and "os error" in text):
-        return FailureClass.STORAGE_ERROR
-    return FailureClass.BUG
+    return FailureClass.STORAGE_ERROR if _is_of_storage(error, names, text) else FailureClass.BUG
+
+
+def _is_of_storage(error: BaseException, names: set[str], text: str) -> bool:
+    is_full = getattr(error, "errno", None) in _FULL_OR_READ_ONLY or "No space left" in text
+    by_name = names & {"OSError", "ArrowException", "OutOfDiskError"}
+    return is_full or bool(by_name) or ("SafetensorError" in names and "os error" in text)
 
 
 def _line(error: BaseException) -> str:
-    """`Class: first line`, of the exception that the code raised."""
+    """Format `Class: first line` of the exception that the code raised."""
     inner = getattr(error, "_base_exc", None) or error
     lines = [line for line in str(inner).strip().splitlines() if line.strip()]
     if isinstance(inner, Exception) and lines and "Traceback" in str(inner):
         lines = lines[-1:]  # Ray hands remote tracebacks over as text: what was raised stands last
-    text = lines[0] if lines else ""
-    name = type(inner).__name__
-    return (
-        text if text.startswith(name) or name in ("UserExceptionWithTraceback", "RayTaskError") else f"{name}: {text}"
-    )
+    text, name = lines[0] if lines else "", type(inner).__name__
+    is_named = text.startswith(name) or name in ("UserExceptionWithTraceback", "RayTaskError")
+    return text if is_named else f"{name}: {text}"
 
 
 def _own_frames(error: BaseException) -> str:
-    """The frames of this project out of a remote traceback, oldest first, and the last line."""
+    """Cut the frames of this project out of a remote traceback, oldest first, with its last line."""
     text = getattr(error, "_traceback_str", None) or str(error)
     lines = text.splitlines()
     kept: list[str] = []

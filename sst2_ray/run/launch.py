@@ -1,4 +1,4 @@
-"""From a payload to a running TorchTrainer."""
+"""The TorchTrainer of an attempt, made from what its workers are handed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether Ray's head answers, and which rank holds the others up."""
+"""Signs of life: does Ray's head answer, and which rank holds the others up."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import socket
 import time
 from collections.abc import Mapping
 
+from sst2_ray.network import split_address
 from sst2_ray.run.messages import Heartbeat
 from sst2_ray.training.names import Phase
 
@@ -61,9 +62,7 @@ class Head:
 
     def __init__(self, address: str) -> None:
         """Prepare to ask. `address`: host:port of the head's control service."""
-        self.address = address
-        host, _, port = address.rpartition(":")
-        self._where = (host.strip("[]"), int(port))
+        self.address, self._where = address, split_address(address)
         self._answered = time.monotonic()
         ray_ends_us_after_s = float(os.environ.get(RECONNECT_VARIABLE, RECONNECT_S))
         # Before that the workers still reach each other and the progress actor: they can leave in order.

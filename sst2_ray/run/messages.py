@@ -1,4 +1,4 @@
-"""What the driver, the progress actor and the workers of a run send each other."""
+"""Messages between the driver, the progress actor and the workers of a run."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class WorkerPayload:
 
 @dataclass(frozen=True, kw_only=True)
 class NodeFacts:
-    """Where a rank runs."""
+    """The node and the device that a rank runs on."""
 
     rank: int
     world_size: int
@@ -54,7 +54,7 @@ class NodeFacts:
 
 @dataclass(frozen=True, kw_only=True)
 class Note:
-    """One line for the user."""
+    """A line for the user."""
 
     line: str
 
@@ -81,7 +81,7 @@ Event = EpochRecord | NodeFacts | Note | HungRank | MicroBatchLimit
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """How far rank 0 is. Outside of training only `phase` and `global_step` are known."""
+    """The position of rank 0. Outside of training only `phase` and `global_step` are known."""
 
     phase: Phase
     global_step: int
@@ -93,7 +93,7 @@ class Progress:
 
 @dataclass(frozen=True, kw_only=True)
 class Heartbeat:
-    """Where a rank is, told twice a second by a thread of its own."""
+    """A sign of life of a rank, sent twice a second by a thread of its own."""
 
     global_step: int
     phase: Phase
@@ -105,7 +105,7 @@ class Heartbeat:
 
 @dataclass(frozen=True, kw_only=True)
 class TrialOverview:
-    """How far a trial is, for those who watch many."""
+    """The position of a trial, for those who watch many."""
 
     progress: Progress | None = None
     dev_accuracy: float | None = None
@@ -116,7 +116,7 @@ class TrialOverview:
 
 @dataclass(frozen=True, kw_only=True)
 class TrialView:
-    """What the progress actor knows of an attempt."""
+    """Everything that the progress actor knows of an attempt."""
 
     progress: Progress | None
     events: tuple[tuple[int, Event], ...]

@@ -1,4 +1,4 @@
-"""One `TorchTrainer.fit` in a thread; meanwhile its events are shown, and requests to stop or to leave are obeyed."""
+"""A monitor of an attempt: training runs in a thread; its events are shown, requests to stop or to leave are obeyed."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class TrialDisplay(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class SweepMember:
-    """What a trial that belongs to a sweep shares with the others."""
+    """Everything that a trial of a sweep shares with the others."""
 
     progress_actor: ActorHandle
     on_record: Callable[[EpochRecord], None] | None = None
@@ -63,7 +63,7 @@ class SweepMember:
 
 @dataclass(frozen=True, kw_only=True)
 class Watched:
-    """How an attempt ended."""
+    """An attempt that has ended, and what was seen of it."""
 
     end: AttemptEnd | BaseException | None
     """What rank 0 returned, or what training raised; None: it was stopped without either."""

@@ -10,7 +10,7 @@ import re
 import subprocess
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from sst2_ray import formatting
 from sst2_ray.version import __version__
@@ -35,15 +35,22 @@ COMMIT_VARIABLE = "SST2_RAY_GIT_COMMIT"
 _GIT_TIMEOUT_S = 10
 
 
-def collect_provenance(*, gpu_name: str | None = None, cuda_version: str | None = None) -> dict[str, Any]:
-    """Return the provenance fields of `TrialRecord` that need neither torch nor ray.
+class Provenance(TypedDict):
+    """The provenance fields of `TrialRecord`."""
+
+    git_commit: str | None
+    git_dirty: bool | None
+    versions_json: str
+    device: str
+    chip: str
+
+
+def collect_provenance(*, gpu_name: str | None = None, cuda_version: str | None = None) -> Provenance:
+    """Collect what can be told without torch or ray.
 
     Args:
         gpu_name: model name of the worker's GPU; None: training runs on the CPU, whose name is looked up.
-        cuda_version: the CUDA version that torch was built for (`torch.version.cuda`).
-
-    Returns:
-        git_commit, git_dirty, versions_json, device and chip.
+        cuda_version: CUDA version that torch was built for (`torch.version.cuda`).
     """
     commit, dirty = git_state(Path(__file__))
     return {

@@ -20,7 +20,7 @@ writes a checkpoint the limit is the step time-out."""
 
 
 class StopLevel(IntEnum):
-    """How urgently a run is asked to stop."""
+    """The urgency with which a run is asked to stop."""
 
     NONE = 0
     CHECKPOINT = 1

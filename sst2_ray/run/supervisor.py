@@ -1,4 +1,4 @@
-"""One trial from its first attempt to its end: retries, out-of-memory halving, requests to stop.
+"""A trial from its first attempt to its end: retries, out-of-memory halving, requests to stop.
 
 The main job and every trial of a sweep run through here.
 """

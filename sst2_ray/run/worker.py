@@ -1,4 +1,4 @@
-"""What runs on every training worker: the only glue between ray.train and the training loop."""
+"""The function that runs on every training worker: the only glue between ray.train and the training loop."""
 
 from __future__ import annotations
 

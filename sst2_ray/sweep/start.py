@@ -13,7 +13,7 @@ from sst2_ray.errors import InputError
 from sst2_ray.modeling.sources import resolve_model
 from sst2_ray.run.planning.placement import ClusterView, Placement
 from sst2_ray.run.prepare import RunInputs, Tokenized, check_batch, check_same_data, prepare
-from sst2_ray.run.ray.jobs import other_jobs
+from sst2_ray.run.ray.state import other_jobs
 from sst2_ray.run.session import RunSession
 from sst2_ray.storage import Storage, address
 from sst2_ray.sweep import trackers

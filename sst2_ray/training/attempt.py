@@ -1,4 +1,4 @@
-"""One rank's whole attempt: model, engine, the loop, and its end. Knows nothing of Ray."""
+"""A rank's whole attempt: model, engine, the loop, and its end. Knows nothing of Ray."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ import torch
 from sst2_ray.data.tokens import TokenArrays
 from sst2_ray.errors import FailureClass, RunFailedError
 from sst2_ray.modeling.build import build_classifier, compile_layers
+from sst2_ray.modeling.classifier import SentenceClassifier
 from sst2_ray.modeling.optimizer import build_optimizer
 from sst2_ray.modeling.tokenizers import tokenizer_from_json
 from sst2_ray.storage import Storage
 from sst2_ray.training import fault_injection as faults
 from sst2_ray.training.checkpoint import files as ckpt
 from sst2_ray.training.context import AttemptReporter, LoopContext
+from sst2_ray.training.engine.base import TrainEngine
 from sst2_ray.training.engine.build import build_engine
 from sst2_ray.training.finish import Finish, Trained
 from sst2_ray.training.loop import Loop
@@ -28,7 +30,7 @@ from sst2_ray.training.throughput import PhaseTimer, mark_of
 
 
 class Attempt:
-    """One rank's way from the task to the exported model."""
+    """The way of a rank from its task to the exported model."""
 
     def __init__(
         self,
@@ -128,16 +130,7 @@ class Attempt:
     def context(self, saved: ckpt.Checkpoint | None) -> LoopContext:
         """Build model, optimizer and engine, as `saved` left them, and what else the loop is given."""
         config, task = self.config, self.task
-        model = build_classifier(
-            task.resolved,
-            self.tokenizer,
-            seed=config.seed,
-            dropout=config.dropout,
-            encoder_dropout=config.encoder_dropout,
-            device=self.device,
-        )
-        if saved is not None:
-            saved.load_model(model)
+        model = self._model(saved)
         kind = "packed" if model.packs(self.device) else self.device.type
         micro_batch_tokens = task.micro_batch_tokens or DEFAULT_MICRO_BATCH_TOKENS[kind]
         if self.rank == 0:  # an attempt that runs out of memory leaves it behind: the next one takes half
@@ -145,14 +138,6 @@ class Attempt:
         keys = model.key_dropout()
         if config.compile:
             compile_layers(model)
-        engine = build_engine(
-            config.engine,
-            model,
-            build_optimizer(model, config),
-            max_grad_norm=config.max_grad_norm,
-            device=self.device,
-            overlap_comm=config.overlap_comm and self.device.type == "cuda",
-        )
         split = "selection" if "selection" in self.tokens else "dev"
         return LoopContext(
             config=config,
@@ -170,7 +155,7 @@ class Attempt:
             pad_id=self.tokenizer.pad_token_id,
             model=model,
             dropout_keys=keys,
-            engine=engine,
+            engine=self._engine(model),
             run=self.storage,
             data_fingerprint=self.data_fingerprint,
             reporter=self.reporter,
@@ -178,4 +163,27 @@ class Attempt:
             timer=self.timer,
             preemption_requested=self.reporter.preemption_requested,
             on_step=faults.hook_of(faults.planned(attempt=task.attempt, rank=self.rank), model, self.device),
+        )
+
+    def _model(self, saved: ckpt.Checkpoint | None) -> SentenceClassifier:
+        model = build_classifier(
+            self.task.resolved,
+            self.tokenizer,
+            seed=self.config.seed,
+            dropout=self.config.dropout,
+            encoder_dropout=self.config.encoder_dropout,
+            device=self.device,
+        )
+        if saved is not None:
+            saved.load_model(model)
+        return model
+
+    def _engine(self, model: SentenceClassifier) -> TrainEngine:
+        return build_engine(
+            self.config.engine,
+            model,
+            build_optimizer(model, self.config),
+            max_grad_norm=self.config.max_grad_norm,
+            device=self.device,
+            overlap_comm=self.config.overlap_comm and self.device.type == "cuda",
         )

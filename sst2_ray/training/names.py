@@ -11,7 +11,7 @@ LAST_EXPORT_FOLDER = "model-last"
 
 
 class Phase(str, Enum):
-    """What a rank is doing."""
+    """An activity of a rank."""
 
     START_UP = "start-up"
     MODEL = "model"

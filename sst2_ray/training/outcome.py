@@ -1,4 +1,4 @@
-"""What an attempt ends with, as its workers tell the driver. Imports no torch: the driver needs none."""
+"""The end of an attempt, as its workers tell the driver. Imports no torch: the driver needs none."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from sst2_ray.records import StopRequest
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationFacts:
-    """Where an evaluation stood, and its figures on dev; None: not scored on dev (yet)."""
+    """Position of an evaluation and its figures on dev; None: not scored on dev (yet)."""
 
     epoch: float
     global_step: int

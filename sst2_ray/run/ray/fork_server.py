@@ -1,4 +1,4 @@
-"""Workers that need not import anything: forked from one process that has (see fork_worker)."""
+"""The driver's side of workers that need not import anything: they are forked from a process that has (fork_worker)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pathlib import Path
 from sst2_ray.run.ray import fork_worker
 
 BEFORE_RAY = ("torch", "transformers", "deepspeed", "scipy.stats", "sst2_ray.training.attempt")
-"""What drivers, controllers and training workers import besides Ray: most of it."""
+"""Imports of drivers, controllers and training workers besides Ray: most of them."""
 
 WITH_RAY = ("ray.train.torch", "ray.tune", "sst2_ray.run.supervisor", "sst2_ray.run.worker")
 """The rest, in which Ray's library reads some of what Ray gives to a worker: imported when that is known."""
@@ -29,13 +29,15 @@ ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "JE_ARROW_MALLOC_CONF": "background_t
 
 @dataclass(frozen=True)
 class ForkServer:
-    """Where workers are forked, see `fork_worker`. Started before Ray, so that both start at the same time; told what Ray
-    gives its workers when Ray runs."""
+    """A process that forks workers, see `fork_worker`.
+
+    It is started before Ray, so that both start at the same time, and told what Ray gives its workers when Ray runs.
+    """
 
     path: str
-    """Of its socket, in a folder for this user alone that the server deletes. Short: there are 107 bytes for it."""
+    """Path of its socket, in a folder for this user alone that the server deletes. Short: it may have 107 bytes."""
     stdin: int
-    """The other end of its standard input, never closed: the server ends when this process does, however it ends."""
+    """Other end of its standard input, never closed: the server ends when this process does, however it ends."""
 
     @classmethod
     def start(cls, environment: dict[str, str], folder: str | None = None) -> ForkServer | None:
@@ -68,11 +70,11 @@ class ForkServer:
 
     @property
     def py_executable(self) -> str:
-        """What Ray starts instead of Python. Where no server answers, on other nodes as well, it becomes Python."""
+        """Return the command that Ray starts instead of Python; where no server answers, it becomes Python."""
         return shlex.join([sys.executable, "-I", "-S", str(fork_worker.__file__), self.path])
 
     def ray_runs(self, own: dict[str, str]) -> None:
-        """Have it import the rest and fork. `own`: variables that Ray gives to each worker, the same to all."""
+        """Have the server import the rest and fork. `own`: variables that Ray gives to every worker alike."""
         ray = {name: value for name, value in os.environ.items() if name.startswith("RAY_")}
         told = {"environ": {**ray, **own}, "modules": WITH_RAY}
         with contextlib.suppress(BrokenPipeError):  # a server that has ended leaves the workers to start by themselves

@@ -1,4 +1,4 @@
-"""A process that has imported what Ray's workers need, and forks one whenever Ray starts a worker.
+"""A process that has imported what Ray's workers need, and forks whenever Ray starts one.
 
 Run twice, with the standard library alone. `fork_worker.py serve SOCKET MODULE...` imports these modules, then those that
 the first line of its standard input names, and waits. `fork_worker.py SOCKET default_worker.py ...` is what Ray
@@ -21,23 +21,23 @@ from pathlib import Path
 from typing import Any
 
 _READ_ONCE = ("RAY_JOB_ID", "RAY_RAYLET_PID", "RAY_AUTH_MODE")
-"""What Ray's library reads when it is imported: all workers that are forked have it in common."""
+"""Variables that Ray's library reads when it is imported: all workers that are forked have them in common."""
 
 ANSWER_S = 30.0
 """A server that takes longer, its imports included, is not waited for; it forks nothing for a client that has gone."""
 
 LOOK_S = 5.0
-"""How often the server looks whether its Ray still runs: the driver may go on without."""
+"""Seconds between two looks of the server whether its Ray still runs: the driver may go on without."""
 
 _HEADER = 8
-"""Bytes that say how long an order is."""
+"""Bytes that give the length of an order."""
 
 
-# ---- what Ray starts
+# ---- the client: Ray starts it
 
 
 def hand_over(path: str, argv: list[str]) -> None:
-    """Have the server fork a worker. Returns when it runs; raises OSError where there is no server, or it will not."""
+    """Have the server fork a worker and return when it runs. Raises OSError where no server does it."""
     values = {"argv": argv, "environ": dict(os.environ), "cwd": str(Path.cwd()), "niceness": os.nice(0)}
     order = json.dumps(values).encode()
     with socket.socket(socket.AF_UNIX) as connection:
@@ -53,7 +53,7 @@ def hand_over(path: str, argv: list[str]) -> None:
 
 
 def serve(path: str, modules: list[str]) -> None:
-    """Import, then fork on demand; whoever comes before that waits: as many imports beside these would take longer.
+    """Import, then fork on demand; clients that come before that wait: their own imports beside these would take longer.
 
     Returns in every child when it has ended as a worker, and in the server when the driver has gone.
     """
@@ -111,7 +111,7 @@ def _serve(path: str, modules: list[str]) -> None:
 
 
 def _fork(connection: socket.socket) -> dict[str, Any] | None:
-    """The order in the child, its standard files in their places; None in the server."""
+    """Fork for a client. Returns its order in the child, with its standard files in their places, and None in the server."""
     order, files = _receive(connection)
     try:
         if any(order["environ"].get(name) != os.environ.get(name) for name in _READ_ONCE):
@@ -138,8 +138,11 @@ def _import_all(modules: list[str]) -> None:
 
 
 def _draw_class_ids_from_the_system() -> None:
-    """Ray's native library seeds its generator of ids with the first that is drawn; if that was here, all children would
-    draw the same ones. Ray's modules draw one for each class that they declare remote."""
+    """Draw ids for remote classes without Ray's own generator while Ray's modules are imported.
+
+    Ray's native library seeds its generator with the first id that is drawn; if that was here, all children would draw the
+    same ones.
+    """
     import ray.actor
     from ray._raylet import ActorClassID
 
@@ -152,7 +155,7 @@ def _draw_class_ids_from_the_system() -> None:
 
 
 def _id_in_a_child() -> bytes:
-    """The first id that a child draws."""
+    """Return the first id that a child draws."""
     from ray._raylet import UniqueID
 
     reading, writing = os.pipe()
@@ -170,7 +173,7 @@ def _num_threads() -> int:
 
 
 def _receive(connection: socket.socket) -> tuple[dict[str, Any], list[int]]:
-    """An order and the client's standard files."""
+    """Receive an order and the client's standard files."""
     head, files, _, _ = socket.recv_fds(connection, _HEADER, 3)
     left = int.from_bytes(head, "big")
     data = bytearray()
@@ -183,7 +186,7 @@ def _receive(connection: socket.socket) -> tuple[dict[str, Any], list[int]]:
 
 
 def _become_worker(order: dict[str, Any]) -> None:
-    """What exec would have set up, and then Ray's worker script, as the main program."""
+    """Set up what exec would have set up, and run Ray's worker script as the main program."""
     import random
     import runpy
     import signal

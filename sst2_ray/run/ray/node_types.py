@@ -8,24 +8,25 @@ from dataclasses import dataclass
 from pathlib import Path
 
 BOOTSTRAP_FILE = Path("~/ray_bootstrap_config.yaml")
-"""What `ray up` leaves on the head for the autoscaler, where the drivers of jobs run as well. JSON, despite its name."""
+"""File that `ray up` leaves on the head for the autoscaler; drivers of jobs run there as well. JSON, despite its name."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class NodeGroup:
-    """One type of workers."""
+    """A group of nodes of one type."""
 
     name: str
     resources: Mapping[str, float]
-    """Of one node: CPU, GPU, memory, ..."""
+    """Resources of one node: CPU, GPU, memory, ..."""
     max_count: int
     """Most nodes of this type, those included that are there already."""
 
 
 def declared_groups(path: Path = BOOTSTRAP_FILE) -> tuple[NodeGroup, ...]:
-    """The groups of workers, those first that the autoscaler prefers; none where this is not the head of a `ray up` cluster.
+    """Read the groups of worker nodes, those first that the autoscaler prefers.
 
-    Together they are never more than the file's `max_workers`. On-prem machines are no groups: nothing can be added to them.
+    Together they never have more nodes than the file's `max_workers`. None where this is not the head of a `ray up`
+    cluster, and for machines of one's own: none can be added.
     """
     try:
         config = json.loads(path.expanduser().read_text(encoding="utf-8"))

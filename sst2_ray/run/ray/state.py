@@ -55,6 +55,23 @@ def node_groups() -> tuple[NodeGroup, ...]:
     return tuple(groups) or declared_groups()
 
 
+def other_jobs() -> list[str]:
+    """Name the other jobs that run on the cluster by their entry points; empty where Ray does not say."""
+    import ray
+    from ray._private import state
+
+    mine = ray.get_runtime_context().get_job_id()
+    try:
+        jobs = state.state.job_table()
+    except Exception:
+        return []
+    return [
+        str(job.get("Entrypoint") or f"job {job.get('JobID')}")
+        for job in jobs
+        if not job.get("IsDead") and job.get("JobID") != mine
+    ]
+
+
 def raylet_pid() -> int:
     """Return the process id of the raylet that this process has started."""
     import ray

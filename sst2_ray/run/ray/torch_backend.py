@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ray.train.torch import TorchConfig
 from ray.train.torch.config import _TorchBackend
@@ -11,11 +11,15 @@ from ray.train.torch.config import _TorchBackend
 from sst2_ray.errors import RunFailedError
 from sst2_ray.network import use_node_interface
 
+if TYPE_CHECKING:
+    from ray.train._internal.base_worker_group import BaseWorkerGroup
+
 
 class _NodeTorchBackend(_TorchBackend):
-    """Ray makes the group before the training function runs: the interface must be chosen here, and GPUs looked at."""
+    """A backend that chooses the interface and checks the GPUs before Ray makes the group."""
 
-    def on_start(self, worker_group: Any, backend_config: TorchConfig) -> None:
+    def on_start(self, worker_group: BaseWorkerGroup, backend_config: TorchConfig) -> None:
+        """Prepare every worker, then make the group."""
         worker_group.execute(use_node_interface)
         if backend_config.backend == "nccl":
             _refuse_unusable(worker_group.execute(_unusable_gpu))
@@ -23,7 +27,7 @@ class _NodeTorchBackend(_TorchBackend):
 
 
 def _unusable_gpu() -> str | None:
-    """The GPU that Ray gave to this worker, where torch cannot compute on it."""
+    """Describe the GPU that Ray gave to this worker if torch cannot compute on it; None if it can."""
     import ray
     import ray.train.torch
     import torch
@@ -40,7 +44,7 @@ def _unusable_gpu() -> str | None:
 
 
 def _refuse_unusable(gpus: list[str | None]) -> None:
-    """The alternative, to compute on the CPUs of GPU machines, costs most and tells nobody. Raises RunFailedError."""
+    """Raise RunFailedError if any rank has a GPU that torch cannot use: computing on its CPUs would be slow and costly."""
     unusable = [f"rank {rank}: {gpu}" for rank, gpu in enumerate(gpus) if gpu is not None]
     if unusable:
         raise RunFailedError(
@@ -51,9 +55,9 @@ def _refuse_unusable(gpus: list[str | None]) -> None:
 
 @dataclass
 class NodeTorchConfig(TorchConfig):
-    """TorchConfig whose workers talk through the interface of their node's Ray address (see `use_node_interface`)."""
+    """A TorchConfig whose workers talk through the interface of their node's Ray address (see `use_node_interface`)."""
 
     @property
     def backend_cls(self) -> type[_NodeTorchBackend]:
-        """Ray Train asks the config for its backend."""
+        """Return the backend that Ray Train makes."""
         return _NodeTorchBackend
