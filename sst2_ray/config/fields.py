@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, TypeVar
 
+from sst2_ray import formatting
 from sst2_ray.errors import InputError, did_you_mean
 
 if TYPE_CHECKING:
@@ -194,6 +195,26 @@ def changes(config: DataclassInstance) -> dict[str, object]:
         if value != default:
             found[f.name] = value
     return found
+
+
+def describe_changes(*configs: DataclassInstance) -> str:
+    """Return the settings that differ from their defaults in words: `model sbert, learning_rate 3e-5`."""
+    words = [
+        f"{name} {format_value(value)}"
+        for config in configs
+        for name, value in changes(config).items()
+        if not dataclasses.is_dataclass(value)
+    ]
+    return f"{', '.join(words)}; the others have their defaults" if words else "all have their defaults"
+
+
+def format_value(value: object) -> str:
+    """Return a value as one would type it on a command line."""
+    if isinstance(value, tuple | list):
+        return " ".join(format_value(item) for item in value)
+    if isinstance(value, bool) or not isinstance(value, float):
+        return str(value)
+    return formatting.learning_rate(value)
 
 
 def readable(config: DataclassInstance) -> str:

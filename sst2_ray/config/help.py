@@ -9,17 +9,23 @@ import inspect
 import itertools
 import textwrap
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from sst2_ray import formatting
-from sst2_ray.config.fields import Kind, flag, kinds_of
+from sst2_ray.config.fields import Kind, flag, format_value, kinds_of
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
     from rich.console import RenderableType
 
-_UNITS = (("_usd", "USD"), ("_per_hour", "USD"), ("_hours", "HOURS"), ("_s", "SECONDS"), ("_fraction", "FRACTION"))
+_UNITS = (
+    ("_per_s", "RATE"),
+    ("_usd", "USD"),
+    ("_per_hour", "USD"),
+    ("_hours", "HOURS"),
+    ("_s", "SECONDS"),
+    ("_fraction", "FRACTION"),
+)
 _TEXTS = (("_path", "FOLDER"), ("_dir", "FOLDER"), ("_column", "NAME"), ("experiment", "NAME"), ("address", "URL"))
 """Endings of field names -> name of the value."""
 _LONGEST_WIDTH = 120
@@ -66,13 +72,8 @@ def usage(name: str, kind: Kind, *, is_on: bool = False) -> str:
 
 def default_text(value: object) -> str:
     """Return a default value as one would type it; empty if there is nothing to say."""
-    if value is None or value is False or value == () or value is dataclasses.MISSING:
-        return ""
-    if isinstance(value, tuple | list):
-        return " ".join(default_text(item) for item in value)
-    if isinstance(value, float):
-        return formatting.learning_rate(value)
-    return "" if value is True else str(value)
+    is_empty = value is None or isinstance(value, bool) or value == () or value is dataclasses.MISSING
+    return "" if is_empty else format_value(value)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,6 +115,8 @@ class CommandHelp:
     """Fields that are neither shown nor suggested."""
     examples: tuple[str, ...] = ()
     """Command lines that end the help."""
+    known_values: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Field -> values that a shell completes, for fields that take others as well."""
 
     def print_help(self, defaults: Mapping[str, object], *, full: bool) -> None:
         """Print the help on stdout.
@@ -150,7 +153,8 @@ class CommandHelp:
     def list_flags(self) -> None:
         """Print the flags, one a line, each with the choices of its value."""
         for f in self._fields({}):
-            print(*([] if f.kind.is_positional else [flag(f.name)]), *f.kind.choices)
+            values = self.known_values.get(f.name, f.kind.choices)
+            print(*([] if f.kind.is_positional else [flag(f.name)]), *values)
 
     def _fields(self, defaults: Mapping[str, object]) -> list[_Field]:
         found: dict[str, _Field] = {}

@@ -167,7 +167,7 @@ class StorageSettings:
             "that folder below the storage path holds the results table; choose another name",
         ),
     ] | None = None  # fmt: skip
-    """Name of the run below storage_path; the same name resumes it. None: model, data and config hash."""
+    """Name of the run, below the storage path; the same name resumes it. None: model, data and config hash."""
 
 
 @dataclass(frozen=True, kw_only=True)

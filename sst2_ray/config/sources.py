@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sst2_ray.config.fields import File, Name, Positive, group
+from sst2_ray.config.fields import File, Folder, Name, Positive, group
 from sst2_ray.config.flags import CommandLine
-from sst2_ray.config.presets import train_preset
+from sst2_ray.config.presets import SWEEP_PRESETS, TRAIN_PRESETS, train_preset
+from sst2_ray.config.registry import DATASETS, MODELS
+from sst2_ray.config.sweep import SweepFlags
 from sst2_ray.config.train import TrainConfig, config_from_dict
 from sst2_ray.errors import InputError
 
@@ -57,9 +60,23 @@ class TrainCommand(CalibrationFlags, StartFlags):
         super().__post_init__()
 
 
-_MOST_USED = (
-    "preset", "model", "data", "learning_rate", "batch_size", "epochs", "num_workers", "name", "storage_path", "dry_run",
-)  # fmt: skip
+@dataclass(frozen=True, kw_only=True)
+@group("This command")
+class ResumeFlags:
+    """Flag of a sweep that goes on."""
+
+    resume: Folder | None = None
+    """Folder of an interrupted sweep, STORAGE/NAME; it goes on with its own config."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepCommand(ResumeFlags, StartFlags):
+    """Find learning rate and batch size, under several seeds. Flags of `sst2-ray train` hold for all trials."""
+
+    def __post_init__(self) -> None:
+        if self.resume is not None and (self.preset or self.config):
+            raise InputError("--resume goes on with a sweep's own config: --preset and --config cannot stand beside it")
+        super().__post_init__()
 
 
 def train_command_line(prog: str) -> CommandLine:
@@ -67,13 +84,45 @@ def train_command_line(prog: str) -> CommandLine:
     return CommandLine(
         prog=prog,
         classes=(TrainCommand, TrainConfig),
-        first=_MOST_USED,
+        known_values={"preset": tuple(TRAIN_PRESETS), "model": tuple(MODELS), "data": DATASETS},
+        description=f"{inspect.getdoc(TrainCommand)} Presets: {', '.join(TRAIN_PRESETS)}.",
+        first=(
+            "preset", "model", "data", "learning_rate", "batch_size", "epochs", "num_workers", "name", "storage_path",
+            "dry_run",
+        ),
         examples=(
-            f"{prog} --preset demo                     a first model in minutes, without a model hub",
-            f"{prog} --data reviews.csv --model modernbert-base --learning-rate 8e-5",
+            "# a first model in minutes, without a model hub",
+            f"{prog} --preset demo",
+            "# your own sentences",
+            f"{prog} --data reviews.csv --model modernbert-base",
+            "# what it would do, and nothing else",
             f"{prog} --preset paper --num-workers 8 --dry-run",
         ),
-    )
+    )  # fmt: skip
+
+
+def sweep_command_line(prog: str) -> CommandLine:
+    """Return the flags of `sst2-ray sweep`."""
+    return CommandLine(
+        prog=prog,
+        classes=(SweepCommand, SweepFlags, TrainConfig),
+        known_values={"preset": tuple(SWEEP_PRESETS), "models": tuple(MODELS), "data": DATASETS},
+        description=f"{inspect.getdoc(SweepCommand)} Presets: {', '.join(SWEEP_PRESETS)}.",
+        first=(
+            "preset", "models", "data", "learning_rates", "batch_sizes", "num_seeds", "name", "storage_path", "resume",
+            "dry_run",
+        ),
+        # an axis that always varies has its own flag, in the plural
+        hidden=frozenset({"model", "learning_rate", "batch_size"}),
+        examples=(
+            "# 24 short trials in minutes, without a model hub",
+            f"{prog} --preset demo",
+            "# both models and two batch sizes, on your own sentences",
+            f"{prog} --data reviews.csv --models modernbert-base sbert --batch-sizes 32 64",
+            "# go on with a sweep that was interrupted",
+            f"{prog} --resume runs/NAME",
+        ),
+    )  # fmt: skip
 
 
 def read_train_command(argv: Sequence[str], *, prog: str) -> tuple[TrainCommand, TrainConfig]:

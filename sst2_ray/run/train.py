@@ -7,6 +7,7 @@ import json
 import shlex
 
 from sst2_ray import formatting
+from sst2_ray.config.fields import describe_changes
 from sst2_ray.config.train import TrainConfig
 from sst2_ray.errors import InputError, StoppedError
 from sst2_ray.records import Status, TrialRecord
@@ -118,7 +119,7 @@ def _result(record: TrialRecord, label: str, storage_path: str) -> TrainResult:
 def dry_run(
     config: TrainConfig, *, calibrate: bool = False, network_gbit_per_s: float | None = None, as_json: bool = False
 ) -> None:
-    """Show the resolved config and the plan; start and write nothing.
+    """Show what differs from the defaults, and the plan; start and write nothing.
 
     Args:
         config: of the run.
@@ -137,8 +138,7 @@ def dry_run(
                 "--calibrate: measures on this machine's CPUs only; leave it out for GPUs and for clusters"
             )
         plan, notes = describe(prepared, placement, network_gbit_per_s=network_gbit_per_s), prepared.notes()
-        session.out.print_json(json.dumps(config.to_dict()))
-        session.show_plan(plan, notes)
+        session.show_plan([("settings", describe_changes(config)), *plan], notes)
         if calibrate:
             session.note("measuring a few steps on this machine ...")
             measured = forecast(prepared, placement).rows(config.price_per_hour)
@@ -147,7 +147,8 @@ def dry_run(
         done = "finished already: a run would do nothing"
         session.note(done if is_finished else "dry run: nothing was started, nothing was written")
     if as_json:
-        print(json.dumps({"config": config.to_dict(), "plan": dict(plan), "notes": notes, "finished": is_finished}))
+        values = {"config": config.to_dict(), "plan": dict(plan), "notes": notes, "finished": is_finished}
+        print(json.dumps(values, indent=1))
 
 
 def result_rows(result: TrainResult) -> list[tuple[str, str]]:

@@ -3,101 +3,61 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from sst2_ray.config.flags import parse, take
-from sst2_ray.config.presets import SWEEP_PRESETS, sweep_preset
-from sst2_ray.config.sources import read_config_file
+from sst2_ray.config.fields import flag
+from sst2_ray.config.presets import sweep_preset
+from sst2_ray.config.sources import SweepCommand, read_config_file, sweep_command_line
 from sst2_ray.config.sweep import AXES, SweepConfig, SweepFlags, sweep_from_dict
-from sst2_ray.config.train import TrainConfig, config_from_dict
-from sst2_ray.errors import InputError, did_you_mean
+from sst2_ray.config.train import config_from_dict, numeric_fields
+from sst2_ray.errors import InputError
 from sst2_ray.storage import Storage
 
 PROG = "sst2-ray sweep"
-_FLAGS = {f.name.replace("_", "-") for f in dataclasses.fields(SweepFlags)}
-_BASE = {f.name.replace("_", "-") for f in dataclasses.fields(TrainConfig)}
-_SINGLE = {single.replace("_", "-"): axis.replace("_", "-") for axis, single in AXES.items()}
-_WHERE_ONLY = {f.name for f in dataclasses.fields(TrainConfig) if not f.metadata.get("affects_numbers", True)}
+_AXIS_OF = {single: axis for axis, single in AXES.items()}
+"""Field of TrainConfig -> axis that varies it."""
 
 
 def main(argv: list[str]) -> int:
-    """Run the sweep; returns its exit code."""
-    dry = "--dry-run" in argv
-    config = config_from_argv([word for word in argv if word != "--dry-run"])
+    """Run `sst2-ray sweep`; return its exit code."""
+    command, config = read_sweep_command(argv)
     from sst2_ray.sweep.start import dry_run, sweep
 
-    if dry:
-        dry_run(config)
+    if command.dry_run:
+        dry_run(config, as_json=command.json)
         return 0
     return sweep(config).exit_code
 
 
-def config_from_argv(argv: Sequence[str]) -> SweepConfig:
-    """Read the preset or the sweep to resume, then the config file, then flags: the later wins."""
-    resume, rest = take(argv, "--resume")
-    preset, rest = take(rest, "--preset")
-    file, rest = take(rest, "--config")
-    rest = spread_range(rest)
-    if resume is not None and (preset or file):
-        raise InputError("--resume goes on with a sweep's own config: --preset and --config cannot stand beside it")
-    start = resumed(resume) if resume else sweep_preset(preset) if preset else SweepConfig()
-    if file:
-        start = _from_file(start, file)
-    flags, base_words = _split(rest, start)
-    description = (
-        f"Find learning rate and batch size, under several seeds. --preset NAME ({', '.join(SWEEP_PRESETS)}), --config "
-        "FILE.yaml, --resume FOLDER goes on with a sweep, --dry-run shows the plan and starts nothing. Every other flag of "
-        "`sst2-ray train` holds for all trials (--data, --evaluations-per-epoch, --selection-fraction, --price-per-hour...)."
-    )
-    own = SweepFlags(**{f.name: getattr(start, f.name) for f in dataclasses.fields(SweepFlags)})
-    parsed = parse(SweepFlags, flags, prog=PROG, description=description, default=own)
-    base = parse(TrainConfig, base_words, prog=PROG, default=start.base)
-    values = {f.name: getattr(parsed, f.name) for f in dataclasses.fields(SweepFlags)}
-    config = SweepConfig(**values, base=base)
-    if resume is not None:
+def read_sweep_command(argv: Sequence[str]) -> tuple[SweepCommand, SweepConfig]:
+    """Read the preset or the sweep to resume, then the config file, then flags: the later wins.
+
+    Raises InputError with one line.
+    """
+    line = sweep_command_line(PROG)
+    given, flags, settings = line.read(argv, lambda values: _shown(_start(values)))
+    command = SweepCommand(**given)  # type: ignore[arg-type]
+    start = _start(given)
+    for single in settings:
+        axis = _AXIS_OF.get(single)
+        if axis is not None and getattr(start, axis):
+            raise InputError(f"{flag(single)}: a sweep takes {flag(axis)}, one value or several")
+    base = dataclasses.replace(start.base, **settings)  # type: ignore[arg-type]
+    config = dataclasses.replace(start, **flags, base=base)  # type: ignore[arg-type]
+    if command.resume is not None:
         _check_unchanged(start, config)
-    return config
+    return command, config
 
 
-def _split(words: Sequence[str], start: SweepConfig) -> tuple[list[str], list[str]]:
-    """Split into words of SweepFlags and of TrainConfig; a flag takes the words up to the next one."""
-    mine: list[str] = []
-    base: list[str] = []
-    target = mine
-    for word in words:
-        if word.startswith("-") and not _is_number(word):
-            name = word.lstrip("-").split("=")[0].replace("_", "-")
-            bare = name.removeprefix("no-")
-            if name in _FLAGS or word in ("-h", "--help"):
-                target = mine
-            elif name in _SINGLE and not getattr(start, _SINGLE[name].replace("-", "_")):
-                target = base  # an axis that is not varied: one value for all trials
-            elif name in _SINGLE:
-                raise InputError(f"--{name}: a sweep takes --{_SINGLE[name]}, one value or several")
-            elif name in _BASE or bare in _BASE:
-                target = base
-            else:
-                near = did_you_mean(f"--{name}", [f"--{known}" for known in _FLAGS | (_BASE - set(_SINGLE))])
-                raise InputError(f"unknown flag --{name}; {near if near.startswith('did') else f'see {PROG} --help'}")
-        target.append(word)
-    return mine, base
+def _start(given: Mapping[str, object]) -> SweepConfig:
+    """Make the config that the flags of a sweep are laid over."""
+    resume, preset, file = given.get("resume"), given.get("preset"), given.get("config")
+    start = resumed(str(resume)) if resume else sweep_preset(str(preset)) if preset else SweepConfig()
+    return _from_file(start, str(file)) if file else start
 
 
-def spread_range(argv: Sequence[str]) -> list[str]:
-    """Spell `--num-workers 2:8` as the two flags that it stands for."""
-    workers, rest = take(argv, "--num-workers")
-    if workers is None:
-        return rest
-    fewest, colon, most = workers.partition(":")
-    return [*rest, "--num-workers", fewest, *(["--max-workers", most] if colon else [])]
-
-
-def _is_number(word: str) -> bool:
-    try:
-        float(word)
-    except ValueError:
-        return False
-    return True
+def _shown(start: SweepConfig) -> dict[str, object]:
+    return {**start.base.to_dict(), **{f.name: getattr(start, f.name) for f in dataclasses.fields(SweepFlags)}}
 
 
 def _from_file(start: SweepConfig, file: str) -> SweepConfig:
@@ -111,8 +71,8 @@ def _from_file(start: SweepConfig, file: str) -> SweepConfig:
     flags = {k: v for k, v in values.items() if k in names}
     base = {k: v for k, v in values.items() if k not in names}
     for key in base:
-        axis = _SINGLE.get(key.replace("_", "-"), "").replace("-", "_")
-        if axis and getattr(start, axis):
+        axis = _AXIS_OF.get(str(key))
+        if axis is not None and getattr(start, axis):
             raise InputError(f"--config {file}: {key}: a sweep takes {axis}, one value or several")
     merged = start.to_dict()
     merged["sweep"].update(flags)
@@ -148,7 +108,7 @@ def _check_unchanged(there: SweepConfig, config: SweepConfig) -> None:
         f"--{key.replace('_', '-')} {before[part][key]} -> {after[part][key]}"
         for part in ("sweep", "config")
         for key in after[part]
-        if before[part][key] != after[part][key] and (part == "sweep" or key not in _WHERE_ONLY or key == "name")
+        if before[part][key] != after[part][key] and (part == "sweep" or key in (*numeric_fields(), "name"))
     ]
     raise InputError(
         f"--resume: {', '.join(changed[:3])} would make it another sweep; start that under another --name "

@@ -6,6 +6,7 @@ import dataclasses
 import json
 from collections.abc import Mapping
 
+from sst2_ray.config.fields import describe_changes
 from sst2_ray.config.sweep import SweepConfig
 from sst2_ray.data.leaks import check_known_leak
 from sst2_ray.data.load import load_splits
@@ -36,20 +37,26 @@ def sweep(config: SweepConfig, *, quiet: bool = False) -> SweepResult:
             lambda view: admit(config.base, view, max_concurrent=config.max_concurrent),
             lambda: prepare_sweep(checked),
         )
-        placement, at_once = _plan(session, config, prepared, cluster, is_connected=True)
+        plan = _plan(session, config, prepared, cluster, is_connected=True)
+        session.show_plan(plan.rows, plan.notes)
         with session.running():
-            return SweepRun(session, config, prepared, placement, at_once).run()
+            return SweepRun(session, config, prepared, plan.placement, plan.at_once).run()
 
 
-def dry_run(config: SweepConfig) -> None:
-    """Print the resolved config, the trials and the plan; start and write nothing."""
-    with RunSession(config.base, config.name) as session:
+def dry_run(config: SweepConfig, *, as_json: bool = False) -> None:
+    """Print what differs from the defaults, the trials and the plan; start and write nothing.
+
+    `as_json`: print config, plan and notes as one JSON object, and nothing else.
+    """
+    with RunSession(config.base, config.name, quiet=as_json) as session:
         prepared = prepare_sweep(_checked(session, config))
         cluster, is_connected = session.cluster_without_starting()
-        session.out.print_json(json.dumps(config.to_dict()))
         session.out.print(trials_table(config))
-        _plan(session, config, prepared, cluster, is_connected=is_connected)
+        plan = _plan(session, config, prepared, cluster, is_connected=is_connected)
+        session.show_plan([("settings", describe_changes(config, config.base)), *plan.rows], plan.notes)
         session.note("dry run: nothing was started, nothing was written")
+    if as_json:
+        print(json.dumps({**config.to_dict(), "plan": dict(plan.rows), "notes": plan.notes}, indent=1))
 
 
 def _checked(session: RunSession, config: SweepConfig) -> dict[str, RunInputs]:
@@ -61,6 +68,16 @@ def _checked(session: RunSession, config: SweepConfig) -> dict[str, RunInputs]:
     return checked
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Plan:
+    """The plan of a sweep: where its trials run, and what is shown of it."""
+
+    placement: Placement
+    at_once: Concurrency
+    rows: list[tuple[str, str]]
+    notes: list[str]
+
+
 def _plan(
     session: RunSession,
     config: SweepConfig,
@@ -68,15 +85,18 @@ def _plan(
     cluster: ClusterView,
     *,
     is_connected: bool,
-) -> tuple[Placement, Concurrency]:
-    """Decide how many trials run at once and show the plan. `is_connected`: to the cluster, by Ray."""
+) -> _Plan:
+    """Decide how many trials run at once. `is_connected`: to the cluster, by Ray."""
     table, base = session.workspace.table, config.base
     memory = max(footprint(one, table, num_workers=base.num_workers or 1).memory_gib for one in prepared.values())
     placement, at_once = admit(base, cluster, max_concurrent=config.max_concurrent, worker_memory_gib=memory)
     others = other_jobs() if is_connected and at_once.now < at_once.chosen else []
-    rows = describe_sweep(config, prepared, table, placement, at_once, others)
-    session.show_plan(rows, (note for one in prepared.values() for note in one.notes()))
-    return placement, at_once
+    return _Plan(
+        placement=placement,
+        at_once=at_once,
+        rows=list(describe_sweep(config, prepared, table, placement, at_once, others)),
+        notes=list(dict.fromkeys(note for one in prepared.values() for note in one.notes())),
+    )
 
 
 def check_extras(config: SweepConfig, folder: Storage) -> None:

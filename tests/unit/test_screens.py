@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 
 import pytest
 
+from sst2_ray.config.fields import flag
+from sst2_ray.config.sources import sweep_command_line, train_command_line
 from sst2_ray.results.store.table import ResultsTable
 from tests.support.records import at, epoch, trial
 from tests.support.screens import check_screen, screen
@@ -76,3 +79,17 @@ def test_no_name_is_cut_at_80_columns(name, folder):
     text = screen(TABLES[name], columns=80, folder=folder)
     assert "…" not in text
     assert (NAMES[0] in text) or (NAMES[1] in text)
+
+
+@pytest.mark.parametrize("columns", WIDTHS)
+@pytest.mark.parametrize("word", ["--help", "--help-all"])
+@pytest.mark.parametrize("command", ["train", "sweep"])
+def test_the_help_of_train_and_sweep_names_every_flag_in_its_group(command, word, columns, folder):
+    text = screen([command, word], columns=columns, folder=folder)
+    assert max(map(len, text.splitlines())) <= columns
+    lines = (sweep_command_line if command == "sweep" else train_command_line)("job")
+    flags = {flag(name) for name in lines.kinds if name not in lines.hidden}
+    assert flags <= set(re.findall(r"--[a-z0-9-]+", text.replace("--no-", "--")))
+    assert text.index("Most used") < text.index("Optimization")
+    assert ("AdamW epsilon" in text) == (word == "--help-all")
+    assert text.index("Examples") > text.index("Optimization")

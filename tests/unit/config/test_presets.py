@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from sst2_ray.config.fields import describe_changes
 from sst2_ray.config.presets import TRAIN_PRESETS, train_preset
 from sst2_ray.config.sources import read_train_command
 from sst2_ray.config.train import TrainConfig
@@ -99,3 +100,41 @@ def test_a_config_file_that_is_none_is_answered_in_one_line(tmp_path, content, l
 def test_a_config_file_that_is_not_there_is_said():
     with pytest.raises(InputError, match=r"--config missing\.yaml: cannot be read"):
         config_of("--config", "missing.yaml")
+
+
+# ---- the flags of the command itself
+
+
+def test_json_is_for_plans():
+    with pytest.raises(InputError, match="--json: is for plans; give --dry-run with it"):
+        read_train_command(["--json"], prog="job")
+    command, _ = read_train_command(["--json", "--dry-run"], prog="job")
+    assert (command.json, command.dry_run) == (True, True)
+
+
+def test_calibrating_is_a_dry_run():
+    command, _ = read_train_command(["--calibrate"], prog="job")
+    assert command.dry_run
+
+
+def test_help_shows_the_values_of_the_preset(capsys):
+    with pytest.raises(SystemExit):
+        read_train_command(["--preset", "paper", "--help"], prog="job")
+    assert "[modernbert-base]" in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize(
+    ("word", "meant"), [("--dryrun", "--dry-run"), ("--presets", "--preset"), ("--lr", "--learning-rate")]
+)
+def test_the_flags_of_the_command_are_suggested_as_well(word, meant):
+    with pytest.raises(InputError, match=f"unknown flag {word}; did you mean {meant}"):
+        read_train_command([word, "x"], prog="job")
+
+
+def test_what_differs_from_the_defaults_is_told_in_words():
+    assert describe_changes(TrainConfig()) == "all have their defaults"
+    assert (
+        describe_changes(train_preset("paper-large"))
+        == "model modernbert-large, data glue, learning_rate 1e-5, epochs 3, weight_decay 1e-6, "
+        "weight_decay_form fully_decoupled; the others have their defaults"
+    )

@@ -13,7 +13,7 @@ from sst2_ray.config.train import TrainConfig
 from sst2_ray.errors import InputError
 from sst2_ray.storage import Storage
 from sst2_ray.sweep.budget import Budget, Durations, SweepClock, makespan
-from sst2_ray.sweep.command import config_from_argv, resumed
+from sst2_ray.sweep.command import read_sweep_command, resumed
 from sst2_ray.sweep.configurations import Configuration, planned_configurations, trials_of
 from sst2_ray.sweep.plan import expected_trials
 from sst2_ray.sweep.queue import FINISHED, Outcome, TrialQueue
@@ -239,7 +239,7 @@ def test_makespan_fills_the_first_free_slot() -> None:
 
 
 def test_flags_of_both_kinds_are_told_apart() -> None:
-    parsed = config_from_argv(["--learning-rates", "1e-5", "2e-5", "--max-length", "64", "--num-seeds", "1"])
+    _, parsed = read_sweep_command(["--learning-rates", "1e-5", "2e-5", "--max-length", "64", "--num-seeds", "1"])
     assert (parsed.learning_rates, parsed.base.max_length, parsed.seeds) == ((1e-5, 2e-5), 64, (0,))
 
 
@@ -262,7 +262,7 @@ def test_flags_of_both_kinds_are_told_apart() -> None:
 )
 def test_wrong_input_is_told_in_one_line(words: list[str], message: str) -> None:
     with pytest.raises(InputError) as told:
-        config_from_argv(words)
+        read_sweep_command(words)
     assert message in str(told.value)
     assert "\n" not in str(told.value)
 
@@ -302,6 +302,6 @@ def test_a_resumed_sweep_has_its_own_config_wherever_its_folder_lies(tmp_path: P
 def test_what_would_make_it_another_sweep_is_refused(tmp_path: Path) -> None:
     Storage.open(str(tmp_path / "s")).write_json("config.json", config().to_dict())
     resume = ["--resume", str(tmp_path / "s")]
-    assert config_from_argv([*resume, "--max-concurrent", "2"]).max_concurrent == 2
+    assert read_sweep_command([*resume, "--max-concurrent", "2"])[1].max_concurrent == 2
     with pytest.raises(InputError, match=r"--num-seeds 2 -> 5 would make it another sweep"):
-        config_from_argv([*resume, "--num-seeds", "5"])
+        read_sweep_command([*resume, "--num-seeds", "5"])

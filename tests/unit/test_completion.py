@@ -1,0 +1,75 @@
+"""Tab completion, by the shells themselves."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+
+import pytest
+
+from sst2_ray import completion
+from sst2_ray.cli import COMMANDS, run
+
+SHELLS = ("bash", "zsh", "fish")
+CASES = {
+    "tr": {"train"},
+    "train --learn": {"--learning-rate"},
+    "train --precision ": {"auto", "bf16", "fp32"},
+    "train --preset pap": {"paper", "paper-large"},
+    "sweep --learning": {"--learning-rates"},
+    "completion ": set(SHELLS),
+}
+
+
+@pytest.fixture(scope="module")
+def commands():
+    return {name: completion.flags_of(name) for name in COMMANDS}
+
+
+def needs(shell: str) -> None:
+    if shutil.which(shell) is None:
+        pytest.skip(f"apt install {shell}")
+
+
+def bash_answer(script: str, words: str) -> set[str]:
+    typed = ["sst2-ray", *words.split(" ")]
+    quoted = " ".join(f"'{word}'" for word in typed)
+    code = (
+        f'{script}\nCOMP_WORDS=({quoted}); COMP_CWORD={len(typed) - 1}; _sst2_ray; printf "%s\\n" "${{COMPREPLY[@]}}"'
+    )
+    done = subprocess.run(["bash", "-c", code], capture_output=True, text=True, check=True)
+    return set(done.stdout.split())
+
+
+def fish_answer(script: str, words: str) -> set[str]:
+    done = subprocess.run(
+        ["fish", "-c", f"{script}\ncomplete -C 'sst2-ray {words}'"], capture_output=True, text=True, check=True
+    )
+    return {line.split("\t")[0] for line in done.stdout.splitlines()}
+
+
+@pytest.mark.parametrize("words", CASES)
+def test_bash_completes_commands_flags_and_choices(commands, words):
+    assert bash_answer(completion.bash_script(commands), words) == CASES[words]
+
+
+@pytest.mark.parametrize("words", CASES)
+def test_fish_completes_commands_flags_and_choices(commands, words):
+    needs("fish")
+    assert fish_answer(completion.fish_script(commands), words) == CASES[words]
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_the_script_of_every_shell_is_valid(capsys, shell):
+    needs(shell)
+    assert run("completion", [shell]) == 0
+    subprocess.run([shell, "-n"], input=capsys.readouterr().out, text=True, check=True)
+
+
+def test_every_command_lists_its_flags(commands):
+    assert all(len(flags) > 1 for flags in commands.values())
+
+
+def test_an_unknown_shell_is_refused(capsys):
+    assert run("completion", ["tcsh"]) == 2
+    assert "must be one of bash, zsh, fish" in capsys.readouterr().err
