@@ -35,6 +35,10 @@ COMMANDS: dict[str, Command] = {
         "sst2_ray.results.commands", "main_results", "rank what was trained; compact, import-tune", _READ
     ),
     "report": Command("sst2_ray.results.commands", "main_report", "write the results as one HTML page", _READ),
+    "compare": Command(
+        "sst2_ray.results.compare", "main_compare", "tell whether the difference between two is real", _READ
+    ),
+    "power": Command("sst2_ray.results.plan", "main", "say what seeds and sentences a difference takes", _READ),
     "best": Command("sst2_ray.manage.cleanup", "main_best", "copy the best model to a folder", _READ),
     "predict": Command("sst2_ray.predict.command", "main", "label sentences with a trained model", _READ),
     "doctor": Command(

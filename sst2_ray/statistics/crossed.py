@@ -5,8 +5,8 @@ the seeds drawn and with what a seed does to single sentences. An interval over 
 one over sentences alone for these runs only; readers take both for a statement about new seeds and new sentences, which is
 what this module computes. Model: x[s, i] = mean + sentence[i] + seed[s] + residual[s, i], all effects random.
 
-Sources: Obuchowski and Rockette, Communications in Statistics 24 (1995) 285-308, and Hillis, Academic Radiology 21 (2014)
-1012-1025 (readers crossed with cases); Satterthwaite, Biometrics Bulletin 2 (1946) 110-114 (degrees of freedom); Bouthillier
+Sources: Obuchowski and Rockette, Communications in Statistics 24 (1995) 285-308, and Hillis, Statistics in Medicine 33 (2014)
+330-360 (readers crossed with cases); Satterthwaite, Biometrics Bulletin 2 (1946) 110-114 (degrees of freedom); Bouthillier
 et al., "Accounting for variance in machine learning benchmarks", MLSys 2021; Jordan, "On the variance of neural network
 training with respect to test sets and distributions", ICLR 2024.
 """

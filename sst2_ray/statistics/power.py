@@ -36,20 +36,20 @@ def planned_difference(estimate: Estimate, num_seeds: int, num_sentences: int) -
 
 def seeds_needed(estimate: Estimate, difference: float) -> int | None:
     """Return how many seeds of each show a difference in four of five studies; None: its sentences are too few."""
-    return _smallest(lambda n: planned_difference(estimate, n, estimate.num_sentences), difference)
+    return smallest(lambda n: planned_difference(estimate, n, estimate.num_sentences), difference)
 
 
 def sentences_needed(estimate: Estimate, difference: float) -> int | None:
     """Return how many sentences show a difference in four of five studies; None: its seeds are too few."""
     seeds = round(len(estimate.num_seeds) / sum(1 / n for n in estimate.num_seeds))
-    return _smallest(lambda n: planned_difference(estimate, seeds, n), difference)
+    return smallest(lambda n: planned_difference(estimate, seeds, n), difference)
 
 
 def _factor(level: float) -> float:
     return float(scipy.special.ndtri((1 + level) / 2) + scipy.special.ndtri(POWER))
 
 
-def _smallest(shown: Callable[[int], float], difference: float) -> int | None:
+def smallest(shown: Callable[[int], float], difference: float) -> int | None:
     """Return the smallest number whose design shows the difference, by bisection."""
     if difference <= 0 or shown(_MAX_PLANNED) > difference:
         return None

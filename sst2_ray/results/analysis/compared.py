@@ -1,0 +1,139 @@
+"""Two sides compared in every metric, with the sentences on which they differ."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+import numpy as np
+
+from sst2_ray.errors import InputError
+from sst2_ray.results.analysis.comparison import Comparison, compare, margin_of, with_holm
+from sst2_ray.results.analysis.evidence import METRICS, Evidence
+from sst2_ray.results.analysis.ranking import Configuration
+from sst2_ray.results.analysis.sides import Side
+from sst2_ray.statistics.scores import mcnemar
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """A sentence that more runs of one side than of the other get right."""
+
+    row_id: int
+    label: int
+    share_a: float
+    """Share of the runs of a that are right."""
+    share_b: float
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compared:
+    """Two sides compared in every metric."""
+
+    a: Side
+    b: Side
+    comparisons: tuple[Comparison, ...]
+    """accuracy first."""
+    scores: tuple[tuple[float | None, float | None], ...]
+    """Of a and b, by metric."""
+    differences: tuple[Difference, ...]
+    """The widest first."""
+    mcnemar_p: float | None
+    """Mid-p value of McNemar's test, for one run against one run."""
+
+    @property
+    def names(self) -> tuple[str, str]:
+        """Names of the sides."""
+        return self.a.name, self.b.name
+
+
+def compare_sides(a: Side, b: Side, *, margin: float) -> Compared:
+    """Compare two sides; the verdicts on metrics other than accuracy are corrected for their number (Holm).
+
+    Raises InputError when they are the same configuration or were scored on other data.
+    """
+    _refuse_incomparable(a, b)
+    first, second = (_named(side, mark) for side, mark in ((a, "a"), (b, "b")))
+    both = Evidence(
+        configurations=(*first.evidence.configurations, *second.evidence.configurations),
+        samples={**first.evidence.samples, **second.evidence.samples},
+        split="dev",
+    )
+    x, y = first.configuration, second.configuration
+    searched = None
+    if first.searched is not None or second.searched is not None:
+        searched = (first.searched or [x], second.searched or [y])
+    found = [
+        compare(x, y, both, metric=m, margin=margin_of(m, margin), searched=searched if m == "accuracy" else None)
+        for m in METRICS
+    ]
+    return Compared(
+        a=a,
+        b=b,
+        comparisons=(found[0], *with_holm(found[1:])),
+        scores=tuple((_score(both, x, m), _score(both, y, m)) for m in METRICS),
+        differences=_differences(both, first, second),
+        mcnemar_p=_mcnemar(both, first, second),
+    )
+
+
+def _refuse_incomparable(a: Side, b: Side) -> None:
+    if a.data is not None and b.data is not None and a.data != b.data:
+        raise InputError(f"{a.name} was evaluated on {a.data}, {b.name} on {b.data}: they cannot be compared")
+    runs = [[(run.experiment, run.trial_id) for run in side.configuration.runs] for side in (a, b)]
+    if runs[0] == runs[1] and a.name == b.name:
+        raise InputError(f"{a.name} and {b.name} are the same")
+
+
+def _named(side: Side, mark: str) -> Side:
+    """Mark the ids of a side, as those of two storages may be equal."""
+
+    def renamed(c: Configuration) -> Configuration:
+        return dataclasses.replace(c, configuration_id=f"{mark}:{c.configuration_id}")
+
+    stored = Evidence(
+        configurations=tuple(renamed(c) for c in side.evidence.configurations),
+        samples={f"{mark}:{i}": sample for i, sample in side.evidence.samples.items()},
+        split="dev",
+    )
+    searched = None if side.searched is None else [renamed(c) for c in side.searched]
+    return dataclasses.replace(side, configuration=renamed(side.configuration), evidence=stored, searched=searched)
+
+
+def _score(both: Evidence, c: Configuration, metric: str) -> float | None:
+    values = both.values(c, metric)
+    return None if values is None else float(values.mean())
+
+
+def _differences(both: Evidence, a: Side, b: Side) -> tuple[Difference, ...]:
+    one, other = both.sample(a.configuration), both.sample(b.configuration)
+    if one is None or other is None or not one.is_on_sentences_of(other):
+        return ()
+    shares = one.correct.mean(axis=0), other.correct.mean(axis=0)
+    gap = np.abs(shares[0] - shares[1])
+    texts = {**b.texts, **a.texts}
+    return tuple(
+        Difference(
+            row_id=int(one.row_id[i]),
+            label=int(one.label[i]),
+            share_a=float(shares[0][i]),
+            share_b=float(shares[1][i]),
+            text=texts.get(int(one.row_id[i]), ""),
+        )
+        for i in np.argsort(-gap, kind="stable")
+        if gap[i] > 0
+    )
+
+
+def _mcnemar(both: Evidence, a: Side, b: Side) -> float | None:
+    one, other = both.sample(a.configuration), both.sample(b.configuration)
+    if (
+        one is None
+        or other is None
+        or not one.is_on_sentences_of(other)
+        or len(one.predicted) + len(other.predicted) > 2
+    ):
+        return None
+    x, y = one.correct[0], other.correct[0]
+    return mcnemar(int((x & ~y).sum()), int((y & ~x).sum()))

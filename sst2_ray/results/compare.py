@@ -1,0 +1,191 @@
+"""`sst2-ray compare A B`: whether the difference is real, as a table, JSON, Markdown or LaTeX; and `sst2-ray power`."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sst2_ray import formatting
+from sst2_ray.config.fields import Positional, Positive
+from sst2_ray.config.flags import parse
+from sst2_ray.errors import InputError
+from sst2_ray.results.analysis import methods, wording
+from sst2_ray.results.analysis.compared import Compared, Difference, compare_sides
+from sst2_ray.results.analysis.sides import find_side
+from sst2_ray.terminal import Column, console, print_table
+
+_TITLES = {"accuracy": "accuracy, %", "f1": "F1, %", "mcc": "MCC", "loss": "loss, nats"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareConfig:
+    """Compare two configurations, runs, models, sweeps or files of predictions on the same sentences."""
+
+    a: Positional[str]
+    """A configuration id, a run (SWEEP/TRIAL or its name), a model or a sweep (its best), or a file with the columns row_id,
+    label, prediction (and seed, probability, text)."""
+    b: Positional[str]
+    """The other one."""
+    storage_path: str = "runs"
+    """Folder or URI whose subfolder `results` holds the table."""
+    other_storage_path: str | None = None
+    """That of B; None: the same."""
+    margin: Positive[float] = 0.5
+    """Points of accuracy that count as no difference."""
+    sentences: int = 10
+    """Sentences shown on which the two differ."""
+    json: bool = False
+    """Print JSON."""
+    markdown: bool = False
+    """Print Markdown."""
+    latex: bool = False
+    """Print LaTeX (booktabs)."""
+
+    def __post_init__(self) -> None:
+        if sum((self.json, self.markdown, self.latex)) > 1:
+            raise InputError("--json, --markdown, --latex: choose one")
+
+
+def cells(found: Compared) -> list[tuple[str, str, str, str, str, str]]:
+    """Return metric, a, b, difference, interval and verdict of every metric, as text."""
+    rows = []
+    for c, scores in zip(found.comparisons, found.scores, strict=True):
+        as_share = c.metric in ("accuracy", "f1")
+        a, b = (formatting.NONE if s is None else formatting.percent(s) if as_share else f"{s:.3f}" for s in scores)
+        estimate = c.estimate
+        gap = wording.difference(estimate.value, c.metric).split(" ")[0] if estimate else formatting.NONE
+        interval = wording.span(estimate, c.metric).split("interval ")[1] if estimate else formatting.NONE
+        winner = found.names[0] if c.winner is c.a else found.names[1]
+        rows.append((_TITLES[c.metric], a, b, gap, interval, f"{winner} wins" if c.winner else str(c.verdict)))
+    return rows
+
+
+def sentences(found: Compared) -> list[str]:
+    """Say the verdict on accuracy, its basis, what the sides were chosen from, and where the metrics disagree."""
+    verdict = wording.verdict(found.comparisons[0], found.names)
+    said = [f"{verdict[0].upper()}{verdict[1:]}."]
+    said += [
+        f"{side.name} is {side.configuration.label}{f', {side.chosen}' if side.chosen else ''}."
+        for side in (found.a, found.b)
+    ]
+    if found.mcnemar_p is not None:
+        shown = formatting.p_value(found.mcnemar_p)
+        said.append(f"McNemar's test of these two runs, over the sentences alone: mid-{shown}.")
+    a, b = (
+        sum(d.share_a > d.share_b for d in found.differences),
+        sum(d.share_b > d.share_a for d in found.differences),
+    )
+    if found.differences:
+        said.append(
+            f"More runs of {found.names[0]} are right on {formatting.count(a, 'sentence')}, of {found.names[1]} on {b}."
+        )
+    said.append(wording.contradiction(list(found.comparisons)))
+    return [s for s in said if s]
+
+
+def to_json(found: Compared, num_sentences: int) -> dict[str, Any]:
+    """Return everything as plain values."""
+    metrics = {}
+    for c, scores in zip(found.comparisons, found.scores, strict=True):
+        e = c.estimate
+        metrics[c.metric] = {
+            "a": scores[0],
+            "b": scores[1],
+            "verdict": str(c.verdict),
+            "winner": None if c.winner is None else "a" if c.winner is c.a else "b",
+            "margin": c.margin,
+            "p_value": c.p_value,
+            "why": wording.verdict(c, found.names),
+            **({} if e is None else {"difference": e.value, "standard_error": e.standard_error, "degrees_of_freedom": e.degrees_of_freedom,
+                "low": e.interval.low, "high": e.interval.high, "level": e.interval.level, "covers_seeds": e.covers_seeds,
+                "num_seeds": list(e.num_seeds), "num_sentences": e.num_sentences}),
+        }  # fmt: skip
+    return {
+        "a": {"name": found.a.name, "configuration": found.a.configuration.label, "chosen": found.a.chosen},
+        "b": {"name": found.b.name, "configuration": found.b.configuration.label, "chosen": found.b.chosen},
+        "metrics": metrics,
+        "mcnemar_p": found.mcnemar_p,
+        "num_sentences_that_differ": len(found.differences),
+        "sentences": [dataclasses.asdict(d) for d in found.differences[:num_sentences]],
+        "methods": methods.paragraph(found.comparisons),
+        "references": methods.references(),
+    }
+
+
+def to_markdown(found: Compared) -> str:
+    """Render table, verdict and methods as Markdown."""
+    heads = ("", *found.names, "difference", "95 % interval", "verdict")
+    lines = [heads, ("---", *["---:"] * 4, "---"), *cells(found)]
+    table = "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines)
+    listed = "\n".join(f"- {reference}" for reference in methods.references())
+    return "\n\n".join([table, *sentences(found), f"**Methods.** {methods.paragraph(found.comparisons)}", listed])
+
+
+def to_latex(found: Compared) -> str:
+    """Render table and methods as LaTeX; the table needs the package booktabs."""
+    heads = ("", *found.names, "difference", r"95\,\% interval", "verdict")
+    body = [" & ".join(_escaped(cell) for cell in row) + r" \\" for row in cells(found)]
+    return "\n".join(
+        [
+            r"\begin{tabular}{lrrrrl}",
+            r"\toprule",
+            " & ".join(_escaped(h) if i != 4 else h for i, h in enumerate(heads)) + r" \\",
+            r"\midrule",
+            *body,
+            r"\bottomrule",
+            r"\end{tabular}",
+            "",
+            *(_escaped(s) for s in sentences(found)),
+            "",
+            rf"\paragraph{{Methods.}} {_escaped(methods.paragraph(found.comparisons))}",
+            "",
+            *(f"% {reference}" for reference in methods.references()),
+        ]
+    )
+
+
+def _escaped(text: str) -> str:
+    table = {"\\": r"\textbackslash{}", "−": "$-$", "±": r"$\pm$", "–": "--", **{c: f"\\{c}" for c in "&%$#_{}"}}
+    return "".join(table.get(c, c) for c in text)
+
+
+def main_compare(argv: list[str]) -> int:
+    """Run `sst2-ray compare`."""
+    config = parse(CompareConfig, argv, prog="sst2-ray compare")
+    other = config.other_storage_path or config.storage_path
+    found = compare_sides(
+        find_side(config.a, config.storage_path), find_side(config.b, other), margin=config.margin / 100
+    )
+    if config.json:
+        print(json.dumps(to_json(found, config.sentences), indent=1))
+    elif config.markdown or config.latex:
+        print(to_markdown(found) if config.markdown else to_latex(found))
+    else:
+        _print(found, config.sentences)
+    return 0
+
+
+def _print(found: Compared, num_sentences: int) -> None:
+    out = console()
+    heads = ("", *found.names, "difference", "95 % interval", "verdict")
+    columns = [Column(title=h, align="left" if i in (0, 5) else "right") for i, h in enumerate(heads)]
+    print_table(out, columns, cells(found))
+    for sentence in sentences(found):
+        out.print(sentence, soft_wrap=True, highlight=False, markup=False)
+    shown: Sequence[Difference] = found.differences[:num_sentences]
+    if shown:
+        columns = [Column(title=h) for h in ("row", "label", *found.names)]
+        columns.append(Column(title="sentence", align="left", min_width=30))
+        differing = [
+            (str(d.row_id), str(d.label), f"{100 * d.share_a:.0f} %", f"{100 * d.share_b:.0f} %", d.text) for d in shown
+        ]
+        out.print(
+            f"The {len(shown)} of {len(found.differences)} sentences on which they differ most; runs that are right:"
+        )
+        print_table(out, columns, differing)
+    out.print(
+        f"Methods: {methods.paragraph(found.comparisons)}", soft_wrap=True, style="dim", markup=False, highlight=False
+    )

@@ -1,0 +1,182 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+import pytest
+
+from sst2_ray.errors import InputError
+from sst2_ray.results.compare import main_compare
+from sst2_ray.results.plan import main as main_power
+from sst2_ray.results.store.table import ResultsTable
+from tests.support.synthetic_results import MODERNBERT, SBERT, write_study
+
+Compare = Callable[..., str]
+
+
+@pytest.fixture
+def compare(study: ResultsTable, capsys: pytest.CaptureFixture[str]) -> Compare:
+    """Run `sst2-ray compare` on the made-up sweep and return what it printed."""
+
+    def run(*arguments: str) -> str:
+        assert main_compare([*arguments, "--storage-path", study.storage_path]) == 0
+        return capsys.readouterr().out
+
+    return run
+
+
+def test_two_models_are_compared_at_their_best(compare: Compare) -> None:
+    out = compare("modernbert-base", "sbert")
+    assert "modernbert-base wins: " in out.replace("Modernbert", "modernbert")
+    assert "best of 3 configurations" in out
+    assert "Methods: Two models were compared with " in out
+    assert "The 10 of " in out
+
+
+def test_json_has_the_statistics_and_the_words(compare: Compare) -> None:
+    found = json.loads(compare("modernbert-base", "sbert", "--json"))
+    accuracy = found["metrics"]["accuracy"]
+    assert accuracy["difference"] == pytest.approx(accuracy["a"] - accuracy["b"])
+    assert accuracy["low"] < accuracy["difference"] < accuracy["high"]
+    assert (accuracy["verdict"], accuracy["winner"], accuracy["num_sentences"]) == ("win", "a", 872)
+    assert set(found["metrics"]) == {"accuracy", "f1", "mcc", "loss"}
+    assert len(found["sentences"]) == 10
+    assert found["sentences"][0]["text"].startswith("made-up sentence")
+    assert any("Hillis 2014" in reference for reference in found["references"])
+
+
+def test_markdown_and_latex_hold_the_same_cells(compare: Compare) -> None:
+    markdown = compare("modernbert-base", "sbert", "--markdown")
+    latex = compare("modernbert-base", "sbert", "--latex")
+    row = next(line for line in markdown.splitlines() if line.startswith("| accuracy"))
+    cells = [cell.strip() for cell in row.strip("|").split("|")]
+    line = next(line for line in latex.splitlines() if line.startswith("accuracy"))
+    assert [
+        cell.strip().replace("\\", "").replace("$-$", "−") for cell in line.removesuffix(r" \\").split("&")
+    ] == cells
+    assert latex.count(r"\toprule") == 1
+    assert "**Methods.**" in markdown
+
+
+def test_a_single_run_is_compared_over_the_sentences_with_mcnemars_test(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    storage = str(tmp_path)
+    write_study(
+        storage, models=(MODERNBERT, SBERT), learning_rates=(8e-5,), batch_sizes=(32,), num_seeds=1, with_failures=False
+    )
+    assert main_compare(["modernbert-base", "sbert", "--storage-path", storage]) == 0
+    out = capsys.readouterr().out
+    assert "Not decided: one seed of modernbert-base and of sbert" in out
+    assert "McNemar's test of these two runs, over the sentences alone: mid-p" in out
+
+
+def predictions(path: Path, share: float, *, seeds: int = 1, words: bool = False) -> str:
+    """A file as other tools write it."""
+    rng = np.random.default_rng(int(share * 1000))
+    rows = []
+    for seed in range(seeds):
+        for i in range(400):
+            label = i % 2
+            predicted = label if rng.random() < share else 1 - label
+            named = ("negative", "positive")[predicted] if words else predicted
+            rows.append({"id": i, "label": label, "prediction": named, "seed": seed})
+    table = pa.Table.from_pylist(rows)
+    if path.suffix == ".parquet":
+        pq.write_table(table, path)
+    elif path.suffix == ".jsonl":
+        path.write_text("\n".join(json.dumps(row) for row in rows))
+    else:
+        pyarrow.csv.write_csv(table, path)
+    return str(path)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet", ".jsonl"])
+def test_files_of_predictions_that_others_made(tmp_path: Path, capsys: pytest.CaptureFixture[str], suffix: str) -> None:
+    a = predictions(tmp_path / f"a{suffix}", 0.97, seeds=3)
+    b = predictions(tmp_path / f"b{suffix}", 0.85, seeds=3, words=True)
+    assert main_compare([a, b, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["metrics"]["accuracy"]["winner"] == "a"
+    assert found["metrics"]["loss"]["verdict"] == "not decided"
+    assert "were not stored" in found["metrics"]["loss"]["why"]
+
+
+def test_a_file_is_compared_with_a_model_on_the_same_rows(
+    study: ResultsTable, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = study.read("predictions", columns=["row_id", "label", "predicted"], trial_ids=["0006-modernbert-base-s0"])
+    pq.write_table(rows, tmp_path / "theirs.parquet")
+    assert (
+        main_compare([str(tmp_path / "theirs.parquet"), "sbert", "--storage-path", study.storage_path, "--json"]) == 0
+    )
+    assert json.loads(capsys.readouterr().out)["metrics"]["accuracy"]["num_sentences"] == 872
+
+
+def test_two_storages(study: ResultsTable, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_study(
+        str(tmp_path), models=(MODERNBERT,), learning_rates=(8e-5,), batch_sizes=(32,), num_seeds=3, with_failures=False
+    )
+    words = [
+        "sbert",
+        "modernbert-base",
+        "--storage-path",
+        study.storage_path,
+        "--other-storage-path",
+        str(tmp_path),
+        "--json",
+    ]
+    assert main_compare(words) == 0
+    assert json.loads(capsys.readouterr().out)["metrics"]["accuracy"]["winner"] == "b"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["modernbert-bse", "sbert"], "did you mean modernbert-base"),
+        (["sbert", "sbert"], "are the same"),
+        (["missing.csv", "sbert"], "cannot be read as predictions"),
+        (["sbert", "modernbert-base", "--json", "--latex"], "choose one"),
+    ],
+)
+def test_wrong_sides_are_one_line(study: ResultsTable, words: list[str], message: str) -> None:
+    with pytest.raises(InputError, match=message) as caught:
+        main_compare([*words, "--storage-path", study.storage_path])
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_without_a_needed_column_names_it(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("id,prediction\n1,0\n")
+    with pytest.raises(InputError, match="has no column label"):
+        main_compare([str(tmp_path / "a.csv"), str(tmp_path / "a.csv")])
+
+
+def test_a_row_that_occurs_twice_asks_for_seeds(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("id,label,prediction\n1,0,0\n1,0,1\n")
+    with pytest.raises(InputError, match="several runs need a column seed"):
+        main_compare([str(tmp_path / "a.csv"), str(tmp_path / "a.csv")])
+
+
+# ---- power
+
+
+def test_power_takes_the_variance_of_the_tables_own_runs(
+    study: ResultsTable, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main_power(["--difference", "1.5", "--storage-path", study.storage_path, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert "the variance of modernbert-base" in found["source"]
+    by_seeds = found["smallest_difference"]
+    assert by_seeds["2"]["872"] > by_seeds["10"]["872"] > by_seeds["10"]["5000"]
+
+
+def test_power_without_a_table_says_what_it_assumes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main_power(["--storage-path", str(tmp_path / "nowhere")]) == 0
+    out = capsys.readouterr().out
+    assert "an assumed variance" in out
+    assert "0.5 points on 872 sentences take no number of seeds: more sentences are needed" in out
