@@ -17,8 +17,8 @@ from sst2_ray.cluster.clouds import cloud_of
 from sst2_ray.cluster.down import down
 from sst2_ray.cluster.file import ClusterFile, load_cluster_file, use_token_if_present
 from sst2_ray.cluster.ray_private import ADDRESS_VARIABLES, ignored_addresses
-from sst2_ray.cluster.secret_scan import holds_secret, is_secret_variable
 from sst2_ray.cluster.ssh import Tunnel
+from sst2_ray.cluster.submit.arguments import read_demand, read_variables, refuse_secrets, split_command
 from sst2_ray.cluster.submit.client import Job, connect, owner, still_running, submit
 from sst2_ray.cluster.submit.follow import Follower, exit_code_of
 from sst2_ray.cluster.submit.upload import Upload, check_upload, list_upload
@@ -80,14 +80,14 @@ def main(argv: list[str]) -> int:
     cluster = load_cluster_file(config.cluster) if config.cluster else None
     if config.down_when_done and cluster is None:
         raise InputError("--down-when-done needs a cluster file: an address alone cannot be shut down")
-    _refuse_secrets(command)
+    refuse_secrets(command)
     given = config.cluster or config.address
     for line in ignored_addresses(given) if given else ():
         _say(line)
     job = Job(
         command=tuple(command),
-        variables=_variables(config.env),
-        demand=_demand(config),
+        variables=read_variables(config.env),
+        demand=read_demand(config.entrypoint_cpus, config.entrypoint_gpus, config.entrypoint_resources),
         upload=list_upload(config.working_dir, config.exclude),
         owner=owner(),
     )
@@ -126,57 +126,6 @@ def _run(job: Job, config: SubmitConfig, cluster: ClusterFile | None) -> int:
             raise
         _down_unless_used(down_with, follower)
         return code
-
-
-def split_command(argv: list[str]) -> tuple[list[str], list[str]]:
-    """Return (our own options, the command after the first `--`)."""
-    if "--" not in argv:
-        return argv, []
-    at = argv.index("--")
-    return argv[:at], argv[at + 1 :]
-
-
-def _variables(pairs: tuple[str, ...]) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for position, pair in enumerate(pairs, start=1):
-        name, equals, value = pair.partition("=")
-        if not equals or not name.isidentifier():
-            raise InputError(f"--env, value {position}: must be KEY=VALUE")  # not repeated: it may be a bare secret
-        _refuse_secret(f"--env {name}", name, value, value)
-        found[name] = value
-    return found
-
-
-def _refuse_secrets(command: list[str]) -> None:
-    for position, word in enumerate(command, start=1):
-        name, equals, value = word.partition("=")
-        before = command[position - 2] if position > 1 else ""
-        if equals and name.lstrip("-").replace("-", "_").isidentifier():
-            _refuse_secret(f"word {position} of the command ({name}=...)", name, value, word)
-        elif before.startswith("--") and "=" not in before and not word.startswith("-"):
-            _refuse_secret(f"word {position} of the command ({before} ...)", before, word, word)
-        else:
-            _refuse_secret(f"word {position} of the command", "", word, word)
-
-
-def _refuse_secret(where: str, name: str, value: str, content: str) -> None:
-    """Refuse a secret by its place, never by its value. Raises InputError."""
-    if (name and is_secret_variable(name, value)) or holds_secret(content):
-        raise InputError(
-            f"{where}: looks like a secret, and a job's command and variables are readable by everybody on the cluster; "
-            "mount it as a file (e.g. ~/.cache/huggingface/token under file_mounts of the cluster file)"
-        )
-
-
-def _demand(config: SubmitConfig) -> dict[str, float]:
-    try:
-        named = {name: float(amount) for name, amount in (pair.split("=") for pair in config.entrypoint_resources)}
-    except ValueError:
-        raise InputError(
-            f"--entrypoint-resources {' '.join(config.entrypoint_resources)}: must be NAME=AMOUNT"
-        ) from None
-    wanted = {"CPU": config.entrypoint_cpus, "GPU": config.entrypoint_gpus, **named}
-    return {name: amount for name, amount in wanted.items() if amount}
 
 
 def _show(upload: Upload) -> None:

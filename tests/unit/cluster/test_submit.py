@@ -15,6 +15,7 @@ import pytest
 import requests
 from ray.job_submission import JobDetails, JobStatus, JobType
 
+from sst2_ray.cluster.submit import arguments
 from sst2_ray.cluster.submit import command as submit
 from sst2_ray.cluster.submit import follow as job_follow
 from sst2_ray.cluster.submit.client import OWNER, Job, owner
@@ -343,13 +344,13 @@ def test_a_secret_in_the_command_is_refused_and_not_repeated(
 @pytest.mark.parametrize("pair", ["AWS_ACCESS_KEY_ID=hunter2", "A_CONNECTION_STRING=hunter2", "NOTE=hf_" + "a" * 34])
 def test_a_secret_in_a_variable_is_refused_by_its_name_or_by_its_content(pair: str) -> None:
     with pytest.raises(InputError, match=f"--env {pair.split('=')[0]}: looks like a secret") as refused:
-        submit._variables((pair,))
+        arguments.read_variables((pair,))
     assert pair.split("=")[1] not in str(refused.value)
 
 
 def test_a_bare_secret_in_place_of_a_variable_is_not_repeated() -> None:
     with pytest.raises(InputError, match=r"^--env, value 2: must be KEY=VALUE$"):
-        submit._variables(("A=1", "hunter2"))
+        arguments.read_variables(("A=1", "hunter2"))
 
 
 def test_names_that_only_sound_like_secrets_pass() -> None:
@@ -357,8 +358,8 @@ def test_names_that_only_sound_like_secrets_pass() -> None:
         "TOKENIZERS_PARALLELISM=false", "MAX_TOKENS=128", "MONKEY=1", "SORT_KEY=1", "GROUP_KEY=name", "PRIMARY_KEY=id", "KEY=value",
         "TOKEN_TYPE=bpe", "KEYBOARD=us", "API_KEY=", "USE_AUTH_TOKEN=false",
     ]  # fmt: skip
-    assert len(submit._variables(tuple(words))) == len(words)
-    submit._refuse_secrets(
+    assert len(arguments.read_variables(tuple(words))) == len(words)
+    arguments.refuse_secrets(
         ["env", *words, "python", "jobs/train.py", "--name=first", "--tokenizer", "x", "--sort-key", "a"]
     )
 
@@ -378,5 +379,5 @@ def test_names_that_only_sound_like_secrets_pass() -> None:
 )
 def test_a_secret_is_known_by_its_flag_or_by_its_form(command: list[str]) -> None:
     with pytest.raises(InputError, match="looks like a secret") as refused:
-        submit._refuse_secrets(command)
+        arguments.refuse_secrets(command)
     assert "hunter2" not in str(refused.value)

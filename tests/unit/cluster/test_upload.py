@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from sst2_ray.cluster.submit import upload as module
+from sst2_ray.cluster.submit.arguments import read_variables, split_command
 from sst2_ray.cluster.submit.client import submission_id
-from sst2_ray.cluster.submit.command import _variables, split_command
 from sst2_ray.cluster.submit.upload import check_upload, list_upload
 from sst2_ray.errors import InputError
 from tests.support.cluster_files import REPOSITORY
@@ -219,9 +219,9 @@ def test_only_the_first_double_dash_belongs_to_submit() -> None:
 @pytest.mark.parametrize("name", ["HF_TOKEN", "AWS_SECRET_ACCESS_KEY", "DB_PASSWORD"])
 def test_a_secret_in_a_jobs_variable_is_refused_without_its_value(name: str) -> None:
     with pytest.raises(InputError) as refused:
-        _variables((f"{name}=hunter2",))
+        read_variables((f"{name}=hunter2",))
     assert name in str(refused.value) and "hunter2" not in str(refused.value)
 
 
 def test_variables_that_are_no_secrets_pass() -> None:
-    assert _variables(("HF_HUB_OFFLINE=1", "NCCL_DEBUG=a=b")) == {"HF_HUB_OFFLINE": "1", "NCCL_DEBUG": "a=b"}
+    assert read_variables(("HF_HUB_OFFLINE=1", "NCCL_DEBUG=a=b")) == {"HF_HUB_OFFLINE": "1", "NCCL_DEBUG": "a=b"}
