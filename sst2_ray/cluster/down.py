@@ -33,7 +33,7 @@ def main(argv: list[str]) -> int:
     config = parse(DownConfig, argv, prog="sst2-ray down")
     cluster = load_cluster_file(config.cluster)
     if not cloud_of(cluster).starts_by_ray:
-        raise InputError(f"{cluster.path}: a Kubernetes manifest; end it with: kubectl delete rayjob NAME")
+        raise InputError(f"{cluster.path}: not started by Ray; end it with: {cloud_of(cluster).end_with}")
     use_token_if_present()
     for line in ignored_addresses(config.cluster):
         _say(line)

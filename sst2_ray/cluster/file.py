@@ -6,15 +6,16 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 import yaml
 
 from sst2_ray.cluster.section import Section
 from sst2_ray.errors import InputError, did_you_mean
 
-Platform = Literal["aws", "gcp", "azure", "local", "kuberay"]
-PLATFORMS: tuple[Platform, ...] = get_args(Platform)
+Platform = Literal["aws", "gcp", "azure", "local", "kuberay", "slurm"]
+BY_RAY: tuple[Platform, ...] = ("aws", "gcp", "azure", "local")
+"""Platforms of files that `ray up` takes."""
 
 PACKAGE = Path(__file__).resolve().parents[1]
 DASHBOARD_PORT = 8265
@@ -137,11 +138,14 @@ def shipped(path: str | Path) -> Path:
 def load_cluster_file(path: str | Path) -> ClusterFile:
     """Parse `path`; the names of the shipped files are found from any folder.
 
-    Raises InputError for a missing file, wrong YAML, or a platform that is not one of PLATFORMS.
+    Raises InputError for a missing file, wrong YAML, or a platform that is not supported.
     """
     file = shipped(path)
     try:
-        document = yaml.safe_load(file.read_text(encoding="utf-8"))
+        text = file.read_text(encoding="utf-8")
+        if text.startswith("#!") and "#SBATCH" in text:
+            return ClusterFile(path=file, platform="slurm", document=Section({"script": text}))
+        document = yaml.safe_load(text)
     except FileNotFoundError:
         raise InputError(
             f"{file}: no such cluster file; the repository's are ray_cluster.yaml and cluster/*.yaml"
@@ -155,10 +159,10 @@ def load_cluster_file(path: str | Path) -> ClusterFile:
     if section.text("apiVersion").startswith("ray.io/"):
         return ClusterFile(path=file, platform="kuberay", document=section)
     kind = section.section("provider").get("type")
-    for platform in PLATFORMS:
-        if kind == platform != "kuberay":
+    for platform in BY_RAY:
+        if kind == platform:
             return ClusterFile(path=file, platform=platform, document=section)
-    raise InputError(f"{file}: provider.type {kind!r} is not supported; {did_you_mean(str(kind), PLATFORMS)}")
+    raise InputError(f"{file}: provider.type {kind!r} is not supported; {did_you_mean(str(kind), BY_RAY)}")
 
 
 def _name_templates(document: dict[str, object]) -> None:

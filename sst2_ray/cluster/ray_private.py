@@ -151,6 +151,14 @@ def generated_key(platform: str, index: int | None, region: str, scope: str, use
 
 
 @functools.cache
+def start_flags() -> frozenset[str]:
+    """Return the flags that `ray start` takes."""
+    from ray.scripts.scripts import start
+
+    return frozenset(flag for parameter in start.params for flag in (*parameter.opts, *parameter.secondary_opts))
+
+
+@functools.cache
 def azure_template_parameters() -> frozenset[str]:
     """Return what Ray's template of an Azure machine takes; Azure refuses anything else, minutes into a deployment."""
     import ray.autoscaler._private as private

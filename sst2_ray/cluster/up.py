@@ -50,8 +50,9 @@ def main(argv: list[str]) -> int:
     """Start a cluster. Raises InputError where doctor finds errors or jobs run already, RunFailedError where `ray up` fails."""
     config = parse(UpConfig, argv, prog="sst2-ray up")
     cluster = load_cluster_file(config.cluster)
-    if not cloud_of(cluster).starts_by_ray:
-        raise InputError(f"{cluster.path}: a Kubernetes manifest; start it with: kubectl create -f {cluster.path}")
+    cloud = cloud_of(cluster)
+    if not cloud.starts_by_ray:
+        raise InputError(f"{cluster.path}: not started by Ray; start it with: {cloud.start_with} {cluster.path}")
     if ensure_token():
         _say(f"made {TOKEN_FILE}: every node gets it, and nobody without it may use the cluster")
     use_token_if_present()

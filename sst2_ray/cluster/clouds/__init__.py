@@ -8,9 +8,10 @@ from sst2_ray.cluster.clouds.base import Cloud, CreateRequest, Instance
 from sst2_ray.cluster.clouds.gcp import Gcp
 from sst2_ray.cluster.clouds.kuberay import KubeRay
 from sst2_ray.cluster.clouds.onprem import OnPrem
+from sst2_ray.cluster.clouds.slurm import Slurm
 from sst2_ray.cluster.file import ClusterFile
 
-CLOUDS: dict[str, Cloud] = {cloud.platform: cloud for cloud in (Aws(), Gcp(), Azure(), OnPrem(), KubeRay())}
+CLOUDS: dict[str, Cloud] = {cloud.platform: cloud for cloud in (Aws(), Gcp(), Azure(), OnPrem(), KubeRay(), Slurm())}
 
 
 def cloud_of(cluster: ClusterFile) -> Cloud:

@@ -11,11 +11,13 @@ from sst2_ray.cluster.file import ClusterFile, NodeType
 from sst2_ray.cluster.findings import Findings
 from sst2_ray.cluster.prices import machine_of, names_of
 from sst2_ray.cluster.section import Section
+from sst2_ray.errors import did_you_mean
 
 # The deep-learning image takes 65 GB, torch with CUDA 8, a model's checkpoints and spilled objects the rest.
 MIN_ROOT_GB = 100
 _IMAGE = re.compile(r"^(ami-[0-9a-f]{8}([0-9a-f]{9})?|resolve:ssm:/?[\w.\-/]+(:\d+)?)$")
 _ARM = re.compile(r"(g5g|[a-z]+\d+g[a-z]*)\.")
+_RAYS_OWN_KEYS = ("SubnetId", "SecurityGroups")
 _WORLD = ("0.0.0.0/0", "::/0")  # nosec B104: looked for, not bound to
 
 
@@ -23,10 +25,12 @@ def check_file(cluster: ClusterFile, found: Findings) -> None:
     """Make every offline check of an AWS file."""
     _check_region(cluster, found)
     check_open_ports("provider.security_group", cluster.provider.section("security_group"), found)
+    _check_template(cluster, found)
     own_key = "ssh_private_key" in cluster.auth
     for node_type in cluster.node_types:
         config = node_type.config
         _check_instance(node_type, found)
+        _check_keys(node_type, found)
         _check_image(config, found)
         _check_disk(config, found)
         if not (config.get("SecurityGroupIds") or config.get("LaunchTemplate") or config.get("NetworkInterfaces")):
@@ -42,6 +46,74 @@ def check_file(cluster: ClusterFile, found: Findings) -> None:
         if own_key and "KeyName" not in config and "UserData" not in config:
             what = "missing, and auth.ssh_private_key is set: nobody could log in"
             found.error(config.at("KeyName"), what, "name the EC2 key pair of that key")
+
+
+def _check_keys(node_type: NodeType, found: Findings) -> None:
+    """Check keys and fixed values of node_config, at every depth, against what EC2's RunInstances takes."""
+    try:
+        import botocore.session
+        from botocore.model import ListShape, Shape, StringShape, StructureShape
+    except ImportError:  # the laptop's check says that it is missing
+        return
+    model = botocore.session.get_session().get_service_model("ec2")
+    shape = model.operation_model("RunInstances").input_shape
+
+    def visit(value: object, shape: Shape, path: str) -> None:
+        if isinstance(shape, StructureShape) and isinstance(value, dict):
+            for key, item in value.items():
+                if key in shape.members:
+                    visit(item, shape.members[key], f"{path}.{key}")
+                elif key not in _RAYS_OWN_KEYS:
+                    remedy = did_you_mean(str(key), shape.members)
+                    found.error(f"{path}.{key}", "EC2 knows no such key, and refuses the launch", remedy)
+        elif isinstance(shape, ListShape) and isinstance(value, list):
+            for index, item in enumerate(value):
+                visit(item, shape.member, f"{path}[{index}]")
+        elif (
+            isinstance(shape, StringShape)
+            and shape.enum
+            and str(value) not in shape.enum
+            and "InstanceType" not in path
+        ):
+            found.error(path, f"{value!r} is none of EC2's values", did_you_mean(str(value), shape.enum))
+
+    if isinstance(shape, StructureShape):
+        visit(node_type.config.raw, shape, node_type.config.path)
+
+
+def _check_template(cluster: ClusterFile, found: Findings) -> None:
+    """Check that heads and workers have launch templates of their own: each carries a role."""
+    named = {
+        node_type.name: node_type.config.section("LaunchTemplate").text("LaunchTemplateName")
+        for node_type in cluster.node_types
+    }
+    head = cluster.document.text("head_node_type")
+    for node_type in cluster.node_types:
+        name, where = named[node_type.name], node_type.config.at("LaunchTemplate")
+        if not node_type.is_head and name and name == named.get(head):
+            what = f"{name} is the head's: workers would get the right to start and end machines"
+            found.error(where, what, "the template of the workers")
+        template = node_type.config.section("LaunchTemplate")
+        if {"LaunchTemplateName", "LaunchTemplateId"} <= template.raw.keys():
+            found.error(where, "EC2 takes a name or an id, not both", "remove LaunchTemplateId")
+        for group in node_type.config.texts("SecurityGroupIds"):
+            if not re.fullmatch(r"sg-[0-9a-f]{8,17}", group):
+                found.error(
+                    node_type.config.at("SecurityGroupIds"), f"{group!r} is not an id", "sg- and 8 or 17 hex digits"
+                )
+
+
+@functools.cache
+def known_regions() -> tuple[str, ...]:
+    """Return the regions that the installed AWS client library knows, none without it."""
+    try:
+        import botocore.session
+    except ImportError:
+        return ()
+    session = botocore.session.get_session()
+    return tuple(
+        name for part in ("aws", "aws-cn", "aws-us-gov") for name in session.get_available_regions("ec2", part)
+    )
 
 
 @functools.cache
@@ -62,6 +134,9 @@ def _check_region(cluster: ClusterFile, found: Findings) -> None:
     region = cluster.provider.text("region")
     if not re.fullmatch(r"[a-z]{2}(-[a-z]+)+-\d", region):
         found.error("provider.region", f"{region!r} is not a region", "e.g. us-west-2")
+        return
+    if known_regions() and region not in known_regions():
+        found.error("provider.region", f"{region} does not exist", did_you_mean(region, known_regions()))
         return
     where = "provider.availability_zone"
     zones = [zone.strip() for zone in cluster.provider.text("availability_zone").split(",") if zone.strip()]

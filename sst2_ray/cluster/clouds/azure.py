@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from sst2_ray.cluster.clouds.base import Cloud, check_machine, own_key
-from sst2_ray.cluster.file import ClusterFile, NodeType
+from sst2_ray.cluster.clouds.base import Cloud, check_machine, check_place, own_key
+from sst2_ray.cluster.file import PLACEHOLDER, ClusterFile, NodeType
 from sst2_ray.cluster.findings import Findings
 from sst2_ray.cluster.prices import machine_of, names_of
 from sst2_ray.cluster.ray_private import azure_template_parameters, generated_key
@@ -71,9 +71,35 @@ def _check_place(cluster: ClusterFile, found: Findings) -> None:
         found.error(
             "provider.location", f"{location!r} is not a location", "e.g. westus2; az account list-locations -o table"
         )
+    else:
+        check_place("provider.location", location, "azure", found)
+    _check_group(cluster, found)
+    _check_exposure(cluster, found)
+    if ("ssh_private_key" in cluster.auth) != ("ssh_public_key" in cluster.auth):
+        found.error("auth", "one half of the key pair only", "give ssh_private_key and ssh_public_key, or neither")
+
+
+def _check_group(cluster: ClusterFile, found: Findings) -> None:
+    subscription, group = cluster.provider.text("subscription_id"), cluster.provider.text("resource_group")
+    if not PLACEHOLDER.search(subscription) and not re.fullmatch(
+        r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", subscription
+    ):
+        what = f"{subscription!r} is not a subscription's id"
+        found.error("provider.subscription_id", what, "az account show --query id -o tsv")
+    if group and not re.fullmatch(r"[\w.()-]{0,89}[\w()-]", group):
+        what = f"{group!r} is refused as a name: letters, digits, _ . ( ) and -"
+        found.error("provider.resource_group", what, "e.g. sst2-ray")
     if not cluster.provider.get("resource_group"):
         remedy = "a group of its own, so that deleting it removes everything"
         found.error("provider.resource_group", "missing", remedy)
+
+
+def _check_exposure(cluster: ClusterFile, found: Findings) -> None:
+    if cluster.provider.get("use_internal_ips") and not cluster.provider.get("use_external_head_ip"):
+        what = "the head has no public address, and neither `ray up` nor `submit` reaches it"
+        found.error(
+            "provider.use_external_head_ip", what, "use_external_head_ip: True, unless you are inside the network"
+        )
     if not cluster.provider.get("use_internal_ips"):
         what = "every machine gets a public address, and Ray's template opens port 22 of all to the internet"
         found.error("provider.use_internal_ips", what, "use_internal_ips: True and use_external_head_ip: True")
@@ -85,13 +111,18 @@ def _check_place(cluster: ClusterFile, found: Findings) -> None:
     found.warning("network", what, "docs/cluster-azure.md")
     remedy = "close it right after `ray up`: az network nsg rule update, docs/cluster-azure.md"
     found.warning("network", "Ray's template opens port 22 of the head to the internet", remedy)
-    if ("ssh_private_key" in cluster.auth) != ("ssh_public_key" in cluster.auth):
-        found.error("auth", "one half of the key pair only", "give ssh_private_key and ssh_public_key, or neither")
 
 
 def _check_size(parameters: Section, node_type: NodeType, found: Findings) -> None:
     size, where = parameters.text("vmSize"), parameters.at("vmSize")
     machine = machine_of("azure", size)
+    if re.match(r"Standard_[A-Z]+\d+[a-z]*p[a-z]*_", size):
+        found.error(
+            where,
+            f"{size} is an Arm machine, the image and the wheels are x86-64",
+            "a size without p, e.g. Standard_D4s_v5",
+        )
+        return
     if machine is None and not _OTHER_SIZES.match(size):
         what = f"{size!r} is not a size known here; {did_you_mean(size, names_of('azure'))}"
         found.error(where, what, "see az vm list-sizes")
@@ -111,17 +142,39 @@ def _check_size(parameters: Section, node_type: NodeType, found: Findings) -> No
         found.error(parameters.at("osDiskSize"), what, f"{MIN_ROOT_GB} or more")
     else:
         found.ok(parameters.at("osDiskSize"), f"{disk} GB")
-    if parameters.get("imageId"):
-        return
+    if not parameters.get("imageId"):
+        _check_image(parameters, found, has_gpu=bool(machine and machine.gpus))
+
+
+def _check_image(parameters: Section, found: Findings, *, has_gpu: bool) -> None:
+    publisher, offer, version = (parameters.text(key) for key in ("imagePublisher", "imageOffer", "imageVersion"))
     if any(key not in parameters for key in _IMAGE_KEYS):
         found.error(parameters.path, "no image", f"{', '.join(_IMAGE_KEYS)}, or imageId")
-    elif machine and machine.gpus and parameters.text("imageOffer") not in _GPU_OFFERS:
+    elif offer in _GPU_OFFERS and publisher != "microsoft-dsvm":
+        what = f"{publisher} publishes no {offer}"
+        found.error(parameters.at("imagePublisher"), what, "microsoft-dsvm")
+    elif not re.fullmatch(r"latest|\d+(\.\d+)+", version):
+        what = f"{version!r} is not a version"
+        found.error(parameters.at("imageVersion"), what, "latest, or the numbers of one")
+    elif has_gpu and parameters.text("imageOffer") not in _GPU_OFFERS:
         what = f"{parameters.text('imageOffer')!r} brings no NVIDIA driver"
         found.error(parameters.at("imageOffer"), what, "microsoft-dsvm ubuntu-hpc 2204")
 
 
 def _check_spot(parameters: Section, node_type: NodeType, found: Findings) -> None:
     priority, where = parameters.text("priority", "Regular"), parameters.at("priority")
+    most, machine = (
+        parameters.section("billingProfile").number("maxPrice"),
+        machine_of("azure", parameters.text("vmSize")),
+    )
+    price = machine.usd_per_hour if machine else None
+    if "evictionPolicy" in parameters and priority == "Regular":
+        found.error(
+            parameters.at("evictionPolicy"), "Azure takes it with spot machines only", "remove it, or priority: Spot"
+        )
+    if most is not None and most != -1 and price and most < 0.1 * price:
+        what = f"at most {most:g} US$ an hour, where the list price is {price:g}: nothing is ever granted"
+        found.error(parameters.at("billingProfile"), what, "maxPrice: -1")
     if priority not in ("Spot", "Regular", "Low"):
         remedy = "Spot or Regular (the autoscaler's own priority stands beside node_config)"
         found.error(where, f"{priority!r} is not a priority", remedy)

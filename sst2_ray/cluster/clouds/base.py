@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
+import functools
+import json
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,6 +50,9 @@ class Cloud(ABC):
     """(module that `ray up` imports, how it is installed)."""
     starts_by_ray: ClassVar[bool] = True
     """False where `ray up` and `ray down` have nothing to start or end."""
+    start_with: ClassVar[str] = ""
+    end_with: ClassVar[str] = ""
+    """Where Ray does not: the commands that do."""
     sizes_from_cloud: ClassVar[bool] = False
     """`ray up` asks the cloud for the resources of a machine type."""
     asks_account: ClassVar[bool] = False
@@ -192,6 +198,23 @@ class Cloud(ABC):
             found.warning(
                 "available_node_types", "no worker type asks for spot: two to three times the price", self.spot_remedy
             )
+
+
+@functools.cache
+def places(kind: str) -> tuple[str, ...]:
+    """Return the locations of a kind in places.json."""
+    return tuple(json.loads((Path(__file__).parents[1] / "places.json").read_text())[kind])
+
+
+def check_place(where: str, name: str, kind: str, found: Findings) -> None:
+    """Check a region against the list of those that exist: near one it is a misspelling, else it may be newer than the list."""
+    if name in places(kind):
+        return
+    near = difflib.get_close_matches(name, places(kind), n=3, cutoff=0.75)
+    if near:
+        found.error(where, f"{name!r} does not exist", f"did you mean {' or '.join(near)}?")
+    else:
+        found.warning(where, f"{name!r} is not among the locations known here", "is it spelled right?")
 
 
 def own_key(cluster: ClusterFile) -> Path | None:

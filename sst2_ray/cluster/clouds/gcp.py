@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from sst2_ray.cluster.clouds.base import Cloud, check_machine, own_key
-from sst2_ray.cluster.file import ClusterFile, NodeType
+from sst2_ray.cluster.clouds.base import Cloud, check_machine, check_place, own_key, places
+from sst2_ray.cluster.file import PLACEHOLDER, ClusterFile, NodeType
 from sst2_ray.cluster.findings import Findings
 from sst2_ray.cluster.prices import Machine, machine_of, names_of
 from sst2_ray.cluster.section import Section
@@ -19,6 +19,11 @@ _ACCELERATORS = {"nvidia-tesla-t4": "T4", "nvidia-tesla-v100": "V100", "nvidia-t
 _OTHER_SERIES = re.compile(
     r"^(e2|n1|n2|n2d|n4|c2|c2d|c3|c3d|c4|t2d|m1|m2|m3)-(standard|highmem|highcpu|custom)-\d+(-\d+)?$"
 )
+_SCHEDULING = {
+    "provisioningModel": ("STANDARD", "SPOT"),
+    "onHostMaintenance": ("MIGRATE", "TERMINATE"),
+    "instanceTerminationAction": ("STOP", "DELETE"),
+}
 _IMAGE = re.compile(r"^(https://.*/)?projects/[^/]+/global/images/(family/)?[^/]+$")
 
 
@@ -46,6 +51,8 @@ class Gcp(Cloud):
             has_gpu = bool(machine and machine.gpus)
             _check_disk(node_type.config, found, has_gpu=has_gpu)
             _check_network(node_type.config, found)
+            _check_references(cluster, node_type, found)
+            _check_reach(cluster, node_type, found)
             self._check_scheduling(node_type, found, has_gpu=has_gpu)
             if node_type.resources.whole("CPU") is None:
                 what = "Ray reads no sizes from Google Cloud: without them nothing is ever scheduled here"
@@ -70,6 +77,11 @@ class Gcp(Cloud):
 
     def _check_scheduling(self, node_type: NodeType, found: Findings, *, has_gpu: bool) -> None:
         where, scheduling = node_type.config.at("scheduling"), _scheduling(node_type.config)
+        for key, allowed in _SCHEDULING.items():
+            if key in scheduling and scheduling.text(key) not in allowed:
+                found.error(where, f"{key} {scheduling.text(key)!r} does not exist", f"one of {', '.join(allowed)}")
+        if self.is_spot(node_type) and scheduling.get("automaticRestart") is True:
+            found.error(where, "spot machines cannot be restarted, the launch is refused", "automaticRestart: false")
         if node_type.is_head and self.is_spot(node_type):
             what = "the head is on spot: when it is taken every job ends"
             found.error(where, what, "remove it; the head is the cheap machine")
@@ -94,8 +106,14 @@ def _check_place(cluster: ClusterFile, found: Findings) -> None:
     if not re.fullmatch(re.escape(region) + "-[a-z]", zone) or not re.fullmatch(r"[a-z]+-[a-z]+\d+", region):
         what = f"{zone!r} is not a zone of region {region!r}"
         found.error("provider.availability_zone", what, "e.g. us-central1 and us-central1-a")
-    if not cluster.provider.get("project_id"):
+    else:
+        check_place("provider.region", region, "gcp", found)
+    project = cluster.provider.text("project_id")
+    if not project:
         found.error("provider.project_id", "missing", "the id (not the name) of your project")
+    elif not PLACEHOLDER.search(project) and not re.fullmatch(r"([a-z.]+:)?[a-z][a-z0-9-]{4,28}[a-z0-9]", project):
+        what = f"{project!r} is not a project's id: 6 to 30 small letters, digits and hyphens"
+        found.error("provider.project_id", what, "gcloud projects list")
     if not found:
         found.ok("provider.availability_zone", zone)
 
@@ -131,12 +149,61 @@ def _machine(config: Section, found: Findings) -> tuple[Machine | None, bool]:
     return machine, True
 
 
+def _check_references(cluster: ClusterFile, node_type: NodeType, found: Findings) -> None:
+    """Check that zones, regions and projects inside node_config are those of the provider section."""
+    provider = cluster.provider
+    mine = {
+        "zones": provider.text("availability_zone"),
+        "regions": provider.text("region"),
+        "projects": provider.text("project_id"),
+    }
+    for path, text in node_type.config.strings():
+        for kind, name in re.findall(r"\b(zones|regions|projects)/([\w.:-]+)", text):
+            if name != mine[kind] and not (kind == "projects" and path.endswith("sourceImage")):
+                found.error(
+                    path, f"{kind}/{name}, and the cluster is in {mine[kind]}", "the same as in the provider section"
+                )
+    where, before = node_type.config.at("serviceAccounts"), len(found)
+    for account in node_type.config.sections("serviceAccounts"):
+        email, scopes = account.text("email"), account.texts("scopes")
+        owner = re.fullmatch(r"[\w-]+@([\w.-]+)\.iam\.gserviceaccount\.com", email)
+        if not owner and not email.endswith("developer.gserviceaccount.com"):
+            found.error(where, f"{email!r} is not a service account", "NAME@PROJECT.iam.gserviceaccount.com")
+        elif owner and owner[1] != mine["projects"]:
+            found.error(
+                where, f"{email} belongs to another project than {mine['projects']}", "an account of this project"
+            )
+        if not any(scope.endswith("/auth/cloud-platform") for scope in scopes):
+            what = "without the scope cloud-platform the account's roles do not count here"
+            found.error(where, what, 'scopes: ["https://www.googleapis.com/auth/cloud-platform"]')
+    if len(found) == before:
+        found.ok(where, "accounts and places are those of the project")
+
+
+def _check_reach(cluster: ClusterFile, node_type: NodeType, found: Findings) -> None:
+    config, zone = node_type.config, cluster.provider.text("availability_zone")
+    public = any(entry.sections("accessConfigs") for entry in config.sections("networkInterfaces"))
+    if node_type.is_head and not public and not cluster.provider.get("use_internal_ips"):
+        what = "the head has no public address, and neither `ray up` nor `submit` reaches it"
+        found.error(
+            config.at("networkInterfaces"), what, "accessConfigs, or provider.use_internal_ips inside the network"
+        )
+    if config.text("machineType").startswith("g2-") and zone not in places("gcp_l4_zones"):
+        found.error(
+            config.at("machineType"),
+            f"zone {zone} has no L4",
+            "us-central1-a, -b or -c; gcloud compute accelerator-types list",
+        )
+
+
 def _check_disk(config: Section, found: Findings, *, has_gpu: bool) -> None:
     where, before = config.at("disks"), len(found)
     boot = next((disk for disk in config.sections("disks") if disk.get("boot")), None)
     if boot is None:
         found.error(where, "no boot disk", "copy disks from the repository's file")
         return
+    if sum(bool(disk.get("boot")) for disk in config.sections("disks")) > 1:
+        found.error(where, "two boot disks, the launch is refused", "boot: true on the first only")
     parameters = boot.section("initializeParams")
     size, image = parameters.whole("diskSizeGb"), parameters.text("sourceImage")
     if size is None or size < MIN_ROOT_GB:

@@ -10,6 +10,7 @@ import re
 from pathlib import Path
 
 from sst2_ray.cluster.clouds.base import Cloud
+from sst2_ray.cluster.clouds.kuberay_consistency import check_consistency
 from sst2_ray.cluster.file import DASHBOARD_PORT, ClusterFile, is_pinned_image
 from sst2_ray.cluster.findings import Findings
 from sst2_ray.cluster.section import Section
@@ -38,6 +39,8 @@ class KubeRay(Cloud):
 
     platform = "kuberay"
     starts_by_ray = False
+    start_with = "kubectl create -f"
+    end_with = "kubectl delete rayjob NAME"
 
     def check(self, cluster: ClusterFile) -> Findings:
         """Check the manifest against the operator's schema where it is at hand, then for what no schema sees."""
@@ -64,6 +67,7 @@ class KubeRay(Cloud):
             _check_pod(name, group, found)
         images = {container.text("image") for _, group in pods for container in _containers(group)}
         _check_versions(ray_cluster, images, found)
+        check_consistency(manifest, found)
         return found
 
     def key(self, cluster: ClusterFile) -> Path | None:

@@ -51,6 +51,12 @@ class OnPrem(Cloud):
 
 def _check_addresses(cluster: ClusterFile, found: Findings) -> None:
     seen: set[str] = set()
+    if not isinstance(cluster.provider.get("worker_ips"), list):
+        found.error("provider.worker_ips", "is not a list", "worker_ips: [192.168.7.11, 192.168.7.12]")
+    if "coordinator_address" in cluster.provider:
+        found.error(
+            "provider", "coordinator_address and worker_ips name the machines twice", "remove coordinator_address"
+        )
     for address in cluster.hosts:
         if address in seen:
             what = f"{address} is listed twice: `ray stop` of the second set-up would end the first"
@@ -59,6 +65,9 @@ def _check_addresses(cluster: ClusterFile, found: Findings) -> None:
         try:
             parsed = ipaddress.ip_address(address)
         except ValueError:
+            if re.search(r"[:/]", address) or not re.search(r"[A-Za-z]", address):
+                found.error("provider", f"{address!r} is no address", "four numbers up to 255, without port or network")
+                continue
             what = f"{address} is a name: every machine must resolve it to the same address"
             found.warning("provider", what, "prefer the address")
             continue

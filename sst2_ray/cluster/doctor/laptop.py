@@ -33,6 +33,8 @@ def check_laptop(cluster: ClusterFile | None) -> Findings:
         if shutil.which("kubectl") is None:
             found.warning("laptop", "kubectl is not installed", "install it, or apply the manifest from where it is")
         return found
+    if cluster.platform == "slurm":
+        return found
     for name, why in (("ssh", "`ray up` and the tunnel"), ("rsync", "file_mounts")):
         if shutil.which(name):
             found.ok("laptop", f"{name} is installed")

@@ -7,6 +7,7 @@ import stat
 from pathlib import Path
 
 from sst2_ray.cluster.doctor.commands import check_pins, check_start_commands
+from sst2_ray.cluster.doctor.consistency import check_consistency
 from sst2_ray.cluster.file import PLACEHOLDER, ClusterFile, NodeType, is_pinned_image, shipped
 from sst2_ray.cluster.findings import Findings
 from sst2_ray.cluster.ray_private import schema_problem
@@ -37,6 +38,7 @@ def check_ray_file(cluster: ClusterFile, *, sizes_from_cloud: bool) -> Findings:
     _check_mounts(cluster, found)
     check_pins(cluster, found)
     check_start_commands(cluster, found)
+    check_consistency(cluster, found)
     if cluster.platform != "local":
         _check_idle(cluster, found)
         for node_type in cluster.node_types:

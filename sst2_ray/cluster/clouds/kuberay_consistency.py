@@ -1,0 +1,172 @@
+"""Checks of a RayJob against itself: volumes, sizes, deadlines, versions, and the command that it runs."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import shlex
+from collections import Counter
+from pathlib import PurePosixPath
+
+from sst2_ray.cluster.findings import Findings
+from sst2_ray.cluster.section import Section
+from sst2_ray.config.flags import parse
+from sst2_ray.config.train import TrainConfig
+from sst2_ray.errors import InputError, did_you_mean
+
+JOBS = ("train.py", "sweep.py", "predict.py", "report.py")
+_BARE = ("--dry-run", "--calibrate", "--json", "--help", "-h")
+_UNITS = {
+    "": 1.0,
+    "m": 1e-3,
+    "k": 1e3,
+    "M": 1e6,
+    "G": 1e9,
+    "T": 1e12,
+    "Ki": 2**10,
+    "Mi": 2**20,
+    "Gi": 2**30,
+    "Ti": 2**40,
+}
+_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+
+
+def check_consistency(manifest: Section, found: Findings) -> None:
+    """Make every check of a manifest against itself."""
+    spec = manifest.section("spec")
+    ray_cluster = spec.section("rayClusterSpec")
+    head, groups = ray_cluster.section("headGroupSpec"), ray_cluster.sections("workerGroupSpecs")
+    pods = [("head", head), *((group.text("groupName"), group) for group in groups)]
+    _check_names(manifest, groups, found)
+    _check_deadlines(spec, found)
+    for name, group in pods:
+        _check_pod(name, group.section("template").section("spec"), found)
+    head_spec = head.section("template").section("spec")
+    if ray_cluster.get("enableInTreeAutoscaling") and head_spec.get("automountServiceAccountToken") is False:
+        what = "the autoscaler's container cannot talk to the API server: no worker is ever added"
+        found.error("head.automountServiceAccountToken", what, "true on the head")
+    _check_tags(ray_cluster, [group for _, group in pods], found)
+    _check_entrypoint(spec, [group for _, group in pods], found)
+
+
+def _check_names(manifest: Section, groups: list[Section], found: Findings) -> None:
+    metadata = manifest.section("metadata")
+    for key in ("name", "generateName"):
+        name = metadata.text(key).rstrip("-")
+        if key in metadata and not _NAME.fullmatch(name):
+            found.error(
+                metadata.at(key), f"{metadata.text(key)!r} is refused as a name", "small letters, digits and hyphens"
+            )
+    if "name" not in metadata and "generateName" not in metadata:
+        found.error(metadata.path, "has neither name nor generateName", "generateName: sst2-train-")
+    for name, times in Counter(group.text("groupName") for group in groups).items():
+        if times > 1:
+            where = "spec.rayClusterSpec.workerGroupSpecs"
+            found.error(where, f"groupName {name!r} is given {times} times", "a name of its own for each group")
+
+
+def _check_deadlines(spec: Section, found: Findings) -> None:
+    before, whole = spec.whole("preRunningDeadlineSeconds"), spec.whole("activeDeadlineSeconds")
+    if before is not None and whole is not None and before >= whole:
+        what = f"{before} s to start, and the whole run may take {whole} s"
+        found.error("spec.preRunningDeadlineSeconds", what, "less than activeDeadlineSeconds")
+    if spec.get("suspend") is True:
+        found.error("spec.suspend", "the run never starts", "remove it")
+
+
+def _quantity(text: str) -> float | None:
+    match = re.fullmatch(r"([0-9.]+)([a-zA-Z]*)", text)
+    return float(match[1]) * _UNITS[match[2]] if match and match[2] in _UNITS else None
+
+
+def _check_pod(name: str, spec: Section, found: Findings) -> None:
+    volumes = [volume.text("name") for volume in spec.sections("volumes")]
+    containers = [*spec.sections("containers"), *spec.sections("initContainers")]
+    if not spec.sections("containers"):
+        found.error(f"{name}.containers", "there is none", "copy it from cluster/kuberay-rayjob.yaml")
+    for container in containers:
+        where, mounts = f"{name}.{container.text('name')}", container.sections("volumeMounts")
+        for mount in mounts:
+            if mount.text("name") not in volumes:
+                found.error(
+                    f"{where}.volumeMounts",
+                    f"{mount.text('name')!r} is no volume of the pod",
+                    did_you_mean(mount.text("name"), volumes),
+                )
+        for path, times in Counter(mount.text("mountPath") for mount in mounts).items():
+            if times > 1:
+                found.error(f"{where}.volumeMounts", f"{path} is mounted {times} times", "a path of its own for each")
+        _check_sizes(where, container, spec, found)
+    security = spec.section("securityContext")
+    if security.get("runAsNonRoot") is True and security.whole("runAsUser") == 0:
+        found.error(f"{name}.securityContext", "runAsUser 0 is root, and runAsNonRoot refuses it", "runAsUser: 1000")
+
+
+def _check_sizes(where: str, container: Section, spec: Section, found: Findings) -> None:
+    requests, limits = (container.section("resources").section(key) for key in ("requests", "limits"))
+    for key in requests.raw:
+        asked, most = _quantity(requests.text(key)), _quantity(limits.text(key))
+        if asked is None:
+            found.error(f"{where}.requests.{key}", f"{requests.text(key)!r} is not a quantity", "e.g. 28Gi, 500m, 4")
+        elif most is not None and asked > most:
+            what = f"{requests.text(key)} is more than its limit {limits.text(key)}: the pod is refused"
+            found.error(f"{where}.requests.{key}", what, "the same value for both")
+        elif key == "nvidia.com/gpu" and asked != most:
+            found.error(
+                f"{where}.requests.{key}",
+                "GPUs cannot be shared: request and limit must be equal",
+                "the same value for both",
+            )
+    memory = _quantity(limits.text("memory"))
+    for volume in spec.sections("volumes"):
+        size = _quantity(volume.section("emptyDir").text("sizeLimit", "0"))
+        if volume.section("emptyDir").text("medium") == "Memory" and size and memory and size >= memory:
+            taken = volume.section("emptyDir").text("sizeLimit")
+            what = f"{volume.text('name')} may take {taken} of memory, the container has {limits.text('memory')}"
+            found.error(f"{where}.volumes", what, "a quarter of the memory")
+
+
+def _check_tags(ray_cluster: Section, groups: list[Section], found: Findings) -> None:
+    named = ray_cluster.text("rayVersion")
+    for group in groups:
+        for container in group.section("template").section("spec").sections("containers"):
+            tag = re.search(r":(\d+\.\d+\.\d+)[^:/]*$", container.text("image"))
+            if tag and tag[1] != named:
+                what = f"the image's tag says {tag[1]}, rayVersion {named}"
+                found.error(f"{container.text('name')}.image", what, "the image of this version of Ray")
+
+
+def _check_entrypoint(spec: Section, groups: list[Section], found: Findings) -> None:
+    where = "spec.entrypoint"
+    try:
+        words = shlex.split(spec.text("entrypoint"))
+    except ValueError as error:
+        found.error(where, f"cannot be read: {error}", "close the quotation")
+        return
+    scripts = [PurePosixPath(word) for word in words if word.endswith(".py")]
+    if not words:
+        found.error(where, "is empty: nothing is run", "python /home/ray/sst2-ray/jobs/train.py ...")
+    for script in scripts:
+        if script.parent.name == "jobs" and script.name not in JOBS:
+            found.error(where, f"the image has no jobs/{script.name}", did_you_mean(script.name, JOBS))
+    if scripts and scripts[0].name == "train.py":
+        given = [word for word in words[words.index(str(scripts[0])) + 1 :] if word not in _BARE]
+        try:
+            parse(TrainConfig, given, prog="jobs/train.py")
+        except InputError as error:
+            found.error(where, str(error), "the run would end at once with exit code 2")
+    _check_storage(words, groups, found)
+
+
+def _check_storage(words: list[str], groups: list[Section], found: Findings) -> None:
+    pairs = dict(itertools.pairwise(word for pair in words for word in pair.split("=", 1)))
+    path = pairs.get("--storage-path", "")
+    if not path.startswith("/"):
+        return
+    for group in groups:
+        containers = group.section("template").section("spec").sections("containers")
+        mounted = [mount.text("mountPath") for container in containers for mount in container.sections("volumeMounts")]
+        if not any(PurePosixPath(path).is_relative_to(mount) for mount in mounted if mount):
+            what = f"--storage-path {path} lies on no volume of {group.text('groupName', 'the head')}: it goes with the pod"
+            found.error("spec.entrypoint", what, f"a path below one of {', '.join(mounted)}")
+            return
