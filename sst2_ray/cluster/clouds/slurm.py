@@ -5,22 +5,11 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from sst2_ray.cluster.clouds.base import Cloud
+from sst2_ray.cluster.clouds.base import Cloud, places
 from sst2_ray.cluster.file import ClusterFile
 from sst2_ray.cluster.findings import Findings
 from sst2_ray.errors import InputError, did_you_mean
 
-_OPTIONS = (
-    "account array begin chdir clusters comment constraint cores-per-socket cpus-per-gpu cpus-per-task deadline "
-    "dependency distribution error exclude exclusive export extra-node-info get-user-env gpu-bind gpu-freq gpus "
-    "gpus-per-node gpus-per-socket gpus-per-task gres gres-flags hint hold input job-name kill-on-invalid-dep "
-    "licenses mail-type mail-user mem mem-bind mem-per-cpu mem-per-gpu mincpus network nice no-requeue nodefile "
-    "nodelist nodes ntasks ntasks-per-core ntasks-per-gpu ntasks-per-node ntasks-per-socket open-mode output "
-    "overcommit partition power prefer priority profile propagate qos quiet reboot requeue reservation segment "
-    "signal sockets-per-node spread-job switches test-only thread-spec threads-per-core time time-min tmp tres-per-task "
-    "use-min-nodes verbose wait wait-all-nodes wckey wrap"
-).split()  # noqa: SIM905 - a list of a line each would fill the page
-"""Long options of sbatch."""
 _TIME = re.compile(r"\d+|\d+:\d\d(:\d\d)?|\d+-\d+(:\d\d){0,2}")
 
 
@@ -67,8 +56,10 @@ def _check_directives(script: str, found: Findings) -> None:
             found.error(where, "Slurm reads no #SBATCH after the first command", "move it to the top")
         elif directive:
             given[directive[1]] = (directive[2] or "").strip()
-            if directive[1] not in _OPTIONS:
-                found.error(where, f"sbatch has no --{directive[1]}", did_you_mean(directive[1], _OPTIONS))
+            if directive[1] not in places("sbatch_options"):
+                found.error(
+                    where, f"sbatch has no --{directive[1]}", did_you_mean(directive[1], places("sbatch_options"))
+                )
     _check_values(given, found)
 
 
