@@ -253,6 +253,7 @@ def _report(
     """Print scores and remarks: on stderr where the predictions themselves go to stdout."""
     from rich.console import Console
 
+    from sst2_ray.formatting import percent
     from sst2_ray.statistics.scores import wilson_interval
     from sst2_ray.terminal import console
 
@@ -261,8 +262,9 @@ def _report(
         metrics = sums.metrics()
         interval = wilson_interval(sums.right, sums.num_rows)
         lines.append(
-            f"accuracy {metrics.accuracy:.4f} ({sums.right:,} of {sums.num_rows:,}; 95 % interval {interval.low:.4f} to "
-            f"{interval.high:.4f})  F1 {metrics.f1:.4f}  precision {metrics.precision:.4f}  recall {metrics.recall:.4f}  "
+            f"accuracy {percent(metrics.accuracy)} % ({sums.right:,} of {sums.num_rows:,}; 95 % interval {percent(interval.low)} "
+            f"to {percent(interval.high)})  F1 {percent(metrics.f1)}  precision {percent(metrics.precision)}  "
+            f"recall {percent(metrics.recall)}  "
             f"loss {metrics.loss:.4f}"
         )
     lines += [f"note: {note}" for note in notes if note]

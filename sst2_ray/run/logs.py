@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from logging.handlers import MemoryHandler
 from pathlib import Path
 
+from sst2_ray.formatting import percent
 from sst2_ray.records import EpochRecord
 from sst2_ray.run.messages import Progress
 from sst2_ray.storage import Storage
@@ -176,7 +177,7 @@ def epoch_line(record: EpochRecord, *, is_best: bool) -> str:
     """Describe an evaluation in one line."""
     return (
         f"epoch {record.epoch:g}  step {record.global_step}  train loss {record.train_loss:.4f}  "
-        f"{record.split} loss {record.dev_loss:.4f}  accuracy {record.dev_accuracy:.4f}  F1 {record.dev_f1:.4f}  "
+        f"{record.split} loss {record.dev_loss:.4f}  accuracy {percent(record.dev_accuracy)} %  F1 {percent(record.dev_f1)} %  "
         f"{record.examples_per_sec:.0f} examples/s{'  best so far' if is_best else ''}"
     )
 

@@ -153,15 +153,18 @@ def dry_run(
 
 def result_rows(result: TrainResult) -> list[tuple[str, str]]:
     """Return name and value of each line of the closing table."""
-    last = f"{result.last_dev_accuracy:.4f}" if result.last_dev_accuracy is not None else "not scored"
+    last = f"{formatting.percent(result.last_dev_accuracy)} %" if result.last_dev_accuracy is not None else "not scored"
     start = f", first step after {result.startup_seconds:.1f} s" if result.startup_seconds else ""
     return [
         ("", ""),
         ("run", f"{result.name}: {result.status.replace('_', ' ')}"),
         ("model", result.model_label),
         ("evaluated on", result.eval_split),
-        ("accuracy", f"{result.best_dev_accuracy:.4f} (best, epoch {result.best_epoch:g}); last {last}"),
-        ("F1 / loss", f"{result.best_dev_f1:.4f} / {result.best_dev_loss:.4f}"),
+        (
+            "accuracy",
+            f"{formatting.percent(result.best_dev_accuracy)} % (best, epoch {result.best_epoch:g}); last {last}",
+        ),
+        ("F1 / loss", f"{formatting.percent(result.best_dev_f1)} % / {result.best_dev_loss:.4f}"),
         ("speed", f"{result.examples_per_sec:.0f} examples/s, {result.seconds:.0f} s in all{start}"),
         ("memory", f"peak {result.peak_memory_gib:.2f} GiB a worker, {formatting.count(result.world_size, 'worker')}"),
         ("model folder", result.model_dir),

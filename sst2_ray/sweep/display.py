@@ -118,13 +118,13 @@ class SweepDisplay:
         name, values = max(
             ((n, v) for n, v in scores.items() if len(v) == most), key=lambda item: sum(item[1]) / len(item[1])
         )
-        return f"{name} {sum(values) / len(values):.4f} ({formatting.count(most, 'seed')})"
+        return f"{name} {formatting.percent(sum(values) / len(values))} % ({formatting.count(most, 'seed')})"
 
     def _ended_line(self, trial_id: str, outcome: Outcome) -> str:
         what = outcome.status.replace("_", " ")
         if outcome.failure_class and outcome.status == Status.FAILED:
             what = f"failed ({outcome.failure_class})"
-        accuracy = f", accuracy {outcome.score:.4f}" if outcome.score is not None else ""
+        accuracy = f", accuracy {formatting.percent(outcome.score)} %" if outcome.score is not None else ""
         seconds = self._seconds.get(trial_id)
         took = f", {formatting.duration(seconds)}" if seconds is not None else ""
         cost = self._cost.get(trial_id)
@@ -141,7 +141,7 @@ class SweepDisplay:
 
     def _table(self, status: SweepProgress) -> Table:
         table = Table(title=self.name, title_justify="left", title_style="bold")
-        for column in ("model", "lr", "batch", "seed", "epoch", "accuracy", "examples/s", "time", "cost", "status"):
+        for column in ("model", "lr", "batch", "seed", "epoch", "accuracy, %", "examples/s", "time", "cost", "status"):
             table.add_column(column, justify="left" if column in ("model", "status") else "right", no_wrap=True)
         specs = {spec.trial_id: spec for spec in self.queue.planned}
         room = max(3, min(MAX_ENDED_ROWS, self.out.height - 8 - len(self.queue.running)))
@@ -166,7 +166,7 @@ class SweepDisplay:
             str(config.batch_size),
             str(config.seed),
             f"{epoch:.2f}" if epoch is not None else "",
-            f"{accuracy:.4f}" if accuracy is not None else "",
+            formatting.percent(accuracy) if accuracy is not None else "",
             formatting.number(speed) if speed else "",
             formatting.duration(self._seconds.get(spec.trial_id)),
             formatting.dollars(self._cost.get(spec.trial_id)),

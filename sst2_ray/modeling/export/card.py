@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Any
 
+from sst2_ray import formatting
 from sst2_ray.config.registry import KNOWN_LEAKS, MODELS
 from sst2_ray.config.train import TrainConfig
 from sst2_ray.modeling.sources import ModelInfo
@@ -138,9 +139,9 @@ def _results(card: CardFacts) -> str:
         "",
         "| metric | value | |",
         "|---|---|---|",
-        f"| accuracy | {card.accuracy:.4f} | {correct} of {card.num_dev_rows} sentences; 95 % Wilson interval "
-        f"{low:.4f} to {high:.4f} |",
-        f"| F1 | {card.f1:.4f} | of the positive class |",
+        f"| accuracy | {formatting.percent(card.accuracy)} % | {correct} of {card.num_dev_rows} sentences; 95 % Wilson interval "
+        f"{formatting.percent(low)} to {formatting.percent(high)} |",
+        f"| F1 | {formatting.percent(card.f1)} % | of the positive class |",
         f"| loss | {card.loss:.4f} | mean cross entropy in nats |",
     ]
     if card.config.selection_fraction == 0 and card.config.epochs * card.config.evaluations_per_epoch > 1:

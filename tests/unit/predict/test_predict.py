@@ -336,7 +336,7 @@ def test_labels_that_the_model_does_not_know_are_refused_where_nothing_else_is_a
 def test_minus_one_is_a_class_where_the_only_other_is_one(command, export, tmp_path):
     rows = [{"text": SENTENCES[0], "label": label} for label in (-1, 1) * 15]
     out = command("--model-dir", export, "--input", write(tmp_path / "in.csv", rows))[1]
-    assert "accuracy 0.5000 (15 of 30; " in out
+    assert "accuracy 50.00 % (15 of 30; " in out
 
 
 def test_rows_without_a_label_are_counted(command, export, tmp_path):

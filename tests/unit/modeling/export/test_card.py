@@ -29,7 +29,7 @@ def facts(info=INFO, config=None, **changes):
 
 def test_the_accuracy_has_its_counts_and_wilson_interval():
     text = card_text(facts(num_dev_rows=872, accuracy=775 / 872))
-    assert "| accuracy | 0.8888 | 775 of 872 sentences; 95 % Wilson interval 0.8662 to 0.9079 |" in text
+    assert "| accuracy | 88.88 % | 775 of 872 sentences; 95 % Wilson interval 86.62 to 90.79 |" in text
 
 
 def test_random_weights_are_said_plainly():
