@@ -8,7 +8,9 @@ from __future__ import annotations
 import importlib
 import io
 import os
+import signal
 import sys
+import threading
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -73,14 +75,33 @@ def prepare_standard_files() -> None:
             stream.reconfigure(errors="replace")
 
 
+def let_signals_interrupt() -> None:
+    """Have SIGTERM (docker stop, Slurm) and SIGHUP (a closed terminal) do what Ctrl-C does, from the first moment on.
+
+    SIGHUP stays ignored under nohup.
+    """
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) is signal.SIG_DFL:
+                signal.signal(number, signal.default_int_handler)
+
+
 def run(command: str, argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code. `argv`: words behind the command; None: those of this process."""
-    from sst2_ray.config.flags import run_main
+    try:
+        let_signals_interrupt()
+        prepare_standard_files()
+        from sst2_ray.config.flags import run_main
 
-    prepare_standard_files()
-    module, function, *_ = COMMANDS[command]
-    words = sys.argv[1:] if argv is None else argv
-    return run_main(lambda rest: getattr(importlib.import_module(module), function)(rest), words)
+        module, function, *_ = COMMANDS[command]
+        words = sys.argv[1:] if argv is None else argv
+        return run_main(lambda rest: getattr(importlib.import_module(module), function)(rest), words)
+    except KeyboardInterrupt:  # before anything has begun
+        from sst2_ray.errors import ExitCode
+        from sst2_ray.records import Status
+
+        print(Status.STOPPED, file=sys.stderr)
+        return ExitCode.STOPPED
 
 
 def usage() -> str:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from typing import TypeVar
 
 from sst2_ray.config.train import TrainConfig
@@ -84,11 +85,10 @@ class RunSession:
         if starts_ray_here():
             place(this_machine())
         self.storage_at_start.probe()
-        with ThreadPoolExecutor(1) as pool:
-            preparing = pool.submit(prepare)
-            start_ray()
-            self.signals.install()
-            return cluster_view(), preparing.result()
+        prepared = _in_background(prepare)
+        start_ray()
+        self.signals.install()
+        return cluster_view(), prepared()
 
     def cluster_without_starting(self) -> tuple[ClusterView, bool]:
         """Look at the cluster of RAY_ADDRESS, or at this machine where none is named, for a dry run.
@@ -123,3 +123,21 @@ class RunSession:
         show_plan(self.out, rows)
         for note in dict.fromkeys(notes):
             self.note(f"note: {note}")
+
+
+def _in_background(work: Callable[[], T]) -> Callable[[], T]:
+    """Run `work` in a thread that nobody waits for where a signal ends the command.
+
+    Returns:
+        A function that waits for the result.
+    """
+    future: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(work())
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=run, name="prepare", daemon=True).start()
+    return future.result

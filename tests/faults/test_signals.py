@@ -91,6 +91,37 @@ def train_words(run: TinyRun) -> list[str]:
     return ["train", *run.command[2:]]
 
 
+def catches(pid: int, number: int) -> bool:
+    """Whether a process has installed a handler for a signal."""
+    status = dict(line.split(":\t") for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+    return bool(int(status["SigCgt"], 16) >> (number - 1) & 1)
+
+
+def starts_ray(process: subprocess.Popen[bytes], folder: Path) -> bool:
+    return any("gcs_server" in line for line in Command(process, folder, str(folder)).left())
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=["INT", "TERM", "HUP"])
+@pytest.mark.parametrize("moment", ["first", "ray"])
+def test_a_signal_before_training_ends_the_command_in_one_line(
+    folder: Path, tmp_path: Path, number: int, moment: str
+) -> None:
+    run = TinyRun(folder, f"early-{moment}-{number}")
+    words = [str(Path(sys.executable).with_name("sst2-ray")), *train_words(run)]
+    env = {**os.environ, MARKER: str(tmp_path), "RAY_OVERRIDE_RESOURCES": '{"CPU": 2}'}
+    process = subprocess.Popen(words, cwd=REPOSITORY, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    try:
+        ready = starts_ray if moment == "ray" else (lambda process, _: catches(process.pid, signal.SIGTERM))
+        waited(lambda: ready(process, tmp_path), "the moment", 60)
+        process.send_signal(number)
+        _, said = process.communicate(timeout=60)
+        assert (process.returncode, said) == (5, b"stopped\n")
+        waited(lambda: not pids_of(str(tmp_path)), "the end of all processes", 15)
+    finally:
+        process.kill()
+    assert not run.run_folder.exists()
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["INT", "TERM"])
 def test_a_signal_to_train_leaves_a_checkpoint_and_no_process(folder: Path, tmp_path: Path, number: int) -> None:
     run = TinyRun(folder, f"train-{number}", checkpoint_every_steps=1000)

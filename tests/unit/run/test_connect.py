@@ -15,7 +15,8 @@ import pytest
 
 from sst2_ray.errors import InputError
 from sst2_ray.run import connect
-from sst2_ray.run.connect import check_head, start_ray
+from sst2_ray.run.connect import check_cluster, check_head, start_ray
+from sst2_ray.run.ray import state
 
 ROOT = Path(__file__).parents[3]
 
@@ -77,6 +78,21 @@ def test_ray_client_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setenv("RAY_ADDRESS", "ray://head:10001")
     with pytest.raises(InputError, match=r"^RAY_ADDRESS ray://head:10001: Ray Client cannot run this job; .*submit"):
         start_ray()
+
+
+def test_auto_without_a_ray_on_this_machine_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "auto")
+    monkeypatch.setattr(state, "current_head", lambda: None)
+    with pytest.raises(InputError, match=r"^RAY_ADDRESS auto: no Ray runs on this machine"):
+        check_cluster()
+
+
+def test_auto_of_a_ray_that_has_ended_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its address may have been left behind."""
+    monkeypatch.setenv("RAY_ADDRESS", "auto")
+    monkeypatch.setattr(state, "current_head", lambda: "127.0.0.1:1")
+    with pytest.raises(InputError, match=r"^RAY_ADDRESS 127\.0\.0\.1:1: no Ray head answers there"):
+        check_cluster()
 
 
 @pytest.mark.parametrize("command", ["train", "sweep"])
