@@ -28,7 +28,6 @@ class RunSession:
     """A driver's hold on a run or a sweep, from the checks to the end; a context manager around all that the command does.
 
     Attributes:
-        config: of the run, or what all trials of the sweep share.
         name: of the run or the sweep.
         workspace: storage and results table.
         out: console on stdout; the run's log holds what it shows.
@@ -40,7 +39,7 @@ class RunSession:
     def __init__(self, config: TrainConfig, name: str, *, quiet: bool = False) -> None:
         """Open storage and console. Nothing is read, written or started. Raises InputError for a wrong storage path."""
         prepare_driver()
-        self.config, self.name = config, name
+        self.name = name
         self.workspace = Workspace.open(config)
         self.log = DriverLog()
         self.out = console(self.log.write)

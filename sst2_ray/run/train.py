@@ -88,7 +88,7 @@ def _run(session: RunSession, shared: Shared, placement: Placement) -> TrainResu
         record = trial.run()
     if record.status == Status.STOPPED:
         raise StoppedError(f"{name}: {_why_stopped(session, record)}")
-    result = _result(record, shared.inputs.resolved.info.label, session.config.storage_path)
+    result = _result(record, shared.inputs.resolved.info.label, session.workspace.uri)
     session.folder.write_json("result.json", dataclasses.asdict(result))
     trial.drop_checkpoints(record)
     show_plan(session.out, result_rows(result))
