@@ -79,8 +79,7 @@ class DriverLog:
 
     def begin(self) -> None:
         """Begin to keep the records of `LOGGER`."""
-        LOGGER.addHandler(self._buffer)
-        LOGGER.setLevel(logging.INFO)
+        _attach(self._buffer)
 
     def open(self, folder: Storage) -> None:
         """Write what was kept, and what comes, to the log of a run."""
@@ -100,9 +99,21 @@ class DriverLog:
 
     def close(self) -> None:
         """Write and upload the rest."""
-        LOGGER.removeHandler(self._buffer)
+        _detach(self._buffer)
         self._buffer.setTarget(None)
         self._stack.close()
+
+
+def _attach(handler: logging.Handler) -> None:
+    """Send the package's records to a log, and not to the root's handlers as well: Ray has some in its workers."""
+    LOGGER.addHandler(handler)
+    LOGGER.setLevel(logging.INFO)
+    LOGGER.propagate = False
+
+
+def _detach(handler: logging.Handler) -> None:
+    LOGGER.removeHandler(handler)
+    LOGGER.propagate = not LOGGER.handlers
 
 
 class _QuietFileHandler(logging.FileHandler):
@@ -137,12 +148,11 @@ def worker_log(run: Storage, *, attempt: int, rank: int) -> Iterator[LogFile]:
 @contextlib.contextmanager
 def _logged(path: Path, place: str) -> Iterator[None]:
     handler = handler_to(path, place)
-    LOGGER.addHandler(handler)
-    LOGGER.setLevel(logging.INFO)
+    _attach(handler)
     try:
         yield
     finally:
-        LOGGER.removeHandler(handler)
+        _detach(handler)
         handler.close()
 
 

@@ -17,6 +17,7 @@ from sst2_ray.results.store.table import ResultsTable
 from sst2_ray.run.environment import compute_at_once, omp_num_threads
 from sst2_ray.run.logs import LOGGER, epoch_line, step_line, worker_log
 from sst2_ray.run.messages import Event, Heartbeat, HungRank, MicroBatchLimit, NodeFacts, Note, Progress, WorkerPayload
+from sst2_ray.run.planning.nodes import num_usable_cpus
 from sst2_ray.run.progress_actor import WAIT
 from sst2_ray.training.attempt import Attempt
 from sst2_ray.training.names import Phase
@@ -45,8 +46,9 @@ def train_worker(payload: WorkerPayload) -> AttemptEnd:
     import torch
 
     compute_at_once()
-    # Ray says how many cores are this worker's; torch may have been imported before that was known.
-    torch.set_num_threads(omp_num_threads() or torch.get_num_threads())
+    # Ray says how many cores are this worker's; torch may have been imported before that was known. More threads than the
+    # process has cores would wait for each other.
+    torch.set_num_threads(min(omp_num_threads() or torch.get_num_threads(), num_usable_cpus()))
     task, context = payload.task, ray.train.get_context()
     rank, world_size = context.get_world_rank(), context.get_world_size()
     run = payload.workspace.storage.child(payload.run_path)
