@@ -9,6 +9,7 @@ import socket
 import threading
 import time
 import uuid
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
@@ -94,9 +95,15 @@ class Lease:
     driver that has taken the run over meanwhile (this machine slept, or both started at once): this one must end then.
     """
 
-    def __init__(self, storage: Storage, name: str) -> None:
-        """Prepare a lease. `name`: of the run or sweep below `storage`. Nothing is read or written."""
-        self.run, self.name = storage.child(name), name
+    def __init__(self, storage: Storage, name: str, announce: Callable[[str], None] = lambda _: None) -> None:
+        """Prepare a lease. Nothing is read or written.
+
+        Args:
+            storage: that holds the run or sweep.
+            name: of the run or sweep.
+            announce: shows a line where a driver on another machine has to be watched.
+        """
+        self.run, self.name, self._announce = storage.child(name), name, announce
         self.taken_by: str | None = None
         self._me = Driver.here()
         self._seen: tuple[Driver, float] | None = None
@@ -115,6 +122,8 @@ class Lease:
             lives = other.lives(self._me)
             if lives is False:
                 return
+            if self._seen is None and lives is None:
+                self._announce(f"{other} may run {self.name}: watching for up to {DEAD_AFTER_S:.0f} s whether it does")
             first, since = self._seen = self._seen or (other, time.monotonic())
             if lives or other != first:
                 raise InputError(self._refusal(other))

@@ -44,7 +44,7 @@ class RunSession:
         self.log = DriverLog()
         self.out = console(self.log.write)
         self.out.quiet = quiet
-        self.lease = Lease(self.workspace.storage, name)
+        self.lease = Lease(self.workspace.storage, name, self.note)
         self.stop = StopRequests(self.storage_at_start.child(name), self.lease)
         self.signals = StopSignals(self.stop.request, self.note)
 

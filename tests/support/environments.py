@@ -76,7 +76,8 @@ def small_runs(folder: Path) -> SmallRuns:
     sbert_folder(folder / "model")
     write_glue_folder(folder / "data", reviews(64), reviews(16, topic="play"))
     (folder / "runs").mkdir()
-    (folder / "runs").chmod(0o777)
+    for path in folder.rglob("*"):  # safetensors writes for its user alone
+        path.chmod(0o777)
     return SmallRuns(folder)
 
 
@@ -84,7 +85,7 @@ _CONTAINER = """
 set -e
 mount --make-rprivate /
 mount -t tmpfs -o size=64m,mode=1777 tmpfs /dev/shm
-mkdir "$WORK/python"
+mkdir -p "$WORK/python"
 mount --bind "$BASE" "$WORK/python"
 for top in /root /home; do
   case "$BASE" in "$top"/*)

@@ -139,11 +139,15 @@ def test_a_driver_on_another_machine_is_dead_if_its_lease_stays_the_same(
     lease: Lease, said: Callable[..., Path], elsewhere: dict[str, str], since: str
 ) -> None:
     said(since=since, **elsewhere)
+    lines: list[str] = []
+    lease._announce = lines.append
     begin = time.monotonic()
     lease.check()
     assert 0.2 <= time.monotonic() - begin < 0.6
     with lease:
         assert time.monotonic() - begin >= 0.6
+    (line,) = lines
+    assert f"process {os.getpid()} on" in line and "may run first: watching" in line
 
 
 def test_what_an_earlier_run_of_this_process_could_not_delete_is_no_driver(
