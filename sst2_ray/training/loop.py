@@ -28,6 +28,7 @@ from sst2_ray.training.control import Control, Decision
 from sst2_ray.training.engine.base import NonFiniteError
 from sst2_ray.training.feed import Batch, prefetched
 from sst2_ray.training.metrics import Metrics, metrics_from_logits
+from sst2_ray.training.names import Phase
 from sst2_ray.training.step_counts import evaluation_steps, total_steps
 
 _LOSS_EVERY_STEPS = 20
@@ -89,7 +90,7 @@ class Loop:
         with ThreadPoolExecutor(1, thread_name_prefix="collate") as pool:
             batches = prefetched(self.context, self.global_step, pool)
             while not self.finished:
-                with self.context.timer.phase("data"):
+                with self.context.timer.phase(Phase.DATA):
                     batch = next(batches)
                 self.train_step(batch)
                 if self.global_step in self.evaluate_at:
@@ -116,7 +117,7 @@ class Loop:
         self.learning_rate = self.config.learning_rate * factor
         self.forward_backward(batch)
         try:
-            with context.timer.phase("optimizer"):
+            with context.timer.phase(Phase.OPTIMIZER):
                 self.grad_norm = context.engine.step(self.learning_rate)
         except NonFiniteError as error:
             rows = context.train.row_ids[plan.global_rows].tolist()
@@ -144,9 +145,9 @@ class Loop:
         # The outer, disabled autocast keeps the inner one's casts of the weights for all micro-batches of the step.
         with self._accumulation(), self._autocast(False) if self.context.bf16 else nullcontext():
             for number, inputs in enumerate(batch.inputs, start=1):
-                with timer.phase("forward"):
+                with timer.phase(Phase.FORWARD):
                     loss = self._loss(*inputs)
-                with timer.phase("backward"):
+                with timer.phase(Phase.BACKWARD):
                     engine.backward(loss, is_last=number == len(batch.inputs))
         self.context.dropout_keys.set(None)
 
@@ -168,7 +169,7 @@ class Loop:
         accumulation = self.context.engine.accumulation()
         accumulation.__enter__()
         yield
-        with self.context.timer.phase("communication"):
+        with self.context.timer.phase(Phase.COMMUNICATION):
             accumulation.__exit__(None, None, None)
 
     def _autocast(self, enabled: bool) -> AbstractContextManager[object]:
@@ -183,7 +184,7 @@ class Loop:
     def evaluate(self) -> None:
         """Evaluate on all ranks, record it, write a checkpoint and ask whether to stop here."""
         context = self.context
-        with context.timer.phase("evaluation"):
+        with context.timer.phase(Phase.EVALUATION):
             logits = context.logits(context.evaluation)
             metrics = metrics_from_logits(logits, context.evaluation.labels)
             sums = self.sums.clone()
@@ -234,7 +235,7 @@ class Loop:
         Raises at once what writing an earlier one raised: steps that cannot be saved would be wasted.
         """
         self.writer.check()
-        with self.context.timer.phase("communication"):  # where ranks wait for one that hangs
+        with self.context.timer.phase(Phase.COMMUNICATION):  # where ranks wait for one that hangs
             decision = self.control.decide()
         if self.finished:
             return
@@ -245,7 +246,7 @@ class Loop:
         self.yielded = decision is Decision.YIELD
 
     def _checkpoint(self) -> None:
-        with self.context.timer.phase("checkpoint"):
+        with self.context.timer.phase(Phase.CHECKPOINT):
             self.writer.wait()  # its copies are overwritten
             self.writer.save(self.snapshot())
         self.control.last_checkpoint = time.monotonic()
@@ -253,7 +254,7 @@ class Loop:
 
     def wait_for_checkpoint(self) -> None:
         """Wait until the last checkpoint is on storage. Raises what its writing raised."""
-        with self.context.timer.phase("checkpoint"):
+        with self.context.timer.phase(Phase.CHECKPOINT):
             self.writer.wait()
 
     def snapshot(self) -> Snapshot:

@@ -17,6 +17,7 @@ import pytest
 
 from sst2_ray.config.train import TrainConfig
 from tests.support import models
+from tests.support.families import family_folder
 from tests.support.hub_server import HubServer, hub_env, unreachable_hub_env
 from tests.support.reviews import reviews, write_csv, write_glue_folder, write_tsv
 
@@ -109,12 +110,49 @@ def model_folder(damage: Callable[[Path], object]) -> Callable[[Path], None]:
 
 
 def truncate(model: Path) -> None:
-    weights = model / "model.safetensors"
+    weights = next(model.rglob("model.safetensors"))
     weights.write_bytes(weights.read_bytes()[:-100])
 
 
 def pickled(model: Path) -> None:
     (model / "model.safetensors").rename(model / "pytorch_model.bin")
+
+
+def without_tokenizer(model: Path) -> None:
+    for path in model.rglob("tokenizer*"):
+        path.unlink()
+
+
+def lost_vocabulary(model: Path) -> None:
+    (model / "tokenizer_config.json").write_text('{"tokenizer_class": "BertTokenizer"}')
+
+
+def foreign_tokenizer(model: Path) -> None:
+    """One that knows as many words as the model, but none of the data's."""
+    words = {"[PAD]": 0, "[UNK]": 1, "[CLS]": 2, "[SEP]": 3} | {f"слово{n}": n for n in range(4, 300)}
+    core = {
+        "version": "1.0", "truncation": None, "padding": None, "added_tokens": [], "normalizer": None,
+        "pre_tokenizer": {"type": "Whitespace"}, "post_processor": None, "decoder": None,
+        "model": {"type": "WordLevel", "vocab": words, "unk_token": "[UNK]"},
+    }  # fmt: skip
+    (model / "tokenizer.json").write_text(json.dumps(core))
+
+
+def adapter(model: Path) -> None:
+    shutil.rmtree(model)
+    model.mkdir()
+    settings = {"peft_type": "LORA", "base_model_name_or_path": "owner/base"}
+    (model / "adapter_config.json").write_text(json.dumps(settings))
+
+
+def family(model_type: str) -> Callable[[Path], None]:
+    """A model of the family whose table of positions has 130 rows, two of them for padding."""
+
+    def write(folder: Path) -> None:
+        good_data(folder)
+        family_folder(model_type, folder / "model", pad_token_id=1)
+
+    return write
 
 
 def decoder(model: Path) -> None:
@@ -268,6 +306,34 @@ CASES = {
     ),
     "model-pickled": Case(words=f"{DATA} --model ./model", says=("pickle", "safetensors"), files=model_folder(pickled)),
     "model-decoder": Case(words=f"{DATA} --model ./model", says=("decoder",), files=model_folder(decoder)),
+    "model-without-tokenizer": Case(
+        words=f"{DATA} --model ./model",
+        says=("--model ./model: the vocabulary of its tokenizer is missing: 5 of the model's 300 entries",),
+        files=model_folder(without_tokenizer),
+    ),
+    "model-that-lost-its-vocabulary": Case(
+        words=f"{DATA} --model ./model",
+        says=("the vocabulary of its tokenizer is missing",),
+        files=model_folder(lambda model: (without_tokenizer(model), lost_vocabulary(model))),
+    ),
+    "model-for-another-language": Case(
+        words=f"{DATA} --model ./model",
+        says=("tokens are unknown to the tokenizer; take a model for this language",),
+        files=model_folder(foreign_tokenizer),
+    ),
+    "model-adapter": Case(
+        words=f"{DATA} --model ./model",
+        says=("it holds an adapter of owner/base, not a model; merge it", "merge_and_unload()"),
+        files=model_folder(adapter),
+    ),
+    **{
+        f"model-{family}-positions": Case(
+            words=f"{DATA} --model ./model --max-length 130",
+            says=("--max-length 130: ./model has 128 positions; use 128 or less",),
+            files=family(family),
+        )
+        for family in ("data2vec-text", "esm", "ibert", "longformer", "roberta-prelayernorm")
+    },
     "tokenizer-missing": Case(
         words=f"{DATA} --model modernbert-base --random-weights --tokenizer ./nowhere",
         says=("--tokenizer ./nowhere:", "no such folder"),
@@ -289,6 +355,12 @@ CASES = {
         words="--model-dir export --text fine",
         says=("model.safetensors is corrupt", "again"),
         files=export(truncate),
+    ),
+    "export-without-tokenizer": Case(
+        job="predict",
+        words="--model-dir export --text fine",
+        says=("--model-dir export: the vocabulary of its tokenizer is missing",),
+        files=export(without_tokenizer),
     ),
     "export-with-a-pickle": Case(
         job="predict",

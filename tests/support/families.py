@@ -39,7 +39,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "electra": {**_COMMON, "embedding_size": 16},
     "ernie": _COMMON,
     "esm": {**_COMMON, "mask_token_id": 4, "position_embedding_type": "absolute"},
-    "eurobert": {**_COMMON, "num_key_value_heads": 4, "head_dim": 8},
+    "eurobert": {**_COMMON, "num_key_value_heads": 4, "head_dim": 8, "mask_token_id": 4},
     "flaubert": _XLM,
     "fnet": {"hidden_size": 32, "num_hidden_layers": 2, "intermediate_size": 64},
     "funnel": {"block_sizes": [1, 1], "d_model": 32, "n_head": 4, "d_head": 8, "d_inner": 64},

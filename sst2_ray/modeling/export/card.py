@@ -14,6 +14,9 @@ from sst2_ray.modeling.sources import ModelInfo
 from sst2_ray.modeling.sources.folders import META_FILE as META_FILE
 from sst2_ray.version import __version__
 
+FORMAT: dict[str, Any] = {"format_version": 2, "sst2_ray_version": __version__}
+"""Version of the layout of exports: 2 since an SBERT's encoder lies in a folder of its own."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class CardFacts:
@@ -49,8 +52,7 @@ class CardFacts:
 def meta_values(card: CardFacts) -> dict[str, Any]:
     """Return the content of `sst2_ray.json`."""
     return {
-        "format_version": 2,
-        "sst2_ray_version": __version__,
+        **FORMAT,
         "kind": card.info.kind,
         "model": card.config.model,
         "label": card.info.label,
@@ -76,7 +78,14 @@ def meta_values(card: CardFacts) -> dict[str, Any]:
 
 def card_text(card: CardFacts) -> str:
     """Return the README.md of the export."""
-    parts = [_front_matter(card), _opening(card), _results(card), _training(card), _limits(card), _usage(card)]
+    parts = [
+        _front_matter(card),
+        _opening(card),
+        _results(card),
+        _training(card),
+        _limits(card),
+        usage(card.info, card.config.max_length),
+    ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -197,9 +206,10 @@ def _limits(card: CardFacts) -> str:
     return "\n".join(["## Leaks", "", *lines]) if lines else ""
 
 
-def _usage(card: CardFacts) -> str:
-    code, tools = (_SBERT_USAGE, _SBERT_TOOLS) if card.info.kind == "sbert" else (_PIPELINE_USAGE, "")
-    code = code.replace("MAX_LENGTH", str(card.config.max_length)).replace("LABELS", repr(list(card.info.labels)))
+def usage(info: ModelInfo, max_length: int) -> str:
+    """Return the card's section on use: code that runs in the folder, without this package."""
+    code, tools = (_SBERT_USAGE, _SBERT_TOOLS) if info.kind == "sbert" else (_PIPELINE_USAGE, "")
+    code = code.replace("MAX_LENGTH", str(max_length)).replace("LABELS", repr(list(info.labels)))
     return f"## Use\n\n```python\n{code.strip()}\n```{tools}"
 
 

@@ -8,11 +8,12 @@ model's kind, classes, training data and metrics.
 from __future__ import annotations
 
 import dataclasses
+import logging
 import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import torch
 from transformers import (
@@ -34,7 +35,7 @@ from sst2_ray.modeling.build import (
     supported_attention,
 )
 from sst2_ray.modeling.classifier import SbertClassifier, SentenceClassifier
-from sst2_ray.modeling.export.card import CardFacts, card_text, meta_values
+from sst2_ray.modeling.export.card import FORMAT, CardFacts, card_text, meta_values, usage
 from sst2_ray.modeling.export.sbert import (
     load_head,
     plain,
@@ -47,7 +48,10 @@ from sst2_ray.modeling.sources import ModelInfo
 from sst2_ray.modeling.sources.folders import META_FILE, check_weights, read_json, refuse_pickles
 from sst2_ray.modeling.tokenizers import check_vocabulary, tokenizer_from_folder
 
-__all__ = ["CardFacts", "ExportMeta", "export_model", "load_export"]
+__all__ = ["CardFacts", "ExportMeta", "convert_export", "export_model", "load_export"]
+
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,18 +71,37 @@ def export_model(
     classifier: SentenceClassifier, tokenizer: PreTrainedTokenizerFast, out_dir: Path, card: CardFacts
 ) -> None:
     """Write the export to `out_dir`, a local folder, replacing what stood there; it appears whole or not at all."""
+    _write(classifier, tokenizer, out_dir, card.config.max_length, meta_values(card), card_text(card))
+
+
+def convert_export(folder: Path, out_dir: Path) -> None:
+    """Write an export of an older version to `out_dir` in the layout of today, with the same weights and facts."""
+    model, tokenizer, meta = load_export(folder)
+    values = {**read_json(folder / META_FILE, source=str(folder)), **FORMAT, "labels": list(model.info.labels)}
+    card = (folder / "README.md").read_text(encoding="utf-8").split("## Use")[0]
+    _write(model, tokenizer, out_dir, meta.max_length, values, card + usage(model.info, meta.max_length) + "\n")
+
+
+def _write(
+    classifier: SentenceClassifier,
+    tokenizer: PreTrainedTokenizerFast,
+    out_dir: Path,
+    max_length: int,
+    meta: dict[str, Any],
+    card: str,
+) -> None:
     out_dir.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{out_dir.name}.", dir=out_dir.parent) as scratch:
         folder = Path(scratch) / out_dir.name
         folder.mkdir()
         with quiet_transformers():
             if isinstance(classifier, SbertClassifier):
-                write_sbert(classifier, tokenizer, folder, card.config.max_length)
+                write_sbert(classifier, tokenizer, folder, max_length)
             else:
                 classifier.backbone.save_pretrained(folder, state_dict=plain(classifier.backbone.state_dict()))
-                write_tokenizer(tokenizer, folder, card.config.max_length)
-        write_json(folder / META_FILE, meta_values(card))
-        (folder / "README.md").write_text(card_text(card), encoding="utf-8")
+                write_tokenizer(tokenizer, folder, max_length)
+        write_json(folder / META_FILE, meta)
+        (folder / "README.md").write_text(card, encoding="utf-8")
         if out_dir.exists():
             shutil.rmtree(out_dir)
         folder.rename(out_dir)
@@ -117,6 +140,14 @@ def load_export(
     if stack is None:
         _check_labels(info, config, source)
         return counted(headed_classifier(info, backbone)).to(device).eval(), tokenizer, meta
+    if base == folder:
+        _log.warning(
+            "%s: an export of an older version, which standard tools load with a random head; "
+            'python -c "from pathlib import Path; from sst2_ray.modeling.export.folder import convert_export; '
+            "convert_export(Path('%s'), Path('NEW'))\" writes one that they load right or refuse",
+            source,
+            folder,
+        )
     model = SbertClassifier(dataclasses.replace(info, origin=str(base)), backbone, stack, dropout=0.0)
     load_head(model, folder, source=source)
     return counted(model).to(device).eval(), tokenizer, meta

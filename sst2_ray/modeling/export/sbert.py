@@ -114,6 +114,9 @@ def _copy_module(source: Path, target: Path) -> None:
 def write_tokenizer(tokenizer: PreTrainedTokenizerFast, folder: Path, max_length: int) -> None:
     """Write the tokenizer so that transformers 4 loads it as well."""
     tokenizer.model_max_length = max_length
+    # Settings of the last call would otherwise be saved as the tokenizer's own.
+    tokenizer.backend_tokenizer.no_truncation()
+    tokenizer.backend_tokenizer.no_padding()
     tokenizer.save_pretrained(folder)
     path = folder / "tokenizer_config.json"
     values = json.loads(path.read_text(encoding="utf-8"))

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from sst2_ray.errors import InputError
-from sst2_ray.modeling.export.folder import export_model, load_export
+from sst2_ray.modeling.export.folder import convert_export, export_model, load_export
 from tests.support import models
 from tests.support.models import SENTENCES, build, card_facts, encode, export_of, run_without_package
 
@@ -264,6 +264,12 @@ def test_weights_that_are_not_the_models(tmp_path, exports):
     assert "its weights are not those of a modernbert model" in refusal(folder)
 
 
+def contents(folder):
+    """Files by name; a card's pretty-printed JSON compared by value."""
+    files = {str(path.relative_to(folder)): path for path in folder.rglob("*") if path.is_file()}
+    return {n: json.loads(p.read_text()) if p.suffix == ".json" else p.read_bytes() for n, p in files.items()}
+
+
 def old_layout(export, out):
     """The same SBERT as it was exported before its encoder had a folder of its own."""
     from safetensors.torch import load_file, save_file
@@ -271,6 +277,7 @@ def old_layout(export, out):
     shutil.copytree(export / "encoder", out)
     head = load_file(export / "classifier" / "model.safetensors")
     save_file({name.removeprefix("linear."): t for name, t in head.items()}, out / "classifier_head.safetensors")
+    shutil.copyfile(export / "README.md", out / "README.md")
     (out / "labels.json").write_text(json.dumps({"0": "negative", "1": "positive"}))
     meta = json.loads((export / "sst2_ray.json").read_text())
     del meta["labels"]
@@ -278,10 +285,17 @@ def old_layout(export, out):
     return out
 
 
-def test_an_export_in_the_old_layout_still_loads_and_can_be_fine_tuned(tmp_path, exports):
+def test_an_export_in_the_old_layout_still_loads_says_how_to_convert_it_and_can_be_fine_tuned(
+    tmp_path, exports, caplog
+):
     old = old_layout(exports["sbert_folder"], tmp_path / "old")
     model, tokenizer, _ = load_export(old)
     assert torch.equal(model(*encode(tokenizer)), load_export(exports["sbert_folder"])[0](*encode(tokenizer)))
+    assert "convert_export(Path(" in caplog.text
+    convert_export(old, tmp_path / "converted")
+    converted = load_export(tmp_path / "converted")[0]
+    assert torch.equal(model(*encode(tokenizer)), converted(*encode(tokenizer)))
+    assert contents(tmp_path / "converted") == contents(exports["sbert_folder"])
     again = build(old)[0]
     assert again.info.label == "old"
     assert torch.equal(

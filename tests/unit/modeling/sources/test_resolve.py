@@ -14,6 +14,7 @@ from sst2_ray.config.train import TrainConfig
 from sst2_ray.errors import InputError
 from sst2_ray.modeling.sources import max_positions, resolve_model
 from tests.support import models
+from tests.support.families import family_folder
 from tests.support.hub_server import (
     PRIVATE_MODEL_ID,
     PRIVATE_REVISION,
@@ -216,6 +217,50 @@ def test_random_weights_download_no_weights(tmp_path, sbert_folder):
         info = resolve(own.env(tmp_path), BUILD, model="someone/shape", random_weights=True)
         assert (info["source"], info["label"]) == ("random", "someone/shape (random weights)")
         assert own.downloads(".safetensors") == 0
+
+
+RESOLVE_ALL = """
+import json, sys
+from sst2_ray.config.train import TrainConfig
+from sst2_ray.modeling.build import build_classifier
+from sst2_ray.modeling.sources import resolve_model
+from sst2_ray.modeling.tokenizers import load_tokenizer
+found = {}
+for name in json.loads(sys.argv[1])["names"]:
+    for random in (False, True):
+        resolved = resolve_model(TrainConfig(model=name, random_weights=random))
+        info = build_classifier(resolved, load_tokenizer(resolved), seed=0).info
+        found.setdefault(name, []).append([info.kind, info.source, info.label])
+print(json.dumps(found))
+"""
+FAMILY_OF = {
+    "bert": "bert", "roberta": "roberta", "xlm": "xlm-roberta", "deberta": "deberta-v2", "eurobert": "eurobert",
+    "mmbert": "modernbert", "ettin": "modernbert",
+}  # fmt: skip
+
+
+def test_named_encoders_come_from_the_hub_with_their_weights_or_with_random_ones(tmp_path):
+    """Tiny ones of the same families stand for them on the tests' hub."""
+    specs = [spec for spec in MODELS.values() if spec.architecture is None]
+    with HubServer(standard=False) as own:
+        for spec in specs:
+            folder = tmp_path / spec.name
+            family_folder(FAMILY_OF[spec.name.split("-")[0]], folder, max_position_embeddings=600)
+            own.add_model(spec.hub_id, folder, revision="c" * 40)
+        found = resolve(own.env(tmp_path / "cache"), RESOLVE_ALL, names=[spec.name for spec in specs])
+    assert found == {
+        spec.name: [[spec.kind, "hub", spec.name], [spec.kind, "random", f"{spec.name} (random weights)"]]
+        for spec in specs
+    }
+
+
+def test_weights_that_are_on_the_hub_as_a_pickle_only_are_refused_with_the_way_out(tmp_path):
+    folder = family_folder("deberta-v2", tmp_path / "model", max_position_embeddings=600)
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    with HubServer(standard=False) as own:
+        own.add_model(MODELS["deberta-v3-base"].hub_id, folder, revision="a" * 40)
+        message = refusal(own.env(tmp_path / "cache"), model="deberta-v3-base")
+    assert "its weights are a pickle, which is never loaded; where you trust it, run AutoModel" in message
 
 
 # ---- no hub
