@@ -177,7 +177,7 @@ class PredictionRecord:
     experiment: str = _key("Name of the run or sweep.")
     trial_id: str = _key("Name of the trial.")
     attempt: int = _key("Attempt that computed it.")
-    split: str = _key("dev.")
+    split: str = _key("dev, or selection for a held-out part of train.")
     global_step: int = _key("Optimizer steps of the model that predicted.", unit="steps")
     row_id: int = _key("Position in the split.")
     text: str | None = _col("The sentence.")

@@ -1,4 +1,4 @@
-"""Records about dev that are made when a model is scored on it: an evaluation, and one prediction a row."""
+"""Records that are made when a model is scored on a split: an evaluation, and one prediction per row."""
 
 from __future__ import annotations
 
@@ -34,20 +34,21 @@ def prediction_records(
     attempt: int,
     global_step: int,
     tokens: TokenArrays,
-    texts: Sequence[str],
+    texts: Sequence[str] | None,
     logits: NDArray[np.float32],
+    split: str = "dev",
 ) -> list[PredictionRecord]:
-    """Make one record a row of dev; `logits` [rows, 2]."""
+    """Make one record per row of a split; `logits` [rows, 2]. `texts` None: they are not stored."""
     probability = positive_probability(logits)
     return [
         PredictionRecord(
             experiment=experiment,
             trial_id=trial_id,
             attempt=attempt,
-            split="dev",
+            split=split,
             global_step=global_step,
             row_id=int(tokens.row_ids[i]),
-            text=texts[i],
+            text=texts[i] if texts is not None else None,
             label=int(tokens.labels[i]),
             predicted=int(logits[i, 1] > logits[i, 0]),
             probability=float(probability[i]),

@@ -114,10 +114,13 @@ class Finish:
             logits = result.best_logits if result.best_logits is not None else self._dev_logits()
         elif score_dev:
             logits = self._dev_logits()
+        selection_logits = self._selection_logits() if self.chosen_on_selection else None
         best = metrics_from_logits(logits, self.dev.labels) if logits is not None else None
         on_dev = _OnDev(best=best, best_logits=logits, last=last or (best if best_is_last else None))
         if self.context.rank == 0:
             with self.context.timer.phase(Phase.CHECKPOINT):
+                if selection_logits is not None:
+                    self._write_predictions("selection", self.context.evaluation, selection_logits, None)
                 self._keep(on_dev)
         return on_dev
 
@@ -136,23 +139,37 @@ class Finish:
         with self.context.timer.phase(Phase.EVALUATION):
             return self.context.logits(self.dev)
 
+    def _selection_logits(self) -> NDArray[np.float32]:
+        """Return the best weights' logits of the held-out part of train, which configurations are chosen by."""
+        if self.result.best_logits is not None:
+            return self.result.best_logits
+        self.reporter.phase(Phase.EVALUATION)
+        with self.context.timer.phase(Phase.EVALUATION):
+            return self.context.logits(self.context.evaluation)
+
+    def _write_predictions(
+        self, split: str, rows: TokenArrays, logits: NDArray[np.float32], texts: list[str] | None
+    ) -> None:
+        self.reporter.write_predictions(
+            prediction_records(
+                experiment=self.task.experiment,
+                trial_id=self.task.trial_id,
+                attempt=self.task.attempt,
+                split=split,
+                global_step=self.result.best.global_step,
+                tokens=rows,
+                texts=texts,
+                logits=logits,
+            )
+        )
+
     def _keep(self, on_dev: _OnDev) -> None:
         best = self.result.best
         self.reporter.phase(Phase.EXPORT)
         if on_dev.best is not None and on_dev.best_logits is not None:
             if self.chosen_on_selection:
                 self.reporter.write_records([scored_on_dev(best, on_dev.best)])
-            self.reporter.write_predictions(
-                prediction_records(
-                    experiment=self.task.experiment,
-                    trial_id=self.task.trial_id,
-                    attempt=self.task.attempt,
-                    global_step=best.global_step,
-                    tokens=self.dev,
-                    texts=self.trained.texts(),
-                    logits=on_dev.best_logits,
-                )
-            )
+            self._write_predictions("dev", self.dev, on_dev.best_logits, self.trained.texts())
         self._export(EXPORT_FOLDER, best, on_dev.best)
 
     def _export(self, folder: str, record: EpochRecord, dev: Metrics | None) -> None:

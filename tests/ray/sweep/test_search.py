@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from sst2_ray.results.store.table import ResultsTable
 from tests.support.sweeps import Sweeps, call
 
 pytestmark = pytest.mark.slow
@@ -55,6 +56,9 @@ def test_a_random_search_chooses_on_a_held_out_part_and_scores_dev_once(sweeps: 
     [scored] = [row for row in rows if row["best_dev_accuracy"] is not None]
     assert scored["selection_accuracy"] == max(row["selection_accuracy"] for row in rows)
     assert "which had no part in the choice" in done.stdout
+    stored = ResultsTable(str(sweeps.storage)).read("predictions", columns=["trial_id", "split"], experiment="random")
+    kept = {(row["trial_id"], row["split"]) for row in stored.to_pylist()}
+    assert kept == {*((row["trial_id"], "selection") for row in rows), (scored["trial_id"], "dev")}
 
 
 def test_a_dry_run_starts_and_writes_nothing(sweeps: Sweeps) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 import sys
 import time
@@ -202,3 +203,21 @@ def test_ranks_wait_for_an_export_that_lasts_longer_than_a_collective_may(tmp_pa
     assert [process.returncode for process in ranks] == [0, 0], outcomes
     assert int(outcomes[0][0]) == 0
     assert int(outcomes[1][0]) > 10
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_the_answers_to_the_held_out_part_of_train_are_kept(attempt_of, restarted):
+    """Configurations are chosen by them; dev is scored for the chosen alone."""
+    if restarted:
+        earlier = attempt_of()
+        earlier.tokens["selection"] = training_rows(10)
+        earlier.run()
+    attempt = attempt_of()
+    attempt.tokens["selection"] = training_rows(10)
+    attempt.task = dataclasses.replace(attempt.task, score_dev=False)
+    kept: list = []
+    attempt.reporter.write_predictions = kept.extend
+    finished = attempt.run()
+    assert {(r.split, r.text) for r in kept} == {("selection", None)}
+    assert len(kept) == 10
+    assert sum(r.label == r.predicted for r in kept) / 10 == pytest.approx(finished.selection_accuracy)
