@@ -14,11 +14,20 @@ from sst2_ray import formatting
 from sst2_ray.config.fields import Folder, Name, NotNegative, Positional
 from sst2_ray.config.flags import parse
 from sst2_ray.errors import InputError, did_you_mean
-from sst2_ray.manage.runs import TRIAL_COLUMNS, StoredRun, find_run, list_runs, percent, request_stop, run_folder
+from sst2_ray.manage.runs import (
+    TRIAL_COLUMNS,
+    StoredRun,
+    find_run,
+    last_line,
+    list_runs,
+    percent,
+    request_stop,
+    run_folder,
+)
+from sst2_ray.run.logs import DRIVER_LOG
 from sst2_ray.storage import Storage
 from sst2_ray.terminal import Column, console, print_table
 
-DRIVER_LOG = "driver.log"
 _WATCH_S = 5.0
 _RUN_COLUMNS = (
     Column(title="name", align="left"),
@@ -134,15 +143,26 @@ def _show_status(out: Console, config: StatusConfig) -> bool:
         else:
             print_table(out, TRIAL_COLUMNS, run.rows(), wide=config.wide)
             out.print(Text(run.summary()))
+            _show_last_lines(out, [run], config.storage_path)
         return run.is_running
     runs = list_runs(config.storage_path, states_only=True)
     running = [run for run in runs if run.is_running]
     if running or config.json:
         _show_runs(out, running, config)
+        if not config.json:
+            _show_last_lines(out, running, config.storage_path)
     else:
         newest = max(runs, key=lambda run: run.written_at)
         out.print(Text(f"nothing runs in {config.storage_path}; last: {newest.summary()}"))
     return bool(running)
+
+
+def _show_last_lines(out: Console, runs: Sequence[StoredRun], storage_path: str) -> None:
+    """Show the newest line of the driver's log of each run that runs: step, loss, rate and time left while it trains."""
+    for run in runs:
+        line = last_line(storage_path, run.name) if run.is_running else None
+        if line is not None:
+            out.print(Text(f"{run.name}: {line}"))
 
 
 def main_logs(argv: list[str]) -> int:
@@ -153,9 +173,10 @@ def main_logs(argv: list[str]) -> int:
     trials = [trial.trial_id for trial in run.trials]
     if config.trial is not None and config.trial not in trials:
         raise InputError(f"--trial {config.trial}: no such trial of {run.name}; {did_you_mean(config.trial, trials)}")
-    folder = f"{run_folder(run.name, config.trial or run.name)}/logs"
-    if config.rank is None and storage.exists(f"{folder}/{DRIVER_LOG}"):
-        _print_end(storage, f"{folder}/{DRIVER_LOG}", config.lines)
+    place = run_folder(run.name, config.trial or run.name)
+    folder = f"{place}/logs"
+    if config.rank is None and storage.exists(f"{place}/{DRIVER_LOG}"):
+        _print_end(storage, f"{place}/{DRIVER_LOG}", config.lines)
     elif run.is_sweep and config.trial is None:
         for trial in trials:
             print(f"{trial}: {', '.join(storage.list(f'{run.name}/{trial}/logs'))}")

@@ -14,6 +14,7 @@ from sst2_ray import formatting
 from sst2_ray.errors import InputError, did_you_mean
 from sst2_ray.records import Status, TrialRecord
 from sst2_ray.results.store.table import ResultsTable
+from sst2_ray.run.logs import DRIVER_LOG
 from sst2_ray.run.stop import STOP_FILE
 from sst2_ray.storage import Storage
 from sst2_ray.terminal import Column, html_table
@@ -236,3 +237,13 @@ def request_stop(storage_path: str, name: str) -> None:
     if not run.is_running:
         raise InputError(f"{run.name}: nothing of it runs ({run.status})")
     Storage.open(storage_path).write_json(f"{run.name}/{STOP_FILE}", {"by": "sst2-ray stop"})
+
+
+def last_line(storage_path: str, name: str) -> str | None:
+    """Read the time and text of the newest line of a driver's log; None if there is none yet."""
+    storage = Storage.open(storage_path)
+    if not storage.exists(f"{name}/{DRIVER_LOG}"):
+        return None
+    lines = storage.read_bytes(f"{name}/{DRIVER_LOG}").decode(errors="replace").splitlines()
+    stamp, _, rest = (lines or [""])[-1].partition(" ")
+    return f"{stamp} {rest.partition(': ')[2] or rest}" if lines else None

@@ -155,6 +155,16 @@ def test_logs_are_what_the_terminal_showed_where_that_was_kept(command, storage:
     assert command("logs", "sweep", "--trial", "a-seed0", "--rank", "0", "--lines", "1")[1] == "10\n"
 
 
+def test_status_of_what_runs_ends_with_the_newest_line_of_its_driver(command, storage: Path) -> None:
+    ResultsTable(str(storage)).write("trials", [record("c-seed0", status="running", seconds=None)])
+    (storage / "sweep" / "logs").mkdir()
+    log = "2026-01-01T00:00:00Z INFO driver: plan\n2026-01-01T00:00:20Z INFO driver: step 30 of 421: loss 0.31\n"
+    (storage / "sweep" / "logs" / "driver.log").write_text(log)
+    line = "sweep: 2026-01-01T00:00:20Z step 30 of 421: loss 0.31"
+    assert command("status", "sweep")[1].splitlines()[-1] == line
+    assert command("status")[1].splitlines()[-1] == line
+
+
 def test_only_what_runs_is_asked_to_stop(command, storage: Path) -> None:
     code, _, err = command("stop", "sweep")
     assert (code, err) == (2, "error: sweep: nothing of it runs (succeeded)\n")
