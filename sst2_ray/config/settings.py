@@ -171,6 +171,15 @@ class StorageSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+@group("Tracking", affects_numbers=False)
+class TrackingSettings:
+    """Settings of the trackers that are told of a run."""
+
+    trackers: tuple[Literal["tensorboard", "mlflow", "wandb", "jsonl"], ...] = ()
+    """Also send metrics to these trackers; one that does not answer neither ends a run nor keeps it waiting."""
+
+
+@dataclass(frozen=True, kw_only=True)
 @group("Checkpoints", affects_numbers=False)
 class CheckpointSettings:
     """Settings of the checkpoints inside an epoch."""

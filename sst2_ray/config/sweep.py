@@ -85,8 +85,6 @@ class BudgetSettings:
     """Most trials at the same time; None: as many as the cluster has room for. More than fit are never started."""
     keep_models: NotNegative[int] = 3
     """Exported models that are kept when the sweep ends: the best run of each of this many best configurations."""
-    trackers: tuple[Literal["tensorboard", "mlflow", "wandb"], ...] = ()
-    """Also send metrics to these trackers, through Ray's callbacks."""
 
 
 @dataclass(frozen=True, kw_only=True)

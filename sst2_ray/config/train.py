@@ -23,6 +23,7 @@ from sst2_ray.config.settings import (
     OptimizationSettings,
     PlacementSettings,
     StorageSettings,
+    TrackingSettings,
 )
 from sst2_ray.errors import InputError, did_you_mean
 
@@ -32,6 +33,7 @@ class TrainConfig(
     # dataclasses takes the fields of the last base first: read from the bottom, this is the order of config.json
     LimitSettings,
     CheckpointSettings,
+    TrackingSettings,
     StorageSettings,
     PlacementSettings,
     OptimizationSettings,
@@ -48,7 +50,8 @@ class TrainConfig(
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values, in the order of the fields."""
-        return dataclasses.asdict(self)
+        values = dataclasses.asdict(self)
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
     @property
     def config_hash(self) -> str:

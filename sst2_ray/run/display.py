@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 from rich import progress as bars
 from rich.console import Console
@@ -18,10 +19,10 @@ PLAIN_INTERVAL_S = 20.0
 class RunDisplay:
     """The progress bar and the lines of one run; a context manager around its attempts."""
 
-    def __init__(self, out: Console) -> None:
+    def __init__(self, out: Console, on_record: Callable[[EpochRecord], None] = lambda _: None) -> None:
         """Prepare a bar on `out`; a line every `PLAIN_INTERVAL_S` stands in for it where that is no
-        terminal, and in the log."""
-        self.out = out
+        terminal, and in the log. `on_record` is called with each evaluation."""
+        self.out, self.on_record = out, on_record
         self.best: float | None = None
         self._bar = bars.Progress(
             bars.TextColumn("{task.description}"),
@@ -64,6 +65,7 @@ class RunDisplay:
 
     def record(self, record: EpochRecord) -> None:
         """Show an evaluation."""
+        self.on_record(record)
         accuracy = record.dev_accuracy or 0.0
         is_best = self.best is None or accuracy > self.best
         self.best = accuracy if is_best else self.best

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import shlex
+from functools import partial
 
 from sst2_ray import formatting
 from sst2_ray.config.fields import describe_changes
@@ -18,6 +19,7 @@ from sst2_ray.run.planning.summary import describe
 from sst2_ray.run.prepare import check, check_run, prepare, run_description
 from sst2_ray.run.session import RunSession
 from sst2_ray.run.supervisor import Shared, Trial
+from sst2_ray.run.tracking.trackers import Trackers, check_trackers, tracker_rows
 from sst2_ray.storage import address
 from sst2_ray.terminal import show_plan
 from sst2_ray.training.names import EXPORT_FOLDER
@@ -59,6 +61,7 @@ def train(config: TrainConfig, *, quiet: bool = False) -> TrainResult:
     """
     with RunSession(config, config.run_name, quiet=quiet) as session:
         session.lease.check()
+        check_trackers(config.trackers, session.folder)
         inputs = check(config)
         done = check_run(session.storage_at_start, inputs)
         if done is not None:
@@ -67,15 +70,16 @@ def train(config: TrainConfig, *, quiet: bool = False) -> TrainResult:
         cluster, prepared = session.start(lambda view: decide(config, view), lambda: prepare(inputs))
         placement = decide(config, cluster)
         session.show_plan(describe(prepared, placement), prepared.notes())
-        with session.running():
+        with session.running(), Trackers(config.trackers, session.folder, session.name, session.note) as trackers:
             session.folder.write_json("config.json", run_description(inputs))
-            return _run(session, Shared.put(prepared), placement)
+            return _run(session, Shared.put(prepared), placement, trackers)
 
 
-def _run(session: RunSession, shared: Shared, placement: Placement) -> TrainResult:
+def _run(session: RunSession, shared: Shared, placement: Placement, trackers: Trackers) -> TrainResult:
     """Run the trial of a session to its end. Raises StoppedError where it was stopped before."""
     name = session.name
-    with RunDisplay(session.out) as display, session.signals.graceful():
+    trackers.start(name, session.config.to_dict())
+    with RunDisplay(session.out, partial(trackers.log, name)) as display, session.signals.graceful():
         trial = Trial(
             shared,
             placement,
@@ -86,12 +90,13 @@ def _run(session: RunSession, shared: Shared, placement: Placement) -> TrainResu
             stop=session.stop,
         )
         record = trial.run()
+    trackers.end(name, record.status)
     if record.status == Status.STOPPED:
         raise StoppedError(f"{name}: {_why_stopped(session, record)}")
     result = _result(record, shared.inputs.resolved.info.label, session.workspace.uri)
     session.folder.write_json("result.json", dataclasses.asdict(result))
     trial.drop_checkpoints(record)
-    show_plan(session.out, result_rows(result))
+    show_plan(session.out, [*result_rows(result), *tracker_rows(session.config.trackers, session.folder)])
     return result
 
 

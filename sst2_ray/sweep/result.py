@@ -10,8 +10,9 @@ from sst2_ray.config.sweep import SweepConfig
 from sst2_ray.errors import ExitCode, FailureClass
 from sst2_ray.records import Status
 from sst2_ray.results.analysis import verdict
+from sst2_ray.run.tracking.trackers import tracker_rows
 from sst2_ray.storage import Storage, address
-from sst2_ray.sweep import closing, trackers
+from sst2_ray.sweep import closing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +102,7 @@ def closing_rows(result: SweepResult, config: SweepConfig, folder: Storage) -> l
         ),
         ("sweep folder", result.sweep_dir),
         ("results table", result.results_dir),
-        *trackers.where(config.trackers, folder),
+        *tracker_rows(config.base.trackers, folder),
         ("try it", f"sst2-ray report --storage-path {table} --experiment {result.name}"),
     ]
 

@@ -19,8 +19,9 @@ from sst2_ray.run.progress_actor import start_progress_actor, wait_for_first_ans
 from sst2_ray.run.session import RunSession
 from sst2_ray.run.stop import STOP_FILE, StopLevel
 from sst2_ray.run.supervisor import Shared
+from sst2_ray.run.tracking.trackers import Trackers
 from sst2_ray.storage import Storage
-from sst2_ray.sweep import closing, trackers
+from sst2_ray.sweep import closing
 from sst2_ray.sweep.budget import SweepClock, budget_of, makespan
 from sst2_ray.sweep.concurrency import Concurrency
 from sst2_ray.sweep.configurations import Configuration
@@ -109,7 +110,14 @@ class SweepRun:
             on_change=lambda: write_drawn(self.folder, self.queue, self.drawn),
         )
         self.clock.tick(force=True)
-        tuner = self._tuner(searcher)
+        with Trackers(self.config.base.trackers, self.folder, self.config.name, self.session.note) as trackers:
+            self._fit(searcher, self._tuner(searcher, trackers))
+            self.clock.tick(force=True)
+            self._close_orphans()
+            return self._close(searcher.ended_by)
+
+    def _fit(self, searcher: SweepSearcher, tuner: Tuner) -> None:
+        """Run Tune in a thread and watch it until it has ended. Raises what it raised."""
         errors: list[BaseException] = []
 
         def fit() -> None:
@@ -121,18 +129,15 @@ class SweepRun:
         thread = threading.Thread(target=fit, name="tune", daemon=True)
         with SweepDisplay(self.out, self.config.name, self.queue) as display:
             self._watch(thread, searcher, display)
-        self.clock.tick(force=True)
         if errors:
             raise errors[0]
-        self._close_orphans()
-        return self._close(searcher.ended_by)
 
-    def _tuner(self, searcher: SweepSearcher) -> Tuner:
+    def _tuner(self, searcher: SweepSearcher, trackers: Trackers) -> Tuner:
         import ray
         from ray import tune
 
         from sst2_ray.sweep.schedulers import FirstSeedScheduler
-        from sst2_ray.sweep.tune import run_trial
+        from sst2_ray.sweep.tune import TrackingCallback, run_trial
 
         def stop(trial_id: str) -> None:
             ray.get(self.progress_actor.ask_to_stop.remote(trial_id, Status.EARLY_STOPPED))
@@ -153,7 +158,7 @@ class SweepRun:
                 name="tune",
                 storage_path=self.folder.root,
                 storage_filesystem=None if self.folder.is_local else self.folder.filesystem,
-                callbacks=trackers.callbacks(self.config.trackers, self.folder, self.config.name),
+                callbacks=[TrackingCallback(trackers)],
                 # Restarts drivers that die with their node; what fails inside a trial is dealt with there.
                 failure_config=tune.FailureConfig(max_failures=self.config.base.max_retries),
                 verbose=0,
@@ -252,8 +257,7 @@ class SweepRun:
             closing.keep_best_models(self.table, self.folder, now, keep=self.config.keep_models)
             if self.config.keep_models == 0:  # the best has no model any more
                 now = closing.standing(self.table, self.config.name)
-            if not self.config.trackers:
-                self.folder.delete("tune")  # Tune's own bookkeeping: nothing reads it
+            self.folder.delete("tune")  # Tune's own bookkeeping: nothing reads it
         seconds, cost_usd = self.clock.seconds, self.budget.cost(self.clock.seconds)
         result = result_of(now, config=self.config, ended_by=ended_by, seconds=seconds, cost_usd=cost_usd)
         self.folder.write_json("result.json", dataclasses.asdict(result))

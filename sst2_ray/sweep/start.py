@@ -16,8 +16,8 @@ from sst2_ray.run.planning.placement import ClusterView, Placement
 from sst2_ray.run.prepare import RunInputs, Tokenized, check_batch, check_same_data, prepare
 from sst2_ray.run.ray.state import other_jobs
 from sst2_ray.run.session import RunSession
+from sst2_ray.run.tracking.trackers import check_trackers
 from sst2_ray.storage import Storage, address
-from sst2_ray.sweep import trackers
 from sst2_ray.sweep.concurrency import Concurrency, admit, footprint
 from sst2_ray.sweep.plan import describe_sweep, trials_table
 from sst2_ray.sweep.result import SweepResult
@@ -105,7 +105,7 @@ def check_extras(config: SweepConfig, folder: Storage) -> None:
         from sst2_ray.sweep.optuna import check_installed
 
         check_installed()
-    trackers.check_trackers(config.trackers, folder)
+    check_trackers(config.base.trackers, folder)
 
 
 def check_existing(folder: Storage, config: SweepConfig, checked: Mapping[str, RunInputs]) -> None:

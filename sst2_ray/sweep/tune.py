@@ -9,6 +9,7 @@ from collections.abc import Callable, Container
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypedDict
 
+from ray.tune import Callback
 from ray.tune.search import Searcher
 
 from sst2_ray.errors import FailureClass, RunFailedError, Sst2RayError
@@ -26,6 +27,9 @@ from sst2_ray.sweep.schedulers import Evaluation, evaluation_number
 
 if TYPE_CHECKING:
     from ray.actor import ActorHandle
+    from ray.tune.experiment import Trial as TuneTrial
+
+    from sst2_ray.run.tracking.trackers import Trackers
 
 
 class TuneConfig(TypedDict):
@@ -38,13 +42,8 @@ class TuneResult(TypedDict, total=False):
     """A result as Tune carries it: an evaluation, or at the end of a trial its outcome."""
 
     evaluation: Evaluation
+    record: EpochRecord
     outcome: Outcome
-    accuracy: float
-    loss: float | None
-    f1: float | None
-    train_loss: float | None
-    epoch: float
-    global_step: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,15 +147,31 @@ def _result(spec: TrialSpec, record: EpochRecord) -> TuneResult:
         accuracy=record.dev_accuracy or 0.0,
         num_rows=record.num_dev_rows or 1,
     )
-    return {
-        "evaluation": evaluation,
-        "accuracy": evaluation.accuracy,
-        "loss": record.dev_loss,
-        "f1": record.dev_f1,
-        "train_loss": record.train_loss,
-        "epoch": record.epoch,
-        "global_step": record.global_step,
-    }
+    return {"evaluation": evaluation, "record": record}
+
+
+class TrackingCallback(Callback):
+    """A callback of Tune that passes on to the trackers what happens to trials."""
+
+    def __init__(self, trackers: Trackers) -> None:
+        self._trackers = trackers
+
+    def on_trial_start(self, *, trial: TuneTrial, **_: object) -> None:
+        """Begin a run with the settings of its trial."""
+        spec: TrialSpec = trial.config["spec"]
+        self._trackers.start(spec.trial_id, {**dataclasses.asdict(spec.configuration), "seed": spec.config.seed})
+
+    def on_trial_result(self, *, trial: TuneTrial, result: TuneResult, **_: object) -> None:
+        """Track an evaluation, or the end of a trial."""
+        spec: TrialSpec = trial.config["spec"]
+        if "record" in result:
+            self._trackers.log(spec.trial_id, result["record"])
+        if "outcome" in result:
+            self._trackers.end(spec.trial_id, result["outcome"].status)
+
+    def on_trial_error(self, *, trial: TuneTrial, **_: object) -> None:
+        """End the run of a trial whose driver died."""
+        self._trackers.end(trial.config["spec"].trial_id, Status.FAILED)
 
 
 class SweepSearcher(Searcher):

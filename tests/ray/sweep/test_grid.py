@@ -35,7 +35,7 @@ def test_only_the_best_models_stay(sweeps: Sweeps) -> None:
 def test_tensorboard_s_files_hold_the_accuracies(sweeps: Sweeps) -> None:
     from tensorboardX.proto.event_pb2 import Event
 
-    files = list((sweeps.storage / "grid" / "tune").rglob("events.out.tfevents*"))
+    files = list((sweeps.storage / "grid" / "tensorboard").rglob("events.out.tfevents*"))
     assert len(files) == 4
     tags = {value.tag for file in files for event in _events(file, Event) for value in event.summary.value}
     assert any("accuracy" in tag for tag in tags)
