@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import shlex
+import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from sst2_ray.config.fields import flag
 from sst2_ray.config.presets import sweep_preset
@@ -11,7 +15,7 @@ from sst2_ray.config.sources import SweepCommand, read_config_file, sweep_comman
 from sst2_ray.config.sweep import AXES, SweepConfig, SweepFlags, sweep_from_dict
 from sst2_ray.config.train import config_from_dict, numeric_fields
 from sst2_ray.errors import InputError
-from sst2_ray.storage import Storage
+from sst2_ray.storage import Storage, address
 
 PROG = "sst2-ray sweep"
 _AXIS_OF = {single: axis for axis, single in AXES.items()}
@@ -21,12 +25,27 @@ _AXIS_OF = {single: axis for axis, single in AXES.items()}
 def main(argv: list[str]) -> int:
     """Run `sst2-ray sweep`; return its exit code."""
     command, config = read_sweep_command(argv)
-    from sst2_ray.sweep.start import dry_run, sweep
+    try:
+        from sst2_ray.sweep.start import dry_run, sweep
 
-    if command.dry_run:
-        dry_run(config, as_json=command.json)
-        return 0
-    return sweep(config).exit_code
+        if command.dry_run:
+            dry_run(config, as_json=command.json)
+            return 0
+        return sweep(config).exit_code
+    except KeyboardInterrupt:
+        if not command.dry_run:
+            leave_config(config)
+        raise
+
+
+def leave_config(config: SweepConfig) -> None:
+    """Leave a sweep that was interrupted before it began as a folder that --resume takes."""
+    folder = Storage.open(config.base.storage_path).child(config.name)
+    with contextlib.suppress(OSError):
+        if not folder.exists("config.json"):
+            folder.write_json("config.json", {**config.to_dict(), "config_hash": config.trials_hash})
+            goes_on = shlex.quote(address(config.base.storage_path, config.name))
+            print(f"interrupted before its first trial; sst2-ray sweep --resume {goes_on} starts it", file=sys.stderr)
 
 
 def read_sweep_command(argv: Sequence[str]) -> tuple[SweepCommand, SweepConfig]:
@@ -90,14 +109,19 @@ def resumed(folder: str) -> SweepConfig:
         raise InputError(f"--resume {folder}: holds a single run; the same sst2-ray train command goes on with it")
     config = sweep_from_dict({k: values[k] for k in ("sweep", "config")}, source=f"--resume {folder}")
     # The folder may have been moved since, and is known by its own name.
-    head, _, query = folder.partition("?")
+    storage_path, name = split_address(folder)
+    return dataclasses.replace(config, base=dataclasses.replace(config.base, storage_path=storage_path, name=name))
+
+
+def split_address(folder: str) -> tuple[str, str]:
+    """Split the address of a sweep's folder into the storage path and the sweep's name."""
+    if "://" not in folder:  # '?', '#' and '%' are letters like any other
+        path = Path(folder)
+        path = path if path.name not in ("", "..") else path.expanduser().resolve()
+        return str(path.parent), path.name
+    head, question, options = folder.partition("?")
     parent, _, name = head.rstrip("/").rpartition("/")
-    base = dataclasses.replace(
-        config.base,
-        storage_path=(parent or ("." if "://" not in folder else head)) + (f"?{query}" if query else ""),
-        name=name,
-    )
-    return dataclasses.replace(config, base=base)
+    return parent + question + options, name
 
 
 def _check_unchanged(there: SweepConfig, config: SweepConfig) -> None:

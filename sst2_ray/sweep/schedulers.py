@@ -9,21 +9,13 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import mean, median
-from typing import TYPE_CHECKING
 
 import numpy as np
-from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from sst2_ray.config.sweep import SweepConfig
-
-if TYPE_CHECKING:
-    from ray.tune.execution.tune_controller import TuneController
-    from ray.tune.experiment import Trial as TuneTrial
-
-    from sst2_ray.sweep.tune import TuneResult
 
 MIN_OTHERS = 3
 """The median rule compares with at least this many other trials."""
@@ -138,35 +130,3 @@ class EarlyStopping:
 def _until(curve: dict[int, float], number: int) -> Sequence[float]:
     """Return the accuracies of a trial up to an evaluation."""
     return [accuracy for at, accuracy in curve.items() if at <= number]
-
-
-class FirstSeedScheduler(FIFOScheduler):
-    """Tune's scheduler of a sweep: asks the stopping rule, and lets a stopped trial end itself.
-
-    The trial's row, curve and processes are then left in order; Tune sees a trial that completed.
-
-    Args:
-        rule: The stopping rule; None: nothing is stopped.
-        stop: Called with the id of a trial that is to end after this evaluation.
-    """
-
-    def __init__(self, rule: EarlyStopping | None, stop: Callable[[str], object]) -> None:
-        super().__init__()
-        self._rule, self._stop = rule, stop
-
-    def on_trial_result(self, tune_controller: TuneController, trial: TuneTrial, result: TuneResult) -> str:  # noqa: ARG002
-        """Decide on an evaluation of the first seed; Tune itself always goes on."""
-        evaluation = result.get("evaluation") if trial.config["spec"].is_first_seed else None
-        if self._rule is not None and evaluation is not None and self._rule.decide(evaluation):
-            self._stop(evaluation.trial_id)
-        return str(TrialScheduler.CONTINUE)
-
-    def on_trial_complete(self, tune_controller: TuneController, trial: TuneTrial, result: TuneResult) -> None:  # noqa: ARG002
-        """Count a configuration that failed for good as the worst."""
-        outcome, spec = result.get("outcome"), trial.config["spec"]
-        if self._rule is not None and outcome is not None and spec.is_first_seed and outcome.worth == 0.0:
-            self._rule.record_failure(spec.trial_id, spec.config.model)
-
-    def __reduce__(self) -> tuple[type[FIFOScheduler], tuple[()]]:
-        """Pickle as an empty scheduler: Tune writes one into the experiment's folder, and nobody reads it."""
-        return FIFOScheduler, ()

@@ -136,8 +136,7 @@ class SweepRun:
         import ray
         from ray import tune
 
-        from sst2_ray.sweep.schedulers import FirstSeedScheduler
-        from sst2_ray.sweep.tune import TrackingCallback, run_trial
+        from sst2_ray.sweep.tune import FirstSeedScheduler, TrackingCallback, run_trial
 
         def stop(trial_id: str) -> None:
             ray.get(self.progress_actor.ask_to_stop.remote(trial_id, Status.EARLY_STOPPED))

@@ -1,4 +1,4 @@
-"""Callbacks of Tune: the function that runs one trial, and the searcher that hands trials out as far as the budget goes."""
+"""Everything that Tune calls: the function of a trial, the searcher, the scheduler and the callback for trackers."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypedDict
 
 from ray.tune import Callback
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from sst2_ray.errors import FailureClass, RunFailedError, Sst2RayError
@@ -23,10 +24,11 @@ from sst2_ray.run.workspace import Workspace
 from sst2_ray.sweep.budget import Budget, Durations, SweepClock
 from sst2_ray.sweep.configurations import TrialSpec
 from sst2_ray.sweep.queue import FINISHED, Outcome, TrialQueue
-from sst2_ray.sweep.schedulers import Evaluation, evaluation_number
+from sst2_ray.sweep.schedulers import EarlyStopping, Evaluation, evaluation_number
 
 if TYPE_CHECKING:
     from ray.actor import ActorHandle
+    from ray.tune.execution.tune_controller import TuneController
     from ray.tune.experiment import Trial as TuneTrial
 
     from sst2_ray.run.tracking.trackers import Trackers
@@ -148,6 +150,38 @@ def _result(spec: TrialSpec, record: EpochRecord) -> TuneResult:
         num_rows=record.num_dev_rows or 1,
     )
     return {"evaluation": evaluation, "record": record}
+
+
+class FirstSeedScheduler(FIFOScheduler):
+    """Tune's scheduler of a sweep: asks the stopping rule, and lets a stopped trial end itself.
+
+    The trial's row, curve and processes are then left in order; Tune sees a trial that completed.
+
+    Args:
+        rule: The stopping rule; None: nothing is stopped.
+        stop: Called with the id of a trial that is to end after this evaluation.
+    """
+
+    def __init__(self, rule: EarlyStopping | None, stop: Callable[[str], object]) -> None:
+        super().__init__()
+        self._rule, self._stop = rule, stop
+
+    def on_trial_result(self, tune_controller: TuneController, trial: TuneTrial, result: TuneResult) -> str:  # noqa: ARG002
+        """Decide on an evaluation of the first seed; Tune itself always goes on."""
+        evaluation = result.get("evaluation") if trial.config["spec"].is_first_seed else None
+        if self._rule is not None and evaluation is not None and self._rule.decide(evaluation):
+            self._stop(evaluation.trial_id)
+        return str(TrialScheduler.CONTINUE)
+
+    def on_trial_complete(self, tune_controller: TuneController, trial: TuneTrial, result: TuneResult) -> None:  # noqa: ARG002
+        """Count a configuration that failed for good as the worst."""
+        outcome, spec = result.get("outcome"), trial.config["spec"]
+        if self._rule is not None and outcome is not None and spec.is_first_seed and outcome.worth == 0.0:
+            self._rule.record_failure(spec.trial_id, spec.config.model)
+
+    def __reduce__(self) -> tuple[type[FIFOScheduler], tuple[()]]:
+        """Pickle as an empty scheduler: Tune writes one into the experiment's folder, and nobody reads it."""
+        return FIFOScheduler, ()
 
 
 class TrackingCallback(Callback):
