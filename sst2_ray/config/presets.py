@@ -126,7 +126,7 @@ def demo_sweep() -> SweepConfig:
         batch_sizes=(32,),
         epochs=(1,),
         num_seeds=3,
-        base=TrainConfig(data="rotten-tomatoes", train_rows=2048, selection_fraction=0.1, storage_path="runs/demo"),
+        base=TrainConfig(data="rotten-tomatoes", train_rows=2048, storage_path="runs/demo"),
     )
 
 

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from sst2_ray.config.fields import (
     AtLeastOne,
+    Fraction,
     Name,
     NotNegative,
     Positive,
@@ -23,6 +24,7 @@ from sst2_ray.config.train import TrainConfig, config_from_dict, hash_of, numeri
 from sst2_ray.errors import InputError
 
 DEFAULT_NUM_SAMPLES = 16
+DEFAULT_SELECTION_FRACTION = 0.1
 
 AXES: dict[str, str] = {
     "models": "model",
@@ -70,6 +72,9 @@ class SearchSettings:
     asha: successive halving. median: stops what is worse than the median of the others so far."""
     reduction_factor: AtLeastOne = 3
     """asha: one in this many goes on from each rung, and to the other seeds."""
+    selection_fraction: Fraction | None = None
+    """Share of the training split held out for choosing epoch and configuration; dev is then scored once, for the chosen.
+    None: 0.1 if more than one configuration is tried, else 0. 0: choose on dev, whose best score is then too good."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,6 +107,20 @@ class SweepConfig(SweepFlags):
     def __post_init__(self) -> None:
         check_sweep_config(self)
 
+    @property
+    def tries_several(self) -> bool:
+        """Tell whether there is more than one configuration to choose from."""
+        if self.search != "grid":
+            return self.sample_count > 1
+        return len(self.models) * _count(self) > 1
+
+    @property
+    def held_out_fraction(self) -> float:
+        """Return the share of the training split that epochs and configurations are chosen on; 0: dev."""
+        if self.selection_fraction is not None:
+            return self.selection_fraction
+        return self.base.selection_fraction or (DEFAULT_SELECTION_FRACTION if self.tries_several else 0.0)
+
     def __repr__(self) -> str:
         return readable(self)
 
@@ -129,7 +148,8 @@ class SweepConfig(SweepFlags):
     def base_hash(self) -> str:
         """Hash what all trials share and affects their numbers: trials of equal base hashes may be compared."""
         varied = {AXES[axis] for axis in AXES if getattr(self, axis)} | {"seed"}
-        return hash_of({name: getattr(self.base, name) for name in numeric_fields() if name not in varied})
+        shared = dataclasses.replace(self.base, selection_fraction=self.held_out_fraction)
+        return hash_of({name: getattr(shared, name) for name in numeric_fields() if name not in varied})
 
     @property
     def trials_hash(self) -> str:
@@ -137,13 +157,13 @@ class SweepConfig(SweepFlags):
         flags = {
             f.name: getattr(self, f.name)
             for f in dataclasses.fields(SweepFlags)
-            if f.metadata.get("affects_trials", True)
+            if f.metadata.get("affects_trials", True) and f.name != "selection_fraction"  # the base's hash has it
         }
         return hash_of({**flags, "base": self.base_hash, "seed": self.base.seed})
 
     def trial_config(self, point: dict[str, Any], seed: int) -> TrainConfig:
         """Build the config of one trial; `point` holds a value for each varied field of TrainConfig."""
-        return dataclasses.replace(self.base, **point, seed=seed, name=None)
+        return dataclasses.replace(self.base, **point, seed=seed, name=None, selection_fraction=self.held_out_fraction)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values: `sweep` (the flags) and `config` (the base)."""

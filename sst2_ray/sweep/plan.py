@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from rich.table import Table
 
 from sst2_ray import formatting
-from sst2_ray.config.sweep import AXES, SweepConfig
+from sst2_ray.config.sweep import AXES, DEFAULT_SELECTION_FRACTION, SweepConfig
 from sst2_ray.results.store.table import ResultsTable
 from sst2_ray.run.planning.placement import Placement
 from sst2_ray.run.prepare import RunInputs
+from sst2_ray.statistics import power
 from sst2_ray.storage import address
 from sst2_ray.sweep.budget import Durations, budget_of, makespan
 from sst2_ray.sweep.concurrency import Concurrency, Footprint, footprint
@@ -50,25 +51,58 @@ def describe_sweep(
     prints = {model: footprint(one, table, num_workers=placement.num_workers) for model, one in prepared.items()}
     durations = durations_of(table, num_rows, {}, use_gpu=placement.use_gpu)
     steps = sum(total_steps(trial.config, num_rows) for trial in trials)
-    held_out = (
-        f", {len(first.tokens['selection']):,} held out of train to choose by; dev is scored once, for the chosen"
-        if "selection" in first.tokens
-        else ""
-    )
+    num_dev = len(first.tokens["dev"])
+    num_held_out = len(first.tokens["selection"]) if "selection" in first.tokens else None
     splits = first.splits
     return [
         ("sweep", f"{config.name}: {_trials_words(config, len(trials))}"),
         ("axes", _axes_words(config)),
         (
             "data",
-            f"{splits.source}: {num_rows:,} train rows, {len(first.tokens['dev']):,} {splits.eval_split}{held_out}",
+            f"{splits.source}: {num_rows:,} train rows, {num_dev:,} {splits.eval_split}"
+            f"{_choice_words(config, num_dev, num_held_out)}",
         ),
+        ("can show", _power_words(config, num_dev, num_held_out or num_dev)),
         ("steps", f"{'at most ' if config.scheduler != 'none' else ''}{steps:,} in all"),
         ("a trial", _trial_words(config, placement, prints)),
         ("at once", str(at_once) + (f"; the rest is held by {', '.join(others)}" if others else "")),
         *_time_rows(config, trials, durations, at_once),
         ("storage", _storage_words(config, trials, prints, at_once)),
     ]
+
+
+def _choice_words(config: SweepConfig, num_dev: int, num_held_out: int | None) -> str:
+    """Say what configurations are chosen on; on dev, what that costs."""
+    if num_held_out is not None:
+        return f", {num_held_out:,} held out of train to choose by; dev is scored once, for the chosen"
+    number = most_configurations(config)
+    if number < 2:
+        return ""
+    typical = power.typical_difference(of_models=len(config.models) > 1)
+    bias = power.bias_of_best(typical, number, config.num_seeds, num_dev)
+    return (
+        f"; chosen on these as well: the best of {number} may look {formatting.plain_points(bias, 1)} points better than it "
+        f"is (--selection-fraction {DEFAULT_SELECTION_FRACTION:g} avoids that)"
+    )
+
+
+def _power_words(config: SweepConfig, num_dev: int, num_chosen_on: int) -> str:
+    """Say the smallest differences that the sweep's verdicts can show, from typical noise of seeds and sentences."""
+
+    def smallest(*, of_models: bool, num_sentences: int) -> str:
+        typical = power.typical_difference(of_models=of_models)
+        shown = power.planned_difference(typical, config.num_seeds, num_sentences)
+        return f"{formatting.plain_points(shown, 1)} points ({formatting.count(num_sentences, 'sentence')})"
+
+    kinds = []
+    if len(config.models) > 1:
+        kinds.append(f"between models from {smallest(of_models=True, num_sentences=num_dev)}")
+    if most_configurations(config) > len(config.models):
+        kinds.append(f"between configurations of a model from {smallest(of_models=False, num_sentences=num_chosen_on)}")
+    if not kinds:
+        return "no difference: it has one configuration"
+    seeds = formatting.count(config.num_seeds, "seed")
+    return f"differences {', '.join(kinds)}, in four of five such sweeps, {seeds} each, going by typical noise"
 
 
 def _trials_words(config: SweepConfig, num_trials: int) -> str:
@@ -141,7 +175,7 @@ def _storage_words(
 ) -> str:
     running = (config.base.keep_checkpoints + 2) * max(p.checkpoint_gib for p in prints.values()) * at_once.chosen
     exports = sum(prints[trial.config.model].export_gib for trial in trials)
-    if config.base.selection_fraction > 0:
+    if config.held_out_fraction > 0:
         exports *= 2  # the last weights as well, until dev has been scored
     kept = config.keep_models * max(p.export_gib for p in prints.values())
     return (

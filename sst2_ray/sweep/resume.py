@@ -73,7 +73,7 @@ def early_stopping(table: ResultsTable, config: SweepConfig, trials: dict[str, P
     if config.scheduler == "none":
         return None
     first = {t.trial_id: t for t in trials.values() if t.config.seed == config.seeds[0]}
-    split = "selection" if config.base.selection_fraction > 0 else "dev"
+    split = "selection" if config.held_out_fraction > 0 else "dev"
     rows = table.read(
         "epochs",
         columns=["trial_id", "epoch", "dev_accuracy", "num_dev_rows", "written_at", "split"],

@@ -91,7 +91,7 @@ class SweepRun:
             cost_share=self.at_once.cost_share,
             progress_actor=self.progress_actor,
             asks_scheduler=self.config.scheduler != "none",
-            chooses_on_selection=self.config.base.selection_fraction > 0,
+            chooses_on_selection=self.config.held_out_fraction > 0,
             environment={name: os.environ[name] for name in passed_on if name in os.environ},
         )
 

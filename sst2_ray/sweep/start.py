@@ -125,7 +125,12 @@ def check_existing(folder: Storage, config: SweepConfig, checked: Mapping[str, R
 
 def check_sweep(config: SweepConfig) -> dict[str, RunInputs]:
     """Find and check the data and the weights of each model. Writes nothing; raises InputError with one line."""
-    base = dataclasses.replace(config.base, model=config.models[0], batch_size=max(config.batch_sizes))
+    base = dataclasses.replace(
+        config.base,
+        model=config.models[0],
+        batch_size=max(config.batch_sizes),
+        selection_fraction=config.held_out_fraction,
+    )
     splits = load_splits(base)
     for batch_size in config.batch_sizes:
         check_batch(dataclasses.replace(base, batch_size=batch_size), len(splits.train))

@@ -190,6 +190,10 @@ class TrackingCallback(Callback):
     def __init__(self, trackers: Trackers) -> None:
         self._trackers = trackers
 
+    def __reduce__(self) -> tuple[type[Callback], tuple[()]]:
+        """Pickle as an empty callback, as the scheduler does."""
+        return Callback, ()
+
     def on_trial_start(self, *, trial: TuneTrial, **_: object) -> None:
         """Begin a run with the settings of its trial."""
         spec: TrialSpec = trial.config["spec"]

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,7 +57,9 @@ class Sweeps:
 
 
 def toy_flags(model: str, data: str, storage: Path) -> tuple[str, ...]:
-    return ("--models", model, "--data", data, "--storage-path", str(storage), "--batch-sizes", "32", "--epochs", "1")
+    """The flags that all sweeps of a test share. Of 128 sentences none is held out, unless a test says so."""
+    where = ("--models", model, "--data", data, "--storage-path", str(storage))
+    return (*where, "--batch-sizes", "32", "--epochs", "1", "--selection-fraction", "0")
 
 
 def call(command: list[str], env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
@@ -69,11 +72,11 @@ def _environment(more: dict[str, str] | None = None) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(ROOT), **(more or {})}
 
 
-def killed(sweeps: Sweeps, name: str, *, after_rows: int, delay_s: float) -> None:
+def killed(sweeps: Sweeps, name: str, *, after_rows: int, delay_s: float, words: Sequence[str] = WORDS) -> None:
     """Start the sweep, wait until it has begun and so many trials have ended, and a little longer; kill its driver."""
     quiet = subprocess.DEVNULL
     process = subprocess.Popen(
-        sweeps.command(name, *WORDS), cwd=ROOT, env=_environment(), stdout=quiet, stderr=quiet, start_new_session=True
+        sweeps.command(name, *words), cwd=ROOT, env=_environment(), stdout=quiet, stderr=quiet, start_new_session=True
     )
     deadline = time.monotonic() + TIMEOUT_S
     while process.poll() is None and time.monotonic() < deadline:

@@ -94,13 +94,15 @@ class MlflowServer:
         """Create the run, with its settings, or set it to running again."""
         if run in self._runs:
             self._call("runs/update", {"run_id": self._runs[run], "status": "RUNNING"})
-            return
+        else:
+            self._runs[run] = self._create(run)
+        given = [{"key": name, "value": str(value)[:6000]} for name, value in params.items()]
+        self._call("runs/log-batch", {"run_id": self._runs[run], "params": given[:100]})
+
+    def _create(self, run: str) -> str:
         tags = [{"key": "mlflow.runName", "value": run}]
         body = {"experiment_id": self._find_experiment(), "start_time": _ms(time.time()), "run_name": run, "tags": tags}
-        run_id = self._call("runs/create", body)["run"]["info"]["run_id"]
-        given = [{"key": name, "value": str(value)[:6000]} for name, value in params.items()]
-        self._call("runs/log-batch", {"run_id": run_id, "params": given[:100]})
-        self._runs[run] = run_id
+        return self._call("runs/create", body)["run"]["info"]["run_id"]
 
     def log(self, run: str, step: int, metrics: Mapping[str, float], at: float) -> None:
         """Send all metrics of an evaluation at once."""
@@ -154,13 +156,12 @@ class MlflowStore:
         """Create the run, with its settings, or set it to running again."""
         if run in self._runs:
             self._client.update_run(self._runs[run], status="RUNNING")
-            return
-        found = self._client.get_experiment_by_name(self._experiment)
-        experiment_id = found.experiment_id if found else self._client.create_experiment(self._experiment)
-        run_id = self._client.create_run(experiment_id, run_name=run).info.run_id
+        else:
+            found = self._client.get_experiment_by_name(self._experiment)
+            experiment_id = found.experiment_id if found else self._client.create_experiment(self._experiment)
+            self._runs[run] = self._client.create_run(experiment_id, run_name=run).info.run_id
         for name, value in params.items():
-            self._client.log_param(run_id, name, value)
-        self._runs[run] = run_id
+            self._client.log_param(self._runs[run], name, value)
 
     def log(self, run: str, step: int, metrics: Mapping[str, float], at: float) -> None:
         """Write the metrics of an evaluation."""

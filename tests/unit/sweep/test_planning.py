@@ -13,9 +13,9 @@ from sst2_ray.config.train import TrainConfig
 from sst2_ray.errors import InputError
 from sst2_ray.storage import Storage
 from sst2_ray.sweep.budget import Budget, Durations, SweepClock, makespan
-from sst2_ray.sweep.command import read_sweep_command, resumed
-from sst2_ray.sweep.configurations import Configuration, planned_configurations, trials_of
-from sst2_ray.sweep.plan import expected_trials
+from sst2_ray.sweep.command import leave_config, read_sweep_command, resumed, split_address
+from sst2_ray.sweep.configurations import Configuration, most_configurations, planned_configurations, trials_of
+from sst2_ray.sweep.plan import _choice_words, _power_words, expected_trials
 from sst2_ray.sweep.queue import FINISHED, Outcome, TrialQueue
 from sst2_ray.sweep.session import read_drawn, write_drawn
 from sst2_ray.sweep.start import check_existing
@@ -304,3 +304,86 @@ def test_what_would_make_it_another_sweep_is_refused(tmp_path: Path) -> None:
     assert read_sweep_command([*resume, "--max-concurrent", "2"])[1].max_concurrent == 2
     with pytest.raises(InputError, match=r"--num-seeds 2 -> 5 would make it another sweep"):
         read_sweep_command([*resume, "--num-seeds", "5"])
+
+
+# ---- what is held out, and what the sweep can show
+
+
+@pytest.mark.parametrize(
+    ("values", "held_out"),
+    [
+        ({}, 0.1),
+        ({"selection_fraction": 0.0}, 0.0),
+        ({"selection_fraction": 0.2}, 0.2),
+        ({"learning_rates": (8e-5,)}, 0.0),
+        ({"learning_rates": (8e-5,), "models": ("sbert", "modernbert-base")}, 0.1),
+        ({"search": "random", "num_samples": 1}, 0.0),
+        ({"base": TrainConfig(selection_fraction=0.3)}, 0.3),
+    ],
+)
+def test_a_tenth_is_held_out_where_there_is_something_to_choose(values: dict[str, object], held_out: float) -> None:
+    sweep = config(**values)
+    assert sweep.held_out_fraction == held_out
+    assert all(t.config.selection_fraction == held_out for t in trials_of(sweep, planned_configurations(sweep)[0]))
+
+
+def test_a_default_that_is_given_is_the_same_sweep() -> None:
+    assert config().trials_hash == config(selection_fraction=0.1).trials_hash
+    assert config().trials_hash != config(selection_fraction=0.0).trials_hash
+
+
+def test_the_plan_says_the_smallest_difference_that_can_be_shown() -> None:
+    both = config(models=("sbert", "modernbert-base"), num_seeds=3)
+    words = _power_words(both, 872, 6735)
+    assert "between models from 1.8 points (872 sentences)" in words
+    assert "between configurations of a model from 0.4 points (6,735 sentences)" in words
+    assert "one configuration" in _power_words(config(learning_rates=(8e-5,)), 872, 872)
+
+
+def test_choosing_on_dev_says_what_it_costs() -> None:
+    fifteen = config(learning_rates=RATES[:5], batch_sizes=(16, 32, 64), num_seeds=3, selection_fraction=0.0)
+    assert "the best of 15 may look 0.5 points better than it is" in _choice_words(fifteen, 872, None)
+    assert _choice_words(config(learning_rates=(8e-5,)), 872, None) == ""
+
+
+# ---- configurations that can exist
+
+
+def test_a_random_search_counts_what_it_can_draw() -> None:
+    two = config(search="random", num_samples=10, learning_rates=(8e-5,), batch_sizes=(32, 64))
+    assert len(planned_configurations(two)) == most_configurations(two) == 2
+    assert TrialQueue(two).num_expected == len(play(TrialQueue(two), {})) == len(expected_trials(two)) == 4
+
+
+def test_optuna_counts_what_there_is_to_suggest() -> None:
+    two = config(search="optuna", num_samples=10, learning_rates=(8e-5,), batch_sizes=(32, 64))
+    assert most_configurations(two) == len(planned_configurations(two)) == 2
+
+
+# ---- folders
+
+
+@pytest.mark.parametrize(
+    ("folder", "storage_path", "name"),
+    [
+        ("runs/name", "runs", "name"),
+        ("name", ".", "name"),
+        ("/a dir/50%?#1/name/", "/a dir/50%?#1", "name"),
+        ("s3://bucket/50%25/name?region=eu-1", "s3://bucket/50%25?region=eu-1", "name"),
+    ],
+)
+def test_the_address_of_a_sweep_is_split_into_storage_and_name(folder: str, storage_path: str, name: str) -> None:
+    assert split_address(folder) == (storage_path, name)
+
+
+def test_the_folder_that_one_stands_in_is_resumed_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "s").mkdir()
+    monkeypatch.chdir(tmp_path / "s")
+    assert split_address(".") == (str(tmp_path), "s")
+
+
+def test_an_interrupt_before_the_start_leaves_what_resume_takes(tmp_path: Path) -> None:
+    sweep = config(base=TrainConfig(storage_path=str(tmp_path / "50% of it? #1")))
+    leave_config(sweep)
+    again = resumed(f"{tmp_path}/50% of it? #1/{sweep.name}")
+    assert (again.trials_hash, again.name) == (sweep.trials_hash, sweep.name)
