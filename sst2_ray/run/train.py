@@ -77,8 +77,8 @@ def train(config: TrainConfig, *, quiet: bool = False) -> TrainResult:
 
 def _run(session: RunSession, shared: Shared, placement: Placement, trackers: Trackers) -> TrainResult:
     """Run the trial of a session to its end. Raises StoppedError where it was stopped before."""
-    name = session.name
-    trackers.start(name, session.config.to_dict())
+    name, config = session.name, shared.inputs.config
+    trackers.start(name, config.to_dict())
     with RunDisplay(session.out, partial(trackers.log, name)) as display, session.signals.graceful():
         trial = Trial(
             shared,
@@ -96,7 +96,7 @@ def _run(session: RunSession, shared: Shared, placement: Placement, trackers: Tr
     result = _result(record, shared.inputs.resolved.info.label, session.workspace.uri)
     session.folder.write_json("result.json", dataclasses.asdict(result))
     trial.drop_checkpoints(record)
-    show_plan(session.out, [*result_rows(result), *tracker_rows(session.config.trackers, session.folder)])
+    show_plan(session.out, [*result_rows(result), *tracker_rows(config.trackers, session.folder)])
     return result
 
 
