@@ -13,7 +13,8 @@ from typing import Any, Literal
 
 from sst2_ray.errors import FailureClass
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""2: classes other than negative and positive. Tables of version 1 hold those two and read beside it."""
 
 
 class Status(str, Enum):
@@ -76,6 +77,9 @@ class TrialRecord:
     data: str | None = _col("As given: a name or a path.")
     data_fingerprint: str | None = _col("Hash of the training and evaluation rows.")
     eval_split: str | None = _col("What was evaluated on: 'SST-2 dev', or 'hold-out of ...'.")
+    num_classes: int | None = _col("Classes; null: two, in tables of version 1.")
+    class_names_json: str | None = _col("Names of the classes, in the order of their numbers.")
+    majority_share: float | None = _col("Accuracy on dev of always answering its most frequent class.", unit="0-1")
     num_train_rows: int | None = _col("Rows trained on, an epoch.", unit="rows")
     num_dev_rows: int | None = _col("Rows evaluated on.", unit="rows")
     learning_rate: float | None = _col("Peak learning rate.")
@@ -89,8 +93,13 @@ class TrialRecord:
     best_epoch: float | None = _col("Epoch of the best evaluation (dev accuracy, then the earlier).")
     best_global_step: int | None = _col("Optimizer steps done at the best evaluation.")
     best_dev_accuracy: float | None = _col("At the best evaluation.", unit="0-1")
-    best_dev_f1: float | None = _col("At the best evaluation, of the positive class.", unit="0-1")
+    best_dev_f1: float | None = _col(
+        "At the best evaluation: of class 1 of two, else the mean over the classes.", unit="0-1"
+    )
     best_dev_loss: float | None = _col("At the best evaluation, mean cross entropy.", unit="nats")
+    best_dev_macro_f1: float | None = _col("At the best evaluation, mean over the classes.", unit="0-1")
+    best_dev_mcc: float | None = _col("At the best evaluation, Matthews' correlation coefficient.", unit="-1 to 1")
+    best_num_answered: int | None = _col("Classes that the best model answers at least once on dev.")
     last_epoch: float | None = _col("Epoch of the last evaluation.")
     last_global_step: int | None = _col("Optimizer steps done.")
     last_dev_accuracy: float | None = _col("At the last evaluation.", unit="0-1")
@@ -159,9 +168,13 @@ class EpochRecord:
     train_accuracy: float | None = _col("Running, over the same examples, dropout on.", unit="0-1")
     dev_loss: float | None = _col("Mean cross entropy of the split, fp32.", unit="nats")
     dev_accuracy: float | None = _col("Share of the split's rows that are right.", unit="0-1")
-    dev_f1: float | None = _col("F1 of the positive class.", unit="0-1")
-    dev_precision: float | None = _col("Precision of the positive class.", unit="0-1")
-    dev_recall: float | None = _col("Recall of the positive class.", unit="0-1")
+    dev_f1: float | None = _col("F1 of class 1 of two, else the mean over the classes.", unit="0-1")
+    dev_precision: float | None = _col("Precision, likewise.", unit="0-1")
+    dev_recall: float | None = _col("Recall, likewise.", unit="0-1")
+    dev_macro_f1: float | None = _col("Mean of the classes' F1.", unit="0-1")
+    dev_weighted_f1: float | None = _col("Mean of the classes' F1, weighted by their rows.", unit="0-1")
+    dev_mcc: float | None = _col("Matthews' correlation coefficient.", unit="-1 to 1")
+    num_answered: int | None = _col("Classes that are the answer for at least one row.")
     num_dev_rows: int | None = _col("Rows of the split, each counted once.", unit="rows")
     grad_norm: float | None = _col("Global L2 norm of the last step, before clipping.")
     seconds: float | None = _col("Training and evaluation time since the attempt's first step.", unit="s")
@@ -181,6 +194,6 @@ class PredictionRecord:
     global_step: int = _key("Optimizer steps of the model that predicted.", unit="steps")
     row_id: int = _key("Position in the split.")
     text: str | None = _col("The sentence.")
-    label: int | None = _col("0 negative, 1 positive.")
-    predicted: int | None = _col("0 negative, 1 positive.")
-    probability: float | None = _col("Probability of class 1, fp32 softmax.", unit="0-1")
+    label: int | None = _col("Number of the class.")
+    predicted: int | None = _col("Number of the class.")
+    probability: float | None = _col("Probability, fp32 softmax: of class 1 of two, else of the answer.", unit="0-1")

@@ -8,8 +8,13 @@ import unicodedata
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
+
 from sst2_ray.errors import InputError
 
+LabelArray = npt.NDArray[np.int16]
+"""Numbers of classes, [rows]."""
 NEGATIVE_POSITIVE = ("negative", "positive")
 _KIN = {"negative": 0, "positive": 1, "neg": 0, "pos": 1, "false": 0, "true": 1, "0": 0, "1": 1}
 """Spellings of SST-2's two classes; CSV carries everything as text, so "true" is a Boolean column there."""
@@ -82,7 +87,7 @@ class ClassNames:
         Spellings of SST-2's classes (0/1, negative/positive, neg/pos, false/true) become negative and positive. Numbers
         are ordered by value, names by Unicode.
         """
-        if {_KIN.get(label.casefold()) for label in labels} == {0, 1}:
+        if labels and all(label.casefold() in _KIN for label in labels):
             return cls(NEGATIVE_POSITIVE)
         try:
             return cls(tuple(sorted(labels, key=float)))

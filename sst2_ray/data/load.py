@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import hashlib
 
+import numpy as np
+
 from sst2_ray.config.registry import DATASETS
 from sst2_ray.config.train import TrainConfig
 from sst2_ray.data import leaks
-from sst2_ray.data.labels import NEGATIVE_POSITIVE, ClassNames
-from sst2_ray.data.rows import Rows, Splits, require_classes
+from sst2_ray.data.labels import ClassNames
+from sst2_ray.data.rows import Cells, Rows, Splits, require_classes
 from sst2_ray.data.sources import read_source
 from sst2_ray.data.splitting import hold_out, normalize, subset
 from sst2_ray.errors import InputError
+
+MAX_CLASSES = 2_000
+"""Different labels up to which a column counts as one of classes."""
 
 __all__ = ["Rows", "Splits", "load_splits"]
 
@@ -24,7 +29,8 @@ def load_splits(config: TrainConfig) -> Splits:
             in the training split, sizes that do not fit.
     """
     read = read_source(config)
-    classes = _classes(read.train.label_counts, f"--data {config.data}")
+    classes = ClassNames.of_labels(read.train.label_counts)
+    _check_number(classes, read.train)
     train, left_out = read.train.rows(classes)
     require_classes(train, classes, f"--data {config.data}: training split")
     train_keys = [normalize(text) for text in train.texts]
@@ -49,7 +55,7 @@ def load_splits(config: TrainConfig) -> Splits:
         train, selection = _part(train, config.selection_fraction, "selection", config)
         selection = _first_rows(selection, min(config.dev_rows or len(selection), len(selection)), "dev_rows")
     num_dev = len(dev)
-    train = _first_rows(train, config.train_rows, "train_rows")
+    train = _first_rows(train, config.train_rows, "train_rows", len(classes))
     dev = _first_rows(dev, config.dev_rows, "dev_rows")
     if len(dev) < num_dev:
         eval_split += f", {len(dev):,} of {num_dev:,} rows"
@@ -58,6 +64,7 @@ def load_splits(config: TrainConfig) -> Splits:
     return Splits(
         train=train,
         dev=dev,
+        classes=classes,
         selection=selection,
         source=read.source,
         eval_split=eval_split,
@@ -67,12 +74,14 @@ def load_splits(config: TrainConfig) -> Splits:
     )
 
 
-def _classes(label_counts: dict[str, int], where: str) -> ClassNames:
-    """Find the classes of the training split."""
-    classes = ClassNames.of_labels(label_counts)
-    if label_counts and len(classes) > 1 and classes.names != NEGATIVE_POSITIVE:
-        raise InputError(f"{where}: labels {classes}: must be 0 or 1, negative or positive, neg or pos, false or true")
-    return ClassNames()
+def _check_number(classes: ClassNames, train: Cells) -> None:
+    """Refuse a label column that holds no classes: a text, a date, a number that is measured."""
+    if len(classes) > max(2, len(train.texts) // 2) or len(classes) > MAX_CLASSES:
+        some = ", ".join(classes.names[:3])
+        raise InputError(
+            f"{train.where}: its label column has {len(classes):,} different values in {len(train.texts):,} rows "
+            f"({some}, ...), which are no classes; name another with --label-column"
+        )
 
 
 # ---- splitting
@@ -85,7 +94,7 @@ def _part(rows: Rows, fraction: float, purpose: str, config: TrainConfig) -> tup
         raise InputError(f"{flag} 0: --data {config.data} has no evaluation split of its own; give --dev-data")
     held = hold_out(rows.texts, rows.labels, fraction, purpose=purpose)
     kept_rows, held_rows = rows.take(~held), rows.take(held)
-    if any(len(set(part.labels.tolist())) < 2 for part in (kept_rows, held_rows)):
+    if len(np.unique(kept_rows.labels)) < len(np.unique(rows.labels)) or len(np.unique(held_rows.labels)) < 2:
         raise InputError(
             f"{flag} {fraction}: the {len(rows):,} rows of --data {config.data} are too few, or too much alike, to hold "
             f"out some of each class; give more rows" + (", or --dev-data" if purpose == "hold-out" else "")
@@ -93,14 +102,14 @@ def _part(rows: Rows, fraction: float, purpose: str, config: TrainConfig) -> tup
     return kept_rows, held_rows
 
 
-def _first_rows(rows: Rows, num_rows: int | None, field: str) -> Rows:
+def _first_rows(rows: Rows, num_rows: int | None, field: str, least: int = 2) -> Rows:
     if num_rows is None or num_rows == len(rows):
         return rows
     flag = f"--{field.replace('_', '-')}"
     if num_rows > len(rows):
         raise InputError(f"{flag} {num_rows}: there are only {len(rows):,} rows; lower it, or leave it out for all")
-    if num_rows < 2:
-        raise InputError(f"{flag} {num_rows}: must be at least 2, one row of each class")
+    if num_rows < least:
+        raise InputError(f"{flag} {num_rows}: must be at least {least}, one row of each class")
     return rows.take(subset(rows.texts, rows.labels, num_rows, purpose=field))
 
 

@@ -9,11 +9,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from sst2_ray.data.labels import ClassNames, without_unknown
+from sst2_ray.data.labels import ClassNames, LabelArray, without_unknown
 from sst2_ray.errors import InputError
 from sst2_ray.formatting import count
 
 _MAX_NAMED = 3
+_MAX_CLASSES = 8
+"""Classes that are counted in one line of the plan."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,8 +24,8 @@ class Rows:
 
     texts: list[str]
     """[N], without white space around."""
-    labels: npt.NDArray[np.int8]
-    """[N], 0 negative, 1 positive."""
+    labels: LabelArray
+    """[N], numbers of the classes."""
     row_ids: npt.NDArray[np.int64]
     """[N], position in the source split, counted from 0."""
 
@@ -44,6 +46,8 @@ class Splits:
 
     train: Rows
     dev: Rows
+    classes: ClassNames
+    """Of the training split; dev holds no others."""
     selection: Rows | None
     """Held-out part of train for choosing the epoch (at most `dev_rows` rows of it); None: dev chooses."""
     source: str
@@ -56,6 +60,19 @@ class Splits:
     """Name for the rules of known leaks ("glue", "rotten-tomatoes"); None: not a corpus that they know."""
     notes: tuple[str, ...]
     """One-line remarks for the user."""
+
+    @property
+    def class_words(self) -> str:
+        """Describe the classes of the training split: names, rows, share of the largest."""
+        counts = np.bincount(self.train.labels, minlength=len(self.classes))
+        each = [f"{name} {num:,}" for name, num in zip(self.classes.names, counts.tolist(), strict=True)]
+        shown = ", ".join(each[:_MAX_CLASSES]) + (f", ... ({len(each)} in all)" if len(each) > _MAX_CLASSES else "")
+        return f"{shown}; the largest is {counts.max() / counts.sum():.1%} of train, {self.majority_share:.1%} of dev"
+
+    @property
+    def majority_share(self) -> float:
+        """Compute the accuracy on dev of always answering its most frequent class."""
+        return float(np.bincount(self.dev.labels).max() / len(self.dev))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,7 +142,7 @@ class Cells:
                 row_ids.append(position)
         if self.texts and not texts:
             raise InputError(f"{self.where}: none of its {len(self.texts):,} rows has both a text and a label")
-        rows = Rows(texts=texts, labels=np.array(labels, dtype=np.int8), row_ids=np.array(row_ids, dtype=np.int64))
+        rows = Rows(texts=texts, labels=np.array(labels, dtype=np.int16), row_ids=np.array(row_ids, dtype=np.int64))
         return rows, self._left_out(blank, unlabelled)
 
     def _left_out(self, blank: Sequence[int], unlabelled: Sequence[int]) -> str | None:

@@ -18,6 +18,8 @@ from itertools import accumulate, chain
 import numpy as np
 import numpy.typing as npt
 
+from sst2_ray.data.labels import LabelArray
+
 _WORD = re.compile(r"[^\W_]+")
 _MAX_FAMILY_WORDS = 64
 """Longer texts form a family with their duplicates only: a text of n words has n * n / 2 phrases."""
@@ -38,9 +40,7 @@ def normalize(text: str) -> str:
     return "".join(words_of(text)) or text
 
 
-def hold_out(
-    texts: Sequence[str], labels: npt.NDArray[np.int8], fraction: float, *, purpose: str
-) -> npt.NDArray[np.bool_]:
+def hold_out(texts: Sequence[str], labels: LabelArray, fraction: float, *, purpose: str) -> npt.NDArray[np.bool_]:
     """Choose about `fraction` of each class such that no held-out row occurs in a row that is kept.
 
     Families are taken in an order that depends on their text and on `purpose`, as long as no class gets more than its
@@ -58,12 +58,14 @@ def hold_out(
         words_of_key.setdefault(key, words)
     families = _families(words_of_key)
     num_holders = Counter(chain.from_iterable(families.values()))
-    room = np.array([max(1, round(fraction * int((labels == c).sum()))) for c in (0, 1)])
+    sizes = np.bincount(labels, minlength=2)
+    # The only row of a class stays in training, where it can be learned.
+    room = np.array([min(max(1, round(fraction * int(size))), max(0, int(size) - 1)) for size in sizes])
     held = np.zeros(len(texts), dtype=np.bool_)
     for head in sorted(families, key=lambda key: _rank(key, purpose)):
         # Only what stands in no other sentence that is kept can leave with this one.
         rows = [row for key in families[head] if num_holders[key] == 1 for row in rows_of[key]]
-        counts = np.bincount(labels[rows], minlength=2)
+        counts = np.bincount(labels[rows], minlength=len(sizes))
         if (counts > room).any():
             continue
         room -= counts
@@ -94,7 +96,7 @@ def _families(words: dict[str, list[str]]) -> dict[str, set[str]]:
     return families
 
 
-def subset(texts: Sequence[str], labels: npt.NDArray[np.int8], num_rows: int, *, purpose: str) -> npt.NDArray[np.bool_]:
+def subset(texts: Sequence[str], labels: LabelArray, num_rows: int, *, purpose: str) -> npt.NDArray[np.bool_]:
     """Choose `num_rows` rows with the classes in proportion.
 
     A smaller subset is contained in a larger one, but for the row by which rounding moves a class.
@@ -102,15 +104,30 @@ def subset(texts: Sequence[str], labels: npt.NDArray[np.int8], num_rows: int, *,
     Returns:
         A mask [N].
     """
-    num_positive = round(num_rows * float(labels.mean()))
-    if num_rows > 1:
-        num_positive = min(max(num_positive, 1), num_rows - 1)
     chosen = np.zeros(len(texts), dtype=np.bool_)
     ranks = [_rank(text, purpose) for text in texts]
-    for label, count in ((0, num_rows - num_positive), (1, num_positive)):
+    for label, count in enumerate(_shares(labels, num_rows)):
         rows = sorted(np.flatnonzero(labels == label).tolist(), key=lambda row: (ranks[row], row))
         chosen[rows[:count]] = True
     return chosen
+
+
+def _shares(labels: LabelArray, num_rows: int) -> list[int]:
+    """Divide `num_rows` among the classes in proportion, at least one row for each class as far as they suffice."""
+    sizes = np.bincount(labels, minlength=2)
+    if len(sizes) == 2:
+        num_positive = round(num_rows * float(labels.mean()))
+        if num_rows > 1:
+            num_positive = min(max(num_positive, 1), num_rows - 1)
+        return [num_rows - num_positive, num_positive]
+    exact = num_rows * sizes / len(labels)
+    shares = np.maximum(np.floor(exact).astype(np.int64), np.minimum(sizes, 1))
+    by_remainder = np.argsort(-(exact - shares), kind="stable")
+    for number in by_remainder[: max(0, num_rows - int(shares.sum()))]:
+        shares[number] += 1
+    while shares.sum() > num_rows:  # the rows given to classes whose share is below one
+        shares[np.argmax(shares)] -= 1
+    return shares.tolist()
 
 
 def _rank(text: str, purpose: str) -> bytes:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from sst2_ray.data.labels import LabelArray
 from sst2_ray.data.rows import Rows
 from sst2_ray.errors import InputError
 
@@ -28,8 +29,8 @@ class TokenArrays:
     """[T], special tokens included, no padding."""
     offsets: npt.NDArray[np.int64]
     """[N + 1]"""
-    labels: npt.NDArray[np.int8]
-    """[N], 0 negative, 1 positive."""
+    labels: LabelArray
+    """[N], numbers of the classes."""
     row_ids: npt.NDArray[np.int64]
     """[N], position in the source split."""
     num_truncated: int

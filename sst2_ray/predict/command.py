@@ -16,13 +16,14 @@ from sst2_ray.errors import InputError
 from sst2_ray.formatting import count
 from sst2_ray.predict.outputs import STDOUT, SUFFIXES
 from sst2_ray.predict.predictor import Prediction, Predictor, predict, predictions_of
-from sst2_ray.training.metrics import MetricSums
+from sst2_ray.predict.scoring import Scores, score_lines
 
 __all__ = ["PredictConfig", "Prediction", "Predictor", "main", "predict"]
 
 if TYPE_CHECKING:
     from sst2_ray.modeling.export.folder import ExportMeta
     from sst2_ray.predict.inputs import SentenceFiles
+    from sst2_ray.training.metrics import MetricSums
 
 _IDENTIFY_ROWS = 200_000
 """Texts of a file that are compared with known data sets, which are smaller."""
@@ -194,7 +195,7 @@ def _label_input(config: PredictConfig) -> None:
     notes += done.scores.unknown_notes if done.scores else []
     if done.num_blank:
         notes.append(f"{count(done.num_blank, 'row')} without a text have no prediction")
-    sums = done.scores.sums if done.scores else MetricSums()
+    sums = done.scores.sums if done.scores else None
     what = f"{done.num_rows:,} rows of {config.input}"
     _report(predictor, config, what, sums, [*notes, _truncated(predictor)])
 
@@ -238,17 +239,20 @@ def _score_data(config: PredictConfig) -> None:
     )
     predictor = _predictor(config)
     note = check_known_leak(predictor.meta.corpora, splits.corpus, config.allow_leak)
-    sums = MetricSums()
     logits = predictor.logits(splits.dev.texts)
-    sums.add(logits, splits.dev.labels)
+    scores = Scores(classes=predictor.classes)
+    scores.add(logits, [splits.classes.names[number] for number in splits.dev.labels])
     if config.output is not None:
         predictions = predictions_of(splits.dev.texts, logits, predictor.classes)
         write_predictions(config.output, predictions, logits, predictor.classes, labels=splits.dev.labels)
-    _report(predictor, config, f"{len(splits.dev):,} rows of {splits.eval_split}", sums, [note, _truncated(predictor)])
+    elif not scores.known:
+        raise InputError(f"--data {config.data}: {'; '.join(scores.unknown_notes)}")
+    notes = [note, *scores.unknown_notes, _truncated(predictor)]
+    _report(predictor, config, f"{len(splits.dev):,} rows of {splits.eval_split}", scores.sums, notes)
 
 
 def _report(
-    predictor: Predictor, config: PredictConfig, what: str, sums: MetricSums, notes: Sequence[str | None]
+    predictor: Predictor, config: PredictConfig, what: str, sums: MetricSums | None, notes: Sequence[str | None]
 ) -> None:
     """Print scores and remarks: on stderr where the predictions themselves go to stdout."""
     from rich.console import Console
@@ -258,15 +262,10 @@ def _report(
     from sst2_ray.terminal import console
 
     lines = [f"{predictor.meta.info.label}: {what}"]
-    if sums.num_rows:
-        metrics = sums.metrics()
+    if sums is not None and sums.num_rows:
         interval = wilson_interval(sums.right, sums.num_rows)
-        lines.append(
-            f"accuracy {percent(metrics.accuracy)} % ({sums.right:,} of {sums.num_rows:,}; 95 % interval {percent(interval.low)} "
-            f"to {percent(interval.high)})  F1 {percent(metrics.f1)}  precision {percent(metrics.precision)}  "
-            f"recall {percent(metrics.recall)}  "
-            f"loss {metrics.loss:.4f}"
-        )
+        sure = f"95 % interval {percent(interval.low)} to {percent(interval.high)}"
+        lines += score_lines(sums, predictor.classes, sure)
     lines += [f"note: {note}" for note in notes if note]
     if config.output is not None and config.output != STDOUT:
         lines.append(f"written: {config.output}")

@@ -19,7 +19,7 @@ from sst2_ray.predict.predictor import Prediction, Predictor, added_columns, pre
 from sst2_ray.predict.scoring import Scores
 
 if TYPE_CHECKING:
-    from sst2_ray.data.labels import ClassNames
+    from sst2_ray.data.labels import ClassNames, LabelArray
 
 TABLE_ROWS = 40
 """Rows of a file that are shown in the terminal where no output is named."""
@@ -94,7 +94,7 @@ def _output_schema(files: SentenceFiles, classes: ClassNames) -> pa.Schema:
 
 def write_predictions(
     output: str, predictions: Sequence[Prediction], logits: NDArray[np.float32], classes: ClassNames,
-    labels: NDArray[np.int8] | None = None,
+    labels: LabelArray | None = None,
 ) -> None:  # fmt: skip
     """Write a small file of sentences, their labels where given, and the columns that labelling adds."""
     columns: dict[str, pa.Array] = {"text": pa.array([p.text for p in predictions], pa.string())}

@@ -63,7 +63,7 @@ class Predictor:
         self.column = column
         with _model_folder(str(model_dir)) as folder:
             self.model, self.tokenizer, self.meta = load_export(folder, device=self.device)
-        self.classes = ClassNames()
+        self.classes = ClassNames(self.meta.info.labels)
         self.num_truncated = 0
         """Sentences so far that were longer than the model reads."""
         self._tokenize = SentenceTokenizer(self.tokenizer, self.meta.max_length)
@@ -77,7 +77,7 @@ class Predictor:
 
         if not texts:
             return np.zeros((0, len(self.classes)), dtype=np.float32)
-        unlabelled = np.zeros(len(texts), dtype=np.int8)
+        unlabelled = np.zeros(len(texts), dtype=np.int16)
         # Stripped as the rows are that a model is trained on.
         rows = Rows(texts=[t.strip() for t in texts], labels=unlabelled, row_ids=np.arange(len(texts)))
         tokens = self._tokenize(rows)
@@ -104,14 +104,15 @@ def added_columns(logits: NDArray[np.float32], classes: ClassNames) -> Columns:
     `predicted`, `predicted_label` and `probability`; where the classes are not negative and positive also
     `probability_NAME` for each of them.
     """
+    from sst2_ray.training.metrics import probabilities, stated_probability
+
     names = np.array(classes.names, dtype=object)
     predicted = _predicted(logits)
-    each = _probabilities(logits)
-    chosen = each[:, 1] if len(classes) == 2 else each[np.arange(len(each)), predicted]
+    each = probabilities(logits)
     columns: Columns = {
         "predicted": predicted.astype(np.int8 if len(classes) <= 128 else np.int16),
         "predicted_label": names[predicted],
-        "probability": chosen.astype(np.float32),
+        "probability": stated_probability(logits).astype(np.float32),
     }
     if classes.names != NEGATIVE_POSITIVE:
         columns |= {f"probability_{name}": each[:, i].astype(np.float32) for i, name in enumerate(classes.names)}
@@ -120,18 +121,6 @@ def added_columns(logits: NDArray[np.float32], classes: ClassNames) -> Columns:
 
 def _predicted(logits: NDArray[np.float32]) -> NDArray[np.int64]:
     return logits.argmax(axis=1)  # the lower number where two are equal
-
-
-def _probabilities(logits: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Compute the softmax, [rows, classes]."""
-    from sst2_ray.training.metrics import positive_probability
-
-    if logits.shape[1] == 2:
-        positive = positive_probability(logits)
-        return np.stack([1.0 - positive, positive], axis=1)
-    wide = logits.astype(np.float64)
-    raised = np.exp(wide - wide.max(axis=1, keepdims=True))
-    return raised / raised.sum(axis=1, keepdims=True)
 
 
 def predict(
@@ -163,7 +152,9 @@ def predict(
 
 def predictions_of(texts: Sequence[str], logits: NDArray[np.float32], classes: ClassNames) -> list[Prediction]:
     """Turn texts and their logits [len(texts), classes] into predictions."""
-    each = _probabilities(logits)
+    from sst2_ray.training.metrics import probabilities
+
+    each = probabilities(logits)
     return [
         Prediction(
             text=text,

@@ -10,11 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sst2_ray.data.labels import ClassNames
-from sst2_ray.formatting import count
+from sst2_ray.formatting import count, percent
 from sst2_ray.training.metrics import MetricSums
 
 _MAX_LABELS = 10_000
 """Different labels that are kept apart; a column with more holds no classes."""
+
+
+_MAX_LINES = 20
+"""Classes that are scored one by one in the terminal."""
 
 
 @dataclass(kw_only=True)
@@ -56,15 +60,10 @@ class Scores:
     @property
     def sums(self) -> MetricSums:
         """Add up the rows whose label the model knows."""
-        sums = MetricSums()
+        sums = MetricSums(len(self.classes))
         for label, number in self.known.items():
-            predicted = self._predicted[label]
             sums.loss -= float(self._log_probability[label][number])
-            sums.hits += int(predicted[1]) if number == 1 else 0
-            sums.predicted += int(predicted[1])
-            sums.actual += self.num_rows[label] if number == 1 else 0
-            sums.right += int(predicted[number])
-            sums.num_rows += self.num_rows[label]
+            sums.confusion[number] += self._predicted[label]
         return sums
 
     @property
@@ -78,3 +77,38 @@ class Scores:
             rows = count(sum(num for _, num in unknown), "row")
             notes.append(f"{rows} not scored: labels {named} are not among the model's classes {self.classes}")
         return notes
+
+
+def score_lines(sums: MetricSums, classes: ClassNames, interval: str) -> list[str]:
+    """Describe scores: a line for all classes, a remark on a constant answer, a line a class where there are several.
+
+    Args:
+        sums: At least one row.
+        classes: Of the model.
+        interval: Words on how sure the accuracy is.
+    """
+    metrics = sums.metrics()
+    rows = sums.confusion.sum(axis=1)
+    majority = f"{percent(rows.max() / rows.sum())} always answering {classes.names[int(rows.argmax())]}"
+    two = f"F1 {percent(metrics.f1)}  precision {percent(metrics.precision)}  recall {percent(metrics.recall)}  "
+    lines = [
+        f"accuracy {percent(metrics.accuracy)} % ({sums.right:,} of {sums.num_rows:,}; {interval}; {majority})  "
+        f"{two if len(classes) == 2 else ''}macro F1 {percent(metrics.macro_f1)}  MCC {metrics.mcc:.4f}  "
+        f"loss {metrics.loss:.4f}"
+    ]
+    if metrics.num_answered == 1:
+        answer = classes.names[int(sums.confusion.sum(axis=0).argmax())]
+        lines.append(f"note: the model answers {answer} for every row")
+    if len(classes) == 2 or (rows > 0).sum() > _MAX_LINES:
+        return lines
+    for number in rows.nonzero()[0]:
+        one = MetricSums(2)
+        hits, answered = sums.confusion[number, number], sums.confusion[:, number].sum()
+        rest = sums.num_rows - rows[number] - answered + hits
+        one.confusion[:] = [[rest, answered - hits], [rows[number] - hits, hits]]
+        found = one.metrics()
+        lines.append(
+            f"  {classes.names[number]}: {rows[number]:,} rows  F1 {percent(found.f1)}  "
+            f"precision {percent(found.precision)}  recall {percent(found.recall)}"
+        )
+    return lines

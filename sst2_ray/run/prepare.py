@@ -79,9 +79,15 @@ def check(config: TrainConfig) -> RunInputs:
     """Find and check data and model. Nothing is written. Raises InputError with one line."""
     splits = load_splits(config)
     check_batch(config, len(splits.train))
-    resolved = resolve_model(config)
+    resolved = resolve_for(config, splits)
     leak = check_known_leak(resolved.info.trained_on, splits.corpus, allow=config.allow_leak)
     return RunInputs(config=config, splits=splits, resolved=resolved, allowed_leak=leak)
+
+
+def resolve_for(config: TrainConfig, splits: Splits) -> ResolvedModel:
+    """Resolve the model that a config names, with a head for the classes of the data."""
+    resolved = resolve_model(config)
+    return dataclasses.replace(resolved, info=dataclasses.replace(resolved.info, labels=splits.classes.names))
 
 
 def check_batch(config: TrainConfig, num_train_rows: int) -> None:

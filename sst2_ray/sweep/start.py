@@ -11,9 +11,8 @@ from sst2_ray.config.sweep import SweepConfig
 from sst2_ray.data.leaks import check_known_leak
 from sst2_ray.data.load import load_splits
 from sst2_ray.errors import InputError
-from sst2_ray.modeling.sources import resolve_model
 from sst2_ray.run.planning.placement import ClusterView, Placement
-from sst2_ray.run.prepare import RunInputs, Tokenized, check_batch, check_same_data, prepare
+from sst2_ray.run.prepare import RunInputs, Tokenized, check_batch, check_same_data, prepare, resolve_for
 from sst2_ray.run.ray.state import other_jobs
 from sst2_ray.run.session import RunSession
 from sst2_ray.run.tracking.trackers import check_trackers
@@ -137,7 +136,7 @@ def check_sweep(config: SweepConfig) -> dict[str, RunInputs]:
     checked = {}
     for model in config.models:
         of_model = dataclasses.replace(base, model=model)
-        resolved = resolve_model(of_model)
+        resolved = resolve_for(of_model, splits)
         leak = check_known_leak(resolved.info.trained_on, splits.corpus, allow=base.allow_leak)
         checked[model] = RunInputs(config=of_model, splits=splits, resolved=resolved, allowed_leak=leak)
     return checked

@@ -118,7 +118,7 @@ class LoopResult:
     records: tuple[EpochRecord, ...]
     best: EpochRecord
     best_logits: NDArray[np.float32] | None
-    """Logits [rows, 2] of the evaluation split at the best evaluation; None: it was before a restart."""
+    """Logits [rows, classes] of the evaluation split at the best evaluation; None: it was before a restart."""
     global_step: int
     stop: StopRequest | None
     """Who ended it early; None: it reached its end, or ran out of patience."""

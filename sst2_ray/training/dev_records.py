@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from sst2_ray.data.tokens import TokenArrays
 from sst2_ray.records import EpochRecord, PredictionRecord
-from sst2_ray.training.metrics import Metrics, positive_probability
+from sst2_ray.training.metrics import Metrics, stated_probability
 
 
 def scored_on_dev(record: EpochRecord, dev: Metrics) -> EpochRecord:
@@ -23,6 +23,10 @@ def scored_on_dev(record: EpochRecord, dev: Metrics) -> EpochRecord:
         dev_f1=dev.f1,
         dev_precision=dev.precision,
         dev_recall=dev.recall,
+        dev_macro_f1=dev.macro_f1,
+        dev_weighted_f1=dev.weighted_f1,
+        dev_mcc=dev.mcc,
+        num_answered=dev.num_answered,
         num_dev_rows=dev.num_rows,
     )
 
@@ -38,8 +42,8 @@ def prediction_records(
     logits: NDArray[np.float32],
     split: str = "dev",
 ) -> list[PredictionRecord]:
-    """Make one record per row of a split; `logits` [rows, 2]. `texts` None: they are not stored."""
-    probability = positive_probability(logits)
+    """Make one record per row of a split; `logits` [rows, classes]. `texts` None: they are not stored."""
+    probability, predicted = stated_probability(logits), logits.argmax(axis=1)
     return [
         PredictionRecord(
             experiment=experiment,
@@ -50,7 +54,7 @@ def prediction_records(
             row_id=int(tokens.row_ids[i]),
             text=texts[i] if texts is not None else None,
             label=int(tokens.labels[i]),
-            predicted=int(logits[i, 1] > logits[i, 0]),
+            predicted=int(predicted[i]),
             probability=float(probability[i]),
         )
         for i in range(len(tokens))

@@ -270,6 +270,9 @@ def _evaluation(epoch: float, global_step: int, dev: Metrics | None) -> Evaluati
         dev_accuracy=dev.accuracy if dev else None,
         dev_f1=dev.f1 if dev else None,
         dev_loss=dev.loss if dev else None,
+        dev_macro_f1=dev.macro_f1 if dev else None,
+        dev_mcc=dev.mcc if dev else None,
+        num_answered=dev.num_answered if dev else None,
     )
 
 
@@ -281,5 +284,9 @@ def _metrics_of(record: EpochRecord) -> Metrics:
         f1=record.dev_f1 or 0.0,
         precision=record.dev_precision or 0.0,
         recall=record.dev_recall or 0.0,
+        macro_f1=record.dev_macro_f1 or 0.0,
+        weighted_f1=record.dev_weighted_f1 or 0.0,
+        mcc=record.dev_mcc or 0.0,
+        num_answered=record.num_answered or 0,
         num_rows=record.num_dev_rows or 0,
     )

@@ -155,7 +155,7 @@ class Loop:
         """Compute this micro-batch's part of the global batch's mean cross entropy."""
         self.context.dropout_keys.set(keys)
         with self._autocast(self.context.bf16):
-            logits = self.context.model(ids, mask)  # [rows, 2]
+            logits = self.context.model(ids, mask)  # [rows, classes]
         losses = torch.nn.functional.cross_entropy(logits.float(), labels, reduction="none")  # [rows]
         with torch.no_grad():
             real = weights > 0
@@ -221,6 +221,10 @@ class Loop:
             dev_f1=metrics.f1,
             dev_precision=metrics.precision,
             dev_recall=metrics.recall,
+            dev_macro_f1=metrics.macro_f1,
+            dev_weighted_f1=metrics.weighted_f1,
+            dev_mcc=metrics.mcc,
+            num_answered=metrics.num_answered,
             num_dev_rows=metrics.num_rows,
             grad_norm=self.grad_norm,
             seconds=time.perf_counter() - self._started,

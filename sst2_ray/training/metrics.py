@@ -7,73 +7,120 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from sst2_ray.data.labels import LabelArray
+
 
 @dataclass(frozen=True, kw_only=True)
 class Metrics:
-    """Metrics of one split; F1, precision and recall are those of the positive class (label 1), 0 where undefined."""
+    """Metrics of one split; 0 where undefined.
 
-    loss: float  # mean cross entropy, nats
+    F1, precision and recall are those of class 1 (positive) where there are two classes, else means over the classes.
+    """
+
+    loss: float
+    """Mean cross entropy, nats."""
     accuracy: float
     f1: float
     precision: float
     recall: float
+    macro_f1: float
+    """Mean of the classes' F1 over the classes that occur among labels or answers."""
+    weighted_f1: float
+    """Mean of the classes' F1, weighted by their rows."""
+    mcc: float
+    """Matthews' correlation coefficient; for more than two classes R_K (Gorodkin, 2004)."""
+    num_answered: int
+    """Classes that are the answer for at least one row."""
     num_rows: int
 
 
-@dataclass(kw_only=True)
 class MetricSums:
     """Running sums that metrics are made of: memory does not grow with the rows."""
 
-    loss: float = 0.0
-    hits: int = 0
-    predicted: int = 0
-    actual: int = 0
-    right: int = 0
-    num_rows: int = 0
+    def __init__(self, num_classes: int) -> None:
+        self.loss = 0.0
+        self.confusion = np.zeros((num_classes, num_classes), dtype=np.int64)
+        """Rows of each label (first index) with each answer (second)."""
 
-    def add(self, logits: NDArray[np.float32], labels: NDArray[np.int8]) -> None:
-        """Add `logits` [rows, 2] and `labels` [rows] of 0 and 1; sums are float64."""
+    @property
+    def num_rows(self) -> int:
+        """Count the rows so far."""
+        return int(self.confusion.sum())
+
+    @property
+    def right(self) -> int:
+        """Count the right answers so far."""
+        return int(self.confusion.trace())
+
+    def add(self, logits: NDArray[np.float32], labels: LabelArray) -> None:
+        """Add `logits` [rows, classes] and `labels` [rows]; sums are float64."""
         wide = logits.astype(np.float64)
         top = wide.max(axis=1, keepdims=True)
         log_sum = top[:, 0] + np.log(np.exp(wide - top).sum(axis=1))
-        predicted, actual = wide[:, 1] > wide[:, 0], labels == 1
         self.loss += float((log_sum - wide[np.arange(len(labels)), labels]).sum())
-        self.hits += int((predicted & actual).sum())
-        self.predicted += int(predicted.sum())
-        self.actual += int(actual.sum())
-        self.right += int((predicted == actual).sum())
-        self.num_rows += len(labels)
+        np.add.at(self.confusion, (labels, wide.argmax(axis=1)), 1)
 
     def metrics(self) -> Metrics:
         """Return the metrics; at least one row must have been added."""
-        precision, recall = self.hits / max(1, self.predicted), self.hits / max(1, self.actual)
+        hits, actual, answered = self.confusion.diagonal(), self.confusion.sum(axis=1), self.confusion.sum(axis=0)
+        precisions, recalls = hits / np.maximum(1, answered), hits / np.maximum(1, actual)
+        f1s = np.where(hits > 0, 2 * precisions * recalls / np.maximum(precisions + recalls, 1e-300), 0.0)
+        occurs = actual + answered > 0
+        two = len(hits) == 2
+        macro_f1 = float(f1s[occurs].mean())
         return Metrics(
             loss=self.loss / self.num_rows,
             accuracy=self.right / self.num_rows,
-            f1=2 * precision * recall / (precision + recall) if self.hits else 0.0,
-            precision=precision,
-            recall=recall,
+            f1=float(f1s[1]) if two else macro_f1,
+            precision=float(precisions[1] if two else precisions[occurs].mean()),
+            recall=float(recalls[1] if two else recalls[occurs].mean()),
+            macro_f1=macro_f1,
+            weighted_f1=float(f1s @ actual) / self.num_rows,
+            mcc=_matthews(hits, actual, answered),
+            num_answered=int((answered > 0).sum()),
             num_rows=self.num_rows,
         )
 
 
-def metrics_from_logits(logits: NDArray[np.float32], labels: NDArray[np.int8]) -> Metrics:
-    """Compute the metrics of `logits` [rows, 2] and `labels` [rows] of 0 and 1."""
-    sums = MetricSums()
+def _matthews(hits: NDArray[np.int64], actual: NDArray[np.int64], answered: NDArray[np.int64]) -> float:
+    """Compute R_K from the counts of each class.
+
+    Source: Gorodkin, "Comparing two K-category assignments by a K-category correlation coefficient" (2004); for two
+    classes it is Matthews' coefficient.
+    """
+    num, right = int(actual.sum()), int(hits.sum())
+    # Python integers: the products of millions of rows exceed 64 bits.
+    p, t = [int(n) for n in answered], [int(n) for n in actual]
+    spread = (num * num - sum(n * n for n in p)) * (num * num - sum(n * n for n in t))
+    covariance = right * num - sum(a * b for a, b in zip(p, t, strict=True))
+    return covariance / float(spread) ** 0.5 if spread else 0.0
+
+
+def metrics_from_logits(logits: NDArray[np.float32], labels: LabelArray) -> Metrics:
+    """Compute the metrics of `logits` [rows, classes] and `labels` [rows]."""
+    sums = MetricSums(logits.shape[1])
     sums.add(logits, labels)
     return sums.metrics()
 
 
+def probabilities(logits: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Compute the softmax, [rows, classes]."""
+    if logits.shape[1] == 2:
+        positive = positive_probability(logits)
+        return np.stack([1.0 - positive, positive], axis=1)
+    wide = logits.astype(np.float64)
+    raised = np.exp(wide - wide.max(axis=1, keepdims=True))
+    shares: NDArray[np.float64] = raised / raised.sum(axis=1, keepdims=True)
+    return shares
+
+
 def positive_probability(logits: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Return the softmax probability of class 1, [rows]."""
+    """Compute the softmax probability of class 1 of two, [rows]."""
     wide = logits.astype(np.float64)
     return 1.0 / (1.0 + np.exp(wide[:, 0] - wide[:, 1]))
 
 
-def metric_fields(which: str, metrics: Metrics | None) -> dict[str, float | None]:
-    """Return the fields of TrialRecord for dev at the `best` or the `last` evaluation."""
-    return {
-        f"{which}_dev_accuracy": metrics.accuracy if metrics else None,
-        f"{which}_dev_f1": metrics.f1 if metrics else None,
-        f"{which}_dev_loss": metrics.loss if metrics else None,
-    }
+def stated_probability(logits: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Compute the one probability that stands beside an answer, [rows]: of class 1 of two, else of the answer."""
+    each = probabilities(logits)
+    return each[:, 1] if each.shape[1] == 2 else each.max(axis=1)

@@ -16,6 +16,10 @@ class EvaluationFacts:
     dev_accuracy: float | None
     dev_f1: float | None
     dev_loss: float | None
+    dev_macro_f1: float | None
+    dev_mcc: float | None
+    num_answered: int | None
+    """Classes that are the answer for at least one row."""
 
 
 @dataclass(frozen=True, kw_only=True)

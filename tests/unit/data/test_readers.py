@@ -39,7 +39,7 @@ def test_every_format_gives_the_same_rows(tmp_path, name, write):
     rows = rows_of(write(tmp_path / name, ROWS))
     assert rows.texts == [text for text, _ in ROWS]
     assert rows.labels.tolist() == [label for _, label in ROWS]
-    assert rows.labels.dtype == "int8"
+    assert rows.labels.dtype == "int16"
     assert rows.row_ids.tolist() == list(range(6))
     assert rows.row_ids.dtype == "int64"
 

@@ -50,7 +50,7 @@ def test_sentences_lie_one_after_the_other_with_special_tokens(tokenizer):
 def test_arrays_have_the_types_that_are_promised(tokenizer):
     tokens = SentenceTokenizer(tokenizer, 128)(ROWS)
     assert [a.dtype.name for a in (tokens.input_ids, tokens.offsets, tokens.labels, tokens.row_ids, tokens.lengths)] == [
-        "int32", "int64", "int8", "int64", "int32",
+        "int32", "int64", "int16", "int64", "int32",
     ]  # fmt: skip
 
 

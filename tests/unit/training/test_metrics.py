@@ -84,7 +84,7 @@ def test_a_logit_that_is_no_number_makes_the_loss_none():
 def test_a_piece_at_a_time_gives_the_metrics_of_all():
     random = np.random.default_rng(0)
     logits, labels = random.normal(size=(100, 2)).astype(np.float32), random.integers(0, 2, 100).astype(np.int8)
-    sums = MetricSums()
+    sums = MetricSums(2)
     for piece in np.array_split(np.arange(100), 7):
         sums.add(logits[piece], labels[piece])
     found, whole = sums.metrics(), metrics_from_logits(logits, labels)
