@@ -40,10 +40,8 @@ def load_splits(config: TrainConfig) -> Splits:
         train, dev = _part(train, config.holdout_fraction, "hold-out", config)
         eval_split = f"hold-out of {read.train_name}"
     else:
-        dev, left_out = read.dev.rows(classes)
-        notes += [*read.dev.notes, left_out]
-        require_classes(dev, classes, f"--data {config.data}: evaluation split")
-        notes.append(leaks.check_overlap(dev.texts, set(train_keys), data=config.data, allow=config.allow_leak))
+        dev, dev_notes = _dev_rows(read.dev, classes, set(train_keys), config)
+        notes += dev_notes
         dev_keys = [normalize(text) for text in dev.texts]
         eval_split = "SST-2 dev" if leaks.is_sst2_dev(dev_keys) else f"dev of {read.dev_name}"
         corpus = corpus or leaks.identify(dev_keys)
@@ -72,6 +70,16 @@ def load_splits(config: TrainConfig) -> Splits:
         corpus=corpus,
         notes=tuple(note for note in notes if note),
     )
+
+
+def _dev_rows(
+    cells: Cells, classes: ClassNames, train_keys: set[str], config: TrainConfig
+) -> tuple[Rows, list[str | None]]:
+    """Convert and check an evaluation split that the data bring along; returns it and remarks."""
+    dev, left_out = cells.rows(classes)
+    require_classes(dev, classes, f"--data {config.data}: evaluation split")
+    leaked = leaks.check_overlap(dev.texts, train_keys, data=config.data, allow=config.allow_leak)
+    return dev, [*cells.notes, left_out, leaked]
 
 
 def _check_number(classes: ClassNames, train: Cells) -> None:

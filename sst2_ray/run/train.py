@@ -37,6 +37,12 @@ class TrainResult:
     best_dev_accuracy: float
     best_dev_f1: float
     best_dev_loss: float
+    best_dev_macro_f1: float | None = None
+    best_dev_mcc: float | None = None
+    majority_share: float | None = None
+    """Accuracy on dev of always answering its most frequent class."""
+    best_num_answered: int | None = None
+    """Classes that the best model answers at least once on dev; 1: its answer is constant."""
     best_epoch: float
     last_dev_accuracy: float | None
     """Null if the epoch was chosen on a held-out part of train and dev was scored once."""
@@ -156,6 +162,18 @@ def dry_run(
         print(json.dumps(values, indent=1))
 
 
+def _class_rows(result: TrainResult) -> list[tuple[str, str]]:
+    """Set the accuracy beside that of a constant answer, and say where the model gives one."""
+    if result.majority_share is None or result.best_dev_macro_f1 is None:
+        return []
+    scores = f"macro F1 {formatting.percent(result.best_dev_macro_f1)} %, MCC {result.best_dev_mcc:.4f}"
+    constant = f"always answering the largest class: accuracy {formatting.percent(result.majority_share)} %"
+    rows = [("of all classes", f"{scores}; {constant}")]
+    if result.best_num_answered == 1:
+        rows.append(("constant answer", "the model answers one class for every sentence of dev: it has learned nothing"))
+    return rows
+
+
 def result_rows(result: TrainResult) -> list[tuple[str, str]]:
     """Return name and value of each line of the closing table."""
     last = f"{formatting.percent(result.last_dev_accuracy)} %" if result.last_dev_accuracy is not None else "not scored"
@@ -170,6 +188,7 @@ def result_rows(result: TrainResult) -> list[tuple[str, str]]:
             f"{formatting.percent(result.best_dev_accuracy)} % (best, epoch {result.best_epoch:g}); last {last}",
         ),
         ("F1 / loss", f"{formatting.percent(result.best_dev_f1)} % / {result.best_dev_loss:.4f}"),
+        *_class_rows(result),
         ("speed", f"{result.examples_per_sec:.0f} examples/s, {result.seconds:.0f} s in all{start}"),
         ("memory", f"peak {result.peak_memory_gib:.2f} GiB a worker, {formatting.count(result.world_size, 'worker')}"),
         ("model folder", result.model_dir),

@@ -76,16 +76,24 @@ def mcnemar(num_only_a: int, num_only_b: int) -> float:
 
 
 def f1(label: Array, predicted: Array) -> float:
-    """Compute F1 of the positive class, 0 when there are no true positives."""
+    """Compute F1 of class 1 of two, else the mean over the classes that occur; 0 when there are no true positives."""
+    numbers = np.unique(np.concatenate([label, predicted]))
+    if numbers.size and numbers[-1] > 1:
+        return float(np.mean([f1(label == number, predicted == number) for number in numbers]))
     hits = int(np.sum((label == 1) & (predicted == 1)))
     return 2 * hits / (int(np.sum(label == 1)) + int(np.sum(predicted == 1))) if hits else 0.0
 
 
 def matthews(label: Array, predicted: Array) -> float:
-    """Compute Matthews' correlation coefficient of two binary arrays, 0 when one of them is constant."""
-    a, b = np.asarray(label == 1, dtype=float), np.asarray(predicted == 1, dtype=float)
-    spread = float(a.std() * b.std())
-    return float(((a - a.mean()) * (b - b.mean())).mean()) / spread if spread else 0.0
+    """Compute Matthews' correlation coefficient of the classes of two arrays (R_K of more than two), 0 for a constant one.
+
+    Source: Gorodkin, Computational Biology and Chemistry 28 (2004) 367-374.
+    """
+    numbers = np.unique(np.concatenate([label, predicted]))
+    a, b = (np.equal.outer(numbers, values).astype(float) for values in (label, predicted))  # [classes, sentences]
+    a, b = a - a.mean(axis=1, keepdims=True), b - b.mean(axis=1, keepdims=True)
+    spread = float((a * a).sum() * (b * b).sum()) ** 0.5
+    return float((a * b).sum()) / spread if spread else 0.0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -35,7 +35,7 @@ class CardFacts:
     accuracy: float
     """0-1"""
     f1: float
-    """F1 of the positive class, 0-1."""
+    """F1 of class 1 of two, else the mean over the classes; 0-1."""
     loss: float
     """Mean cross entropy, nats."""
     epoch: float
@@ -143,6 +143,7 @@ def _opening(card: CardFacts) -> str:
 def _results(card: CardFacts) -> str:
     correct = round(card.accuracy * card.num_dev_rows)
     low, high = _wilson_interval(correct, card.num_dev_rows)
+    f1_words = f"of the class {card.info.labels[1]}" if len(card.info.labels) == 2 else "mean over the classes"
     lines = [
         f"## Results on {card.eval_split}",
         "",
@@ -150,7 +151,7 @@ def _results(card: CardFacts) -> str:
         "|---|---|---|",
         f"| accuracy | {formatting.percent(card.accuracy)} % | {correct} of {card.num_dev_rows} sentences; 95 % Wilson interval "
         f"{formatting.percent(low)} to {formatting.percent(high)} |",
-        f"| F1 | {formatting.percent(card.f1)} % | of the positive class |",
+        f"| F1 | {formatting.percent(card.f1)} % | {f1_words} |",
         f"| loss | {card.loss:.4f} | mean cross entropy in nats |",
     ]
     if card.config.selection_fraction == 0 and card.config.epochs * card.config.evaluations_per_epoch > 1:

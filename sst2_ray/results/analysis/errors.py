@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,11 +28,22 @@ class ModelAnswers:
     probability: Array
     """Mean probability of class 1 over the seeds, [sentences]."""
     calibration: Calibration | None
-    """None without probabilities."""
+    """None without probabilities, and for more than two classes."""
+    majority: Array | None
+    """Most frequent answer of the seeds where there are more than two classes, [sentences]; None: there are two."""
+    class_names: tuple[str, ...]
+
+    @property
+    def confusion(self) -> Array:
+        """Sentences of each label (first index) with each answer (second)."""
+        num = len(self.class_names)
+        return np.bincount(self.label * num + self.predicted, minlength=num * num).reshape(num, num)
 
     @property
     def predicted(self) -> Array:
-        """Answers by the mean probability over the seeds; without probabilities, by the majority of seeds."""
+        """Answers by the mean probability over the seeds; without probabilities, or of many classes, by the majority."""
+        if self.majority is not None:
+            return self.majority
         says_positive = np.where(self.label == 1, self.share_right, 1 - self.share_right)
         return (np.where(np.isfinite(self.probability), self.probability, says_positive) >= 0.5).astype(int)
 
@@ -60,6 +72,7 @@ class ErrorAnalysis:
     disagreements: list[Sentence]
     """Sentences that exactly one of the first two models gets right."""
     num_disagreements: int
+    class_names: tuple[str, ...]
     agreement: dict[str, int]
     """Counts of sentences that both, only the first, only the second or neither of the first two models get right."""
 
@@ -73,7 +86,7 @@ def analyze(study: Study) -> ErrorAnalysis | None:
     models = [m for m in models if np.array_equal(m.row_id, models[0].row_id)]
     texts = study.texts
     first = models[0]
-    confidence = np.abs(first.probability - 0.5)
+    confidence = first.probability if first.majority is not None else np.abs(first.probability - 0.5)
     wrong = np.flatnonzero(first.predicted != first.label)
     wrong = wrong[np.argsort(-np.nan_to_num(confidence[wrong]), kind="stable")]
     differ = np.array([], dtype=int)
@@ -95,6 +108,7 @@ def analyze(study: Study) -> ErrorAnalysis | None:
         num_wrong=len(wrong),
         disagreements=[_sentence(models[:2], texts, int(i)) for i in differ[:MAX_SENTENCES]],
         num_disagreements=len(differ),
+        class_names=first.class_names,
         agreement=agreement,
     )
 
@@ -103,7 +117,11 @@ def _model_answers(study: Study, configuration: Configuration) -> ModelAnswers |
     sample = study.on_dev.sample(configuration)
     if sample is None:
         return None
-    finite = bool(np.isfinite(sample.probability).all())
+    finite = bool(np.isfinite(sample.probability).all()) and not sample.is_multiclass
+    names = tuple(json.loads(configuration.setting("class_names_json") or '["negative", "positive"]'))
+    num = max(len(names), int(max(sample.label.max(), sample.predicted.max())) + 1)
+    names += tuple(str(number) for number in range(len(names), num))
+    votes = np.stack([(sample.predicted == number).sum(axis=0) for number in range(num)])  # [classes, sentences]
     return ModelAnswers(
         name=model_label(configuration.setting),
         configuration=configuration,
@@ -112,6 +130,8 @@ def _model_answers(study: Study, configuration: Configuration) -> ModelAnswers |
         share_right=sample.correct.mean(axis=0),
         probability=sample.probability.mean(axis=0),
         calibration=calibration(sample.probability, sample.label) if finite else None,
+        majority=votes.argmax(axis=0) if sample.is_multiclass else None,
+        class_names=names,
     )
 
 

@@ -45,7 +45,12 @@ class Sample:
     predicted: Array
     """[seeds, sentences]."""
     probability: Array
-    """Probability of class 1, [seeds, sentences]; NaN when it was not stored."""
+    """Probability of class 1 of two, else of the answer, [seeds, sentences]; NaN when it was not stored."""
+
+    @property
+    def is_multiclass(self) -> bool:
+        """Return whether there are more than two classes; probabilities are then those of the answers."""
+        return bool(self.label.max(initial=0) > 1 or self.predicted.max(initial=0) > 1)
 
     @property
     def correct(self) -> Array:
@@ -60,7 +65,7 @@ class Sample:
         if metric == "accuracy":
             return self.correct
         if metric == "loss":
-            if not np.isfinite(self.probability).all():
+            if not np.isfinite(self.probability).all() or self.is_multiclass:
                 return None
             chosen = np.where(self.label == 1, self.probability, 1 - self.probability)
             return np.asarray(-np.log(np.maximum(chosen, 1e-38)))

@@ -22,7 +22,7 @@ from sst2_ray.results.analysis.comparison import MARGIN
 from sst2_ray.results.analysis.findings import Study, studies
 from sst2_ray.results.analysis.head_to_head import Moment
 from sst2_ray.results.analysis.ranking import model_label
-from sst2_ray.results.report import drawing, figures_curves, figures_runs, figures_sweep
+from sst2_ray.results.report import answer_tables, drawing, figures_curves, figures_runs, figures_sweep
 from sst2_ray.results.report import run_tables as report_runs
 from sst2_ray.results.report import tables as report_tables
 from sst2_ray.results.report.drawing import Drawn
@@ -189,10 +189,13 @@ def _errors_part(errors: errors_found.ErrorAnalysis) -> dict[str, Any]:
         "names": names,
         "num_rows": len(errors.models[0].row_id),
         "num_wrong": errors.num_wrong,
-        "wrong": report_tables.sentences(errors.wrong, names),
-        "agreement": report_tables.agreement(errors) if errors.agreement else None,
+        "classes": answer_tables.classes(errors.models[0]),
+        "wrong": answer_tables.sentences(errors.wrong, names, errors.class_names),
+        "agreement": answer_tables.agreement(errors) if errors.agreement else None,
         "num_disagreements": errors.num_disagreements,
-        "disagreements": report_tables.sentences(errors.disagreements, names[:2]) if errors.disagreements else None,
+        "disagreements": answer_tables.sentences(errors.disagreements, names[:2], errors.class_names)
+        if errors.disagreements
+        else None,
     }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,6 @@ from sst2_ray import formatting
 from sst2_ray.records import Status
 from sst2_ray.results.analysis import leaderboard, wording
 from sst2_ray.results.analysis.comparison import Comparison, Verdict
-from sst2_ray.results.analysis.errors import ErrorAnalysis, Sentence
 from sst2_ray.results.analysis.findings import Study
 from sst2_ray.results.analysis.head_to_head import Moment
 from sst2_ray.results.analysis.published import REFERENCES
@@ -226,40 +225,3 @@ def _statuses(row: dict[str, Any]) -> str:
     states = (Status.SUCCEEDED, Status.FAILED, Status.STOPPED, Status.LOST, Status.RUNNING)
     collapsed = [f"{row['collapsed']} collapsed"] if row["collapsed"] else []
     return ", ".join([*(f"{row[s]} {s}" for s in states if row[s]), *collapsed])
-
-
-def sentences(found: Iterable[Sentence], names: Sequence[str]) -> PageTable:
-    """List sentences with their label and each model's answer and confidence."""
-    rows = []
-    for s in found:
-        cells = [Cell(text=str(s.row_id), kind="num"), text_cell(s.text), text_cell(_word(s.label))]
-        for predicted, probability in zip(s.predicted, s.probability, strict=True):
-            confidence = probability if predicted else 1 - probability
-            sure = "" if confidence != confidence else f" ({100 * confidence:.0f} %)"
-            cells.append(
-                Cell(
-                    text=f"{_word(predicted)}{sure}",
-                    sort=probability,
-                    kind="right" if predicted == s.label else "wrong",
-                )
-            )
-        rows.append(cells)
-    return PageTable(columns=("row", "sentence", "label", *names), rows=rows)
-
-
-def _word(label: int) -> str:
-    return "positive" if label else "negative"
-
-
-def agreement(errors: ErrorAnalysis) -> PageTable:
-    """Count how often the first two models are right together."""
-    total = sum(errors.agreement.values()) or 1
-    rows = [
-        [
-            text_cell(name),
-            number_cell(num, formatting.number),
-            number_cell(num / total, lambda v: f"{formatting.percent(v, 1)} %"),
-        ]
-        for name, num in errors.agreement.items()
-    ]
-    return PageTable(columns=("", "sentences", "share"), rows=rows)

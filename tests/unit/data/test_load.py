@@ -257,6 +257,64 @@ def test_splits_are_frozen(folder):
         load_splits(config(data=folder)).train = None
 
 
+# ---- classes
+
+
+def labelled(names, num_rows=80, topic="film"):
+    return [(text, names[i % len(names)]) for i, (text, _) in enumerate(reviews(num_rows, topic=topic))]
+
+
+@pytest.mark.parametrize(
+    ("names", "classes"),
+    [
+        (["no", "yes"], ("no", "yes")),
+        (["ham", "spam"], ("ham", "spam")),
+        ([1, -1], ("-1", "1")),
+        ([2, 1], ("1", "2")),
+        ([4, 0], ("0", "4")),
+        (["0.0", "1.0"], ("negative", "positive")),
+        (["LABEL_1", "LABEL_0"], ("negative", "positive")),
+        (["NEGATIVE", " Positive"], ("negative", "positive")),
+        (["negative", "neutral", "positive"], ("negative", "neutral", "positive")),
+        ([5, 4, 3, 2, 1], ("1", "2", "3", "4", "5")),
+        (["sport", "politics", "culture", "science"], ("culture", "politics", "science", "sport")),
+    ],
+)
+def test_classes_are_named_as_in_the_file(tmp_path, names, classes):
+    rows = labelled(names)
+    splits = load_splits(config(data=write_csv(tmp_path / "a.csv", rows), holdout_fraction=0.2))
+    assert splits.classes.names == classes
+    by_text = dict(zip(splits.train.texts, splits.train.labels.tolist(), strict=True))
+    said = {str(label).strip() for text, label in rows if by_text.get(text) == 0}
+    assert len(said) == 1
+    assert set(splits.train.labels.tolist()) == set(splits.dev.labels.tolist()) == set(range(len(classes)))
+
+
+def test_a_dev_label_that_train_lacks_is_refused_with_its_count(tmp_path):
+    train = write_csv(tmp_path / "a.csv", labelled(["a", "b", "c"]))
+    dev = write_csv(tmp_path / "b.csv", labelled(["a", "b", "d"], 21, topic="play"))
+    assert f"{dev}: labels d (7) are not among the classes a, b, c" in refusal(data=train, dev_data=dev)
+
+
+def test_a_column_of_texts_or_measures_is_no_label_column(tmp_path):
+    rows = [(text, f"author {i}") for i, (text, _) in enumerate(TRAIN)]
+    message = refusal(data=write_csv(tmp_path / "a.csv", rows))
+    assert "its label column has 80 different values in 80 rows (author 0, author 1, author 10, ...)" in message
+
+
+def test_class_counts_and_the_largest_share_are_said(tmp_path):
+    rows = [(text, int(i % 20 == 7)) for i, (text, _) in enumerate(reviews(600))]
+    splits = load_splits(config(data=write_csv(tmp_path / "a.csv", rows)))
+    assert splits.class_words.startswith("negative 513, positive 27; the largest is 95.0% of train, 95.0% of dev")
+    assert splits.majority_share == 0.95
+
+
+def test_train_rows_hold_every_class(tmp_path):
+    path = write_csv(tmp_path / "a.csv", labelled(list("abcdefgh"), 160))
+    assert len(set(load_splits(config(data=path, train_rows=8)).train.labels.tolist())) == 8
+    assert "--train-rows 7: must be at least 8, one row of each class" in refusal(data=path, train_rows=7)
+
+
 # ---- real SST-2
 
 

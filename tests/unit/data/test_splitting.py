@@ -119,3 +119,32 @@ def test_a_small_subset_has_both_classes_where_one_is_rare():
 def test_a_smaller_subset_is_part_of_a_larger_one():
     small, large = (subset(TEXTS, LABELS, size, purpose="train_rows") for size in (64, 128))
     assert (large | ~small).all()
+
+
+# ---- more than two classes
+
+
+def test_a_hold_out_has_its_share_of_each_of_many_classes():
+    labels = (np.arange(400) % 8).astype(np.int16)
+    held = hold_out(TEXTS, labels, 0.1, purpose="hold-out")
+    assert np.bincount(labels[held]).tolist() == [5] * 8
+
+
+def test_the_only_row_of_a_class_stays():
+    labels = np.append(np.zeros(399, dtype=np.int16), np.int16(2))
+    labels[:200] = 1
+    held = hold_out(TEXTS, labels, 0.5, purpose="hold-out")
+    assert not held[-1]
+
+
+@given(sizes=st.lists(st.integers(1, 60), min_size=3, max_size=9).filter(lambda s: sum(s) > 9), share=st.floats(0.1, 1))
+def test_a_subset_of_many_classes_has_its_size_each_class_and_their_ratio(sizes, share):
+    labels = np.repeat(np.arange(len(sizes)), sizes).astype(np.int16)
+    num_rows = max(len(sizes), round(share * len(labels)))
+    num_rows = min(num_rows, len(labels))
+    chosen = subset([str(i) for i in range(len(labels))], labels, num_rows, purpose="train_rows")
+    found = np.bincount(labels[chosen], minlength=len(sizes))
+    assert found.sum() == num_rows
+    if num_rows >= len(sizes):
+        assert ((found > 0) == (np.array(sizes) > 0)).all()
+    assert (np.abs(found - num_rows * np.array(sizes) / len(labels)) < len(sizes)).all()

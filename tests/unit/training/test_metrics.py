@@ -9,7 +9,15 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from sklearn.metrics import accuracy_score, f1_score, log_loss, precision_score, recall_score
+from sklearn.metrics import (
+    accuracy_score,
+    confusion_matrix,
+    f1_score,
+    log_loss,
+    matthews_corrcoef,
+    precision_score,
+    recall_score,
+)
 
 from sst2_ray.training.metrics import MetricSums, metrics_from_logits, positive_probability
 
@@ -39,6 +47,35 @@ def test_they_are_scikit_learns(rows):
     if np.abs(logits[:, 1] - logits[:, 0]).max() < 12:
         assert metrics.loss == pytest.approx(log_loss(labels, positive_probability(logits), labels=[0, 1]), rel=1e-6)
     assert metrics.num_rows == len(rows)
+
+
+@given(data=st.data(), num_classes=st.integers(2, 12), num_rows=st.integers(1, 60))
+def test_those_of_many_classes_are_scikit_learns(data, num_classes, num_rows):
+    draw = np.random.default_rng(data.draw(st.integers(0, 2**32)))
+    logits = draw.normal(size=(num_rows, num_classes)).astype(np.float32)
+    labels = draw.integers(num_classes, size=num_rows).astype(np.int16)
+    predicted = logits.argmax(axis=1)
+    metrics = metrics_from_logits(logits, labels)
+    assert metrics.accuracy == pytest.approx(accuracy_score(labels, predicted))
+    assert metrics.macro_f1 == pytest.approx(f1_score(labels, predicted, average="macro", zero_division=0))
+    assert metrics.weighted_f1 == pytest.approx(f1_score(labels, predicted, average="weighted", zero_division=0))
+    assert metrics.mcc == pytest.approx(matthews_corrcoef(labels, predicted), abs=1e-12)
+    assert metrics.num_answered == len(set(predicted))
+    expected = torch.nn.functional.cross_entropy(torch.tensor(logits).double(), torch.tensor(labels).long())
+    assert metrics.loss == pytest.approx(expected.item())
+    if num_classes > 2:
+        assert metrics.f1 == metrics.macro_f1
+        assert metrics.precision == pytest.approx(precision_score(labels, predicted, average="macro", zero_division=0))
+        assert metrics.recall == pytest.approx(recall_score(labels, predicted, average="macro", zero_division=0))
+    sums = MetricSums(num_classes)
+    sums.add(logits, labels)
+    assert (sums.confusion == confusion_matrix(labels, predicted, labels=range(num_classes))).all()
+
+
+def test_millions_of_rows_do_not_overflow():
+    sums = MetricSums(3)
+    sums.confusion[:] = np.diag([2**40, 2**41, 2**42])
+    assert sums.metrics().mcc == 1
 
 
 @given(LOGITS)
