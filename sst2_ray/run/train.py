@@ -170,7 +170,9 @@ def _class_rows(result: TrainResult) -> list[tuple[str, str]]:
     constant = f"always answering the largest class: accuracy {formatting.percent(result.majority_share)} %"
     rows = [("of all classes", f"{scores}; {constant}")]
     if result.best_num_answered == 1:
-        rows.append(("constant answer", "the model answers one class for every sentence of dev: it has learned nothing"))
+        rows.append(
+            ("constant answer", "the model answers one class for every sentence of dev: it has learned nothing")
+        )
     return rows
 
 
