@@ -101,6 +101,23 @@ def show_plan(out: Console, rows: Sequence[tuple[str, str]]) -> None:
     out.print(table)
 
 
+class Rows:
+    """A base class of results that show themselves as names and values, in a notebook as a table."""
+
+    def rows(self) -> Sequence[tuple[str, str]]:
+        """Return name and value of each line."""
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        rows = [row for row in self.rows() if any(row)]
+        width = max((len(name) for name, _ in rows), default=0)
+        return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)
+
+    def _repr_html_(self) -> str:
+        columns = [Column(title="", align="left"), Column(title=type(self).__name__, align="left")]
+        return html_table(columns, [row for row in self.rows() if any(row)])
+
+
 @dataclass(frozen=True, kw_only=True)
 class Column:
     """A column of a table that is fitted into a width."""

@@ -21,12 +21,12 @@ from sst2_ray.run.session import RunSession
 from sst2_ray.run.supervisor import Shared, Trial
 from sst2_ray.run.tracking.trackers import Trackers, check_trackers, tracker_rows
 from sst2_ray.storage import address
-from sst2_ray.terminal import show_plan
+from sst2_ray.terminal import Rows, show_plan
 from sst2_ray.training.names import EXPORT_FOLDER
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class TrainResult:
+@dataclasses.dataclass(frozen=True, kw_only=True, repr=False)
+class TrainResult(Rows):
     """Result of a finished run."""
 
     name: str
@@ -56,6 +56,10 @@ class TrainResult:
     """Folder of the exported best model."""
     run_dir: str
     results_dir: str
+
+    def rows(self) -> list[tuple[str, str]]:
+        """Return name and value of each line of the closing table."""
+        return result_rows(self)
 
 
 def train(config: TrainConfig, *, quiet: bool = False) -> TrainResult:

@@ -13,10 +13,11 @@ from sst2_ray.results.analysis import verdict
 from sst2_ray.run.tracking.trackers import tracker_rows
 from sst2_ray.storage import Storage, address
 from sst2_ray.sweep import closing
+from sst2_ray.terminal import Rows
 
 
-@dataclass(frozen=True, kw_only=True)
-class SweepResult:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class SweepResult(Rows):
     """The result of a sweep, also kept as its result.json."""
 
     name: str
@@ -47,6 +48,20 @@ class SweepResult:
     seconds: float
     """Wall-clock over all sessions."""
     cost_usd: float | None
+
+    def rows(self) -> list[tuple[str, str]]:
+        """Return name and value of each line that a notebook shows."""
+        trials = ", ".join(f"{count} {status.replace('_', ' ')}" for status, count in self.counts.items())
+        mean = f", {formatting.percent(self.mean)} %" if self.mean is not None else ""
+        cost = f", {formatting.dollars(self.cost_usd)}" if self.cost_usd is not None else ""
+        return [
+            ("sweep", f"{self.name}: {trials}" + (f"; ended by {self.ended_by}" if self.ended_by else "")),
+            ("best", f"{self.best}{mean}" + (f" ({self.verdict})" if self.verdict else "") if self.best else "none"),
+            ("took", f"{formatting.duration(self.seconds)}{cost}"),
+            ("best model", self.model_dir or "none"),
+            ("sweep folder", self.sweep_dir),
+            ("results table", self.results_dir),
+        ]
 
 
 def result_of(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pandas as pd
@@ -90,3 +91,17 @@ def test_presets_are_configs_with_their_summary():
     assert presets["sweep:demo"].num_seeds == 3
     assert "paper-large" in repr(presets)
     assert "<td" in presets._repr_html_()
+
+
+def test_a_result_shows_itself_line_by_line_and_in_a_notebook_as_a_table():
+    values = {
+        "name": "first", "status": "succeeded", "eval_split": "SST-2 dev", "best_dev_accuracy": 0.9472, "best_dev_f1": 0.9481,
+        "best_dev_loss": 0.2, "best_epoch": 2.0, "last_dev_accuracy": 0.94, "examples_per_sec": 212.0, "seconds": 60.0,
+        "startup_seconds": None, "peak_memory_gib": 1.2, "world_size": 1, "model_label": "sbert", "model_dir": "runs/first/model",
+        "run_dir": "runs/first", "results_dir": "runs/results",
+    }  # fmt: skip
+    known = {f.name for f in dataclasses.fields(sst2_ray.TrainResult)}
+    result = sst2_ray.TrainResult(**{**dict.fromkeys(known), **values})
+    assert any(line.split() == ["model", "folder", "runs/first/model"] for line in repr(result).splitlines())
+    assert "94.72 %" in repr(result)
+    assert "<td" in result._repr_html_()
