@@ -48,6 +48,7 @@ COMMANDS: dict[str, Command] = {
     ),
     "up": Command("sst2_ray.cluster.up", "main", "start a cluster", _CLUSTER),
     "submit": Command("sst2_ray.cluster.submit.command", "main", "run a job on a cluster and follow it", _CLUSTER),
+    "cost": Command("sst2_ray.cluster.cost", "main", "show what runs and what it has cost", _CLUSTER),
     "down": Command("sst2_ray.cluster.down", "main", "end a cluster and name what still costs money", _CLUSTER),
     "gc": Command("sst2_ray.manage.cleanup", "main_gc", "delete what no run needs any more", _MORE),
     "completion": Command("sst2_ray.completion", "main", "print tab completion for bash, zsh or fish", _MORE),

@@ -38,6 +38,10 @@ class UpConfig:
     """AWS, first time only: the bucket that results go to; nodes get the right to it and to no other."""
     vpc: str | None = None
     """AWS, first time only: VPC of the cluster; None: the region's default one."""
+    autostop_minutes: float | None = None
+    """Clouds: minutes without job and SSH after which the head ends by itself; 0: never. None: as the file says (30)."""
+    max_hours: float | None = None
+    """Clouds: hours after which every machine ends, whatever it does; 0: never. None: as the file says (72)."""
     yes: bool = False
     """Do not ask before creating what costs money or grants rights."""
     restart: bool = False
@@ -50,6 +54,7 @@ def main(argv: list[str]) -> int:
     """Start a cluster. Raises InputError where doctor finds errors or jobs run already, RunFailedError where `ray up` fails."""
     config = parse(UpConfig, argv, prog="sst2-ray up")
     cluster = load_cluster_file(config.cluster)
+    cluster = cluster.with_life(idle_minutes=config.autostop_minutes, max_hours=config.max_hours)
     cloud = cloud_of(cluster)
     if not cloud.starts_by_ray:
         raise InputError(f"{cluster.path}: not started by Ray; start it with: {cloud.start_with} {cluster.path}")

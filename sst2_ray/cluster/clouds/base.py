@@ -183,6 +183,14 @@ class Cloud(ABC):
         cheaper = self._cheaper(workers, own_price=own_price)
         source = price_note(self.price_list) if self.price_list and not own_price else "your price for a worker"
         found.ok("cost", f"${idle:.2f} an hour idle, at most ${most:.2f} with {limit} workers{cheaper} ({source})")
+        minutes, hours = cluster.life("--idle-minutes"), cluster.life("--max-hours")
+        if minutes:
+            what = f"forgotten, the idle cluster ends by itself after {minutes:g} minutes (${idle * minutes / 60:.2f})"
+            most_of_all = f", a busy one after {hours:g} hours (at most ${most * hours:,.0f})" if hours else ""
+            found.ok("cost", what + most_of_all)
+        else:
+            what = f"nothing ends a forgotten cluster: ${24 * 30 * idle:,.0f} a month idle"
+            found.warning("cost", what, "autostop.sh in head_start_ray_commands, as in the repository's file")
 
     def _cheaper(self, workers: list[tuple[NodeType, float]], *, own_price: bool) -> str:
         spot = any(self.is_spot(node_type) for node_type, _ in workers)

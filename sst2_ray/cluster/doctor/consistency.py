@@ -15,7 +15,10 @@ _RESERVED_USERS = {
     "azure": {"admin", "administrator", "root", "user", "guest", "test", "console", "david", "sys", "backup", "actuser", "adm", "video"},
     "gcp": {"root"},
 }  # fmt: skip
-_NEEDED_BY = {"node/setup.sh": ("~/.sst2-ray/pyproject.toml",), "watch_spot.sh": ("~/.sst2-ray/src/sst2_ray",)}
+_NEEDED_BY: dict[str, tuple[str, ...]] = {
+    "node/setup.sh": ("~/.sst2-ray/pyproject.toml",),
+    "watch_spot.sh": ("~/.sst2-ray/src/sst2_ray",),
+}
 """Scripts of cluster/node, and the mounts that they read besides their own folder."""
 
 

@@ -30,7 +30,8 @@ def costs(cluster: ClusterFile, **options: float) -> list[str]:
 def test_idle_and_most_an_hour_come_from_the_dated_table(tmp_path: Path) -> None:
     head, worker = (machine_of("aws", name) for name in ("m6i.xlarge", "g6.2xlarge"))
     assert head is not None and worker is not None and head.usd_per_hour and worker.usd_per_hour
-    (hourly,) = costs(cluster_of("aws", tmp_path))
+    hourly, forgotten = costs(cluster_of("aws", tmp_path))
+    assert "ends by itself after 30 minutes ($0.10), a busy one after 72 hours" in forgotten
     most = head.usd_per_hour + 8 * worker.usd_per_hour
     assert hourly.startswith(
         f"${head.usd_per_hour:.2f} an hour idle, at most ${most:.2f} with 8 workers, spot workers below that"
@@ -44,7 +45,7 @@ def test_a_job_costs_the_head_and_its_workers_at_the_users_price(
     head_price: float,
     tmp_path: Path,
 ) -> None:
-    hourly, job = costs(cluster_of(name, tmp_path), price_per_hour=2.0, hours=3, workers=4)
+    hourly, _, job = costs(cluster_of(name, tmp_path), price_per_hour=2.0, hours=3, workers=4)
     assert "your price for a worker" in hourly and "list prices" not in hourly
     assert job == f"a job of 3 hours on 4 workers: ${3 * (head_price + 4 * 2.0):.2f}"
 

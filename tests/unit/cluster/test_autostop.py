@@ -1,0 +1,181 @@
+"""Machines that end by themselves: the watch that cluster/node/autostop.sh starts, with real sockets and a stand-in for shutdown."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+import yaml
+
+from sst2_ray.cluster import cost
+from sst2_ray.cluster.file import load_cluster_file
+from tests.support.cluster_files import FILES, REPOSITORY
+from tests.support.waiting import waited
+
+SCRIPT = REPOSITORY / "cluster/node/autostop.py"
+CLOUDS = ("aws", "gcp", "azure")
+
+
+class Dashboard:
+    """A job server with one job in `status`."""
+
+    def __init__(self) -> None:
+        self.status = "RUNNING"
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                self.send_response(200)
+                self.end_headers()
+                self.wfile.write(json.dumps([{"status": outer.status}]).encode())
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+
+@pytest.fixture
+def dashboard() -> Iterator[Dashboard]:
+    made = Dashboard()
+    yield made
+    made.server.shutdown()
+    made.server.server_close()
+
+
+Watch = Callable[..., Callable[[], bool | None]]
+
+
+@pytest.fixture
+def watch(tmp_path: Path) -> Iterator[Watch]:
+    """Start the watch with limits of a second; what comes back tells whether the machine has ended."""
+    started: list[subprocess.Popen[bytes]] = []
+    ended = tmp_path / "ended"
+
+    def start(*flags: str) -> Callable[[], bool | None]:
+        words = [
+            *flags,
+            "--idle-minutes",
+            "0.015",
+            "--lost-minutes",
+            "0.015",
+            "--poll-s",
+            "0.1",
+            "--command",
+            f"touch {ended}",
+        ]
+        started.append(
+            subprocess.Popen([sys.executable, str(SCRIPT), *words], env={**os.environ, "HOME": str(tmp_path)})
+        )
+        return lambda: ended.exists() or None
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.parametrize("status", ["SUCCEEDED", "FAILED", "STOPPED"])
+def test_a_head_whose_jobs_have_ended_ends(watch: Watch, dashboard: Dashboard, status: str) -> None:
+    dashboard.status = status
+    assert waited(watch("head", "--dashboard", dashboard.url, "--ssh-port", "1"), "the end", 15)
+
+
+def test_a_head_without_a_dashboard_ends(watch: Watch) -> None:
+    assert waited(watch("head", "--dashboard", "http://127.0.0.1:9", "--ssh-port", "1"), "the end", 15)
+
+
+def test_a_head_lives_while_a_job_runs_and_ends_after_it(watch: Watch, dashboard: Dashboard) -> None:
+    ended = watch("head", "--dashboard", dashboard.url, "--ssh-port", "1")
+    time.sleep(3)
+    assert not ended()
+    dashboard.status = "SUCCEEDED"
+    assert waited(ended, "the end", 15)
+
+
+def test_a_head_lives_while_somebody_is_connected_by_ssh(watch: Watch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as sshd:
+        laptop = socket.create_connection(sshd.getsockname())
+        connection, _ = sshd.accept()
+        ended = watch("head", "--dashboard", "http://127.0.0.1:9", "--ssh-port", str(sshd.getsockname()[1]))
+        time.sleep(3)
+        assert not ended()
+        laptop.close()
+        connection.close()
+        assert waited(ended, "the end", 15)
+
+
+def test_a_worker_ends_when_no_head_answers_any_more(watch: Watch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as head:
+        ended = watch("worker", "--head", f"127.0.0.1:{head.getsockname()[1]}")
+        time.sleep(3)
+        assert not ended()
+    assert waited(ended, "the end", 15)
+
+
+def test_every_machine_ends_after_its_longest_life_whatever_it_does(watch: Watch, dashboard: Dashboard) -> None:
+    assert waited(watch("head", "--dashboard", dashboard.url, "--max-hours", "0.0001"), "the end", 15)
+
+
+def test_a_second_start_replaces_the_first(tmp_path: Path) -> None:
+    (tmp_path / ".sst2-ray").mkdir()
+    settings = {"HOME": str(tmp_path), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    pids = []
+    for _ in range(2):
+        words = ["bash", str(REPOSITORY / "cluster/node/autostop.sh"), "head", "--command", "true"]
+        subprocess.run(words, env=settings, check=True, timeout=20)
+        pids.append(int((tmp_path / ".sst2-ray/autostop.pid").read_text()))
+        pid = pids[-1]
+        waited(lambda pid=pid: b"autostop.py" in Path(f"/proc/{pid}/cmdline").read_bytes() or None, "the watch", 10)
+    try:
+        assert pids[0] != pids[1]
+        waited(lambda: not Path(f"/proc/{pids[0]}/cmdline").exists() or None, "the end of the first", 10)
+    finally:
+        os.kill(pids[1], 9)
+
+
+@pytest.mark.parametrize("name", CLOUDS)
+def test_every_cloud_file_ends_its_head_and_its_workers(name: str) -> None:
+    document = yaml.safe_load(FILES[name].read_text())
+    (head,) = [command for command in document["head_start_ray_commands"] if "autostop.sh" in command]
+    (worker,) = [command for command in document["worker_start_ray_commands"] if "autostop.sh" in command]
+    assert f"head --cloud {name} --idle-minutes 30 --max-hours 72" in head
+    assert f'worker --cloud {name} --head "$RAY_HEAD_IP:6379" --lost-minutes 15' in worker
+
+
+def test_times_given_to_up_reach_the_file_that_ray_is_given(home: Path) -> None:  # noqa: ARG001
+    cluster = load_cluster_file(FILES["aws"])
+    assert cluster.life("--idle-minutes") == 30 and cluster.with_life(idle_minutes=None, max_hours=None) is cluster
+    given = yaml.safe_load(cluster.with_life(idle_minutes=5, max_hours=0).for_ray().read_text())
+    assert any("--idle-minutes 5 --max-hours 0" in command for command in given["head_start_ray_commands"])
+    assert any("--lost-minutes 15 --max-hours 0" in command for command in given["worker_start_ray_commands"])
+
+
+def test_cost_lists_what_the_cloud_lists(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    del home
+    boto3 = pytest.importorskip("boto3", reason="boto3 is not installed (the dev extra)")
+    moto = pytest.importorskip("moto", reason="moto is not installed (the dev extra)")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "test")
+    with moto.mock_aws():
+        ec2 = boto3.client("ec2", region_name="us-west-2")
+        image = ec2.describe_images(Owners=["amazon"])["Images"][0]["ImageId"]
+        tags = [{"ResourceType": "instance", "Tags": [{"Key": "ray-cluster-name", "Value": "sst2"}]}]
+        ec2.run_instances(ImageId=image, InstanceType="m6i.xlarge", MinCount=1, MaxCount=1, TagSpecifications=tags)
+        ec2.run_instances(ImageId=image, InstanceType="m6i.xlarge", MinCount=1, MaxCount=1)  # somebody else's
+        assert cost.main([str(FILES["aws"])]) == 0
+    told = capsys.readouterr().out
+    assert "m6i.xlarge  running" in told and "sst2: 1 machine, $0.19 an hour" in told
