@@ -15,17 +15,11 @@ from sst2_ray.results.analysis.ranking import Configuration, model_label, rank
 from sst2_ray.results.store.table import ResultsTable
 from sst2_ray.statistics import crossed, power
 from sst2_ray.statistics.crossed import Estimate
-from sst2_ray.statistics.scores import Interval
 from sst2_ray.terminal import Column, console, print_table
 
 SEEDS = (2, 3, 5, 10, 20)
 SENTENCES = (872, 1821, 5000, 20_000)
 """SST-2's dev and test splits, and more."""
-_TYPICAL = (0.025, 0.0, 0.030)
-"""Variance components (sentence, seed, residual) of the difference of two models of 94 % accuracy, if their seeds disagree on
-3 % and the models on 5.5 % of the sentences: simulated with the studies of tests/support/worlds.py."""
-
-
 _NO_SEEDS = "no number of seeds: more sentences are needed"
 
 
@@ -71,14 +65,8 @@ def variance_of(config: PowerConfig) -> tuple[Estimate, str]:
         raise InputError(
             f"--experiment {config.experiment}: no two configurations with several seeds and stored sentences"
         )
-    sentence, seed, residual = _TYPICAL
-    assumed = Estimate(
-        value=0.0, standard_error=0.0, degrees_of_freedom=1.0, interval=Interval(low=0.0, high=0.0), p_value=None,
-        num_seeds=(3, 3), num_sentences=872, covers_seeds=True, sentence_variance=sentence, seed_variance=seed,
-        residual_variance=residual,
-    )  # fmt: skip
     return (
-        assumed,
+        power.typical_difference(of_models=True),
         "an assumed variance: two models of 94 % accuracy that disagree on 5.5 % of the sentences, their seeds on 3 %",
     )
 

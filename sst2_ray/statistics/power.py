@@ -51,7 +51,7 @@ def typical_difference(*, of_models: bool) -> Estimate:
     """Return an estimate of no difference with variance components that fine-tuned encoders typically have, to plan from.
 
     Two seeds of a configuration answer 3 % of the sentences differently, two configurations of a model 3.5 %, two models
-    5.5 %; little of it is a run that is better as a whole (Jordan, ICLR 2024).
+    5.5 %, at an accuracy of 94 %; little of it is a run that is better as a whole (Jordan, ICLR 2024).
 
     Args:
         of_models: Two models; False: two configurations of one.
@@ -61,10 +61,10 @@ def typical_difference(*, of_models: bool) -> Estimate:
         value=0.0,
         standard_error=0.0,
         degrees_of_freedom=math.inf,
-        interval=Interval(low=0.0, high=0.0, level=0.95),
+        interval=Interval(low=0.0, high=0.0),
         p_value=None,
-        num_seeds=(1, 1),
-        num_sentences=1,
+        num_seeds=(3, 3),
+        num_sentences=872,
         covers_seeds=True,
         sentence_variance=between - by_seed,
         seed_variance=0.0,

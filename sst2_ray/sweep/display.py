@@ -17,10 +17,25 @@ from sst2_ray.records import Status
 from sst2_ray.run.messages import Progress, TrialOverview
 from sst2_ray.sweep.configurations import TrialSpec
 from sst2_ray.sweep.queue import Outcome, TrialQueue
+from sst2_ray.terminal import Column, fitted_table
 from sst2_ray.training.names import Phase
 
 PLAIN_INTERVAL_S = 60.0
 MAX_ENDED_ROWS = 12
+
+
+_COLUMNS = (
+    Column(title="model", align="left", min_width=12),
+    Column(title="lr"),
+    Column(title="batch"),
+    Column(title="seed"),
+    Column(title="epoch", rank=3),
+    Column(title="accuracy, %", rank=1),
+    Column(title="examples/s", rank=5),
+    Column(title="time", rank=2),
+    Column(title="cost", rank=4),
+    Column(title="status", rank=1, align="left"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,20 +155,23 @@ class SweepDisplay:
         return list(self.queue.running.values())
 
     def _table(self, status: SweepProgress) -> Table:
-        table = Table(title=self.name, title_justify="left", title_style="bold")
-        for column in ("model", "lr", "batch", "seed", "epoch", "accuracy, %", "examples/s", "time", "cost", "status"):
-            table.add_column(column, justify="left" if column in ("model", "status") else "right", no_wrap=True)
+        """Lay out the trials that ended last and those that run, in columns that fit the terminal."""
         specs = {spec.trial_id: spec for spec in self.queue.planned}
         room = max(3, min(MAX_ENDED_ROWS, self.out.height - 8 - len(self.queue.running)))
         ended = [trial_id for trial_id in list(self.queue.outcomes) if trial_id in specs and trial_id in self._seconds]
+        rows, styles = [], []
         for trial_id in ended[-room:]:
             outcome = self.queue.outcomes[trial_id]
-            style = {Status.FAILED: "red", Status.EARLY_STOPPED: "dim"}.get(Status(outcome.status))
+            styles.append({Status.FAILED: "red", Status.EARLY_STOPPED: "dim"}.get(Status(outcome.status)))
             state = outcome.failure_class if outcome.status == Status.FAILED else outcome.status.replace("_", " ")
-            table.add_row(*self._cells(specs[trial_id], None, outcome.score), str(state), style=style)
+            rows.append([*self._cells(specs[trial_id], None, outcome.score), str(state)])
         for spec in self._running():
             found = status.overview.get(spec.trial_id, TrialOverview())
-            table.add_row(*self._cells(spec, found.progress, found.dev_accuracy), _place(found), style="bold")
+            styles.append("bold")
+            rows.append([*self._cells(spec, found.progress, found.dev_accuracy), _place(found)])
+        table, _ = fitted_table(_COLUMNS, rows, width=self.out.width, title=self.name)
+        for row, style in zip(table.rows, styles, strict=True):
+            row.style = style
         return table
 
     def _cells(self, spec: TrialSpec, progress: Progress | None, accuracy: float | None) -> list[str]:
