@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from rich.console import Console
 
 from sst2_ray import formatting
-from sst2_ray.config.fields import Positional
+from sst2_ray.config.fields import Positional, Positive
 from sst2_ray.config.flags import parse
 from sst2_ray.errors import InputError, did_you_mean
 from sst2_ray.results.analysis import leaderboard
@@ -80,7 +80,7 @@ class ImportTuneConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ReportConfig:
-    """The results as one self-contained HTML page, and its figures as PNG and SVG."""
+    """Write the results as one self-contained HTML page, and its figures as PNG, SVG and PDF."""
 
     storage_path: str = "runs"
     """Folder or URI whose subfolder `results` holds the table."""
@@ -88,6 +88,8 @@ class ReportConfig:
     """Folder or URI for report.html and figures/; an older report there is replaced."""
     experiment: str | None = None
     """Only this run or sweep; None: all of them."""
+    margin: Positive[float] = 0.5
+    """Points of accuracy that count as no difference."""
 
 
 def main_results(argv: list[str]) -> int:
@@ -112,7 +114,7 @@ def main_report(argv: list[str]) -> int:
         table.read("trials", columns=["status"])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SkippedFileWarning)
-        made = report.build(table, experiment=config.experiment, notes=notes)
+        made = report.build(table, experiment=config.experiment, notes=notes, margin=config.margin / 100)
     page = report.write(made, config.out)
     console.print(made.headline, style="bold", soft_wrap=True, highlight=False)
     console.print(

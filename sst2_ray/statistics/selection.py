@@ -73,17 +73,19 @@ class Search:
         Source: Hsu, Multiple Comparisons: Theory and Methods (1996), chapter 4 (multiple comparisons with the best).
         """
         num, kept = len(self.means), []
+        df = self.seed_degrees_of_freedom if num_missing else self.degrees_of_freedom
+        one, all_of_them = (
+            float(scipy.special.stdtrit(df, 1 - (1 - level) / 2 / tests))
+            for tests in (1, max(1, num - 1 + num_missing))
+        )
         draws = self.draws() if num > 2 and not num_missing else None
         for i in np.argsort(-self.means, kind="stable").tolist():
             others = np.arange(num) != i
             variance = np.diag(self.covariance) + self.covariance[i, i] - 2 * self.covariance[i]
             error = np.sqrt(np.maximum(variance, self.smallest_error**2))
             statistic = ((self.means - self.means[i]) / error)[others].max(initial=-np.inf)
-            if draws is None:
-                tests = max(1, num - 1 + num_missing)
-                df = self.seed_degrees_of_freedom if num_missing else self.degrees_of_freedom
-                bound = float(scipy.special.stdtrit(df, 1 - (1 - level) / 2 / tests))
-            else:
+            bound = all_of_them
+            if draws is not None and one < statistic <= all_of_them:  # the max-T quantile lies between the two
                 largest = ((draws - draws[:, [i]]) / error)[:, others].max(axis=1)
                 bound = float(np.quantile(largest, (1 + level) / 2))
             if statistic <= bound:

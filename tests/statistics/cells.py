@@ -42,13 +42,15 @@ def wins(found: Comparison) -> bool:
     return " wins: " in wording.verdict(found)
 
 
-def _study(world: World, models: dict[str, tuple[list[float], int]]) -> tuple[dict[str, list[Configuration]], Evidence]:
+def _study(
+    world: World, models: dict[str, tuple[list[float], int]], *, all_scores: bool = False
+) -> tuple[dict[str, list[Configuration]], Evidence]:
     """Configurations by model, from their true accuracies and number of seeds, and their stored answers."""
     members: dict[str, list[Configuration]] = {}
     stored = []
     for model, (accuracies, num_seeds) in models.items():
         for i, right in enumerate(world.model(accuracies, num_seeds)):
-            one = configuration(f"{model}{i}", right, model=model)
+            one = configuration(f"{model}{i}", right, model=model, all_scores=all_scores)
             members.setdefault(model, []).append(one)
             stored.append((one, right))
     return members, evidence(stored)
@@ -67,7 +69,8 @@ def between(
     """A win between two models of one configuration each; the second has the given accuracy."""
 
     def judge(world: World) -> bool:
-        members, found = _study(world, {"a": ([ACCURACY], num_seeds[0]), "b": ([accuracy], num_seeds[1])})
+        sides = {"a": ([ACCURACY], num_seeds[0]), "b": ([accuracy], num_seeds[1])}
+        members, found = _study(world, sides, all_scores=metric != "accuracy")
         return wins(compare(members["a"][0], members["b"][0], found, metric=metric))
 
     return judge
