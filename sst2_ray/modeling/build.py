@@ -8,7 +8,6 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
@@ -133,7 +132,7 @@ def _set_numbers(config: PreTrainedConfig, names: tuple[str, ...], value: float)
             setattr(config, name, value)
 
 
-def encoder_class(config: PreTrainedConfig) -> Any:
+def encoder_class(config: PreTrainedConfig) -> type[PreTrainedModel]:
     """Return the class of the bare encoder."""
     found = MODEL_MAPPING[type(config)]
     return found[0] if isinstance(found, tuple) else found  # Funnel has one with and one without its decoder
@@ -150,7 +149,7 @@ def supported_attention(config: PreTrainedConfig) -> frozenset[str]:
 
 
 def load_backbone(
-    model_class: Any,
+    model_class: type[PreTrainedModel],
     config: PreTrainedConfig,
     folder: Path | None,
     attention: str,

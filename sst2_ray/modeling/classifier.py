@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from contextlib import nullcontext
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -27,7 +26,7 @@ class SentenceClassifier(nn.Module, ABC):
     def __init__(self, info: ModelInfo, backbone: PreTrainedModel) -> None:
         super().__init__()
         self.info = info
-        self.backbone: Any = backbone  # its submodules are known by architecture only
+        self.backbone = backbone
         self.dropout_keys: DropoutKeys | None = None
         unpadded = backbone.config.model_type in UNPADDED_FAMILIES
         self.supports_packing = unpadded and backbone.config._attn_implementation == "sdpa"
@@ -99,7 +98,7 @@ class SentenceClassifier(nn.Module, ABC):
 
     @property
     @abstractmethod
-    def encoder(self) -> Any:
+    def encoder(self) -> PreTrainedModel:
         """The transformers model that gives token vectors."""
 
     @property
@@ -127,7 +126,7 @@ class ModernBertClassifier(SentenceClassifier):
     """ModernBERT with the pooling, prediction head and classifier of transformers."""
 
     @property
-    def encoder(self) -> Any:
+    def encoder(self) -> PreTrainedModel:
         """Return the module that turns ids into token vectors."""
         return self.backbone.model
 
@@ -148,7 +147,7 @@ class EncoderClassifier(SentenceClassifier):
     """Encoder of any other family with the sequence classification head that transformers gives it."""
 
     @property
-    def encoder(self) -> Any:
+    def encoder(self) -> PreTrainedModel:
         return self.backbone.base_model
 
     @property
@@ -202,7 +201,7 @@ class SbertClassifier(SentenceClassifier):
         self.head = nn.Linear(backbone.config.hidden_size * len(stack.pooling_modes), len(info.labels))
 
     @property
-    def encoder(self) -> Any:
+    def encoder(self) -> PreTrainedModel:
         return self.backbone
 
     @property

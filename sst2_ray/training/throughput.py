@@ -7,7 +7,7 @@ import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 
@@ -26,7 +26,7 @@ class Mark(Protocol):
 
     def synchronize(self) -> None: ...
 
-    def elapsed_time(self, end: Any) -> float:
+    def elapsed_time(self, end: Mark) -> float:
         """Return the milliseconds from this one to `end`."""
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Any
 
 from sst2_ray import formatting
 from sst2_ray.config.registry import KNOWN_LEAKS, MODELS
@@ -14,7 +13,7 @@ from sst2_ray.modeling.sources import ModelInfo
 from sst2_ray.modeling.sources.folders import META_FILE as META_FILE
 from sst2_ray.version import __version__
 
-FORMAT: dict[str, Any] = {"format_version": 2, "sst2_ray_version": __version__}
+FORMAT: dict[str, object] = {"format_version": 2, "sst2_ray_version": __version__}
 """Version of the layout of exports: 2 since an SBERT's encoder lies in a folder of its own."""
 
 
@@ -49,7 +48,7 @@ class CardFacts:
         return tuple(sorted({*self.corpora, *self.info.trained_on}))
 
 
-def meta_values(card: CardFacts) -> dict[str, Any]:
+def meta_values(card: CardFacts) -> dict[str, object]:
     """Return the content of `sst2_ray.json`."""
     return {
         **FORMAT,

@@ -13,7 +13,7 @@ import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 import torch
 from transformers import (
@@ -87,7 +87,7 @@ def _write(
     tokenizer: PreTrainedTokenizerFast,
     out_dir: Path,
     max_length: int,
-    meta: dict[str, Any],
+    meta: dict[str, object],
     card: str,
 ) -> None:
     out_dir.parent.mkdir(parents=True, exist_ok=True)

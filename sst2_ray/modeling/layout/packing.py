@@ -10,7 +10,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -69,7 +68,7 @@ class Packing:
     """int64 [T]: the place of each token."""
 
     @property
-    def for_attention(self) -> dict[str, Any]:
+    def for_attention(self) -> dict[str, Packing]:
         """Return the keyword arguments of keyed attention."""
         return {"packing": self}
 

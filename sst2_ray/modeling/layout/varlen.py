@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -32,7 +31,7 @@ class Varlen:
         return dataclasses.replace(self, row=move(self.row), position=move(self.position), ends=move(self.ends))
 
     @property
-    def for_attention(self) -> dict[str, Any]:
+    def for_attention(self) -> dict[str, Tensor | int]:
         """Return the keyword arguments of transformers' FlashAttention (modeling_flash_attention_utils.py, 5.23)."""
         return {
             "cu_seq_lens_q": self.ends,

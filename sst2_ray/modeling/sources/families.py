@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 from sst2_ray.errors import InputError
+from sst2_ray.modeling.sources.folders import JsonObject
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
 
 _OFFSET_POSITIONS = frozenset(
     {
@@ -43,7 +47,7 @@ class EncoderSizes:
     """Rows of the table of positions; 0: there is none."""
 
 
-def encoder_sizes(config: Any) -> EncoderSizes:
+def encoder_sizes(config: PreTrainedConfig) -> EncoderSizes:
     """Read the sizes of a transformers config, whatever its family calls them.
 
     A family without a feed-forward width of its own has four times the hidden size; one without heads has one.
@@ -64,7 +68,7 @@ def encoder_sizes(config: Any) -> EncoderSizes:
     )
 
 
-def first_position(architecture: dict[str, Any]) -> int:
+def first_position(architecture: JsonObject) -> int:
     """Return the position of a text's first token in the encoder's table."""
     model_type = architecture.get("model_type")
     if model_type == "mpnet":
@@ -75,7 +79,7 @@ def first_position(architecture: dict[str, Any]) -> int:
     return (1 if pad is None else int(pad)) + 1
 
 
-def max_positions(architecture: dict[str, Any]) -> int | None:
+def max_positions(architecture: JsonObject) -> int | None:
     """Return the largest number of tokens of a text, special tokens included; None: the architecture sets no bound."""
     positions = architecture.get("max_position_embeddings") or architecture.get("n_positions")
     if not isinstance(positions, int) or positions <= 0:
@@ -90,7 +94,7 @@ def has_own_head(model_type: str) -> bool:
     return CONFIG_MAPPING[model_type] in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
 
 
-def is_decoder(architecture: dict[str, Any]) -> bool:
+def is_decoder(architecture: JsonObject) -> bool:
     """Tell whether a model generates text: by its config, or because its family has no masked language model. Imports torch."""
     if architecture.get("is_encoder_decoder") or architecture.get("is_decoder"):
         return True

@@ -9,6 +9,9 @@ from typing import Any
 
 from sst2_ray.errors import InputError
 
+JsonObject = dict[str, Any]
+"""Content of a JSON file, of which no field is known to be there."""
+
 POOLING_MODES = ("cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken")
 
 # sentence-transformers before 6.0 wrote one flag a mode, and concatenated in this order.
@@ -49,7 +52,7 @@ class SbertStack:
     """Texts are lower-cased before the tokenizer's own normalization."""
 
 
-def read_json(path: Path, *, source: str) -> dict[str, Any]:
+def read_json(path: Path, *, source: str) -> JsonObject:
     """Read the JSON object in a file of a model folder. Raises InputError with one line that begins with `source`."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
@@ -168,7 +171,7 @@ def read_stack(folder: Path, *, source: str) -> SbertStack | None:
     )
 
 
-def _transformer_settings(folder: Path, *, source: str) -> dict[str, Any]:
+def _transformer_settings(folder: Path, *, source: str) -> JsonObject:
     """Read sentence_bert_config.json, which older folders name after their own architecture."""
     files = sorted(folder.glob("sentence_*_config.json"))
     settings = read_json(files[0], source=source) if files else {}

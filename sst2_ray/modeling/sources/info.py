@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from sst2_ray.config.registry import ModelKind
-from sst2_ray.modeling.sources.folders import SbertStack
+from sst2_ray.modeling.sources.folders import JsonObject, SbertStack
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +42,7 @@ class ResolvedModel:
     name: str
     """As the user gave it."""
     info: ModelInfo
-    architecture: dict[str, Any]
+    architecture: JsonObject
     """The encoder's transformers config as plain JSON values, `model_type` included."""
     stack: SbertStack | None
     """Modules of a sentence-transformers model; None: the encoder has a head of its own."""

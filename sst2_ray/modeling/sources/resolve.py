@@ -6,13 +6,13 @@ import importlib.util
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from sst2_ray.config.registry import MODELS, ModelKind, ModelSpec
 from sst2_ray.config.train import TrainConfig
 from sst2_ray.errors import FailureClass, InputError, RunFailedError
 from sst2_ray.modeling.sources.families import has_own_head, is_decoder, max_positions
 from sst2_ray.modeling.sources.folders import (
+    JsonObject,
     SbertStack,
     check_all_weights,
     exported_corpora,
@@ -120,7 +120,7 @@ def _resolved(
     kind: ModelKind,
     located: _Located | None,
     label: str,
-    architecture: dict[str, Any],
+    architecture: JsonObject,
     stack: SbertStack | None,
     tokenizer: str | None,
     notes: tuple[str, ...],
@@ -184,7 +184,7 @@ def _locate(config: TrainConfig, spec: ModelSpec | None, *, weights: bool) -> _L
         raise InputError(_unreachable(config, None, error)) from None
 
 
-def _described(folder: Path, model: str) -> tuple[dict[str, Any], SbertStack | None]:
+def _described(folder: Path, model: str) -> tuple[JsonObject, SbertStack | None]:
     """Read a folder's config.json and its sentence-transformers modules."""
     refuse_adapter(folder, source=f"--model {model}")
     stack = read_stack(folder, source=f"--model {model}")
@@ -204,7 +204,7 @@ def _unreachable(config: TrainConfig, spec: ModelSpec | None, error: HubUnreacha
     return f"--model {config.model}: the hub cannot be reached ({error}); {remedy}"
 
 
-def _kind(model: str, architecture: dict[str, Any], stack: SbertStack | None) -> ModelKind:
+def _kind(model: str, architecture: JsonObject, stack: SbertStack | None) -> ModelKind:
     """Tell the kind of an encoder; refuse decoders, and architectures that transformers does not know."""
     model_type = architecture.get("model_type")
     if not isinstance(model_type, str):
@@ -221,7 +221,7 @@ def _kind(model: str, architecture: dict[str, Any], stack: SbertStack | None) ->
     return "encoder" if has_own_head(model_type) else "sbert"
 
 
-def _check_architecture(model: str, architecture: dict[str, Any]) -> None:
+def _check_architecture(model: str, architecture: JsonObject) -> None:
     """Refuse an architecture or settings that transformers does not know. Imports torch."""
     from transformers import CONFIG_MAPPING
 

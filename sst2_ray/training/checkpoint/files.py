@@ -15,7 +15,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -23,6 +22,7 @@ from torch import Tensor
 
 from sst2_ray.records import EpochRecord
 from sst2_ray.storage import Storage
+from sst2_ray.training.checkpoint.snapshot import JsonObject
 from sst2_ray.training.engine.base import OptimizerShard, Span
 from sst2_ray.training.names import CHECKPOINT_FOLDER
 
@@ -43,7 +43,7 @@ def file_of(rank: int, world_size: int) -> str:
     return f"optimizer-{rank:03d}-of-{world_size:03d}.safetensors"
 
 
-def digest_of(path: Path) -> dict[str, Any]:
+def digest_of(path: Path) -> JsonObject:
     """Compute a file's entry in the manifest: size and SHA-256."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
@@ -52,7 +52,7 @@ def digest_of(path: Path) -> dict[str, Any]:
     return {"size": path.stat().st_size, "sha256": digest.hexdigest()}
 
 
-def checksum(manifest: dict[str, Any]) -> str:
+def checksum(manifest: JsonObject) -> str:
     """Compute SHA-256 over the canonical JSON of a manifest without its checksum."""
     return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
 
@@ -64,8 +64,8 @@ class Checkpoint:
     global_step: int
     world_size: int
     folder: Path
-    layouts: list[dict[str, Any]]
-    state: dict[str, Any]
+    layouts: list[JsonObject]
+    state: JsonObject
 
     def load_model(self, model: torch.nn.Module) -> None:
         """Load the weights into `model`."""
@@ -167,7 +167,7 @@ def fetch(run: Storage, global_step: int, scratch: Path) -> Checkpoint:
         raise ValueError(f"checkpoint {folder}: {error}") from error
 
 
-def _check_manifest(manifest: Any, global_step: int) -> None:
+def _check_manifest(manifest: object, global_step: int) -> None:
     """Raise ValueError unless this version could have written it; so it names only the checkpoint's own files."""
     if not isinstance(manifest, dict):
         raise ValueError("manifest.json holds no object")

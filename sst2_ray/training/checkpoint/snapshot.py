@@ -10,6 +10,9 @@ from torch import Tensor
 
 from sst2_ray.training.engine.base import OptimizerShard
 
+JsonObject = dict[str, Any]
+"""Part of a manifest."""
+
 
 class HostCopies:
     """Host buffers by name, reused for every copy of that name.
@@ -43,8 +46,8 @@ class Snapshot:
     model: dict[str, Tensor] | None
     """Weights, on rank 0; None elsewhere."""
     shard: dict[str, Tensor]
-    layout: dict[str, Any]
-    state: dict[str, Any]
+    layout: JsonObject
+    state: JsonObject
 
     @classmethod
     def take(
@@ -54,7 +57,7 @@ class Snapshot:
         model: torch.nn.Module | None,
         shard: OptimizerShard,
         sums: Tensor,
-        state: dict[str, Any],
+        state: JsonObject,
         copies: HostCopies | None = None,
     ) -> Snapshot:
         """Copy the state of this rank.

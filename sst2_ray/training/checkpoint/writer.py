@@ -10,7 +10,6 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import save_file
@@ -18,7 +17,7 @@ from torch import Tensor
 
 from sst2_ray.storage import Storage
 from sst2_ray.training.checkpoint.files import FORMAT, checksum, digest_of, file_of, step_folder
-from sst2_ray.training.checkpoint.snapshot import Snapshot
+from sst2_ray.training.checkpoint.snapshot import JsonObject, Snapshot
 
 COMMIT_TIMEOUT_S = 600.0
 
@@ -79,7 +78,7 @@ class CheckpointWriter:
         if self.rank == 0:
             self._commit(folder, snapshot)
 
-    def _put(self, name: str, tensors: dict[str, Tensor]) -> dict[str, Any]:
+    def _put(self, name: str, tensors: dict[str, Tensor]) -> JsonObject:
         target = Path(self.run.path(name))
         if self.run.is_local:  # no manifest names it yet: it can be written in place
             return self.run.retry(lambda: _save(tensors, target))
@@ -113,7 +112,7 @@ class CheckpointWriter:
             self.on_commit(snapshot)
 
 
-def _save(tensors: dict[str, Tensor], path: Path) -> dict[str, Any]:
+def _save(tensors: dict[str, Tensor], path: Path) -> JsonObject:
     """Write a file and return its digest. Raises OSError, with the number that the system gave."""
     path.parent.mkdir(parents=True, exist_ok=True)
     try:

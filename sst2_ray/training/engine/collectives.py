@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -48,7 +47,9 @@ def sum_to_shards(flat: Tensor, pieces: list[list[Tensor]]) -> None:
             piece.add_(received)
 
 
-def gather_parameters(*, partitioned_param_groups: list[list[Tensor]], dp_process_group: list[Any], **_: Any) -> None:
+def gather_parameters(
+    *, partitioned_param_groups: list[list[Tensor]], dp_process_group: list[torch.distributed.ProcessGroup], **_: object
+) -> None:
     """Broadcast parameters from their owners, in place of DeepSpeed's all-gather, whose arguments it takes.
 
     With gloo it is four times as fast.
@@ -73,7 +74,7 @@ def _around(outgoing: Sequence[Sequence[Tensor]]) -> Iterator[int]:
         _wait(sent)
 
 
-def _wait(works: Iterable[Any]) -> None:
+def _wait(works: Iterable[torch.distributed.Work]) -> None:
     """Wait for all of `works`, after all have been started."""
     for work in list(works):
         work.wait()

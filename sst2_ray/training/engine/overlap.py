@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -51,7 +50,7 @@ class OverlappedSums:
                 self._buckets.append(_Bucket(flat[start:end], owner, inside, set(inside)))
         self._of = {parameter: [b for b in self._buckets if parameter in b.parameters] for parameter in self._place}
         self._is_last, self._next = False, 0
-        self._works: list[Any] = []
+        self._works: list[torch.distributed.Work] = []
         for parameter in self._place:
             parameter.register_post_accumulate_grad_hook(self._accumulated)
 

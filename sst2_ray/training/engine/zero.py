@@ -7,7 +7,7 @@ import math
 import os
 from contextlib import AbstractContextManager
 from itertools import pairwise
-from typing import Any
+from types import ModuleType
 
 import torch
 from torch import Tensor, nn
@@ -104,7 +104,7 @@ class ZeroEngine:
         context: AbstractContextManager[object] = self.engine.coalesce_grad_reduction()
         return context
 
-    def _reduce(self, optimizer: Any) -> None:
+    def _reduce(self, optimizer: torch.optim.Optimizer) -> None:
         """Sum each group's gradients over all ranks into this rank's shard. DeepSpeed calls it when accumulation ends."""
         from deepspeed.runtime.zero.stage_1_and_2 import GradPartitionBufferGroup
 
@@ -254,7 +254,7 @@ def _make_tables_sparse(model: nn.Module) -> dict[nn.Parameter, Tensor]:
     return touched
 
 
-def _import_deepspeed(device: torch.device) -> Any:
+def _import_deepspeed(device: torch.device) -> ModuleType:
     """Import DeepSpeed quietly, without the minute that it may spend compiling at its first start on a CPU."""
     if device.type == "cpu":
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
