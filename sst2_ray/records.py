@@ -68,7 +68,7 @@ class TrialRecord:
         "Hash of the config without its seed: equal for the seeds of one configuration."
     )
     model: str | None = _col("As given: a name, a hub id or a folder.")
-    model_kind: str | None = _col("modernbert or sbert.")
+    model_kind: str | None = _col("modernbert, encoder or sbert.")
     model_source: str | None = _col("Where the weights came from: hub, folder, packaged, random.")
     model_revision: str | None = _col("Resolved commit on the hub.")
     random_weights: bool | None = _col("True: not pretrained.")
