@@ -29,13 +29,14 @@ from sst2_ray.sweep.display import SweepDisplay, SweepProgress
 from sst2_ray.sweep.queue import Proposer, TrialQueue
 from sst2_ray.sweep.result import SweepResult, closing_rows, result_of
 from sst2_ray.sweep.resume import durations_of, early_stopping, past_trials
+from sst2_ray.sweep.trial import SweepContext, run_trial, trial_of
 from sst2_ray.terminal import show_plan
 
 if TYPE_CHECKING:
     from ray import ObjectRef
     from ray.tune import Tuner
 
-    from sst2_ray.sweep.tune import SweepContext, SweepSearcher
+    from sst2_ray.sweep.tune import SweepSearcher
 
 CONFIG_FILE = "config.json"
 POINTS_FILE = "points.json"
@@ -80,8 +81,6 @@ class SweepRun:
         return OptunaProposer(self.config, self.drawn)
 
     def _context(self, prepared: dict[str, RunInputs]) -> SweepContext:
-        from sst2_ray.sweep.tune import SweepContext
-
         passed_on = {*DRIVER_ENV, *WORKER_ENV, *PASSED_ON}
         return SweepContext(
             experiment=self.config.name,
@@ -136,7 +135,7 @@ class SweepRun:
         import ray
         from ray import tune
 
-        from sst2_ray.sweep.tune import FirstSeedScheduler, TrackingCallback, run_trial
+        from sst2_ray.sweep.tune import FirstSeedScheduler, TrackingCallback
 
         def stop(trial_id: str) -> None:
             ray.get(self.progress_actor.ask_to_stop.remote(trial_id, Status.EARLY_STOPPED))
@@ -230,8 +229,6 @@ class SweepRun:
 
     def _close_orphans(self) -> None:
         """Close the rows of trials whose driver died, and did again, or that a second signal ended where they were."""
-        from sst2_ray.sweep.tune import trial_of
-
         stopped = self.session.stop.level() is StopLevel.AT_ONCE
         for spec in [*self.queue.running.values(), *self.queue.planned]:
             outcome = self.queue.outcomes.get(spec.trial_id)

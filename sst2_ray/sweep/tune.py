@@ -1,155 +1,29 @@
-"""Everything that Tune calls: the function of a trial, the searcher, the scheduler and the callback for trackers."""
+"""The objects that Tune asks: a searcher for the next trial, a scheduler for early stops, a callback for trackers."""
 
 from __future__ import annotations
 
 import dataclasses
-import os
 import time
 from collections.abc import Callable, Container
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING
 
 from ray.tune import Callback
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from sst2_ray.errors import FailureClass, RunFailedError, Sst2RayError
-from sst2_ray.records import EpochRecord, Status
-from sst2_ray.run.environment import prepare_driver
-from sst2_ray.run.monitor import SweepMember
-from sst2_ray.run.planning.placement import Placement
-from sst2_ray.run.prepare import run_description
-from sst2_ray.run.supervisor import Shared, Trial
-from sst2_ray.run.workspace import Workspace
+from sst2_ray.errors import FailureClass
+from sst2_ray.records import Status
 from sst2_ray.sweep.budget import Budget, Durations, SweepClock
 from sst2_ray.sweep.configurations import TrialSpec
 from sst2_ray.sweep.queue import FINISHED, Outcome, TrialQueue
-from sst2_ray.sweep.schedulers import EarlyStopping, Evaluation, evaluation_number
+from sst2_ray.sweep.schedulers import EarlyStopping
+from sst2_ray.sweep.trial import TuneConfig, TuneResult
 
 if TYPE_CHECKING:
-    from ray.actor import ActorHandle
     from ray.tune.execution.tune_controller import TuneController
     from ray.tune.experiment import Trial as TuneTrial
 
     from sst2_ray.run.tracking.trackers import Trackers
-
-
-class TuneConfig(TypedDict):
-    """The config of a trial as Tune carries it."""
-
-    spec: TrialSpec
-
-
-class TuneResult(TypedDict, total=False):
-    """A result as Tune carries it: an evaluation, or at the end of a trial its outcome."""
-
-    evaluation: Evaluation
-    record: EpochRecord
-    outcome: Outcome
-
-
-@dataclass(frozen=True, kw_only=True)
-class SweepContext:
-    """Everything that all trials of a sweep share: in the object store once, read by every trial's driver."""
-
-    experiment: str
-    workspace: Workspace
-    shared: dict[str, Shared]
-    """By model."""
-    placement: Placement
-    cost_share: float
-    progress_actor: ActorHandle
-    asks_scheduler: bool
-    chooses_on_selection: bool
-    """True: dev is scored at the end, for the chosen."""
-    environment: dict[str, str]
-    """Variables of the sweep's driver that trials need as well; never written anywhere."""
-
-
-class ForwardingDisplay:
-    """A trial's display: its progress is on the progress actor already, its remarks are sent there."""
-
-    def __init__(self, progress_actor: ActorHandle, trial_id: str) -> None:
-        self.progress_actor, self.trial_id = progress_actor, trial_id
-
-    def progress(self, values: object) -> None:
-        """Show nothing: the sweep's display reads the progress actor."""
-
-    def record(self, record: EpochRecord) -> None:
-        """Show nothing: the sweep's display reads the progress actor."""
-
-    def line(self, text: str) -> None:
-        """Send a remark with the trial's name."""
-        self.progress_actor.remark.remote(f"{self.trial_id}: {text.removeprefix(f'{self.trial_id}: ')}")
-
-
-def trial_of(
-    context: SweepContext,
-    spec: TrialSpec,
-    *,
-    on_record: Callable[[EpochRecord], None] | None = None,
-    asks_scheduler: bool = False,
-) -> Trial:
-    """Build the trial as the main job would run it, below the sweep's folder."""
-    shared = context.shared[spec.config.model]
-    return Trial(
-        dataclasses.replace(shared, inputs=dataclasses.replace(shared.inputs, config=spec.config)),
-        context.placement,
-        ForwardingDisplay(context.progress_actor, spec.trial_id),
-        context.workspace,
-        experiment=context.experiment,
-        trial_id=spec.trial_id,
-        sweep=SweepMember(
-            progress_actor=context.progress_actor,
-            on_record=on_record,
-            asks_scheduler=asks_scheduler,
-            cost_share=context.cost_share,
-            score_dev=not context.chooses_on_selection,
-        ),
-    )
-
-
-def run_trial(config: TuneConfig, *, context: SweepContext) -> TuneResult:
-    """Run one trial in a process of its own; Tune's function.
-
-    Returns its outcome and never raises: a failing trial is a row of the table, and the sweep goes on.
-    """
-    from ray import tune
-
-    os.environ.update(context.environment)
-    prepare_driver()
-    spec = config["spec"]
-
-    def report(record: EpochRecord) -> None:
-        tune.report(_result(spec, record))
-
-    trial = trial_of(context, spec, on_record=report, asks_scheduler=context.asks_scheduler and spec.is_first_seed)
-    trial.run_storage.write_json("config.json", run_description(trial.shared.inputs))
-    try:
-        record = trial.run()
-        trial.drop_checkpoints(record)
-    except Sst2RayError as error:
-        failure_class = error.failure_class if isinstance(error, RunFailedError) else FailureClass.NOT_PLACEABLE
-        return _failed(failure_class)
-    except Exception as error:  # of this package's own: its row says what
-        trial.attempts.close_orphans(f"{type(error).__name__}: {error}"[:1000], FailureClass.BUG)
-        return _failed(FailureClass.BUG)
-    return {"outcome": Outcome.of(record)}
-
-
-def _failed(failure_class: FailureClass) -> TuneResult:
-    return {"outcome": Outcome(status=Status.FAILED, score=None, failure_class=failure_class)}
-
-
-def _result(spec: TrialSpec, record: EpochRecord) -> TuneResult:
-    evaluation = Evaluation(
-        trial_id=spec.trial_id,
-        model=spec.config.model,
-        number=evaluation_number(record.epoch, spec.config.evaluations_per_epoch),
-        accuracy=record.dev_accuracy or 0.0,
-        num_rows=record.num_dev_rows or 1,
-    )
-    return {"evaluation": evaluation, "record": record}
 
 
 class FirstSeedScheduler(FIFOScheduler):

@@ -35,7 +35,7 @@ T = TypeVar("T")
 
 @dataclass
 class State:
-    """How far a tracker has got: kept in a file, so that a later session of the run goes on there."""
+    """Progress of a tracker through the events, kept in a file, so that a later session of the run goes on there."""
 
     position: int = 0
     """Bytes of the events file that were sent."""
@@ -102,7 +102,7 @@ class Sending:
                 return None
             except Exception as error:
                 has_failed = True
-                tell((f"{type(error).__name__}: {error}".splitlines() or ["failed"])[0][:200])
+                tell(f"{type(error).__name__}: {error}".splitlines()[0][:200])
                 time.sleep(wait_s)
                 wait_s = min(2 * wait_s, _LONGEST_WAIT_S)
                 continue
