@@ -7,7 +7,7 @@ import functools
 import math
 import re
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, TypeVar
 
@@ -145,20 +145,10 @@ def kinds_of(cls: type) -> dict[str, Kind]:
     return {f.name: _kind(hints[f.name]) for f in dataclasses.fields(cls)}
 
 
-def _kind(hint: Any) -> Kind:
+def _kind(hint: object) -> Kind:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is Annotated:
-        inner = _kind(arguments[0])
-        extras = arguments[1:]
-        return dataclasses.replace(
-            inner,
-            rules=inner.rules + tuple(extra for extra in extras if isinstance(extra, Rule)),
-            is_positional=any(isinstance(extra, _Positional) for extra in extras),
-            may_be_positional=any(isinstance(extra, _Positional | AlsoPositional) for extra in extras),
-            upper_field=next((extra.field for extra in extras if isinstance(extra, UpTo)), inner.upper_field),
-            old_names=tuple(extra.name for extra in extras if isinstance(extra, OldName)),
-            value_name=next((extra.name for extra in extras if isinstance(extra, Value)), inner.value_name),
-        )
+        return _annotated(_kind(arguments[0]), arguments[1:])
     if origin is tuple:
         return dataclasses.replace(_kind(arguments[0]), is_tuple=True)
     if origin is Literal:
@@ -166,7 +156,26 @@ def _kind(hint: Any) -> Kind:
     options = [option for option in arguments if option is not type(None)]
     if options:
         return dataclasses.replace(_kind(options[0]), optional=type(None) in arguments)
-    return Kind(type=hint, choices=(), optional=False)
+    return Kind(type=typing.cast("type", hint), choices=(), optional=False)
+
+
+def _annotated(kind: Kind, extras: Sequence[object]) -> Kind:
+    """Add the rules and markers of an `Annotated` to the kind of its type."""
+    for extra in extras:
+        match extra:
+            case Rule():
+                kind = dataclasses.replace(kind, rules=(*kind.rules, extra))
+            case Value(name):
+                kind = dataclasses.replace(kind, value_name=name)
+            case UpTo(field):
+                kind = dataclasses.replace(kind, upper_field=field)
+            case OldName(name):
+                kind = dataclasses.replace(kind, old_names=(*kind.old_names, name))
+            case AlsoPositional():
+                kind = dataclasses.replace(kind, may_be_positional=True)
+            case _Positional():
+                kind = dataclasses.replace(kind, is_positional=True, may_be_positional=True)
+    return kind
 
 
 def check_fields(config: object, cls: type) -> None:
@@ -226,7 +235,7 @@ def readable(config: DataclassInstance) -> str:
     return "\n".join([f"{name}(", *("    " + part.replace("\n", "\n    ") + "," for part in parts), ")"])
 
 
-def coerce(kind: Kind, key: str, value: Any, source: str) -> Any:
+def coerce(kind: Kind, key: str, value: object, source: str) -> object:
     """Convert a value read from YAML or JSON to the declared type of its field.
 
     YAML reads 8e-5 as a text and 1 as an integer; one value stands for a tuple of one. Raises InputError.
@@ -248,7 +257,7 @@ def coerce(kind: Kind, key: str, value: Any, source: str) -> Any:
     return value
 
 
-def coerce_fields(cls: type, values: dict[str, Any], source: str) -> dict[str, Any]:
+def coerce_fields(cls: type[DataclassInstance], values: Mapping[str, object], source: str) -> dict[str, object]:
     """Convert values read from YAML or JSON to the fields of a dataclass.
 
     Raises InputError for an unknown key, with the nearest valid ones, and for a value of another type.

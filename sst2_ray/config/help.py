@@ -89,6 +89,11 @@ class _Field:
         return self.default is dataclasses.MISSING
 
     @property
+    def argument(self) -> str:
+        """Return what the first line of the help shows."""
+        return self.usage if self.is_required else f"[{self.usage}]"
+
+    @property
     def usage(self) -> str:
         return usage(self.name, self.kind, is_on=self.default is True)
 
@@ -131,24 +136,27 @@ class CommandHelp:
         out = Console(highlight=False)
         out.width = min(out.width, _LONGEST_WIDTH)
         fields = self._fields(defaults)
-        arguments = [
-            f.usage if f.is_required else f"[{f.usage}]" for f in fields if f.is_required or f.kind.is_positional
-        ]
+        arguments = [f.argument for f in fields if f.is_required or f.kind.is_positional]
         out.print(Text(" ".join(["usage:", self.prog, *arguments, "[FLAGS]"])), end="\n\n")
         description = self.description or inspect.getdoc(self.classes[0]) or ""
         out.print(Text(" ".join(description.split())), end="\n\n")
-        groups = self._groups(fields)
-        full = full or not self.first
         left = min(max(len(f.usage) for f in fields), out.width * 3 // 10)
-        for title, members in groups.items():
-            if full or title == _FIRST:
-                out.print(_box(title, [(f.usage, f.explanation) for f in members], left))
-        if not full:
-            named = {title: "  ".join(flag(f.name) for f in members) for title, members in groups.items()}
-            named.pop(_FIRST)
-            out.print(_box(f"More flags; {self.prog} --help-all explains them", list(named.items()), left))
+        for title, rows in self._boxes(fields, full or not self.first).items():
+            out.print(_box(title, rows, left))
         if self.examples:
             out.print(Text("\n".join(["Examples:", *(f"  {example}" for example in self.examples)])), soft_wrap=True)
+
+    def _boxes(self, fields: Sequence[_Field], full: bool) -> dict[str, list[tuple[str, str]]]:
+        """Return the titled groups of rows: usage and explanation, or group and flags."""
+        groups = self._groups(fields)
+        if full:
+            return {title: [(f.usage, f.explanation) for f in members] for title, members in groups.items()}
+        first = groups.pop(_FIRST)
+        rest = [(title, "  ".join(flag(f.name) for f in members)) for title, members in groups.items()]
+        return {
+            _FIRST: [(f.usage, f.explanation) for f in first],
+            f"More flags; {self.prog} --help-all explains them": rest,
+        }
 
     def list_flags(self) -> None:
         """Print the flags, one a line, each with the choices of its value."""

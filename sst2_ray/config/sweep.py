@@ -178,7 +178,7 @@ def sweep_from_dict(values: dict[str, Any], *, source: str = "config") -> SweepC
     """Build a SweepConfig from what `to_dict` returns. Raises InputError, also for unknown keys."""
     flags = coerce_fields(SweepFlags, values.get("sweep", {}), source)
     base = config_from_dict(values.get("config", {}), source=source)
-    return SweepConfig(**flags, base=base)
+    return SweepConfig(**flags, base=base)  # type: ignore[arg-type]
 
 
 def check_sweep_config(config: SweepConfig) -> None:

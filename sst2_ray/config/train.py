@@ -112,4 +112,4 @@ def config_from_dict(values: dict[str, Any], *, source: str = "config") -> Train
 
     Raises InputError for an unknown key, with the nearest valid ones, and for a value of another type.
     """
-    return TrainConfig(**coerce_fields(TrainConfig, values, source))
+    return TrainConfig(**coerce_fields(TrainConfig, values, source))  # type: ignore[arg-type]
