@@ -19,6 +19,7 @@ FILES = {
 }
 VALUES = {
     "YOUR_PROJECT": "acme-nlp",
+    "YOUR_PUBLIC_KEY": "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIexample sst2-ray",
     "YOUR_SUBSCRIPTION_ID": "00000000-0000-0000-0000-000000000001",
     "YOUR_REGISTRY": "registry.example.org/acme",
     "WORKER_ADDRESS_1": "192.168.7.11",

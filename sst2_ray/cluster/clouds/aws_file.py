@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import functools
 import re
+from typing import TYPE_CHECKING
 
 from sst2_ray.cluster.clouds.base import check_machine
 from sst2_ray.cluster.file import ClusterFile, NodeType
@@ -12,6 +13,9 @@ from sst2_ray.cluster.findings import Findings
 from sst2_ray.cluster.prices import machine_of, names_of
 from sst2_ray.cluster.section import Section
 from sst2_ray.errors import did_you_mean
+
+if TYPE_CHECKING:
+    from botocore.model import Shape
 
 # The deep-learning image takes 65 GB, torch with CUDA 8, a model's checkpoints and spilled objects the rest.
 MIN_ROOT_GB = 100
@@ -48,15 +52,24 @@ def check_file(cluster: ClusterFile, found: Findings) -> None:
             found.error(config.at("KeyName"), what, "name the EC2 key pair of that key")
 
 
-def _check_keys(node_type: NodeType, found: Findings) -> None:
-    """Check keys and fixed values of node_config, at every depth, against what EC2's RunInstances takes."""
+@functools.cache
+def _launch_shape() -> Shape | None:
+    """Return what EC2's RunInstances takes, None without the AWS client library (the laptop's check says that it is missing)."""
     try:
         import botocore.session
-        from botocore.model import ListShape, Shape, StringShape, StructureShape
-    except ImportError:  # the laptop's check says that it is missing
-        return
+    except ImportError:
+        return None
     model = botocore.session.get_session().get_service_model("ec2")
-    shape = model.operation_model("RunInstances").input_shape
+    shape: Shape | None = model.operation_model("RunInstances").input_shape
+    return shape
+
+
+def _check_keys(node_type: NodeType, found: Findings) -> None:
+    """Check keys and fixed values of node_config, at every depth, against what EC2's RunInstances takes."""
+    shape = _launch_shape()
+    if shape is None:
+        return
+    from botocore.model import ListShape, StringShape, StructureShape
 
     def visit(value: object, shape: Shape, path: str) -> None:
         if isinstance(shape, StructureShape) and isinstance(value, dict):
@@ -143,11 +156,11 @@ def _check_region(cluster: ClusterFile, found: Findings) -> None:
     wrong = [zone for zone in zones if not re.fullmatch(re.escape(region) + "[a-z]", zone)]
     if wrong:
         found.error(where, f"{', '.join(wrong)} not in {region}", f"e.g. {region}a,{region}b")
-    elif len(zones) == 1:
-        what = "one zone only: its spot capacity runs out first"
-        found.warning(where, what, f"list more, e.g. {region}a,{region}b")
+    elif len(zones) != 1:
+        what = f"{len(zones) or 'all'} zones: workers of one run may sit in several, and traffic between them costs 0.02 US$ a GB"
+        found.warning(where, what, f"one zone, e.g. {region}a; the next where capacity lacks")
     else:
-        found.ok("provider.region", f"{region}, {len(zones) or 'all'} zones")
+        found.ok("provider.region", f"{region}, one zone")
 
 
 def _check_instance(node_type: NodeType, found: Findings) -> None:

@@ -53,6 +53,7 @@ class Gcp(Cloud):
             _check_network(node_type.config, found)
             _check_references(cluster, node_type, found)
             _check_reach(cluster, node_type, found)
+            _check_keys(cluster, node_type, found)
             self._check_scheduling(node_type, found, has_gpu=has_gpu)
             if node_type.resources.whole("CPU") is None:
                 what = "Ray reads no sizes from Google Cloud: without them nothing is ever scheduled here"
@@ -178,6 +179,23 @@ def _check_references(cluster: ClusterFile, node_type: NodeType, found: Findings
             found.error(where, what, 'scopes: ["https://www.googleapis.com/auth/cloud-platform"]')
     if len(found) == before:
         found.ok(where, "accounts and places are those of the project")
+
+
+def _check_keys(cluster: ClusterFile, node_type: NodeType, found: Findings) -> None:
+    """Check that the cluster's key, and no key of the project, opens the machines."""
+    where = node_type.config.section("metadata").at("items")
+    items = {item.text("key"): item.text("value") for item in node_type.config.section("metadata").sections("items")}
+    if own_key(cluster) is None:
+        what = "`ray up` puts a key into the metadata of the project: it opens every machine of it"
+        found.warning("auth.ssh_private_key", what, "a key of this cluster, docs/cluster-gcp.md")
+        return
+    user = cluster.auth.text("ssh_user", "ubuntu")
+    if not any(line.startswith(f"{user}:") for line in items.get("ssh-keys", "").splitlines()):
+        what = f"no ssh-keys for {user}, and auth.ssh_private_key is set: nobody could log in"
+        found.error(where, what, f'{{key: ssh-keys, value: "{user}:PUBLIC KEY"}}')
+    if items.get("block-project-ssh-keys", "").upper() != "TRUE":
+        what = "keys of the project open this machine, too"
+        found.warning(where, what, '{key: block-project-ssh-keys, value: "TRUE"}')
 
 
 def _check_reach(cluster: ClusterFile, node_type: NodeType, found: Findings) -> None:

@@ -45,6 +45,7 @@ def check_consistency(manifest: Section, found: Findings) -> None:
     if ray_cluster.get("enableInTreeAutoscaling") and head_spec.get("automountServiceAccountToken") is False:
         what = "the autoscaler's container cannot talk to the API server: no worker is ever added"
         found.error("head.automountServiceAccountToken", what, "true on the head")
+    _check_restricted(spec, pods, found)
     _check_tags(ray_cluster, [group for _, group in pods], found)
     _check_entrypoint(spec, [group for _, group in pods], found)
 
@@ -124,6 +125,28 @@ def _check_sizes(where: str, container: Section, spec: Section, found: Findings)
             taken = volume.section("emptyDir").text("sizeLimit")
             what = f"{volume.text('name')} may take {taken} of memory, the container has {limits.text('memory')}"
             found.error(f"{where}.volumes", what, "a quarter of the memory")
+
+
+def _check_restricted(spec: Section, pods: list[tuple[str, Section]], found: Findings) -> None:
+    """Warn of containers that a namespace with the `restricted` standard refuses."""
+    ray_cluster = spec.section("rayClusterSpec")
+    containers = [
+        (f"{name}.{container.text('name')}", container)
+        for name, group in [*pods, ("submitter", Section({"template": spec.get("submitterPodTemplate")}))]
+        for container in group.section("template").section("spec").sections("containers")
+    ]
+    if ray_cluster.get("enableInTreeAutoscaling"):
+        containers.append(("autoscalerOptions", ray_cluster.section("autoscalerOptions")))
+    if spec.text("submissionMode", "K8sJobMode") == "K8sJobMode" and "submitterPodTemplate" not in spec:
+        containers.append(("submitterPodTemplate", Section({})))
+    for where, container in containers:
+        context = container.section("securityContext")
+        dropped = context.section("capabilities").texts("drop")
+        if context.get("allowPrivilegeEscalation") is not False or "ALL" not in dropped:
+            what = "namespaces with the `restricted` standard refuse a container without a security context of its own"
+            found.warning(
+                f"{where}.securityContext", what, "{allowPrivilegeEscalation: false, capabilities: {drop: [ALL]}}"
+            )
 
 
 def _check_tags(ray_cluster: Section, groups: list[Section], found: Findings) -> None:

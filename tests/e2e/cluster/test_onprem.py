@@ -238,6 +238,22 @@ def test_without_the_token_another_host_gets_in_nowhere(lab: HostLab) -> None:
     assert not any((lab.root(index) / "tmp/stranger-was-here").exists() for index in range(3))
 
 
+def test_another_user_of_a_machine_gets_at_nothing_of_the_session(lab: HostLab, cluster: Path) -> None:
+    del cluster
+    folder = "/tmp/sst2-ray-root"
+    assert "session_latest" in lab.run(1, f"ls {folder}/ray").stdout
+    assert lab.run(1, "ls /tmp/ray", check=False).returncode != 0
+    for attempt in (
+        f"ls {folder}",
+        f"cat {folder}/ray/session_latest/logs/raylet.out",
+        f"mv {folder} /tmp/mine",
+        f"touch {folder}/ray/x",
+    ):
+        done = lab.run(1, f"setpriv --reuid=65534 --regid=65534 --clear-groups {attempt}", check=False)
+        assert done.returncode != 0, attempt
+        assert "denied" in done.stderr or "not permitted" in done.stderr, done.stderr
+
+
 @pytest.mark.slow
 def test_down_when_done_keeps_the_exit_code_and_leaves_no_process_of_ray(
     lab: HostLab, cluster: Path, work: Path
