@@ -67,6 +67,8 @@ def test_a_dry_run_starts_and_writes_nothing(sweeps: Sweeps) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert "5 configurations, every combination; ASHA (1 in 3 goes on)" in done.stdout
     assert "no trial starts that would end after 30 min" in done.stdout
+    assert "differences between configurations of a model from" in done.stdout
+    assert "the best of 5 may look" in done.stdout  # chosen on dev: the tests' flags say so
     assert not (sweeps.storage / "dry").exists()
 
 
