@@ -84,6 +84,8 @@ class DataSettings:
     """Tokens a sentence is truncated to, special tokens included."""
     pad_to_max_length: bool = False
     """Pad every sentence to max_length (as the notebook study did); False: only to the longest of its micro-batch."""
+    drop_leaks: bool = False
+    """Leave training rows out whose sentence also stands in the evaluation split."""
     allow_leak: bool = False
     """Run although evaluation sentences are in the training split."""
 

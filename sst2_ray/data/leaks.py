@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Sequence
 
 from sst2_ray.config.registry import KNOWN_LEAKS
-from sst2_ray.data.splitting import normalize, words_of
+from sst2_ray.data.splitting import normalize, plain_key, words_of
 from sst2_ray.errors import InputError
 
 _MAX_PHRASE_WORDS = 2
@@ -50,7 +50,9 @@ def check_overlap(dev_texts: Sequence[str], train_keys: set[str], *, data: str, 
         return f"{found}: phrases of at most {_MAX_PHRASE_WORDS} words and under {_MAX_PHRASE_SHARE:.0%}, kept"
     if allow:
         return f"LEAK, allowed: {found}; the scores are too good"
-    raise InputError(f"--data {data}: {found}; take them out of one of the two, or pass --allow-leak")
+    raise InputError(
+        f"--data {data}: {found}; take them out of one of the two (--drop-leaks: out of training), or pass --allow-leak"
+    )
 
 
 def check_known_leak(train_corpora: Sequence[str], eval_corpus: str | None, allow: bool) -> str | None:
@@ -96,4 +98,4 @@ def identify(keys: Sequence[str]) -> str | None:
 
 def text_fingerprint(keys: Sequence[str]) -> str:
     """Hash normalized texts, in any order, to 16 hex digits."""
-    return hashlib.sha256("\n".join(sorted(keys)).encode()).hexdigest()[:16]
+    return hashlib.sha256("\n".join(sorted(map(plain_key, keys))).encode()).hexdigest()[:16]

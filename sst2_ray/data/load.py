@@ -11,7 +11,7 @@ from sst2_ray.config.train import TrainConfig
 from sst2_ray.data import leaks
 from sst2_ray.data.labels import ClassNames
 from sst2_ray.data.rows import Cells, Rows, Splits, require_classes
-from sst2_ray.data.sources import read_source
+from sst2_ray.data.sources import Source, read_source
 from sst2_ray.data.splitting import hold_out, normalize, subset
 from sst2_ray.errors import InputError
 
@@ -31,10 +31,7 @@ def load_splits(config: TrainConfig) -> Splits:
     read = read_source(config)
     classes = ClassNames.of_labels(read.train.label_counts)
     _check_number(classes, read.train)
-    train, left_out = read.train.rows(classes)
-    require_classes(train, classes, f"--data {config.data}: training split")
-    train_keys = [normalize(text) for text in train.texts]
-    notes = [*read.train.notes, *read.notes, left_out, _repetitions(train, train_keys)]
+    train, train_keys, notes = _train_rows(read, classes, config)
     corpus = config.data if config.data in DATASETS else leaks.identify(train_keys)
     if read.dev is None:
         train, dev = _part(train, config.holdout_fraction, "hold-out", config)
@@ -72,6 +69,19 @@ def load_splits(config: TrainConfig) -> Splits:
     )
 
 
+def _train_rows(read: Source, classes: ClassNames, config: TrainConfig) -> tuple[Rows, list[str], list[str | None]]:
+    """Convert and check the training split; returns it, its normalized texts and remarks."""
+    train, left_out = read.train.rows(classes)
+    require_classes(train, classes, f"--data {config.data}: training split")
+    keys = [normalize(text) for text in train.texts]
+    notes = [*read.train.notes, *read.notes, left_out]
+    if config.drop_leaks and read.dev is not None:
+        train, keys, dropped = _without_leaks(train, keys, read.dev)
+        require_classes(train, classes, f"--data {config.data}: training split without its leaks")
+        notes.append(dropped)
+    return train, keys, [*notes, _repetitions(train, keys)]
+
+
 def _dev_rows(
     cells: Cells, classes: ClassNames, train_keys: set[str], config: TrainConfig
 ) -> tuple[Rows, list[str | None]]:
@@ -80,6 +90,16 @@ def _dev_rows(
     require_classes(dev, classes, f"--data {config.data}: evaluation split")
     leaked = leaks.check_overlap(dev.texts, train_keys, data=config.data, allow=config.allow_leak)
     return dev, [*cells.notes, left_out, leaked]
+
+
+def _without_leaks(train: Rows, train_keys: list[str], dev: Cells) -> tuple[Rows, list[str], str | None]:
+    """Leave out the training rows whose sentence stands in the evaluation split, and say how many."""
+    dev_keys = {normalize(text.strip()) for text in dev.texts if text and text.strip()}
+    kept = np.array([key not in dev_keys for key in train_keys], dtype=np.bool_)
+    num_dropped = len(kept) - int(kept.sum())
+    said = f"left out {num_dropped:,} of {len(kept):,} training rows that also stand in the evaluation split"
+    keys = [key for key in train_keys if key not in dev_keys]
+    return train.take(kept), keys, said if num_dropped else None
 
 
 def _check_number(classes: ClassNames, train: Cells) -> None:

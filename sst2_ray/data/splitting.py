@@ -8,6 +8,7 @@ are held out: a longest sentence with the phrases that occur in it.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import re
 import unicodedata
@@ -20,24 +21,61 @@ import numpy.typing as npt
 
 from sst2_ray.data.labels import LabelArray
 
-_WORD = re.compile(r"[^\W_]+")
+_INSIDE_NUMBER = r"(?<=\d)[.,](?=\d)"
+_ASCII_WORD = re.compile(rf"[^\W_](?:[^\W_]|{_INSIDE_NUMBER})*")
+_NUMBER_MARK = re.compile(_INSIDE_NUMBER)
+_SIGN = re.compile(r"[+<=>$%#\u00a3\u00a5\u20ac]")
+_FEW_WORDS = 2
+"""Words up to which the signs of a text count as well: so little is left without them (A+ is not A)."""
+_LAST_SYMBOL = 0x1FFFF
 _MAX_FAMILY_WORDS = 64
 """Longer texts form a family with their duplicates only: a text of n words has n * n / 2 phrases."""
 
 
 def words_of(text: str) -> list[str]:
-    """List the lower-cased runs of letters and digits of a text."""
-    if not text.isascii():
-        text = unicodedata.normalize("NFKC", text)
-    return _WORD.findall(text.lower())
+    """List the words of a text, case folded: runs of letters with their marks and of digits, and pictographs.
+
+    A point or comma inside a number belongs to it: 1.5 is not 15. The signs of a text of few words are words.
+    """
+    if text.isascii():
+        text = text.lower()
+        words = _ASCII_WORD.findall(text)
+    else:
+        # Folding may leave what has to be composed again.
+        text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+        words = _unicode_word().findall(text)
+    return [*words, *_SIGN.findall(text)] if 0 < len(words) <= _FEW_WORDS else words
+
+
+@functools.cache
+def _unicode_word() -> re.Pattern[str]:
+    """Compile the words of any script; `re` knows no classes of marks and pictographs."""
+    marks = _character_class("Mn", "Mc", "Me")
+    return re.compile(rf"[^\W_](?:[^\W_]|[{marks}]|{_INSIDE_NUMBER})*|[{_character_class('So')}]")
+
+
+def _character_class(*categories: str) -> str:
+    """List the characters of Unicode categories as ranges for `re`."""
+    codes = [code for code in range(128, _LAST_SYMBOL) if unicodedata.category(chr(code)) in categories]
+    firsts = [code for previous, code in zip([0, *codes], codes, strict=False) if code != previous + 1]
+    lasts = [code for code, following in zip(codes, [*codes[1:], 0], strict=True) if following != code + 1]
+    return "".join(f"{chr(first)}-{chr(last)}" for first, last in zip(firsts, lasts, strict=True))
 
 
 def normalize(text: str) -> str:
-    """Return the form in which two sentences count as the same: lower case, letters and digits only.
+    """Return the form in which two sentences count as the same: their words (see `words_of`) without spaces.
 
-    A text without any letter or digit stays as it is.
+    A text without words stays as it is.
     """
     return "".join(words_of(text)) or text
+
+
+def plain_key(key: str) -> str:
+    """Return a key's letters and digits alone, by which rows are ordered and known data recognized.
+
+    A key without any is a text without words and stays as it is.
+    """
+    return _NUMBER_MARK.sub("", _SIGN.sub("", key)) if _ASCII_WORD.search(key) else key
 
 
 def hold_out(texts: Sequence[str], labels: LabelArray, fraction: float, *, purpose: str) -> npt.NDArray[np.bool_]:
@@ -62,7 +100,7 @@ def hold_out(texts: Sequence[str], labels: LabelArray, fraction: float, *, purpo
     # The only row of a class stays in training, where it can be learned.
     room = np.array([min(max(1, round(fraction * int(size))), max(0, int(size) - 1)) for size in sizes])
     held = np.zeros(len(texts), dtype=np.bool_)
-    for head in sorted(families, key=lambda key: _rank(key, purpose)):
+    for head in sorted(families, key=lambda key: _rank(plain_key(key), purpose)):
         # Only what stands in no other sentence that is kept can leave with this one.
         rows = [row for key in families[head] if num_holders[key] == 1 for row in rows_of[key]]
         counts = np.bincount(labels[rows], minlength=len(sizes))

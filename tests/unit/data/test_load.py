@@ -190,6 +190,14 @@ def test_a_leak_that_is_allowed_is_in_the_notes(tmp_path):
     assert note.startswith("LEAK, allowed: 4 of 20")
 
 
+def test_leaks_can_be_dropped_from_train_and_are_counted(tmp_path):
+    folder = write_glue_folder(tmp_path / "mine", [*TRAIN, *DEV[:4]], DEV)
+    splits = load_splits(config(data=folder, drop_leaks=True))
+    assert splits.train.texts == [text for text, _ in TRAIN]
+    assert splits.train.row_ids.tolist() == list(range(80))
+    assert splits.notes == ("left out 4 of 84 training rows that also stand in the evaluation split",)
+
+
 def test_a_subset_of_train_does_not_hide_a_leak(tmp_path):
     folder = write_glue_folder(tmp_path / "mine", [*TRAIN, *DEV[:4]], DEV)
     assert "4 of 20" in refusal(data=folder, train_rows=8)

@@ -35,6 +35,41 @@ def test_normalizing_keeps_letters_and_digits_in_lower_case(text, key):
     assert normalize(text) == key
 
 
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (
+            "\u092f\u0939 \u092b\u093f\u0932\u094d\u092e \u0905\u091a\u094d\u091b\u0940 \u0939\u0948",
+            "\u092f\u0939 \u092b\u093f\u0932\u094d\u092e \u0905\u091a\u094d\u091b\u093e \u0939\u0948",
+        ),
+        ("\u0b95\u0bbf", "\u0b95\u0bc0"),
+        ("the food was \U0001f600, table 3", "the food was \U0001f621, table 3"),
+        ("fine \u2764", "fine \u2639"),
+        ("room 3 scored 1.5 of 5", "room 3 scored 15 of 5"),
+        ("10,5 Punkte f\u00fcr alle", "105 Punkte f\u00fcr alle"),
+        ("A+", "A"),
+        ("5 \u20ac", "5 $"),
+    ],
+)
+def test_sentences_that_differ_in_marks_pictographs_numbers_or_signs_are_different(one, other):
+    assert normalize(one) != normalize(other)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("cool ?", "cool"),
+        ("STRASSE", "stra\u00dfe"),
+        ("It's so 'good' ...", "its so good"),
+        ("\uff11\uff0e\uff15 stars are few", "1.5 stars are few"),
+        ("E\u0301tude in blue", "\u00e9tude in BLUE"),
+        ("I spent $ 5 on this film", "I spent 5 on this film"),
+    ],
+)
+def test_sentences_that_differ_in_case_width_or_punctuation_are_the_same(one, other):
+    assert normalize(one) == normalize(other)
+
+
 def test_a_hold_out_has_its_share_of_each_class():
     held = hold_out(TEXTS, LABELS, 0.1, purpose="hold-out")
     assert np.bincount(LABELS[held]).tolist() == [20, 20]
