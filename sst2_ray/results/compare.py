@@ -6,7 +6,6 @@ import dataclasses
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from sst2_ray import formatting
 from sst2_ray.config.fields import Positional, Positive
@@ -86,7 +85,7 @@ def sentences(found: Compared) -> list[str]:
     return [s for s in said if s]
 
 
-def to_json(found: Compared, num_sentences: int) -> dict[str, Any]:
+def to_json(found: Compared, num_sentences: int) -> dict[str, object]:
     """Return everything as plain values."""
     metrics = {}
     for c, scores in zip(found.comparisons, found.scores, strict=True):

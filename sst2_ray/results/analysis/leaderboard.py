@@ -179,6 +179,8 @@ def _caption(shown: Sequence[Row], num_all: int) -> str:
     lines = [
         "± is the standard deviation over seeds, accuracies are in per cent; the interval is for new seeds and new sentences."
     ]
+    if any(row["diverged"] and row["rank"] for row in shown):
+        lines.append("Configurations that diverged under a seed are ranked after the others.")
     if any(row["covers"] == "sentences" for row in shown):
         lines.append("* one seed: the interval is over the sentences and says nothing about other seeds.")
     if any(row["low"] is None and row["accuracy"] is not None for row in shown):
@@ -210,7 +212,7 @@ def to_csv(board: pa.Table) -> str:
 def to_json(board: pa.Table) -> str:
     """Render a list of objects with all columns of the leaderboard."""
 
-    def plain(value: Any) -> Any:
+    def plain(value: object) -> object:
         if isinstance(value, dt.datetime):
             return value.isoformat()
         return None if isinstance(value, float) and value != value else value

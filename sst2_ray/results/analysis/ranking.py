@@ -129,7 +129,7 @@ class Edge:
     """Next values to try."""
 
 
-def model_label(setting: Callable[[str], Any]) -> str:
+def model_label(setting: Callable[[str], object]) -> str:
     """Return the model's name, with '(random weights)' unless it started from pretrained ones.
 
     `setting` returns the value of a column of `trials`.
@@ -143,7 +143,7 @@ def configurations(trials: pa.Table) -> list[Configuration]:
 
     `trials` are rows of the latest attempts, with all columns that are asked for later.
     """
-    groups: dict[tuple[Any, ...], list[Run]] = {}
+    groups: dict[tuple[str, str | None, str | None], list[Run]] = {}
     for row in counted_runs(trials).to_pylist():
         key = (row["configuration"], row["data_fingerprint"], row["eval_split"])
         run = Run(experiment=row["experiment"], trial_id=row["trial_id"], seed=row["seed"], values=row)
@@ -166,7 +166,7 @@ def rank(trials: pa.Table, *, metric: Metric | None = None) -> list[RankedGroup]
         succeeded.
     """
     diverged = _diverged(trials)
-    comparable: dict[tuple[Any, ...], list[Configuration]] = {}
+    comparable: dict[tuple[str | None, str | None, Metric], list[Configuration]] = {}
     for configuration in configurations(trials):
         chosen = metric or ("selection_accuracy" if configuration.metric("selection_accuracy") else "best_dev_accuracy")
         if configuration.summary(chosen) is None:
@@ -192,7 +192,7 @@ def _diverged(trials: pa.Table) -> set[str]:
 
 
 def _sorted(members: list[Configuration], metric: Metric, diverged: Collection[str]) -> tuple[Configuration, ...]:
-    def order(c: Configuration) -> tuple[Any, ...]:
+    def order(c: Configuration) -> tuple[bool, float, float, float, str]:
         score = round(float(np.mean(c.metric(metric) or [0.0])), 12)
         last, loss = c.summary("last_dev_accuracy"), c.summary("best_dev_loss")
         after = c.configuration_id in diverged

@@ -6,7 +6,6 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -20,6 +19,7 @@ from sst2_ray.results.analysis import evidence
 from sst2_ray.results.analysis.evidence import Evidence
 from sst2_ray.results.analysis.ranking import Configuration, RankedGroup, Run, model_label, rank
 from sst2_ray.results.store.table import ResultsTable
+from sst2_ray.statistics.scores import Array
 
 _NAMES: dict[str, tuple[str, ...]] = {
     "row_id": ("row_id", "id", "idx", "index", "row"),
@@ -187,7 +187,7 @@ def _read_file(path: Path) -> tuple[pa.Table, dict[str, str]]:
     return rows, column
 
 
-def _numbers(rows: pa.Table, name: str | None, path: Path) -> Any:
+def _numbers(rows: pa.Table, name: str | None, path: Path) -> Array:
     """Return a column as float [rows]; negative and positive become 0 and 1."""
     if name is None:
         return np.full(rows.num_rows, np.nan)

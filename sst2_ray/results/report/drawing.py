@@ -8,7 +8,6 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -23,7 +22,7 @@ MUTED = "#6b7079"
 PALETTE = ("#2a7fd0", "#d96c0f", "#1f9e77", "#a566c9", "#c2417c", "#8a8f27", "#5c6f82", "#b5482f")
 """Distinguishable on white and on near-black, also with red-green color blindness."""
 
-_STYLE: dict[str, Any] = {
+_STYLE: dict[str, object] = {
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],
     "font.size": 9,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -87,7 +86,7 @@ def _heat_map(study: Study, model: str, name: str) -> Drawn | None:
     return drawing.save(figure, name, f"{caption} mean over seeds in %, ± standard deviation, n: number of seeds.")
 
 
-def _values(members: Sequence[Configuration], axis: str) -> list[Any]:
+def _values(members: Sequence[Configuration], axis: str) -> list[float]:
     return sorted({c.setting(axis) for c in members if c.setting(axis)})
 
 
@@ -138,7 +137,7 @@ def _against_learning_rate(study: Study, palette: dict[str, str], name: str) -> 
     )
 
 
-def _marker(sizes: Sequence[int], size: int | None) -> str:
+def _marker(sizes: Sequence[float], size: float | None) -> str:
     return "osD^vP*X"[sizes.index(size) % 8] if size else "."
 
 

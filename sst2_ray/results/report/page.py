@@ -7,7 +7,6 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
-from typing import Any
 
 import jinja2
 import pyarrow as pa
@@ -145,7 +144,7 @@ def _counts(trials: pa.Table, found: Sequence[Study], num_attempts: int) -> list
     return counts
 
 
-def _study_part(study: Study, several: bool, figures: list[Drawn]) -> dict[str, Any]:
+def _study_part(study: Study, several: bool, figures: list[Drawn]) -> dict[str, object]:
     """Collect what the template shows of one study; its figures are numbered and appended to `figures`."""
     errors = errors_found.analyze(study)
     curves, sweep = figures_curves.draw(study), figures_sweep.draw(study)
@@ -182,7 +181,7 @@ def _moments_part(study: Study) -> list[tuple[Moment, report_tables.PageTable]]:
     return [(moment, report_tables.moment(moment, names)) for moment in duel.moments]
 
 
-def _errors_part(errors: errors_found.ErrorAnalysis) -> dict[str, Any]:
+def _errors_part(errors: errors_found.ErrorAnalysis) -> dict[str, object]:
     names = [model.name for model in errors.models]
     return {
         "best": names[0],
@@ -199,7 +198,7 @@ def _errors_part(errors: errors_found.ErrorAnalysis) -> dict[str, Any]:
     }
 
 
-def _runs_part(trials: pa.Table) -> dict[str, Any]:
+def _runs_part(trials: pa.Table) -> dict[str, object]:
     succeeded = Status.SUCCEEDED in trials.column("status").to_pylist()
     return {
         "statuses": report_runs.statuses(trials),

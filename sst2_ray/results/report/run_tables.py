@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
 
 import pyarrow as pa
 
 from sst2_ray import formatting
 from sst2_ray.records import Status
+from sst2_ray.results.analysis.leaderboard import Row
 from sst2_ray.results.analysis.ranking import model_label
 from sst2_ray.results.report.tables import PageTable, number_cell, text_cell, without_empty
 from sst2_ray.results.store import query
@@ -54,7 +54,7 @@ def resources(trials: pa.Table) -> PageTable:
         "examples_per_sec", "tokens_per_sec", "padding_fraction", "model_flop_utilization", "peak_memory_gib",
         "startup_seconds", "seconds",
     )  # fmt: skip
-    groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    groups: dict[tuple[object, ...], list[Row]] = {}
     for row in trials.select([*keys, "status", *measured]).to_pylist():
         if row["status"] == Status.SUCCEEDED:
             groups.setdefault(tuple(row[k] for k in keys), []).append(row)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from sst2_ray import formatting
 from sst2_ray.records import Status
@@ -221,7 +220,7 @@ def _general(value: float | None) -> str:
     return formatting.NONE if value is None else f"{value:g}"
 
 
-def _statuses(row: dict[str, Any]) -> str:
+def _statuses(row: leaderboard.Row) -> str:
     states = (Status.SUCCEEDED, Status.FAILED, Status.STOPPED, Status.LOST, Status.RUNNING)
     collapsed = [f"{row['collapsed']} collapsed"] if row["collapsed"] else []
     return ", ".join([*(f"{row[s]} {s}" for s in states if row[s]), *collapsed])

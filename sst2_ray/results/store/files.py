@@ -30,7 +30,7 @@ class UnreadableFileError(Exception):
     """A file that does not belong to the data set or is damaged; the message says why."""
 
 
-def records_to_table(dataset: str, records: Sequence[Any]) -> pa.Table:
+def records_to_table(dataset: str, records: Sequence[object]) -> pa.Table:
     """Convert records to a table in the data set's schema, one row per record.
 
     Raises TypeError for records of another data set and ValueError for a time without a time zone, which would silently be

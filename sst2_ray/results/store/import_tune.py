@@ -45,6 +45,8 @@ METRICS: dict[str, tuple[str, ...]] = {
 }
 """Column -> names under which Tune scripts report it."""
 
+_Json = dict[str, Any]
+"""A JSON object of Tune, or fields of a record made from one."""
 _STATUS = {"TERMINATED": Status.SUCCEEDED, "ERROR": Status.FAILED}
 _INTEGERS = ("batch_size", "seed", "epochs")
 _SECRET = re.compile(r"token(?!iz|s)|secret|password|passwd|(api|access)_?key|credential", re.IGNORECASE)
@@ -134,7 +136,7 @@ class _Reader:
     names: Mapping[str, tuple[str, ...]]
     reported: set[str] = field(default_factory=set)
 
-    def read_trial(self, folder: str, state: Mapping[str, Any]) -> tuple[TrialRecord, list[EpochRecord], str]:
+    def read_trial(self, folder: str, state: _Json) -> tuple[TrialRecord, list[EpochRecord], str]:
         config = self.storage.read_json(f"{folder}/params.json")
         results = list(self._results(folder))
         trial_id = str(state.get("trial_id") or (results[0].get("trial_id") if results else None) or folder)
@@ -145,7 +147,7 @@ class _Reader:
         points = sorted({p.global_step: p for p in points}.values(), key=lambda p: p.global_step)
         return self._trial(trial_id, folder, config, state, points), points, note
 
-    def _results(self, folder: str) -> Iterator[dict[str, Any]]:
+    def _results(self, folder: str) -> Iterator[_Json]:
         if not self.storage.exists(f"{folder}/result.json"):
             return
         for line in self.storage.read_bytes(f"{folder}/result.json").decode().splitlines():
@@ -159,7 +161,7 @@ class _Reader:
     def _names_of(self, column: str, known: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
         return (*self.names.get(column, ()), *known[column])
 
-    def _point(self, trial_id: str, result: Mapping[str, Any], scale: float) -> EpochRecord:
+    def _point(self, trial_id: str, result: _Json, scale: float) -> EpochRecord:
         values = {column: _value(result, self._names_of(column, METRICS)) for column in METRICS}
         for column in _FRACTIONS:
             values[column] = None if values[column] is None else values[column] * scale
@@ -173,9 +175,7 @@ class _Reader:
             **{**values, "global_step": int(values["global_step"] or 0), "epoch": values["epoch"] or 0.0},
         )
 
-    def _trial(
-        self, trial_id: str, folder: str, config: dict[str, Any], state: Mapping[str, Any], points: list[EpochRecord]
-    ) -> TrialRecord:
+    def _trial(self, trial_id: str, folder: str, config: _Json, state: _Json, points: list[EpochRecord]) -> TrialRecord:
         config = _masked(config)
         settings = {column: _setting(column, config, self._names_of(column, SETTINGS)) for column in SETTINGS}
         settings["model"] = settings["model"] or self.model
@@ -208,13 +208,13 @@ class _Reader:
         return lines[-1][:1000] if lines else ""
 
 
-def best_and_last(points: list[EpochRecord]) -> dict[str, Any]:
+def best_and_last(points: list[EpochRecord]) -> _Json:
     """Compute a trial's best_* (by dev accuracy, the earlier of equals) and last_* fields from its evaluations."""
     scored = [point for point in points if point.dev_accuracy is not None]
     if not scored:
         return {}
     best, last = max(scored, key=lambda p: (p.dev_accuracy, -p.global_step)), scored[-1]
-    values: dict[str, Any] = {"last_train_loss": last.train_loss}
+    values: _Json = {"last_train_loss": last.train_loss}
     for prefix, point in (("best", best), ("last", last)):
         values[f"{prefix}_epoch"], values[f"{prefix}_global_step"] = point.epoch, point.global_step
         for metric in ("dev_accuracy", "dev_f1", "dev_loss"):
@@ -222,7 +222,7 @@ def best_and_last(points: list[EpochRecord]) -> dict[str, Any]:
     return values
 
 
-def _trial_states(storage: Storage) -> dict[str, dict[str, Any]]:
+def _trial_states(storage: Storage) -> dict[str, _Json]:
     """Read status and start of every trial, by its folder, from the newest experiment state; empty without one."""
     names = sorted(name for name in storage.list() if re.fullmatch(r"experiment_state-.*\.json", name))
     if not names:
@@ -238,10 +238,10 @@ def _trial_states(storage: Storage) -> dict[str, dict[str, Any]]:
     return states
 
 
-def _value(values: Mapping[str, Any], names: tuple[str, ...], default: Any = None) -> Any:
+def _value(values: _Json, names: tuple[str, ...], default: Any = None) -> Any:
     """Return the first finite number among the names; a slash in a name leads into nested values."""
     for name in names:
-        value: Any = values
+        value: object = values
         for part in [name] if name in values else name.split("/"):
             value = value.get(part) if isinstance(value, Mapping) else None
         if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
@@ -249,14 +249,18 @@ def _value(values: Mapping[str, Any], names: tuple[str, ...], default: Any = Non
     return default
 
 
-def _masked(value: Any) -> Any:
+def _masked(config: _Json) -> _Json:
     """Replace values that look like secrets, at any depth."""
+    return {k: "***" if _SECRET.search(str(k)) else _masked_value(v) for k, v in config.items()}
+
+
+def _masked_value(value: object) -> object:
     if isinstance(value, dict):
-        return {k: "***" if _SECRET.search(str(k)) else _masked(v) for k, v in value.items()}
-    return [_masked(v) for v in value] if isinstance(value, list) else value
+        return _masked(value)
+    return [_masked_value(v) for v in value] if isinstance(value, list) else value
 
 
-def _setting(column: str, config: Mapping[str, Any], names: tuple[str, ...]) -> Any:
+def _setting(column: str, config: _Json, names: tuple[str, ...]) -> Any:
     value = next((config[name] for name in names if config.get(name) is not None), None)
     if value is None or column in ("model", "data"):
         return None if value is None else str(value)

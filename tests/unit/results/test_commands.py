@@ -33,6 +33,7 @@ def test_the_leaderboard_shows_the_best_first(results: Run) -> None:
     assert "±" in out
     assert "SST-2 dev" in out
     assert "1 failed" in out
+    assert "diverged under a seed are ranked after the others" in out
 
 
 def test_csv_and_json_say_the_same(results: Run) -> None:
