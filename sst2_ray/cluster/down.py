@@ -34,7 +34,7 @@ def main(argv: list[str]) -> int:
     cluster = load_cluster_file(config.cluster)
     if not cloud_of(cluster).starts_by_ray:
         raise InputError(f"{cluster.path}: not started by Ray; end it with: {cloud_of(cluster).end_with}")
-    use_token_if_present()
+    use_token_if_present(cluster)
     for line in ignored_addresses(config.cluster):
         _say(line)
     down(cluster)

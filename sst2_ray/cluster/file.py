@@ -75,6 +75,11 @@ class ClusterFile:
         return self.document.text("cluster_name")
 
     @property
+    def token(self) -> Path:
+        """File of the cluster's own token, which `sst2-ray up` makes."""
+        return Path(f"~/.sst2-ray/{self.name or 'cluster'}.token").expanduser()
+
+    @property
     def provider(self) -> Section:
         """The provider section; empty for a KubeRay manifest."""
         return self.document.section("provider")
@@ -126,6 +131,8 @@ class ClusterFile:
         found = {
             remote: source if source.startswith("~") else str(shipped(source)) for remote, source in sources.items()
         }
+        if self.token.is_file() and sources.get(str(TOKEN_FILE)) == str(TOKEN_FILE):
+            found[str(TOKEN_FILE)] = str(self.token)
         resolved = {**self.document.raw, **({"file_mounts": found} if mounts else {})}
         if resolved == yaml.safe_load(self.path.read_text(encoding="utf-8")):
             return self.path
@@ -198,11 +205,14 @@ def _name_templates(document: dict[str, object]) -> None:
             template.raw["LaunchTemplateName"] = f"sst2-ray-{name}-{kind[1]}"
 
 
-def use_token_if_present() -> Path | None:
+def use_token_if_present(cluster: ClusterFile | None = None) -> Path | None:
     """Turn Ray's token authentication on for this process where a token exists; return the token's file.
 
-    Ray reads RAY_AUTH_MODE once, when it is imported: call this first. An explicit RAY_AUTH_MODE is respected.
+    The cluster's own token goes before this user's general one. Ray reads RAY_AUTH_MODE once, when it is imported: call this
+    first. What the user's environment says is respected.
     """
+    if cluster is not None and cluster.token.is_file():
+        os.environ.setdefault("RAY_AUTH_TOKEN_PATH", str(cluster.token))
     token = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or TOKEN_FILE).expanduser()
     if os.environ.get("RAY_AUTH_TOKEN") or token.is_file():
         os.environ.setdefault("RAY_AUTH_MODE", "token")

@@ -14,7 +14,7 @@ from pathlib import Path
 from sst2_ray.cluster.clouds import CreateRequest, cloud_of
 from sst2_ray.cluster.doctor.command import DoctorConfig, examine_cluster, examine_file, report
 from sst2_ray.cluster.down import run_ray
-from sst2_ray.cluster.file import TOKEN_FILE, ClusterFile, load_cluster_file, use_token_if_present
+from sst2_ray.cluster.file import ClusterFile, load_cluster_file, use_token_if_present
 from sst2_ray.cluster.findings import Findings
 from sst2_ray.cluster.ray_private import ignored_addresses
 from sst2_ray.cluster.ssh import Tunnel
@@ -58,9 +58,9 @@ def main(argv: list[str]) -> int:
     cloud = cloud_of(cluster)
     if not cloud.starts_by_ray:
         raise InputError(f"{cluster.path}: not started by Ray; start it with: {cloud.start_with} {cluster.path}")
-    if ensure_token():
-        _say(f"made {TOKEN_FILE}: every node gets it, and nobody without it may use the cluster")
-    use_token_if_present()
+    if ensure_token(cluster.token):
+        _say(f"made {cluster.token}: every node gets it, and nobody without it may use the cluster")
+    use_token_if_present(cluster)
     for line in ignored_addresses(config.cluster):
         _say(line)
     _refuse_mistakes(cluster, examine_file)
@@ -81,9 +81,8 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def ensure_token(path: Path | None = None) -> bool:
+def ensure_token(file: Path) -> bool:
     """Make the cluster's token, readable by its owner alone, where there is none; return True if it was made."""
-    file = (path or TOKEN_FILE).expanduser()
     if file.exists():
         return False
     file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -55,7 +55,7 @@ def main(argv: list[str]) -> int:
     """Print the report; return 0 if nothing would fail, 2 otherwise."""
     config = parse(DoctorConfig, argv, prog="sst2-ray doctor")
     cluster = load_cluster_file(config.cluster) if config.cluster else None
-    use_token_if_present()
+    use_token_if_present(cluster)
     findings = [*examine_file(cluster, config), *examine_cluster(cluster, config)]
     return report(findings, verbose=config.verbose or cluster is None)
 

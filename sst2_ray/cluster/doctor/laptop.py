@@ -41,7 +41,7 @@ def check_laptop(cluster: ClusterFile | None) -> Findings:
         else:
             remedy = f"install it with your package manager: {name}"
             found.error("laptop", f"{name} is not installed, {why} needs it", remedy)
-    check_token(found)
+    check_token(found, cluster.token if cluster.token.is_file() else TOKEN_FILE)
     _check_client(cluster, found)
     return found
 
@@ -83,9 +83,9 @@ def local_source_hash() -> str:
     return source_hash(PACKAGE)
 
 
-def check_token(found: Findings) -> None:
+def check_token(found: Findings, file: Path = TOKEN_FILE) -> None:
     """Check the token that every node gets."""
-    where, path = str(TOKEN_FILE), TOKEN_FILE.expanduser()
+    where, path = str(file), file.expanduser()
     if not path.is_file():  # nothing fails for want of it: `sst2-ray up` makes one, plain `ray up` stops at file_mounts
         remedy = (
             f"`sst2-ray up` makes one; for plain `ray up`: ray get-auth-token --generate, then chmod 600 {TOKEN_FILE}"
@@ -94,7 +94,7 @@ def check_token(found: Findings) -> None:
         return
     mode = stat.S_IMODE(path.stat().st_mode)
     if mode & 0o077:
-        found.error(where, f"readable by others (mode {mode:03o})", f"chmod 600 {TOKEN_FILE}")
+        found.error(where, f"readable by others (mode {mode:03o})", f"chmod 600 {file}")
     elif len(path.read_text().strip()) < 16:
         found.error(where, "too short to be a secret", "remove it, `sst2-ray up` makes a new one")
     else:

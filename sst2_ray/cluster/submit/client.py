@@ -77,7 +77,8 @@ def connect(address: str) -> JobSubmissionClient:
         return job_client(address)
     except AuthenticationError:
         raise InputError(
-            f"{address}: the cluster refuses this token; copy the cluster's ~/.ray/auth_token here (chmod 600), or set RAY_AUTH_TOKEN_PATH"
+            f"{address}: the cluster refuses this token; "
+            "copy ~/.sst2-ray/CLUSTER.token from whoever ran `sst2-ray up` (chmod 600), or set RAY_AUTH_TOKEN_PATH"
         ) from None
     except Exception as error:  # requests, aiohttp and Ray each have their own
         raise InputError(

@@ -70,7 +70,6 @@ def main(argv: list[str]) -> int:
     """Submit, follow, and return the job's own exit code. Raises Sst2RayError for everything else."""
     options, command = split_command(argv)
     config = parse(SubmitConfig, options, prog="sst2-ray submit")
-    use_token_if_present()  # before anything imports ray
     if not command:
         raise InputError(
             "no command to run; write it after --: sst2-ray submit ray_cluster.yaml -- python jobs/train.py ..."
@@ -78,6 +77,7 @@ def main(argv: list[str]) -> int:
     if config.address and config.cluster:
         raise InputError("give a cluster file or --address, not both")
     cluster = load_cluster_file(config.cluster) if config.cluster else None
+    use_token_if_present(cluster)  # before anything imports ray
     if config.down_when_done and cluster is None:
         raise InputError("--down-when-done needs a cluster file: an address alone cannot be shut down")
     refuse_secrets(command)

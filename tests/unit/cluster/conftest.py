@@ -26,6 +26,9 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (home / name).write_text("0123456789abcdef" * 4)
         (home / name).chmod(0o600)
     monkeypatch.setenv("HOME", str(home))
+    for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):  # the commands set them for their process
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
     # No credentials of whoever runs the tests, and no second of waiting for the address where EC2 hands them out.
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import re
 import stat
 import subprocess
@@ -14,7 +15,7 @@ import yaml
 from packaging.requirements import Requirement
 
 from sst2_ray.cluster.clouds.aws import check_source
-from sst2_ray.cluster.file import load_cluster_file
+from sst2_ray.cluster.file import load_cluster_file, use_token_if_present
 from sst2_ray.cluster.prices import MACHINES, machine_of
 from sst2_ray.cluster.ssh import Host
 from sst2_ray.cluster.up import ensure_token
@@ -146,6 +147,19 @@ def test_the_account_stack_opens_no_port_to_the_world_and_grants_no_wildcard() -
 def test_an_address_range_that_is_not_ones_own_is_refused(cidr: str) -> None:
     with pytest.raises(InputError, match="--ssh-from"):
         check_source(cidr)
+
+
+def test_every_cluster_has_a_token_of_its_own_which_ray_is_given(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
+        monkeypatch.setenv(name, "x")  # restored after the test, whatever is set in it
+        monkeypatch.delenv(name)
+    cluster = load_cluster_file(FILES["gcp"])
+    assert use_token_if_present(cluster) == home / ".ray/auth_token"
+    assert ensure_token(cluster.token) and cluster.token == home / ".sst2-ray/sst2.token"
+    mounts = yaml.safe_load(cluster.for_ray().read_text())["file_mounts"]
+    assert mounts["~/.ray/auth_token"] == str(cluster.token)
+    assert use_token_if_present(cluster) == cluster.token and os.environ["RAY_AUTH_TOKEN_PATH"] == str(cluster.token)
+    assert "~/.ray/auth_token" in load_cluster_file(FILES["onprem"]).document.section("file_mounts").raw
 
 
 def test_the_token_is_made_once_and_for_its_owner_alone(tmp_path: Path) -> None:
