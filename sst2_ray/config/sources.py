@@ -117,8 +117,8 @@ def sweep_command_line(prog: str) -> CommandLine:
         examples=(
             "# 24 short trials in minutes, without a model hub",
             f"{prog} --preset demo",
-            "# both models and two batch sizes, on your own sentences",
-            f"{prog} --data reviews.csv --models modernbert-base sbert --batch-sizes 32 64",
+            "# two models on your own sentences",
+            f"{prog} --data reviews.csv --models modernbert-base sbert",
             "# go on with a sweep that was interrupted",
             f"{prog} --resume runs/NAME",
         ),
