@@ -66,8 +66,12 @@ def test_the_script_of_every_shell_is_valid(capsys, shell):
     subprocess.run([shell, "-n"], input=capsys.readouterr().out, text=True, check=True)
 
 
-def test_every_command_lists_its_flags(commands):
-    assert all(len(flags) > 1 for flags in commands.values())
+@pytest.mark.parametrize(
+    ("command", "flag"),
+    [("ls", "--wide"), ("logs", "--rank"), ("predict", "--model-dir"), ("submit", "--detach"), ("gc", "--dry-run")],
+)
+def test_commands_list_their_flags(commands, command, flag):
+    assert {flag, "--help"} <= set(commands[command])
 
 
 def test_an_unknown_shell_is_refused(capsys):
