@@ -327,12 +327,12 @@ CASES = {
         files=model_folder(adapter),
     ),
     **{
-        f"model-{family}-positions": Case(
+        f"model-{kind}-positions": Case(
             words=f"{DATA} --model ./model --max-length 130",
             says=("--max-length 130: ./model has 128 positions; use 128 or less",),
-            files=family(family),
+            files=family(kind),
         )
-        for family in ("data2vec-text", "esm", "ibert", "longformer", "roberta-prelayernorm")
+        for kind in ("data2vec-text", "esm", "ibert", "longformer", "roberta-prelayernorm")
     },
     "tokenizer-missing": Case(
         words=f"{DATA} --model modernbert-base --random-weights --tokenizer ./nowhere",
