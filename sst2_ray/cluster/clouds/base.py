@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+from sst2_ray import formatting
 from sst2_ray.cluster.file import ClusterFile, NodeType, Platform
 from sst2_ray.cluster.findings import Findings
 from sst2_ray.cluster.prices import Cloud as PricedCloud
@@ -199,6 +200,17 @@ class Cloud(ABC):
     def _price(self, node_type: NodeType) -> float | None:
         machine = machine_of(str(self.price_list), self.machine_name(node_type))
         return machine.usd_per_hour if machine else None
+
+    def machines(self, cluster: ClusterFile) -> str:
+        """Return the machines and the place of a cluster, for its plan."""
+        named = [
+            f"{self.machine_name(node_type)}{' (head)' if node_type.is_head else ' (spot)' if self.is_spot(node_type) else ''}"
+            for node_type in cluster.node_types
+        ]
+        place = cluster.provider.text("availability_zone") or cluster.provider.text("location")
+        return f"{', '.join(named) or formatting.count(len(cluster.hosts), 'machine') + ' of your own'}" + (
+            f" in {place}" if place else ""
+        )
 
     def warn_without_spot(self, cluster: ClusterFile, found: Findings) -> None:
         """Warn where no worker type asks for spot machines."""

@@ -137,7 +137,10 @@ def _show(upload: Upload) -> None:
 
 
 def _say_cost(cluster: ClusterFile | None) -> None:
-    for finding in cloud_of(cluster).prices(cluster) if cluster else ():
+    if cluster is None:
+        return
+    _say(f"machines: {cloud_of(cluster).machines(cluster)}")
+    for finding in cloud_of(cluster).prices(cluster):
         _say(f"cost: {finding.what}")
 
 

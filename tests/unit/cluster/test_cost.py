@@ -64,4 +64,9 @@ def test_a_dry_run_of_submit_states_the_cost_and_sends_nothing(
     argv = [str(FILES["aws"]), "--working-dir", str(work), "--dry-run", "--", "python", "a.py"]
     assert submit.main(argv) == 0
     told = capsys.readouterr().err
-    assert "cost: $0.19 an hour idle" in told and "would submit sst2-" in told
+    assert "machines: m6i.xlarge (head), g6.2xlarge (spot), g6.2xlarge in us-west-2a" in told
+    assert (
+        "forgotten, the idle cluster ends by itself after 30 minutes" in told
+        and "cost: $0.19 an hour idle" in told
+        and "would submit sst2-" in told
+    )
