@@ -91,6 +91,8 @@ class Storage:
         """Open a path or a URI. Raises InputError for a scheme that pyarrow does not know."""
         if "://" not in uri:
             return cls(pafs.LocalFileSystem(), absolute(uri))
+        if "#" in uri:  # what follows would be dropped, and another folder opened
+            raise InputError(f"--storage-path {uri}: '#' cannot stand in a URI; write %23")
         try:
             filesystem, path = pafs.FileSystem.from_uri(uri)
         except Exception as error:
