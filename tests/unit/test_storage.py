@@ -201,8 +201,8 @@ def test_what_lies_below_a_storage_is_named_as_it_is_opened_and_without_secrets(
     assert address(uri) == named.replace("/a/model", "")
 
 
-def test_a_number_sign_in_a_uri_is_refused_instead_of_dropped(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="write %23"):
+def test_a_number_sign_in_a_uri_is_refused_instead_of_dropped(tmp_path) -> None:
+    with pytest.raises(InputError, match=r"write %23"):
         Storage.open(f"file://{tmp_path}/run#1")
     assert Storage.open(f"file://{tmp_path}/run%231").root == f"{tmp_path}/run#1"
     assert Storage.open(f"{tmp_path}/run#1").root == f"{tmp_path}/run#1"
