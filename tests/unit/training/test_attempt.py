@@ -13,14 +13,18 @@ import torch
 
 from sst2_ray.config.train import TrainConfig
 from sst2_ray.errors import RunFailedError
+from sst2_ray.modeling.export.folder import load_export
 from sst2_ray.modeling.sources import resolve_model
 from sst2_ray.modeling.tokenizers import load_tokenizer, tokenizer_to_json
 from sst2_ray.storage import Storage
 from sst2_ray.training.attempt import Attempt
 from sst2_ray.training.calibrate import NullReporter
 from sst2_ray.training.checkpoint import files as ckpt
+from sst2_ray.training.evaluate import compute_logits
+from sst2_ray.training.metrics import metrics_from_logits
 from sst2_ray.training.outcome import Finished
 from sst2_ray.training.task import Task
+from tests.support.families import family_folder
 from tests.support.training import training_rows
 
 DEV_ROWS = 12
@@ -51,8 +55,15 @@ def attempt_of(sbert_folder, tmp_path):
     """Two epochs of 4 steps of the toy SBERT, on data of a fingerprint that the driver has noted."""
 
     def make(fingerprint: str | None = "aaaa", run: str = "", **values) -> Attempt:
-        defaults = {"engine": "torch", "batch_size": 8, "epochs": 2, "precision": "fp32", "keep_checkpoints": 9}
-        config = TrainConfig(model=str(sbert_folder), **{**defaults, **values})
+        defaults = {
+            "model": str(sbert_folder),
+            "engine": "torch",
+            "batch_size": 8,
+            "epochs": 2,
+            "precision": "fp32",
+            "keep_checkpoints": 9,
+        }
+        config = TrainConfig(**{**defaults, **values})
         resolved = resolve_model(config)
         task = Task(
             config=config,
@@ -83,6 +94,23 @@ def attempt_of(sbert_folder, tmp_path):
         )
 
     return make
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("family", ["deberta-v2", "distilbert", "roberta", "squeezebert"])
+def test_a_family_trains_checkpoints_and_exports_the_weights_that_it_scored(attempt_of, tmp_path, family, precision):
+    attempt = attempt_of(
+        model=str(family_folder(family, tmp_path / "model")), max_length=64, precision=precision, encoder_dropout=0.1
+    )
+    end = attempt.run()
+    assert isinstance(end, Finished)
+    assert end.model.kind == "encoder"
+    model, tokenizer, _ = load_export(tmp_path / "run" / "model")
+    found = compute_logits(
+        model, attempt.tokens["dev"], bf16=False, pad_id=tokenizer.pad_token_id, max_tokens=256,
+        device=torch.device("cpu"),
+    )  # fmt: skip
+    assert metrics_from_logits(found, attempt.tokens["dev"].labels).accuracy == end.best.dev_accuracy
 
 
 # ---- what it goes on from
