@@ -22,11 +22,10 @@ import numpy.typing as npt
 from sst2_ray.data.labels import LabelArray
 
 _INSIDE_NUMBER = r"(?<=\d)[.,](?=\d)"
-_ASCII_WORD = re.compile(rf"[^\W_](?:[^\W_]|{_INSIDE_NUMBER})*")
+_SIGNS = "+#"
+_ASCII_WORD = re.compile(rf"[^\W_](?:[^\W_]|{_INSIDE_NUMBER})*[{_SIGNS}]*")
 _NUMBER_MARK = re.compile(_INSIDE_NUMBER)
-_SIGN = re.compile(r"[+<=>$%#\u00a3\u00a5\u20ac]")
-_FEW_WORDS = 2
-"""Words up to which the signs of a text count as well: so little is left without them (A+ is not A)."""
+_SIGN = re.compile(rf"[{_SIGNS}]")
 _LAST_SYMBOL = 0x1FFFF
 _MAX_FAMILY_WORDS = 64
 """Longer texts form a family with their duplicates only: a text of n words has n * n / 2 phrases."""
@@ -35,23 +34,21 @@ _MAX_FAMILY_WORDS = 64
 def words_of(text: str) -> list[str]:
     """List the words of a text, case folded: runs of letters with their marks and of digits, and pictographs.
 
-    A point or comma inside a number belongs to it: 1.5 is not 15. The signs of a text of few words are words.
+    A point or comma inside a number belongs to it, and so does a + or # right behind a word: 1.5 is not 15, A+ is not A,
+    C# is not C.
     """
     if text.isascii():
-        text = text.lower()
-        words = _ASCII_WORD.findall(text)
-    else:
-        # Folding may leave what has to be composed again.
-        text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
-        words = _unicode_word().findall(text)
-    return [*words, *_SIGN.findall(text)] if 0 < len(words) <= _FEW_WORDS else words
+        return _ASCII_WORD.findall(text.lower())
+    # Folding may leave what has to be composed again.
+    return _unicode_word().findall(unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold()))
 
 
 @functools.cache
 def _unicode_word() -> re.Pattern[str]:
     """Compile the words of any script; `re` knows no classes of marks and pictographs."""
     marks = _character_class("Mn", "Mc", "Me")
-    return re.compile(rf"[^\W_](?:[^\W_]|[{marks}]|{_INSIDE_NUMBER})*|[{_character_class('So')}]")
+    word = rf"[^\W_](?:[^\W_]|[{marks}]|{_INSIDE_NUMBER})*[{_SIGNS}]*"
+    return re.compile(rf"{word}|[{_character_class('So')}]")
 
 
 def _character_class(*categories: str) -> str:
