@@ -57,13 +57,21 @@ class Sample:
         """Right answers, bool [seeds, sentences]."""
         return np.asarray(self.predicted == self.label)
 
+    @property
+    def is_binary(self) -> bool:
+        """Tell whether there are two classes; of more, the stored probability is that of the answer."""
+        return max(int(self.label.max()), int(self.predicted.max())) < 2
+
     def values(self, metric: str) -> Array | None:
         """Return per-sentence values whose mean over a row is a run's score, [seeds, sentences]; None when not stored.
 
-        metric: accuracy (bool), loss (cross entropy in nats), f1 or mcc (jackknife pseudo-values).
+        metric: accuracy (bool), loss (cross entropy in nats), f1 or mcc (jackknife pseudo-values); for more than two classes
+        accuracy only.
         """
         if metric == "accuracy":
             return self.correct
+        if not self.is_binary:
+            return None
         if metric == "loss":
             if not np.isfinite(self.probability).all() or self.is_multiclass:
                 return None

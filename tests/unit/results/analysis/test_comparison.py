@@ -348,6 +348,13 @@ def test_rows_of_the_table_become_samples() -> None:
     assert compare(*sorted(members, key=lambda c: c.configuration_id), found).verdict is Verdict.WIN
 
 
+def test_of_more_than_two_classes_accuracy_alone_is_compared() -> None:
+    members, rows = stored({"a": [10, 12], "b": [40, 41]}, lambda _, row: {"label": 2 if row % 3 else 1})
+    found = collect(rows, members)
+    assert found.values(members[0], "accuracy") is not None
+    assert [found.values(members[0], metric) for metric in ("f1", "mcc", "loss")] == [None, None, None]
+
+
 def test_a_run_without_predictions_makes_its_configuration_missing() -> None:
     members, rows = stored({"a": [10, 12], "b": [40, 41]})
     mask = [row["trial_id"] != "a1" for row in rows.to_pylist()]
