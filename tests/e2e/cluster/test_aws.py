@@ -132,6 +132,10 @@ def replaced(made: dict[str, str], lab: HostLab, idle: float | None) -> dict[str
         node_type["node_config"]["InstanceType"] = "m5.xlarge" if name == "head" else "m5.large"
     if idle is not None:
         config["idle_timeout_minutes"] = idle
+    # A host's namespace has no power to switch off: it says so in the shared folder.
+    sooner = f'--idle-minutes 1.5 --poll-s 1 --command "touch {lab.shared}/ended-$(hostname)"'
+    starts = config["head_start_ray_commands"]
+    config["head_start_ray_commands"] = [command.replace("--idle-minutes 30", sooner) for command in starts]
     config["metadata"] = {"vpc": made["vpc"]}
     return config
 
@@ -235,6 +239,7 @@ def test_a_job_for_two_workers_scales_from_zero_to_two_spot_machines_and_back(ru
         running.lab.address(1),
         running.lab.address(2),
     }
+    assert list(running.lab.shared.glob("ended-*")) == []  # the head lives while a job runs
     workers = [instance for instance in running.instances() if instance["InstanceType"] == "m5.large"]
     assert [instance.get("InstanceLifecycle") for instance in workers] == ["spot", "spot"]
     assert [disks(running, worker) for worker in workers if worker["State"]["Name"] == "running"] in (
@@ -246,6 +251,13 @@ def test_a_job_for_two_workers_scales_from_zero_to_two_spot_machines_and_back(ru
     waited(
         lambda: len(running.instances("pending", "running")) == 1 or None, "the end of the idle workers", idle_s + 120
     )
+
+
+def test_the_head_ends_by_itself_when_nobody_needs_it(running: Cloud) -> None:
+    told = waited(lambda: list(running.lab.shared.glob("ended-*")), "the end of the idle head", 240)
+    assert told == [running.lab.shared / f"ended-{running.lab.run(0, 'hostname').stdout.strip()}"]
+    log = running.lab.run(0, "cat ~/.sst2-ray/autostop.log").stdout
+    assert "this machine ends: no job and no SSH connection for 1.5 minutes" in log
 
 
 def called_by_the_head(cloud: Cloud) -> list[tuple[str, dict[str, str]]]:
