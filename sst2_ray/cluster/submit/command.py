@@ -57,7 +57,7 @@ class SubmitConfig:
     """Show the upload and the submission id, and submit nothing."""
     on_interrupt: Literal["ask", "detach", "stop"] = "ask"
     """What Ctrl-C does to the job; ask: detach where there is no terminal to ask on."""
-    pending_timeout_s: float = 600.0
+    pending_timeout_s: float = 1800.0
     """Seconds that the command may wait for its own resources before it is given up (exit code 3)."""
     reconnect_timeout_s: float = 300.0
     """Seconds that the cluster may be out of reach before it is given up (exit code 4)."""

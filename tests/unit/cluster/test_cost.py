@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from sst2_ray.cluster.clouds import cloud_of
 from sst2_ray.cluster.doctor.command import DoctorConfig, examine_file
 from sst2_ray.cluster.file import ClusterFile, load_cluster_file
 from sst2_ray.cluster.prices import RECORDED, machine_of
@@ -48,6 +49,19 @@ def test_a_job_costs_the_head_and_its_workers_at_the_users_price(
     hourly, _, job = costs(cluster_of(name, tmp_path), price_per_hour=2.0, hours=3, workers=4)
     assert "your price for a worker" in hourly and "list prices" not in hourly
     assert job == f"a job of 3 hours on 4 workers: ${3 * (head_price + 4 * 2.0):.2f}"
+
+
+@pytest.mark.parametrize("name", ["aws", "gcp", "azure"])
+def test_every_machine_of_a_shipped_file_is_in_the_dated_table_with_its_price_and_sizes(
+    name: str, tmp_path: Path
+) -> None:
+    cluster = cluster_of(name, tmp_path)
+    for node_type in cluster.node_types:
+        machine = machine_of(name, cloud_of(cluster).machine_name(node_type))
+        assert machine is not None and machine.usd_per_hour, node_type.name
+        if not node_type.is_head and name != "aws":  # on AWS Ray reads the sizes from EC2
+            declared = (node_type.resources.whole("CPU"), node_type.resources.whole("GPU"))
+            assert declared == (machine.cpus, machine.gpus)
 
 
 def test_machines_of_ones_own_have_no_price(tmp_path: Path) -> None:
