@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from sst2_ray.config.sources import read_train_command
-from sst2_ray.run.train import dry_run, train
 
 
 def main(argv: list[str]) -> int:
     """Run `sst2-ray train`; return its exit code."""
     command, config = read_train_command(argv, prog="sst2-ray train")
+    from sst2_ray.run.train import dry_run, train  # not for --help and wrong flags
+
     if command.dry_run:
         dry_run(
             config,
