@@ -235,7 +235,7 @@ def test_a_file_with_labels_is_scored(command, export, tmp_path, expected):
     for suffix in ("csv", "parquet"):
         code, out, _ = command("--model-dir", export, "--input", write(tmp_path / f"in.{suffix}", rows))
         assert code == 0
-        assert f"accuracy {right / 7:.4f} ({right} of 7; 95 % interval " in out
+        assert f"accuracy {100 * right / 7:.2f} % ({right} of 7; 95 % interval " in out
         assert " F1 " in out
 
 
