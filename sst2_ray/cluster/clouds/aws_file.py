@@ -29,6 +29,11 @@ def check_file(cluster: ClusterFile, found: Findings) -> None:
     """Make every offline check of an AWS file."""
     _check_region(cluster, found)
     check_open_ports("provider.security_group", cluster.provider.section("security_group"), found)
+    key = cluster.provider.section("key_pair").text("key_name")
+    if re.search(r"[/~]|\.pem$", key):
+        found.error(
+            "provider.key_pair.key_name", f"{key!r} is a path, EC2 wants a name", "the name without folder and .pem"
+        )
     _check_template(cluster, found)
     own_key = "ssh_private_key" in cluster.auth
     for node_type in cluster.node_types:
@@ -82,6 +87,13 @@ def _check_keys(node_type: NodeType, found: Findings) -> None:
         elif isinstance(shape, ListShape) and isinstance(value, list):
             for index, item in enumerate(value):
                 visit(item, shape.member, f"{path}[{index}]")
+        elif (
+            shape.type_name in ("boolean", "integer")
+            and type(value) is not {"boolean": bool, "integer": int}[shape.type_name]
+        ):
+            found.error(
+                path, f"{value!r} is not what EC2 takes", f"a value of type {shape.type_name}, without quotation marks"
+            )
         elif (
             isinstance(shape, StringShape)
             and shape.enum
@@ -206,6 +218,15 @@ def _check_disk(config: Section, found: Findings) -> None:
         found.ok(where, f"root volume of {size} GB, goes with its machine")
 
 
+def _is_too_little(price: str, node_type: NodeType) -> bool:
+    machine = machine_of("aws", node_type.config.text("InstanceType"))
+    if not price:
+        return False
+    if not re.fullmatch(r"\d*\.?\d+", price):
+        return True
+    return bool(machine and machine.usd_per_hour and float(price) < 0.2 * machine.usd_per_hour)
+
+
 def _check_market(node_type: NodeType, found: Findings) -> None:
     market = node_type.config.section("InstanceMarketOptions")
     value, options = node_type.config.get("InstanceMarketOptions"), market.section("SpotOptions")
@@ -214,6 +235,9 @@ def _check_market(node_type: NodeType, found: Findings) -> None:
     if node_type.is_head:
         what = "the head is on spot: when it is taken every job ends"
         found.error(market.path, what, "remove it; the head is the cheap machine")
+    elif _is_too_little(options.text("MaxPrice"), node_type):
+        what = f"MaxPrice {options.text('MaxPrice')}: nothing is ever granted at that price"
+        found.error(market.path, what, "remove it: never more than the list price is asked for")
     elif market.text("MarketType") != "spot":
         found.error(market.path, f"{value!r} is not a market", "MarketType: spot")
     elif options.text("SpotInstanceType") == "persistent" or (
@@ -234,7 +258,7 @@ def check_open_ports(where: str, group: Section, found: Findings) -> None:
             for key in ("IpRanges", "Ipv6Ranges")
             for item in rule.sections(key)
         ]
-        if any(cidr in _WORLD for cidr in ranges):
+        if any(cidr in _WORLD or re.search(r"/[0-7]$", cidr) for cidr in ranges):
             world.append(rule.text("FromPort", "any"))
     if world:
         what = f"port {', '.join(world)} open to the whole internet"

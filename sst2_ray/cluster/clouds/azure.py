@@ -137,6 +137,8 @@ def _check_size(parameters: Section, node_type: NodeType, found: Findings) -> No
         what = "Ray reads no sizes from Azure: without resources nothing is ever scheduled here"
         found.error(node_type.path, what, "set CPU and GPU")
     disk = parameters.whole("osDiskSize")
+    if disk is not None and disk > 4095:
+        found.error(parameters.at("osDiskSize"), f"{disk} GB, an OS disk takes 4095", "256")
     if disk is None or disk < MIN_ROOT_GB:
         what = f"{parameters.get('osDiskSize')} GB: the image takes 40, torch with CUDA 8"
         found.error(parameters.at("osDiskSize"), what, f"{MIN_ROOT_GB} or more")
@@ -175,7 +177,7 @@ def _check_spot(parameters: Section, node_type: NodeType, found: Findings) -> No
     if most is not None and most != -1 and price and most < 0.1 * price:
         what = f"at most {most:g} US$ an hour, where the list price is {price:g}: nothing is ever granted"
         found.error(parameters.at("billingProfile"), what, "maxPrice: -1")
-    if priority not in ("Spot", "Regular", "Low"):
+    if priority not in ("Spot", "Regular"):
         remedy = "Spot or Regular (the autoscaler's own priority stands beside node_config)"
         found.error(where, f"{priority!r} is not a priority", remedy)
     elif priority == "Spot" and node_type.is_head:

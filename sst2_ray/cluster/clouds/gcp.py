@@ -13,6 +13,7 @@ from sst2_ray.cluster.section import Section
 from sst2_ray.errors import did_you_mean
 
 MIN_ROOT_GB = 80
+OLDEST_DRIVER = 580
 # Series whose GPU belongs to the machine; n1 attaches one by guestAccelerators.
 _BUILT_IN = ("g2-", "a2-", "a3-", "a4-", "g4-")
 _ACCELERATORS = {"nvidia-tesla-t4": "T4", "nvidia-tesla-v100": "V100", "nvidia-tesla-p100": "P100"}
@@ -58,6 +59,11 @@ class Gcp(Cloud):
             if node_type.resources.whole("CPU") is None:
                 what = "Ray reads no sizes from Google Cloud: without them nothing is ever scheduled here"
                 found.error(node_type.section.at("resources"), what, "set CPU and GPU")
+            if not node_type.is_head and not node_type.config.items("serviceAccounts"):
+                what = "workers without an account reach no bucket"
+                found.warning(
+                    node_type.config.at("serviceAccounts"), what, "an account of its own, docs/cluster-gcp.md"
+                )
             if node_type.is_head and not node_type.config.items("serviceAccounts"):
                 what = "missing: Ray's default account may administer all of compute and storage"
                 found.error(node_type.config.at("serviceAccounts"), what, "an account of its own, docs/cluster-gcp.md")
@@ -229,13 +235,21 @@ def _check_disk(config: Section, found: Findings, *, has_gpu: bool) -> None:
         found.error(where, what, f"diskSizeGb {MIN_ROOT_GB} or more")
     if boot.get("autoDelete") is not True:
         found.error(where, "the disk stays, and bills, after its machine is gone", "autoDelete: true")
+    _check_image(where, image, found, has_gpu=has_gpu)
+    if len(found) == before:
+        found.ok(where, f"boot disk of {size} GB, goes with its machine")
+
+
+def _check_image(where: str, image: str, found: Findings, *, has_gpu: bool) -> None:
     if not _IMAGE.search(image):
         found.error(where, f"{image!r} is not an image", "projects/PROJECT/global/images/family/FAMILY")
     elif has_gpu and not re.search(r"-cu\d|nvidia|gpu", image):
         what = f"{image.rsplit('/', 1)[-1]} brings no NVIDIA driver"
         found.error(where, what, "a family with -cu or nvidia in its name")
-    if len(found) == before:
-        found.ok(where, f"boot disk of {size} GB, goes with its machine")
+    driver = re.search(r"-nvidia-(\d{3})\b", image)
+    if has_gpu and driver and int(driver[1]) < OLDEST_DRIVER:
+        what = f"the image brings driver {driver[1]}, torch's CUDA 13 needs {OLDEST_DRIVER}"
+        found.error(where, what, f"a family with -nvidia-{OLDEST_DRIVER}")
 
 
 def _check_network(config: Section, found: Findings) -> None:

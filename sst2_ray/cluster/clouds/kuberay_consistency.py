@@ -41,6 +41,12 @@ def check_consistency(manifest: Section, found: Findings) -> None:
     _check_deadlines(spec, found)
     for name, group in pods:
         _check_pod(name, group.section("template").section("spec"), found)
+    for name, group in pods:
+        _check_start(name, group, found)
+    reserved = max(spec.number("entrypointNumGpus") or 0, spec.number("entrypointNumCpus") or 0)
+    if reserved:
+        what = f"the command itself reserves {reserved:g}, beside what its workers ask for; the head offers none"
+        found.warning("spec.entrypointNumCpus", what, "remove entrypointNumCpus and entrypointNumGpus")
     head_spec = head.section("template").section("spec")
     if ray_cluster.get("enableInTreeAutoscaling") and head_spec.get("automountServiceAccountToken") is False:
         what = "the autoscaler's container cannot talk to the API server: no worker is ever added"
@@ -64,6 +70,26 @@ def _check_names(manifest: Section, groups: list[Section], found: Findings) -> N
         if times > 1:
             where = "spec.rayClusterSpec.workerGroupSpecs"
             found.error(where, f"groupName {name!r} is given {times} times", "a name of its own for each group")
+
+
+def _check_start(name: str, group: Section, found: Findings) -> None:
+    """Check what Ray is told at its start against the pod's limits."""
+    start, spec = group.section("rayStartParams"), group.section("template").section("spec")
+    limits = [container.section("resources").section("limits") for container in spec.sections("containers")]
+    gpus = next((limit.text("nvidia.com/gpu") for limit in limits if "nvidia.com/gpu" in limit), "0")
+    told = start.text("num-gpus")
+    if told and told != gpus:
+        what = f"num-gpus {told}, and the pod has {gpus}"
+        found.error(f"{name}.rayStartParams", what, "remove it: Ray counts them")
+    host = start.text("dashboard-host")
+    if name == "head" and host and host != "0.0.0.0":  # nosec B104: compared, not bound to
+        what = f"the dashboard listens on {host}: the submitter, a pod of its own, cannot reach it"
+        found.error("head.rayStartParams", what, 'dashboard-host: "0.0.0.0"; the service keeps it inside the cluster')
+    for volume in spec.sections("volumes"):
+        if "persistentVolumeClaim" in volume and not volume.section("persistentVolumeClaim").text("claimName"):
+            found.error(
+                f"{name}.volumes", f"{volume.text('name')} names no claim", "persistentVolumeClaim: {claimName: ...}"
+            )
 
 
 def _check_deadlines(spec: Section, found: Findings) -> None:
@@ -118,6 +144,9 @@ def _check_sizes(where: str, container: Section, spec: Section, found: Findings)
                 "GPUs cannot be shared: request and limit must be equal",
                 "the same value for both",
             )
+    for key in limits.raw:
+        if _quantity(limits.text(key)) is None:
+            found.error(f"{where}.limits.{key}", f"{limits.text(key)!r} is not a quantity", "e.g. 28Gi, 500m, 4")
     memory = _quantity(limits.text("memory"))
     for volume in spec.sections("volumes"):
         size = _quantity(volume.section("emptyDir").text("sizeLimit", "0"))

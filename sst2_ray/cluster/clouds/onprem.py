@@ -53,6 +53,10 @@ def _check_addresses(cluster: ClusterFile, found: Findings) -> None:
     seen: set[str] = set()
     if not isinstance(cluster.provider.get("worker_ips"), list):
         found.error("provider.worker_ips", "is not a list", "worker_ips: [192.168.7.11, 192.168.7.12]")
+    if not cluster.provider.text("head_ip"):
+        found.error("provider.head_ip", "missing", "the address of the machine that the others join")
+    if not cluster.auth.text("ssh_user"):
+        found.error("auth.ssh_user", "missing", "the user of the machines, the same everywhere")
     if "coordinator_address" in cluster.provider:
         found.error(
             "provider", "coordinator_address and worker_ips name the machines twice", "remove coordinator_address"

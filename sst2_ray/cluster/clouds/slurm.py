@@ -81,6 +81,12 @@ def _check_values(given: dict[str, str], found: Findings) -> None:
     if given.get("mem", "0") != "0" or "mem" not in given:
         what = f"{given.get('mem') or 'the default'} of memory, where Ray takes the node's: the run is killed above it"
         found.error("--mem", what, "#SBATCH --mem=0, all of the node's")
+    if "array" in given:
+        found.error(
+            "--array", "every element would be a driver of the same run", "one job; jobs/sweep.py for many runs"
+        )
+    if not any(key in given for key in ("gpus-per-node", "gpus", "gres", "gpus-per-task")):
+        found.warning("--gpus-per-node", "no GPU is asked for: training runs on CPUs", "#SBATCH --gpus-per-node=4")
     if "nodes" not in given:
         found.error("--nodes", "missing", "#SBATCH --nodes=2")
 

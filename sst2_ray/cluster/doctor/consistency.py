@@ -15,6 +15,8 @@ _RESERVED_USERS = {
     "azure": {"admin", "administrator", "root", "user", "guest", "test", "console", "david", "sys", "backup", "actuser", "adm", "video"},
     "gcp": {"root"},
 }  # fmt: skip
+_CLIENTS = {"aws": "boto3", "gcp": "google-api-python-client", "azure": "azure-mgmt-compute"}
+"""What the autoscaler on the head calls its cloud with."""
 _NEEDED_BY: dict[str, tuple[str, ...]] = {
     "node/setup.sh": ("~/.sst2-ray/pyproject.toml",),
     "watch_spot.sh": ("~/.sst2-ray/src/sst2_ray",),
@@ -26,7 +28,9 @@ def check_consistency(cluster: ClusterFile, found: Findings) -> None:
     """Make every check of a file against itself."""
     _check_names(cluster, found)
     _check_counts(cluster, found)
+    _check_numbers(cluster, found)
     _check_used_mounts(cluster, found)
+    _check_installed(cluster, found)
     _check_homes(cluster, found)
     _check_users(cluster, found)
     _check_start(cluster, found)
@@ -57,6 +61,19 @@ def _check_counts(cluster: ClusterFile, found: Findings) -> None:
         found.error("available_node_types", "every worker type has max_workers 0", "as many as a run may have")
 
 
+def _check_numbers(cluster: ClusterFile, found: Findings) -> None:
+    heads = [node_type for node_type in cluster.node_types if node_type.is_head and node_type.min_workers]
+    for node_type in heads:
+        found.error(
+            node_type.section.at("min_workers"), "a second head would be started", "0, the head is started anyway"
+        )
+    speed, idle = cluster.document.number("upscaling_speed"), cluster.document.number("idle_timeout_minutes")
+    if speed is not None and speed <= 0:
+        found.error("upscaling_speed", f"{speed:g}: no worker is ever added", "100")
+    if idle is not None and idle <= 0:
+        found.error("idle_timeout_minutes", f"{idle:g}: workers go before the next trial finds them", "5")
+
+
 def _check_used_mounts(cluster: ClusterFile, found: Findings) -> None:
     mounts = cluster.document.section("file_mounts").raw
     used: dict[str, str] = {}
@@ -70,6 +87,25 @@ def _check_used_mounts(cluster: ClusterFile, found: Findings) -> None:
         if not any(name == remote or name.startswith(remote.rstrip("/") + "/") for remote in mounts):
             remedy = f'"{Path(name).parent if "node/" in name else name}": as in the repository\'s file'
             found.error(path, f"uses {name}, which no file_mounts entry brings to the node", remedy)
+
+
+def _check_installed(cluster: ClusterFile, found: Findings) -> None:
+    """Check that workers are set up as well, and that the head has what its autoscaler calls the cloud with."""
+    if cluster.document.section("docker").get("image"):
+        return
+    common, worker, head = (
+        " ; ".join(cluster.document.texts(key))
+        for key in ("setup_commands", "worker_setup_commands", "head_setup_commands")
+    )
+    if head and not re.search(r"setup\.sh|pip install", common + worker):
+        what = "the head is set up, the workers are not"
+        found.error("setup_commands", what, "- bash ~/.sst2-ray/node/setup.sh")
+    client = _CLIENTS.get(cluster.platform)
+    if client and (common or head) and client not in common + head:
+        what = f"the head lacks {client}, with which its autoscaler asks for workers"
+        found.error(
+            "head_setup_commands", what, f"- bash ~/.sst2-ray/node/setup.sh {client}, as in the repository's file"
+        )
 
 
 def _check_homes(cluster: ClusterFile, found: Findings) -> None:
@@ -112,6 +148,10 @@ def _check_start(cluster: ClusterFile, found: Findings) -> None:
         found.error(HEAD, "ray start without --head: there is no cluster to join", "add --head")
     if worker and "--head" in worker:
         found.error(WORKER, "every worker starts a cluster of its own", "remove --head")
+    config = _value(head, "--autoscaling-config")
+    if config not in ("", "~/ray_bootstrap_config.yaml", "$HOME/ray_bootstrap_config.yaml"):
+        what = f"{config} is not where `ray up` puts the file for the autoscaler"
+        found.error(HEAD, what, "--autoscaling-config=~/ray_bootstrap_config.yaml")
     if head and worker:
         _check_ports(head, worker, found)
 

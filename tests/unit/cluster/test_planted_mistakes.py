@@ -144,3 +144,36 @@ def test_a_rayjob_that_is_repeated_on_a_new_cluster_is_warned_of(examine: Examin
 def test_every_file_has_at_least_three_planted_mistakes() -> None:
     for name in FILES:
         assert sum(file == name for file, *_ in MISTAKES) >= 3
+
+
+FURTHER: list[tuple[str, Callable[[Document], object], str]] = [
+    ("aws", lambda d: d.update(head_setup_commands=["bash ~/.sst2-ray/node/setup.sh"]), "lacks boto3"),
+    ("aws", lambda d: d.update(setup_commands=[]), "the workers are not"),
+    ("aws", lambda d: replaced(d, START, "~/ray_bootstrap_config.yaml", "~/ray_config.yaml"), "not where `ray up` puts"),
+    ("aws", lambda d: replaced(d, START, "--dashboard-host", "--dashbord-host"), "ray start has no --dashbord-host"),
+    ("aws", lambda d: worker(d)["BlockDeviceMappings"][0]["Ebs"].update(Encrypted="yes"), "'yes' is not what EC2 takes"),
+    ("aws", lambda d: worker(d).update(Monitering={"Enabled": True}), "EC2 knows no such key"),
+    ("aws", lambda d: worker(d)["InstanceMarketOptions"]["SpotOptions"].update(MaxPrice="0.01"), "ever granted"),
+    ("aws", lambda d: d["provider"]["key_pair"].update(key_name="~/.ssh/sst2-ray.pem"), "is a path"),
+    ("aws", lambda d: d.update(upscaling_speed=0), "no worker is ever added"),
+    ("aws", lambda d: d.update(head_node_type="haed"), "none of available_node_types"),
+    ("aws", lambda d: d["available_node_types"]["head"].update(min_workers=1), "a second head"),
+    ("gcp", lambda d: worker(d)["disks"][0]["initializeParams"].update(sourceImage=OLD_DRIVER), "brings driver 550"),
+    ("gcp", lambda d: head(d)["metadata"].update(items=[]), "nobody could log in"),
+    ("azure", lambda d: worker(d)["azure_arm_parameters"].update(vmSize="Standard_NV36ads_A10_v5"), "GRID drivers"),
+    ("azure", lambda d: worker(d)["azure_arm_parameters"].update(osDiskSize=8000), "an OS disk takes 4095"),
+    ("onprem", lambda d: d["provider"].pop("head_ip"), "the machine that the others join"),
+    ("onprem", lambda d: d["auth"].pop("ssh_user"), "the user of the machines"),
+    ("kuberay", lambda d: gpu_group(d).update(rayStartParams={"num-gpus": "8"}), "num-gpus 8, and the pod has 1"),
+    ("kuberay", lambda d: gpu_group(d)["template"]["spec"]["containers"][0]["resources"]["limits"].update(memory="24GB"), "not a quantity"),
+    ("kuberay", lambda d: d["spec"].update(entrypoint=d["spec"]["entrypoint"] + " --learning-rate fast"), "--learning-rate"),
+]  # fmt: skip
+OLD_DRIVER = "projects/deeplearning-platform-release/global/images/family/common-cu124-ubuntu-2204-nvidia-550"
+
+
+@pytest.mark.parametrize(("name", "mistake", "told"), FURTHER, ids=[f"{name}: {told}" for name, _, told in FURTHER])
+def test_a_file_that_contradicts_itself_or_its_place_is_told(
+    name: str, mistake: Callable[[Document], object], told: str, examine: Examine
+) -> None:
+    found = [finding for finding in examine(planted(name, mistake)) if finding.level == "error"]
+    assert any(told in finding.line() for finding in found), [finding.line() for finding in found]
