@@ -129,7 +129,7 @@ def lost_vocabulary(model: Path) -> None:
 
 def foreign_tokenizer(model: Path) -> None:
     """One that knows as many words as the model, but none of the data's."""
-    words = {"[PAD]": 0, "[UNK]": 1, "[CLS]": 2, "[SEP]": 3} | {f"слово{n}": n for n in range(4, 300)}
+    words = {"[PAD]": 0, "[UNK]": 1, "[CLS]": 2, "[SEP]": 3, "[MASK]": 4} | {f"слово{n}": n for n in range(5, 300)}
     core = {
         "version": "1.0", "truncation": None, "padding": None, "added_tokens": [], "normalizer": None,
         "pre_tokenizer": {"type": "Whitespace"}, "post_processor": None, "decoder": None,
