@@ -30,7 +30,7 @@ nodes="$SLURM_JOB_NODELIST"
 while [[ $1 == --* ]]; do
   case $1 in
     --nodelist=*) nodes=${{1#*=}} ;;
-    --nodes=1|--ntasks=1|--export=ALL|--kill-on-bad-exit=0) ;;
+    --nodes=1|--ntasks=1|--export=ALL|--kill-on-bad-exit=0|--cpu-bind=none) ;;
     *) echo "srun stand-in: unknown option $1" >&2; exit 64 ;;
   esac
   shift

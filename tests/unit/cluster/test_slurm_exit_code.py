@@ -23,6 +23,14 @@ while [ "$1" != -- ]; do shift; done
 shift
 "$@" || exit 1
 """
+LOSES_THE_HEAD = """\
+#!/usr/bin/env bash
+while [ "$1" != -- ]; do shift; done
+shift
+setsid "$@" & job=$!
+sleep 1
+kill -9 -- -$job
+"""
 DOES_NOT_START = "#!/usr/bin/env bash\necho Failed to start Ray >&2\n"
 
 
@@ -74,3 +82,9 @@ def test_a_run_that_never_started_is_not_a_success_even_where_an_earlier_one_was
     (tmp_path / ".ray/slurm-7.code").write_text("0\n")  # of the same job before Slurm queued it again
     result = sbatch(tmp_path, "", ray=DOES_NOT_START)
     assert result.returncode == 4 and "the run never started" in result.stderr
+
+
+def test_a_head_that_is_lost_in_mid_run_is_said_to_be_and_leaves_no_file(tmp_path: Path) -> None:
+    result = sbatch(tmp_path, "import time; time.sleep(60)", ray=LOSES_THE_HEAD)
+    assert result.returncode == 4 and "the head node was lost in mid-run" in result.stderr
+    assert list((tmp_path / ".ray").iterdir()) == []
