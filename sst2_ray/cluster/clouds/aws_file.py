@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 MIN_ROOT_GB = 100
 _IMAGE = re.compile(r"^(ami-[0-9a-f]{8}([0-9a-f]{9})?|resolve:ssm:/?[\w.\-/]+(:\d+)?)$")
 _ARM = re.compile(r"(g5g|[a-z]+\d+g[a-z]*)\.")
-_RAYS_OWN_KEYS = ("SubnetId", "SecurityGroups")
+_RAYS_OWN_KEYS = ("SubnetIds",)
 _WORLD = ("0.0.0.0/0", "::/0")  # nosec B104: looked for, not bound to
 
 

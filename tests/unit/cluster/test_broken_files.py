@@ -175,6 +175,16 @@ def test_no_shipped_file_is_accused(name: str, examine: Examine) -> None:
     assert [finding.line() for finding in examine(rendered(name)) if finding.level == "error"] == []
 
 
+def test_keys_that_ray_reads_itself_are_not_accused(examine: Examine) -> None:
+    def own_network(document: Document) -> None:
+        for name in ("head", "gpu_spot"):
+            config(document, name).update(
+                SubnetIds=["subnet-0123456789abcdef0"], SecurityGroupIds=["sg-0123456789abcdef0"]
+            )
+
+    assert [finding.line() for finding in examine(planted("aws", own_network)) if finding.level == "error"] == []
+
+
 def test_the_shipped_slurm_script_is_not_accused(home: Path, tmp_path: Path) -> None:  # noqa: ARG001
     told = told_of_slurm(tmp_path, (REPOSITORY / "cluster/slurm.sbatch").read_text())
     assert [line for line in told if line.startswith("ERROR")] == []
