@@ -30,12 +30,12 @@ OBJECT_STORE_SHARE = 0.3
 def start_local_ray(ray: ModuleType) -> None:
     """Start Ray on this machine alone, its workers forked unless there is a GPU: CUDA does not survive a fork."""
     from sst2_ray.run.ray.fork_server import ForkServer
-    from sst2_ray.run.ray.state import raylet_pid
+    from sst2_ray.run.ray.state import loopback_only, raylet_pid
 
     for name, value in OWN_RAY_ENV.items():
         os.environ.setdefault(name, value)
     secure_token()
-    with yielding_children():
+    with yielding_children(), loopback_only():
         server = None if this_machine().gpus else ForkServer.start(worker_env(use_gpu=False), short_temp_dir())
         runtime_env = {"py_executable": server.py_executable} if server else None
         ray.init(
@@ -44,8 +44,6 @@ def start_local_ray(ray: ModuleType) -> None:
             logging_level=logging.ERROR,
             include_dashboard=False,
             runtime_env=runtime_env,
-            # Ray would bind to the outward address, and end when a laptop changes networks.
-            _node_ip_address="127.0.0.1",
             _temp_dir=f"{short_temp_dir()}/ray",
             **resources(),
         )

@@ -5,6 +5,7 @@ docs/environments.md names each with what happens.
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -57,6 +58,7 @@ def test_a_run_in_an_awkward_shell_succeeds(small: SmallRuns, long: str) -> None
     row = small.succeeded("awkward", done)
     assert row["world_size"] == 1
     assert "1 worker of 1 CPU," in (small.folder / "runs/awkward/logs/driver.log").read_text(encoding="utf-8")
+    assert {node["address"] for node in json.loads(row["node_types_json"])} == {"127.0.0.1"}
 
 
 @containers

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+import os
+from collections.abc import Iterator, Mapping
 
 from sst2_ray.run.ray.node_types import NodeGroup, declared_groups
 
@@ -89,3 +91,25 @@ def current_head() -> str | None:
         return address
     except ConnectionError:
         return None
+
+
+@contextlib.contextmanager
+def loopback_only() -> Iterator[None]:
+    """Have a Ray that is started meanwhile, and its processes, use 127.0.0.1, as Ray does on macOS and Windows.
+
+    On Linux it would bind to the outward address, and end when a laptop changes networks. `_node_ip_address` is no way: Ray
+    turns a loopback address into the outward one.
+    """
+    from ray._private import ray_constants
+
+    name = ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR
+    before, enabled = os.environ.get(name), ray_constants.ENABLE_RAY_CLUSTER
+    os.environ[name], ray_constants.ENABLE_RAY_CLUSTER = "0", False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = enabled
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
