@@ -13,7 +13,6 @@ import stat
 import tempfile
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 from sst2_ray.run.environment import OWN_RAY_ENV, worker_env, yielding_children
 from sst2_ray.run.planning.nodes import memory_limit, num_usable_cpus, this_machine
@@ -25,6 +24,9 @@ _SOCKET_BYTES = 107
 
 OBJECT_STORE_SHARE = 0.3
 """Share of the memory that the object store may take: Ray's own default."""
+
+OBJECT_STORE_BYTES = 10**10
+"""Most memory of the object store: Ray refuses to start where /dev/shm does not hold a larger one."""
 
 
 def start_local_ray(ray: ModuleType) -> None:
@@ -53,17 +55,17 @@ def start_local_ray(ray: ModuleType) -> None:
         server.ray_runs({"RAY_RAYLET_PID": str(raylet_pid()), "RAY_JOB_ID": job})
 
 
-def resources() -> dict[str, Any]:
+def resources() -> dict[str, int]:
     """Return the resources that Ray is told, where it would find others by itself.
 
     Ray takes the machine's cores whatever the process's affinity is, none where the quota is below one, and the machine's
     memory where a cgroup further down limits it. RAY_OVERRIDE_RESOURCES, Ray's own variable, goes before.
     """
     told = json.loads(os.environ.get("RAY_OVERRIDE_RESOURCES") or "{}")
-    found: dict[str, Any] = {} if "CPU" in told else {"num_cpus": num_usable_cpus()}
+    found = {} if "CPU" in told else {"num_cpus": num_usable_cpus()}
     limit = memory_limit()
     if limit is not None and not {"memory", "object_store_memory"} & set(told):
-        store = int(OBJECT_STORE_SHARE * limit)
+        store = min(int(OBJECT_STORE_SHARE * limit), OBJECT_STORE_BYTES)
         found |= {"object_store_memory": store, "_memory": limit - store}
     return found
 
