@@ -58,13 +58,12 @@ def check_cluster() -> None:
     """Check that the cluster of RAY_ADDRESS answers, where `start_ray` would join it. Raises InputError within seconds."""
     ray = sys.modules.get("ray")
     if not starts_ray_here() and not (ray and ray.is_initialized()):
-        check_head(_head_of(os.environ["RAY_ADDRESS"]))
+        check_head(os.environ["RAY_ADDRESS"])
 
 
 def _join(ray: ModuleType, address: str) -> None:
     """Connect to a cluster that answers. Raises InputError."""
-    head = _head_of(address)
-    check_head(head)
+    head = check_head(address)
     try:
         ray.init(address=head, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError, ValueError) as error:
@@ -72,34 +71,37 @@ def _join(ray: ModuleType, address: str) -> None:
         raise InputError(f"RAY_ADDRESS {address}: the cluster cannot be joined ({reason[:300]})") from None
 
 
-def _head_of(address: str) -> str:
-    """Return the address of the head that RAY_ADDRESS names. Raises InputError."""
+def check_head(address: str) -> str:
+    """Ask whether a Ray head answers, before Ray does, which would ask for a quarter of an hour.
+
+    Args:
+        address: as RAY_ADDRESS has it: HOST:PORT, or auto.
+
+    Returns:
+        HOST:PORT of the head.
+
+    Raises:
+        InputError: None answers; known in at most twice `HEAD_ANSWERS_WITHIN_S`.
+    """
+    from sst2_ray.run.ray import state
+
     if "://" in address:
         raise InputError(
             f"RAY_ADDRESS {address}: Ray Client cannot run this job; name the head as HOST:PORT on a machine of the "
             "cluster, or use sst2-ray submit"
         )
-    if address != "auto":
-        return address
-    from sst2_ray.run.ray.state import current_head
-
-    head = current_head()
-    if head is None:
-        raise InputError("RAY_ADDRESS auto: no Ray runs on this machine; start one, or unset RAY_ADDRESS")
-    return head
-
-
-def check_head(address: str) -> None:
-    """Ask an address whether a Ray head answers there, before Ray, which would ask for a quarter of an hour.
-
-    Raises InputError in at most twice `HEAD_ANSWERS_WITHIN_S`.
-    """
-    reason = _why_no_head(address)
-    if reason:
+    head: str | None = None
+    try:
+        head = state.head_address(address)
+        reason = _why_no_head(head) if head else "no Ray runs on this machine"
+    except (OSError, ValueError):
+        reason = "is not HOST:PORT"
+    if reason or head is None:
         raise InputError(
             f"RAY_ADDRESS {address}: {reason}; start the cluster, name another one, or unset RAY_ADDRESS to use this "
             "machine alone"
         )
+    return head
 
 
 def _why_no_head(address: str) -> str | None:

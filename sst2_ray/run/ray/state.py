@@ -82,13 +82,17 @@ def raylet_pid() -> int:
     return pid
 
 
-def current_head() -> str | None:
-    """Return the address of the Ray that runs on this machine, as its last start left it; None where there is none."""
+def head_address(address: str) -> str | None:
+    """Return HOST:PORT of a head as Ray will look for it.
+
+    "auto" is the Ray that runs on this machine, as its last start left it; None where there is none. A loopback address
+    becomes the outward one, which a head listens on.
+    """
     from ray._private import services
 
     try:
-        address: str = services.canonicalize_bootstrap_address("auto")
-        return address
+        found: str | None = services.canonicalize_bootstrap_address(address)
+        return found
     except ConnectionError:
         return None
 
