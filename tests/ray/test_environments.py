@@ -86,7 +86,6 @@ def test_a_run_in_a_strict_container_succeeds(small: SmallRuns) -> None:
         ("no-files", [], "<&- >&- 2>&-", {}),
         ("head", [], "| head -1", {}),
         ("tee-that-dies", [], "> >(exec tee /dev/full >/dev/null 2>&1)", {}),
-        ("nohup", ["nohup"], "", {}),
         ("no-terminal", ["setsid"], "", {}),
     ],
 )
@@ -95,7 +94,7 @@ def test_a_run_goes_on_in(
 ) -> None:
     values = {key: long if value == "long" else value for key, value in env.items()}
     done = small.run(small.words(name), before=before, after=after, **values)
-    small.succeeded(name, done, lines=1 if name == "nohup" else 0)  # nohup's own line: ignoring input
+    small.succeeded(name, done)
 
 
 @pytest.mark.slow
@@ -135,17 +134,26 @@ def test_an_address_that_goes_away_in_the_middle_of_a_run_is_not_missed(small: S
 
 
 @pytest.mark.slow
-def test_a_terminal_that_is_closed_stops_a_run_with_a_checkpoint(small: SmallRuns) -> None:
-    words = small.words("hung-up", "--epochs=4000")
-    with (small.folder / "hung-up.out").open("wb") as out:
+@pytest.mark.parametrize(
+    ("name", "before", "epochs", "code", "status"),
+    [("hung-up", [], 4000, 5, "stopped"), ("nohup", ["nohup"], 30, 0, "succeeded")],
+)
+def test_a_terminal_that_is_closed_stops_a_run_unless_it_is_under_nohup(
+    small: SmallRuns, name: str, before: list[str], epochs: int, code: int, status: str
+) -> None:
+    words = [*before, *small.words(name, f"--epochs={epochs}")]
+    with (small.folder / f"{name}.out").open("wb") as out:
         process = subprocess.Popen(
             words, env={**os.environ, "PYTHONPATH": str(REPOSITORY)}, stdout=out, stderr=out, start_new_session=True
         )
-    log = small.folder / "runs/hung-up/logs/attempt-0-rank-0.log"
-    waited(lambda: log.exists() and "ex/s" in log.read_text(errors="replace"), "a step", 120)
-    process.send_signal(signal.SIGHUP)
-    assert process.wait(60) == 5
-    assert small.row("hung-up")["status"] == "stopped"
+    try:
+        log = small.folder / f"runs/{name}/logs/attempt-0-rank-0.log"
+        waited(lambda: log.exists() and "ex/s" in log.read_text(errors="replace"), "a step", 120)
+        process.send_signal(signal.SIGHUP)
+        assert process.wait(120) == code
+    finally:
+        process.kill()
+    assert small.row(name)["status"] == status
 
 
 def test_a_process_that_never_starts_is_given_up_at_placement_s_deadline(tmp_path: Path) -> None:
