@@ -9,8 +9,11 @@ import logging
 import os
 import secrets
 import shutil
+import signal
 import stat
 import tempfile
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -37,7 +40,7 @@ def start_local_ray(ray: ModuleType) -> None:
     for name, value in OWN_RAY_ENV.items():
         os.environ.setdefault(name, value)
     secure_token()
-    with yielding_children(), loopback_only():
+    with yielding_children(), loopback_only(), _deaf_to_hangups():
         server = None if this_machine().gpus else ForkServer.start(worker_env(use_gpu=False), short_temp_dir())
         runtime_env = {"py_executable": server.py_executable} if server else None
         ray.init(
@@ -53,6 +56,19 @@ def start_local_ray(ray: ModuleType) -> None:
         # What Ray gives a worker and its library reads once, at import.
         job = ray.get_runtime_context().get_job_id()
         server.ray_runs({"RAY_RAYLET_PID": str(raylet_pid()), "RAY_JOB_ID": job})
+
+
+@contextlib.contextmanager
+def _deaf_to_hangups() -> Iterator[None]:
+    """Start processes that ignore SIGHUP: a closed terminal sends it to all of them, and the run needs them to stop in order."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL if before is None else before)
 
 
 def resources() -> dict[str, int]:
