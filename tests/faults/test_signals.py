@@ -37,6 +37,13 @@ class Command:
     def output(self) -> str:
         return self.log.read_text(errors="replace")
 
+    def signal(self, number: int) -> None:
+        """Send a signal as people do: Ctrl-C goes to the whole group, Ray's processes included."""
+        if number == signal.SIGINT:
+            os.killpg(self.process.pid, number)
+        else:
+            self.process.send_signal(number)
+
     def left(self) -> list[str]:
         """Command lines of the processes that were started with the command's environment and still run."""
         found = []
@@ -68,6 +75,7 @@ def started(words: list[str], folder: Path, **env: str) -> Iterator[Command]:
             env=values,
             stdout=out,
             stderr=out,
+            start_new_session=True,
         )
     try:
         waited(lambda: mark.exists() or process.poll() is not None, "the fifth step", 180)
@@ -126,7 +134,7 @@ def test_a_signal_before_training_ends_the_command_in_one_line(
 def test_a_signal_to_train_leaves_a_checkpoint_and_no_process(folder: Path, tmp_path: Path, number: int) -> None:
     run = TinyRun(folder, f"train-{number}", checkpoint_every_steps=1000)
     with started(train_words(run), tmp_path) as command:
-        command.process.send_signal(number)
+        command.signal(number)
         assert command.process.wait(60) == 5, command.output
         waited(lambda: not command.left(), f"the end of {command.left()}", 15)
     (row,) = run.attempts()
@@ -143,8 +151,8 @@ def test_a_signal_to_train_leaves_a_checkpoint_and_no_process(folder: Path, tmp_
 def test_a_second_signal_to_train_ends_it_at_once(folder: Path, tmp_path: Path) -> None:
     run = TinyRun(folder, "train-twice", checkpoint_every_steps=1000)
     with started(train_words(run), tmp_path) as command:
-        command.process.send_signal(signal.SIGTERM)
-        command.process.send_signal(signal.SIGINT)
+        command.signal(signal.SIGTERM)
+        command.signal(signal.SIGINT)
         assert command.process.wait(30) == 5, command.output
         waited(lambda: not command.left(), f"the end of {command.left()}", 15)
     (row,) = run.attempts()
@@ -159,7 +167,7 @@ def test_a_signal_to_sweep_stops_its_trials_with_checkpoints(folder: Path, tmp_p
         del flags[single]
     words = ["sweep", *(f"--{key.replace('_', '-')}={value}" for key, value in flags.items()), "--num-seeds=2"]
     with started(words, tmp_path) as command:
-        command.process.send_signal(number)
+        command.signal(number)
         assert command.process.wait(90) == 5, command.output
         waited(lambda: not command.left(), f"the end of {command.left()}", 15)
     found = rows(run.storage_path, run.name)
