@@ -63,9 +63,12 @@ def check_cluster() -> None:
 
 def _join(ray: ModuleType, address: str) -> None:
     """Connect to a cluster that answers. Raises InputError."""
+    from sst2_ray.run.ray.state import keeping_signal_handlers
+
     head = check_head(address)
     try:
-        ray.init(address=head, log_to_driver=False, logging_level=logging.ERROR)
+        with keeping_signal_handlers():
+            ray.init(address=head, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"RAY_ADDRESS {address}: the cluster cannot be joined ({reason[:300]})") from None

@@ -86,7 +86,6 @@ class RunSession:
         self.storage_at_start.probe()
         prepared = _in_background(prepare)
         start_ray()
-        self.signals.install()
         return cluster_view(), prepared()
 
     def cluster_without_starting(self) -> tuple[ClusterView, bool]:
@@ -98,7 +97,6 @@ class RunSession:
         if starts_ray_here():
             return this_machine(), False
         start_ray()
-        self.signals.install()
         return cluster_view(), True
 
     # ---- while it runs

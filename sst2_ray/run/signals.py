@@ -34,7 +34,7 @@ class StopSignals:
         self._num_requests = 0
 
     def install(self) -> None:
-        """Install the handlers; again after Ray started, which installs one of its own."""
+        """Install the handlers."""
         if threading.current_thread() is not threading.main_thread():
             return
         for number in SIGNALS:

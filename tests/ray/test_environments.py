@@ -63,9 +63,14 @@ def test_a_run_in_an_awkward_shell_succeeds(small: SmallRuns, long: str) -> None
 
 @containers
 @quotas
-def test_a_run_in_a_strict_container_succeeds(small: SmallRuns) -> None:
+def test_a_run_in_a_strict_container_succeeds() -> None:
     """Any user id, no home, a read-only root, 64 MB of shared memory, nine tenths of a core."""
-    with tempfile.TemporaryDirectory(prefix="c-", dir="/tmp") as work, cpu_quota(0.9) as processes:
+    with (
+        tempfile.TemporaryDirectory(prefix="env-", dir="/tmp") as folder,  # of its own: its files are another user's
+        tempfile.TemporaryDirectory(prefix="c-", dir="/tmp") as work,
+        cpu_quota(0.9) as processes,
+    ):
+        small = small_runs(Path(folder))
         Path(work).chmod(0o755)
         enter = ["bash", "-c", f'echo $$ > {processes}; exec "$@"', "quota"]
         done = small.run(small.words("container"), before=[*enter, *in_container(Path(work))])

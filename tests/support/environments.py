@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shlex
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -15,6 +16,7 @@ from typing import Any
 from sst2_ray.results.store.table import ResultsTable
 from tests.support.models import sbert_folder
 from tests.support.reviews import reviews, write_glue_folder
+from tests.support.waiting import waited
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 COMMAND = str(Path(sys.executable).with_name("sst2-ray"))
@@ -137,7 +139,18 @@ def cpu_quota(cores: float) -> Iterator[Path]:
             (group / "cpu.max").write_text(f"{round(cores * 100_000)} 100000")
         yield group / "cgroup.procs"
     finally:
+        for pid in (group / "cgroup.procs").read_text().split():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(pid), signal.SIGKILL)
+        waited(lambda: _removed(group), "the end of a cgroup", 10)
+
+
+def _removed(group: Path) -> bool:
+    try:
         group.rmdir()
+    except OSError:  # its processes are about to end
+        return False
+    return True
 
 
 def missing_for_quotas() -> str:

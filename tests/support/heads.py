@@ -44,11 +44,10 @@ def started_head(*words: str, **env: str) -> Iterator[Head]:
         try:
             yield head
         finally:
-            os.killpg(process.pid, signal.SIGTERM)
-            process.wait(30)
             for pid in pids_of(folder):
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
+            process.wait(30)
 
 
 def pids_of(marker: str) -> list[int]:
