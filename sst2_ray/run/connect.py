@@ -63,15 +63,17 @@ def check_cluster() -> None:
 
 def _join(ray: ModuleType, address: str) -> None:
     """Connect to a cluster that answers. Raises InputError."""
-    from sst2_ray.run.ray.state import keeping_signal_handlers
+    from sst2_ray.run.ray.state import keeping_signal_handlers, use_own_token
 
     head = check_head(address)
+    use_own_token(head)
     try:
         with keeping_signal_handlers():
             ray.init(address=head, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())
-        raise InputError(f"RAY_ADDRESS {address}: the cluster cannot be joined ({reason[:300]})") from None
+        hint = "" if "RAY_AUTH_MODE" in os.environ else "; if it asks for a token, set RAY_AUTH_MODE=token"
+        raise InputError(f"RAY_ADDRESS {address}: the cluster cannot be joined ({reason[:300]}){hint}") from None
 
 
 def check_head(address: str) -> str:

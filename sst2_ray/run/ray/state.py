@@ -97,6 +97,19 @@ def head_address(address: str) -> str | None:
         return None
 
 
+def use_own_token(head: str) -> None:
+    """Authenticate with this user's token at a head on this machine, which asks for it if there is one.
+
+    Ray does so for the address "auto" only. Other machines are not sent the token unless RAY_AUTH_MODE says so.
+    """
+    from ray._private import services
+    from ray._private.authentication import authentication_token_setup as setup
+
+    host = head.rpartition(":")[0]
+    if host == services.get_node_ip_address() or host.startswith("127."):
+        setup.maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
+
+
 @contextlib.contextmanager
 def loopback_only() -> Iterator[None]:
     """Have a Ray that is started meanwhile, and its processes, use 127.0.0.1, as Ray does on macOS and Windows.
