@@ -156,11 +156,12 @@ def _way_to(config: SubmitConfig, cluster: ClusterFile | None, stack: ExitStack)
         tunnel = stack.enter_context(Tunnel(cloud.host(cluster, cloud.head(cluster))))
         _say(f"tunnel to {tunnel.host.address} open (ssh {tunnel.pid}); dashboard at {tunnel.url}")
         return tunnel.url, tunnel.ensure
-    address = config.address or next(filter(None, map(os.environ.get, ADDRESS_VARIABLES)), "")
+    given = {"--address": config.address, **{name: os.environ.get(name) for name in ADDRESS_VARIABLES}}
+    source, address = next(((name, value) for name, value in given.items() if value), ("", ""))
     if not address:
         raise InputError("no cluster: give a cluster file, --address http://HOST:8265, or set RAY_API_SERVER_ADDRESS")
     if not address.startswith(("http://", "https://")):
-        raise InputError(f"--address {address}: must be the job server's http:// address (port 8265 of the head)")
+        raise InputError(f"{source} {address}: must be the job server's http:// address (port 8265 of the head)")
     return address, lambda: None
 
 
