@@ -101,7 +101,13 @@ class TrialRecord:
     best_dev_mcc: float | None = _col("At the best evaluation, Matthews' correlation coefficient.", unit="-1 to 1")
     best_num_answered: int | None = _col("Classes that the best model answers at least once on dev.")
     last_epoch: float | None = _col("Epoch of the last evaluation.")
-    last_global_step: int | None = _col("Optimizer steps done.")
+    first_global_step: int | None = _col(
+        "Optimizer steps done when the attempt began: those of the checkpoint that it went on from."
+    )
+    last_global_step: int | None = _col(
+        "Optimizer steps done; of an attempt that was stopped, those of the checkpoint that it left; of one that failed, "
+        "as last heard."
+    )
     last_dev_accuracy: float | None = _col("At the last evaluation.", unit="0-1")
     last_dev_f1: float | None = _col("At the last evaluation.", unit="0-1")
     last_dev_loss: float | None = _col("At the last evaluation.", unit="nats")
@@ -111,6 +117,12 @@ class TrialRecord:
     )
     # how fast, how much
     seconds: float | None = _col("Wall-clock of the attempt.", unit="s")
+    goodput: float | None = _col(
+        "Share of the time of all attempts of the trial so far in optimizer steps that counted; the rest went into start-up, "
+        "evaluation, checkpoints, restarts and steps done again.",
+        unit="0-1",
+    )
+    num_lost_steps: int | None = _col("Optimizer steps that attempts of the trial so far did again.", unit="steps")
     startup_seconds: float | None = _col("From the start of the attempt to the first optimizer step.", unit="s")
     data_seconds: float | None = _col("Rank 0: waiting for batches.", unit="s")
     forward_seconds: float | None = _col("Rank 0: forward passes of training.", unit="s")

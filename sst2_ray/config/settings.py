@@ -187,9 +187,9 @@ class CheckpointSettings:
     """Settings of the checkpoints inside an epoch."""
 
     checkpoint_every_steps: Positive[int] | None = None
-    """Optimizer steps between checkpoints inside an epoch; None: one an evaluation."""
-    checkpoint_every_s: Positive[float] | None = None
-    """Seconds between checkpoints inside an epoch; None: one an evaluation."""
+    """Optimizer steps between checkpoints besides those by time; None: no more than those."""
+    checkpoint_every_s: Positive[float] | None = 300.0
+    """Seconds between checkpoints besides the one after each evaluation; None: none by time."""
     keep_checkpoints: Positive[int] = 2
     """Newest valid checkpoints that are kept besides the best one while the run goes on."""
 

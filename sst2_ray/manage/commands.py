@@ -142,8 +142,11 @@ def _show_status(out: Console, config: StatusConfig) -> bool:
             print(json.dumps(run.to_dict(), indent=1))
         else:
             print_table(out, TRIAL_COLUMNS, run.rows(), wide=config.wide)
+            for line in run.now_lines():
+                out.print(Text(line))
             out.print(Text(run.summary()))
-            _show_last_lines(out, [run], config.storage_path)
+            if not run.now:
+                _show_last_lines(out, [run], config.storage_path)
         return run.is_running
     runs = list_runs(config.storage_path, states_only=True)
     running = [run for run in runs if run.is_running]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
 import pyarrow.fs as pafs
@@ -15,6 +15,7 @@ from sst2_ray.errors import InputError, did_you_mean
 from sst2_ray.records import Status, TrialRecord
 from sst2_ray.results.store.table import ResultsTable
 from sst2_ray.run.logs import DRIVER_LOG
+from sst2_ray.run.progress_file import StoredProgress
 from sst2_ray.run.stop import STOP_FILE
 from sst2_ray.storage import Storage
 from sst2_ray.terminal import Column, html_table
@@ -59,6 +60,8 @@ class StoredRun:
     """Time of the newest file."""
     progress: Mapping[str, Progress]
     """Last evaluation of each trial, by name; `list_runs` does not read them."""
+    now: Mapping[str, StoredProgress] = field(default_factory=dict)
+    """Position of each running trial, by name; `list_runs` does not read them."""
 
     @property
     def is_running(self) -> bool:
@@ -98,7 +101,7 @@ class StoredRun:
         }
 
     def _trial_dict(self, trial: TrialRecord) -> dict[str, object]:
-        last = self.progress.get(trial.trial_id)
+        last, now = self.progress.get(trial.trial_id), self.now.get(trial.trial_id)
         return {
             "trial": trial.trial_id,
             "attempt": trial.attempt,
@@ -109,6 +112,7 @@ class StoredRun:
             "cost_usd": trial.cost_usd,
             "failure_class": trial.failure_class,
             "failure_message": trial.failure_message,
+            "progress": now.to_dict() if now else None,
         }
 
     @property
@@ -124,14 +128,18 @@ class StoredRun:
         """Return the cells of TRIAL_COLUMNS, a row for each trial."""
         rows = []
         for trial in self.trials:
-            last = self.progress.get(trial.trial_id)
+            last, now = self.progress.get(trial.trial_id), self.now.get(trial.trial_id)
             message = (trial.failure_message or "").partition("\n")[0]
             rows.append(
                 [
                     trial.trial_id,
                     str(trial.attempt),
                     trial.status.replace("_", " "),
-                    f"{last.epoch:g}" if last else "",
+                    f"{now.progress.epoch:.2f}"
+                    if now and now.progress.epoch is not None
+                    else f"{last.epoch:g}"
+                    if last
+                    else "",
                     percent(self._accuracy(trial)),
                     formatting.duration(trial.seconds),
                     formatting.dollars(trial.cost_usd),
@@ -139,6 +147,10 @@ class StoredRun:
                 ]
             )
         return rows
+
+    def now_lines(self) -> list[str]:
+        """Describe how far each running trial is, a line for each."""
+        return [f"{name}: {now.words()}" if self.is_sweep else now.words() for name, now in self.now.items()]
 
     def summary(self) -> str:
         """Return the run in one line."""
@@ -187,7 +199,10 @@ def find_run(storage_path: str, name: str) -> StoredRun:
         raise InputError(f"{name}: no such run below {storage.root}; {remedy}")
     table = ResultsTable(storage_path)
     trials = table.read("trials", columns=_TRIAL_FIELDS, experiment=name, attempts="latest")
-    return _read(storage_path, [name], trials, _progress(table, name))[0]
+    run = _read(storage_path, [name], trials, _progress(table, name))[0]
+    running = [trial.trial_id for trial in run.trials if trial.status == Status.RUNNING]
+    found = {trial_id: StoredProgress.read(storage.child(run_folder(name, trial_id))) for trial_id in running}
+    return replace(run, now={trial_id: now for trial_id, now in found.items() if now is not None})
 
 
 def _names(storage: Storage) -> list[str]:

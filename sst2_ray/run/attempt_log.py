@@ -11,11 +11,13 @@ from sst2_ray.config.train import hash_of, numeric_fields
 from sst2_ray.errors import FailureClass, RunFailedError
 from sst2_ray.records import Status, TrialRecord
 from sst2_ray.results.store.table import ResultsTable
-from sst2_ray.run.messages import NodeFacts
+from sst2_ray.run.messages import NodeFacts, Progress
 from sst2_ray.run.prepare import RunInputs
+from sst2_ray.run.progress_file import StoredProgress
 from sst2_ray.run.provenance import collect_provenance
 from sst2_ray.storage import Storage
-from sst2_ray.training.outcome import Finished
+from sst2_ray.training.checkpoint.steps import committed_steps
+from sst2_ray.training.outcome import Finished, PhaseSeconds
 
 
 def now() -> dt.datetime:
@@ -86,7 +88,7 @@ def with_facts(row: TrialRecord, end: Finished) -> TrialRecord:
     """State what only the workers of a finished attempt know."""
     model, speed, best, last = end.model, end.speed, end.best, end.last
     return replace(
-        row,
+        _with_phases(row, speed.phases),
         model_kind=model.kind,
         model_source=model.source,
         model_revision=model.revision,
@@ -111,13 +113,6 @@ def with_facts(row: TrialRecord, end: Finished) -> TrialRecord:
         last_dev_loss=last.dev_loss,
         last_train_loss=end.last_train_loss,
         startup_seconds=speed.startup_seconds,
-        data_seconds=speed.data_seconds,
-        forward_seconds=speed.forward_seconds,
-        backward_seconds=speed.backward_seconds,
-        communication_seconds=speed.communication_seconds,
-        optimizer_seconds=speed.optimizer_seconds,
-        evaluation_seconds=speed.evaluation_seconds,
-        checkpoint_seconds=speed.checkpoint_seconds,
         examples_per_sec=speed.examples_per_sec,
         tokens_per_sec=speed.tokens_per_sec,
         padding_fraction=speed.padding_fraction,
@@ -125,6 +120,47 @@ def with_facts(row: TrialRecord, end: Finished) -> TrialRecord:
         peak_memory_gib=speed.peak_memory_gib,
         world_size=speed.world_size,
         micro_batch_tokens=speed.micro_batch_tokens,
+    )
+
+
+def resume_line(run: Storage) -> str | None:
+    """Say where the next attempt of a trial goes on; None where it is the first. `run`: folder of the trial."""
+    attempt = len(_marks(run))
+    if attempt == 0:
+        return None
+    saved = max(committed_steps(run), default=None)
+    if saved is None:
+        return f"starts again from the beginning (attempt {attempt}): there is no checkpoint"
+    return f"goes on at step {saved:,} (attempt {attempt})"
+
+
+def _marks(run: Storage) -> list[str]:
+    return [name for name in run.list("attempts") if name.endswith(".json")]
+
+
+def with_progress(row: TrialRecord, progress: Progress | None) -> TrialRecord:
+    """State how far an attempt got and where its time went, as rank 0 last told it; of a finished one see `with_facts`."""
+    if progress is None or progress.first_step_at is None:
+        return row
+    begun = row.started_at.timestamp() if row.started_at else progress.first_step_at
+    return replace(
+        _with_phases(row, progress.phase_seconds),
+        startup_seconds=progress.first_step_at - begun,
+        first_global_step=progress.first_global_step,
+        last_global_step=progress.global_step,
+    )
+
+
+def _with_phases(row: TrialRecord, seconds: PhaseSeconds) -> TrialRecord:
+    return replace(
+        row,
+        data_seconds=seconds.data,
+        forward_seconds=seconds.forward,
+        backward_seconds=seconds.backward,
+        communication_seconds=seconds.communication,
+        optimizer_seconds=seconds.optimizer,
+        evaluation_seconds=seconds.evaluation,
+        checkpoint_seconds=seconds.checkpoint,
     )
 
 
@@ -151,13 +187,31 @@ class AttemptLog:
         status: Status = Status.LOST,
     ) -> int:
         """Write end rows for earlier attempts that never ended; return the number of the next attempt."""
-        marks = [name for name in self.run_storage.list("attempts") if name.endswith(".json")]
+        marks = _marks(self.run_storage)
         for name in marks:
             attempt, mark = int(name[:-5]), self.run_storage.read_json(f"attempts/{name}")
             if mark["status"] == Status.RUNNING and not self._has_ended(attempt):
                 started = replace(self.row, attempt=attempt, started_at=dt.datetime.fromisoformat(mark["started_at"]))
-                self.end(replace(started, status=status, failure_class=failure_class, failure_message=message))
+                row = replace(started, status=status, failure_class=failure_class, failure_message=message)
+                self.end(self._as_last_written(row))
         return len(marks)
+
+    def _as_last_written(self, row: TrialRecord) -> TrialRecord:
+        """State how far an attempt got by the progress that its driver has left on storage."""
+        found = StoredProgress.read(self.run_storage)
+        if found is None or found.attempt != row.attempt or row.started_at is None:
+            return row
+        seconds = (dt.datetime.fromisoformat(found.written_at) - row.started_at).total_seconds()
+        return replace(with_progress(row, found.progress), seconds=max(0.0, seconds))
+
+    def earlier(self, attempt: int) -> list[TrialRecord]:
+        """Read the end rows of the attempts before this one, in order."""
+        if attempt == 0:
+            return []
+        found: list[TrialRecord] = self.table.records(
+            "trials", experiment=self.row.experiment, trial_ids=[self.row.trial_id]
+        )
+        return sorted((row for row in found if row.attempt < attempt), key=lambda row: row.attempt)
 
     def _has_ended(self, attempt: int) -> bool:
         """Look for an end row: on a full disk there may have been room for the row and none for the mark."""

@@ -15,6 +15,15 @@ from sst2_ray.training.names import Phase
 
 PLAIN_INTERVAL_S = 20.0
 
+_PHASE_WORDS = {
+    Phase.MODEL: "loading the model",
+    Phase.BEST_WEIGHTS: "loading the best weights",
+    Phase.EVALUATION: "scoring",
+    Phase.EXPORT: "exporting the model",
+    Phase.UPLOAD: "uploading the model",
+}
+"""Phases of an attempt without steps; what happens between two steps is not announced."""
+
 
 class RunDisplay:
     """The progress bar and the lines of one run; a context manager around its attempts."""
@@ -29,25 +38,34 @@ class RunDisplay:
             bars.BarColumn(),
             bars.TextColumn("{task.completed:.0f}/{task.total:.0f} steps"),
             bars.TextColumn("{task.fields[info]}"),
-            bars.TimeRemainingColumn(),
             console=out,
             transient=True,
             disable=not out.is_terminal,
         )
         self._task = self._bar.add_task("starting workers", total=1, info="")
         self._last_plain = time.monotonic()
+        self._phase = Phase.START_UP
 
     def __enter__(self) -> RunDisplay:
         self._bar.start()
+        self._announce("starting the workers")
         return self
+
+    def _announce(self, what: str) -> None:
+        """Name a phase as it begins: in the bar, or in a line where there is no terminal."""
+        self._bar.update(self._task, description=what)
+        if not self.out.is_terminal:
+            self.line(f"{what} ...")
 
     def __exit__(self, *_: object) -> None:
         self._bar.stop()
 
     def progress(self, progress: Progress) -> None:
         """Show how far rank 0 is: in a bar, or in a line now and then where there is no terminal."""
+        if progress.phase is not self._phase and progress.phase in _PHASE_WORDS:
+            self._announce(_PHASE_WORDS[progress.phase])
+        self._phase = progress.phase
         if progress.phase is not Phase.TRAINING:
-            self._bar.update(self._task, description=progress.phase)
             return
         self._bar.update(
             self._task,

@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from logging.handlers import MemoryHandler
 from pathlib import Path
 
-from sst2_ray.formatting import percent
+from sst2_ray import formatting
 from sst2_ray.records import EpochRecord
 from sst2_ray.run.messages import Progress
 from sst2_ray.storage import Storage
@@ -187,19 +187,22 @@ def epoch_line(record: EpochRecord, *, is_best: bool) -> str:
     """Describe an evaluation in one line."""
     return (
         f"epoch {record.epoch:g}  step {record.global_step}  train loss {record.train_loss:.4f}  "
-        f"{record.split} loss {record.dev_loss:.4f}  accuracy {percent(record.dev_accuracy)} %  F1 {percent(record.dev_f1)} %  "
+        f"{record.split} loss {record.dev_loss:.4f}  accuracy {formatting.percent(record.dev_accuracy)} %  "
+        f"F1 {formatting.percent(record.dev_f1)} %  "
         f"{record.examples_per_sec:.0f} examples/s{'  best so far' if is_best else ''}"
     )
 
 
 def step_line(progress: Progress) -> str:
-    """Describe how far training is in one line."""
+    """Describe how far training is in one line, with loss and speed of the last minute."""
     place = f"epoch {progress.epoch:.2f}  step {progress.global_step}/{progress.total_steps}"
-    return f"{place}  {rate_words(progress)}".rstrip()
+    words = rate_words(progress)
+    return f"{place}  last minute: {words}" if words else place
 
 
 def rate_words(progress: Progress) -> str:
-    """Describe loss and speed, as far as they are known."""
-    loss, speed = progress.train_loss, progress.examples_per_sec
+    """Describe loss and speed of the last minute and the time that is left, as far as they are known."""
+    loss, speed, left_s = progress.train_loss, progress.examples_per_sec, progress.seconds_left
     known = [f"loss {loss:.3f}"] if loss is not None else []
-    return "  ".join([*known, *([f"{speed:.0f} ex/s"] if speed else [])])
+    known += [f"{formatting.number(speed)} examples/s"] if speed else []
+    return "  ".join([*known, *([f"{formatting.duration(left_s)} left"] if left_s is not None else [])])

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from sst2_ray.records import EpochRecord
 from sst2_ray.run.workspace import Workspace
 from sst2_ray.training.names import Phase
+from sst2_ray.training.outcome import PhaseSeconds
 from sst2_ray.training.task import Task
 
 if TYPE_CHECKING:
@@ -81,14 +82,26 @@ Event = EpochRecord | NodeFacts | Note | HungRank | MicroBatchLimit
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """The position of rank 0. Outside of training only `phase` and `global_step` are known."""
+    """The position of rank 0; None: not known before the first step."""
 
     phase: Phase
-    global_step: int
+    global_step: int = 0
     total_steps: int | None = None
     epoch: float | None = None
     train_loss: float | None = None
+    """Mean of the last minute."""
     examples_per_sec: float | None = None
+    """Training speed of the last minute, evaluations and checkpoints left out."""
+    seconds_left: float | None = None
+    """Expected time to the last step."""
+    first_global_step: int | None = None
+    """Steps done when the attempt began: those of the checkpoint that it went on from."""
+    first_step_at: float | None = None
+    """time.time() at the first step of the attempt."""
+    saved_step: int | None = None
+    """Steps at the newest checkpoint that this attempt has put on storage."""
+    phase_seconds: PhaseSeconds = field(default_factory=PhaseSeconds)
+    """So far in this attempt."""
 
 
 @dataclass(frozen=True, kw_only=True)

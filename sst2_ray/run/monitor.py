@@ -15,6 +15,7 @@ from sst2_ray.run.failures import HeadLostError
 from sst2_ray.run.liveness import SILENT_S, Head, place_of_hang
 from sst2_ray.run.messages import Event, Heartbeat, HungRank, MicroBatchLimit, NodeFacts, Note, Progress
 from sst2_ray.run.progress_actor import start_progress_actor, wait_for_first_answer
+from sst2_ray.run.progress_file import ProgressFile
 from sst2_ray.run.stop import STOP_WITHIN_S, StopLevel, StopRequests
 from sst2_ray.training.names import Phase
 from sst2_ray.training.outcome import AttemptEnd
@@ -68,6 +69,8 @@ class Watched:
     end: AttemptEnd | BaseException | None
     """What rank 0 returned, or what training raised; None: it was stopped without either."""
     nodes: tuple[NodeFacts, ...]
+    progress: Progress | None
+    """The last of rank 0."""
     micro_batch_tokens: int | None
     """None: no model was built."""
     hung: str | None
@@ -89,6 +92,7 @@ class AttemptMonitor:
         stop: StopRequests,
         elasticity: Elasticity,
         step_timeout_s: float,
+        progress_file: ProgressFile,
         placement_timeout_s: float,
         sweep: SweepMember | None = None,
     ) -> None:
@@ -101,9 +105,11 @@ class AttemptMonitor:
             elasticity: looked at every `LOOK_S`; the workers likewise leave.
             step_timeout_s: silence after which a rank's process is ended from here.
             placement_timeout_s: time for the first process to start.
+            progress_file: tells other processes how far it is.
             sweep: that the trial belongs to; None: it has a progress actor of its own.
         """
         self.trial_id, self.display, self.sweep = trial_id, display, sweep
+        self._progress_file = progress_file
         self.stop, self.elasticity, self.step_timeout_s = stop, elasticity, step_timeout_s
         self.placement_timeout_s = placement_timeout_s
         self._nodes: list[NodeFacts] = []
@@ -112,6 +118,7 @@ class AttemptMonitor:
         self._hung: str | None = None
         self._leaving: Leaving | None = None
         self._heartbeats: Mapping[int, Heartbeat] = {}
+        self._progress: Progress | None = None
         self._seen = 0
         self._stop_asked_at: float | None = None
         self._ended_at: float | None = None
@@ -146,6 +153,7 @@ class AttemptMonitor:
             thread.join(ANSWER_POLL_S if asks_scheduler else POLL_S)
             self._look()
             self._obey()
+        self._progress_file.close()
         if self._head_lost_at is not None:
             return self._watched(self._head_lost_error())
         self._look()
@@ -165,6 +173,7 @@ class AttemptMonitor:
         return Watched(
             end=end,
             nodes=tuple(self._nodes),
+            progress=self._progress,
             micro_batch_tokens=self._micro_batch_tokens,
             hung=self._hung,
             leaving=self._leaving,
@@ -197,7 +206,9 @@ class AttemptMonitor:
             return
         self._heartbeats = view.heartbeats
         if view.progress is not None:
+            self._progress = view.progress
             self.display.progress(view.progress)
+        self._progress_file.update(self._progress, self._heartbeats.get(0))
         for number, event in view.events:
             self._seen = number
             self._take(event)

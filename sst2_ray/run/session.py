@@ -84,6 +84,7 @@ class RunSession:
         if starts_ray_here():
             place(this_machine())
         self.storage_at_start.probe()
+        self.phase("starting Ray" if starts_ray_here() else "joining the cluster")
         prepared = _in_background(prepare)
         start_ray()
         return cluster_view(), prepared()
@@ -110,6 +111,10 @@ class RunSession:
             yield
 
     # ---- what it shows
+
+    def phase(self, what: str) -> None:
+        """Name what happens next: a start takes seconds, of which none should be silent."""
+        self.note(f"{what} ...")
 
     def note(self, line: str) -> None:
         """Show a line as it is."""

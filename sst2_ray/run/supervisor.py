@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 from sst2_ray.errors import FailureClass, InfeasibleError, RunFailedError
 from sst2_ray.records import Status, TrialRecord
-from sst2_ray.run.attempt_log import AttemptLog, trial_row, with_facts, with_nodes
+from sst2_ray.results.analysis.goodput import Goodput, goodput
+from sst2_ray.run.attempt_log import AttemptLog, trial_row, with_facts, with_nodes, with_progress
 from sst2_ray.run.elastic import Elasticity
 from sst2_ray.run.failures import Failure, classify
 from sst2_ray.run.launch import fit
@@ -19,9 +20,11 @@ from sst2_ray.run.messages import WorkerPayload
 from sst2_ray.run.monitor import AttemptMonitor, SweepMember, TrialDisplay, Watched
 from sst2_ray.run.planning.placement import Placement
 from sst2_ray.run.prepare import RunInputs
+from sst2_ray.run.progress_file import ProgressFile
 from sst2_ray.run.stop import StopRequests
 from sst2_ray.run.workspace import Workspace
 from sst2_ray.storage import address
+from sst2_ray.training.checkpoint.steps import committed_steps
 from sst2_ray.training.names import CHECKPOINT_FOLDER, EXPORT_FOLDER
 from sst2_ray.training.outcome import Finished, Yielded
 from sst2_ray.training.task import Task
@@ -103,6 +106,7 @@ class Trial:
         row = trial_row(shared.inputs, experiment=experiment, trial_id=trial_id, world_size=placement.num_workers)
         self.attempts = AttemptLog(workspace.table, self.run_storage, row, show=display.line)
         self.micro_batch_tokens = self.config.micro_batch_tokens
+        self._earlier: list[TrialRecord] = []
 
     def request_stop(self) -> None:
         """Have the workers write a checkpoint and leave; a second request ends them at once.
@@ -122,9 +126,11 @@ class Trial:
         Raises RunFailedError or InfeasibleError after its row is written.
         """
         attempt = self.attempts.close_orphans()
+        self._earlier = self.attempts.earlier(attempt)
         retries = 0
         while True:
             ended = self._attempt(attempt)
+            self._earlier.append(ended.row)
             attempt += 1
             if ended.goes_on:  # a planned move, not a failure: it uses no retry
                 continue
@@ -139,6 +145,10 @@ class Trial:
             )
             if ended.failure.failure_class == FailureClass.OUT_OF_MEMORY:
                 self._halve(ended.row.micro_batch_tokens)
+
+    def goodput(self) -> Goodput:
+        """Add up the time of all attempts, those of earlier drivers included."""
+        return goodput(self._earlier)
 
     def drop_checkpoints(self, record: TrialRecord) -> None:
         """Delete the checkpoints of a trial that is over.
@@ -179,23 +189,24 @@ class Trial:
             stop=self.stop,
             elasticity=Elasticity(self.placement),
             step_timeout_s=self.config.step_timeout_s,
+            progress_file=ProgressFile(self.run_storage, attempt),
             placement_timeout_s=self.config.placement_timeout_s,
             sweep=self.sweep,
         )
         try:
             watched = monitor.run(lambda actor: fit(self._payload(attempt, actor), self.placement))
         except KeyboardInterrupt:
-            self.attempts.end(replace(self._stopped(row), seconds=time.perf_counter() - begin))
+            self._close(replace(self._stopped(row), seconds=time.perf_counter() - begin))
             raise
         seconds = time.perf_counter() - begin
         row = with_nodes(replace(row, seconds=seconds, cost_usd=self._cost(seconds, watched)), watched.nodes)
-        return self._end(row, watched)
+        return self._end(with_progress(row, watched.progress), watched)
 
     def _end(self, row: TrialRecord, watched: Watched) -> _Ended:
         """Write the end row of an attempt."""
         match watched.end:
             case Finished() as finished:
-                return _Ended(row=self.attempts.end(self._finished(row, finished)))
+                return _Ended(row=self._close(self._finished(row, finished)))
             case Yielded(global_step=step) if not watched.was_stopped:
                 why = watched.leaving
                 row = replace(
@@ -205,9 +216,9 @@ class Trial:
                     failure_class=FailureClass.PREEMPTED if why and why.preempted else None,
                     failure_message=why.reason if why else None,
                 )
-                return _Ended(row=self.attempts.end(row), goes_on=True)
+                return _Ended(row=self._close(row), goes_on=True)
             case Yielded(global_step=step):
-                return _Ended(row=self.attempts.end(replace(self._stopped(row), last_global_step=step)))
+                return _Ended(row=self._close(replace(self._stopped(row), last_global_step=step)))
             case BaseException() as error if not watched.was_stopped:
                 failure = classify(error, hung=watched.hung)
                 row = replace(
@@ -217,9 +228,14 @@ class Trial:
                     failure_message=failure.message[:1000],
                     micro_batch_tokens=watched.micro_batch_tokens,
                 )
-                return _Ended(row=self.attempts.end(row), failure=failure)
+                return _Ended(row=self._close(row), failure=failure)
             case _:
-                return _Ended(row=self.attempts.end(self._stopped(row)))
+                return _Ended(row=self._close(self._stopped(row)))
+
+    def _close(self, row: TrialRecord) -> TrialRecord:
+        """Write an end row, with the goodput of the trial so far."""
+        found = goodput([*self._earlier, row])
+        return self.attempts.end(replace(row, goodput=found.share, num_lost_steps=found.num_lost_steps))
 
     def _finished(self, row: TrialRecord, finished: Finished) -> TrialRecord:
         row = replace(with_facts(row, finished), status=finished.stop or Status.SUCCEEDED)
@@ -230,11 +246,9 @@ class Trial:
     def _stopped(self, row: TrialRecord) -> TrialRecord:
         """Close a row on request; the newest checkpoint on storage is what the trial goes on from."""
         try:
-            names = [n for n in self.run_storage.list(CHECKPOINT_FOLDER) if n.removeprefix("step-").isdigit()]
-            whole = [n for n in names if self.run_storage.exists(f"{CHECKPOINT_FOLDER}/{n}/manifest.json")]
+            saved = max(committed_steps(self.run_storage.with_retries(0.0)), default=None)
         except OSError:
-            whole = []
-        saved = max((int(n.removeprefix("step-")) for n in whole), default=None)
+            saved = None
         return replace(row, status=Status.STOPPED, failure_class=FailureClass.USER_STOP, last_global_step=saved)
 
     def _cost(self, seconds: float, watched: Watched) -> float | None:

@@ -12,6 +12,7 @@ from sst2_ray.config.fields import describe_changes
 from sst2_ray.config.train import TrainConfig
 from sst2_ray.errors import InputError, StoppedError
 from sst2_ray.records import Status, TrialRecord
+from sst2_ray.run.attempt_log import resume_line
 from sst2_ray.run.display import RunDisplay
 from sst2_ray.run.planning.forecast import forecast
 from sst2_ray.run.planning.placement import Placement, decide
@@ -56,6 +57,12 @@ class TrainResult(Rows):
     """Folder of the exported best model."""
     run_dir: str
     results_dir: str
+    goodput: float | None = None
+    """Share of the time of all attempts in optimizer steps that counted, 0-1."""
+    num_lost_steps: int | None = None
+    """Optimizer steps that attempts did again."""
+    time_words: str = ""
+    """Where the time of all attempts went, in one line."""
 
     def rows(self) -> list[tuple[str, str]]:
         """Return name and value of each line of the closing table."""
@@ -70,6 +77,7 @@ def train(config: TrainConfig, *, quiet: bool = False) -> TrainResult:
     failed.
     """
     with RunSession(config, config.run_name, quiet=quiet) as session:
+        session.phase(f"reading {config.data}")
         session.lease.check()
         check_trackers(config.trackers, session.folder)
         inputs = check(config)
@@ -81,6 +89,8 @@ def train(config: TrainConfig, *, quiet: bool = False) -> TrainResult:
         placement = decide(config, cluster)
         session.show_plan(describe(prepared, placement), prepared.notes())
         with session.running(), Trackers(config.trackers, session.folder, session.name, session.note) as trackers:
+            if line := resume_line(session.folder):
+                session.note(line)
             session.folder.write_json("config.json", run_description(inputs))
             return _run(session, Shared.put(prepared), placement, trackers)
 
@@ -104,6 +114,7 @@ def _run(session: RunSession, shared: Shared, placement: Placement, trackers: Tr
     if record.status == Status.STOPPED:
         raise StoppedError(f"{name}: {_why_stopped(session, record)}")
     result = _result(record, shared.inputs.resolved.info.label, session.workspace.uri)
+    result = dataclasses.replace(result, time_words=trial.goodput().words())
     session.folder.write_json("result.json", dataclasses.asdict(result))
     trial.drop_checkpoints(record)
     show_plan(session.out, [*result_rows(result), *tracker_rows(config.trackers, session.folder)])
@@ -143,6 +154,7 @@ def dry_run(
         as_json: print config, plan and notes as one JSON object, and nothing else.
     """
     with RunSession(config, config.run_name, quiet=as_json) as session:
+        session.phase(f"reading {config.data}")
         inputs = check(config)
         is_finished = check_run(session.storage_at_start, inputs) is not None
         prepared = prepare(inputs)
@@ -159,11 +171,14 @@ def dry_run(
             measured = forecast(prepared, placement).rows(config.price_per_hour)
             show_plan(session.out, measured)
             plan = [*plan, *measured]
+        resumes = None if is_finished else resume_line(session.storage_at_start.child(session.name))
+        if resumes:
+            session.note(resumes)
         done = "finished already: a run would do nothing"
         session.note(done if is_finished else "dry run: nothing was started, nothing was written")
     if as_json:
         values = {"config": config.to_dict(), "plan": dict(plan), "notes": notes, "finished": is_finished}
-        print(json.dumps(values, indent=1))
+        print(json.dumps({**values, "resumes": resumes}, indent=1))
 
 
 def _class_rows(result: TrainResult) -> list[tuple[str, str]]:
@@ -196,6 +211,7 @@ def result_rows(result: TrainResult) -> list[tuple[str, str]]:
         ("F1 / loss", f"{formatting.percent(result.best_dev_f1)} % / {result.best_dev_loss:.4f}"),
         *_class_rows(result),
         ("speed", f"{result.examples_per_sec:.0f} examples/s, {result.seconds:.0f} s in all{start}"),
+        *([("time", result.time_words)] if result.time_words else []),
         ("memory", f"peak {result.peak_memory_gib:.2f} GiB a worker, {formatting.count(result.world_size, 'worker')}"),
         ("model folder", result.model_dir),
         ("run folder", f"{result.run_dir} (config.json, logs/)"),

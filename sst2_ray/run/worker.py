@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import faulthandler
 import os
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 from sst2_ray.records import EpochRecord, PredictionRecord, StopRequest
@@ -19,10 +19,11 @@ from sst2_ray.run.logs import LOGGER, epoch_line, step_line, worker_log
 from sst2_ray.run.messages import Event, Heartbeat, HungRank, MicroBatchLimit, NodeFacts, Note, Progress, WorkerPayload
 from sst2_ray.run.planning.nodes import num_usable_cpus
 from sst2_ray.run.progress_actor import WAIT
+from sst2_ray.run.recent import Position, Recent
 from sst2_ray.training.attempt import Attempt
 from sst2_ray.training.names import Phase
-from sst2_ray.training.outcome import AttemptEnd
-from sst2_ray.training.throughput import PhaseTimer
+from sst2_ray.training.outcome import AttemptEnd, PhaseSeconds
+from sst2_ray.training.throughput import PHASES, PhaseTimer
 
 if TYPE_CHECKING:
     import torch
@@ -110,8 +111,9 @@ class WorkerReporter:
         self.moved = time.monotonic()
         self.first_step_at: float | None = None
         self._told = self._logged = 0.0
-        self._train_loss: float | None = None
-        self._global_step, self._phase = 0, Phase.START_UP
+        self._recent = Recent()
+        self._progress = Progress(phase=Phase.START_UP)
+        self._saved_step: int | None = None
         self._timer: PhaseTimer | None = None
         self._preemption_requested = False
 
@@ -121,21 +123,33 @@ class WorkerReporter:
         self, *, global_step: int, total_steps: int, epoch: float, train_loss: float | None, timer: PhaseTimer
     ) -> None:
         """Note an optimizer step, and post it twice a second."""
-        self.moved = time.monotonic()
-        self.first_step_at = self.first_step_at or time.time()
-        self._global_step, self._phase, self._timer = global_step, Phase.TRAINING, timer
-        self._train_loss = train_loss if train_loss is not None else self._train_loss
+        self.moved, self._timer = time.monotonic(), timer
+        if self.first_step_at is None:
+            self.first_step_at = time.time()
+            self._progress = replace(
+                self._progress, first_step_at=self.first_step_at, first_global_step=global_step - 1
+            )
+        self._progress = replace(self._progress, phase=Phase.TRAINING, global_step=global_step)
+        if train_loss is not None:
+            self._recent.add_loss(self.moved, train_loss)
         if self.moved - self._told < self.INTERVAL_S and global_step < total_steps:
             return
         self._told = self.moved
-        seconds = timer.training_seconds
-        progress = Progress(
-            phase=Phase.TRAINING,
-            global_step=global_step,
+        self._recent.move(
+            Position(
+                at_s=self.moved,
+                training_s=timer.training_seconds,
+                global_step=global_step,
+                num_examples=timer.num_examples,
+            )
+        )
+        progress = replace(
+            self._progress,
             total_steps=total_steps,
             epoch=epoch,
-            train_loss=self._train_loss,
-            examples_per_sec=timer.num_examples / seconds if seconds else None,
+            train_loss=self._recent.loss,
+            examples_per_sec=self._recent.examples_per_sec,
+            seconds_left=self._recent.seconds_left(total_steps),
         )
         self._send(progress)
         if self.moved - self._logged >= STEP_LINE_EVERY_S or global_step == total_steps:
@@ -149,9 +163,12 @@ class WorkerReporter:
     def phase(self, phase: Phase) -> None:
         """Announce a stretch without steps."""
         self.moved = time.monotonic()
-        self._phase = phase
         LOGGER.info("%s", phase)
-        self._send(Progress(phase=phase, global_step=self._global_step))
+        self._send(replace(self._progress, phase=phase))
+
+    def saved(self, global_step: int) -> None:
+        """Note a checkpoint that is whole on storage; the next progress tells it."""
+        self._saved_step = global_step
 
     def note(self, line: str) -> None:
         """Show one line to the user, and write it to this rank's log."""
@@ -216,7 +233,7 @@ class WorkerReporter:
     @property
     def tells_progress(self) -> bool:
         """Tell whether this phase moves at every step or batch."""
-        return self._phase in (Phase.TRAINING, Phase.EVALUATION)
+        return self._progress.phase in (Phase.TRAINING, Phase.EVALUATION)
 
     def heartbeat(self) -> None:
         """Send a heartbeat; called by the watchdog's thread. An actor that does not answer is no reason to stop."""
@@ -238,11 +255,16 @@ class WorkerReporter:
 
     def _where(self) -> tuple[int, Phase]:
         """Return the steps done, and the phase of the step or of the attempt."""
+        progress = self._progress
         inner = Phase(self._timer.current) if self._timer is not None else Phase.START_UP
-        is_inner = self._phase is Phase.TRAINING and inner is not Phase.START_UP
-        return self._global_step, inner if is_inner else self._phase
+        is_inner = progress.phase is Phase.TRAINING and inner is not Phase.START_UP
+        return progress.global_step, inner if is_inner else progress.phase
 
     def _send(self, progress: Progress) -> None:
+        if self._timer is not None:
+            seconds = PhaseSeconds(**{name: self._timer.seconds.get(name, 0.0) for name in PHASES})
+            progress = replace(progress, phase_seconds=seconds, saved_step=self._saved_step)
+        self._progress = progress
         self.actor.progress.remote(self.trial_id, self.rank, progress)
 
     def _post(self, event: Event) -> None:
@@ -251,4 +273,4 @@ class WorkerReporter:
 
 def metrics_of(record: EpochRecord) -> dict[str, int | float | str | None]:
     """Return the plain scalars of a record, for ray.train.report."""
-    return {k: v for k, v in dataclasses.asdict(record).items() if isinstance(v, int | float | str) or v is None}
+    return {k: v for k, v in asdict(record).items() if isinstance(v, int | float | str) or v is None}

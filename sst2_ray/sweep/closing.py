@@ -20,6 +20,7 @@ from sst2_ray.modeling.export.card import META_FILE, CardFacts, card_text, meta_
 from sst2_ray.records import EpochRecord, PredictionRecord, Status, TrialRecord
 from sst2_ray.results.analysis import leaderboard, verdict
 from sst2_ray.results.analysis.findings import Study, studies
+from sst2_ray.results.analysis.goodput import Goodput, read_goodput
 from sst2_ray.results.analysis.ranking import Configuration, RankedGroup, Run
 from sst2_ray.results.store.table import ResultsTable
 from sst2_ray.run.environment import worker_env
@@ -45,6 +46,8 @@ class Standing:
     """Trials by status."""
     failures: Mapping[str, int]
     """Failed trials by class."""
+    goodput: Goodput
+    """Time of all trials."""
 
     @property
     def ranking(self) -> RankedGroup | None:
@@ -72,6 +75,7 @@ def standing(table: ResultsTable, experiment: str) -> Standing:
         study=found[0] if found else None,
         counts=Counter(row["status"] for row in rows),
         failures=Counter(str(row["failure_class"]) for row in rows if row["status"] in (Status.FAILED, Status.LOST)),
+        goodput=read_goodput(table, experiment),
     )
 
 

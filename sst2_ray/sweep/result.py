@@ -48,6 +48,8 @@ class SweepResult(Rows):
     seconds: float
     """Wall-clock over all sessions."""
     cost_usd: float | None
+    time_words: str = ""
+    """Where the time of all trials went, in one line."""
 
     def rows(self) -> list[tuple[str, str]]:
         """Return name and value of each line that a notebook shows."""
@@ -94,6 +96,7 @@ def result_of(
         results_dir=address(config.base.storage_path, "results"),
         seconds=seconds,
         cost_usd=cost_usd,
+        time_words=now.goodput.words(),
     )
 
 
@@ -109,6 +112,7 @@ def closing_rows(result: SweepResult, config: SweepConfig, folder: Storage) -> l
     return [
         ("", ""),
         ("took", f"{formatting.duration(result.seconds)}{cost}"),
+        *([("time of trials", result.time_words)] if result.time_words else []),
         *([("ended by", reason), ("goes on with", goes_on)] if reason else []),
         *(
             [("best model", f"{result.model_dir} ({result.chosen})" if result.chosen else result.model_dir)]

@@ -60,6 +60,7 @@ def dry_run(config: SweepConfig, *, as_json: bool = False) -> None:
 
 def _checked(session: RunSession, config: SweepConfig) -> dict[str, RunInputs]:
     """Find and check what the sweep needs, by model. Raises InputError."""
+    session.phase(f"reading {config.base.data}")
     folder = session.storage_at_start.child(config.name)
     check_extras(config, folder)
     checked = check_sweep(config)

@@ -35,6 +35,9 @@ class Reporter(Protocol):
     def alive(self) -> None:
         """Report that this rank does not hang: it evaluates, or waits for a rank that is watched itself."""
 
+    def saved(self, global_step: int) -> None:
+        """Report a checkpoint that is whole on storage; called on rank 0, in the thread that wrote it."""
+
     def evaluated(self, record: EpochRecord, *, is_best: bool) -> StopRequest | None:
         """Report an evaluation on all ranks; returns, the same on all, who asks to stop here."""
 

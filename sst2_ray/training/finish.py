@@ -21,7 +21,7 @@ from sst2_ray.training.context import AttemptReporter, LoopContext, LoopResult
 from sst2_ray.training.dev_records import prediction_records, scored_on_dev
 from sst2_ray.training.metrics import Metrics, metrics_from_logits
 from sst2_ray.training.names import EXPORT_FOLDER, LAST_EXPORT_FOLDER, Phase
-from sst2_ray.training.outcome import EvaluationFacts, Finished, ModelFacts, SpeedFacts
+from sst2_ray.training.outcome import EvaluationFacts, Finished, ModelFacts, PhaseSeconds, SpeedFacts
 from sst2_ray.training.task import Task
 from sst2_ray.training.throughput import model_flop_utilization, model_flops_per_token, peak_flops, peak_memory_gib
 
@@ -238,16 +238,10 @@ class Finish:
         context, timer = self.context, self.context.timer
         spent = max(timer.training_seconds, 1e-9)
         tokens_per_sec = timer.num_tokens / spent
-        first_step_at, seconds = self.reporter.first_step_at, timer.phase_seconds()
+        first_step_at = self.reporter.first_step_at
         return SpeedFacts(
             startup_seconds=first_step_at - self.task.started_at if first_step_at else None,
-            data_seconds=seconds["data"],
-            forward_seconds=seconds["forward"],
-            backward_seconds=seconds["backward"],
-            communication_seconds=seconds["communication"],
-            optimizer_seconds=seconds["optimizer"],
-            evaluation_seconds=seconds["evaluation"],
-            checkpoint_seconds=seconds["checkpoint"],
+            phases=PhaseSeconds(**timer.phase_seconds()),
             examples_per_sec=timer.num_examples / spent,
             tokens_per_sec=tokens_per_sec,
             padding_fraction=1 - timer.num_tokens / timer.num_padded_tokens if timer.num_padded_tokens else None,

@@ -1,7 +1,6 @@
 """The training loop, which knows neither Ray nor DeepSpeed: `LoopContext` says who it is, `engine` takes the steps.
 
-It reads in the order in which it happens: train, train_step, forward_backward, evaluate, checkpoint.
-"""
+In the order in which it happens: train, train_step, forward_backward, evaluate, checkpoint."""
 
 from __future__ import annotations
 
@@ -27,7 +26,7 @@ from sst2_ray.training.context import LoopContext, LoopResult, best_of, better, 
 from sst2_ray.training.control import Control, Decision
 from sst2_ray.training.engine.base import NonFiniteError
 from sst2_ray.training.feed import Batch, prefetched
-from sst2_ray.training.metrics import Metrics, metrics_from_logits
+from sst2_ray.training.metrics import Metrics, RecentLoss, metrics_from_logits
 from sst2_ray.training.names import Phase
 from sst2_ray.training.step_counts import evaluation_steps, total_steps
 
@@ -54,6 +53,7 @@ class Loop:
         self.yielded = False
         # Loss sum, right predictions and examples since the last evaluation: float64, read only there.
         self.sums = torch.zeros(3, dtype=torch.float64, device=context.device)
+        self.recent_loss = RecentLoss()
         self.grad_norm = 0.0
         self.learning_rate = 0.0
         self.writer = CheckpointWriter(
@@ -176,10 +176,9 @@ class Loop:
         return torch.autocast(self.context.device.type, dtype=torch.bfloat16, enabled=enabled)
 
     def _progress_loss(self) -> float | None:
-        """Return the mean loss since the last evaluation, now and then."""
-        if self.global_step % _LOSS_EVERY_STEPS or not float(self.sums[2]):
-            return None
-        return float(self.sums[0] / self.sums[2])
+        """Return the mean loss of the steps since the last one, now and then."""
+        due = self.global_step % _LOSS_EVERY_STEPS == 0
+        return self.recent_loss.read(self.sums, num_evaluations=len(self.records)) if due else None
 
     def evaluate(self) -> None:
         """Evaluate on all ranks, record it, write a checkpoint and ask whether to stop here."""
@@ -280,13 +279,14 @@ class Loop:
         )
 
     def _prune(self, snapshot: Snapshot) -> None:
-        """Delete old checkpoints once `snapshot` is committed, but the best one that it knows and the best by now.
+        """Report that `snapshot` is committed and delete old checkpoints, but the best one that it knows and the best by now.
 
         The best by now may not be whole on storage yet, and a run may have to resume from `snapshot`.
         """
         known = best_of([ckpt.record_from_json(r) for r in snapshot.state["records"]])
         protect = [best.global_step for best in (known, self.best) if best]
         ckpt.prune(self.context.run, keep=self.config.keep_checkpoints, protect=protect, newest=snapshot.global_step)
+        self.context.reporter.saved(snapshot.global_step)
 
     def _restore(self, saved: ckpt.Checkpoint) -> None:
         """Restore everything but the weights, which were loaded before the engine was built."""

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sst2_ray.data.labels import LabelArray
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,3 +128,24 @@ def stated_probability(logits: NDArray[np.float32]) -> NDArray[np.float64]:
     """Compute the one probability that stands beside an answer, [rows]: of class 1 of two, else of the answer."""
     each = probabilities(logits)
     return each[:, 1] if each.shape[1] == 2 else each.max(axis=1)
+
+
+class RecentLoss:
+    """The mean training loss of the steps between two reads, out of sums that begin anew at every evaluation."""
+
+    def __init__(self) -> None:
+        self._before = (0, 0.0, 0.0)
+
+    def read(self, sums: Tensor, *, num_evaluations: int) -> float | None:
+        """Return the mean loss since the last read or evaluation; None without a step. Waits for the device.
+
+        Args:
+            sums: loss sum, right predictions and examples since the last evaluation, float64 [3].
+            num_evaluations: so far.
+        """
+        total, _, count = sums.tolist()
+        evaluations, total_before, count_before = self._before
+        if evaluations != num_evaluations:
+            total_before = count_before = 0.0
+        self._before = (num_evaluations, total, count)
+        return (total - total_before) / (count - count_before) if count > count_before else None

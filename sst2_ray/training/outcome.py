@@ -37,17 +37,29 @@ class ModelFacts:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PhaseSeconds:
+    """Seconds of rank 0 by phase since the attempt began."""
+
+    data: float = 0.0
+    forward: float = 0.0
+    backward: float = 0.0
+    communication: float = 0.0
+    optimizer: float = 0.0
+    evaluation: float = 0.0
+    checkpoint: float = 0.0
+
+    @property
+    def training(self) -> float:
+        """Return the seconds in optimizer steps."""
+        return self.data + self.forward + self.backward + self.communication + self.optimizer
+
+
+@dataclass(frozen=True, kw_only=True)
 class SpeedFacts:
     """Time, speed and memory of the attempt; fields as in TrialRecord."""
 
     startup_seconds: float | None
-    data_seconds: float
-    forward_seconds: float
-    backward_seconds: float
-    communication_seconds: float
-    optimizer_seconds: float
-    evaluation_seconds: float
-    checkpoint_seconds: float
+    phases: PhaseSeconds
     examples_per_sec: float
     tokens_per_sec: float
     padding_fraction: float | None

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import subprocess
+
 import pytest
 
+from sst2_ray.run.progress_file import StoredProgress
 from sst2_ray.run.stop import STOP_FILE, STOP_WITHIN_S
 from sst2_ray.storage import Storage
 from sst2_ray.training.checkpoint import files as ckpt
 from sst2_ray.training.fault_injection import Fault
-from tests.support.faults import STEPS, TinyRun, slowed
+from tests.support.faults import REPOSITORY, STEPS, TinyRun, slowed
 from tests.support.waiting import waited
 
 START_S = 120
@@ -25,6 +28,9 @@ def test_a_stopped_run_has_saved_the_step_it_was_at_and_goes_on_to_the_same_weig
     faults = [*slowed(1, by_s=0.4), Fault(kind="tell", attempt=0, rank=0, step=10, path=str(mark))]
     with run.running(faults) as process:
         waited(mark.exists, "step 10", START_S)
+        now = waited(lambda: progress_of(run, 10), "its progress on storage", START_S)
+        assert now.progress.total_steps == STEPS and now.progress.saved_step is None
+        assert "left" in now.words()
         ask_to_stop(run)
         output, _ = process.communicate(timeout=60)
     assert process.returncode == 5, output
@@ -33,11 +39,29 @@ def test_a_stopped_run_has_saved_the_step_it_was_at_and_goes_on_to_the_same_weig
     saved = row["last_global_step"]
     assert 10 < saved < STEPS // 2, output
     assert ckpt.committed_steps(Storage.open(str(run.run_folder)))[-1] == saved
+    assert f"goes on at step {saved} (attempt 1)" in dry_run(run)
     again = run.run()
     assert again.code == 0, again.output
+    assert f"goes on at step {saved} (attempt 1)" in again.output
     assert f"going on from the checkpoint at step {saved}" in run.log(1, 0)
     assert run.digest() == undisturbed.digest()
     assert run.curve() == undisturbed.curve()
+    _, last = run.attempts()
+    assert (last["first_global_step"], last["last_global_step"], last["num_lost_steps"]) == (saved, STEPS, 0)
+    assert 0 < last["goodput"] < 1
+    assert "in steps that counted" in again.output and "1 restart" in again.output
+    assert StoredProgress.read(Storage.open(str(run.run_folder))) is None
+
+
+def progress_of(run: TinyRun, step: int) -> StoredProgress | None:
+    """Its progress, when it has come so far."""
+    found = StoredProgress.read(Storage.open(str(run.run_folder)))
+    return found if found and found.progress.global_step >= step and found.progress.total_steps else None
+
+
+def dry_run(run: TinyRun) -> str:
+    words = [*run.command, "--dry-run"]
+    return subprocess.run(words, cwd=REPOSITORY, capture_output=True, text=True, timeout=120, check=True).stdout
 
 
 @pytest.mark.slow

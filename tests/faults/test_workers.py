@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import random
+from itertools import pairwise
 from pathlib import Path
 
 from sst2_ray.training.fault_injection import Fault
-from tests.support.faults import STEPS, TinyRun
+from tests.support.faults import EVERY_STEPS, STEPS, TinyRun
 
 SEED = 20_26
 STEP_TIMEOUT_S = 10.0
@@ -29,6 +30,7 @@ def test_killed_workers_cost_seconds_and_no_bit(undisturbed):
         ("failed", "worker_lost"),
         ("succeeded", None),
     ]
+    check_times(run.attempts())
     assert run.digest() == undisturbed.digest()
     assert run.curve() == undisturbed.curve()
 
@@ -54,6 +56,15 @@ def test_a_stopped_worker_and_a_collective_that_never_ends_are_found_named_and_s
     # All threads' stacks: of who waits for the stopped rank, and of what the other one hangs in.
     assert "most recent call first" in run.log(0, 0)
     assert "in _inject" in run.log(1, 1)
+
+
+def check_times(attempts: list[dict]) -> None:
+    """An attempt begins at a checkpoint, and does again at least what the one before did after it."""
+    *_, last = attempts
+    assert [row["first_global_step"] % EVERY_STEPS for row in attempts] == [0, 0, 0]
+    redone = [row["last_global_step"] - after["first_global_step"] for row, after in pairwise(attempts)]
+    assert last["num_lost_steps"] == sum(redone) and all(0 <= steps < STEPS for steps in redone)
+    assert 0 < last["goodput"] < 1
 
 
 def seconds_until_ended(row: dict, mark: Path) -> float:

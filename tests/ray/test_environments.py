@@ -153,7 +153,7 @@ def test_a_terminal_that_is_closed_stops_a_run_unless_it_is_under_nohup(
         )
     try:
         log = small.folder / f"runs/{name}/logs/attempt-0-rank-0.log"
-        waited(lambda: log.exists() and "ex/s" in log.read_text(errors="replace"), "a step", 120)
+        waited(lambda: log.exists() and "last minute" in log.read_text(errors="replace"), "a step", 120)
         os.killpg(process.pid, signal.SIGHUP)  # as a terminal does, to all of the group
         assert process.wait(120) == code
     finally:

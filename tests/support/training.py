@@ -50,6 +50,9 @@ class Recorder:
     def alive(self) -> None:
         self.batches += 1
 
+    def saved(self, global_step):
+        pass
+
     def evaluated(self, record, *, is_best):
         self.records.append(record)
         if is_best:

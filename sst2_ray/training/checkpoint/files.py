@@ -23,6 +23,8 @@ from torch import Tensor
 from sst2_ray.records import EpochRecord
 from sst2_ray.storage import Storage
 from sst2_ray.training.checkpoint.snapshot import JsonObject
+from sst2_ray.training.checkpoint.steps import committed_steps as committed_steps
+from sst2_ray.training.checkpoint.steps import step_folder as step_folder
 from sst2_ray.training.engine.base import OptimizerShard, Span
 from sst2_ray.training.names import CHECKPOINT_FOLDER
 
@@ -31,11 +33,6 @@ FORMAT = 1
 _DAMAGE = (FileNotFoundError, IsADirectoryError, NotADirectoryError, KeyError, TypeError, ValueError, SafetensorError)
 """Errors of reading a damaged checkpoint. Any other OSError comes from the storage or a full disk and says nothing about
 the checkpoint."""
-
-
-def step_folder(global_step: int) -> str:
-    """Return the folder of the checkpoint at `global_step`, relative to the run's."""
-    return f"{CHECKPOINT_FOLDER}/step-{global_step:08d}"
 
 
 def file_of(rank: int, world_size: int) -> str:
@@ -133,12 +130,6 @@ def load_weights(model: torch.nn.Module, path: Path) -> None:
             raise ValueError(f"{path}: its tensors are not those of the model")
         for name, tensor in own.items():
             tensor.copy_(file.get_tensor(name))
-
-
-def committed_steps(run: Storage) -> list[int]:
-    """List the steps whose folder has a manifest, ascending, without checking it."""
-    names = [n for n in run.list(CHECKPOINT_FOLDER) if n.startswith("step-") and n[5:].isdigit()]
-    return sorted(int(n[5:]) for n in names if run.exists(f"{CHECKPOINT_FOLDER}/{n}/manifest.json"))
 
 
 def fetch(run: Storage, global_step: int, scratch: Path) -> Checkpoint:

@@ -16,8 +16,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from sst2_ray.storage import Storage
-from sst2_ray.training.checkpoint.files import FORMAT, checksum, digest_of, file_of, step_folder
+from sst2_ray.training.checkpoint.files import FORMAT, checksum, digest_of, file_of
 from sst2_ray.training.checkpoint.snapshot import JsonObject, Snapshot
+from sst2_ray.training.checkpoint.steps import step_folder
 
 COMMIT_TIMEOUT_S = 600.0
 

@@ -36,7 +36,7 @@ class Slow(torch.nn.Module):
 
 
 with watchdog(reporter, 2.0, lambda: None):
-    timer = SimpleNamespace(training_seconds=1.0, num_examples=1, current="evaluation")
+    timer = SimpleNamespace(training_seconds=1.0, num_examples=1, seconds={}, current="evaluation")
     reporter.progress(global_step=1, total_steps=1, epoch=1.0, train_loss=None, timer=timer)
     start = time.monotonic()
     tokens = token_arrays(review_lengths(NUM_BATCHES), vocabulary=100)
@@ -95,7 +95,7 @@ def test_the_last_loss_that_was_read_is_told_until_the_next_one(monkeypatch):
     told = []
     reporter = WorkerReporter(Deaf(), "trial", None, 0)
     monkeypatch.setattr(reporter, "_send", told.append)
-    timer = SimpleNamespace(training_seconds=1.0, num_examples=1)
+    timer = SimpleNamespace(training_seconds=1.0, num_examples=1, seconds={})
     for step, loss in enumerate([None, 0.5, None], start=1):  # the second is too soon after the first to be told
         reporter._told -= reporter.INTERVAL_S if step == 3 else 0.0
         reporter.progress(global_step=step, total_steps=9, epoch=0.1, train_loss=loss, timer=timer)

@@ -19,7 +19,7 @@ from sklearn.metrics import (
     recall_score,
 )
 
-from sst2_ray.training.metrics import MetricSums, metrics_from_logits, positive_probability
+from sst2_ray.training.metrics import MetricSums, RecentLoss, metrics_from_logits, positive_probability
 
 # Whole quarters: no two logits of a row are so near that rounding decides which is larger.
 LOGITS = st.lists(
@@ -127,3 +127,11 @@ def test_a_piece_at_a_time_gives_the_metrics_of_all():
     found, whole = sums.metrics(), metrics_from_logits(logits, labels)
     assert found.loss == pytest.approx(whole.loss, rel=1e-12)
     assert dataclasses.replace(found, loss=whole.loss) == whole
+
+
+def test_the_recent_loss_is_that_of_the_steps_since_the_last_read_or_evaluation():
+    recent = RecentLoss()
+    assert recent.read(torch.tensor([0.0, 0.0, 0.0]), num_evaluations=0) is None
+    assert recent.read(torch.tensor([8.0, 3.0, 4.0]), num_evaluations=0) == 2.0
+    assert recent.read(torch.tensor([9.0, 5.0, 8.0]), num_evaluations=0) == 0.25
+    assert recent.read(torch.tensor([9.0, 5.0, 9.0]), num_evaluations=1) == 1.0  # the sums began anew
