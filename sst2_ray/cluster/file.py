@@ -136,9 +136,7 @@ class ClusterFile:
         resolved = {**self.document.raw, **({"file_mounts": found} if mounts else {})}
         if resolved == yaml.safe_load(self.path.read_text(encoding="utf-8")):
             return self.path
-        folder = Path("~/.sst2-ray").expanduser()
-        folder.mkdir(mode=0o700, exist_ok=True)
-        copy = folder / f"{self.name or 'cluster'}.yaml"
+        copy = own_folder() / f"{self.name or 'cluster'}.yaml"
         copy.write_text(yaml.safe_dump(resolved, sort_keys=False), encoding="utf-8")
         copy.chmod(0o600)
         return copy
@@ -148,6 +146,16 @@ class ClusterFile:
         """Machines of an on-prem file, the head first; placeholders are left out."""
         every = [self.provider.text("head_ip"), *self.provider.texts("worker_ips")]
         return [address for address in every if address and not PLACEHOLDER.search(address)]
+
+
+def own_folder() -> Path:
+    """Return ~/.sst2-ray, which only this user can enter. Raises InputError without a home that can be written."""
+    folder = Path("~/.sst2-ray").expanduser()
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be made ({error.strerror}); set HOME to a folder of yours") from None
+    return folder
 
 
 def shipped(path: str | Path) -> Path:

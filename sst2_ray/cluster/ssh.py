@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
-from sst2_ray.cluster.file import DASHBOARD_PORT, ClusterFile
+from sst2_ray.cluster.file import DASHBOARD_PORT, ClusterFile, own_folder
 from sst2_ray.errors import InputError
 from sst2_ray.network import free_port
 
@@ -58,8 +58,7 @@ class Host:
 
 def host_of(cluster: ClusterFile, address: str, key: Path | None) -> Host:
     """Return the host at `address`, with the user that the cluster file gives."""
-    folder = Path("~/.sst2-ray").expanduser()
-    folder.mkdir(mode=0o700, exist_ok=True)
+    folder = own_folder()
     return Host(
         address=address,
         user=cluster.auth.text("ssh_user", "ubuntu"),

@@ -14,7 +14,7 @@ from pathlib import Path
 from sst2_ray.cluster.clouds import CreateRequest, cloud_of
 from sst2_ray.cluster.doctor.command import DoctorConfig, examine_cluster, examine_file, report
 from sst2_ray.cluster.down import run_ray
-from sst2_ray.cluster.file import ClusterFile, load_cluster_file, use_token_if_present
+from sst2_ray.cluster.file import ClusterFile, load_cluster_file, own_folder, use_token_if_present
 from sst2_ray.cluster.findings import Findings
 from sst2_ray.cluster.ray_private import ignored_addresses
 from sst2_ray.cluster.ssh import Tunnel
@@ -85,6 +85,7 @@ def ensure_token(file: Path) -> bool:
     """Make the cluster's token, readable by its owner alone, where there is none; return True if it was made."""
     if file.exists():
         return False
+    own_folder()
     file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     # Ray's own generator leaves it readable by everybody on the machine.
     descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
