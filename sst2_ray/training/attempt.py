@@ -95,7 +95,7 @@ class Attempt:
 
         Raises RunFailedError where it belongs to another config or other data.
         """
-        step = [-1]
+        step, found = [-1], None
         if self.rank == 0:
             ckpt.drop_uncommitted(self.storage)
             found = ckpt.newest_valid(self.storage, scratch, self.reporter.note)
@@ -106,7 +106,8 @@ class Attempt:
             torch.distributed.broadcast_object_list(step, src=0)
         if step[0] < 0:
             return None
-        saved = ckpt.fetch(self.storage, step[0], scratch)
+        # Rank 0 has read and checked every byte of it already.
+        saved = found if found is not None else ckpt.fetch(self.storage, step[0], scratch)
         self._check_same_run(saved)
         if self.rank == 0:
             self.reporter.note(f"going on from the checkpoint at step {step[0]}")

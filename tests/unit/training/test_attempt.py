@@ -123,6 +123,14 @@ def test_a_checkpoint_of_the_same_data_is_gone_on_from(attempt_of):
     assert "steps" not in again.reporter.said
 
 
+def test_the_checkpoint_that_is_gone_on_from_is_read_once(attempt_of, monkeypatch):
+    attempt_of().run()
+    read, fetch = [], ckpt.fetch
+    monkeypatch.setattr(ckpt, "fetch", lambda run, step, scratch: read.append(step) or fetch(run, step, scratch))
+    attempt_of().run()
+    assert read == [8]
+
+
 def test_a_checkpoint_of_other_data_is_refused(attempt_of):
     attempt_of().run()
     changed = attempt_of("bbbb")

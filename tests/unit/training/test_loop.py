@@ -213,7 +213,9 @@ def test_a_run_whose_last_step_is_on_storage_only_has_to_say_its_result(loop_of)
 
 def test_patience_that_ran_out_before_a_restart_stays_run_out(loop_of):
     options = {"learning_rate": 1e-12, "patience": 1, "epochs": 5}
-    loop_of(**options).train()
+    first = loop_of(**options)
+    first.train()
+    first.wait_for_checkpoint()
     again = loop_of(resume=True, **options)
     assert again.train().global_step == 2 * STEPS
     assert told(again).steps == []
