@@ -12,7 +12,12 @@ import pytest
 from sst2_ray.cli import run
 from sst2_ray.manage.runs import find_run
 from sst2_ray.results.store.table import ResultsTable
+from sst2_ray.run.messages import Progress
+from sst2_ray.run.progress_file import PROGRESS_FILE, ProgressFile
+from sst2_ray.storage import Storage
+from sst2_ray.training.names import Phase
 from tests.support.records import at, epoch, trial
+from tests.support.waiting import waited
 
 TRIALS = {
     "a-seed0": {"best_dev_accuracy": 0.91, "seed": 0, "learning_rate": 8e-5},
@@ -163,6 +168,17 @@ def test_status_of_what_runs_ends_with_the_newest_line_of_its_driver(command, st
     line = "sweep: 2026-01-01T00:00:20Z step 30 of 421: loss 0.31"
     assert command("status", "sweep")[1].splitlines()[-1] == line
     assert command("status")[1].splitlines()[-1] == line
+
+
+def test_status_tells_how_far_a_running_trial_is_by_what_its_driver_writes(command, storage: Path) -> None:
+    ResultsTable(str(storage)).write("trials", [record("c-seed0", status="running", seconds=None)])
+    progress = Progress(phase=Phase.TRAINING, global_step=1200, total_steps=4200, epoch=0.5, train_loss=0.3531)
+    folder = Storage.open(str(storage / "sweep" / "c-seed0"))
+    ProgressFile(folder, attempt=0).update(progress, None)
+    waited(lambda: folder.exists(PROGRESS_FILE), PROGRESS_FILE, 10)
+    assert "c-seed0: step 1,200/4,200, loss 0.353" in command("status", "sweep")[1].splitlines()
+    trials = {row["trial"]: row["progress"] for row in json.loads(command("status", "sweep", "--json")[1])["trials"]}
+    assert (trials["c-seed0"]["global_step"], trials["a-seed0"]) == (1200, None)
 
 
 def test_only_what_runs_is_asked_to_stop(command, storage: Path) -> None:
