@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -18,7 +19,11 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The package from a wheel, in a folder with a space in its name; its dependencies are those of this environment."""
     folder = tmp_path_factory.mktemp("wheel")
-    target = folder / "site packages"
+    target, source = folder / "site packages", folder / "source"
+    # A copy: what an earlier build has left in build/ would be put into the wheel.
+    shutil.copytree(
+        REPOSITORY, source, ignore=shutil.ignore_patterns(".*", "build", "dist", "*.egg-info", "__pycache__", "runs")
+    )
     build = [
         "pip",
         "wheel",
