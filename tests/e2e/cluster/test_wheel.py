@@ -24,17 +24,8 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(
         REPOSITORY, source, ignore=shutil.ignore_patterns(".*", "build", "dist", "*.egg-info", "__pycache__", "runs")
     )
-    build = [
-        "pip",
-        "wheel",
-        "--no-deps",
-        "--no-build-isolation",
-        "--quiet",
-        "--wheel-dir",
-        str(folder),
-        str(REPOSITORY),
-    ]
-    subprocess.run([sys.executable, "-m", *build], check=True, cwd=folder)
+    build = ["pip", "wheel", "--no-deps", "--no-build-isolation", "--quiet", "--wheel-dir", str(folder)]
+    subprocess.run([sys.executable, "-m", *build, str(source)], check=True, cwd=folder)
     (wheel,) = folder.glob("*.whl")
     install = ["pip", "install", "--no-deps", "--quiet", "--target", str(target), str(wheel)]
     subprocess.run([sys.executable, "-m", *install], check=True, cwd=folder)
