@@ -43,15 +43,21 @@ def start_ray() -> ModuleType:
     prepare_driver()
     import ray
 
+    _quiet()
     if not ray.is_initialized():
         address = os.environ.get("RAY_ADDRESS") or "local"
         if address == "local":
             start_local_ray(ray)
         else:
             _join(ray, address)
+    _quiet()  # Ray has set the level of its own
+    return ray
+
+
+def _quiet() -> None:
+    """Leave Ray's warnings out: they are about Ray, not about the run."""
     for name in ("ray", "ray.train", "ray.tune"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    return ray
 
 
 def check_cluster() -> None:

@@ -128,7 +128,8 @@ def test_a_run_without_a_network_but_loopback_succeeds(small: SmallRuns) -> None
 def test_an_address_that_goes_away_in_the_middle_of_a_run_is_not_missed(small: SmallRuns) -> None:
     """A laptop that changes networks: the outward address vanishes after the first step."""
     script = (
-        "ip link set lo up; ip link add out type dummy; ip addr add 10.9.8.7/24 dev out; ip link set out up; "
+        "ip link set lo up; ip link add out type veth peer name peer; ip link set peer up; "
+        "ip addr add 10.9.8.7/24 dev out; ip link set out up; "
         "ip route add default via 10.9.8.1; "
         f'(until grep -q "step 1/" {small.folder}/runs/roaming/logs/attempt-0-rank-0.log 2>/dev/null; do sleep 0.1; done; '
         'ip link del out) & exec "$@"'

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from sst2_ray.run.local_ray import secure_token
 from tests.support.environments import REPOSITORY, SmallRuns, small_runs
 from tests.support.heads import Head, started_head
 from tests.support.waiting import waited
@@ -55,21 +56,17 @@ def small() -> Iterator[SmallRuns]:
         yield small_runs(Path(folder))
 
 
-@pytest.fixture(scope="module")
-def head() -> Iterator[Head]:
-    with started_head("--include-dashboard=false") as head:
-        yield head
-
-
 def call(code: str, *words: str) -> subprocess.CompletedProcess[str]:
     env = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
     return subprocess.run([sys.executable, "-c", code, *words], env=env, capture_output=True, text=True, timeout=200)
 
 
-def test_a_run_joins_the_cluster_that_is_named(small: SmallRuns, head: Head) -> None:
-    done = waited(lambda: _once_it_answers(small, head), "the head", 60)
-    small.succeeded("joined", done)
-    assert list(head.folder.glob("session_*"))
+def test_a_run_joins_the_cluster_that_is_named_with_this_user_s_token(small: SmallRuns) -> None:
+    secure_token()  # as an earlier local run would have left it
+    with started_head("--include-dashboard=false", RAY_AUTH_MODE="token") as head:
+        done = waited(lambda: _once_it_answers(small, head), "the head", 60)
+        small.succeeded("joined", done)
+        assert list(head.folder.glob("session_*"))
 
 
 def _once_it_answers(small: SmallRuns, head: Head) -> subprocess.CompletedProcess[str] | None:

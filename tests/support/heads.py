@@ -29,7 +29,7 @@ class Head:
 
 @contextlib.contextmanager
 def started_head(*words: str, **env: str) -> Iterator[Head]:
-    """Start a head of two CPUs; `words`: more of `ray start`. Nothing of it is left afterwards."""
+    """Start a head of two CPUs that asks for no token; `words`: more of `ray start`. Nothing of it is left afterwards."""
     with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp", ignore_cleanup_errors=True) as folder:
         head = Head(f"127.0.0.1:{free_port()}", f"http://127.0.0.1:{free_port()}", Path(folder))
         command = [
@@ -39,7 +39,11 @@ def started_head(*words: str, **env: str) -> Iterator[Head]:
         ]  # fmt: skip
         with (head.folder / "head.log").open("wb") as log:
             process = subprocess.Popen(
-                command, env={**os.environ, MARKER: folder, **env}, stdout=log, stderr=log, start_new_session=True
+                command,
+                env={**os.environ, MARKER: folder, "RAY_AUTH_MODE": "disabled", **env},
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
             )
         try:
             yield head

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -48,3 +49,18 @@ def test_a_policy_that_the_user_chose_stays():
         "e.compute_at_once(); print(os.sched_getscheduler(0))"
     )
     assert told == [os.SCHED_IDLE, os.SCHED_IDLE]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may take another user id")
+def test_a_user_id_that_nobody_has_gets_a_private_home_that_is_deleted():
+    code = (  # imports first: the interpreter may lie in a home that others may not enter
+        "import getpass, os, pwd; from sst2_ray.run.environment import prepare_driver\n"
+        "os.setuid(54321); prepare_driver()\n"
+        "print(os.environ['HOME'], oct(os.stat(os.environ['HOME']).st_mode & 0o777), getpass.getuser())"
+    )
+    names = ("HOME", "USER", "LOGNAME", "LNAME", "USERNAME")
+    env = {name: value for name, value in os.environ.items() if name not in names}
+    told = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True).stdout
+    home, mode, user = told.split()
+    assert (mode, user) == ("0o700", "uid54321")
+    assert not Path(home).exists()
