@@ -9,6 +9,7 @@ same, bit for bit; the figures are the closing table's own, and the wall-clock o
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import random
@@ -63,10 +64,10 @@ def run(name: str, storage: Path, flags: dict[str, Any], every_s: float | None, 
 
 
 def digest(run_folder: Path) -> str:
-    """SHA-256 of the exported weights."""
-    import hashlib
-
-    return hashlib.sha256((run_folder / "model" / "model.safetensors").read_bytes()).hexdigest()
+    """SHA-256 over the exported weights."""
+    files = sorted((run_folder / "model").rglob("*.safetensors"))
+    assert files, f"no export below {run_folder}"
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
 def row_of(one: dict[str, Any]) -> str:
