@@ -188,7 +188,8 @@ def test_stopping_a_submitted_job_leaves_a_checkpoint(tmp_path: Path) -> None:
     with started_head(**{VARIABLE: faults, "RAY_JOB_STOP_WAIT_TIME_S": "60"}) as head:
         client = waited(lambda: connected(JobSubmissionClient, head.jobs), "the job server", 60)
         entrypoint = shlex.join([sys.executable, str(REPOSITORY / "jobs/train.py"), *run.command[2:]])
-        job = client.submit_job(entrypoint=entrypoint, runtime_env={"env_vars": {"PYTHONPATH": str(REPOSITORY)}})
+        environment = {"env_vars": {"PYTHONPATH": str(REPOSITORY)}}
+        job = waited(lambda: submitted(client, entrypoint, environment), "the agent that starts jobs", 60)
         waited(lambda: (tmp_path / "at-work").exists() or ended(client, job), "the fifth step", 180)
         client.stop_job(job)
         waited(lambda: ended(client, job), "the job's end", 90)
@@ -203,6 +204,12 @@ def test_stopping_a_submitted_job_leaves_a_checkpoint(tmp_path: Path) -> None:
 def connected(client: Any, address: str) -> Any:
     with contextlib.suppress(ConnectionError, RuntimeError):
         return client(address)
+    return None
+
+
+def submitted(client: Any, entrypoint: str, environment: dict[str, Any]) -> str | None:
+    with contextlib.suppress(RuntimeError):  # the server answers before its agent does
+        return client.submit_job(entrypoint=entrypoint, runtime_env=environment)
     return None
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
+import threading
 from collections.abc import Iterator, Mapping
 
 from sst2_ray.run.ray.node_types import NodeGroup, declared_groups
@@ -134,12 +136,18 @@ def loopback_only() -> Iterator[None]:
 
 @contextlib.contextmanager
 def keeping_signal_handlers() -> Iterator[None]:
-    """Keep Ray, while it starts or connects, from taking SIGTERM for itself: it would end the command on the spot."""
+    """Keep SIGTERM for this program while Ray starts or connects.
+
+    Ray's Python code would end the command on the spot. Its native code installs a handler that aborts with a stack trace:
+    the program's own is put back afterwards.
+    """
     from ray._private import utils
 
-    before = utils.set_sigterm_handler
+    before, handler = utils.set_sigterm_handler, signal.getsignal(signal.SIGTERM)
     utils.set_sigterm_handler = lambda _handler: None
     try:
         yield
     finally:
         utils.set_sigterm_handler = before
+        if handler is not None and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, handler)
