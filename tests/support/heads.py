@@ -35,7 +35,8 @@ def started_head(*words: str, **env: str) -> Iterator[Head]:
         command = [
             str(Path(sys.executable).with_name("ray")), "start", "--head", "--block", "--num-cpus=2",
             f"--port={head.address.split(':')[1]}", f"--dashboard-port={head.jobs.split(':')[2]}",
-            "--node-ip-address=127.0.0.1", f"--temp-dir={folder}", *words,
+            # Agents of other Rays on this machine have the default port.
+            "--node-ip-address=127.0.0.1", f"--dashboard-agent-listen-port={free_port()}", f"--temp-dir={folder}", *words,
         ]  # fmt: skip
         with (head.folder / "head.log").open("wb") as log:
             process = subprocess.Popen(
