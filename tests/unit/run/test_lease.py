@@ -222,7 +222,8 @@ def test_a_single_run_is_held_while_its_trial_runs(
 
     config = TrainConfig(storage_path=str(tmp_path), name="first")
     session = RunSession(config, "first", quiet=True)
-    monkeypatch.setattr(train, "Shared", SimpleNamespace(put=lambda *_: None))
+    shared = SimpleNamespace(inputs=SimpleNamespace(config=config))
+    monkeypatch.setattr(train, "Shared", SimpleNamespace(put=lambda *_: shared))
     monkeypatch.setattr(train, "RunSession", lambda *_, **__: session)
     monkeypatch.setattr(session, "start", lambda *_: (None, SimpleNamespace(notes=list)))
     for name in ("check", "decide"):
