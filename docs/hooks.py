@@ -44,7 +44,7 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
 
 
 def commands() -> str:
-    """Every command's own help, as its parser prints it."""
+    """Render every command's own help, as its parser prints it."""
     from sst2_ray.cli import COMMANDS
 
     parts = ["# Commands\n\nEvery flag of every command, as its own help prints them.\n"]
@@ -66,7 +66,7 @@ def help_of(name: str, flag: str, environment: dict[str, str]) -> subprocess.Com
 
 
 def config_page() -> str:
-    """The fields of the configs, with their docstrings, from the classes that declare them."""
+    """Render the fields of the configs with their docstrings."""
     from sst2_ray.config.sweep import SweepFlags
     from sst2_ray.config.train import TrainConfig
 
@@ -88,12 +88,12 @@ def config_page() -> str:
 
 
 def own_fields(kind: type) -> list[dataclasses.Field[Any]]:
-    """The fields that a class declares itself."""
+    """Return the fields that a class declares itself."""
     return [f for f in dataclasses.fields(kind) if f.name in inspect.get_annotations(kind)]
 
 
 def docstrings(kind: type) -> dict[str, str]:
-    """The docstrings below a class's fields."""
+    """Read the docstrings below the fields of a class."""
     import ast
     import textwrap
 
@@ -107,7 +107,7 @@ def docstrings(kind: type) -> dict[str, str]:
 
 
 def python_page() -> str:
-    """The public names of the package, for mkdocstrings to fill in."""
+    """List the public names of the package, for mkdocstrings to fill in."""
     import sst2_ray
 
     lines = [

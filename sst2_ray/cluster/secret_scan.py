@@ -30,10 +30,10 @@ _FILE_PATHS = (
 )
 _HARMLESS_FILE_NAMES = (".env.example", ".env.template", ".env.sample", "*.pub")
 _PLUGINS = {
-    "aws": "AWSKeyDetector", "azure_storage_key": "AzureStorageKeyDetector", "gitlab_token": "GitLabTokenDetector",
+    "aws": "AWSKeyDetector", "azure_storage_key": "AzureStorageKeyDetector", "gitlab_token": "GitLabTokenDetector",  # nosec B105 - a name
     "jwt": "JwtTokenDetector", "npm": "NpmDetector", "openai": "OpenAIDetector", "private_key": "PrivateKeyDetector",
-    "pypi_token": "PypiTokenDetector", "sendgrid": "SendGridDetector", "slack": "SlackDetector", "stripe": "StripeDetector",
-    "discord": "DiscordBotTokenDetector", "telegram_token": "TelegramBotTokenDetector", "twilio": "TwilioKeyDetector",
+    "pypi_token": "PypiTokenDetector", "sendgrid": "SendGridDetector", "slack": "SlackDetector", "stripe": "StripeDetector",  # nosec B105 - a name
+    "discord": "DiscordBotTokenDetector", "telegram_token": "TelegramBotTokenDetector", "twilio": "TwilioKeyDetector",  # nosec B105 - a name
     "square_oauth": "SquareOAuthDetector",
 }  # fmt: skip
 # A literal comes first in each, which makes the search fast; the lookbehind takes the place of a word boundary.

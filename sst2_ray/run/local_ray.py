@@ -21,6 +21,8 @@ from sst2_ray.run.environment import OWN_RAY_ENV, worker_env, yielding_children
 from sst2_ray.run.planning.nodes import memory_limit, num_usable_cpus, this_machine
 
 _LONGEST_SOCKET = "/session_2026-11-26_14-52-46_123456_1234567/sockets/plasma_store.1"
+_TMP = "/tmp"  # nosec B108 - Ray makes folders of its own below it; its paths must be short
+
 """Below Ray's folder. The kernel takes paths of sockets of at most `_SOCKET_BYTES`."""
 
 _SOCKET_BYTES = 107
@@ -91,9 +93,9 @@ def short_temp_dir() -> str:
 
     RAY_TMPDIR, else TMPDIR, else /tmp; where the one that is set is too long, /tmp.
     """
-    folder = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp"
+    folder = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or _TMP
     fits = len(os.fsencode(f"{folder}/ray{_LONGEST_SOCKET}")) <= _SOCKET_BYTES
-    return folder if fits and os.access(folder, os.W_OK) else "/tmp"
+    return folder if fits and os.access(folder, os.W_OK) else _TMP
 
 
 def secure_token() -> None:
