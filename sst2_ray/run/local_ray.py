@@ -12,7 +12,6 @@ import shutil
 import signal
 import stat
 import tempfile
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -62,15 +61,15 @@ def start_local_ray(ray: ModuleType) -> None:
 
 @contextlib.contextmanager
 def _deaf_to_hangups() -> Iterator[None]:
-    """Start processes that ignore SIGHUP: a closed terminal sends it to all of them, and the run needs them to stop in order."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    """Start processes that SIGHUP does not end: a closed terminal sends it to all of them, and the run needs them to stop in order.
+
+    They inherit that it is blocked, as Ray does with SIGINT; one that comes meanwhile reaches this process afterwards.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
     try:
         yield
     finally:
-        signal.signal(signal.SIGHUP, signal.SIG_DFL if before is None else before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def resources() -> dict[str, int]:
