@@ -42,8 +42,8 @@ def test_an_experiment_of_a_plain_tune_script(tmp_path: Path, capsys: pytest.Cap
     capsys.readouterr()
     assert main_results(["--storage-path", runs, "--json"]) == 0
     board = json.loads(capsys.readouterr().out)
-    assert [(row["learning_rate"], row["seeds"], row["failed"]) for row in board] == [(1e-5, 2, 0), (8e-5, 1, 1)]
-    assert board[0]["accuracy"] == pytest.approx(0.82)
+    assert [(row["learning_rate"], row["seeds"], row["failed"]) for row in board] == [(8e-5, 1, 1), (1e-5, 2, 0)]
+    assert board[0]["accuracy"] == pytest.approx(0.96)
     table = ResultsTable(runs)
     assert table.read("epochs").num_rows == 8
     failed = next(r for r in table.records("trials") if r.status == "failed")
