@@ -228,8 +228,12 @@ CASES = {
     "data-format": Case(
         words="--data a.doc", says=("a.doc", ".parquet"), files=lambda folder: write_csv(folder / "a.doc", reviews(4))
     ),
-    "label-number": Case(words=DATA, says=("3 different values in 3 rows", "--label-column"), files=data_of(tsv(0, 2, 1))),
-    "label-name": Case(words=DATA, says=("maybe, neg, pos", "--label-column"), files=data_of(tsv("neg", "pos", "maybe"))),
+    "label-number": Case(
+        words=DATA, says=("3 different values in 3 rows", "--label-column"), files=data_of(tsv(0, 2, 1))
+    ),
+    "label-name": Case(
+        words=DATA, says=("maybe, neg, pos", "--label-column"), files=data_of(tsv("neg", "pos", "maybe"))
+    ),
     "train-of-one-class": Case(words=DATA, says=("training split", "positive"), files=data_of(tsv(1, 1, 1))),
     "dev-of-one-class": Case(words=DATA, says=("evaluation split",), files=one_class_dev),
     "leak": Case(words=f"{DATA} --batch-size 8", says=("3 of 19", "--allow-leak"), files=leaking),
