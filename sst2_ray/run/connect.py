@@ -69,9 +69,14 @@ def check_cluster() -> None:
 
 def _join(ray: ModuleType, address: str) -> None:
     """Connect to a cluster that answers. Raises InputError."""
-    from sst2_ray.run.ray.state import keeping_signal_handlers, use_own_token
+    from sst2_ray.run.ray.state import asks_for_token, keeping_signal_handlers, use_own_token
 
     head = check_head(address)
+    if os.environ.get("RAY_AUTH_MODE") == "token" and not asks_for_token(head):
+        raise InputError(
+            f"RAY_ADDRESS {address}: the cluster was started without a token and cannot answer RAY_AUTH_MODE=token; "
+            "unset it here, or start the cluster with it"
+        )
     use_own_token(head)
     try:
         with keeping_signal_handlers():

@@ -136,7 +136,7 @@ class AttemptMonitor:
             if not wait_for_first_answer(opened, within_s=self.placement_timeout_s, is_stopped=self._is_asked_to_stop):
                 self._stop_asked_at = time.monotonic()
                 return self._watched(None)
-        except InfeasibleError as error:
+        except (InfeasibleError, ray.exceptions.RayError) as error:
             return self._watched(error)
         self._head = Head(ray.get_runtime_context().gcs_address)
         ends: list[AttemptEnd | BaseException] = []

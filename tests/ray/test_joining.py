@@ -69,8 +69,17 @@ def test_a_run_joins_the_cluster_that_is_named_with_this_user_s_token(small: Sma
         assert list(head.folder.glob("session_*"))
 
 
-def _once_it_answers(small: SmallRuns, head: Head) -> subprocess.CompletedProcess[str] | None:
-    done = small.run(small.words("joined"), RAY_ADDRESS=head.address)
+def test_a_cluster_without_a_token_is_joined_without_this_user_s(small: SmallRuns) -> None:
+    secure_token()
+    with started_head("--include-dashboard=false", RAY_AUTH_MODE="disabled") as head:
+        small.succeeded("tokenless", waited(lambda: _once_it_answers(small, head, "tokenless"), "the head", 60))
+        done = small.run(small.words("refused"), RAY_ADDRESS=head.address, RAY_AUTH_MODE="token")
+    assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
+    assert "was started without a token" in done.stderr
+
+
+def _once_it_answers(small: SmallRuns, head: Head, name: str = "joined") -> subprocess.CompletedProcess[str] | None:
+    done = small.run(small.words(name), RAY_ADDRESS=head.address)
     return None if "no Ray head answers" in done.stderr else done
 
 

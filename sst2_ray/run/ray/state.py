@@ -99,16 +99,35 @@ def head_address(address: str) -> str | None:
         return None
 
 
-def use_own_token(head: str) -> None:
-    """Authenticate with this user's token at a head on this machine, which asks for it if there is one.
+def asks_for_token(head: str) -> bool:
+    """Ask a head, HOST:PORT, without a token whether it is alive: one that wants a token says so.
 
-    Ray does so for the address "auto" only. Other machines are not sent the token unless RAY_AUTH_MODE says so.
+    With RAY_USE_TLS a head says nothing to a client without a certificate, and counts as one that asks.
+    """
+    import grpc
+
+    if os.environ.get("RAY_USE_TLS", "0") == "1":
+        return True
+    # Ray's processes talk to each other directly, whatever proxy the environment names.
+    with grpc.insecure_channel(head, options=[("grpc.enable_http_proxy", 0)]) as channel:
+        try:
+            channel.unary_unary("/ray.rpc.NodeInfoGcsService/CheckAlive")(b"", timeout=5)
+        except grpc.RpcError as error:
+            return bool(error.code() is grpc.StatusCode.UNAUTHENTICATED)
+    return False
+
+
+def use_own_token(head: str) -> None:
+    """Authenticate with this user's token at a head on this machine that asks for one.
+
+    Ray does so for the address "auto" only. Other machines are not sent the token unless RAY_AUTH_MODE says so. A driver
+    that authenticates at a head without tokens would take none of its answers: its first actor would never start.
     """
     from ray._private import services
     from ray._private.authentication import authentication_token_setup as setup
 
     host = head.rpartition(":")[0]
-    if host == services.get_node_ip_address() or host.startswith("127."):
+    if (host == services.get_node_ip_address() or host.startswith("127.")) and asks_for_token(head):
         setup.maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
 
 
