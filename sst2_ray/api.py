@@ -13,7 +13,7 @@ from sst2_ray.config.presets import SWEEP_PRESETS, TRAIN_PRESETS
 from sst2_ray.config.sweep import SweepConfig
 from sst2_ray.config.train import TrainConfig
 from sst2_ray.errors import InputError
-from sst2_ray.terminal import Column, html_table
+from sst2_ray.terminal import Column, html_table, text_console
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -39,7 +39,7 @@ class Results:
 
         from sst2_ray.results.analysis.leaderboard import print_table
 
-        out = Console(file=io.StringIO(), color_system=None, width=max(Console().width, 80))
+        out = text_console(max(Console().width, 80))
         print_table(self.table, out, title=self.location, ranked=self.ranked, limit=50)
         assert isinstance(out.file, io.StringIO)
         return out.file.getvalue().rstrip()

@@ -5,6 +5,7 @@ A command's module is imported only when the command is asked for.
 
 from __future__ import annotations
 
+import errno
 import importlib
 import io
 import os
@@ -12,7 +13,10 @@ import signal
 import sys
 import threading
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 
 class Command(NamedTuple):
@@ -55,11 +59,27 @@ COMMANDS: dict[str, Command] = {
 }
 
 
+class _LastingFile(io.FileIO):
+    """A standard file that takes everything, also once the pipe's reader has ended or the terminal is closed.
+
+    The command goes on, and its exit code stays its own. A full disk is an error.
+    """
+
+    def write(self, data: ReadableBuffer, /) -> int:
+        try:
+            return super().write(data)
+        except OSError as error:
+            if error.errno not in (errno.EPIPE, errno.EIO):
+                raise
+            return memoryview(data).nbytes
+
+
 def prepare_standard_files() -> None:
     """Give this process a standard input, output and error that can be used, whatever it was started with.
 
     A closed one (`<&-`, `>&-`) becomes the null device: the next file that is opened would take its number. Characters that
-    the locale's encoding does not have are replaced instead of ending the program.
+    the locale's encoding does not have are replaced instead of ending the program; a pipe that nobody reads any more does
+    not end it either.
     """
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         try:
@@ -71,9 +91,13 @@ def prepare_standard_files() -> None:
                 os.close(opened)
             file = io.FileIO(number, "r" if number == 0 else "w", closefd=False)
             setattr(sys, name, io.TextIOWrapper(io.BufferedReader(file) if number == 0 else io.BufferedWriter(file)))
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")
+    for number, name in ((1, "stdout"), (2, "stderr")):
+        stream = getattr(sys, name)
+        if type(stream) is io.TextIOWrapper and stream.fileno() == number:  # not one that somebody has put in its place
+            stream.flush()
+            lasting = io.BufferedWriter(_LastingFile(number, "w", closefd=False))
+            encoding, by_line = stream.encoding, stream.line_buffering
+            setattr(sys, name, io.TextIOWrapper(lasting, encoding, errors="replace", line_buffering=by_line))
 
 
 def let_signals_interrupt() -> None:

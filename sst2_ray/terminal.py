@@ -74,21 +74,29 @@ class _CopyingConsole(Console):
         """Print, and hand on."""
         super().print(*objects, **options)
         if self._on_text is not None:
-            text = io.StringIO()
-            Console(file=text, width=_PIPE_WIDTH, color_system=None, highlight=False).print(*objects, **options)
-            self._on_text(text.getvalue())
+            copy = text_console(_PIPE_WIDTH)
+            copy.print(*objects, **options)
+            self._on_text(copy.file.getvalue())  # type: ignore[attr-defined]
+
+
+def text_console(width: int) -> Console:
+    """Return a console that keeps plain text in its `file`; in a notebook as well, where rich would display it instead."""
+    return Console(file=io.StringIO(), width=width, color_system=None, highlight=False, force_jupyter=False)
 
 
 def console(on_text: Callable[[str], None] | None = None) -> Console:
     """Return a console on stdout that goes on where nobody reads any more.
 
-    It is wide enough for paths if stdout is not a terminal. `on_text`: is given the plain text of all that is printed.
+    It is wide enough for paths if stdout is not a terminal. In a notebook its lines are one output of the cell, not a box
+    each. `on_text`: is given the plain text of all that is printed.
     """
     file: Any = _LastingFile(sys.stdout)
-    plain = _CopyingConsole(on_text, file=file)
-    if plain.is_terminal or plain.is_jupyter:
+    plain = _CopyingConsole(on_text, file=file, force_jupyter=False)
+    if plain.is_terminal:
         return plain
-    return _CopyingConsole(on_text, file=file, width=max(plain.width, _PIPE_WIDTH), highlight=False)
+    return _CopyingConsole(
+        on_text, file=file, width=max(plain.width, _PIPE_WIDTH), highlight=False, force_jupyter=False
+    )
 
 
 def show_plan(out: Console, rows: Sequence[tuple[str, str]]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import errno
 import functools
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeVar
@@ -227,18 +228,28 @@ def take(argv: Sequence[str], wanted: str) -> tuple[str | None, list[str]]:
 def run_main(main: Callable[[list[str]], int], argv: Sequence[str]) -> int:
     """Call `main(argv)`; an Sst2RayError becomes its one line on stderr and its exit code."""
     try:
-        return main(list(argv))
+        code = main(list(argv))
+        sys.stdout.flush()
+        return code
     except Sst2RayError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         print(Status.STOPPED, file=sys.stderr)
         return ExitCode.STOPPED
-    except BrokenPipeError:  # the reader of the pipe has ended: nobody is left to write to
-        sys.stderr.close()
-        return ExitCode.SUCCEEDED
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
+        _drop_output()
         print(f"error: {error}", file=sys.stderr)  # a full disk is no bug: "No space left on device", and where
         return ExitCode.FAILED
+
+
+def _drop_output() -> None:
+    """Write what is left in stdout's buffer to nowhere: the interpreter would try again at its end, and fail."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, sys.stdout.fileno())
+        os.close(null)

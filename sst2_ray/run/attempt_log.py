@@ -151,6 +151,25 @@ def with_progress(row: TrialRecord, progress: Progress | None) -> TrialRecord:
     )
 
 
+def newest_checkpoint(run: Storage) -> int | None:
+    """Return the step of a trial's newest checkpoint; None where there is none, or storage cannot be reached.
+
+    `run`: folder of the trial.
+    """
+    try:
+        return max(committed_steps(run.with_retries(0.0)), default=None)
+    except OSError:
+        return None
+
+
+def with_checkpoint(row: TrialRecord, run: Storage) -> TrialRecord:
+    """Count the steps of a lost attempt up to its newest checkpoint: its driver hears of steps twice a second only."""
+    saved = newest_checkpoint(run)
+    if row.last_global_step is None or saved is None:
+        return row
+    return replace(row, last_global_step=max(row.last_global_step, saved))
+
+
 def _with_phases(row: TrialRecord, seconds: PhaseSeconds) -> TrialRecord:
     return replace(
         row,
@@ -202,7 +221,8 @@ class AttemptLog:
         if found is None or found.attempt != row.attempt or row.started_at is None:
             return row
         seconds = (dt.datetime.fromisoformat(found.written_at) - row.started_at).total_seconds()
-        return replace(with_progress(row, found.progress), seconds=max(0.0, seconds))
+        row = replace(with_progress(row, found.progress), seconds=max(0.0, seconds))
+        return with_checkpoint(row, self.run_storage)
 
     def earlier(self, attempt: int) -> list[TrialRecord]:
         """Read the end rows of the attempts before this one, in order."""

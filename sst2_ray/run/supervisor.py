@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING
 from sst2_ray.errors import FailureClass, InfeasibleError, RunFailedError
 from sst2_ray.records import Status, TrialRecord
 from sst2_ray.results.analysis.goodput import Goodput, goodput
-from sst2_ray.run.attempt_log import AttemptLog, trial_row, with_facts, with_nodes, with_progress
+from sst2_ray.run.attempt_log import (
+    AttemptLog,
+    newest_checkpoint,
+    trial_row,
+    with_checkpoint,
+    with_facts,
+    with_nodes,
+    with_progress,
+)
 from sst2_ray.run.elastic import Elasticity
 from sst2_ray.run.failures import Failure, classify
 from sst2_ray.run.launch import fit
@@ -24,7 +32,6 @@ from sst2_ray.run.progress_file import ProgressFile
 from sst2_ray.run.stop import StopRequests
 from sst2_ray.run.workspace import Workspace
 from sst2_ray.storage import address
-from sst2_ray.training.checkpoint.steps import committed_steps
 from sst2_ray.training.names import CHECKPOINT_FOLDER, EXPORT_FOLDER
 from sst2_ray.training.outcome import Finished, Yielded
 from sst2_ray.training.task import Task
@@ -222,7 +229,7 @@ class Trial:
             case BaseException() as error if not watched.was_stopped:
                 failure = classify(error, hung=watched.hung)
                 row = replace(
-                    row,
+                    with_checkpoint(row, self.run_storage),
                     status=Status.FAILED,
                     failure_class=failure.failure_class,
                     failure_message=failure.message[:1000],
@@ -245,10 +252,7 @@ class Trial:
 
     def _stopped(self, row: TrialRecord) -> TrialRecord:
         """Close a row on request; the newest checkpoint on storage is what the trial goes on from."""
-        try:
-            saved = max(committed_steps(self.run_storage.with_retries(0.0)), default=None)
-        except OSError:
-            saved = None
+        saved = newest_checkpoint(self.run_storage)
         return replace(row, status=Status.STOPPED, failure_class=FailureClass.USER_STOP, last_global_step=saved)
 
     def _cost(self, seconds: float, watched: Watched) -> float | None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.environments import REPOSITORY, SmallRuns, small_runs
+from tests.support.environments import SmallRuns, small_runs, wheel_of
 
 UV = shutil.which("uv") or str(Path(sys.executable).with_name("uv"))
 
@@ -28,18 +28,11 @@ def small() -> Iterator[SmallRuns]:
 def prefix(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An environment in a folder with spaces: the wheel, and this environment's other packages."""
     made = tmp_path_factory.mktemp("installed")
-    source = made / "source"
-    tracked = subprocess.run(["git", "ls-files", "-z"], cwd=REPOSITORY, capture_output=True, text=True, check=True)
-    for name in tracked.stdout.split("\0"):
-        if name and (REPOSITORY / name).is_file():
-            (source / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(REPOSITORY / name, source / name)
-    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "-q"]
-    subprocess.run([*pip, "wheel", "--no-deps", "--no-build-isolation", "-w", made, source], check=True)
-    (wheel,) = made.glob("*.whl")
+    wheel = wheel_of(made)
     prefix = made / "my environment"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", prefix], check=True)
     (packages,) = prefix.glob("lib/python*/site-packages")
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "-q"]
     subprocess.run([*pip, "--python", prefix / "bin/python", "install", "--no-deps", wheel], check=True)
     (packages / "others.pth").write_text("\n".join(site.getsitepackages()))
     return prefix

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from sst2_ray.run.local_ray import secure_token
-from tests.support.environments import REPOSITORY, SmallRuns, small_runs
+from tests.support.environments import REPOSITORY, SmallRuns, in_container, missing_for_containers, small_runs
 from tests.support.heads import Head, started_head
 from tests.support.waiting import waited
 
@@ -106,3 +106,25 @@ def test_two_starts_at_once_have_a_ray_each(small: SmallRuns) -> None:
     with ThreadPoolExecutor(2) as pool:
         for name, done in zip(names, pool.map(lambda name: small.run(small.words(name)), names), strict=True):
             small.succeeded(name, done)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(bool(missing_for_containers()), reason=missing_for_containers() or "-")
+def test_a_run_beside_another_user_s_ray_has_one_of_its_own() -> None:
+    """Another user's head runs on this machine, with its sessions in the folder that this user's lie in as well."""
+    with (
+        tempfile.TemporaryDirectory(prefix="env-", dir="/tmp") as folder,  # of its own: its files are this user's
+        tempfile.TemporaryDirectory(prefix="c-", dir="/tmp") as work,
+        tempfile.TemporaryDirectory(prefix="s-", dir="/tmp", ignore_cleanup_errors=True) as shared,
+    ):
+        for path in (work, shared):
+            Path(path).chmod(0o777)
+        sessions = Path(shared, "ray")
+        with started_head("--include-dashboard=false", f"--temp-dir={sessions}"):
+            waited(lambda: list(sessions.glob("session_latest/sockets/raylet*")), "the head", 60)
+            others = set(sessions.glob("session_2*"))
+            small = small_runs(Path(folder))
+            done = small.run(small.words("beside"), before=in_container(Path(work)), RAY_TMPDIR=shared)
+            small.succeeded("beside", done)
+            (own,) = set(sessions.glob("session_2*")) - others
+            assert own.stat().st_uid != os.getuid()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -81,6 +82,20 @@ def small_runs(folder: Path) -> SmallRuns:
     for path in folder.rglob("*"):  # safetensors writes for its user alone
         path.chmod(0o777)
     return SmallRuns(folder)
+
+
+def wheel_of(folder: Path) -> Path:
+    """Build the package's wheel below `folder` from a copy of the files that git knows; nothing is written to the tree."""
+    source = folder / "source"
+    tracked = subprocess.run(["git", "ls-files", "-z"], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    for name in tracked.stdout.split("\0"):
+        if name and (REPOSITORY / name).is_file():
+            (source / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(REPOSITORY / name, source / name)
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "-q"]
+    subprocess.run([*pip, "wheel", "--no-deps", "--no-build-isolation", "-w", folder, source], check=True)
+    (wheel,) = folder.glob("*.whl")
+    return wheel
 
 
 _CONTAINER = """

@@ -40,6 +40,35 @@ def test_a_command_goes_on_whatever_becomes_of_its_standard_files(tmp_path: Path
     assert mark.read_text() == "went on, True"
 
 
+@pytest.mark.parametrize(
+    ("ending", "code"),
+    [("| head -1", 3), ("| (exec <&-)", 3), (">&-", 3), ("> /dev/full", 4), ("2>&1 | (exec <&-)", 3)],
+)
+def test_a_command_keeps_its_exit_code_when_its_reader_ends_and_fails_on_a_full_disk(ending: str, code: int) -> None:
+    """Here a command that ends with 3 after more output than a pipe holds."""
+    text = """
+import sys
+from sst2_ray import cli
+def main(argv):
+    print("a line\\n" * 100_000)
+    print("and an error", file=sys.stderr)
+    return 3
+cli.COMMANDS["doctor"] = cli.Command("__main__", "main", "", "")
+sys.exit(cli.run("doctor", []))
+"""
+    done = subprocess.run(
+        ["bash", "-c", f"'{sys.executable}' -c \"$CODE\" {ending}; exit ${{PIPESTATUS[0]}}"],
+        env={**os.environ, "CODE": text, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == code, done.stderr
+    assert [line for line in done.stderr.splitlines() if line != "and an error"] == (
+        ["error: [Errno 28] No space left on device"] if code == 4 else []
+    )
+
+
 def test_a_character_that_the_encoding_lacks_is_replaced() -> None:
     done = subprocess.run(
         [sys.executable, "-c", CODE, "/dev/null"],
