@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import importlib
 import io
+import logging
 import os
 import signal
 import sys
@@ -116,6 +117,8 @@ def run(command: str, argv: Sequence[str] | None = None) -> int:
     try:
         let_signals_interrupt()
         prepare_standard_files()
+        # It warns that there is no home to keep its list of fonts in; it makes the list anew.
+        logging.getLogger("matplotlib").setLevel(logging.ERROR)
         from sst2_ray.config.flags import run_main
 
         module, function, *_ = COMMANDS[command]

@@ -1,0 +1,40 @@
+"""What the rows of lost attempts say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sst2_ray.run.attempt_log import with_checkpoint
+from sst2_ray.storage import Storage
+from sst2_ray.training.checkpoint.steps import step_folder
+from tests.support.records import trial
+
+
+@pytest.mark.parametrize(
+    ("saved", "heard", "counted"),
+    [
+        ((10, 20), 17, 20),  # killed before it told the driver of step 20
+        ((10, 20), 23, 23),
+        ((), 7, 7),
+        ((10,), None, None),  # it has told of no step: the checkpoint is an earlier attempt's
+    ],
+)
+def test_a_lost_attempt_has_come_as_far_as_its_newest_checkpoint(
+    tmp_path: Path, saved: tuple[int, ...], heard: int | None, counted: int | None
+) -> None:
+    run = Storage.open(str(tmp_path)).child("run")
+    for step in saved:
+        run.write_json(f"{step_folder(step)}/manifest.json", {})
+    row = trial(last_global_step=heard)
+    assert with_checkpoint(row, run).last_global_step == counted
+
+
+def test_storage_that_cannot_be_reached_leaves_what_was_heard(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def out_of_reach(*_: object) -> list[str]:
+        raise OSError("unreachable")
+
+    monkeypatch.setattr(Storage, "list", out_of_reach)
+    run = Storage.open(str(tmp_path)).child("run")
+    assert with_checkpoint(trial(last_global_step=7), run).last_global_step == 7
