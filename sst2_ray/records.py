@@ -13,8 +13,9 @@ from typing import Any, Literal
 
 from sst2_ray.errors import FailureClass
 
-SCHEMA_VERSION = 2
-"""2: classes other than negative and positive. Tables of version 1 hold those two and read beside it."""
+SCHEMA_VERSION = 3
+"""3: metrics that runs are chosen by. 2: classes other than negative and positive. Columns that an older table lacks read as
+null."""
 
 
 class Status(str, Enum):
@@ -90,7 +91,8 @@ class TrialRecord:
     epochs: int | None = _col("Epochs asked for.")
     seed: int | None = _col("Seed.")
     # how good
-    best_epoch: float | None = _col("Epoch of the best evaluation (dev accuracy, then the earlier).")
+    chosen_by: str | None = _col("Metric that evaluations and configurations are compared by; null: accuracy.")
+    best_epoch: float | None = _col("Epoch of the best evaluation (by chosen_by, then the earlier).")
     best_global_step: int | None = _col("Optimizer steps done at the best evaluation.")
     best_dev_accuracy: float | None = _col("At the best evaluation.", unit="0-1")
     best_dev_f1: float | None = _col(
@@ -99,6 +101,10 @@ class TrialRecord:
     best_dev_loss: float | None = _col("At the best evaluation, mean cross entropy.", unit="nats")
     best_dev_macro_f1: float | None = _col("At the best evaluation, mean over the classes.", unit="0-1")
     best_dev_mcc: float | None = _col("At the best evaluation, Matthews' correlation coefficient.", unit="-1 to 1")
+    best_dev_auroc: float | None = _col(
+        "At the best evaluation, area under the ROC curve; null: not two classes.", unit="0-1"
+    )
+    best_score: float | None = _col("The metric chosen_by at the best evaluation, on dev.")
     best_num_answered: int | None = _col("Classes that the best model answers at least once on dev.")
     last_epoch: float | None = _col("Epoch of the last evaluation.")
     first_global_step: int | None = _col(
@@ -113,7 +119,10 @@ class TrialRecord:
     last_dev_loss: float | None = _col("At the last evaluation.", unit="nats")
     last_train_loss: float | None = _col("Mean over the last stretch between two evaluations.", unit="nats")
     selection_accuracy: float | None = _col(
-        "Accuracy on the held-out part of train that the best epoch was chosen by; null: chosen on dev.", unit="0-1"
+        "Accuracy on the held-out part of train that the best epoch was chosen on; null: chosen on dev.", unit="0-1"
+    )
+    selection_score: float | None = _col(
+        "The metric chosen_by on the held-out part of train that the best epoch was chosen on; null: chosen on dev."
     )
     # how fast, how much
     seconds: float | None = _col("Wall-clock of the attempt.", unit="s")
@@ -160,9 +169,17 @@ class TrialRecord:
     imported_from: str | None = _col("Folder of another tool that the row was read from; null: this package ran it.")
 
     @property
-    def score(self) -> float | None:
-        """Return the accuracy to rank by: on the held-out part of train if the epoch was chosen by it, else on dev."""
+    def accuracy(self) -> float | None:
+        """Return the accuracy on the held-out part of train if the epoch was chosen on it, else on dev."""
         return self.selection_accuracy if self.selection_accuracy is not None else self.best_dev_accuracy
+
+    @property
+    def score(self) -> float | None:
+        """Return the value to rank by, of the metric `chosen_by`: on the held-out part of train if the epoch was chosen on it,
+        else on dev."""
+        if self.chosen_by in (None, "accuracy"):
+            return self.accuracy
+        return self.selection_score if self.selection_score is not None else self.best_score
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,6 +203,10 @@ class EpochRecord:
     dev_macro_f1: float | None = _col("Mean of the classes' F1.", unit="0-1")
     dev_weighted_f1: float | None = _col("Mean of the classes' F1, weighted by their rows.", unit="0-1")
     dev_mcc: float | None = _col("Matthews' correlation coefficient.", unit="-1 to 1")
+    dev_auroc: float | None = _col("Area under the ROC curve; null: not two classes.", unit="0-1")
+    score_error: float | None = _col(
+        "Standard error over the split's rows of the metric that the run is chosen by; null for accuracy."
+    )
     num_answered: int | None = _col("Classes that are the answer for at least one row.")
     num_dev_rows: int | None = _col("Rows of the split, each counted once.", unit="rows")
     grad_norm: float | None = _col("Global L2 norm of the last step, before clipping.")

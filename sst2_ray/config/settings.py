@@ -22,6 +22,7 @@ from sst2_ray.config.fields import (
     group,
     matches,
 )
+from sst2_ray.config.metrics import Metric
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,8 +120,11 @@ class OptimizationSettings:
     """Gradients are scaled down to this global L2 norm; 0: no clipping."""
     evaluations_per_epoch: Positive[int] = 1
     """Evaluations of the dev split an epoch, evenly spaced over its steps."""
+    choose_by: Metric | None = None
+    """Metric that the best epoch, early stopping and the best configuration of a sweep go by; None: the task's own, which is
+    accuracy but for some of GLUE. auroc: two classes only; pearson, spearman: regression only."""
     patience: Positive[int] | None = None
-    """Stop after this many evaluations without a better dev accuracy; None: never."""
+    """Stop after this many evaluations that were no better (see choose_by); None: never."""
     seed: NotNegative[int] = 0
     """Seed of the head's initial weights, the order of the data and dropout."""
     precision: Literal["auto", "bf16", "fp32"] = "auto"

@@ -20,7 +20,7 @@ from sst2_ray.config.fields import (
     group,
     readable,
 )
-from sst2_ray.config.train import TrainConfig, config_from_dict, hash_of, numeric_fields
+from sst2_ray.config.train import TrainConfig, config_from_dict, hash_of, hashed_values
 from sst2_ray.errors import InputError
 
 DEFAULT_NUM_SAMPLES = 16
@@ -149,7 +149,7 @@ class SweepConfig(SweepFlags):
         """Hash what all trials share and affects their numbers: trials of equal base hashes may be compared."""
         varied = {AXES[axis] for axis in AXES if getattr(self, axis)} | {"seed"}
         shared = dataclasses.replace(self.base, selection_fraction=self.held_out_fraction)
-        return hash_of({name: getattr(shared, name) for name in numeric_fields() if name not in varied})
+        return hash_of(hashed_values(shared, without=varied))
 
     @property
     def trials_hash(self) -> str:

@@ -10,10 +10,12 @@ import dataclasses
 import hashlib
 import json
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
 from sst2_ray.config.fields import check_fields, coerce_fields, readable
+from sst2_ray.config.metrics import Metric, task_metric
 from sst2_ray.config.registry import MODELS
 from sst2_ray.config.settings import (
     CheckpointSettings,
@@ -26,6 +28,19 @@ from sst2_ray.config.settings import (
     TrackingSettings,
 )
 from sst2_ray.errors import InputError, did_you_mean
+
+_FIRST_FIELDS = frozenset(
+    {
+        "model", "model_revision", "random_weights", "tokenizer", "attention", "dropout", "encoder_dropout",
+        "data", "dev_data", "text_column", "label_column", "split_column", "delimiter", "encoding", "quoting",
+        "header", "train_rows", "dev_rows", "holdout_fraction", "selection_fraction", "max_length",
+        "pad_to_max_length", "drop_leaks", "allow_leak", "learning_rate", "batch_size", "epochs", "max_steps",
+        "weight_decay", "weight_decay_form", "adam_beta1", "adam_beta2", "adam_eps", "warmup_fraction",
+        "max_grad_norm", "evaluations_per_epoch", "patience", "seed", "precision",
+    }
+)  # fmt: skip
+"""Fields of version 0.1.0 that affect the numbers. They count in hashes whatever their value; fields that came later count
+where they differ from their default, so that a run of an older version keeps its hash and can be resumed."""
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -56,7 +71,12 @@ class TrainConfig(
     @property
     def config_hash(self) -> str:
         """Hash every field that affects the numbers: equal hashes, equal results."""
-        return hash_of({name: getattr(self, name) for name in numeric_fields()})
+        return hash_of(hashed_values(self))
+
+    @property
+    def metric(self) -> Metric:
+        """Return the metric that evaluations and configurations are compared by."""
+        return self.choose_by or task_metric(self.data, is_regression=False)
 
     @property
     def run_name(self) -> str:
@@ -75,6 +95,13 @@ def numeric_fields() -> tuple[str, ...]:
     return tuple(f.name for f in dataclasses.fields(TrainConfig) if f.metadata.get("affects_numbers", True))
 
 
+def hashed_values(config: TrainConfig, *, without: Collection[str] = ()) -> dict[str, Any]:
+    """Return the fields that affect what a run computes and their values, for a hash; see `_FIRST_FIELDS`."""
+    defaults = {f.name: f.default for f in dataclasses.fields(TrainConfig)}
+    values = {name: getattr(config, name) for name in numeric_fields() if name not in without}
+    return {name: v for name, v in values.items() if name in _FIRST_FIELDS or v != defaults[name]}
+
+
 def hash_of(values: dict[str, Any]) -> str:
     """Return 12 hex digits of SHA-256 over the canonical JSON of `values`."""
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
@@ -88,6 +115,10 @@ def check_train_config(config: TrainConfig) -> None:
             "and a label column) and give its path"
         )
     check_fields(config, TrainConfig)
+    if config.choose_by in ("pearson", "spearman"):
+        raise InputError(
+            f"--choose-by {config.choose_by}: is a metric of regression; classes have accuracy, f1, mcc, ..."
+        )
     if config.max_workers is not None and config.max_workers < (config.num_workers or 1):
         raise InputError(
             f"--num-workers {config.num_workers or 1}:{config.max_workers}: the second number must be at least the first"

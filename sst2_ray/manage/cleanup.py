@@ -12,11 +12,12 @@ import pyarrow.fs as pafs
 from sst2_ray import formatting
 from sst2_ray.config.fields import AlsoPositional, Folder, Name, OldName
 from sst2_ray.config.flags import parse
+from sst2_ray.config.metrics import shown
 from sst2_ray.errors import InputError
 from sst2_ray.manage.runs import StoredRun, files_below, list_runs, run_folder
 from sst2_ray.records import Status, TrialRecord
 from sst2_ray.results.analysis.ranking import RankedGroup, Run, rank
-from sst2_ray.results.analysis.verdict import METRIC_WORDS
+from sst2_ray.results.analysis.verdict import metric_words
 from sst2_ray.results.store.table import ResultsTable
 from sst2_ray.storage import Storage
 from sst2_ray.sweep.queue import Outcome
@@ -103,9 +104,8 @@ def main_best(argv: list[str]) -> int:
     config = parse(BestConfig, argv, prog="sst2-ray best")
     group, run = copy_best(config)
     seeds = f"mean of {formatting.count(len(group.best.runs), 'seed')}"
-    print(
-        f"{group.best.label}: {formatting.percent(group.score(group.best))} % {METRIC_WORDS[group.metric]} ({seeds}), {group.chosen}"
-    )
+    score = f"{shown(group.chosen_by, group.score(group.best))} {metric_words(group, group.metric)}"
+    print(f"{group.best.label}: {score} ({seeds}), {group.chosen}")
     print(f"its best run, {run.trial_id} of {run.experiment}, is in {config.out} (README.md: its card)")
     return 0
 

@@ -83,8 +83,8 @@ class StoredRun:
 
     @property
     def best_accuracy(self) -> float | None:
-        """Return the best accuracy of the trials; see TrialRecord.score."""
-        return max((trial.score for trial in self.trials if trial.score is not None), default=None)
+        """Return the best accuracy of the trials; see TrialRecord.accuracy."""
+        return max((trial.accuracy for trial in self.trials if trial.accuracy is not None), default=None)
 
     def to_dict(self, *, with_trials: bool = True) -> dict[str, object]:
         """Return plain JSON values."""
@@ -122,7 +122,7 @@ class StoredRun:
 
     def _accuracy(self, trial: TrialRecord) -> float | None:
         last = self.progress.get(trial.trial_id)
-        return trial.score if trial.status != Status.RUNNING else last.accuracy if last else None
+        return trial.accuracy if trial.status != Status.RUNNING else last.accuracy if last else None
 
     def rows(self) -> list[list[str]]:
         """Return the cells of TRIAL_COLUMNS, a row for each trial."""

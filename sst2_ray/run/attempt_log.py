@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from sst2_ray.config.train import hash_of, numeric_fields
+from sst2_ray.config.train import hash_of, hashed_values
 from sst2_ray.errors import FailureClass, RunFailedError
 from sst2_ray.records import Status, TrialRecord
 from sst2_ray.results.store.table import ResultsTable
@@ -36,7 +36,7 @@ def trial_row(inputs: RunInputs, *, experiment: str, trial_id: str, world_size: 
         written_at=now(),
         config_hash=config.config_hash,
         config_json=json.dumps(config.to_dict()),
-        configuration_id=hash_of({name: getattr(config, name) for name in numeric_fields() if name != "seed"}),
+        configuration_id=hash_of(hashed_values(config, without=("seed",))),
         model=config.model,
         model_kind=info.kind,
         model_source=info.source,
@@ -51,6 +51,7 @@ def trial_row(inputs: RunInputs, *, experiment: str, trial_id: str, world_size: 
         majority_share=splits.majority_share,
         num_train_rows=len(splits.train),
         num_dev_rows=len(splits.dev),
+        chosen_by=config.metric,
         learning_rate=config.learning_rate,
         batch_size=config.batch_size,
         weight_decay=config.weight_decay,
@@ -104,8 +105,11 @@ def with_facts(row: TrialRecord, end: Finished) -> TrialRecord:
         best_dev_loss=best.dev_loss,
         best_dev_macro_f1=best.dev_macro_f1,
         best_dev_mcc=best.dev_mcc,
+        best_dev_auroc=best.dev_auroc,
+        best_score=best.score,
         best_num_answered=best.num_answered,
         selection_accuracy=end.selection_accuracy,
+        selection_score=end.selection_score,
         last_epoch=last.epoch,
         last_global_step=last.global_step,
         last_dev_accuracy=last.dev_accuracy,

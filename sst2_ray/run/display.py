@@ -8,6 +8,7 @@ from collections.abc import Callable
 from rich import progress as bars
 from rich.console import Console
 
+from sst2_ray.config.metrics import Metric, oriented, score_of
 from sst2_ray.records import EpochRecord
 from sst2_ray.run.logs import LOGGER, epoch_line, rate_words, step_line
 from sst2_ray.run.messages import Progress
@@ -28,10 +29,15 @@ _PHASE_WORDS = {
 class RunDisplay:
     """The progress bar and the lines of one run; a context manager around its attempts."""
 
-    def __init__(self, out: Console, on_record: Callable[[EpochRecord], None] = lambda _: None) -> None:
+    def __init__(
+        self,
+        out: Console,
+        on_record: Callable[[EpochRecord], None] = lambda _: None,
+        metric: Metric = "accuracy",
+    ) -> None:
         """Prepare a bar on `out`; a line every `PLAIN_INTERVAL_S` stands in for it where that is no
-        terminal, and in the log. `on_record` is called with each evaluation."""
-        self.out, self.on_record = out, on_record
+        terminal, and in the log. `on_record` is called with each evaluation; `metric` says which is the best."""
+        self.out, self.on_record, self.metric = out, on_record, metric
         self.best: float | None = None
         self._bar = bars.Progress(
             bars.TextColumn("{task.description}"),
@@ -84,11 +90,13 @@ class RunDisplay:
     def record(self, record: EpochRecord) -> None:
         """Show an evaluation."""
         self.on_record(record)
-        accuracy = record.dev_accuracy or 0.0
-        is_best = self.best is None or accuracy > self.best
-        self.best = accuracy if is_best else self.best
+        score = score_of(record, self.metric)
+        is_best = score is not None and (
+            self.best is None or oriented(self.metric, score) > oriented(self.metric, self.best)
+        )
+        self.best = score if is_best else self.best
         self._last_plain = time.monotonic()
-        self.line(epoch_line(record, is_best=is_best))
+        self.line(epoch_line(record, is_best=is_best, metric=self.metric))
 
     def line(self, text: str) -> None:
         """Show a line as it is."""

@@ -20,6 +20,7 @@ from logging.handlers import MemoryHandler
 from pathlib import Path
 
 from sst2_ray import formatting
+from sst2_ray.config.metrics import METRIC_NAMES, Metric, score_of, shown
 from sst2_ray.records import EpochRecord
 from sst2_ray.run.messages import Progress
 from sst2_ray.storage import Storage
@@ -183,12 +184,15 @@ def _redirected(path: Path) -> Iterator[None]:
 # ---- lines that the terminal and the logs share
 
 
-def epoch_line(record: EpochRecord, *, is_best: bool) -> str:
-    """Describe an evaluation in one line."""
+def epoch_line(record: EpochRecord, *, is_best: bool, metric: Metric = "accuracy") -> str:
+    """Describe an evaluation in one line; `metric`: the one that the run is chosen by."""
+    by = ""
+    if metric not in ("accuracy", "f1", "loss"):
+        by = f"{METRIC_NAMES[metric]} {shown(metric, score_of(record, metric))}  "
     return (
         f"epoch {record.epoch:g}  step {record.global_step}  train loss {record.train_loss:.4f}  "
         f"{record.split} loss {record.dev_loss:.4f}  accuracy {formatting.percent(record.dev_accuracy)} %  "
-        f"F1 {formatting.percent(record.dev_f1)} %  "
+        f"F1 {formatting.percent(record.dev_f1)} %  {by}"
         f"{record.examples_per_sec:.0f} examples/s{'  best so far' if is_best else ''}"
     )
 

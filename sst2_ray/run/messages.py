@@ -121,8 +121,8 @@ class TrialOverview:
     """The position of a trial, for those who watch many."""
 
     progress: Progress | None = None
-    dev_accuracy: float | None = None
-    """Of the last evaluation."""
+    evaluation: EpochRecord | None = None
+    """The last one."""
     idle_s: float = 0.0
     """Seconds since anything of it moved."""
 

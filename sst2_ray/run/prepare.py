@@ -78,6 +78,8 @@ class RunInputs:
 def check(config: TrainConfig) -> RunInputs:
     """Find and check data and model. Nothing is written. Raises InputError with one line."""
     splits = load_splits(config)
+    if config.metric == "auroc" and len(splits.classes) != 2:
+        raise InputError(f"--choose-by auroc: needs two classes; --data {config.data} has {len(splits.classes)}")
     check_batch(config, len(splits.train))
     resolved = resolve_for(config, splits)
     leak = check_known_leak(resolved.info.trained_on, splits.corpus, allow=config.allow_leak)

@@ -39,7 +39,7 @@ class _Trial:
     heartbeats: dict[int, tuple[Heartbeat, float]] = field(default_factory=dict)
     """With the time.time() at which each was heard."""
     preemption_requested: bool = False
-    dev_accuracy: float | None = None
+    evaluation: EpochRecord | None = None
     events: list[tuple[int, Event]] = field(default_factory=list)
     stop: StopRequest | None = None
     answered: int = 0
@@ -94,7 +94,7 @@ class ProgressActor:
         trial = self._of(trial_id)
         trial.events.append((next(self._numbers), event))
         if isinstance(event, EpochRecord):
-            trial.dev_accuracy = event.dev_accuracy
+            trial.evaluation = event
         trial.moved = time.time()
 
     def go_on(self, trial_id: str, global_step: int) -> StopRequest | Literal["wait"] | None:
@@ -147,7 +147,7 @@ class ProgressActor:
         """Return how far every open attempt is, and the remarks from number `seen` on."""
         now = time.time()
         trials = {
-            trial_id: TrialOverview(progress=trial.progress, dev_accuracy=trial.dev_accuracy, idle_s=now - trial.moved)
+            trial_id: TrialOverview(progress=trial.progress, evaluation=trial.evaluation, idle_s=now - trial.moved)
             for trial_id, trial in self._trials.items()
         }
         return trials, self._remarks[seen:]

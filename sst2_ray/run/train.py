@@ -9,6 +9,7 @@ from functools import partial
 
 from sst2_ray import formatting
 from sst2_ray.config.fields import describe_changes
+from sst2_ray.config.metrics import METRIC_NAMES, shown
 from sst2_ray.config.train import TrainConfig
 from sst2_ray.errors import InputError, StoppedError
 from sst2_ray.records import Status, TrialRecord
@@ -40,6 +41,10 @@ class TrainResult(Rows):
     best_dev_loss: float
     best_dev_macro_f1: float | None = None
     best_dev_mcc: float | None = None
+    chosen_by: str = "accuracy"
+    """Metric that the best epoch was chosen by."""
+    best_score: float | None = None
+    """That metric at the best epoch, on dev."""
     majority_share: float | None = None
     """Accuracy on dev of always answering its most frequent class."""
     best_num_answered: int | None = None
@@ -99,7 +104,7 @@ def _run(session: RunSession, shared: Shared, placement: Placement, trackers: Tr
     """Run the trial of a session to its end. Raises StoppedError where it was stopped before."""
     name, config = session.name, shared.inputs.config
     trackers.start(name, config.to_dict())
-    with RunDisplay(session.out, partial(trackers.log, name)) as display, session.signals.graceful():
+    with RunDisplay(session.out, partial(trackers.log, name), config.metric) as display, session.signals.graceful():
         trial = Trial(
             shared,
             placement,
@@ -188,6 +193,8 @@ def _class_rows(result: TrainResult) -> list[tuple[str, str]]:
     scores = f"macro F1 {formatting.percent(result.best_dev_macro_f1)} %, MCC {result.best_dev_mcc:.4f}"
     constant = f"always answering the largest class: accuracy {formatting.percent(result.majority_share)} %"
     rows = [("of all classes", f"{scores}; {constant}")]
+    if result.chosen_by != "accuracy":
+        rows.insert(0, ("chosen by", f"{METRIC_NAMES[result.chosen_by]} {shown(result.chosen_by, result.best_score)}"))
     if result.best_num_answered == 1:
         rows.append(
             ("constant answer", "the model answers one class for every sentence of dev: it has learned nothing")

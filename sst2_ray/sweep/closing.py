@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from sst2_ray import formatting
+from sst2_ray.config.metrics import metric_of, oriented, worst
 from sst2_ray.config.train import config_from_dict
 from sst2_ray.modeling.export.card import META_FILE, CardFacts, card_text, meta_values
 from sst2_ray.records import EpochRecord, PredictionRecord, Status, TrialRecord
@@ -27,6 +28,7 @@ from sst2_ray.run.environment import worker_env
 from sst2_ray.run.planning.placement import Placement
 from sst2_ray.run.supervisor import Shared
 from sst2_ray.storage import Storage
+from sst2_ray.training.dev_records import prediction_records, scored_on_dev
 from sst2_ray.training.metrics import Metrics
 from sst2_ray.training.names import EXPORT_FOLDER, LAST_EXPORT_FOLDER
 
@@ -81,7 +83,13 @@ def standing(table: ResultsTable, experiment: str) -> Standing:
 
 def best_run(ranking: RankedGroup, configuration: Configuration) -> Run:
     """Return the run of a configuration that is best by what it is ranked by; ties go to the first seed."""
-    return max(configuration.runs, key=lambda run: (run.values[ranking.metric] or 0.0, -(run.seed or 0)))
+    metric = ranking.chosen_by
+
+    def order(run: Run) -> tuple[float, int]:
+        value = run.values[ranking.metric]
+        return worst(metric) if value is None else oriented(metric, value), -(run.seed or 0)
+
+    return max(configuration.runs, key=order)
 
 
 # ---- what is shown
@@ -162,7 +170,7 @@ def score_chosen(
     import ray
 
     ranking = now.ranking
-    if ranking is None or ranking.metric != "selection_accuracy":
+    if ranking is None or not ranking.on_selection:
         return 0
     trial_ids = [
         run.trial_id
@@ -195,7 +203,8 @@ def _write(table: ResultsTable, record: TrialRecord, score: DevScore) -> None:
     )
     on_selection = {e.global_step: e for e in evaluations if e.split == "selection"}
     metrics = {record.last_global_step: score.last, record.best_global_step: score.best}
-    table.write("epochs", [_on_dev(on_selection[step], found) for step, found in metrics.items() if step is not None])
+    on_dev = [scored_on_dev(on_selection[step], found) for step, found in metrics.items() if step is not None]
+    table.write("epochs", [dataclasses.replace(one, written_at=_now()) for one in on_dev])
     scored = dataclasses.replace(
         record,
         best_dev_accuracy=score.best.accuracy,
@@ -203,6 +212,8 @@ def _write(table: ResultsTable, record: TrialRecord, score: DevScore) -> None:
         best_dev_loss=score.best.loss,
         best_dev_macro_f1=score.best.macro_f1,
         best_dev_mcc=score.best.mcc,
+        best_dev_auroc=score.best.auroc,
+        best_score=score.best.score(metric_of(record)),
         best_num_answered=score.best.num_answered,
         last_dev_accuracy=score.last.accuracy,
         last_dev_f1=score.last.f1,
@@ -212,25 +223,9 @@ def _write(table: ResultsTable, record: TrialRecord, score: DevScore) -> None:
     table.write("trials", [scored])
 
 
-def _on_dev(evaluation: EpochRecord, metrics: Metrics) -> EpochRecord:
-    """Return the evaluation with the metrics of dev in place of those of the held-out part of train."""
-    return dataclasses.replace(
-        evaluation,
-        split="dev",
-        num_dev_rows=metrics.num_rows,
-        written_at=_now(),
-        dev_loss=metrics.loss,
-        dev_accuracy=metrics.accuracy,
-        dev_f1=metrics.f1,
-        dev_precision=metrics.precision,
-        dev_recall=metrics.recall,
-    )
-
-
 def _score(run: Storage, record: TrialRecord, shared: Shared, tokens: TokenArrays, texts: list[str]) -> DevScore:
     """Compute metrics of both exports of a run, in fp32, and the predictions of the best; runs on a worker."""
     from sst2_ray.predict.predictor import Predictor
-    from sst2_ray.training.dev_records import prediction_records
     from sst2_ray.training.metrics import metrics_from_logits
 
     with tempfile.TemporaryDirectory() as scratch:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sst2_ray import formatting
+from sst2_ray.config.metrics import METRIC_NAMES, SHARES, oriented, score_of, shown
 from sst2_ray.records import Status
 from sst2_ray.run.messages import Progress, TrialOverview
 from sst2_ray.sweep.configurations import TrialSpec
@@ -24,13 +25,15 @@ PLAIN_INTERVAL_S = 60.0
 MAX_ENDED_ROWS = 12
 
 
+_ACCURACY = "accuracy, %"
+
 _COLUMNS = (
     Column(title="model", align="left", min_width=12),
     Column(title="lr"),
     Column(title="batch"),
     Column(title="seed"),
     Column(title="epoch", rank=3),
-    Column(title="accuracy, %", rank=1),
+    Column(title=_ACCURACY, rank=1),
     Column(title="examples/s", rank=5),
     Column(title="time", rank=2),
     Column(title="cost", rank=4),
@@ -133,17 +136,22 @@ class SweepDisplay:
         name, values = max(
             ((n, v) for n, v in scores.items() if len(v) == most), key=lambda item: sum(item[1]) / len(item[1])
         )
-        return f"{name} {formatting.percent(sum(values) / len(values))} % ({formatting.count(most, 'seed')})"
+        return f"{name} {self._shown(sum(values) / len(values))} ({formatting.count(most, 'seed')})"
+
+    def _shown(self, score: float) -> str:
+        metric = self.queue.config.base.metric
+        return shown(metric, oriented(metric, score))
 
     def _ended_line(self, trial_id: str, outcome: Outcome) -> str:
         what = outcome.status.replace("_", " ")
         if outcome.failure_class and outcome.status == Status.FAILED:
             what = f"failed ({outcome.failure_class})"
-        accuracy = f", accuracy {formatting.percent(outcome.score)} %" if outcome.score is not None else ""
+        name = METRIC_NAMES[self.queue.config.base.metric]
+        score = f", {name} {self._shown(outcome.score)}" if outcome.score is not None else ""
         seconds = self._seconds.get(trial_id)
         took = f", {formatting.duration(seconds)}" if seconds is not None else ""
         cost = self._cost.get(trial_id)
-        return f"{trial_id}: {what}{accuracy}{took}{f', {formatting.dollars(cost)}' if cost is not None else ''}"
+        return f"{trial_id}: {what}{score}{took}{f', {formatting.dollars(cost)}' if cost is not None else ''}"
 
     def _running_words(self, status: SweepProgress) -> str:
         places = [f"{spec.trial_id} {_place(status.overview.get(spec.trial_id))}" for spec in self._running()]
@@ -156,7 +164,7 @@ class SweepDisplay:
 
     def _table(self, status: SweepProgress) -> Table:
         """Lay out the trials that ended last and those that run, in columns that fit the terminal."""
-        specs = {spec.trial_id: spec for spec in self.queue.planned}
+        specs, metric = {spec.trial_id: spec for spec in self.queue.planned}, self.queue.config.base.metric
         room = max(3, min(MAX_ENDED_ROWS, self.out.height - 8 - len(self.queue.running)))
         ended = [trial_id for trial_id in list(self.queue.outcomes) if trial_id in specs and trial_id in self._seconds]
         rows, styles = [], []
@@ -168,13 +176,16 @@ class SweepDisplay:
         for spec in self._running():
             found = status.overview.get(spec.trial_id, TrialOverview())
             styles.append("bold")
-            rows.append([*self._cells(spec, found.progress, found.dev_accuracy), _place(found)])
-        table, _ = fitted_table(_COLUMNS, rows, width=self.out.width, title=self.name)
+            last = score_of(found.evaluation, metric) if found.evaluation else None
+            score = None if last is None else oriented(metric, last)
+            rows.append([*self._cells(spec, found.progress, score), _place(found)])
+        columns = [replace(one, title=_title(metric)) if one.title == _ACCURACY else one for one in _COLUMNS]
+        table, _ = fitted_table(columns, rows, width=self.out.width, title=self.name)
         for row, style in zip(table.rows, styles, strict=True):
             row.style = style
         return table
 
-    def _cells(self, spec: TrialSpec, progress: Progress | None, accuracy: float | None) -> list[str]:
+    def _cells(self, spec: TrialSpec, progress: Progress | None, score: float | None) -> list[str]:
         config = spec.config
         speed = progress.examples_per_sec if progress else None
         epoch = progress.epoch if progress else None
@@ -184,11 +195,16 @@ class SweepDisplay:
             str(config.batch_size),
             str(config.seed),
             f"{epoch:.2f}" if epoch is not None else "",
-            formatting.percent(accuracy) if accuracy is not None else "",
+            self._shown(score).removesuffix(" %") if score is not None else "",
             formatting.number(speed) if speed else "",
             formatting.duration(self._seconds.get(spec.trial_id)),
             formatting.dollars(self._cost.get(spec.trial_id)),
         ]
+
+
+def _title(metric: str) -> str:
+    """Return the title of the column of scores."""
+    return METRIC_NAMES[metric] + (", %" if metric in SHARES else "")
 
 
 def _place(found: TrialOverview | None) -> str:

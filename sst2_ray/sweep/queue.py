@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from sst2_ray.config.metrics import metric_of, oriented, worst
 from sst2_ray.config.sweep import SweepConfig
 from sst2_ray.errors import FailureClass
 from sst2_ray.records import Status, TrialRecord
@@ -46,14 +47,15 @@ class Outcome:
 
     status: Status
     score: float | None
-    """TrialRecord.score, what configurations are ranked by."""
+    """TrialRecord.score, what configurations are ranked by; of the loss with its sign turned, so that more is better."""
     failure_class: FailureClass | None = None
 
     @classmethod
     def of(cls, record: TrialRecord) -> Outcome:
         """Take the outcome from the end row of a trial."""
         failure_class = FailureClass(record.failure_class) if record.failure_class else None
-        return cls(status=Status(record.status), score=record.score, failure_class=failure_class)
+        score = None if record.score is None else oriented(metric_of(record), record.score)
+        return cls(status=Status(record.status), score=score, failure_class=failure_class)
 
     @property
     def is_over(self) -> bool:
@@ -63,9 +65,9 @@ class Outcome:
         return self.status in (Status.SUCCEEDED, Status.EARLY_STOPPED)
 
     @property
-    def worth(self) -> float | None:
-        """The score that a search learns: 0 where the configuration failed for good, None where nothing is known."""
-        return 0.0 if self.status == Status.FAILED and self.is_over else self.score
+    def is_worst(self) -> bool:
+        """Tell whether the configuration failed for good, which counts as the worst score."""
+        return self.status == Status.FAILED and self.is_over
 
 
 class Proposer(Protocol):
@@ -177,9 +179,13 @@ class TrialQueue:
         for model in self.config.models:
             mine = [one for one in distinct if one.model == model]
             finished = [one for one in mine if self._first_outcome(one).status == Status.SUCCEEDED]
-            finished.sort(key=lambda one: -(self._first_outcome(one).score or 0.0))
+            finished.sort(key=lambda one: -self._first_score(one))
             kept.update(finished[: _most_survivors(self.config, len(mine))])
         return [one for one in distinct if one in kept]
+
+    def _first_score(self, configuration: Configuration) -> float:
+        score = self._first_outcome(configuration).score
+        return worst(self.config.base.metric) if score is None else score
 
     def _first_outcome(self, configuration: Configuration) -> Outcome:
         first = trials_of(self.config, configuration)[0]
@@ -194,7 +200,7 @@ class TrialQueue:
         first = trials_of(self.config, configuration)[0]
         if first.trial_id in self._planned:  # drawn before: nothing new to run, but the search learns the same again
             known = self.outcomes.get(first.trial_id)
-            proposer.tell(index, known.worth if known else None)
+            proposer.tell(index, self._worth(known) if known else None)
             return
         self._index_of[first.trial_id] = index
         self._enqueue([first])
@@ -220,4 +226,8 @@ class TrialQueue:
         self.outcomes[trial_id] = outcome
         index = self._index_of.get(trial_id)
         if index is not None and self.proposer:
-            self.proposer.tell(index, outcome.worth)
+            self.proposer.tell(index, self._worth(outcome))
+
+    def _worth(self, outcome: Outcome) -> float | None:
+        """Return the score that a search learns: the worst where a configuration failed for good, None where it is not known."""
+        return worst(self.config.base.metric) if outcome.is_worst else outcome.score

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import pyarrow.compute as pc
 
+from sst2_ray.config.metrics import oriented, worst
 from sst2_ray.config.sweep import SweepConfig
 from sst2_ray.config.train import TrainConfig, config_from_dict
 from sst2_ray.errors import InputError
@@ -73,10 +74,10 @@ def early_stopping(table: ResultsTable, config: SweepConfig, trials: dict[str, P
     if config.scheduler == "none":
         return None
     first = {t.trial_id: t for t in trials.values() if t.config.seed == config.seeds[0]}
-    split = "selection" if config.held_out_fraction > 0 else "dev"
+    split, metric = "selection" if config.held_out_fraction > 0 else "dev", config.base.metric
     rows = table.read(
         "epochs",
-        columns=["trial_id", "epoch", "dev_accuracy", "num_dev_rows", "written_at", "split"],
+        columns=["trial_id", "epoch", f"dev_{metric}", "score_error", "num_dev_rows", "written_at", "split"],
         experiment=config.name,
         attempts="latest",
         filter=pc.field("split") == split,
@@ -86,14 +87,15 @@ def early_stopping(table: ResultsTable, config: SweepConfig, trials: dict[str, P
             trial_id=row["trial_id"],
             model=first[row["trial_id"]].config.model,
             number=evaluation_number(row["epoch"], config.base.evaluations_per_epoch),
-            accuracy=row["dev_accuracy"] or 0.0,
+            score=worst(metric) if row[f"dev_{metric}"] is None else oriented(metric, row[f"dev_{metric}"]),
             num_rows=row["num_dev_rows"] or 1,
+            error=row["score_error"],
         )
         for row in rows.to_pylist()
         if row["trial_id"] in first
     ]
     rule = EarlyStopping(config, past)
     for trial in first.values():
-        if trial.outcome.worth == 0.0:
+        if trial.outcome.is_worst:
             rule.record_failure(trial.trial_id, trial.config.model)
     return rule

@@ -15,6 +15,7 @@ from statistics import mean, median
 
 import numpy as np
 
+from sst2_ray.config.metrics import worst
 from sst2_ray.config.sweep import SweepConfig
 
 MIN_OTHERS = 3
@@ -29,9 +30,12 @@ class Evaluation:
     model: str
     number: int
     """Position in its run, from 1; the same after a restart."""
-    accuracy: float
+    score: float
+    """The metric that the sweep chooses by, more is better."""
     num_rows: int
-    """Sentences that the accuracy is taken over."""
+    """Sentences that it is taken over."""
+    error: float | None = None
+    """Its standard error over the sentences; None: of an accuracy, which follows from it."""
 
 
 def evaluation_number(epoch: float, evaluations_per_epoch: int) -> int:
@@ -41,6 +45,8 @@ def evaluation_number(epoch: float, evaluations_per_epoch: int) -> int:
 
 def noise(accuracy: float, other: float, num_rows: int) -> float:
     """Return the standard error of the difference of two accuracies on `num_rows` sentences, 0-1.
+
+    Errors of other metrics are estimated from the answers when they are computed (`Evaluation.error`).
 
     The sentences count as drawn for each accuracy apart, which overstates it where both are wrong on the same ones. One
     hit and one miss are added to each (Agresti and Caffo 2000), so that accuracies of 0 and 1 have noise as well.
@@ -54,8 +60,9 @@ class EarlyStopping:
 
     asha: asynchronous successive halving (Li et al. 2020). At evaluations 1, r, r^2, ... (r: reduction factor) a trial goes
     on if it is in the best 1/r of those that came there before. median: the median rule (Golovin et al. 2017). A trial goes
-    on if its best accuracy so far reaches the median of the other trials' averages so far. Neither stops a trial that is
-    behind by no more than the noise of the difference, nor one at its last evaluation.
+    on if its best score so far reaches the median of the other trials' averages so far. Neither stops a trial that is
+    behind by no more than the noise of the difference, nor one at its last evaluation. Both go by the metric of
+    `--choose-by`; its noise, where it is not accuracy, is taken to be as large for the others as for the trial.
 
     Args:
         config: The sweep.
@@ -67,6 +74,7 @@ class EarlyStopping:
         self._num_evaluations = max(config.epochs) * config.base.evaluations_per_epoch
         self._curves: dict[str, dict[str, dict[int, float]]] = defaultdict(lambda: defaultdict(dict))
         self._stopped: set[str] = set()
+        self._worst = worst(config.base.metric)
         for evaluation in past:
             self.record(evaluation)
 
@@ -74,14 +82,14 @@ class EarlyStopping:
         """Add an evaluation that nobody decides on; returns False where it was known."""
         curve = self._curves[evaluation.model][evaluation.trial_id]
         is_new = evaluation.number not in curve
-        curve.setdefault(evaluation.number, evaluation.accuracy if math.isfinite(evaluation.accuracy) else 0.0)
+        curve.setdefault(evaluation.number, evaluation.score if math.isfinite(evaluation.score) else self._worst)
         return is_new
 
     def record_failure(self, trial_id: str, model: str) -> None:
         """Count a trial that failed for good as the worst there is."""
         curve = self._curves[model][trial_id]
         self.record(
-            Evaluation(trial_id=trial_id, model=model, number=max(curve, default=0) + 1, accuracy=0.0, num_rows=1)
+            Evaluation(trial_id=trial_id, model=model, number=max(curve, default=0) + 1, score=self._worst, num_rows=1)
         )
 
     def decide(self, evaluation: Evaluation) -> bool:
@@ -96,18 +104,19 @@ class EarlyStopping:
         if goal is None:
             return False
         reached = self._reached(evaluation)
-        if goal - reached <= noise(reached, goal, evaluation.num_rows):
+        error = noise(reached, goal, evaluation.num_rows) if evaluation.error is None else 2**0.5 * evaluation.error
+        if goal - reached <= error:
             return False
         self._stopped.add(evaluation.trial_id)
         return True
 
     def _reached(self, evaluation: Evaluation) -> float:
-        """Return the accuracy that a rule judges: the median rule looks at the best so far."""
+        """Return the score that a rule judges: the median rule looks at the best so far."""
         curve = self._curves[evaluation.model][evaluation.trial_id]
         return curve[evaluation.number] if self.config.scheduler == "asha" else max(_until(curve, evaluation.number))
 
     def _asha_goal(self, evaluation: Evaluation) -> float | None:
-        """Return the accuracy that the best 1/r of the other trials have at this rung; None: no rung, or no others."""
+        """Return the score that the best 1/r of the other trials have at this rung; None: no rung, or no others."""
         rung = 1
         while rung < evaluation.number:
             rung *= self.config.reduction_factor
@@ -128,5 +137,5 @@ class EarlyStopping:
 
 
 def _until(curve: dict[int, float], number: int) -> Sequence[float]:
-    """Return the accuracies of a trial up to an evaluation."""
-    return [accuracy for at, accuracy in curve.items() if at <= number]
+    """Return the scores of a trial up to an evaluation."""
+    return [score for at, score in curve.items() if at <= number]

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypedDict
 
+from sst2_ray.config.metrics import oriented, score_of, worst
 from sst2_ray.errors import FailureClass, RunFailedError, Sst2RayError
 from sst2_ray.records import EpochRecord, Status
 from sst2_ray.run.environment import prepare_driver
@@ -132,11 +133,14 @@ def _failed(failure_class: FailureClass) -> TuneResult:
 
 
 def _result(spec: TrialSpec, record: EpochRecord) -> TuneResult:
+    metric = spec.config.metric
+    score = score_of(record, metric)
     evaluation = Evaluation(
         trial_id=spec.trial_id,
         model=spec.config.model,
         number=evaluation_number(record.epoch, spec.config.evaluations_per_epoch),
-        accuracy=record.dev_accuracy or 0.0,
+        score=worst(metric) if score is None else oriented(metric, score),
         num_rows=record.num_dev_rows or 1,
+        error=record.score_error,
     )
     return {"evaluation": evaluation, "record": record}

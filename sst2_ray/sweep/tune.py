@@ -50,7 +50,7 @@ class FirstSeedScheduler(FIFOScheduler):
     def on_trial_complete(self, tune_controller: TuneController, trial: TuneTrial, result: TuneResult) -> None:  # noqa: ARG002
         """Count a configuration that failed for good as the worst."""
         outcome, spec = result.get("outcome"), trial.config["spec"]
-        if self._rule is not None and outcome is not None and spec.is_first_seed and outcome.worth == 0.0:
+        if self._rule is not None and outcome is not None and spec.is_first_seed and outcome.is_worst:
             self._rule.record_failure(spec.trial_id, spec.config.model)
 
     def __reduce__(self) -> tuple[type[FIFOScheduler], tuple[()]]:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from sst2_ray.config.metrics import Metric, oriented, score_of
 from sst2_ray.config.train import TrainConfig
 from sst2_ray.data.tokens import TokenArrays
 from sst2_ray.modeling.classifier import SentenceClassifier
@@ -127,25 +128,26 @@ class LoopResult:
     """Who ended it early; None: it reached its end, or ran out of patience."""
 
 
-def better(candidate: EpochRecord, best: EpochRecord | None) -> bool:
-    """Compare by accuracy, ties to the earlier; an evaluation that is not finite never wins."""
-    accuracy = candidate.dev_accuracy
-    if accuracy is None or not math.isfinite(accuracy) or not math.isfinite(candidate.dev_loss or 0.0):
+def better(candidate: EpochRecord, best: EpochRecord | None, metric: Metric = "accuracy") -> bool:
+    """Compare by a metric, ties to the earlier; an evaluation that is not finite never wins."""
+    score = score_of(candidate, metric)
+    if score is None or not math.isfinite(score) or not math.isfinite(candidate.dev_loss or 0.0):
         return False
-    return best is None or best.dev_accuracy is None or accuracy > best.dev_accuracy
+    before = score_of(best, metric) if best is not None else None
+    return before is None or oriented(metric, score) > oriented(metric, before)
 
 
-def best_of(records: Sequence[EpochRecord]) -> EpochRecord | None:
+def best_of(records: Sequence[EpochRecord], metric: Metric = "accuracy") -> EpochRecord | None:
     """Return the best of the evaluations; None: none was finite."""
     best: EpochRecord | None = None
     for record in records:
-        best = record if better(record, best) else best
+        best = record if better(record, best, metric) else best
     return best
 
 
-def is_out_of_patience(records: Sequence[EpochRecord], patience: int | None) -> bool:
+def is_out_of_patience(records: Sequence[EpochRecord], patience: int | None, metric: Metric = "accuracy") -> bool:
     """Tell whether `patience` evaluations have passed since the best one; None: never."""
-    best = best_of(records)
+    best = best_of(records, metric)
     if patience is None or best is None:
         return False
     return sum(1 for record in records if record.global_step > best.global_step) >= patience

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,22 +14,42 @@ from sst2_ray.records import EpochRecord, PredictionRecord
 from sst2_ray.training.metrics import Metrics, stated_probability
 
 
+class EvaluationColumns(TypedDict):
+    """The columns of `epochs` that hold the metrics of a split."""
+
+    dev_loss: float
+    dev_accuracy: float
+    dev_f1: float
+    dev_precision: float
+    dev_recall: float
+    dev_macro_f1: float
+    dev_weighted_f1: float
+    dev_mcc: float
+    dev_auroc: float | None
+    num_answered: int
+    num_dev_rows: int
+
+
+def evaluation_columns(metrics: Metrics) -> EvaluationColumns:
+    """Return the metrics of a split under the names of their columns."""
+    return EvaluationColumns(
+        dev_loss=metrics.loss,
+        dev_accuracy=metrics.accuracy,
+        dev_f1=metrics.f1,
+        dev_precision=metrics.precision,
+        dev_recall=metrics.recall,
+        dev_macro_f1=metrics.macro_f1,
+        dev_weighted_f1=metrics.weighted_f1,
+        dev_mcc=metrics.mcc,
+        dev_auroc=metrics.auroc,
+        num_answered=metrics.num_answered,
+        num_dev_rows=metrics.num_rows,
+    )
+
+
 def scored_on_dev(record: EpochRecord, dev: Metrics) -> EpochRecord:
     """Turn a record of the held-out part of train into one of dev at the same step."""
-    return dataclasses.replace(
-        record,
-        split="dev",
-        dev_loss=dev.loss,
-        dev_accuracy=dev.accuracy,
-        dev_f1=dev.f1,
-        dev_precision=dev.precision,
-        dev_recall=dev.recall,
-        dev_macro_f1=dev.macro_f1,
-        dev_weighted_f1=dev.weighted_f1,
-        dev_mcc=dev.mcc,
-        num_answered=dev.num_answered,
-        num_dev_rows=dev.num_rows,
-    )
+    return dataclasses.replace(record, split="dev", score_error=None, **evaluation_columns(dev))
 
 
 def prediction_records(

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerFast
 
+from sst2_ray.config.metrics import score_of
 from sst2_ray.data.tokens import TokenArrays
 from sst2_ray.modeling.export.folder import CardFacts, export_model
 from sst2_ray.records import EpochRecord
@@ -215,10 +216,25 @@ class Finish:
             stop=self.result.stop,
             model=self._model_facts(),
             speed=self._speed_facts(peak_gib),
-            best=_evaluation(best.epoch, best.global_step, on_dev.best),
-            last=_evaluation(last.epoch, self.result.global_step, on_dev.last),
+            best=self._evaluation(best.epoch, best.global_step, on_dev.best),
+            last=self._evaluation(last.epoch, self.result.global_step, on_dev.last),
             last_train_loss=last.train_loss,
             selection_accuracy=best.dev_accuracy if self.chosen_on_selection else None,
+            selection_score=score_of(best, self.context.config.metric) if self.chosen_on_selection else None,
+        )
+
+    def _evaluation(self, epoch: float, global_step: int, dev: Metrics | None) -> EvaluationFacts:
+        return EvaluationFacts(
+            epoch=epoch,
+            global_step=global_step,
+            dev_accuracy=dev.accuracy if dev else None,
+            dev_f1=dev.f1 if dev else None,
+            dev_loss=dev.loss if dev else None,
+            dev_macro_f1=dev.macro_f1 if dev else None,
+            dev_mcc=dev.mcc if dev else None,
+            dev_auroc=dev.auroc if dev else None,
+            score=dev.score(self.context.config.metric) if dev else None,
+            num_answered=dev.num_answered if dev else None,
         )
 
     def _model_facts(self) -> ModelFacts:
@@ -257,19 +273,6 @@ class Finish:
         )
 
 
-def _evaluation(epoch: float, global_step: int, dev: Metrics | None) -> EvaluationFacts:
-    return EvaluationFacts(
-        epoch=epoch,
-        global_step=global_step,
-        dev_accuracy=dev.accuracy if dev else None,
-        dev_f1=dev.f1 if dev else None,
-        dev_loss=dev.loss if dev else None,
-        dev_macro_f1=dev.macro_f1 if dev else None,
-        dev_mcc=dev.mcc if dev else None,
-        num_answered=dev.num_answered if dev else None,
-    )
-
-
 def _metrics_of(record: EpochRecord) -> Metrics:
     """Read the metrics of a record that the loop made; it fills in every one."""
     return Metrics(
@@ -281,6 +284,7 @@ def _metrics_of(record: EpochRecord) -> Metrics:
         macro_f1=record.dev_macro_f1 or 0.0,
         weighted_f1=record.dev_weighted_f1 or 0.0,
         mcc=record.dev_mcc or 0.0,
+        auroc=record.dev_auroc,
         num_answered=record.num_answered or 0,
         num_rows=record.num_dev_rows or 0,
     )

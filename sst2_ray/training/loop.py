@@ -24,9 +24,10 @@ from sst2_ray.training.checkpoint.snapshot import HostCopies, Snapshot
 from sst2_ray.training.checkpoint.writer import CheckpointWriter
 from sst2_ray.training.context import LoopContext, LoopResult, best_of, better, is_out_of_patience
 from sst2_ray.training.control import Control, Decision
+from sst2_ray.training.dev_records import evaluation_columns
 from sst2_ray.training.engine.base import NonFiniteError
 from sst2_ray.training.feed import Batch, prefetched
-from sst2_ray.training.metrics import Metrics, RecentLoss, metrics_from_logits
+from sst2_ray.training.metrics import Metrics, RecentLoss, metrics_from_logits, score_error
 from sst2_ray.training.names import Phase
 from sst2_ray.training.step_counts import evaluation_steps, total_steps
 
@@ -72,7 +73,7 @@ class Loop:
     @property
     def best(self) -> EpochRecord | None:
         """Return the best evaluation so far; None: none was finite."""
-        return best_of(self.records)
+        return best_of(self.records, self.config.metric)
 
     @property
     def finished(self) -> bool:
@@ -189,19 +190,21 @@ class Loop:
             sums = self.sums.clone()
             if context.world_size > 1:
                 torch.distributed.all_reduce(sums)
-        record = self._record(metrics, sums)
+            error = score_error(self.config.metric, logits, context.evaluation.labels)
+        record = self._record(metrics, error, sums)
         self.sums.zero_()
-        is_best = better(record, self.best)
+        is_best = better(record, self.best, self.config.metric)
         self.best_logits = logits if is_best else self.best_logits
         self.records.append(record)
-        self.out_of_patience = is_out_of_patience(self.records, self.config.patience) and not self.finished
+        is_out = is_out_of_patience(self.records, self.config.patience, self.config.metric)
+        self.out_of_patience = is_out and not self.finished
         # The checkpoint comes before the report: a run that is stopped here resumes from here.
         self._checkpoint()
         requested = context.reporter.evaluated(record, is_best=is_best)
         self.stop = None if self.finished else requested
 
-    def _record(self, metrics: Metrics, sums: Tensor) -> EpochRecord:
-        """Describe an evaluation and the training since the one before; `sums` are those of all ranks."""
+    def _record(self, metrics: Metrics, error: float | None, sums: Tensor) -> EpochRecord:
+        """Describe an evaluation, the error of the metric that decides, and the training since (`sums` of all ranks)."""
         context = self.context
         examples_per_sec, tokens_per_sec = context.timer.new_rates()
         count = max(1.0, float(sums[2]))
@@ -215,16 +218,8 @@ class Loop:
             learning_rate=self.learning_rate,
             train_loss=float(sums[0]) / count,
             train_accuracy=float(sums[1]) / count,
-            dev_loss=metrics.loss,
-            dev_accuracy=metrics.accuracy,
-            dev_f1=metrics.f1,
-            dev_precision=metrics.precision,
-            dev_recall=metrics.recall,
-            dev_macro_f1=metrics.macro_f1,
-            dev_weighted_f1=metrics.weighted_f1,
-            dev_mcc=metrics.mcc,
-            num_answered=metrics.num_answered,
-            num_dev_rows=metrics.num_rows,
+            **evaluation_columns(metrics),
+            score_error=error,
             grad_norm=self.grad_norm,
             seconds=time.perf_counter() - self._started,
             examples_per_sec=examples_per_sec,
@@ -283,7 +278,7 @@ class Loop:
 
         The best by now may not be whole on storage yet, and a run may have to resume from `snapshot`.
         """
-        known = best_of([ckpt.record_from_json(r) for r in snapshot.state["records"]])
+        known = best_of([ckpt.record_from_json(r) for r in snapshot.state["records"]], self.config.metric)
         protect = [best.global_step for best in (known, self.best) if best]
         ckpt.prune(self.context.run, keep=self.config.keep_checkpoints, protect=protect, newest=snapshot.global_step)
         self.context.reporter.saved(snapshot.global_step)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sst2_ray.config.metrics import Metric
 from sst2_ray.data.labels import LabelArray
+from sst2_ray.statistics.metrics import auroc, confusion_scores, row_values, standard_error
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -36,6 +39,13 @@ class Metrics:
     num_answered: int
     """Classes that are the answer for at least one row."""
     num_rows: int
+    auroc: float | None = None
+    """Area under the ROC curve; None: not two classes, or computed from sums."""
+
+    def score(self, metric: Metric) -> float | None:
+        """Return a metric by its name; None: it is not defined here."""
+        value: float | None = getattr(self, metric, None)
+        return value
 
 
 class MetricSums:
@@ -66,45 +76,40 @@ class MetricSums:
 
     def metrics(self) -> Metrics:
         """Return the metrics; at least one row must have been added."""
-        hits, actual, answered = self.confusion.diagonal(), self.confusion.sum(axis=1), self.confusion.sum(axis=0)
-        precisions, recalls = hits / np.maximum(1, answered), hits / np.maximum(1, actual)
-        f1s = np.where(hits > 0, 2 * precisions * recalls / np.maximum(precisions + recalls, 1e-300), 0.0)
-        occurs = actual + answered > 0
-        two = len(hits) == 2
-        macro_f1 = float(f1s[occurs].mean())
+        answered = self.confusion.sum(axis=0)
         return Metrics(
             loss=self.loss / self.num_rows,
-            accuracy=self.right / self.num_rows,
-            f1=float(f1s[1]) if two else macro_f1,
-            precision=float(precisions[1] if two else precisions[occurs].mean()),
-            recall=float(recalls[1] if two else recalls[occurs].mean()),
-            macro_f1=macro_f1,
-            weighted_f1=float(f1s @ actual) / self.num_rows,
-            mcc=_matthews(hits, actual, answered),
+            **confusion_scores(self.confusion),
             num_answered=int((answered > 0).sum()),
             num_rows=self.num_rows,
         )
-
-
-def _matthews(hits: NDArray[np.int64], actual: NDArray[np.int64], answered: NDArray[np.int64]) -> float:
-    """Compute R_K from the counts of each class.
-
-    Source: Gorodkin, "Comparing two K-category assignments by a K-category correlation coefficient" (2004); for two
-    classes it is Matthews' coefficient.
-    """
-    num, right = int(actual.sum()), int(hits.sum())
-    # Python integers: the products of millions of rows exceed 64 bits.
-    p, t = [int(n) for n in answered], [int(n) for n in actual]
-    spread = (num * num - sum(n * n for n in p)) * (num * num - sum(n * n for n in t))
-    covariance = right * num - sum(a * b for a, b in zip(p, t, strict=True))
-    return covariance / float(spread) ** 0.5 if spread else 0.0
 
 
 def metrics_from_logits(logits: NDArray[np.float32], labels: LabelArray) -> Metrics:
     """Compute the metrics of `logits` [rows, classes] and `labels` [rows]."""
     sums = MetricSums(logits.shape[1])
     sums.add(logits, labels)
-    return sums.metrics()
+    area = auroc(labels, _margins(logits)) if logits.shape[1] == 2 else None
+    return dataclasses.replace(sums.metrics(), auroc=area)
+
+
+def score_error(metric: Metric, logits: NDArray[np.float32], labels: LabelArray) -> float | None:
+    """Estimate the standard error of a metric over the rows; None for accuracy, whose error follows from its value."""
+    if metric == "accuracy":
+        return None
+    if metric == "loss":
+        wide = logits.astype(np.float64)
+        shifted = wide - wide.max(axis=1, keepdims=True)
+        values = np.log(np.exp(shifted).sum(axis=1)) - shifted[np.arange(len(labels)), labels]
+        return standard_error(values)
+    found = row_values(metric, labels, logits.argmax(axis=1), _margins(logits) if metric == "auroc" else None)
+    return None if found is None else standard_error(found)
+
+
+def _margins(logits: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return the difference of two logits, which orders rows as the probability of class 1 does, without its rounding."""
+    wide = logits.astype(np.float64)
+    return wide[:, 1] - wide[:, 0]
 
 
 def probabilities(logits: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -18,6 +18,9 @@ class EvaluationFacts:
     dev_loss: float | None
     dev_macro_f1: float | None
     dev_mcc: float | None
+    dev_auroc: float | None
+    score: float | None
+    """The metric that the run is chosen by."""
     num_answered: int | None
     """Classes that are the answer for at least one row."""
 
@@ -82,6 +85,8 @@ class Finished:
     last_train_loss: float | None
     selection_accuracy: float | None
     """At the best evaluation, where that was chosen on a held-out part of train."""
+    selection_score: float | None
+    """Likewise, the metric that the run is chosen by."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -97,7 +97,7 @@ def compare(
     pair = evidence.variance(a, metric), evidence.variance(b, metric)
     estimate = crossed.compare(values[0], values[1], seed_variance=pair)
     ahead, behind = searches if estimate.value > 0 else searches[::-1]
-    if searched is not None and ahead > behind and metric == "accuracy" and estimate.covers_seeds:
+    if searched is not None and ahead > behind and metric == evidence.chosen_by and estimate.covers_seeds:
         corrected = _corrected(estimate, searched, evidence)
         if corrected is None:
             reason = (
@@ -161,8 +161,9 @@ def _pair(c: Comparison) -> tuple[str, ...]:
 
 
 def margin_of(metric: str, margin: float) -> float:
-    """Return the margin of a metric: that of accuracy also for F1, twice as many units of MCC (-1 to 1) and nats of loss."""
-    return margin if metric in ("accuracy", "f1") else 2 * margin
+    """Return the margin of a metric: that of accuracy for all from 0 to 1, twice as many units of those from -1 to 1, and nats
+    of loss."""
+    return 2 * margin if metric in ("mcc", "pearson", "spearman", "loss") else margin
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -192,7 +193,8 @@ def possible_bests(ranked: Sequence[Configuration], evidence: Evidence, *, margi
     missing = [c for c in ranked if evidence.sample(c) is None]
     whole = Bests(configurations=tuple(ranked), not_stored=len(missing), num_compared=len(ranked))
     if len(ranked) == 2 and not missing:
-        found = compare(ranked[0], ranked[1], evidence, margin=margin)
+        metric = evidence.chosen_by
+        found = compare(ranked[0], ranked[1], evidence, metric=metric, margin=margin_of(metric, margin))
         winner = found.winner
         return whole if winner is None else dataclasses.replace(whole, configurations=(winner,))
     search = evidence.search(stored)

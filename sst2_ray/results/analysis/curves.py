@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from sst2_ray.config.metrics import oriented
 from sst2_ray.results.analysis.ranking import Configuration
 from sst2_ray.results.store.table import ResultsTable
 from sst2_ray.statistics.scores import Array
@@ -21,6 +22,10 @@ METRICS = (
     "dev_f1",
     "dev_precision",
     "dev_recall",
+    "dev_macro_f1",
+    "dev_weighted_f1",
+    "dev_mcc",
+    "dev_auroc",
 )
 COLUMNS = ("experiment", "trial_id", "attempt", "split", "global_step", "epoch", "seconds", *METRICS)
 
@@ -35,11 +40,13 @@ class Curve:
     """Training and evaluation time over all attempts, without work that a restart discarded."""
     metrics: Mapping[str, Array]
 
-    def best_within(self, *, epochs: float | None = None, seconds: float | None = None) -> int | None:
-        """Return the index of the best evaluation by dev accuracy (the earlier of equals) up to an epoch or a time."""
-        accuracy = self.metrics["dev_accuracy"]
-        inside = self._within(epochs, seconds) & np.isfinite(accuracy)
-        return int(np.argmax(np.where(inside, accuracy, -np.inf))) if inside.any() else None
+    def best_within(
+        self, *, epochs: float | None = None, seconds: float | None = None, metric: str = "accuracy"
+    ) -> int | None:
+        """Return the index of the best evaluation by a metric on dev (the earlier of equals) up to an epoch or a time."""
+        scores = oriented(metric, 1.0) * self.metrics[f"dev_{metric}"]
+        inside = self._within(epochs, seconds) & np.isfinite(scores)
+        return int(np.argmax(np.where(inside, scores, -np.inf))) if inside.any() else None
 
     def last_within(self, *, epochs: float | None = None, seconds: float | None = None) -> int | None:
         """Return the index of the last evaluation up to an epoch or a time; None when there is none."""

@@ -16,6 +16,7 @@ from sst2_ray.results.analysis.ranking import Configuration, Run, model_label
 from sst2_ray.results.store.table import ResultsTable
 from sst2_ray.statistics import crossed
 from sst2_ray.statistics.crossed import Estimate, SeedVariance
+from sst2_ray.statistics.metrics import row_values
 from sst2_ray.statistics.scores import Array, f1, matthews
 from sst2_ray.statistics.selection import Search
 
@@ -24,6 +25,7 @@ MAX_CONFIGURATIONS = 200
 
 COLUMNS = ("experiment", "trial_id", "split", "global_step", "row_id", "label", "predicted", "probability")
 METRICS = ("accuracy", "f1", "mcc", "loss")
+"""Metrics that two sides are compared in."""
 _SCORES = {
     ("dev", "accuracy"): "best_dev_accuracy",
     ("dev", "f1"): "best_dev_f1",
@@ -65,11 +67,15 @@ class Sample:
     def values(self, metric: str) -> Array | None:
         """Return per-sentence values whose mean over a row is a run's score, [seeds, sentences]; None when not stored.
 
-        metric: accuracy (bool), loss (cross entropy in nats), f1 or mcc (jackknife pseudo-values); for more than two classes
-        accuracy only.
+        metric: accuracy (bool), loss (cross entropy in nats; two classes), scores of classes and auroc (jackknife
+        pseudo-values).
         """
         if metric == "accuracy":
             return self.correct
+        if metric in ("macro_f1", "weighted_f1", "auroc") or (metric in ("f1", "mcc") and not self.is_binary):
+            return self._row_values(metric)
+        if metric not in ("f1", "mcc", "loss"):
+            return None
         if not self.is_binary:
             return None
         if metric == "loss":
@@ -78,6 +84,13 @@ class Sample:
             chosen = np.where(self.label == 1, self.probability, 1 - self.probability)
             return np.asarray(-np.log(np.maximum(chosen, 1e-38)))
         return crossed.pseudo_values({"f1": f1, "mcc": matthews}[metric], self.label, self.predicted)
+
+    def _row_values(self, metric: str) -> Array | None:
+        if metric == "auroc" and not (self.is_binary and np.isfinite(self.probability).all()):
+            return None
+        scores = self.probability if metric == "auroc" else [None] * len(self.predicted)
+        rows = [row_values(metric, self.label, one, score) for one, score in zip(self.predicted, scores, strict=True)]
+        return None if any(row is None for row in rows) else np.array(rows)
 
     def is_on_sentences_of(self, other: Sample) -> bool:
         """Return whether both hold the same sentences with the same labels."""
@@ -92,6 +105,8 @@ class Evidence:
     samples: Mapping[str, Sample]
     """By configuration id; a configuration with a run whose answers were not stored is missing."""
     split: str
+    chosen_by: str = "accuracy"
+    """Metric that the configurations are chosen by."""
     _pools: dict[str, dict[str, SeedVariance]] = field(default_factory=dict, init=False, repr=False)
 
     def sample(self, configuration: Configuration) -> Sample | None:
@@ -113,16 +128,17 @@ class Evidence:
         return self._variances(metric).get(configuration.configuration_id)
 
     def search(self, configurations: Sequence[Configuration]) -> Search | None:
-        """Return means and covariance of configurations.
+        """Return means (more is better) and covariance of configurations in the metric that they are chosen by.
 
         None when one has no stored answers, or answered other sentences, or its seed variance is not known.
         """
         samples = [self.sample(c) for c in configurations]
-        variances = [self.variance(c) for c in configurations]
+        variances = [self.variance(c, self.chosen_by) for c in configurations]
         stored = [s for s in samples if s is not None and samples[0] is not None and s.is_on_sentences_of(samples[0])]
-        if not stored or len(stored) < len(samples) or any(v is None for v in variances):
+        values = [v for s in stored if (v := s.values(self.chosen_by)) is not None]
+        if not values or len(values) < len(samples) or any(v is None for v in variances):
             return None
-        return Search.of([s.correct for s in stored], variances)
+        return Search.of([-v for v in values] if self.chosen_by == "loss" else values, variances)
 
     @functools.cached_property
     def majority_share(self) -> float | None:
@@ -143,6 +159,12 @@ class Evidence:
         num = len(next(iter(self.samples.values())).label)
         return sum(score <= share + 2 * (share * (1 - share) / num) ** 0.5 for score in scores)
 
+    def _column(self, metric: str) -> str:
+        """Return the column of `trials` that holds a run's score, with or without stored answers; empty: there is none."""
+        if metric == self.chosen_by != "accuracy":
+            return "best_score" if self.split == "dev" else "selection_score"
+        return _SCORES.get((self.split, metric), "")
+
     def _variances(self, metric: str) -> dict[str, SeedVariance]:
         """Pool the seed variance by model.
 
@@ -160,7 +182,7 @@ class Evidence:
 
     def _pool(self, members: Sequence[Configuration], metric: str) -> dict[str, SeedVariance]:
         own = {c.configuration_id: v for c in members if (v := self._own_variance(c, metric)) is not None}
-        column = _SCORES.get((self.split, metric), "")
+        column = self._column(metric)
         if any(c.metric(column) is None for c in members):
             return own
         collapsed = {c.configuration_id for c in members if self.num_collapsed(c)}
@@ -173,8 +195,7 @@ class Evidence:
         values = self.values(configuration, metric)
         if values is not None:
             return crossed.pool([values])
-        column = _SCORES.get((self.split, metric))
-        scores = configuration.metric(column) if column else None
+        scores = configuration.metric(self._column(metric))
         if scores is None or len(scores) < 2:
             return None
         return SeedVariance(mean_square=float(np.var(scores, ddof=1)), residual=0.0, degrees_of_freedom=len(scores) - 1)
@@ -203,7 +224,9 @@ def _too_large(own: Mapping[str, SeedVariance]) -> set[str]:
     }
 
 
-def load(table: ResultsTable, configurations: Sequence[Configuration], split: str) -> Evidence:
+def load(
+    table: ResultsTable, configurations: Sequence[Configuration], split: str, chosen_by: str = "accuracy"
+) -> Evidence:
     """Read the answers of the configurations of one study to the sentences of a split, up to `MAX_CONFIGURATIONS`."""
     runs = [run for configuration in configurations[:MAX_CONFIGURATIONS] for run in configuration.runs]
     rows = table.read(
@@ -214,10 +237,12 @@ def load(table: ResultsTable, configurations: Sequence[Configuration], split: st
         filter=pc.field("split") == split,
         attempts="latest",
     )
-    return collect(rows, configurations, split)
+    return collect(rows, configurations, split, chosen_by)
 
 
-def collect(predictions: pa.Table, configurations: Sequence[Configuration], split: str = "dev") -> Evidence:
+def collect(
+    predictions: pa.Table, configurations: Sequence[Configuration], split: str = "dev", chosen_by: str = "accuracy"
+) -> Evidence:
     """Group rows of `predictions` by configuration, as far as every run answered the same sentences.
 
     Answers count only if they are those of the run's best evaluation, which its scores are of.
@@ -234,7 +259,7 @@ def collect(predictions: pa.Table, configurations: Sequence[Configuration], spli
                 predicted=np.array([a[2] for a in stored]).astype(int),
                 probability=np.array([a[3] for a in stored]),
             )
-    return Evidence(configurations=tuple(configurations), samples=found, split=split)
+    return Evidence(configurations=tuple(configurations), samples=found, split=split, chosen_by=chosen_by)
 
 
 def _by_run(predictions: pa.Table) -> dict[tuple[str, str], Array]:

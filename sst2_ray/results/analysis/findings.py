@@ -15,7 +15,15 @@ import pyarrow.compute as pc
 
 from sst2_ray.records import Status
 from sst2_ray.results.analysis import evidence
-from sst2_ray.results.analysis.comparison import MARGIN, Bests, Comparison, compare, possible_bests, with_holm
+from sst2_ray.results.analysis.comparison import (
+    MARGIN,
+    Bests,
+    Comparison,
+    compare,
+    margin_of,
+    possible_bests,
+    with_holm,
+)
 from sst2_ray.results.analysis.curves import Curves, load_curves
 from sst2_ray.results.analysis.evidence import Evidence
 from sst2_ray.results.analysis.head_to_head import HeadToHead, head_to_head, opponents
@@ -134,9 +142,10 @@ def _study(table: ResultsTable, trials: pa.Table, split: str | None, fingerprint
     groups = rank(trials)
     ranked = groups[0].configurations if groups else ()
     curves, curve_split = _curves(table, trials, groups)
-    on_dev = evidence.load(table, ranked, "dev")
-    by_selection = bool(groups) and groups[0].metric == "selection_accuracy"
-    selected_on = evidence.load(table, ranked, "selection") if by_selection else on_dev
+    chosen_by = groups[0].chosen_by if groups else "accuracy"
+    on_dev = evidence.load(table, ranked, "dev", chosen_by)
+    by_selection = bool(groups) and groups[0].on_selection
+    selected_on = evidence.load(table, ranked, "selection", chosen_by) if by_selection else on_dev
     best = _best_per_model(groups)
     overall, against = _compared(groups, best, on_dev, selected_on, margin) if groups else (None, ())
     return Study(
@@ -177,9 +186,10 @@ def _final(
     main: RankedGroup, a: Configuration, b: Configuration, on_dev: Evidence, selected_on: Evidence, margin: float
 ) -> Comparison:
     """Compare the chosen of two models on dev, corrected for the search when they were chosen by dev as well."""
-    if main.metric == "selection_accuracy" and main.reported(a, b) == "best_dev_accuracy":
-        return compare(a, b, on_dev, margin=margin)
-    return compare(a, b, selected_on, margin=margin, searched=main.searched_for(a, b))
+    metric, margin = main.chosen_by, margin_of(main.chosen_by, margin)
+    if main.is_reported_on_dev(a, b):
+        return compare(a, b, on_dev, metric=metric, margin=margin)
+    return compare(a, b, selected_on, metric=metric, margin=margin, searched=main.searched_for(a, b))
 
 
 def _curves(table: ResultsTable, trials: pa.Table, groups: Sequence[RankedGroup]) -> tuple[Curves, str]:
@@ -187,7 +197,7 @@ def _curves(table: ResultsTable, trials: pa.Table, groups: Sequence[RankedGroup]
     wanted = [(run.experiment, run.trial_id) for c in _best_per_model(groups) for run in c.runs]
     others = zip(trials.column("experiment").to_pylist(), trials.column("trial_id").to_pylist(), strict=True)
     wanted = list(dict.fromkeys([*wanted, *others]))[:MAX_CURVES]
-    chosen_elsewhere = bool(groups) and groups[0].metric == "selection_accuracy"
+    chosen_elsewhere = bool(groups) and groups[0].on_selection
     for split in ("selection", "dev") if chosen_elsewhere else ("dev", "selection"):
         curves = load_curves(table, wanted, split=split)
         if curves:

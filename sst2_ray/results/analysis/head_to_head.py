@@ -130,11 +130,12 @@ class _Pair:
 
     def rows(self, reached: Literal["seconds", "epoch"], **limit: float) -> tuple[MomentRow, ...]:
         """Compare the scores at the best evaluation within a limit, and how far, or how long, the runs were by then."""
-        best = [{trial: curve.best_within(**limit) for trial, curve in side.items()} for side in self.sides]
+        by = self.group.chosen_by
+        best = [{trial: curve.best_within(metric=by, **limit) for trial, curve in side.items()} for side in self.sides]
         last = [{trial: curve.last_within(**limit) for trial, curve in side.items()} for side in self.sides]
         if any(index is None for found in (*best, *last) for index in found.values()):
             return ()
-        rows = [self._score(metric, best) for metric in _SCORES]
+        rows = [self._score(metric, best) for metric in dict.fromkeys((by, *_SCORES))]
         means = [
             float(np.mean([getattr(curve, reached)[found[trial]] for trial, curve in side.items()]))
             for side, found in zip(self.sides, last, strict=True)
@@ -160,7 +161,7 @@ class _Pair:
         if not np.isfinite(means).all():
             return None
         a, b = self.overall.a, self.overall.b
-        margin = margin_of(metric, self.overall.margin)
+        margin = margin_of(metric, self.overall.margin / margin_of(self.overall.metric, 1.0))
         if self.on_dev is not None and self._are_stored(best):
             found = compare(a, b, self.on_dev, metric=metric, margin=margin, searched=self.group.searched_for(a, b))
         else:

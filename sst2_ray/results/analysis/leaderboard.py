@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from sst2_ray import formatting
+from sst2_ray.config.metrics import METRIC_NAMES, shown
 from sst2_ray.records import Status
 from sst2_ray.results.analysis import evidence
 from sst2_ray.results.analysis.evidence import Evidence
@@ -44,7 +45,7 @@ def load(table: ResultsTable, *, where: str | None, sort: str | None, experiment
         columns += [name for name in arrow_schema("trials").names if name in words and name not in columns]
     trials = table.read("trials", columns=columns, experiment=experiment, attempts="latest")
     board = query.leaderboard(trials, where=where)
-    found = [evidence.load(table, group.configurations, "dev") for group in rank(trials)]
+    found = [evidence.load(table, group.configurations, "dev", group.chosen_by) for group in rank(trials)]
     board = with_intervals(board, found)
     return query.sort_rows(board, sort) if sort else board
 
@@ -55,7 +56,7 @@ def of_study(study: Study) -> pa.Table:
 
 
 def with_intervals(board: pa.Table, found: Sequence[Evidence]) -> pa.Table:
-    """Add low and high, the 95 % interval of the dev accuracy, covers and collapsed to a leaderboard.
+    """Add low and high, the 95 % interval of the metric chosen_by on dev, covers and collapsed to a leaderboard.
 
     covers: "seeds and sentences", or "sentences" for one seed without a known seed variance; null, as are low and high, when
     the sentences were not stored. collapsed: seeds that did not learn.
@@ -70,7 +71,7 @@ def with_intervals(board: pa.Table, found: Sequence[Evidence]) -> pa.Table:
         *(board.column(n).to_pylist() for n in ("configuration", "data_fingerprint", "eval_split")), strict=True
     ):
         c, one = by_row.get(key, (None, None))
-        estimate = one.estimate(c) if one is not None and c is not None else None
+        estimate = one.estimate(c, one.chosen_by) if one is not None and c is not None else None
         collapsed = one.num_collapsed(c) if one is not None and c is not None else None
         if estimate is None:
             rows.append((None, None, None, collapsed))
@@ -99,7 +100,24 @@ def _interval(row: Row) -> str:
     if row["low"] is None:
         return formatting.NONE
     mark = "" if row["covers"] == "seeds and sentences" else "*"
-    return f"{formatting.percent(row['low'])} – {formatting.percent(row['high'])}{mark}"
+    low, high = (shown(row["chosen_by"], row[end]).removesuffix(" %") for end in ("low", "high"))
+    return f"{low} – {high}{mark}"
+
+
+def _score_columns(rows: Sequence[Row]) -> list[_Column]:
+    """Return the columns of the metric that configurations are chosen by, where it is not accuracy."""
+    chosen = {row["chosen_by"] for row in rows} - {"accuracy"}
+    if not chosen:
+        return []
+    name = METRIC_NAMES[chosen.pop()] if len(chosen) == 1 else "score"
+
+    def cell(column: str) -> Callable[[Row], str]:
+        return lambda row: shown(row["chosen_by"], row[column]) if row["chosen_by"] != "accuracy" else formatting.NONE
+
+    columns = [_Column(title=f"dev {name}", cell=cell("best_score"))]
+    if any(row["selection_score"] is not None for row in rows):
+        columns.insert(0, _Column(title=f"held-out {name}", cell=cell("selection_score")))
+    return columns
 
 
 def _status(row: Row) -> str:
@@ -127,6 +145,7 @@ def _columns(rows: Sequence[Row]) -> list[_Column]:
         *(_Column(title=titles[name], cell=_plain(name)) for name in varying),
         _Column(title="seeds", cell=lambda r: str(r["seeds"])),
     ]  # fmt: skip
+    columns += _score_columns(rows)
     if any(row["scored_on"] == "selection" for row in rows):
         columns.append(_Column(title="held-out acc.", cell=lambda r: formatting.percent(r["selection_accuracy"])))
     columns += [

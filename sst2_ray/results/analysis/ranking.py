@@ -10,11 +10,13 @@ import numpy as np
 import pyarrow as pa
 
 from sst2_ray import formatting
+from sst2_ray.config.metrics import oriented
 from sst2_ray.errors import FailureClass
 from sst2_ray.results.store.query import counted_runs
 from sst2_ray.statistics.scores import Summary, summarize
 
-Metric = Literal["best_dev_accuracy", "last_dev_accuracy", "selection_accuracy"]
+Metric = Literal["best_dev_accuracy", "last_dev_accuracy", "selection_accuracy", "best_score", "selection_score"]
+"""Column of `trials`. best_score, selection_score: of another metric than accuracy, see `chosen_by`."""
 
 _AXES = ("learning_rate", "batch_size", "weight_decay", "warmup_fraction", "epochs")
 """Settings that a sweep may search, in display order."""
@@ -67,7 +69,9 @@ class RankedGroup:
     eval_split: str | None
     data_fingerprint: str | None
     metric: Metric
-    """Metric whose mean over seeds ranks them."""
+    """Column whose mean over seeds ranks them."""
+    chosen_by: str = "accuracy"
+    """Metric that the column is of."""
     configurations: tuple[Configuration, ...]
     """Best first."""
 
@@ -84,7 +88,12 @@ class RankedGroup:
     @property
     def chosen_on(self) -> str:
         """The sentences that configurations are chosen by, in words."""
-        return "a held-out part of train" if self.metric == "selection_accuracy" else self.eval_split or "dev"
+        return "a held-out part of train" if self.on_selection else self.eval_split or "dev"
+
+    @property
+    def on_selection(self) -> bool:
+        """Tell whether configurations are ranked on the held-out part of train."""
+        return self.metric in ("selection_accuracy", "selection_score")
 
     @property
     def chosen(self) -> str:
@@ -97,13 +106,17 @@ class RankedGroup:
         return float(np.mean(configuration.metric(self.metric) or [float("nan")]))
 
     def reported(self, *chosen: Configuration) -> Metric:
-        """Return the metric to report of chosen configurations: dev accuracy once all of them are scored on dev."""
-        scored = all(c.summary("best_dev_accuracy") is not None for c in chosen)
-        return "best_dev_accuracy" if scored else self.metric
+        """Return the metric to report of chosen configurations: that on dev once all of them are scored on dev."""
+        on_dev: Metric = "best_dev_accuracy" if self.chosen_by == "accuracy" else "best_score"
+        return on_dev if all(c.summary(on_dev) is not None for c in chosen) else self.metric
+
+    def is_reported_on_dev(self, *chosen: Configuration) -> bool:
+        """Tell whether chosen configurations are scored on dev, which had no part in the choice."""
+        return self.on_selection and self.reported(*chosen) != self.metric
 
     def searched_for(self, *chosen: Configuration) -> tuple[list[Configuration], ...] | None:
         """Return the configurations of each one's model, from which it was chosen; None when dev had no part in it."""
-        if self.metric == "selection_accuracy" and self.reported(*chosen) == "best_dev_accuracy":
+        if self.is_reported_on_dev(*chosen):
             return None
         of_model = {model_label(c.setting): [] for c in chosen}  # type: dict[str, list[Configuration]]
         for c in self.configurations:
@@ -159,30 +172,42 @@ def rank(trials: pa.Table, *, metric: Metric | None = None) -> list[RankedGroup]
 
     Args:
         trials: rows of the latest attempts, with all columns that are asked for later.
-        metric: None: the accuracy on the held-out part of train when runs chose by that, else the best dev accuracy.
+        metric: None: the score (see TrialRecord.score) on the held-out part of train when runs chose on that, else on dev.
 
     Returns:
         One group for each set of evaluation data and metric, the one with the most configurations first; empty when no run
         succeeded.
     """
     diverged = _diverged(trials)
-    comparable: dict[tuple[str | None, str | None, Metric], list[Configuration]] = {}
+    comparable: dict[tuple[str | None, str | None, Metric, str], list[Configuration]] = {}
     for configuration in configurations(trials):
-        chosen = metric or ("selection_accuracy" if configuration.metric("selection_accuracy") else "best_dev_accuracy")
+        first = configuration.runs[0].values
+        chosen_by = first.get("chosen_by") or "accuracy"
+        chosen = metric or _ranked_by(configuration, chosen_by)
         if configuration.summary(chosen) is None:
             continue
-        first = configuration.runs[0].values
-        comparable.setdefault((first["eval_split"], first["data_fingerprint"], chosen), []).append(configuration)
+        key = (first["eval_split"], first["data_fingerprint"], chosen, chosen_by)
+        comparable.setdefault(key, []).append(configuration)
     groups = [
         RankedGroup(
             eval_split=split,
             data_fingerprint=fingerprint,
             metric=chosen,
-            configurations=_sorted(members, chosen, diverged),
+            chosen_by=chosen_by,
+            configurations=_sorted(members, chosen, chosen_by, diverged),
         )
-        for (split, fingerprint, chosen), members in comparable.items()
+        for (split, fingerprint, chosen, chosen_by), members in comparable.items()
     ]
-    return sorted(groups, key=lambda g: (-len(g.configurations), -g.num_runs, g.eval_split or "", g.metric))
+    return sorted(
+        groups, key=lambda g: (-len(g.configurations), -g.num_runs, g.eval_split or "", g.metric, g.chosen_by)
+    )
+
+
+def _ranked_by(configuration: Configuration, chosen_by: str) -> Metric:
+    """Return the column that holds a configuration's score: on the held-out part of train when it chose on that."""
+    if chosen_by == "accuracy":
+        return "selection_accuracy" if configuration.metric("selection_accuracy") else "best_dev_accuracy"
+    return "selection_score" if configuration.metric("selection_score") else "best_score"
 
 
 def _diverged(trials: pa.Table) -> set[str]:
@@ -191,9 +216,11 @@ def _diverged(trials: pa.Table) -> set[str]:
     return {row["configuration_id"] for row in rows if row["failure_class"] == FailureClass.NON_FINITE}
 
 
-def _sorted(members: list[Configuration], metric: Metric, diverged: Collection[str]) -> tuple[Configuration, ...]:
+def _sorted(
+    members: list[Configuration], metric: Metric, chosen_by: str, diverged: Collection[str]
+) -> tuple[Configuration, ...]:
     def order(c: Configuration) -> tuple[bool, float, float, float, str]:
-        score = round(float(np.mean(c.metric(metric) or [0.0])), 12)
+        score = round(oriented(chosen_by, float(np.mean(c.metric(metric) or [0.0]))), 12)
         last, loss = c.summary("last_dev_accuracy"), c.summary("best_dev_loss")
         after = c.configuration_id in diverged
         return (after, -score, -last.mean if last else 0.0, loss.mean if loss else 0.0, c.configuration_id)

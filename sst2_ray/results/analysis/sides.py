@@ -62,7 +62,7 @@ def find_side(name: str, storage_path: str) -> Side:
     group, configuration, searched = _in_groups(groups, name, table.location)
     members = [c for c in group.configurations if c.configuration_id != configuration.configuration_id]
     stored = evidence.load(table, [configuration, *members], "dev")
-    chosen_on_dev = group.metric != "selection_accuracy"
+    chosen_on_dev = not group.on_selection
     many = len(searched) > 1
     return Side(
         name=name,

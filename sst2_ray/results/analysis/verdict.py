@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from sst2_ray import formatting
+from sst2_ray.config.metrics import METRIC_NAMES, SHARES, oriented, shown
 from sst2_ray.records import Status
 from sst2_ray.results.analysis import wording
 from sst2_ray.results.analysis.comparison import Comparison, Verdict
@@ -19,9 +20,7 @@ METRIC_WORDS = {
     "best_dev_accuracy": "dev accuracy at the best epoch",
     "last_dev_accuracy": "dev accuracy at the last epoch",
     "selection_accuracy": "accuracy on the held-out part of train",
-    "accuracy": "accuracy",
-    "f1": "F1",
-    "loss": "loss",
+    **METRIC_NAMES,
     "seconds": "training time until then",
     "epoch": "epochs done by then",
 }
@@ -35,12 +34,12 @@ def headline(study: Study) -> str:
         return "Nothing to compare: no trial succeeded."
     duel = study.head_to_head
     if duel is None:
-        metric = study.main.reported(study.main.best)
-        summary = study.main.best.summary(metric)
-        score = formatting.percent(summary.mean if summary else None)
-        return f"Best: {study.main.best.label}, {score} % {METRIC_WORDS[metric]}."
+        group, metric = study.main, study.main.reported(study.main.best)
+        summary = group.best.summary(metric)
+        score = shown(group.chosen_by, summary.mean if summary else None)
+        return f"Best: {group.best.label}, {score} {metric_words(group, metric)}."
     a, b = (model_label(c.setting) for c in (duel.modernbert, duel.sbert))
-    by = _points(abs(_difference(study.main, duel.overall)))
+    by = wording.difference(abs(_difference(study.main, duel.overall)), study.main.chosen_by, sign=False)
     if duel.overall.winner is None:
         return f"{'A tie' if duel.overall.verdict is Verdict.TIE else 'Not decided'}: {a} and {b} differ by {by}."
     winner, loser = (a, b) if duel.overall.winner is duel.modernbert else (b, a)
@@ -81,10 +80,20 @@ def _seeds(num: int) -> str:
     return f"mean of {num} seeds" if num > 1 else "one seed"
 
 
-def _mean(summary: Summary) -> str:
-    """Format '94.41 ± 0.12', in per cent."""
-    sd = f" ± {formatting.plain_points(summary.sd)}" if summary.sd is not None else ""
-    return f"{formatting.percent(summary.mean)}{sd}"
+def _mean(summary: Summary, metric: str = "accuracy") -> str:
+    """Format '94.41 ± 0.12 %'."""
+    if summary.sd is None:
+        return shown(metric, summary.mean)
+    spread = wording.difference(summary.sd, metric, sign=False).split(" ")[0]
+    return f"{shown(metric, summary.mean).removesuffix(' %')} ± {spread}{' %' if metric in SHARES else ''}"
+
+
+def metric_words(group: RankedGroup, column: str) -> str:
+    """Name the metric that a column of `trials` holds in a ranking, and where it was taken."""
+    if column in ("best_score", "selection_score"):
+        where = "dev at the best epoch" if column == "best_score" else "the held-out part of train"
+        return f"{METRIC_NAMES[group.chosen_by]} on {where}"
+    return METRIC_WORDS[column]
 
 
 def _difference(group: RankedGroup, c: Comparison) -> float:
@@ -98,18 +107,30 @@ def _best_sentence(study: Study, group: RankedGroup) -> str:
     summary = best.summary(group.metric)
     if summary is None:
         return ""
-    sd = f"standard deviation {formatting.plain_points(summary.sd)}" if summary.sd is not None else ""
-    spread = [_seeds(summary.num), sd, wording.score_span(study.selected_on.estimate(best))]
+    by = group.chosen_by
+    spread_of_seeds = wording.difference(summary.sd, by, sign=False).split(" ")[0] if summary.sd is not None else ""
+    sd = f"standard deviation {spread_of_seeds}" if spread_of_seeds else ""
+    spread = [_seeds(summary.num), sd, wording.score_span(study.selected_on.estimate(best, by), by)]
     last = best.summary("last_dev_accuracy") if group.metric == "best_dev_accuracy" else None
-    ended = f" After its last epoch it stands at {_mean(last)} %." if last else ""
+    ended = f" After its last epoch it stands at {_mean(last)}." if last else ""
     share = study.selected_on.majority_share
-    floor = f" Always answering the more frequent class scores {formatting.percent(share)} %." if share else ""
+    word = "an accuracy of " if by != "accuracy" else ""
+    floor = f" Always answering the more frequent class scores {word}{formatting.percent(share)} %." if share else ""
     chosen = chosen_from(study)
     which = f"The {chosen}," if chosen else "The only configuration"
     return (
-        f"{which} is {best.label}: {formatting.percent(summary.mean)} % {METRIC_WORDS[group.metric]} "
-        f"({', '.join(filter(None, spread))}{seeds_lost(study, best)}).{ended}{floor}"
+        f"{which} is {best.label}: {shown(by, summary.mean)} {metric_words(group, group.metric)} "
+        f"({', '.join(filter(None, spread))}{seeds_lost(study, best)}).{ended}{floor}{constant_answers(best)}"
     )
+
+
+def constant_answers(configuration: Configuration) -> str:
+    """Say how many seeds answer one class for every sentence of dev; empty when none does."""
+    num = sum(run.values.get("best_num_answered") == 1 for run in configuration.runs)
+    if not num:
+        return ""
+    who = "It answers" if len(configuration.runs) == 1 else f"{num} of its {len(configuration.runs)} seeds answer"
+    return f" {who} one class for every sentence of dev."
 
 
 def seeds_lost(study: Study, configuration: Configuration) -> str:
@@ -128,9 +149,11 @@ def seeds_lost(study: Study, configuration: Configuration) -> str:
 def _selection_sentence(study: Study, group: RankedGroup) -> str:
     if study.bias_of_best is None:
         return ""
-    epochs = ", and its epochs as well" if group.metric == "best_dev_accuracy" else ""
-    size = f"about {_points(study.bias_of_best)}" if study.bias_of_best >= 0.00005 else "less than 0.01 points"
-    on = "that held-out part" if group.metric == "selection_accuracy" else study.title
+    epochs = "" if group.on_selection else ", and its epochs as well"
+    size = f"about {wording.difference(study.bias_of_best, group.chosen_by, sign=False)}"
+    if study.bias_of_best < 0.00005:
+        size = "less than 0.01 points" if group.chosen_by in SHARES else "less than 0.001"
+    on = "that held-out part" if group.on_selection else study.title
     return (
         f"It was chosen on {on}{epochs}: a best of {len(group.configurations)} reads {size} too high there (bootstrap over the "
         "choice of the configuration)."
@@ -139,16 +162,18 @@ def _selection_sentence(study: Study, group: RankedGroup) -> str:
 
 def _dev_sentences(study: Study, group: RankedGroup) -> Iterator[str]:
     """Say what the chosen configurations score on dev when they were chosen elsewhere."""
-    if group.metric != "selection_accuracy":
+    if not group.on_selection:
         return
     for configuration in group.best_per_model():
         best, last = (configuration.summary(f"{which}_dev_accuracy") for which in ("best", "last"))
+        if group.chosen_by != "accuracy":
+            best, last = configuration.summary("best_score"), None
         if best is None:
             continue
-        ended = f", {_mean(last)} % after the last epoch" if last else ""
-        spans = wording.score_span(study.on_dev.estimate(configuration))
+        ended = f", {_mean(last)} after the last epoch" if last else ""
+        spans = wording.score_span(study.on_dev.estimate(configuration, group.chosen_by), group.chosen_by)
         yield (
-            f"On {study.title}, which had no part in the choice, {configuration.label} scores {_mean(best)} % "
+            f"On {study.title}, which had no part in the choice, {configuration.label} scores {_mean(best, group.chosen_by)} "
             f"at the chosen epoch{ended} ({_seeds(best.num)}, {spans})."
         )
 
@@ -175,24 +200,31 @@ def _duel_sentence(group: RankedGroup, duel: HeadToHead) -> str:
     a, b = duel.modernbert, duel.sbert
     metric = group.reported(a, b)
     one, other = a.summary(metric), b.summary(metric)
-    scores = f"{_mean(one)} % against {_mean(other)} % {METRIC_WORDS[metric]}; " if one and other else ""
+    by, scores = group.chosen_by, ""
+    if one and other:
+        scores = f"{_mean(one, by)} against {_mean(other, by)} {metric_words(group, metric)}; "
     names = (model_label(a.setting), model_label(b.setting))
     return f"ModernBERT against SBERT, each at its best ({a.label}; {b.label}): {scores}{wording.verdict(duel.overall, names)}."
 
 
 def _equal_search_sentence(group: RankedGroup, duel: HeadToHead) -> str:
     """Compare the expected best of equally many configurations when one model was searched more."""
+    by = group.chosen_by
     scores = [
-        [group.score(c) for c in group.configurations if model_label(c.setting) == model_label(chosen.setting)]
+        [
+            oriented(by, group.score(c))
+            for c in group.configurations
+            if model_label(c.setting) == model_label(chosen.setting)
+        ]
         for chosen in (duel.modernbert, duel.sbert)
     ]
     num = min(map(len, scores))
     if len(scores[0]) == len(scores[1]):
         return ""
-    a, b = (formatting.percent(expected_best(found)[num - 1]) for found in scores)
+    a, b = (shown(by, oriented(by, expected_best(found)[num - 1])) for found in scores)
     return (
         f"ModernBERT was searched with {formatting.count(len(scores[0]), 'configuration')}, SBERT with {len(scores[1])}; the "
-        f"best of {num} drawn from each is expected at {a} % and {b} % (Tang et al. 2020)."
+        f"best of {num} drawn from each is expected at {a} and {b} (Tang et al. 2020)."
     )
 
 
@@ -257,7 +289,7 @@ def _lacks_of_evidence(study: Study, main: RankedGroup) -> Iterator[str]:
     if missing := [c for c in main.configurations if study.selected_on.sample(c) is None]:
         num = f"{len(missing)} of {formatting.count(len(main.configurations), 'configuration')}"
         yield f"The sentences of {num} were not stored: no difference to them can be decided."
-    if main.reported(main.best) == "selection_accuracy":
+    if main.on_selection and not main.is_reported_on_dev(main.best):
         yield "The chosen configuration has not been scored on dev: its sweep has not ended."
 
 

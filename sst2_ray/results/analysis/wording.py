@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 from sst2_ray import formatting
+from sst2_ray.config.metrics import METRIC_NAMES, SHARES, shown
 from sst2_ray.results.analysis.comparison import Comparison, Verdict
 from sst2_ray.results.analysis.ranking import Configuration
 from sst2_ray.statistics import power
 from sst2_ray.statistics.crossed import Estimate
 
-_SCORE_WORDS = {"accuracy": "accuracy", "f1": "F1", "mcc": "MCC", "loss": "loss"}
-
 
 def difference(value: float, metric: str, *, sign: bool = True) -> str:
-    """Format a difference of scores: accuracy and F1 in points, loss in nats."""
-    shown = formatting.signed(
-        value if metric in ("mcc", "loss") else 100 * value, 3 if metric in ("mcc", "loss") else 2
-    )
-    unit = {"loss": " nats", "mcc": ""}.get(metric, " points")
-    return (shown if sign else shown.removeprefix("+")) + unit
+    """Format a difference of scores: shares such as accuracy and F1 in points, loss in nats."""
+    size = formatting.signed(100 * value, 2) if metric in SHARES else formatting.signed(value, 3)
+    unit = " points" if metric in SHARES else " nats" if metric == "loss" else ""
+    return (size if sign else size.removeprefix("+")) + unit
 
 
 def span(estimate: Estimate, metric: str = "accuracy") -> str:
@@ -27,13 +24,14 @@ def span(estimate: Estimate, metric: str = "accuracy") -> str:
     return f"{100 * interval.level:.0f} % interval {low} to {high}"
 
 
-def score_span(estimate: Estimate | None) -> str:
-    """Say the interval of an accuracy and what it covers."""
+def score_span(estimate: Estimate | None, metric: str = "accuracy") -> str:
+    """Say the interval of a score and what it covers."""
     if estimate is None:
         return "no interval, as its sentences were not stored"
     interval = estimate.interval
+    low, high = (shown(metric, v).removesuffix(" %") for v in (interval.low, interval.high))
     covers = "" if estimate.covers_seeds else ", over new sentences but not over new seeds"
-    return f"{100 * interval.level:.0f} % interval {formatting.percent(interval.low)} to {formatting.percent(interval.high)}{covers}"
+    return f"{100 * interval.level:.0f} % interval {low} to {high}{covers}"
 
 
 def verdict(c: Comparison, names: tuple[str, str] | None = None) -> str:
@@ -51,7 +49,7 @@ def verdict(c: Comparison, names: tuple[str, str] | None = None) -> str:
 
 def _win(c: Comparison, estimate: Estimate, winner: str) -> str:
     size = difference(abs(estimate.value), c.metric, sign=False)
-    direction = "less loss" if c.metric == "loss" else f"more {_SCORE_WORDS[c.metric]}"
+    direction = "less loss" if c.metric == "loss" else f"more {METRIC_NAMES[c.metric]}"
     small = ""
     if max(abs(estimate.interval.low), abs(estimate.interval.high)) < c.margin:
         small = f", which is real but below the margin of {_margin(c)}"
@@ -124,7 +122,7 @@ def contradiction(comparisons: list[Comparison]) -> str:
     winners: dict[str, Configuration] = {c.metric: c.winner for c in comparisons if c.winner is not None}
     if len({w.configuration_id for w in winners.values()}) < 2:
         return ""
-    said = formatting.join([f"{_SCORE_WORDS[m]} {w.label}" for m, w in winners.items()])
+    said = formatting.join([f"{METRIC_NAMES[m]} {w.label}" for m, w in winners.items()])
     return (
         f"The metrics name different winners ({said}): accuracy counts right answers, F1 those of the positive class, loss also "
         "how sure the model is of each."

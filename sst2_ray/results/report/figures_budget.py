@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
+from sst2_ray.config.metrics import METRIC_NAMES, SHARES
 from sst2_ray.results.analysis.findings import Study
 from sst2_ray.results.analysis.ranking import Configuration, model_label
 from sst2_ray.results.report import drawing
@@ -30,7 +31,19 @@ def metric_of(study: Study) -> str:
 
 def metric_title(study: Study) -> str:
     """Return the metric's name, for an axis."""
-    return "held-out accuracy, %" if metric_of(study) == "selection_accuracy" else "dev accuracy, %"
+    main = study.main
+    unit = ", %" if main is None or main.chosen_by in SHARES else " × 100"
+    return f"{'held-out' if main and main.on_selection else 'dev'} {metric_word(study)}{unit}"
+
+
+def metric_word(study: Study) -> str:
+    """Return the metric that ranks the configurations in words."""
+    return METRIC_NAMES[study.main.chosen_by if study.main else "accuracy"]
+
+
+def capitalized(words: str) -> str:
+    """Return words with their first letter in upper case, the others as they are."""
+    return words[:1].upper() + words[1:]
 
 
 def of_model(study: Study, model: str) -> list[Configuration]:
@@ -65,7 +78,11 @@ def _against(study: Study, palette: dict[str, str], column: str, name: str) -> D
     )
     drawing.percent_axis(axes)
     word, unit = ("time", "s") if column == "seconds" else ("cost", "US$")
-    axes.set(xlabel=f"{word} a run, {unit}", ylabel=metric_title(study), title=f"Accuracy against {word}")
+    axes.set(
+        xlabel=f"{word} a run, {unit}",
+        ylabel=metric_title(study),
+        title=f"{capitalized(metric_word(study))} against {word}",
+    )
     axes.legend(loc="best")
     return drawing.save(
         figure, name, f"Accuracy against the {word} of a run, a point a configuration (means over seeds); "

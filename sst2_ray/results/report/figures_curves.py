@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from sst2_ray import formatting
+from sst2_ray.config.metrics import METRIC_NAMES, SHARES
 from sst2_ray.results.analysis.curves import Band, band
 from sst2_ray.results.analysis.findings import Study
 from sst2_ray.results.analysis.published import REFERENCES
@@ -14,17 +15,22 @@ from sst2_ray.results.analysis.ranking import Configuration, model_label
 from sst2_ray.results.report import drawing
 from sst2_ray.results.report.drawing import Drawn
 
+_DRAWN = ("accuracy", "f1", "loss")
+"""Metrics that are drawn whatever the runs were chosen by."""
 _LINES = ("-", "--", "-.", ":")
 
 
 def draw(study: Study) -> list[Drawn]:
-    """Draw up to five figures, depending on which metrics were recorded."""
+    """Draw up to six figures, depending on which metrics were recorded."""
     if not study.best_per_model:
         return []
     names = [model_label(c.setting) for c in study.best_per_model]
     palette = drawing.colors(names)
     on, best = study.curves_on, study.best_per_model[0]
+    by = study.main.chosen_by if study.main else "accuracy"
+    decides = f"{METRIC_NAMES[by]} over epochs ({on})"
     found = [
+        *([] if by in _DRAWN else [_over_epochs(study, palette, f"dev_{by}", decides, "chosen-metric-over-epochs")]),
         _over_epochs(study, palette, "dev_accuracy", f"Accuracy over epochs ({on})", "accuracy-over-epochs"),
         _over_epochs(study, palette, "dev_f1", f"F1 over epochs ({on})", "f1-over-epochs"),
         _over_epochs(study, palette, "train_loss", "Training loss over epochs", "train-loss-over-epochs"),
@@ -65,7 +71,7 @@ def _over_epochs(study: Study, palette: dict[str, str], metric: str, title: str,
     _epoch_axis(axes)
     if metric != "train_loss":
         drawing.percent_axis(axes)
-        axes.set_ylabel("%")
+        axes.set_ylabel("%" if metric.removeprefix("dev_") in SHARES else "× 100")
     else:
         axes.set_ylabel("cross entropy, nats")
     published = ""

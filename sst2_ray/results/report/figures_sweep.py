@@ -18,7 +18,7 @@ from sst2_ray.results.analysis.published import PAPER_LEARNING_RATE
 from sst2_ray.results.analysis.ranking import Configuration, model_label
 from sst2_ray.results.report import drawing, figures_budget
 from sst2_ray.results.report.drawing import Drawn
-from sst2_ray.results.report.figures_budget import mean_of, metric_of, metric_title, of_model
+from sst2_ray.results.report.figures_budget import capitalized, mean_of, metric_of, metric_title, metric_word, of_model
 from sst2_ray.statistics.scores import Array
 
 MAX_HEAT_MAPS = 6
@@ -81,7 +81,7 @@ def _heat_map(study: Study, model: str, name: str) -> Drawn | None:
     others = [_AXIS_TITLES[axis] for axis in study.axes if axis not in ("learning_rate", "batch_size")]
     over = f" (the best over {formatting.join(others)})" if others else ""
     caption = (
-        f"{metric_title(study).removesuffix(', %').capitalize()} of {model} by learning rate and batch size{over}:"
+        f"{capitalized(metric_title(study).removesuffix(', %'))} of {model} by learning rate and batch size{over}:"
     )
     return drawing.save(figure, name, f"{caption} mean over seeds in %, ± standard deviation, n: number of seeds.")
 
@@ -121,7 +121,11 @@ def _against_learning_rate(study: Study, palette: dict[str, str], name: str) -> 
     drawing.percent_axis(axes)
     paper = f"{formatting.learning_rate(PAPER_LEARNING_RATE)}, the paper's"
     axes.axvline(PAPER_LEARNING_RATE, color=drawing.MUTED, linewidth=0.9, linestyle=(0, (4, 3)), label=paper)
-    axes.set(xlabel="learning rate (logarithmic)", ylabel=metric_title(study), title="Accuracy against learning rate")
+    axes.set(
+        xlabel="learning rate (logarithmic)",
+        ylabel=metric_title(study),
+        title=f"{capitalized(metric_word(study))} against learning rate",
+    )
     for model, color in palette.items():
         axes.plot([], [], color=color, label=drawing.short(model))
     for size in sizes if len(sizes) > 1 else ():
@@ -132,7 +136,7 @@ def _against_learning_rate(study: Study, palette: dict[str, str], name: str) -> 
     return drawing.save(
         figure,
         name,
-        f"{metric_title(study).removesuffix(', %').capitalize()} against the learning rate, a line for each model and "
+        f"{capitalized(metric_title(study).removesuffix(', %'))} against the learning rate, a line for each model and "
         "batch size; bars: one standard deviation over seeds.",
     )
 
@@ -173,13 +177,13 @@ def _all_curves(study: Study, palette: dict[str, str], name: str) -> Drawn | Non
         stopped = row["status"] == Status.EARLY_STOPPED
         counts[row["status"]] += 1
         color = palette.get(model, drawing.MUTED)
-        accuracy = curve.metrics["dev_accuracy"]
+        scores = curve.metrics[f"dev_{study.main.chosen_by if study.main else 'accuracy'}"]
         line = "--" if stopped else "-"
-        axes.plot(curve.epoch, accuracy, color=color, alpha=0.8 if stopped else 0.5, linewidth=1.0, linestyle=line)
+        axes.plot(curve.epoch, scores, color=color, alpha=0.8 if stopped else 0.5, linewidth=1.0, linestyle=line)
         if stopped:
-            axes.plot(curve.epoch[-1:], accuracy[-1:], color=color, marker="x", markersize=5, linestyle="")
+            axes.plot(curve.epoch[-1:], scores[-1:], color=color, marker="x", markersize=5, linestyle="")
         elif len(curve.epoch) == 1:
-            axes.plot(curve.epoch, accuracy, color=color, marker=".", alpha=0.5, linestyle="")
+            axes.plot(curve.epoch, scores, color=color, marker=".", alpha=0.5, linestyle="")
     if sum(counts.values()) < 2:
         return None
     for model, color in palette.items():
@@ -187,13 +191,17 @@ def _all_curves(study: Study, palette: dict[str, str], name: str) -> Drawn | Non
     if counts[Status.EARLY_STOPPED]:
         axes.plot([], [], color=drawing.MUTED, linestyle="--", marker="x", markersize=5, label="stopped early")
     drawing.percent_axis(axes)
-    axes.set(xlabel="epoch", ylabel="accuracy, %", title="All trials")
+    axes.set(xlabel="epoch", ylabel=metric_title(study).split(" ", 1)[1], title="All trials")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.legend(loc="best")
     text_counts = (
         f"{formatting.count(counts[Status.SUCCEEDED], 'finished trial')}, {counts[Status.EARLY_STOPPED]} stopped early"
     )
-    return drawing.save(figure, name, f"Accuracy over epochs ({study.curves_on}) of every trial ({text_counts}).")
+    return drawing.save(
+        figure,
+        name,
+        f"{capitalized(metric_word(study))} over epochs ({study.curves_on}) of every trial ({text_counts}).",
+    )
 
 
 def _parallel_coordinates(study: Study, name: str) -> Drawn | None:
@@ -203,13 +211,13 @@ def _parallel_coordinates(study: Study, name: str) -> Drawn | None:
     if len(axes_names) < 3 or len(members) < 2:
         return None
     figure, axes = drawing.new_figure(width=9.6, height=3.4)
-    accuracy = np.array([mean_of(study, c) for c in members])
-    low, high = float(np.nanmin(accuracy)), float(np.nanmax(accuracy))
+    scores = np.array([mean_of(study, c) for c in members])
+    low, high = float(np.nanmin(scores)), float(np.nanmax(scores))
     positions = [_positions([float(c.setting(a)) for c in members], a) for a in axes_names]
-    last = (accuracy - low) / max(high - low, 1e-12)
+    last = (scores - low) / max(high - low, 1e-12)
     # Both ends are visible on white and on near-black.
     color_map = LinearSegmentedColormap.from_list("worse to better", ["#8093a8", drawing.PALETTE[1]])
-    for i in np.argsort(accuracy):
+    for i in np.argsort(scores):
         ys = [*(p[i] for p in positions), last[i]]
         axes.plot(range(len(ys)), ys, color=color_map(last[i]), alpha=0.8, linewidth=1.2)
     for x, axis in enumerate(axes_names):
@@ -217,13 +225,18 @@ def _parallel_coordinates(study: Study, name: str) -> Drawn | None:
     for y, value in ((0, low), (1, high)):
         label = formatting.percent(value)
         axes.annotate(label, (len(axes_names), y), xytext=(5, 0), textcoords="offset points", va="center", fontsize=7)
-    axes.set_xticks(range(len(axes_names) + 1), [*(_AXIS_TITLES[a] for a in axes_names), "accuracy, %"])
+    axes.set_xticks(
+        range(len(axes_names) + 1), [*(_AXIS_TITLES[a] for a in axes_names), metric_title(study).split(" ", 1)[1]]
+    )
     axes.set_yticks([])
     axes.grid(True, axis="x")
     axes.set_xlim(-0.4, len(axes_names) + 0.4)
-    axes.set_title("Settings and accuracy")
+    axes.set_title(f"Settings and {metric_word(study)}")
     return drawing.save(
-        figure, name, "Parallel coordinates: one line a configuration, the more orange, the more accurate.", wide=True
+        figure,
+        name,
+        "Parallel coordinates: one line a configuration, the more orange, the higher its score.",
+        wide=True,
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from sst2_ray import formatting
+from sst2_ray.config.metrics import METRIC_NAMES, SHARES, shown
 from sst2_ray.records import Status
 from sst2_ray.results.analysis import leaderboard, wording
 from sst2_ray.results.analysis.comparison import Comparison, Verdict
@@ -52,19 +53,23 @@ def text_cell(value: object) -> Cell:
     return Cell(text=shown, kind="long" if len(shown) > _LONG else "")
 
 
-def summary_cell(summary: Summary | None) -> Cell:
-    """Format an accuracy with its standard deviation."""
+def summary_cell(summary: Summary | None, metric: str = "accuracy") -> Cell:
+    """Format a score with its standard deviation."""
     if summary is None:
         return number_cell(None, formatting.percent)
+    if metric not in SHARES:
+        spread = f" ± {summary.sd:.4f}" if summary.sd is not None else ""
+        return Cell(text=f"{summary.mean:.4f}{spread}", sort=summary.mean, kind="num")
     spread = f" ± {formatting.percent(summary.sd)}" if summary.sd is not None else ""
     return Cell(text=f"{formatting.percent(summary.mean)}{spread}", sort=summary.mean, kind="num")
 
 
-def interval_cell(low: float | None, high: float | None) -> Cell:
-    """Format the interval of an accuracy."""
+def interval_cell(low: float | None, high: float | None, metric: str = "accuracy") -> Cell:
+    """Format the interval of a score."""
     if low is None or high is None:
         return number_cell(None, formatting.percent)
-    return Cell(text=f"{formatting.percent(low)} – {formatting.percent(high)}", sort=low, kind="num")
+    ends = [shown(metric, value).removesuffix(" %") for value in (low, high)]
+    return Cell(text=f"{ends[0]} – {ends[1]}", sort=low, kind="num")
 
 
 def _mean_cell(configuration: Configuration, column: str, show: Callable[[float | None], str]) -> Cell:
@@ -83,9 +88,10 @@ def verdict_cell(comparison: Comparison | None) -> Cell:
 
 def best_per_model(study: Study) -> PageTable:
     """Compare the best configuration of each model with the best of all."""
-    rows = []
+    rows, by = [], study.main.chosen_by if study.main else "accuracy"
+    other = by != "accuracy"
     for c, comparison in zip(study.best_per_model, study.against_best, strict=True):
-        estimate = study.on_dev.estimate(c)
+        estimate = study.on_dev.estimate(c, by)
         first = c is study.best_per_model[0]
         verdict = Cell(text="best", kind="best") if first else verdict_cell(comparison)
         rows.append(
@@ -95,9 +101,13 @@ def best_per_model(study: Study) -> PageTable:
                 number_cell(c.setting("learning_rate"), formatting.learning_rate),
                 number_cell(c.setting("batch_size"), formatting.number),
                 number_cell(len(c.runs), formatting.number),
+                summary_cell(c.summary("selection_score"), by) if other else Cell(text=formatting.NONE),
+                summary_cell(c.summary("best_score"), by) if other else Cell(text=formatting.NONE),
                 summary_cell(c.summary("selection_accuracy")),
                 summary_cell(c.summary("best_dev_accuracy")),
-                interval_cell(estimate.interval.low, estimate.interval.high) if estimate else interval_cell(None, None),
+                interval_cell(estimate.interval.low, estimate.interval.high, by)
+                if estimate
+                else interval_cell(None, None),
                 summary_cell(c.summary("last_dev_accuracy")),
                 _mean_cell(c, "best_dev_f1", formatting.percent),
                 _mean_cell(c, "best_dev_loss", formatting.number),
@@ -108,8 +118,9 @@ def best_per_model(study: Study) -> PageTable:
             ]
         )
     columns = (
-        "model", "against the best", "learning rate", "batch", "seeds", "held-out accuracy, %", "dev accuracy, %",
-        "95 % interval", "at the last epoch, %", "F1, %", "loss", "best epoch", "examples/s", "time a run", "cost a run",
+        "model", "against the best", "learning rate", "batch", "seeds", f"held-out {score_title(by)}",
+        f"dev {score_title(by)}", "held-out accuracy, %", "dev accuracy, %",
+        _interval_title(by), "at the last epoch, %", "F1, %", "loss", "best epoch", "examples/s", "time a run", "cost a run",
     )  # fmt: skip
     shown, rows = without_empty(columns, rows)
     return PageTable(
@@ -119,6 +130,15 @@ def best_per_model(study: Study) -> PageTable:
     )
 
 
+def score_title(metric: str) -> str:
+    """Return the title of a column of scores."""
+    return METRIC_NAMES[metric] + (", %" if metric in SHARES else "")
+
+
+def _interval_title(metric: str) -> str:
+    return "95 % interval" if metric == "accuracy" else f"95 % interval of {METRIC_NAMES[metric]}"
+
+
 def without_empty(columns: Sequence[str], rows: list[list[Cell]]) -> tuple[tuple[str, ...], list[list[Cell]]]:
     """Drop the columns that are empty in every row."""
     kept = [i for i in range(len(columns)) if any(row[i].text != formatting.NONE for row in rows)]
@@ -126,7 +146,9 @@ def without_empty(columns: Sequence[str], rows: list[list[Cell]]) -> tuple[tuple
 
 
 _LEVEL: dict[str, Callable[[float | None], str]] = {
-    "loss": lambda v: formatting.NONE if v is None else f"{v:.3f}",
+    **dict.fromkeys(
+        ("loss", "mcc", "auroc", "pearson", "spearman"), lambda v: formatting.NONE if v is None else f"{v:.3f}"
+    ),
     "seconds": formatting.duration,
     "epoch": lambda v: formatting.NONE if v is None else f"{v:.3g}",
 }
@@ -179,7 +201,7 @@ def configurations(study: Study) -> PageTable:
     board = leaderboard.of_study(study)
     possible = {c.configuration_id for c in study.bests.configurations} if study.bests else set()
     other_axes = [axis for axis in study.axes if axis not in ("learning_rate", "batch_size")]
-    rows = []
+    rows, by = [], study.main.chosen_by if study.main else "accuracy"
     for r in board.slice(0, MAX_CONFIGURATIONS).to_pylist():
         sd = f" ± {formatting.percent(r['accuracy_sd'])}" if r["accuracy_sd"] else ""
         accuracy = f"{formatting.percent(r['accuracy'])}{sd}"
@@ -191,9 +213,10 @@ def configurations(study: Study) -> PageTable:
                 number_cell(r["batch_size"], formatting.number),
                 *(number_cell(r[axis], _general) for axis in other_axes),
                 number_cell(r["seeds"], formatting.number),
+                *leaderboard_scores(r, by),
                 number_cell(r["selection_accuracy"], formatting.percent),
                 Cell(text=accuracy, sort=r["accuracy"] if r["accuracy"] is not None else float("-inf"), kind="num"),
-                interval_cell(r["low"], r["high"]),
+                interval_cell(r["low"], r["high"], by),
                 text_cell("may be the best" if r["configuration"] in possible else ""),
                 number_cell(r["last_accuracy"], formatting.percent),
                 number_cell(r["f1"], formatting.percent),
@@ -205,8 +228,9 @@ def configurations(study: Study) -> PageTable:
         )
     columns, rows = without_empty(
         (
-            "#", "model", "learning rate", "batch", *(axis.replace("_", " ") for axis in other_axes), "seeds", "held-out accuracy, %",
-            "dev accuracy, %", "95 % interval", "with 95 % confidence", "last epoch, %", "F1, %", "examples/s", "time", "cost", "trials",
+            "#", "model", "learning rate", "batch", *(axis.replace("_", " ") for axis in other_axes), "seeds",
+            f"held-out {score_title(by)}", f"dev {score_title(by)}", "held-out accuracy, %", "dev accuracy, %",
+            _interval_title(by), "with 95 % confidence", "last epoch, %", "F1, %", "examples/s", "time", "cost", "trials",
         ),
         rows,
     )  # fmt: skip
@@ -214,6 +238,17 @@ def configurations(study: Study) -> PageTable:
     if len(rows) < board.num_rows:
         note += f" The first {len(rows)} of {board.num_rows}."
     return PageTable(columns=columns, rows=rows, note=note)
+
+
+def leaderboard_scores(row: leaderboard.Row, metric: str) -> tuple[Cell, Cell]:
+    """Format the scores of a row of the leaderboard in another metric than accuracy: on the held-out part of train, on dev."""
+    if metric == "accuracy":
+        return Cell(text=formatting.NONE), Cell(text=formatting.NONE)
+
+    def show(value: float | None) -> str:
+        return shown(metric, value).removesuffix(" %")
+
+    return number_cell(row["selection_score"], show), number_cell(row["best_score"], show)
 
 
 def _general(value: float | None) -> str:

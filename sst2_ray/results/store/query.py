@@ -16,7 +16,8 @@ CONFIGURATION = "coalesce(configuration_id, experiment || '/' || trial_id)"
 _COUNTED = f"""
 select *, {CONFIGURATION} as configuration
 from trials
-where status = 'succeeded' and coalesce(selection_accuracy, best_dev_accuracy, last_dev_accuracy) is not null
+where status = 'succeeded'
+    and coalesce(selection_accuracy, best_dev_accuracy, last_dev_accuracy, selection_score, best_score) is not null
 qualify row_number() over (
     partition by configuration, data_fingerprint, eval_split, coalesce(seed, hash(experiment, trial_id))
     order by written_at desc, experiment
@@ -37,12 +38,15 @@ quality as (
         avg(best_dev_accuracy) as accuracy, stddev_samp(best_dev_accuracy) as accuracy_sd,
         avg(last_dev_accuracy) as last_accuracy, stddev_samp(last_dev_accuracy) as last_accuracy_sd,
         case when count(selection_accuracy) = count(*) then avg(selection_accuracy) end as selection_accuracy,
+        case when count(selection_score) = count(*) then avg(selection_score) end as selection_score,
+        avg(best_score) as best_score, stddev_samp(best_score) as best_score_sd,
         avg(best_dev_f1) as f1, avg(best_dev_loss) as loss
     from counted group by all
 ),
 everything as (
     select {CONFIGURATION} as configuration, data_fingerprint, eval_split,
         {", ".join(f"any_value({name}) as {name}" for name in _SETTINGS)},
+        coalesce(any_value(chosen_by), 'accuracy') as chosen_by,
         avg(examples_per_sec) as examples_per_sec,
         avg(seconds) filter (status = 'succeeded') as seconds,
         sum(cost_usd) as cost_usd,
@@ -55,24 +59,25 @@ everything as (
     from trials group by all
 )
 select e.*, coalesce(q.seeds, 0) as seeds, q.* exclude (configuration, data_fingerprint, eval_split, seeds),
-    coalesce(selection_accuracy, accuracy) as score, if(selection_accuracy is null, 'dev', 'selection') as scored_on
+    if(chosen_by = 'accuracy', coalesce(selection_accuracy, accuracy), coalesce(selection_score, best_score)) as score,
+    if(if(chosen_by = 'accuracy', selection_accuracy, selection_score) is null, 'dev', 'selection') as scored_on
 from everything e left join quality q
     on e.configuration = q.configuration
     and e.data_fingerprint is not distinct from q.data_fingerprint
     and e.eval_split is not distinct from q.eval_split
 """
 
-_RANKED_TOGETHER = ("eval_split", "data_fingerprint", "scored_on")
+_RANKED_TOGETHER = ("eval_split", "data_fingerprint", "chosen_by", "scored_on")
 
 _DEFAULT_ORDER = """
-eval_split nulls last, data_fingerprint nulls last, scored_on desc, score is null, diverged > 0,
-round(score, 12) desc nulls last, last_accuracy desc nulls last, loss nulls last, configuration
+eval_split nulls last, data_fingerprint nulls last, chosen_by, scored_on desc, score is null, diverged > 0,
+round(if(chosen_by = 'loss', -score, score), 12) desc nulls last, last_accuracy desc nulls last, loss nulls last, configuration
 """
 
 NEEDED = (
     "experiment", "trial_id", "attempt", "status", "written_at", "configuration_id", "data_fingerprint", "eval_split",
     "seed", "failure_class", "best_global_step", "best_dev_accuracy", "last_dev_accuracy", "selection_accuracy", "best_dev_f1",
-    "best_dev_loss", "examples_per_sec", "seconds", "cost_usd", *_SETTINGS,
+    "best_dev_loss", "chosen_by", "selection_score", "best_score", "examples_per_sec", "seconds", "cost_usd", *_SETTINGS,
 )  # fmt: skip
 """Columns of `trials` that the leaderboard reads."""
 
@@ -111,8 +116,8 @@ def _check_expression(connection: duckdb.DuckDBPyConnection, flag: str, expressi
 def leaderboard(trials: pa.Table, *, where: str | None = None) -> pa.Table:
     """Aggregate the latest attempts of all trials to one row per configuration and evaluation split, best first.
 
-    Columns beyond the aggregates: score (the mean accuracy on the held-out part of train when runs chose by it, else on
-    dev) and rank (1 for the best score on the same data, those that diverged under a seed last; null when nothing succeeded).
+    Columns beyond the aggregates: score (the mean of the metric chosen_by on the held-out part of train when runs chose on it,
+    else on dev) and rank (1 for the best score on the same data, those that diverged under a seed last; null when nothing succeeded).
 
     Args:
         trials: latest attempts with the columns `NEEDED` and those that `where` names.

@@ -9,6 +9,7 @@ import math
 
 import pytest
 
+from sst2_ray.config.presets import around_paper
 from sst2_ray.config.registry import MODELS
 from sst2_ray.config.sweep import SweepConfig
 from sst2_ray.config.train import TrainConfig, config_from_dict, hash_of
@@ -54,6 +55,24 @@ def test_decay_clipping_seed_retries_and_price_must_be_finite_and_not_negative(n
 @pytest.mark.parametrize("name", SHARES)
 def test_shares_lie_in_zero_to_one(name, value):
     assert f"--{name.replace('_', '-')} {value}: must be at least 0 and below 1" in refusal(**{name: value})
+
+
+def test_a_config_of_version_0_1_0_keeps_its_hash():
+    """So that runs and sweeps of that version go on, and stand beside new ones as the same configuration."""
+    assert TrainConfig().config_hash == "84685b76b25b"
+    assert TrainConfig(data="glue", batch_size=32).config_hash == "941d442c9b84"
+    assert around_paper().trials_hash == "3eed1c5e7fc6"
+
+
+def test_each_task_is_judged_by_its_own_metric_unless_another_is_given():
+    own = {data: TrainConfig(data=data).metric for data in ("glue", "glue/cola", "glue/mrpc", "glue/qqp", "x.csv")}
+    assert own == {"glue": "accuracy", "glue/cola": "mcc", "glue/mrpc": "f1", "glue/qqp": "f1", "x.csv": "accuracy"}
+    assert TrainConfig(data="glue/cola", choose_by="loss").metric == "loss"
+
+
+def test_classes_are_not_judged_by_a_correlation_of_values():
+    assert refusal(choose_by="pearson").startswith("--choose-by pearson: is a metric of regression")
+    assert "macro_f1" in refusal(choose_by="macro")
 
 
 def test_what_may_be_left_open_may_be_none():

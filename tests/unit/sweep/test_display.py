@@ -12,6 +12,7 @@ from sst2_ray.run.messages import Progress, TrialOverview
 from sst2_ray.sweep.display import SweepDisplay, SweepProgress
 from sst2_ray.sweep.queue import Outcome, TrialQueue
 from sst2_ray.training.names import Phase
+from tests.support.records import epoch
 
 SWEEP = SweepConfig(models=("sentence-transformers/all-mpnet-base-v2",), learning_rates=(1.25e-4, 8e-5), num_seeds=2)
 
@@ -23,8 +24,9 @@ def screen(width: int) -> str:
     display = SweepDisplay(out, "around-the-paper", queue)
     first, second, third = (queue.take() for _ in range(3))
     progress = Progress(phase=Phase.TRAINING, global_step=1200, total_steps=16838, epoch=1.25, examples_per_sec=2104.0)
+    evaluation = epoch(1200, dev_accuracy=0.9472)
     status = SweepProgress(
-        overview={third.trial_id: TrialOverview(progress=progress, dev_accuracy=0.9472)},
+        overview={third.trial_id: TrialOverview(progress=progress, evaluation=evaluation)},
         elapsed={spec.trial_id: 754.0 for spec in (first, second, third)},
         used_s=1508.0,
         left_s=3000.0,

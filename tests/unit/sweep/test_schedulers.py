@@ -20,7 +20,7 @@ def config(scheduler: str, *, evaluations: int = 9, reduction_factor: int = 3) -
 
 
 def at(trial: str, number: int, accuracy: float, *, num_rows: int = 100_000, model: str = MODEL) -> Evaluation:
-    return Evaluation(trial_id=trial, model=model, number=number, accuracy=accuracy, num_rows=num_rows)
+    return Evaluation(trial_id=trial, model=model, number=number, score=accuracy, num_rows=num_rows)
 
 
 def test_halving_stops_what_is_not_among_the_best_of_its_rung() -> None:
@@ -68,6 +68,27 @@ def test_what_an_earlier_session_decided_stands(scheduler: str) -> None:
     rule = EarlyStopping(config(scheduler), past)
     assert not rule.decide(at("bad", 1, 0.5))  # it went on then, and reports again from its checkpoint
     assert rule.decide(at("new", 1, 0.5))
+
+
+@pytest.mark.parametrize(("error", "stops"), [(0.02, True), (0.2, False)])
+def test_another_metric_brings_its_own_noise(error: float, stops: bool) -> None:
+    """0.3 behind: more than the noise of a difference of two scores with an error of 0.02, not of 0.2."""
+    base = TrainConfig(evaluations_per_epoch=9, choose_by="mcc")
+    rule = EarlyStopping(SweepConfig(scheduler="asha", epochs=(1,), base=base))
+    key = {"model": MODEL, "number": 1, "num_rows": 100, "error": error}
+    for name, score in (("a", 0.6), ("b", 0.55), ("c", 0.5)):
+        rule.decide(Evaluation(trial_id=name, score=score, **key))
+    assert rule.decide(Evaluation(trial_id="bad", score=0.25, **key)) is stops
+
+
+def test_a_trial_that_failed_is_worse_than_any_that_did_not() -> None:
+    """A correlation may be below 0, and a loss with its sign turned always is."""
+    for metric, score in (("mcc", -0.4), ("loss", -3.0)):
+        base = TrainConfig(evaluations_per_epoch=9, choose_by=metric)
+        rule = EarlyStopping(SweepConfig(scheduler="median", epochs=(1,), base=base))
+        for name in "abc":
+            rule.record_failure(name, MODEL)
+        assert not rule.decide(Evaluation(trial_id="d", model=MODEL, number=1, score=score, num_rows=100, error=0.01))
 
 
 @pytest.mark.parametrize("scheduler", ["asha", "median"])

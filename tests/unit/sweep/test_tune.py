@@ -31,9 +31,7 @@ def trial(position: int, *, seed: int = 0) -> SimpleNamespace:
 
 
 def evaluation(spec: TrialSpec, accuracy: float, number: int = 1) -> Evaluation:
-    return Evaluation(
-        trial_id=spec.trial_id, model=spec.config.model, number=number, accuracy=accuracy, num_rows=100_000
-    )
+    return Evaluation(trial_id=spec.trial_id, model=spec.config.model, number=number, score=accuracy, num_rows=100_000)
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from sst2_ray.modeling.optimizer import lr_factor, num_warmup_steps
 from sst2_ray.records import EpochRecord
 from sst2_ray.storage import Storage
 from sst2_ray.training.checkpoint import files as ckpt
-from sst2_ray.training.context import better
+from sst2_ray.training.context import best_of, better, is_out_of_patience
 from sst2_ray.training.engine.base import NonFiniteError
 from sst2_ray.training.loop import Loop
 from tests.support.flash import compute_with_flash
@@ -126,6 +126,37 @@ def test_the_better_evaluation_is_more_accurate_ties_go_to_the_earlier(accuracy,
     key = {"experiment": "e", "trial_id": "t", "attempt": 0, "split": "dev", "global_step": 1, "epoch": 1.0}
     before = EpochRecord(**key, dev_accuracy=0.8, dev_loss=0.5)
     assert better(EpochRecord(**key, dev_accuracy=accuracy, dev_loss=loss), before) is wins
+
+
+@pytest.mark.parametrize(
+    ("metric", "better_value", "worse_value"),
+    [("mcc", 0.4, 0.3), ("macro_f1", 0.7, 0.6), ("auroc", 0.9, 0.8), ("loss", 0.2, 0.3)],
+)
+def test_the_metric_that_was_chosen_decides_which_evaluation_is_better(metric, better_value, worse_value):
+    def evaluation(step: int, value: float, accuracy: float) -> EpochRecord:
+        values = {"dev_loss": 0.5, "dev_accuracy": accuracy, f"dev_{metric}": value}
+        key = {"experiment": "e", "trial_id": "t", "attempt": 0, "split": "dev", "epoch": float(step)}
+        return EpochRecord(**key, global_step=step, **values)
+
+    records = [evaluation(1, worse_value, 0.9), evaluation(2, better_value, 0.8), evaluation(3, better_value, 0.95)]
+    assert best_of(records, metric) is records[1]
+    assert best_of(records).global_step == 3
+    assert is_out_of_patience(records, 1, metric)
+    assert not is_out_of_patience(records, 1)
+
+
+@pytest.mark.parametrize("metric", ["mcc", "auroc", "loss"])
+def test_a_run_is_judged_by_the_metric_that_was_chosen(loop_of, metric):
+    loop = loop_of(epochs=3, choose_by=metric)
+    result = loop.train()
+    sign = -1 if metric == "loss" else 1
+    values = [sign * getattr(record, f"dev_{metric}") for record in result.records]
+    assert result.best is result.records[values.index(max(values))]
+    assert all(record.score_error > 0 for record in result.records)
+
+
+def test_the_error_of_an_accuracy_is_not_stored(loop_of):
+    assert {record.score_error for record in loop_of(epochs=1).train().records} == {None}
 
 
 def test_every_batch_of_an_evaluation_is_told(loop_of):

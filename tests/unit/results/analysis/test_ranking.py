@@ -106,6 +106,35 @@ def test_a_sweep_that_selects_on_held_out_train_is_ranked_by_that() -> None:
     assert ids(found[0]) == ["held-out", "dev"]
 
 
+def test_the_metric_that_runs_were_chosen_by_ranks_them() -> None:
+    values = {"chosen_by": "mcc", "eval_split": "dev of glue/cola"}
+    accurate = runs("accurate", [0.95, 0.95], **values, best_score=0.1)
+    trials = table(accurate, runs("correlated", [0.80, 0.80], **values, best_score=0.6))
+    (group,) = rank(trials)
+    assert (group.metric, group.chosen_by, ids(group)) == ("best_score", "mcc", ["correlated", "accurate"])
+    board = leaderboard(trials)
+    assert board.column("configuration").to_pylist() == ["correlated", "accurate"]
+    assert board.column("score").to_pylist() == pytest.approx([0.6, 0.1])
+
+
+def test_less_loss_is_better() -> None:
+    values = {"chosen_by": "loss", "selection_accuracy": 0.9}
+    low = runs("low", [0.8], **values, selection_score=0.2)
+    trials = table(runs("high", [0.9], **values, selection_score=0.7), low)
+    (group,) = rank(trials)
+    assert (group.metric, ids(group)) == ("selection_score", ["low", "high"])
+    assert leaderboard(trials).column("configuration").to_pylist() == ["low", "high"]
+
+
+def test_runs_that_were_chosen_by_other_metrics_are_not_ranked_together() -> None:
+    older = runs("older", [0.9])  # of a version that knew accuracy only
+    trials = table(older, runs("new", [0.8], chosen_by="accuracy"), runs("f1", [0.7], chosen_by="f1", best_score=0.7))
+    assert [(group.chosen_by, ids(group)) for group in rank(trials)] == [("accuracy", ["older", "new"]), ("f1", ["f1"])]
+    board = leaderboard(trials)
+    ranks = zip(*(board.column(n).to_pylist() for n in ("configuration", "rank", "chosen_by")), strict=True)
+    assert list(ranks) == [("older", 1, "accuracy"), ("new", 2, "accuracy"), ("f1", 1, "f1")]
+
+
 def test_nothing_succeeded_is_no_ranking() -> None:
     assert rank(table([trial(status="failed")])) == []
 

@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+import numpy as np
+import pytest
+
 from sst2_ray.results.analysis import verdict
 from sst2_ray.results.analysis.findings import Study, studies
 from sst2_ray.results.store.table import ResultsTable
+from sst2_ray.statistics.scores import matthews
 from tests.support.records import epoch, prediction, trial
 
 NUM_SENTENCES = 400
@@ -23,6 +27,46 @@ def study(table: ResultsTable, *, stored: bool = True, **wrong: list[int]) -> St
                 answers = [prediction(r, run, label=y, predicted=1 - y if bad else y) for r, y, bad in rows]
                 table.write("predictions", answers)
     return studies(table, table.read("trials", attempts="latest"))[0]
+
+
+def mcc_study(table: ResultsTable) -> Study:
+    """Two configurations that were chosen by MCC: `skewed` is right on more sentences, `fair` on both classes."""
+    labels = [int(row % 5 != 0) for row in range(NUM_SENTENCES)]  # a fifth is of class 0
+    for name in ("skewed", "fair"):
+        for seed in range(3):
+            run = f"{name}{seed}"
+            rows = [
+                (row, y, 1 if name == "skewed" else y ^ ((row // 5 + seed) % 4 == 0)) for row, y in enumerate(labels)
+            ]
+            truth, answer = np.array([y for _, y, _ in rows]), np.array([p for *_, p in rows])
+            settings = {"model": name, "model_kind": "encoder", "learning_rate": 8e-5, "batch_size": 32, "seed": seed}
+            scores = {
+                "best_dev_accuracy": float((truth == answer).mean()), "best_score": matthews(truth, answer),
+                "best_num_answered": len(np.unique(answer)), "best_global_step": 100, "eval_split": "dev of cola",
+                "chosen_by": "mcc",
+            }  # fmt: skip
+            table.write("trials", [trial(run, configuration_id=name, **settings, **scores)])
+            table.write("predictions", [prediction(r, run, label=y, predicted=int(p)) for r, y, p in rows])
+    return studies(table, table.read("trials", attempts="latest"))[0]
+
+
+def test_the_verdict_goes_by_the_metric_that_was_chosen(table: ResultsTable) -> None:
+    found = mcc_study(table)
+    assert found.main is not None and found.bests is not None
+    assert [c.label.split(",")[0] for c in found.main.configurations] == ["fair", "skewed"]
+    assert [c.label.split(",")[0] for c in found.bests.configurations] == ["fair"]
+    assert verdict.headline(found) == "Best: fair, lr 8e-5, batch 32, 0.4170 MCC on dev at the best epoch."
+    best = verdict.sentences(found)[0]
+    assert "0.4170 MCC on dev at the best epoch (mean of 3 seeds" in best
+    assert "scores an accuracy of 80.00 %" in best
+    (comparison,) = (c for c in found.against_best if c is not None)
+    assert (comparison.metric, comparison.margin) == ("mcc", 0.01)
+    assert comparison.difference == pytest.approx(0.417, abs=1e-3)
+
+
+def test_a_constant_answer_is_said(table: ResultsTable) -> None:
+    skewed = mcc_study(table).configurations[1]
+    assert verdict.constant_answers(skewed) == " 3 of its 3 seeds answer one class for every sentence of dev."
 
 
 def test_what_was_tried_and_stopped_is_not_proposed(table: ResultsTable) -> None:

@@ -14,6 +14,7 @@ import pytest
 from sst2_ray.errors import InputError, RunFailedError
 from sst2_ray.records import SCHEMA_VERSION
 from sst2_ray.results.store import files
+from sst2_ray.results.store.query import leaderboard
 from sst2_ray.results.store.schema import arrow_schema
 from sst2_ray.results.store.table import ResultsTable, SkippedFileWarning
 from tests.support.records import at, epoch, prediction, trial
@@ -195,6 +196,21 @@ def test_an_old_schema_is_read_with_nulls_for_what_it_lacks(table: ResultsTable)
     assert found.select(["trial_id", "model", "learning_rate"]).to_pylist() == [
         {"trial_id": "new", "model": "sbert", "learning_rate": None},
         {"trial_id": "old", "model": None, "learning_rate": 0.5},
+    ]
+
+
+def test_a_table_of_two_classes_reads_beside_one_of_chosen_metrics(table: ResultsTable) -> None:
+    """Schema version 2 knew accuracy only: its runs rank as they did, beside runs of this version."""
+    later = {"chosen_by", "best_score", "selection_score", "best_dev_auroc"}
+    values = {"best_dev_accuracy": 0.9, "eval_split": "dev", "data_fingerprint": "f", "learning_rate": 8e-5}
+    old = files.records_to_table("trials", [trial("old", configuration_id="old", **values)])
+    write_version(table, "trials", old.drop_columns(sorted(later)), 2)
+    new = {**values, "best_dev_accuracy": 0.8, "chosen_by": "accuracy", "best_score": 0.8}
+    table.write("trials", [trial("new", configuration_id="new", **new)])
+    board = leaderboard(table.read("trials", attempts="latest"))
+    assert board.select(["configuration", "rank", "score"]).to_pylist() == [
+        {"configuration": "old", "rank": 1, "score": 0.9},
+        {"configuration": "new", "rank": 2, "score": 0.8},
     ]
 
 

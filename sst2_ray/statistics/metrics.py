@@ -1,0 +1,128 @@
+"""Metrics of one run's answers, and what each sentence contributes to them.
+
+Scores of classes are functions of the confusion matrix; the area under the ROC curve is one of the ranks of a score.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import scipy  # loads its parts on use
+
+from sst2_ray.statistics.scores import Array
+
+OF_CONFUSION = ("accuracy", "f1", "precision", "recall", "macro_f1", "weighted_f1", "mcc")
+
+
+def confusion_scores(confusion: Array) -> dict[str, float]:
+    """Compute the scores `OF_CONFUSION`; 0 where undefined.
+
+    F1, precision and recall are those of class 1 of two, else means over the classes that occur among labels or answers.
+
+    Args:
+        confusion: Rows of each label (first index) with each answer (second), [classes, classes]; at least one row.
+    """
+    hits, actual, answered = confusion.diagonal(), confusion.sum(axis=1), confusion.sum(axis=0)
+    precisions, recalls = hits / np.maximum(1, answered), hits / np.maximum(1, actual)
+    f1s = np.where(hits > 0, 2 * precisions * recalls / np.maximum(precisions + recalls, 1e-300), 0.0)
+    occurs = actual + answered > 0
+    two, num = len(hits) == 2, int(actual.sum())
+    macro_f1 = float(f1s[occurs].mean())
+    return {
+        "accuracy": int(hits.sum()) / num,
+        "f1": float(f1s[1]) if two else macro_f1,
+        "precision": float(precisions[1] if two else precisions[occurs].mean()),
+        "recall": float(recalls[1] if two else recalls[occurs].mean()),
+        "macro_f1": macro_f1,
+        "weighted_f1": float(f1s @ actual) / num,
+        "mcc": _matthews(hits, actual, answered),
+    }
+
+
+def _matthews(hits: Array, actual: Array, answered: Array) -> float:
+    """Compute R_K from the counts of each class.
+
+    Source: Gorodkin, "Comparing two K-category assignments by a K-category correlation coefficient" (2004); for two
+    classes it is Matthews' coefficient.
+    """
+    num, right = int(actual.sum()), int(hits.sum())
+    # Python integers: the products of millions of rows exceed 64 bits.
+    p, t = [int(n) for n in answered], [int(n) for n in actual]
+    spread = (num * num - sum(n * n for n in p)) * (num * num - sum(n * n for n in t))
+    covariance = right * num - sum(a * b for a, b in zip(p, t, strict=True))
+    return covariance / float(spread) ** 0.5 if spread else 0.0
+
+
+def auroc(label: Array, score: Array) -> float | None:
+    """Compute the area under the ROC curve of `score` [rows] for `label` 1 against 0 [rows]; None without both labels.
+
+    The share of pairs of a positive and a negative row in which the positive one scores higher, ties counted half.
+    """
+    positive = np.asarray(label) == 1
+    num, num_positive = len(positive), int(positive.sum())
+    if num_positive in (0, num) or not np.isfinite(score).all():
+        return None
+    ranks = scipy.stats.rankdata(score)
+    pairs = num_positive * (num - num_positive)
+    return float(ranks[positive].sum() - num_positive * (num_positive + 1) / 2) / pairs
+
+
+def row_values(metric: str, label: Array, predicted: Array, score: Array | None = None) -> Array | None:
+    """Compute what each row contributes to a metric of one run, float [rows]; their mean is the metric.
+
+    For accuracy right (1) and wrong (0), else jackknife pseudo-values N metric - (N - 1) metric without the row, shifted to
+    that mean. None for a metric that these answers do not have.
+
+    Args:
+        metric: One of `OF_CONFUSION`, or auroc.
+        label: Number of the class, [rows].
+        predicted: Number of the class, [rows].
+        score: Of class 1 of two, [rows]; auroc alone needs it.
+
+    Source: Dorfman, Berbaum and Metz, Investigative Radiology 27 (1992) 723-731 (pseudo-values).
+    """
+    if metric == "accuracy":
+        return np.asarray(label == predicted, dtype=float)
+    if metric == "auroc":
+        return None if score is None else _auroc_values(np.asarray(label), score)
+    classes = max(int(label.max()), int(predicted.max()), 1) + 1
+    confusion = np.zeros((classes, classes), dtype=np.int64)
+    np.add.at(confusion, (label, predicted), 1)
+
+    def without(cell: Array) -> float:
+        confusion[tuple(cell)] -= 1
+        found = confusion_scores(confusion)[metric]
+        confusion[tuple(cell)] += 1
+        return found
+
+    # Rows of equal label and answer have equal pseudo-values.
+    cells, kind_of = np.unique(np.stack([label, predicted]), axis=1, return_inverse=True)
+    left = np.array([without(cell) for cell in cells.T])[kind_of.reshape(-1)]
+    return _pseudo_values(confusion_scores(confusion)[metric], left)
+
+
+def _auroc_values(label: Array, score: Array) -> Array | None:
+    whole = auroc(label, score)
+    positive = label == 1
+    num, num_positive = len(label), int(positive.sum())
+    if whole is None or min(num_positive, num - num_positive) < 2:
+        return None
+    ranks = scipy.stats.rankdata(score)
+    left = np.empty(num)
+    for side, others in ((positive, num - num_positive), (~positive, num_positive)):
+        # Share of the other class that scores lower than the row; without the row the mean of the others' shares is left.
+        below = (ranks[side] - scipy.stats.rankdata(score[side])) / others
+        mine = int(side.sum())
+        found = (below.sum() - below) / (mine - 1)
+        left[side] = found if side is positive else 1 - found
+    return _pseudo_values(whole, left)
+
+
+def _pseudo_values(whole: float, without: Array) -> Array:
+    num = len(without)
+    values = num * whole - (num - 1) * without
+    return np.asarray(values - values.mean() + whole)
+
+
+def standard_error(values: Array) -> float:
+    """Compute the standard error of the mean of what rows contribute (`row_values`)."""
+    return float(values.std(ddof=1)) / len(values) ** 0.5
