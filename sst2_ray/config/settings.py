@@ -120,6 +120,11 @@ class OptimizationSettings:
     """Gradients are scaled down to this global L2 norm; 0: no clipping."""
     evaluations_per_epoch: Positive[int] = 1
     """Evaluations of the dev split an epoch, evenly spaced over its steps."""
+    class_weights: Annotated[str, Value("balanced|FILE")] | None = None
+    """Weights of the classes in the training loss. balanced: every class counts the same, however few its rows; a JSON or YAML
+    file: a weight for each class name. None: every row counts the same."""
+    label_smoothing: Fraction = 0.0
+    """Share of each label that is spread evenly over all classes in the training loss."""
     choose_by: Metric | None = None
     """Metric that the best epoch, early stopping and the best configuration of a sweep go by; None: the task's own, which is
     accuracy but for some of GLUE. auroc: two classes only; pearson, spearman: regression only."""

@@ -9,6 +9,7 @@ import numpy as np
 from sst2_ray.config.registry import DATASETS
 from sst2_ray.config.train import TrainConfig
 from sst2_ray.data import leaks
+from sst2_ray.data.class_weights import BALANCED, read_class_weights
 from sst2_ray.data.labels import ClassNames
 from sst2_ray.data.rows import Cells, Rows, Splits, require_classes
 from sst2_ray.data.sources import Source, read_source
@@ -56,14 +57,17 @@ def load_splits(config: TrainConfig) -> Splits:
         eval_split += f", {len(dev):,} of {num_dev:,} rows"
     if config.batch_size > len(train):
         raise InputError(f"--batch-size {config.batch_size}: larger than the {len(train):,} training rows; lower it")
+    weights = read_class_weights(config.class_weights, classes, train.labels)
+    from_file = weights if config.class_weights != BALANCED else None
     return Splits(
         train=train,
         dev=dev,
         classes=classes,
+        class_weights=weights,
         selection=selection,
         source=read.source,
         eval_split=eval_split,
-        fingerprint=_fingerprint(train, dev, selection),
+        fingerprint=_fingerprint(train, dev, selection, class_weights=from_file),
         corpus=corpus,
         notes=tuple(note for note in notes if note),
     )
@@ -158,10 +162,13 @@ def _repetitions(rows: Rows, keys: list[str]) -> str | None:
     )
 
 
-def _fingerprint(*splits: Rows | None) -> str:
+def _fingerprint(*splits: Rows | None, class_weights: tuple[float, ...] | None) -> str:
+    """Hash the rows, and weights of classes that no field of the config states."""
     digest = hashlib.sha256()
     for rows in splits:
         for text, label in zip(rows.texts, rows.labels.tolist(), strict=True) if rows else ():
             digest.update(f"{label}\t{text}\n".encode())
         digest.update(b"\0")
+    if class_weights is not None:
+        digest.update(repr(class_weights).encode())
     return digest.hexdigest()[:12]

@@ -60,6 +60,8 @@ class Splits:
     """Name for the rules of known leaks ("glue", "rotten-tomatoes"); None: not a corpus that they know."""
     notes: tuple[str, ...]
     """One-line remarks for the user."""
+    class_weights: tuple[float, ...] | None = None
+    """Weight of each class in the training loss; None: all rows count the same."""
 
     @property
     def class_words(self) -> str:
@@ -68,6 +70,13 @@ class Splits:
         each = [f"{name} {num:,}" for name, num in zip(self.classes.names, counts.tolist(), strict=True)]
         shown = ", ".join(each[:_MAX_CLASSES]) + (f", ... ({len(each)} in all)" if len(each) > _MAX_CLASSES else "")
         return f"{shown}; the largest is {counts.max() / counts.sum():.1%} of train, {self.majority_share:.1%} of dev"
+
+    @property
+    def weight_words(self) -> str:
+        """Describe the weights of the classes."""
+        weights = zip(self.classes.names, self.class_weights or (), strict=False)
+        each = [f"{name} {weight:.4g}" for name, weight in weights]
+        return ", ".join(each[:_MAX_CLASSES]) + (f", ... ({len(each)} in all)" if len(each) > _MAX_CLASSES else "")
 
     @property
     def majority_share(self) -> float:

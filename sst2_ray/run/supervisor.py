@@ -274,6 +274,7 @@ class Trial:
             micro_batch_tokens=self.micro_batch_tokens,
             source=inputs.splits.source,
             eval_split=inputs.splits.eval_split,
+            class_weights=inputs.splits.class_weights,
             corpora=(*inputs.resolved.info.trained_on, *inputs.corpora),
             score_dev=self.sweep.score_dev if self.sweep else True,
             started_at=time.time(),

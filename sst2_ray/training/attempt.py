@@ -23,6 +23,7 @@ from sst2_ray.training.engine.build import build_engine
 from sst2_ray.training.finish import Finish, Trained
 from sst2_ray.training.loop import Loop
 from sst2_ray.training.names import Phase
+from sst2_ray.training.objective import Objective
 from sst2_ray.training.outcome import AttemptEnd, Yielded
 from sst2_ray.training.precision import use_bf16
 from sst2_ray.training.task import DEFAULT_MICRO_BATCH_TOKENS, Task
@@ -157,6 +158,12 @@ class Attempt:
             model=model,
             dropout_keys=keys,
             engine=self._engine(model),
+            objective=Objective(
+                class_weights=task.class_weights,
+                label_smoothing=config.label_smoothing,
+                labels=self.tokens["train"].labels,
+                device=self.device,
+            ),
             run=self.storage,
             data_fingerprint=self.data_fingerprint,
             reporter=self.reporter,

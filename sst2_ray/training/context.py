@@ -22,6 +22,7 @@ from sst2_ray.training.checkpoint.files import Checkpoint
 from sst2_ray.training.engine.base import TrainEngine
 from sst2_ray.training.evaluate import CLOSE, compute_logits, evaluation_tokens
 from sst2_ray.training.names import Phase
+from sst2_ray.training.objective import Objective
 from sst2_ray.training.throughput import PhaseTimer
 
 
@@ -88,6 +89,7 @@ class LoopContext:
     model: SentenceClassifier
     dropout_keys: DropoutKeys
     engine: TrainEngine
+    objective: Objective
     run: Storage
     reporter: Reporter
     data_fingerprint: str | None = None

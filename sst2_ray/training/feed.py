@@ -63,12 +63,14 @@ def _collate(context: LoopContext, plan: StepPlan) -> Batch:
     def move(tensor: Tensor) -> Tensor:
         return on_device(tensor, context.device)
 
+    scale = context.objective.batch_scale(context.train.labels[plan.global_rows])
     inputs = []
     for micro in plan.micro_batches:
         ids, mask = map(torch.from_numpy, collate(context.train, micro, pad_id=context.pad_id))
         keys = row_keys(seed=context.config.seed, global_step=plan.global_step, row_ids=micro.rows)
         labels = context.train.labels[micro.rows].astype(np.int64)
-        of_rows = (move(torch.from_numpy(array)) for array in (labels, micro.weights, keys))
+        weights = micro.weights if scale is None else micro.weights * scale
+        of_rows = (move(torch.from_numpy(array)) for array in (labels, weights, keys))
         of_tokens = model_inputs(ids, mask, varlen=_uses_varlen(context), move=move)
         inputs.append((*of_tokens, *of_rows))
     return Batch(plan, inputs)

@@ -153,11 +153,11 @@ class Loop:
         self.context.dropout_keys.set(None)
 
     def _loss(self, ids: Tensor, mask: Tensor | Varlen, labels: Tensor, weights: Tensor, keys: Tensor) -> Tensor:
-        """Compute this micro-batch's part of the global batch's mean cross entropy."""
+        """Compute this micro-batch's part of the global batch's loss."""
         self.context.dropout_keys.set(keys)
         with self._autocast(self.context.bf16):
             logits = self.context.model(ids, mask)  # [rows, classes]
-        losses = torch.nn.functional.cross_entropy(logits.float(), labels, reduction="none")  # [rows]
+        losses = self.context.objective.row_losses(logits.float(), labels)  # [rows]
         with torch.no_grad():
             real = weights > 0
             right = (logits.argmax(dim=1) == labels) & real

@@ -32,6 +32,8 @@ class Task:
     eval_split: str
     corpora: tuple[str, ...]
     """Named data sets that the training rows come from, for the leak rules."""
+    class_weights: tuple[float, ...] | None = None
+    """Weight of each class in the training loss; None: all rows count the same."""
     score_dev: bool = True
     """False: a sweep chooses on a held-out part of train, and scores dev once, later, for what it has chosen."""
     started_at: float

@@ -24,6 +24,7 @@ from sst2_ray.training.checkpoint import files as ckpt
 from sst2_ray.training.context import LoopContext
 from sst2_ray.training.engine.build import build_engine
 from sst2_ray.training.loop import Loop
+from sst2_ray.training.objective import Objective
 from tests.support.models import SENTENCES
 from tests.support.tokens import review_lengths, token_arrays
 
@@ -78,6 +79,7 @@ def context_of(
     micro_batch_tokens: int = 256,
     resume: bool = False,
     device: str = "cpu",
+    class_weights: tuple[float, ...] | None = None,
 ) -> LoopContext:
     """As an attempt makes it, on the newest valid checkpoint of the run where it is to be resumed."""
     where = torch.device(device)
@@ -109,6 +111,12 @@ def context_of(
         model=model,
         dropout_keys=keys,
         engine=build_engine(config.engine, model, optimizer, max_grad_norm=config.max_grad_norm, device=where),
+        objective=Objective(
+            class_weights=class_weights,
+            label_smoothing=config.label_smoothing,
+            labels=train.labels,
+            device=where,
+        ),
         run=run,
         reporter=Recorder(),
         resume_from=saved,
@@ -171,6 +179,7 @@ class Scenario:
     interrupt_after: int | None = None
     resume: bool = False
     device: str = "cpu"
+    class_weights: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,6 +200,7 @@ def play(scenario: Scenario, *, rank: int = 0, world_size: int = 1) -> Outcome:
     context = context_of(
         scenario.config, train, evaluation, run, rank=rank, world_size=world_size,
         micro_batch_tokens=scenario.micro_batch_tokens, resume=scenario.resume, device=scenario.device,
+        class_weights=scenario.class_weights,
     )  # fmt: skip
     loop = Loop(context)
     if scenario.interrupt_after is not None:

@@ -78,6 +78,7 @@ def describe(
         ("model", f"{model.label}, about {size.parameters / 1e6:.1f} M parameters, weights: {model.source}"),
         ("data", f"{splits.source}: {len(train):,} train rows, {len(dev):,} {splits.eval_split}{held_out}"),
         ("classes", splits.class_words),
+        *([("class weights", splits.weight_words)] if splits.class_weights else []),
         ("tokens", f"{len(train.input_ids):,} an epoch, {mean:.1f} a sentence, longest {int(train.lengths.max())}"),
         ("steps", _steps_words(config, len(train))),
         ("workers", f"{placement}, {engine}"),
