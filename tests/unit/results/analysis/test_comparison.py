@@ -17,6 +17,7 @@ from sst2_ray.results.analysis.comparison import Comparison, Verdict, compare, p
 from sst2_ray.results.analysis.evidence import Evidence, collect
 from sst2_ray.results.analysis.ranking import Configuration, configurations
 from sst2_ray.results.store import files
+from sst2_ray.statistics.scores import f1, matthews
 from tests.support.records import prediction, trial
 from tests.support.worlds import World, configuration, evidence
 
@@ -348,11 +349,15 @@ def test_rows_of_the_table_become_samples() -> None:
     assert compare(*sorted(members, key=lambda c: c.configuration_id), found).verdict is Verdict.WIN
 
 
-def test_of_more_than_two_classes_accuracy_alone_is_compared() -> None:
+def test_of_more_than_two_classes_all_but_the_loss_is_compared() -> None:
     members, rows = stored({"a": [10, 12], "b": [40, 41]}, lambda _, row: {"label": 2 if row % 3 else 1})
     found = collect(rows, members)
     assert found.values(members[0], "accuracy") is not None
-    assert [found.values(members[0], metric) for metric in ("f1", "mcc", "loss")] == [None, None, None]
+    for metric, score in (("f1", f1), ("mcc", matthews)):
+        values, sample = found.values(members[0], metric), found.sample(members[0])
+        assert values is not None and sample is not None
+        assert values.mean(axis=1) == pytest.approx([score(sample.label, one) for one in sample.predicted])
+    assert found.values(members[0], "loss") is None  # only the probability of the answer is stored
 
 
 def test_a_run_without_predictions_makes_its_configuration_missing() -> None:
