@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from typing import TypeVar
 
 from sst2_ray.config.train import TrainConfig
+from sst2_ray.errors import RunFailedError
+from sst2_ray.results.store.compaction import merge_small_files
+from sst2_ray.results.store.table import SkippedFileWarning
 from sst2_ray.run.connect import check_cluster, start_ray, starts_ray_here
 from sst2_ray.run.environment import prepare_driver
 from sst2_ray.run.lease import Lease
@@ -109,6 +113,16 @@ class RunSession:
             self.folder.delete(STOP_FILE)  # left by an earlier session
             self.log.open(self.folder)
             yield
+        self._tidy()
+
+    def _tidy(self) -> None:
+        """Keep the number of the table's files small. What cannot be merged now is read as it is."""
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", SkippedFileWarning)  # said to those who read
+                merge_small_files(self.workspace.table)
+        except (OSError, RunFailedError) as error:
+            self.note(f"note: the results table's files were not merged: {error}")
 
     # ---- what it shows
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,11 @@ from sst2_ray.results.store.schema import KEYS
 from sst2_ray.results.store.table import ResultsTable, new_file_name
 
 _LEFTOVER_AGE_S = 24 * 3600
+
+MERGE_AT = 256
+"""Small files of a data set that a run or a sweep merges when it ends: a reader opens hundreds, not tens of thousands."""
+
+_SMALL_BYTES = 256 * 1024
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,8 +73,7 @@ def compact(table: ResultsTable, dataset: str, *, prune: bool = False) -> Compac
     data = files.encode(dataset, contents, replaces=kept)
     table.put(snapshot, data)
     if prune:
-        with ThreadPoolExecutor(table.num_threads) as pool:
-            list(pool.map(lambda name: _delete(table, f"{dataset}/{name}"), names))
+        _delete_all(table, dataset, names)
         _remove_leftovers(table, dataset)
     return Compacted(
         dataset=dataset,
@@ -78,6 +83,36 @@ def compact(table: ResultsTable, dataset: str, *, prune: bool = False) -> Compac
         num_bytes=data.size,
         num_pruned=len(names) if prune else 0,
     )
+
+
+def merge_small_files(table: ResultsTable) -> int:
+    """Merge the small raw files of each data set that has at least `MERGE_AT` of them into one.
+
+    Safe beside any number of writers, readers and compactions: the merged file is whole before the others are deleted, and
+    whoever reads in between reads some records twice, which deduplication drops.
+
+    Returns:
+        Files that were merged.
+
+    Raises:
+        RunFailedError: class storage_error; a merged file could not be written, and nothing was deleted.
+    """
+    num_merged = 0
+    for dataset in KEYS:
+        found = table.read_small_files(dataset, below_bytes=_SMALL_BYTES, at_least=MERGE_AT)
+        if found is None:
+            continue
+        contents, names = found
+        # It sorts where the newest of them did: among equal records the one in the later file counts.
+        table.put(f"{dataset}/{new_file_name(after=max(names))}", files.encode(dataset, contents))
+        _delete_all(table, dataset, names)
+        num_merged += len(names)
+    return num_merged
+
+
+def _delete_all(table: ResultsTable, dataset: str, names: Sequence[str]) -> None:
+    with ThreadPoolExecutor(table.num_threads) as pool:
+        list(pool.map(lambda name: _delete(table, f"{dataset}/{name}"), names))
 
 
 def _delete(table: ResultsTable, relative: str) -> None:

@@ -155,6 +155,30 @@ class ResultsTable:
             )
         return found.table, found.sources
 
+    def read_small_files(self, dataset: str, *, below_bytes: int, at_least: int) -> tuple[pa.Table, list[str]] | None:
+        """Read the records of all raw files that are small and in no snapshot, for merging.
+
+        Returns:
+            Their records, each once, and the names of the files that were read completely; None where there are fewer
+            than `at_least`.
+        """
+        return _retry(lambda: self._read_small_once(dataset, below_bytes, at_least))
+
+    def _read_small_once(self, dataset: str, below_bytes: int, at_least: int) -> tuple[pa.Table, list[str]] | None:
+        entries = [entry for entry in self._raw_files(dataset) if entry.num_bytes < below_bytes]
+        if len(entries) < at_least:
+            return None
+        snapshot = self._open_snapshot(dataset)
+        replaced = files.replaced_names(snapshot) if snapshot else frozenset()
+        entries = [entry for entry in entries if entry.name not in replaced]
+        if len(entries) < at_least:
+            return None
+        parts = list(self._read_raw(dataset, entries, arrow_schema(dataset).names, None))
+        whole = [(name, part) for name, part in parts if name is not None]
+        if not whole:
+            return None
+        return deduplicate(dataset, pa.concat_tables([part for _, part in whole])), [name for name, _ in whole]
+
     def records(self, dataset: str, **options: Any) -> list[Any]:
         """Read dataclass records; takes the options of `read` except `columns`."""
         return files.table_to_records(dataset, self.read(dataset, **options))
@@ -246,9 +270,9 @@ class ResultsTable:
 _NEWER = "its schema is newer than this package, which leaves out what it does not know; upgrade it"
 
 
-def new_file_name() -> str:
-    """Return a unique file name that sorts by the time of writing."""
-    stamp = dt.datetime.now(dt.timezone.utc).strftime("%Y%m%dT%H%M%S.%fZ")
+def new_file_name(after: str | None = None) -> str:
+    """Return a unique file name that sorts by the time of writing; `after`: a file's name, whose time it shares."""
+    stamp = after.partition("-")[0] if after else dt.datetime.now(dt.timezone.utc).strftime("%Y%m%dT%H%M%S.%fZ")
     return f"{stamp}-{uuid.uuid4().hex[:16]}.parquet"
 
 

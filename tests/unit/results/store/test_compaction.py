@@ -10,8 +10,8 @@ import pytest
 
 from sst2_ray.errors import InputError
 from sst2_ray.records import SCHEMA_VERSION
-from sst2_ray.results.store import files
-from sst2_ray.results.store.compaction import compact
+from sst2_ray.results.store import compaction, files
+from sst2_ray.results.store.compaction import compact, merge_small_files
 from sst2_ray.results.store.table import ResultsTable, SkippedFileWarning
 from tests.support.records import at, epoch, trial
 
@@ -164,7 +164,64 @@ def test_prune_removes_what_killed_writers_left_only_when_it_is_old(table: Resul
     assert young.exists()
 
 
-def test_readers_see_every_record_once_while_others_write_compact_and_prune(table: ResultsTable) -> None:
+@pytest.fixture
+def merge_at_three(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compaction, "MERGE_AT", 3)
+
+
+@pytest.mark.usefixtures("merge_at_three")
+def test_many_small_files_become_one_that_says_the_same(table: ResultsTable) -> None:
+    for name in ("a", "b", "c"):
+        table.write("trials", [trial(name, status="running")])
+    table.write("trials", [trial("a", written_at=at(1))])
+    before = table.read("trials").sort_by("trial_id")
+    assert merge_small_files(table) == 4
+    assert len(raw(table)) == 1
+    assert table.read("trials").sort_by("trial_id").equals(before)
+
+
+@pytest.mark.usefixtures("merge_at_three")
+def test_few_small_files_and_those_of_a_snapshot_are_left(table: ResultsTable) -> None:
+    names = {table.write("trials", [trial(name)]) for name in "abc"}
+    compact(table, "trials")
+    names |= {table.write("trials", [trial(name)]) for name in "de"}
+    assert merge_small_files(table) == 0
+    assert raw(table) == names
+
+
+@pytest.mark.usefixtures("merge_at_three")
+def test_a_merged_file_sorts_where_the_newest_of_its_parts_did(table: ResultsTable) -> None:
+    names = [table.write("epochs", [epoch(step)]) for step in range(1, 4)]
+    merge_small_files(table)
+    later = table.write("epochs", [epoch(4)])
+    (merged,) = raw(table, "epochs") - {later}
+    assert names[0] < merged < later
+
+
+@pytest.mark.usefixtures("merge_at_three")
+def test_a_merge_never_deletes_what_it_could_not_read(table: ResultsTable) -> None:
+    for step in range(1, 5):
+        table.write("epochs", [epoch(step)])
+    damaged = Path(table.storage.path("epochs/0.parquet"))
+    damaged.write_bytes(b"PAR1 cut off")
+    with pytest.warns(SkippedFileWarning):
+        assert merge_small_files(table) == 4
+    assert damaged.exists()
+
+
+@pytest.mark.usefixtures("merge_at_three")
+def test_a_merge_that_was_killed_before_it_deleted_loses_and_doubles_nothing(
+    table: ResultsTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for step in range(1, 5):
+        table.write("epochs", [epoch(step)])
+    monkeypatch.setattr(compaction, "_delete_all", lambda *_: None)
+    merge_small_files(table)
+    assert sorted(table.read("epochs").column("global_step").to_pylist()) == [1, 2, 3, 4]
+
+
+@pytest.mark.usefixtures("merge_at_three")
+def test_readers_see_every_record_once_while_others_write_merge_compact_and_prune(table: ResultsTable) -> None:
     written: list[int] = []
     errors: list[str] = []
     stop = threading.Event()
@@ -180,6 +237,11 @@ def test_readers_see_every_record_once_while_others_write_compact_and_prune(tabl
         while not stop.is_set():
             compact(mine, "epochs", prune=True)
 
+    def merge() -> None:
+        mine = ResultsTable(table.storage_path)
+        while not stop.is_set():
+            merge_small_files(mine)
+
     def read() -> None:
         mine = ResultsTable(table.storage_path)
         while not stop.is_set():
@@ -190,7 +252,7 @@ def test_readers_see_every_record_once_while_others_write_compact_and_prune(tabl
             if not must_be_there <= set(steps):
                 errors.append(f"missing: {sorted(must_be_there - set(steps))}")
 
-    others = [threading.Thread(target=target) for target in (tidy, tidy, read, read)]
+    others = [threading.Thread(target=target) for target in (tidy, merge, merge, read, read)]
     writer = threading.Thread(target=write)
     for thread in (writer, *others):
         thread.start()
