@@ -25,8 +25,8 @@ import numpy as np
 import pyarrow as pa
 
 from sst2_ray.results.store import files
-from sst2_ray.results.store.schema import arrow_schema
 from sst2_ray.results.store.compaction import MERGE_AT, merge_small_files
+from sst2_ray.results.store.schema import arrow_schema
 from sst2_ray.results.store.table import ResultsTable, new_file_name
 from sst2_ray.run.provenance import collect_provenance
 from sst2_ray.statistics.scores import Array
