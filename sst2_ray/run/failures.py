@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from sst2_ray.errors import FailureClass
+from sst2_ray.records import TrialRecord
 
 RETRIED = frozenset({FailureClass.WORKER_LOST, FailureClass.PREEMPTED, FailureClass.HUNG, FailureClass.OUT_OF_MEMORY})
 
@@ -44,6 +45,12 @@ _FULL_OR_READ_ONLY = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 class HeadLostError(Exception):
     """Ray's head does not answer any more: without it nothing new starts, and what runs ends within a minute."""
+
+
+def failure_interval_s(attempts: Sequence[TrialRecord]) -> float | None:
+    """Return the mean seconds between failures that come without a notice, from a trial's end rows; None: none came."""
+    num_failures = sum(row.failure_class in (FailureClass.WORKER_LOST, FailureClass.HUNG) for row in attempts)
+    return sum(row.seconds or 0.0 for row in attempts) / num_failures if num_failures else None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,7 +22,7 @@ from sst2_ray.run.attempt_log import (
     with_progress,
 )
 from sst2_ray.run.elastic import Elasticity
-from sst2_ray.run.failures import Failure, classify
+from sst2_ray.run.failures import Failure, classify, failure_interval_s
 from sst2_ray.run.launch import fit
 from sst2_ray.run.messages import WorkerPayload
 from sst2_ray.run.monitor import AttemptMonitor, SweepMember, TrialDisplay, Watched
@@ -278,6 +278,7 @@ class Trial:
             corpora=(*inputs.resolved.info.trained_on, *inputs.corpora),
             score_dev=self.sweep.score_dev if self.sweep else True,
             started_at=time.time(),
+            failure_interval_s=failure_interval_s(self._earlier),
         )
         return WorkerPayload(
             task=task,

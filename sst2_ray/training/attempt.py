@@ -170,6 +170,7 @@ class Attempt:
             resume_from=saved,
             timer=self.timer,
             preemption_requested=self.reporter.preemption_requested,
+            failure_interval_s=task.failure_interval_s,
             on_step=faults.hook_of(faults.planned(attempt=task.attempt, rank=self.rank), model, self.device),
         )
 

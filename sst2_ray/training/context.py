@@ -98,6 +98,8 @@ class LoopContext:
     timer: PhaseTimer = field(default_factory=PhaseTimer)
     preemption_requested: Callable[[], bool] = lambda: False
     """Called on rank 0; must not block."""
+    failure_interval_s: float | None = None
+    """Mean time between the failures of earlier attempts; None: there was none."""
     on_step: Callable[[int], None] | None = None
     """Hook for fault injection and profiling, called with the steps done."""
 

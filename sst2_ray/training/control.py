@@ -6,6 +6,7 @@ numbers about twice a second; the number of steps until the next meeting travels
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from enum import IntEnum
@@ -15,6 +16,9 @@ import torch
 INTERVAL_S = 0.5
 MAX_STEPS = 1000
 
+MOST_SHARE = 0.05
+"""Of the time that checkpoints may cost, however often workers fail."""
+
 
 class Decision(IntEnum):
     """Next action of all ranks."""
@@ -23,6 +27,24 @@ class Decision(IntEnum):
     CHECKPOINT = 1
     YIELD = 2
     """Write a checkpoint and give the workers back."""
+
+
+def checkpoint_interval_s(longest_s: float | None, *, cost_s: float, failure_interval_s: float | None) -> float | None:
+    """Choose the seconds between two checkpoints that lose the least time, in first order sqrt(2 C M).
+
+    J. W. Young, "A first order approximation to the optimum checkpoint interval", Communications of the ACM 17 (9), 1974.
+
+    Args:
+        longest_s: what was set; None: none by the clock.
+        cost_s: C, what a checkpoint costs.
+        failure_interval_s: M, the mean time between failures; None: none was seen.
+
+    Returns:
+        At most `longest_s`, and so many seconds that checkpoints take at most `MOST_SHARE` of the time.
+    """
+    if longest_s is None or failure_interval_s is None:
+        return longest_s
+    return min(longest_s, max(math.sqrt(2 * cost_s * failure_interval_s), cost_s / MOST_SHARE))
 
 
 class Control:
@@ -36,20 +58,29 @@ class Control:
         device: torch.device,
         every_s: float | None,
         preemption_requested: Callable[[], bool],
+        failure_interval_s: float | None = None,
     ) -> None:
         """Set up the first meeting.
 
         Args:
-            every_s: Seconds between checkpoints; None: none by the clock.
+            every_s: Longest time between checkpoints; None: none by the clock.
+            failure_interval_s: Mean time between the failures of earlier attempts; None: none was seen. With it a
+                checkpoint is due at the first meeting, to learn what one costs.
             preemption_requested: Called on rank 0 only; must not block.
         """
         self.world_size, self.rank, self.device = world_size, rank, device
-        self.every_s, self.preemption_requested = every_s, preemption_requested
-        self.interval_s = INTERVAL_S if every_s is None else min(INTERVAL_S, every_s / 10)
-        self.last_checkpoint = time.monotonic()
+        self.longest_s, self.failure_interval_s = every_s, failure_interval_s
+        self.preemption_requested = preemption_requested
+        self.saved(0.0)
         self._steps_left = 1
         self._steps = 1
         self._met_at = time.monotonic()
+
+    def saved(self, cost_s: float) -> None:
+        """Count the time to the next checkpoint from now on; `cost_s`: what this one cost."""
+        self.last_checkpoint = time.monotonic()
+        self.every_s = checkpoint_interval_s(self.longest_s, cost_s=cost_s, failure_interval_s=self.failure_interval_s)
+        self.interval_s = INTERVAL_S if self.every_s is None else min(INTERVAL_S, self.every_s / 10)
 
     def decide(self) -> Decision:
         """Return the decision for this step; ranks communicate only at a meeting."""

@@ -67,6 +67,8 @@ class Loop:
             device=context.device,
             every_s=self.config.checkpoint_every_s,
             preemption_requested=context.preemption_requested,
+            # Whoever says after how many steps is not overruled.
+            failure_interval_s=None if self.config.checkpoint_every_steps else context.failure_interval_s,
         )
         self._started = time.perf_counter()
 
@@ -244,10 +246,12 @@ class Loop:
         self.yielded = decision is Decision.YIELD
 
     def _checkpoint(self) -> None:
+        begin = time.monotonic()
         with self.context.timer.phase(Phase.CHECKPOINT):
             self.writer.wait()  # its copies are overwritten
             self.writer.save(self.snapshot())
-        self.control.last_checkpoint = time.monotonic()
+        # What the one before took from the cores while training went on counts as well.
+        self.control.saved(time.monotonic() - begin + self.writer.cpu_s / torch.get_num_threads())
         self.saved_step = self.global_step
 
     def wait_for_checkpoint(self) -> None:

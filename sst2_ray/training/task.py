@@ -38,3 +38,5 @@ class Task:
     """False: a sweep chooses on a held-out part of train, and scores dev once, later, for what it has chosen."""
     started_at: float
     """time.time() on the driver."""
+    failure_interval_s: float | None = None
+    """Mean time between the failures of earlier attempts; None: there was none."""

@@ -31,6 +31,8 @@ class CheckpointWriter:
     ) -> None:
         """Set the writer up; `on_commit` is called on rank 0, in the thread, when a snapshot is committed."""
         self.run, self.rank, self.world_size, self.on_commit = run, rank, world_size, on_commit
+        self.cpu_s = 0.0
+        """CPU seconds of the last write that ended."""
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
 
@@ -56,8 +58,10 @@ class CheckpointWriter:
             raise error
 
     def _write_safely(self, snapshot: Snapshot) -> None:
+        begin = time.thread_time()
         try:
             self._write(snapshot)
+            self.cpu_s = time.thread_time() - begin
         except BaseException as error:
             self._error = error
             with contextlib.suppress(Exception):  # on a full disk it makes room for the row that reports it

@@ -11,8 +11,9 @@ from ray.train import ControllerError, WorkerGroupError
 from safetensors import SafetensorError
 
 from sst2_ray.errors import FailureClass, InputError, RunFailedError
-from sst2_ray.run.failures import RETRIED, HeadLostError, classify
+from sst2_ray.run.failures import RETRIED, HeadLostError, classify, failure_interval_s
 from sst2_ray.training.engine.base import NonFiniteError
+from tests.support.records import trial
 
 GLOO = RuntimeError("[../gloo/transport/tcp/pair.cc:534] Connection closed by peer [127.0.0.1]:4242")
 
@@ -92,3 +93,14 @@ def test_the_trace_holds_this_projects_frames_alone():
 def test_trying_again_is_for_what_another_time_may_go_well():
     assert set(FailureClass) >= RETRIED
     assert not RETRIED & {"non_finite", "data_error", "bug", "user_stop", "not_placeable"}
+
+
+def test_the_time_between_failures_counts_those_that_come_without_a_notice():
+    rows = [
+        trial("a", status="failed", failure_class="worker_lost", seconds=40.0),
+        trial("a", status="stopped", failure_class="preempted", seconds=30.0),
+        trial("a", status="lost", failure_class="worker_lost", seconds=None),
+        trial("a", status="failed", failure_class="out_of_memory", seconds=10.0),
+    ]
+    assert failure_interval_s(rows) == 40.0
+    assert failure_interval_s(rows[1:2]) is None
