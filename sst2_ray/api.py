@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, overload
 from sst2_ray.config.presets import SWEEP_PRESETS, TRAIN_PRESETS
 from sst2_ray.config.sweep import SweepConfig
 from sst2_ray.config.train import TrainConfig
-from sst2_ray.errors import InputError
 from sst2_ray.terminal import Column, html_table, text_console
 
 if TYPE_CHECKING:
@@ -138,12 +137,17 @@ def presets() -> Presets:
 
 @overload
 def predict(  # type: ignore[overload-overlap]
-    model_dir: str | Path, texts: str, *, device: str = ..., precision: str = ..., batch_tokens: int | None = ...
+    model_dir: str | Path,
+    texts: str | Mapping[str, str],
+    *,
+    device: str = ...,
+    precision: str = ...,
+    batch_tokens: int | None = ...,
 ) -> Prediction: ...
 @overload
 def predict(
     model_dir: str | Path,
-    texts: Iterable[str],
+    texts: Iterable[object],
     *,
     device: str = ...,
     precision: str = ...,
@@ -151,7 +155,7 @@ def predict(
 ) -> list[Prediction]: ...
 def predict(
     model_dir: str | Path,
-    texts: str | Iterable[str],
+    texts: str | Iterable[object],
     *,
     device: str = "auto",
     precision: str = "auto",
@@ -161,7 +165,9 @@ def predict(
 
     Args:
         model_dir: Export, or the folder of a run; a path or a URI.
-        texts: A sentence, a pandas Series, or any other iterable of sentences (a list, a column of a dataset).
+        texts: A sentence, a pandas Series, or any other iterable of sentences (a list, a column of a dataset). For a model
+            of pairs a dict of the two texts (under the names of their columns, or text and text_pair), or an iterable of
+            such dicts or of tuples of two.
         device: auto, cpu or cuda.
         precision: auto, fp32 or bf16.
         batch_tokens: Most padded tokens computed at once; None: chosen for the device.
@@ -172,12 +178,15 @@ def predict(
 
     Raises InputError if `model_dir` is no whole, safe export, or if an item is no text.
     """
-    from sst2_ray.predict.predictor import Predictor, added_columns, predictions_of
+    from sst2_ray.data.texts import text_of
+    from sst2_ray.predict.predictor import Predictor, added_columns, export_text_columns, predictions_of
 
-    rows = [texts] if isinstance(texts, str) else list(texts)
-    for number, text in enumerate(rows):
-        if not isinstance(text, str):
-            raise InputError(f"texts: item {number} is a {type(text).__name__}, not a text: {str(text)[:60]!r}")
+    single = isinstance(texts, str | Mapping)
+    columns = export_text_columns(str(model_dir))
+    rows = [
+        text_of(item, columns, f"texts: item {number}")
+        for number, item in enumerate([texts] if single else list(texts))
+    ]
     predictor = Predictor(model_dir, device=device, precision=precision, batch_tokens=batch_tokens)
     logits = predictor.logits(rows)
     if type(texts).__name__ == "Series":  # pandas is imported already if this is one of its own
@@ -185,7 +194,7 @@ def predict(
 
         return pd.DataFrame(added_columns(logits, predictor.classes), index=pd.Series(texts).index)
     predictions = predictions_of(rows, logits, predictor.classes)
-    return predictions[0] if isinstance(texts, str) else predictions
+    return predictions[0] if single else predictions
 
 
 def best(out: str, storage_path: str = "runs", *, experiment: str | None = None) -> str:

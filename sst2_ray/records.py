@@ -226,7 +226,7 @@ class PredictionRecord:
     split: str = _key("dev, or selection for a held-out part of train.")
     global_step: int = _key("Optimizer steps of the model that predicted.", unit="steps")
     row_id: int = _key("Position in the split.")
-    text: str | None = _col("The sentence.")
+    text: str | None = _col("The sentence; of a pair both texts, divided by a bar.")
     label: int | None = _col("Number of the class.")
     predicted: int | None = _col("Number of the class.")
     probability: float | None = _col("Probability, fp32 softmax: of class 1 of two, else of the answer.", unit="0-1")

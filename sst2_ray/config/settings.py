@@ -59,6 +59,8 @@ class DataSettings:
     """File to evaluate on if `data` is a single file; None: a stratified hold-out of `data`."""
     text_column: str | None = None
     """Column with the sentence; None: sentence or text."""
+    text_columns: tuple[str, ...] = ()
+    """Two columns with the texts of a pair, which the model reads as one sequence with its separator."""
     label_column: str | None = None
     """Column with the label; None: label."""
     split_column: str | None = None

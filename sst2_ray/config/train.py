@@ -119,6 +119,7 @@ def check_train_config(config: TrainConfig) -> None:
         raise InputError(
             f"--choose-by {config.choose_by}: is a metric of regression; classes have accuracy, f1, mcc, ..."
         )
+    check_columns(config.text_column, config.text_columns)
     if config.max_workers is not None and config.max_workers < (config.num_workers or 1):
         raise InputError(
             f"--num-workers {config.num_workers or 1}:{config.max_workers}: the second number must be at least the first"
@@ -136,6 +137,17 @@ def check_train_config(config: TrainConfig) -> None:
         raise InputError(
             f"--model {config.model}: no such model; {did_you_mean(config.model, MODELS)} (or owner/name on the hub, or ./folder)"
         )
+
+
+def check_columns(text_column: str | None, text_columns: tuple[str, ...]) -> None:
+    """Check the flags that name columns of texts. Raises InputError: not two for a pair, or both flags."""
+    given = " ".join(text_columns)
+    if text_columns and (len(text_columns) != 2 or len({name.strip().casefold() for name in text_columns}) != 2):
+        raise InputError(
+            f"--text-columns {given}: takes two columns, those of a pair; name one text with --text-column"
+        )
+    if text_columns and text_column is not None:
+        raise InputError(f"--text-column {text_column} --text-columns {given}: give one of the two flags")
 
 
 def config_from_dict(values: dict[str, Any], *, source: str = "config") -> TrainConfig:

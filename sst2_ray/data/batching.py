@@ -217,11 +217,15 @@ def batches_of_like_length(tokens: TokenArrays, rows: Int64, *, max_tokens: int)
     return batches
 
 
-def collate(tokens: TokenArrays, batch: MicroBatch, *, pad_id: int) -> tuple[Int64, Int64]:
-    """Return `input_ids` and `attention_mask`, int64 [rows, width], padded on the right."""
+def collate(tokens: TokenArrays, batch: MicroBatch, *, pad_id: int) -> tuple[Int64, ...]:
+    """Return `input_ids`, `attention_mask` and, where `tokens` has them, `token_type_ids`.
+
+    Each is int64 [rows, width], padded on the right.
+    """
     starts = tokens.offsets[batch.rows]
     lengths = tokens.offsets[batch.rows + 1] - starts
     columns = np.arange(batch.width)
     mask = columns < lengths[:, None]
     flat = np.minimum(starts[:, None] + columns, len(tokens.input_ids) - 1)
-    return np.where(mask, tokens.input_ids[flat], pad_id).astype(np.int64), mask.astype(np.int64)
+    ids, ones = np.where(mask, tokens.input_ids[flat], pad_id).astype(np.int64), mask.astype(np.int64)
+    return (ids, ones) if tokens.type_ids is None else (ids, ones, tokens.type_ids[flat] * ones)

@@ -61,7 +61,7 @@ def find_dialect(path: Path, suffix: str, options: ReadOptions, usual: frozenset
     sample = read_sample(path, options.encoding, _SAMPLE_BYTES)
     if not sample.strip():
         raise InputError(f"{path}: is empty; give a file with text")
-    known = usual | {name.strip().casefold() for name in (options.text, options.label) if name}
+    known = usual | options.columns
     delimiter = options.separator or _find_delimiter(sample, suffix, known)
     quoted, quoting_note = _find_quoting(path, sample, delimiter, options)
     rows = _records(sample, delimiter, quoted)
@@ -127,7 +127,7 @@ def is_table(path: Path, options: ReadOptions, usual: frozenset[str]) -> bool:
         return True
     lines = [line for line in read_sample(path, options.encoding, _SAMPLE_BYTES).splitlines() if line.strip()]
     widths = {line.count("\t") for line in lines[:_SAMPLE_ROWS]}
-    known = usual | {name.strip().casefold() for name in (options.text, options.label) if name}
+    known = usual | options.columns
     header = {cell.strip().casefold() for cell in re.split(r"[,;|]", lines[0])} if lines else set()
     return (len(widths) == 1 and widths != {0}) or (len(header) > 1 and bool(header & known))
 

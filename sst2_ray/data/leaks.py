@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from sst2_ray.config.registry import KNOWN_LEAKS
 from sst2_ray.data.splitting import normalize, plain_key, words_of
+from sst2_ray.data.texts import Text, shown
 from sst2_ray.errors import InputError
 
 _MAX_PHRASE_WORDS = 2
@@ -31,7 +32,7 @@ _SST2_DEV_PROBES = """
 _MIN_PROBES = 3
 
 
-def check_overlap(dev_texts: Sequence[str], train_keys: set[str], *, data: str, allow: bool) -> str | None:
+def check_overlap(dev_texts: Sequence[Text], train_keys: set[str], *, data: str, allow: bool) -> str | None:
     """Count the evaluation sentences whose normalized text is in `train_keys`.
 
     Returns:
@@ -43,9 +44,10 @@ def check_overlap(dev_texts: Sequence[str], train_keys: set[str], *, data: str, 
     leaked = [text for text in dev_texts if normalize(text) in train_keys]
     if not leaked:
         return None
-    named = ", ".join(f'"{text if len(text) <= 60 else text[:57] + "..."}"' for text in leaked[:3])
-    found = f"{len(leaked):,} of {len(dev_texts):,} evaluation sentences also stand in the training split ({named})"
-    phrases_only = all(len(words_of(text)) <= _MAX_PHRASE_WORDS for text in leaked)
+    named = ", ".join(f'"{text if len(text) <= 60 else text[:57] + "..."}"' for text in map(shown, leaked[:3]))
+    units = "sentences" if isinstance(leaked[0], str) else "pairs"
+    found = f"{len(leaked):,} of {len(dev_texts):,} evaluation {units} also stand in the training split ({named})"
+    phrases_only = all(len(words_of(shown(text))) <= _MAX_PHRASE_WORDS for text in leaked)
     if phrases_only and len(leaked) <= _MAX_PHRASE_SHARE * len(dev_texts):
         return f"{found}: phrases of at most {_MAX_PHRASE_WORDS} words and under {_MAX_PHRASE_SHARE:.0%}, kept"
     if allow:

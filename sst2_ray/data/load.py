@@ -14,6 +14,7 @@ from sst2_ray.data.labels import ClassNames
 from sst2_ray.data.rows import Cells, Rows, Splits, require_classes
 from sst2_ray.data.sources import Source, read_source
 from sst2_ray.data.splitting import hold_out, normalize, subset
+from sst2_ray.data.texts import stripped
 from sst2_ray.errors import InputError
 
 MAX_CLASSES = 2_000
@@ -68,6 +69,7 @@ def load_splits(config: TrainConfig) -> Splits:
         source=read.source,
         eval_split=eval_split,
         fingerprint=_fingerprint(train, dev, selection, class_weights=from_file),
+        text_columns=read.train.text_columns,
         corpus=corpus,
         notes=tuple(note for note in notes if note),
     )
@@ -98,7 +100,7 @@ def _dev_rows(
 
 def _without_leaks(train: Rows, train_keys: list[str], dev: Cells) -> tuple[Rows, list[str], str | None]:
     """Leave out the training rows whose sentence stands in the evaluation split, and say how many."""
-    dev_keys = {normalize(text.strip()) for text in dev.texts if text and text.strip()}
+    dev_keys = {normalize(text) for text in map(stripped, dev.texts) if text is not None}
     kept = np.array([key not in dev_keys for key in train_keys], dtype=np.bool_)
     num_dropped = len(kept) - int(kept.sum())
     said = f"left out {num_dropped:,} of {len(kept):,} training rows that also stand in the evaluation split"
@@ -156,9 +158,10 @@ def _repetitions(rows: Rows, keys: list[str]) -> str | None:
     if not repeated:
         return None
     contradictory = sum(len(labels) > 1 for labels in labels_of.values())
+    units = "sentences" if isinstance(rows.texts[0], str) else "pairs"
     return (
-        f"{repeated:,} of {len(keys):,} training sentences repeat another one but for case and punctuation; "
-        f"{contradictory:,} sentences carry several labels"
+        f"{repeated:,} of {len(keys):,} training {units} repeat another one but for case and punctuation; "
+        f"{contradictory:,} {units} carry several labels"
     )
 
 
@@ -167,7 +170,7 @@ def _fingerprint(*splits: Rows | None, class_weights: tuple[float, ...] | None) 
     digest = hashlib.sha256()
     for rows in splits:
         for text, label in zip(rows.texts, rows.labels.tolist(), strict=True) if rows else ():
-            digest.update(f"{label}\t{text}\n".encode())
+            digest.update("\t".join([str(label), *([text] if isinstance(text, str) else text)]).encode() + b"\n")
         digest.update(b"\0")
     if class_weights is not None:
         digest.update(repr(class_weights).encode())

@@ -14,7 +14,9 @@ class ReadOptions:
     """Columns and form of data files, as the user gave them."""
 
     text: str | None = None
-    """Column of the text; None: sentence or text."""
+    """Column of the text, or of the first text of a pair; None: sentence or text."""
+    second: str | None = None
+    """Column of the second text of a pair; None: the texts are single ones."""
     label: str | None = None
     """Column of the label; None: label."""
     split: str | None = None
@@ -28,6 +30,11 @@ class ReadOptions:
     but for TSV as the file shows."""
     header: Header = "auto"
     """Does the first row hold the names of the columns? auto: unless its cells recur below as data."""
+
+    @property
+    def columns(self) -> frozenset[str]:
+        """Names of columns that the user gave, as they are compared."""
+        return frozenset(name.strip().casefold() for name in (self.text, self.second, self.label) if name)
 
     @property
     def separator(self) -> str | None:

@@ -1,4 +1,4 @@
-"""Labelled sentences: the form in which every source hands over its rows."""
+"""Labelled texts: the form in which every source hands over its rows."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sst2_ray.data.labels import ClassNames, LabelArray, without_unknown
+from sst2_ray.data.texts import Text, stripped
 from sst2_ray.errors import InputError
 from sst2_ray.formatting import count
 
@@ -20,10 +21,10 @@ _MAX_CLASSES = 8
 
 @dataclass(frozen=True, kw_only=True)
 class Rows:
-    """N labelled sentences."""
+    """N labelled texts."""
 
-    texts: list[str]
-    """[N], without white space around."""
+    texts: Sequence[Text]
+    """[N], without white space around; all of them single, or all pairs."""
     labels: LabelArray
     """[N], numbers of the classes."""
     row_ids: npt.NDArray[np.int64]
@@ -34,7 +35,7 @@ class Rows:
 
     def take(self, chosen: npt.NDArray[np.bool_]) -> Rows:
         """Return the rows at which the mask `chosen` [N] is true, in their order."""
-        positions = np.flatnonzero(chosen)
+        positions = np.flatnonzero(chosen).tolist()
         return Rows(
             texts=[self.texts[i] for i in positions], labels=self.labels[positions], row_ids=self.row_ids[positions]
         )
@@ -56,6 +57,8 @@ class Splits:
     """Name of `dev`: "SST-2 dev", "hold-out of rotten-tomatoes", "dev of <name>"; a subset says so."""
     fingerprint: str
     """12 hex digits over the texts and labels of all splits, in their order."""
+    text_columns: tuple[str, ...] = ()
+    """Columns of the two texts of a pair; empty: the texts are single ones."""
     corpus: str | None
     """Name for the rules of known leaks ("glue", "rotten-tomatoes"); None: not a corpus that they know."""
     notes: tuple[str, ...]
@@ -88,8 +91,8 @@ class Splits:
 class Cells:
     """The text and label cells of a split as they were read, blank ones included."""
 
-    texts: Sequence[str | None]
-    """[N]"""
+    texts: Sequence[Text | None]
+    """[N]; of pairs None where one of the two is missing."""
     labels: Sequence[str | None]
     """[N], in their one spelling (see `labels.canonical_label`); None: no label."""
     where: str
@@ -98,6 +101,8 @@ class Cells:
     """[N], lower-case name of the split that each row belongs to; None: the table is not divided by a column."""
     notes: tuple[str, ...] = ()
     """Decisions of the reader."""
+    text_columns: tuple[str, ...] = ()
+    """Columns of the two texts of a pair; empty: the texts are single ones."""
 
     def of_split(self, split: str) -> Cells:
         """Return the rows of one split."""
@@ -114,7 +119,7 @@ class Cells:
         return Counter(
             label
             for text, label in zip(self.texts, labels, strict=True)
-            if label is not None and text is not None and text.strip()
+            if label is not None and stripped(text) is not None
         )
 
     def rows(self, classes: ClassNames) -> tuple[Rows, str | None]:
@@ -134,19 +139,19 @@ class Cells:
                 f"{self.where}: labels {_first_three(unknown)} are not among the classes {classes}; "
                 f"correct them, or leave them out"
             )
-        texts: list[str] = []
+        texts: list[Text] = []
         labels: list[int] = []
         row_ids: list[int] = []
         blank: list[int] = []
         unlabelled: list[int] = []
-        for position, (text, label) in enumerate(zip(self.texts, self.labels, strict=True)):
-            stripped = text.strip() if text is not None else ""
-            if not stripped:
+        for position, (cell, label) in enumerate(zip(self.texts, self.labels, strict=True)):
+            text = stripped(cell)
+            if text is None:
                 blank.append(position)
             elif label is None or label not in numbers:
                 unlabelled.append(position)
             else:
-                texts.append(stripped)
+                texts.append(text)
                 labels.append(numbers[label])
                 row_ids.append(position)
         if self.texts and not texts:

@@ -40,7 +40,8 @@ class Source:
 def read_options(config: TrainConfig) -> ReadOptions:
     """Collect the fields of a config that say how files are read."""
     return ReadOptions(
-        text=config.text_column,
+        text=config.text_columns[0] if config.text_columns else config.text_column,
+        second=config.text_columns[1] if config.text_columns else None,
         label=config.label_column,
         split=config.split_column,
         delimiter=config.delimiter,

@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sst2_ray.data.labels import LabelArray
+from sst2_ray.data.texts import Text
 
 _INSIDE_NUMBER = r"(?<=\d)[.,](?=\d)"
 _SIGNS = "+#"
@@ -27,6 +28,8 @@ _ASCII_WORD = re.compile(rf"[^\W_](?:[^\W_]|{_INSIDE_NUMBER})*[{_SIGNS}]*")
 _NUMBER_MARK = re.compile(_INSIDE_NUMBER)
 _SIGN = re.compile(rf"[{_SIGNS}]")
 _LAST_SYMBOL = 0x1FFFF
+_BETWEEN = "\x1f"
+"""Divides the keys of a pair; no key of a single text holds it."""
 _MAX_FAMILY_WORDS = 64
 """Longer texts form a family with their duplicates only: a text of n words has n * n / 2 phrases."""
 
@@ -59,12 +62,14 @@ def _character_class(*categories: str) -> str:
     return "".join(f"{chr(first)}-{chr(last)}" for first, last in zip(firsts, lasts, strict=True))
 
 
-def normalize(text: str) -> str:
-    """Return the form in which two sentences count as the same: their words (see `words_of`) without spaces.
+def normalize(text: Text) -> str:
+    """Return the form in which two texts count as the same: their words (see `words_of`) without spaces.
 
-    A text without words stays as it is.
+    A text without words stays as it is. Pairs are the same when both texts are, in their order.
     """
-    return "".join(words_of(text)) or text
+    if isinstance(text, str):
+        return "".join(words_of(text)) or text
+    return _BETWEEN.join(map(normalize, text))
 
 
 def plain_key(key: str) -> str:
@@ -75,8 +80,10 @@ def plain_key(key: str) -> str:
     return _NUMBER_MARK.sub("", _SIGN.sub("", key)) if _ASCII_WORD.search(key) else key
 
 
-def hold_out(texts: Sequence[str], labels: LabelArray, fraction: float, *, purpose: str) -> npt.NDArray[np.bool_]:
+def hold_out(texts: Sequence[Text], labels: LabelArray, fraction: float, *, purpose: str) -> npt.NDArray[np.bool_]:
     """Choose about `fraction` of each class such that no held-out row occurs in a row that is kept.
+
+    A pair occurs in no other one; equal pairs stay together.
 
     Families are taken in an order that depends on their text and on `purpose`, as long as no class gets more than its
     share; a phrase that also occurs in a sentence that is kept is kept.
@@ -87,8 +94,9 @@ def hold_out(texts: Sequence[str], labels: LabelArray, fraction: float, *, purpo
     words_of_key: dict[str, list[str]] = {}
     rows_of: dict[str, list[int]] = defaultdict(list)
     for row, text in enumerate(texts):
-        words = words_of(text)
+        words = words_of(text) if isinstance(text, str) else [normalize(text)]
         key = "".join(words) or text
+        assert isinstance(key, str)
         rows_of[key].append(row)
         words_of_key.setdefault(key, words)
     families = _families(words_of_key)
@@ -131,7 +139,7 @@ def _families(words: dict[str, list[str]]) -> dict[str, set[str]]:
     return families
 
 
-def subset(texts: Sequence[str], labels: LabelArray, num_rows: int, *, purpose: str) -> npt.NDArray[np.bool_]:
+def subset(texts: Sequence[Text], labels: LabelArray, num_rows: int, *, purpose: str) -> npt.NDArray[np.bool_]:
     """Choose `num_rows` rows with the classes in proportion.
 
     A smaller subset is contained in a larger one, but for the row by which rounding moves a class.
@@ -165,5 +173,7 @@ def _shares(labels: LabelArray, num_rows: int) -> list[int]:
     return shares.tolist()
 
 
-def _rank(text: str, purpose: str) -> bytes:
+def _rank(text: Text, purpose: str) -> bytes:
+    if not isinstance(text, str):
+        text = _BETWEEN.join(text)
     return hashlib.blake2b(f"{purpose}\0{text}".encode(), digest_size=8).digest()

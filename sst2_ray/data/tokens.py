@@ -35,6 +35,8 @@ class TokenArrays:
     """[N], position in the source split."""
     num_truncated: int
     """Sentences that were longer than max_length."""
+    type_ids: npt.NDArray[np.int8] | None = None
+    """[T], the text of a pair that each token belongs to, as the tokenizer says it; None: the model is not told."""
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -46,17 +48,25 @@ class TokenArrays:
 
 
 class SentenceTokenizer:
-    """An encoder of sentences: special tokens, truncation to `max_length` tokens, no padding.
+    """An encoder of texts: special tokens, truncation to `max_length` tokens, no padding.
+
+    A pair becomes one sequence, with the separator that the tokenizer puts between its texts; the longer one is truncated.
 
     Works on a copy of the tokenizer's Rust core, so that `tokenizer` keeps its own truncation and padding; that also skips
     the offsets and lists of a call, about 40 % of the time. Reuse one instance for all pieces of a file: a discarded copy
     does not return its memory.
 
+    Args:
+        tokenizer: Tokenizer with a Rust core.
+        max_length: Tokens of a text, or of a pair together.
+        type_ids: Keep the tokenizer's type ids of pairs, for a model that takes them.
+
     Raises:
-        InputError: The tokenizer has no Rust core.
+        InputError: The tokenizer has no Rust core; when pairs are encoded: it puts nothing between their texts, or
+            `max_length` leaves no room for both.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerFast, max_length: int) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerFast, max_length: int, *, type_ids: bool = False) -> None:
         if not getattr(tokenizer, "is_fast", False):
             raise InputError(
                 f"tokenizer {tokenizer.name_or_path}: has no tokenizer.json; convert it to a fast tokenizer"
@@ -64,10 +74,16 @@ class SentenceTokenizer:
         self._core = copy.deepcopy(tokenizer.backend_tokenizer)
         self._core.no_padding()
         self._core.enable_truncation(max_length)
+        self._max_length, self._type_ids = max_length, type_ids
+        self._name = str(tokenizer.name_or_path) or "of the model"
 
     def __call__(self, rows: Rows) -> TokenArrays:
         """Encode all rows, in their order."""
+        pairs = len(rows) > 0 and not isinstance(rows.texts[0], str)
+        if pairs:
+            self._check_pairs()
         chunks: list[npt.NDArray[np.int32]] = []
+        types: list[npt.NDArray[np.int8]] = []
         lengths = np.zeros(len(rows), dtype=np.int64)
         num_truncated = 0
         for first in range(0, len(rows), _CHUNK_ROWS):
@@ -75,6 +91,9 @@ class SentenceTokenizer:
             ids = [encoding.ids for encoding in encodings]
             lengths[first : first + len(ids)] = [len(some) for some in ids]
             chunks.append(np.fromiter(chain.from_iterable(ids), dtype=np.int32))
+            if pairs and self._type_ids:
+                of_tokens = chain.from_iterable(encoding.type_ids for encoding in encodings)
+                types.append(np.fromiter(of_tokens, dtype=np.int8))
             num_truncated += sum(bool(encoding.overflowing) for encoding in encodings)
         return TokenArrays(
             input_ids=np.concatenate(chunks) if chunks else np.zeros(0, dtype=np.int32),
@@ -82,4 +101,17 @@ class SentenceTokenizer:
             labels=rows.labels,
             row_ids=rows.row_ids,
             num_truncated=num_truncated,
+            type_ids=np.concatenate(types) if types else None,
         )
+
+    def _check_pairs(self) -> None:
+        """Refuse pairs whose texts would run into each other, or of which nothing would be left."""
+        special = self._core.num_special_tokens_to_add(is_pair=True)
+        if special <= self._core.num_special_tokens_to_add(is_pair=False):
+            raise InputError(
+                f"tokenizer {self._name}: puts no separator between the texts of a pair; take a model whose tokenizer does"
+            )
+        if self._max_length < special + 2:
+            raise InputError(
+                f"--max-length {self._max_length}: of a pair {special} tokens are special; use at least {special + 2}"
+            )

@@ -16,7 +16,7 @@ from sst2_ray.modeling.layout.packing import Packing, pack
 from sst2_ray.modeling.layout.varlen import Varlen
 from sst2_ray.modeling.pooling import pool, pool_packed, pool_varlen
 from sst2_ray.modeling.sources import ModelInfo
-from sst2_ray.modeling.sources.families import UNPADDED_FAMILIES, first_position
+from sst2_ray.modeling.sources.families import UNPADDED_FAMILIES, first_position, takes_type_ids
 from sst2_ray.modeling.sources.folders import SbertStack
 
 
@@ -36,6 +36,11 @@ class SentenceClassifier(nn.Module, ABC):
         self.supports_varlen = unpadded and info.attention == FLASH
         """True: `forward` also takes a Varlen layout, under autocast."""
 
+    @property
+    def takes_type_ids(self) -> bool:
+        """Tell whether it reads pairs and is told which text each token belongs to."""
+        return bool(self.info.text_columns) and takes_type_ids(self.backbone.config.to_dict())
+
     def packs(self, device: torch.device) -> bool:
         """Tell whether `forward` computes batches on `device` without padding."""
         return self.supports_packing and device.type == "cpu"
@@ -45,34 +50,39 @@ class SentenceClassifier(nn.Module, ABC):
         self.dropout_keys = install_keyed_dropout(self, self.backbone)
         return self.dropout_keys
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor | Varlen) -> Tensor:
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor | Varlen, token_type_ids: Tensor | None = None
+    ) -> Tensor:
         """Compute logits [rows, classes] in fp32.
 
         Args:
             input_ids: int64 [rows, width], padded on the right; [T] with a Varlen layout.
             attention_mask: int64 [rows, width], or the Varlen layout of the ids where the model `supports_varlen`.
+            token_type_ids: The text of a pair that each id belongs to, in the ids' shape; None: single texts, or a model
+                that does not take them.
         """
         if self.info.attention == FLASH:
             self._follow_precision(input_ids.device.type)
         if isinstance(attention_mask, Varlen):
             assert self.backbone.config._attn_implementation == FLASH, "any other attention would mix the sentences"
-            hidden = self._unpadded(input_ids, attention_mask)
+            hidden = self._unpadded(input_ids, token_type_ids, attention_mask)
             features = pool_varlen(hidden, attention_mask, self.pooling_modes)
         elif self.packs(input_ids.device):
             packing = pack(attention_mask)
-            hidden = self._unpadded(input_ids.reshape(-1)[packing.source], packing)
+            types = None if token_type_ids is None else token_type_ids.reshape(-1)[packing.source]
+            hidden = self._unpadded(input_ids.reshape(-1)[packing.source], types, packing)
             features = pool_packed(hidden, packing, self.pooling_modes)
         else:
-            return self._padded(input_ids, attention_mask).float()
+            return self._padded(input_ids, attention_mask, _types(token_type_ids)).float()
         return self.classify(features).float()
 
-    def _padded(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+    def _padded(self, input_ids: Tensor, attention_mask: Tensor, types: dict[str, Tensor]) -> Tensor:
         """Compute logits of a padded batch, in the precision of the computation."""
-        hidden = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+        hidden = self.encoder(input_ids=input_ids, attention_mask=attention_mask, **types).last_hidden_state
         return self.classify(pool(hidden, attention_mask, self.pooling_modes))
 
-    def _unpadded(self, input_ids: Tensor, layout: Packing | Varlen) -> Tensor:
-        """Compute token vectors [T, size] of ids [T] without padding."""
+    def _unpadded(self, input_ids: Tensor, token_type_ids: Tensor | None, layout: Packing | Varlen) -> Tensor:
+        """Compute token vectors [T, size] of ids [T] and type ids [T] without padding."""
         keys = self.dropout_keys
         with keys.packed(layout) if keys is not None else nullcontext():
             hidden = self.encoder(
@@ -80,6 +90,7 @@ class SentenceClassifier(nn.Module, ABC):
                 position_ids=layout.position[None] + self._first_position,
                 # ModernBERT's two kinds of layers look their mask up by name; the layout brings its own.
                 attention_mask={"full_attention": None, "sliding_attention": None} if self._slides else None,
+                **_types(None if token_type_ids is None else token_type_ids[None]),
                 **layout.for_attention,
             ).last_hidden_state
         first: Tensor = hidden[0]
@@ -122,6 +133,11 @@ class SentenceClassifier(nn.Module, ABC):
             self.backbone.set_attn_implementation(wanted)
 
 
+def _types(token_type_ids: Tensor | None) -> dict[str, Tensor]:
+    """Return the keyword argument of an encoder that takes type ids."""
+    return {} if token_type_ids is None else {"token_type_ids": token_type_ids}
+
+
 class ModernBertClassifier(SentenceClassifier):
     """ModernBERT with the pooling, prediction head and classifier of transformers."""
 
@@ -154,8 +170,8 @@ class EncoderClassifier(SentenceClassifier):
     def pooling_modes(self) -> tuple[str, ...]:
         return ("cls",)
 
-    def _padded(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        logits: Tensor = self.backbone(input_ids=input_ids, attention_mask=attention_mask).logits
+    def _padded(self, input_ids: Tensor, attention_mask: Tensor, types: dict[str, Tensor]) -> Tensor:
+        logits: Tensor = self.backbone(input_ids=input_ids, attention_mask=attention_mask, **types).logits
         return logits
 
     def classify(self, features: Tensor) -> Tensor:

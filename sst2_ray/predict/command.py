@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Literal
 
 from sst2_ray.config.flags import parse
 from sst2_ray.config.registry import KNOWN_LEAKS
+from sst2_ray.config.train import check_columns
 from sst2_ray.data.leaks import check_known_leak, identify
 from sst2_ray.data.options import Header, Quoting, ReadOptions
 from sst2_ray.data.splitting import normalize
+from sst2_ray.data.texts import Text
 from sst2_ray.errors import InputError
 from sst2_ray.formatting import count
 from sst2_ray.predict.outputs import STDOUT, SUFFIXES
-from sst2_ray.predict.predictor import Prediction, Predictor, predict, predictions_of
+from sst2_ray.predict.predictor import Predictor, export_text_columns, predictions_of
 from sst2_ray.predict.scoring import Scores, score_lines
-
-__all__ = ["PredictConfig", "Prediction", "Predictor", "main", "predict"]
 
 if TYPE_CHECKING:
     from sst2_ray.modeling.export.folder import ExportMeta
@@ -39,6 +39,8 @@ class PredictConfig:
     """Exported model: the folder `model` of a run, or the run's own folder; a path or a URI (s3://, gs://)."""
     text: tuple[str, ...] = ()
     """Sentences."""
+    text_pair: tuple[str, ...] = ()
+    """For a model of pairs: the second text of each pair, in the order of --text."""
     input: str | None = None
     """File of sentences: all that training reads, or plain text with a sentence a line; a path, a pattern (*.parquet), a
     URI, or - for standard input. With a label column it is scored as well."""
@@ -53,6 +55,8 @@ class PredictConfig:
     """PNG, SVG or PDF file to draw the sentences of --text in, each with its label and confidence."""
     text_column: str | None = None
     """Column with the sentence; None: sentence or text."""
+    text_columns: tuple[str, ...] = ()
+    """Two columns with the texts of a pair; none: those that a model of pairs was trained on."""
     label_column: str | None = None
     """Column with the label; None: label, where there is one."""
     ignore_labels: bool = False
@@ -83,21 +87,33 @@ class PredictConfig:
         if len(given) != 1:
             what = " and ".join(given) or "nothing to label"
             raise InputError(f"{what}: give exactly one of --text, --input and --data")
+        check_columns(self.text_column, self.text_columns)
+        if self.text_pair and len(self.text_pair) != len(self.text):
+            raise InputError(
+                f"--text-pair: {len(self.text_pair)} texts for {len(self.text)} of --text; give one for each"
+            )
         if self.picture is not None and not self.text:
             raise InputError(f"--picture {self.picture}: it shows the sentences of --text; give some")
         if self.picture is not None and len(self.text) > _PICTURE_SENTENCES:
             raise InputError(f"--picture {self.picture}: it holds {_PICTURE_SENTENCES} sentences, not {len(self.text)}")
         if self.batch_tokens is not None and self.batch_tokens <= 0:
             raise InputError(f"--batch-tokens {self.batch_tokens}: must be above 0")
-        for number, text in enumerate(self.text, start=1):
-            if not text.strip():
-                raise InputError(f"--text: sentence {number} is empty")
+        for flag, texts in (("--text", self.text), ("--text-pair", self.text_pair)):
+            for number, text in enumerate(texts, start=1):
+                if not text.strip():
+                    raise InputError(f"{flag}: sentence {number} is empty")
 
     @property
-    def read_options(self) -> ReadOptions:
-        """Collect the flags that say how files are read."""
+    def texts(self) -> list[Text]:
+        """Return the sentences or pairs of the command line."""
+        return list(zip(self.text, self.text_pair, strict=True)) if self.text_pair else list(self.text)
+
+    def read_options(self, pair: Sequence[str]) -> ReadOptions:
+        """Collect the flags that say how files are read. `pair`: columns of the model's pairs, if it reads pairs."""
+        columns = self.text_columns or (() if self.text_column else tuple(pair))
         return ReadOptions(
-            text=self.text_column,
+            text=columns[0] if columns else self.text_column,
+            second=columns[1] if columns else None,
             label=self.label_column,
             delimiter=self.delimiter,
             encoding=self.encoding,
@@ -154,8 +170,9 @@ def _label_texts(config: PredictConfig) -> None:
     from sst2_ray.terminal import console
 
     predictor = _predictor(config)
-    logits = predictor.logits(config.text)
-    predictions = predictions_of(config.text, logits, predictor.classes)
+    _check_pairs(predictor, pairs=bool(config.text_pair), flag="--text-pair")
+    logits = predictor.logits(config.texts)
+    predictions = predictions_of(config.texts, logits, predictor.classes)
     if config.output is not None:
         write_predictions(config.output, predictions, logits, predictor.classes)
     if config.picture is not None:
@@ -176,13 +193,15 @@ def _label_input(config: PredictConfig) -> None:
     from sst2_ray.terminal import console
 
     assert config.input is not None
-    with open_input(config.input, config.read_options, ignore_labels=config.ignore_labels) as files:
+    options = config.read_options(export_text_columns(config.model_dir))
+    with open_input(config.input, options, ignore_labels=config.ignore_labels) as files:
         if config.output is None and not files.has_labels and files.num_rows > TABLE_ROWS:
             raise InputError(
                 f"--input {config.input}: has no labels to score by and more than the {TABLE_ROWS} rows that are shown "
                 f"here, so say where to write: --output"
             )
         predictor = _predictor(config)
+        _check_pairs(predictor, pairs=files.reads_pairs, flag="--text-columns")
         notes = [_refuse_leak(predictor.meta, files, config.allow_leak)] if files.has_labels else []
         done = label_file(files, predictor, config.output)
         notes += files.notes
@@ -198,6 +217,15 @@ def _label_input(config: PredictConfig) -> None:
     sums = done.scores.sums if done.scores else None
     what = f"{done.num_rows:,} rows of {config.input}"
     _report(predictor, config, what, sums, [*notes, _truncated(predictor)])
+
+
+def _check_pairs(predictor: Predictor, *, pairs: bool, flag: str) -> None:
+    """Refuse single texts for a model of pairs, and the other way round."""
+    if predictor.text_columns and not pairs:
+        columns = ", ".join(predictor.text_columns)
+        raise InputError(f"--model-dir {predictor.source}: reads pairs of texts ({columns}); give both, with {flag}")
+    if pairs and not predictor.text_columns:
+        raise InputError(f"{flag}: the model of --model-dir {predictor.source} reads single texts; leave it out")
 
 
 def _truncated(predictor: Predictor) -> str | None:
@@ -228,6 +256,7 @@ def _score_data(config: PredictConfig) -> None:
         TrainConfig(
             data=config.data,
             text_column=config.text_column,
+            text_columns=config.text_columns or (() if config.text_column else export_text_columns(config.model_dir)),
             label_column=config.label_column,
             delimiter=config.delimiter,
             encoding=config.encoding,
@@ -238,6 +267,7 @@ def _score_data(config: PredictConfig) -> None:
         )
     )
     predictor = _predictor(config)
+    _check_pairs(predictor, pairs=bool(splits.text_columns), flag="--text-columns")
     note = check_known_leak(predictor.meta.corpora, splits.corpus, config.allow_leak)
     logits = predictor.logits(splits.dev.texts)
     scores = Scores(classes=predictor.classes)

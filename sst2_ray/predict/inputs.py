@@ -15,6 +15,7 @@ import pyarrow as pa
 from sst2_ray.data.files import find_files, local_copy
 from sst2_ray.data.options import ReadOptions
 from sst2_ray.data.readers import USUAL_COLUMNS, LabelledFile, open_labelled
+from sst2_ray.data.texts import Text, stripped
 from sst2_ray.errors import InputError
 
 PIECE_ROWS = 16_384
@@ -38,6 +39,7 @@ class SentenceFiles:
         for file, path in zip(self._files, paths, strict=True):
             if not file.table.schema.equals(self.schema):
                 raise InputError(f"{path}: has other columns than {paths[0]}; label them one at a time")
+        self.reads_pairs = bool(first.text_columns)
         self.has_labels = first.label is not None and not ignore_labels
         self.num_rows = sum(file.table.count_rows() for file in self._files)
         if not self.num_rows:
@@ -51,10 +53,10 @@ class SentenceFiles:
                 for batch in file.batches(PIECE_ROWS):
                     yield file, batch
 
-    def texts(self) -> Iterator[list[str]]:
+    def texts(self) -> Iterator[list[Text]]:
         """Yield the texts alone, a piece at a time, without the blank ones."""
         for file, piece in self.pieces():
-            yield [text for text in file.texts(piece) if text and text.strip()]
+            yield [text for text in file.texts(piece) if text is not None and stripped(text) is not None]
 
 
 @contextlib.contextmanager

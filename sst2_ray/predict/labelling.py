@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from sst2_ray.data.texts import PAIR_KEYS, stripped
 from sst2_ray.errors import InputError
 from sst2_ray.predict.inputs import SentenceFiles
 from sst2_ray.predict.outputs import open_output
@@ -65,8 +66,8 @@ def label_file(files: SentenceFiles, predictor: Predictor, output: str | None) -
         writer = stack.enter_context(open_output(output, schema, stdout_suffix=suffix)) if output is not None else None
         for file, piece in files.pieces():
             texts = file.texts(piece)
-            present = np.array([bool(text and text.strip()) for text in texts])
-            given = [text or "" for text in itertools.compress(texts, present)]
+            given = [text for text in texts if text is not None and stripped(text) is not None]
+            present = np.array([text is not None and stripped(text) is not None for text in texts])
             logits = predictor.logits(given)
             if scores is not None:
                 scores.add(logits, list(itertools.compress(file.labels(piece), present)))
@@ -97,7 +98,10 @@ def write_predictions(
     labels: LabelArray | None = None,
 ) -> None:  # fmt: skip
     """Write a small file of sentences, their labels where given, and the columns that labelling adds."""
-    columns: dict[str, pa.Array] = {"text": pa.array([p.text for p in predictions], pa.string())}
+    texts = [(p.text,) if isinstance(p.text, str) else p.text for p in predictions]
+    columns = {
+        name: pa.array(column, pa.string()) for name, column in zip(PAIR_KEYS, zip(*texts, strict=True), strict=False)
+    }
     if labels is not None:
         columns["label"] = pa.array(labels, pa.int16())
     added = added_columns(logits, classes)

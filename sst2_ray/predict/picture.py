@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sst2_ray.data.texts import shown
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -39,7 +41,7 @@ def table(predictions: Sequence[Prediction], *, title: str) -> Table:
     grid.add_column("confidence", justify="right")
     for p in predictions:
         style = _STYLES[p.label_id % len(_STYLES)]
-        grid.add_row(Text(p.text), Text(p.label, style=style), f"{p.confidence:.1%}")
+        grid.add_row(Text(shown(p.text)), Text(p.label, style=style), f"{p.confidence:.1%}")
     return grid
 
 
@@ -53,7 +55,7 @@ def draw(predictions: Sequence[Prediction], path: str, *, title: str) -> None:
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    texts = [_wrapped(p.text) for p in predictions]
+    texts = [_wrapped(shown(p.text)) for p in predictions]
     rows = [_LINE_INCHES * (1 + text.count("\n")) + _BAR_INCHES + _GAP_INCHES for text in texts]
     height, width = 0.55 + sum(rows), 7.6
     figure = plt.figure(figsize=(width, height))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sst2_ray.data.labels import NEGATIVE_POSITIVE, ClassNames
+from sst2_ray.data.texts import Text, text_of
 from sst2_ray.errors import InputError
 
 Columns = dict[str, NDArray[np.generic]]
@@ -19,9 +21,9 @@ Columns = dict[str, NDArray[np.generic]]
 
 @dataclass(frozen=True, kw_only=True)
 class Prediction:
-    """The label that a model gives to one sentence."""
+    """The label that a model gives to one sentence, or to a pair of texts."""
 
-    text: str
+    text: Text
     label: str
     """Name of the class, e.g. negative or positive."""
     label_id: int
@@ -36,7 +38,8 @@ class Predictor:
     """An exported model in evaluation mode with its tokenizer.
 
     Ray Data takes the class itself: `dataset.map_batches(Predictor, fn_constructor_kwargs={"model_dir": DIR, "column":
-    "text"}, batch_size=16384)` adds the columns that `--output` has.
+    "text"}, batch_size=16384)` adds the columns that `--output` has. `column`: the texts, for a model of pairs two
+    columns; None: text, for a model of pairs the columns that it was trained on.
     """
 
     def __init__(
@@ -46,7 +49,7 @@ class Predictor:
         device: str = "auto",
         precision: str = "auto",
         batch_tokens: int | None = None,
-        column: str = "text",
+        column: str | Sequence[str] | None = None,
     ) -> None:
         import torch
 
@@ -60,17 +63,31 @@ class Predictor:
         chosen = "cuda" if device == "auto" and torch.cuda.is_available() else device.replace("auto", "cpu")
         self.device = torch.device(chosen)
         self.bf16 = use_bf16(precision, self.device)
-        self.column = column
-        with _model_folder(str(model_dir)) as folder:
+        self.source = str(model_dir)
+        with _model_folder(self.source) as folder:
             self.model, self.tokenizer, self.meta = load_export(folder, device=self.device)
         self.classes = ClassNames(self.meta.info.labels)
+        self.text_columns = self.meta.info.text_columns
+        """Columns of the pairs that it was trained on; empty: it reads single texts."""
+        self.columns = (column,) if isinstance(column, str) else tuple(column or self.text_columns or ("text",))
+        self._check_columns()
         self.num_truncated = 0
         """Sentences so far that were longer than the model reads."""
-        self._tokenize = SentenceTokenizer(self.tokenizer, self.meta.max_length)
+        self._tokenize = SentenceTokenizer(self.tokenizer, self.meta.max_length, type_ids=self.model.takes_type_ids)
         self.batch_tokens = batch_tokens or BATCH_TOKENS[self.device.type]
 
-    def logits(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Compute logits [len(texts), classes] in float32; the order is that of `texts`, whatever the batches."""
+    def _check_columns(self) -> None:
+        reads = 2 if self.text_columns else 1
+        if len(self.columns) != reads:
+            what = f"pairs ({', '.join(self.text_columns)})" if self.text_columns else "single texts"
+            raise InputError(f"column {', '.join(self.columns)}: the model reads {what}; give {reads}")
+
+    def logits(self, texts: Sequence[object]) -> NDArray[np.float32]:
+        """Compute logits [len(texts), classes] in float32; the order is that of `texts`, whatever the batches.
+
+        A text is a string; for a model of pairs a tuple or list of two, or a dict with the names of `text_columns` or
+        with text and text_pair. Raises InputError for anything else.
+        """
         from sst2_ray.data.rows import Rows
         from sst2_ray.modeling.tokenizers import check_known
         from sst2_ray.training.evaluate import compute_logits
@@ -78,8 +95,10 @@ class Predictor:
         if not texts:
             return np.zeros((0, len(self.classes)), dtype=np.float32)
         unlabelled = np.zeros(len(texts), dtype=np.int16)
+        read = [text_of(item, self.text_columns, f"texts: item {n}") for n, item in enumerate(texts)]
         # Stripped as the rows are that a model is trained on.
-        rows = Rows(texts=[t.strip() for t in texts], labels=unlabelled, row_ids=np.arange(len(texts)))
+        given = [t.strip() if isinstance(t, str) else (t[0].strip(), t[1].strip()) for t in read]
+        rows = Rows(texts=given, labels=unlabelled, row_ids=np.arange(len(texts)))
         tokens = self._tokenize(rows)
         check_known(tokens.input_ids, self.tokenizer, source="--input")
         self.num_truncated += tokens.num_truncated
@@ -94,7 +113,8 @@ class Predictor:
 
     def __call__(self, batch: Mapping[str, NDArray[np.generic]]) -> Columns:
         """Add predictions to a batch of columns; all rows must have a text."""
-        logits = self.logits([str(text) for text in batch[self.column]])
+        cells = [[str(text) for text in batch[name]] for name in self.columns]
+        logits = self.logits(list(zip(*cells, strict=True)) if len(cells) == 2 else cells[0])
         return {**batch, **added_columns(logits, self.classes)}
 
 
@@ -123,34 +143,27 @@ def _predicted(logits: NDArray[np.float32]) -> NDArray[np.int64]:
     return logits.argmax(axis=1)  # the lower number where two are equal
 
 
-def predict(
-    model_dir: str | Path,
-    texts: Sequence[str],
-    *,
-    device: str = "auto",
-    precision: str = "auto",
-    batch_tokens: int | None = None,
-) -> list[Prediction]:
-    """Label sentences with an exported model.
+def export_text_columns(model_dir: str) -> tuple[str, ...]:
+    """Read which columns a model of pairs was trained on, without its weights; empty: single texts, or no export."""
+    from sst2_ray.modeling.sources.folders import META_FILE
 
-    Args:
-        model_dir: Folder or URI of the export, or of its run.
-        texts: Sentences.
-        device: auto, cpu or cuda.
-        precision: auto, fp32 or bf16.
-        batch_tokens: Most padded tokens computed at once.
+    for folder in (model_dir.rstrip("/"), f"{model_dir.rstrip('/')}/model"):
+        try:
+            if "://" in model_dir:
+                import pyarrow.fs as pafs
 
-    Returns:
-        Predictions in the order of `texts`.
-
-    Raises:
-        InputError: `model_dir` is no whole, safe export.
-    """
-    predictor = Predictor(model_dir, device=device, precision=precision, batch_tokens=batch_tokens)
-    return predictions_of(texts, predictor.logits(texts), predictor.classes)
+                source, path = pafs.FileSystem.from_uri(f"{folder}/{META_FILE}")
+                with source.open_input_stream(path) as file:
+                    values = json.loads(file.read())
+            else:
+                values = json.loads((Path(folder).expanduser() / META_FILE).read_text(encoding="utf-8"))
+            return tuple(map(str, values.get("text_columns", ())))
+        except (OSError, ValueError, AttributeError, TypeError):
+            continue  # loading the model says what is wrong
+    return ()
 
 
-def predictions_of(texts: Sequence[str], logits: NDArray[np.float32], classes: ClassNames) -> list[Prediction]:
+def predictions_of(texts: Sequence[Text], logits: NDArray[np.float32], classes: ClassNames) -> list[Prediction]:
     """Turn texts and their logits [len(texts), classes] into predictions."""
     from sst2_ray.training.metrics import probabilities
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ray.actor import ActorHandle
     from ray.util.placement_group import PlacementGroup
 
+    from sst2_ray.data.texts import Text
     from sst2_ray.data.tokens import TokenArrays
 
 
@@ -26,7 +27,7 @@ class WorkerPayload:
 
     task: Task
     splits: Mapping[str, ObjectRef[TokenArrays]]
-    texts: ObjectRef[list[str]]
+    texts: ObjectRef[Sequence[Text]]
     """Of dev."""
     workspace: Workspace
     run_path: str

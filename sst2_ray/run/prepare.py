@@ -11,9 +11,11 @@ from typing import Any
 from sst2_ray.config.train import TrainConfig, numeric_fields
 from sst2_ray.data.leaks import check_known_leak
 from sst2_ray.data.load import Splits, load_splits
+from sst2_ray.data.texts import singles
 from sst2_ray.data.tokens import SentenceTokenizer, TokenArrays
 from sst2_ray.errors import FailureClass, InputError, RunFailedError
 from sst2_ray.modeling.sources import ResolvedModel, resolve_model
+from sst2_ray.modeling.sources.families import takes_type_ids
 from sst2_ray.storage import Storage
 from sst2_ray.training.names import CHECKPOINT_FOLDER
 
@@ -70,7 +72,8 @@ class RunInputs:
         truncated = {name: t.num_truncated for name, t in self.tokens.items() if t.num_truncated}
         cut = ", ".join(f"{count} of {len(self.tokens[name])} {name}" for name, count in truncated.items())
         limit = self.resolved.max_length
-        said = [f"{cut} sentences are longer than {limit} tokens and truncated"] if cut else []
+        units = "pairs" if self.splits.text_columns else "sentences"
+        said = [f"{cut} {units} are longer than {limit} tokens and truncated"] if cut else []
         leak = [self.allowed_leak] if self.allowed_leak else []
         return [*self.splits.notes, *leak, *self.resolved.info.notes, *said]
 
@@ -89,7 +92,8 @@ def check(config: TrainConfig) -> RunInputs:
 def resolve_for(config: TrainConfig, splits: Splits) -> ResolvedModel:
     """Resolve the model that a config names, with a head for the classes of the data."""
     resolved = resolve_model(config)
-    return dataclasses.replace(resolved, info=dataclasses.replace(resolved.info, labels=splits.classes.names))
+    info = dataclasses.replace(resolved.info, labels=splits.classes.names, text_columns=splits.text_columns)
+    return dataclasses.replace(resolved, info=info)
 
 
 def check_batch(config: TrainConfig, num_train_rows: int) -> None:
@@ -111,9 +115,10 @@ def prepare(inputs: RunInputs) -> RunInputs:
     from sst2_ray.modeling.tokenizers import check_known, load_tokenizer, tokenizer_to_json
 
     splits = inputs.splits
-    tokenizer = load_tokenizer(inputs.resolved, lambda: splits.train.texts)
+    tokenizer = load_tokenizer(inputs.resolved, lambda: singles(splits.train.texts))
     rows = {"train": splits.train, "dev": splits.dev, "selection": splits.selection}
-    tokenize = SentenceTokenizer(tokenizer, inputs.resolved.max_length)
+    typed = bool(splits.text_columns) and takes_type_ids(inputs.resolved.architecture)
+    tokenize = SentenceTokenizer(tokenizer, inputs.resolved.max_length, type_ids=typed)
     tokens = {name: tokenize(of_split) for name, of_split in rows.items() if of_split is not None}
     check_known(tokens["train"].input_ids, tokenizer, source=f"--model {inputs.config.model}")
     made = Tokenized(tokenizer_json=tokenizer_to_json(tokenizer), vocab_size=len(tokenizer), tokens=tokens)

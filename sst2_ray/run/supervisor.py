@@ -6,6 +6,7 @@ The main job and every trial of a sweep run through here.
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from ray import ObjectRef
     from ray.actor import ActorHandle
 
+    from sst2_ray.data.texts import Text
     from sst2_ray.data.tokens import TokenArrays
 
 
@@ -51,7 +53,7 @@ class Shared:
     """Without the tokens."""
     tokenizer_json: str
     splits: dict[str, ObjectRef[TokenArrays]]
-    texts: ObjectRef[list[str]]
+    texts: ObjectRef[Sequence[Text]]
     """Of dev."""
 
     @classmethod

@@ -33,6 +33,7 @@ from sst2_ray.training.metrics import Metrics
 from sst2_ray.training.names import EXPORT_FOLDER, LAST_EXPORT_FOLDER
 
 if TYPE_CHECKING:
+    from sst2_ray.data.texts import Text
     from sst2_ray.data.tokens import TokenArrays
     from sst2_ray.modeling.sources import ModelInfo
 
@@ -223,7 +224,7 @@ def _write(table: ResultsTable, record: TrialRecord, score: DevScore) -> None:
     table.write("trials", [scored])
 
 
-def _score(run: Storage, record: TrialRecord, shared: Shared, tokens: TokenArrays, texts: list[str]) -> DevScore:
+def _score(run: Storage, record: TrialRecord, shared: Shared, tokens: TokenArrays, texts: list[Text]) -> DevScore:
     """Compute metrics of both exports of a run, in fp32, and the predictions of the best; runs on a worker."""
     from sst2_ray.predict.predictor import Predictor
     from sst2_ray.training.metrics import metrics_from_logits

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from sst2_ray.data.texts import Text
 from sst2_ray.data.tokens import TokenArrays
 from sst2_ray.errors import FailureClass, RunFailedError
 from sst2_ray.modeling.build import build_classifier, compile_layers
@@ -40,7 +41,7 @@ class Attempt:
         run: Storage,
         reporter: AttemptReporter,
         *,
-        texts: Callable[[], list[str]],
+        texts: Callable[[], list[Text]],
         device: torch.device,
         rank: int,
         world_size: int,

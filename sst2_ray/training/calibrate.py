@@ -127,6 +127,7 @@ def first_rows(tokens: TokenArrays, count: int) -> TokenArrays:
         labels=tokens.labels[:count],
         row_ids=tokens.row_ids[:count],
         num_truncated=0,
+        type_ids=None if tokens.type_ids is None else tokens.type_ids[: tokens.offsets[count]],
     )
 
 

@@ -9,6 +9,7 @@ from typing import TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
+from sst2_ray.data.texts import Text, shown
 from sst2_ray.data.tokens import TokenArrays
 from sst2_ray.records import EpochRecord, PredictionRecord
 from sst2_ray.training.metrics import Metrics, stated_probability
@@ -59,7 +60,7 @@ def prediction_records(
     attempt: int,
     global_step: int,
     tokens: TokenArrays,
-    texts: Sequence[str] | None,
+    texts: Sequence[Text] | None,
     logits: NDArray[np.float32],
     split: str = "dev",
 ) -> list[PredictionRecord]:
@@ -73,7 +74,7 @@ def prediction_records(
             split=split,
             global_step=global_step,
             row_id=int(tokens.row_ids[i]),
-            text=texts[i] if texts is not None else None,
+            text=shown(texts[i]) if texts is not None else None,
             label=int(tokens.labels[i]),
             predicted=int(predicted[i]),
             probability=float(probability[i]),

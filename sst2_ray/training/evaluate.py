@@ -57,9 +57,9 @@ def compute_logits(
         # One context for all batches: it keeps the weights that it has cast.
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=autocast):
             for batch in batches:
-                ids, mask = map(torch.from_numpy, collate(tokens, batch, pad_id=pad_id))
+                padded = map(torch.from_numpy, collate(tokens, batch, pad_id=pad_id))
                 inputs = model_inputs(
-                    ids, mask, varlen=autocast and model.supports_varlen, move=lambda tensor: tensor.to(device)
+                    *padded, varlen=autocast and model.supports_varlen, move=lambda tensor: tensor.to(device)
                 )
                 table[torch.from_numpy(batch.rows).to(device), :num_classes] = model(*inputs).float()
                 on_batch()

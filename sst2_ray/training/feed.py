@@ -13,7 +13,7 @@ from torch import Tensor
 
 from sst2_ray.data.batching import StepPlan, collate, plan_epoch, steps_per_epoch
 from sst2_ray.modeling.dropout import row_keys
-from sst2_ray.modeling.layout.varlen import Varlen, model_inputs
+from sst2_ray.modeling.layout.varlen import ModelInputs, model_inputs
 from sst2_ray.training.context import LoopContext
 
 
@@ -22,8 +22,8 @@ class Batch:
     """A rank's part of an optimizer step."""
 
     plan: StepPlan
-    inputs: list[tuple[Tensor, Tensor | Varlen, Tensor, Tensor, Tensor]]
-    """For each micro-batch: ids, mask (or varlen layout), labels, weights, dropout keys."""
+    inputs: list[tuple[ModelInputs, Tensor, Tensor, Tensor]]
+    """For each micro-batch: arguments of the model, labels, weights, dropout keys."""
 
 
 def prefetched(context: LoopContext, first_step: int, pool: ThreadPoolExecutor) -> Iterator[Batch]:
@@ -66,13 +66,13 @@ def _collate(context: LoopContext, plan: StepPlan) -> Batch:
     scale = context.objective.batch_scale(context.train.labels[plan.global_rows])
     inputs = []
     for micro in plan.micro_batches:
-        ids, mask = map(torch.from_numpy, collate(context.train, micro, pad_id=context.pad_id))
+        padded = map(torch.from_numpy, collate(context.train, micro, pad_id=context.pad_id))
         keys = row_keys(seed=context.config.seed, global_step=plan.global_step, row_ids=micro.rows)
         labels = context.train.labels[micro.rows].astype(np.int64)
         weights = micro.weights if scale is None else micro.weights * scale
         of_rows = (move(torch.from_numpy(array)) for array in (labels, weights, keys))
-        of_tokens = model_inputs(ids, mask, varlen=_uses_varlen(context), move=move)
-        inputs.append((*of_tokens, *of_rows))
+        of_tokens = model_inputs(*padded, varlen=_uses_varlen(context), move=move)
+        inputs.append((of_tokens, *of_rows))
     return Batch(plan, inputs)
 
 

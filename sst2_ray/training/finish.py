@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerFast
 
 from sst2_ray.config.metrics import score_of
+from sst2_ray.data.texts import Text
 from sst2_ray.data.tokens import TokenArrays
 from sst2_ray.modeling.export.folder import CardFacts, export_model
 from sst2_ray.records import EpochRecord
@@ -37,7 +38,7 @@ class Trained:
     reporter: AttemptReporter
     tokenizer: PreTrainedTokenizerFast
     dev: TokenArrays
-    texts: Callable[[], list[str]]
+    texts: Callable[[], list[Text]]
     """Returns the dev sentences; rank 0 alone calls it."""
 
 
@@ -149,7 +150,7 @@ class Finish:
             return self.context.logits(self.context.evaluation)
 
     def _write_predictions(
-        self, split: str, rows: TokenArrays, logits: NDArray[np.float32], texts: list[str] | None
+        self, split: str, rows: TokenArrays, logits: NDArray[np.float32], texts: list[Text] | None
     ) -> None:
         self.reporter.write_predictions(
             prediction_records(

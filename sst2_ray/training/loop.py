@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sst2_ray.data.batching import steps_per_epoch
-from sst2_ray.modeling.layout.varlen import Varlen
+from sst2_ray.modeling.layout.varlen import ModelInputs
 from sst2_ray.modeling.optimizer import lr_factor, num_warmup_steps
 from sst2_ray.records import EpochRecord, StopRequest
 from sst2_ray.training.checkpoint import files as ckpt
@@ -154,11 +154,11 @@ class Loop:
                     engine.backward(loss, is_last=number == len(batch.inputs))
         self.context.dropout_keys.set(None)
 
-    def _loss(self, ids: Tensor, mask: Tensor | Varlen, labels: Tensor, weights: Tensor, keys: Tensor) -> Tensor:
+    def _loss(self, inputs: ModelInputs, labels: Tensor, weights: Tensor, keys: Tensor) -> Tensor:
         """Compute this micro-batch's part of the global batch's loss."""
         self.context.dropout_keys.set(keys)
         with self._autocast(self.context.bf16):
-            logits = self.context.model(ids, mask)  # [rows, classes]
+            logits = self.context.model(*inputs)  # [rows, classes]
         losses = self.context.objective.row_losses(logits.float(), labels)  # [rows]
         with torch.no_grad():
             real = weights > 0

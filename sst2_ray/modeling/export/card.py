@@ -56,6 +56,7 @@ def meta_values(card: CardFacts) -> dict[str, object]:
         "model": card.config.model,
         "label": card.info.label,
         "labels": list(card.info.labels),
+        **({"text_columns": list(card.info.text_columns)} if card.info.text_columns else {}),
         "source": card.info.source,
         "revision": card.info.revision,
         "random_weights": card.info.random_weights,
@@ -120,6 +121,10 @@ def _is_sentiment(card: CardFacts) -> bool:
     return card.info.labels == ("negative", "positive")
 
 
+def _units(card: CardFacts) -> str:
+    return "pairs" if card.info.text_columns else "sentences"
+
+
 def _opening(card: CardFacts) -> str:
     kind = {
         "sbert": "SBERT with a linear head",
@@ -130,7 +135,17 @@ def _opening(card: CardFacts) -> str:
     if len(card.info.labels) > 2:
         names = ", ".join(f"{name} ({number})" for number, name in enumerate(card.info.labels)) + " apart"
     title = "sentiment of a sentence" if _is_sentiment(card) else "classes of a text"
-    text = f"# {card.info.label}: {title}\n\n{kind}, fine-tuned to tell {names}."
+    pairs = ""
+    if card.info.text_columns:
+        title = "classes of pairs of texts"
+        pairs = (
+            f" It reads a pair ({', '.join(card.info.text_columns)}) as one sequence with the tokenizer's separator."
+        )
+        if card.info.kind == "sbert":
+            pairs += (
+                " The sequence is pooled as a whole (a cross-encoder): the two texts have no embeddings of their own."
+            )
+    text = f"# {card.info.label}: {title}\n\n{kind}, fine-tuned to tell {names}.{pairs}"
     if card.info.random_weights:
         text += (
             "\n\n**It started from random weights, not from pretrained ones**: its figures say nothing about the "
@@ -148,7 +163,7 @@ def _results(card: CardFacts) -> str:
         "",
         "| metric | value | |",
         "|---|---|---|",
-        f"| accuracy | {formatting.percent(card.accuracy)} % | {correct} of {card.num_dev_rows} sentences; 95 % Wilson interval "
+        f"| accuracy | {formatting.percent(card.accuracy)} % | {correct} of {card.num_dev_rows} {_units(card)}; 95 % Wilson interval "
         f"{formatting.percent(low)} to {formatting.percent(high)} |",
         f"| F1 | {formatting.percent(card.f1)} % | {f1_words} |",
         f"| loss | {card.loss:.4f} | mean cross entropy in nats |",
@@ -156,7 +171,7 @@ def _results(card: CardFacts) -> str:
     if card.config.selection_fraction == 0 and card.config.epochs * card.config.evaluations_per_epoch > 1:
         lines += [
             "",
-            "The weights are those of the best evaluation on these same sentences, so the figures are optimistic.",
+            f"The weights are those of the best evaluation on these same {_units(card)}, so the figures are optimistic.",
         ]
     return "\n".join(lines)
 
@@ -186,12 +201,12 @@ def _training(card: CardFacts) -> str:
             "## Training",
             "",
             f"- weights: {started}",
-            f"- data: {card.source}, {card.num_train_rows:,} sentences",
+            f"- data: {card.source}, {card.num_train_rows:,} {_units(card)}",
             f"- exported after {card.epoch:g} of {config.epochs} epochs, {card.global_step:,} optimizer steps",
             f"- AdamW, peak learning rate {config.learning_rate:g}, batch {config.batch_size}, warm-up "
             f"{config.warmup_fraction:g} of the steps, linear decay to 0, weight decay {config.weight_decay:g} "
             f"({decay[config.weight_decay_form]}), gradient norm {config.max_grad_norm:g}, seed {config.seed}",
-            f"- sentences of up to {config.max_length} tokens, longer ones truncated",
+            f"- {_units(card)} of up to {config.max_length} tokens, longer ones truncated",
             f"- config hash {config.config_hash}; the whole config stands in `{META_FILE}`",
         ]
     )
@@ -209,9 +224,18 @@ def _limits(card: CardFacts) -> str:
 def usage(info: ModelInfo, max_length: int) -> str:
     """Return the card's section on use: code that runs in the folder, without this package."""
     code, tools = (_SBERT_USAGE, _SBERT_TOOLS) if info.kind == "sbert" else (_PIPELINE_USAGE, "")
+    if info.text_columns:
+        pairs = _SBERT_PAIRS if info.kind == "sbert" else _PIPELINE_PAIRS
+        code, tools = code.replace(_TEXTS, pairs).replace("texts", "pairs"), tools.replace("a text", "a pair")
     code = code.replace("MAX_LENGTH", str(max_length)).replace("LABELS", repr(list(info.labels)))
     return f"## Use\n\n```python\n{code.strip()}\n```{tools}"
 
+
+_TEXTS = 'texts = ["a gripping , funny film", "it never comes to life"]'
+
+_PIPELINE_PAIRS = 'texts = [{"text": "a man plays a guitar", "text_pair": "a person makes music"}]'
+
+_SBERT_PAIRS = 'texts = [("a man plays a guitar", "a person makes music")]'
 
 _PIPELINE_USAGE = """
 from transformers import pipeline

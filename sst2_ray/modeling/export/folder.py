@@ -99,7 +99,7 @@ def _write(
                 write_sbert(classifier, tokenizer, folder, max_length)
             else:
                 classifier.backbone.save_pretrained(folder, state_dict=plain(classifier.backbone.state_dict()))
-                write_tokenizer(tokenizer, folder, max_length)
+                write_tokenizer(tokenizer, folder, max_length, type_ids=classifier.takes_type_ids)
         write_json(folder / META_FILE, meta)
         (folder / "README.md").write_text(card, encoding="utf-8")
         if out_dir.exists():
@@ -187,6 +187,7 @@ def _read_meta(folder: Path, source: str) -> ExportMeta:
             origin=str(folder),
             trained_on=tuple(values["corpora"]),
             labels=tuple(values.get("labels", ModelInfo.labels)),
+            text_columns=tuple(values.get("text_columns", ())),
         )
         if info.kind not in get_args(ModelKind):
             raise ValueError(f"kind {info.kind!r}")

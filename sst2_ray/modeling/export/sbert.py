@@ -34,7 +34,7 @@ def write_sbert(model: SbertClassifier, tokenizer: PreTrainedTokenizerFast, fold
     transformer = encoder / stack.transformer_path
     transformer.mkdir(parents=True)
     model.backbone.save_pretrained(transformer, state_dict=plain({**model.backbone.state_dict(), **model.pooler_state}))
-    write_tokenizer(tokenizer, transformer, max_length)
+    write_tokenizer(tokenizer, transformer, max_length, type_ids=model.takes_type_ids)
     write_json(
         transformer / "sentence_bert_config.json", {"max_seq_length": max_length, "do_lower_case": stack.lower_case}
     )
@@ -110,8 +110,10 @@ def _copy_module(source: Path, target: Path) -> None:
             shutil.copyfile(file, target / file.name)
 
 
-def write_tokenizer(tokenizer: PreTrainedTokenizerFast, folder: Path, max_length: int) -> None:
-    """Write the tokenizer so that transformers 4 loads it as well."""
+def write_tokenizer(
+    tokenizer: PreTrainedTokenizerFast, folder: Path, max_length: int, *, type_ids: bool = False
+) -> None:
+    """Write the tokenizer so that transformers 4 loads it as well. `type_ids`: it tells the model which token is whose."""
     tokenizer.model_max_length = max_length
     # Settings of the last call would otherwise be saved as the tokenizer's own.
     tokenizer.backend_tokenizer.no_truncation()
@@ -123,6 +125,8 @@ def write_tokenizer(tokenizer: PreTrainedTokenizerFast, folder: Path, max_length
         values.pop(noise, None)
     # The name under which transformers 4 knows this class as well.
     values["tokenizer_class"] = "PreTrainedTokenizerFast"
+    if type_ids:
+        values["model_input_names"] = [*tokenizer.model_input_names, "token_type_ids"]
     write_json(path, values)
 
 

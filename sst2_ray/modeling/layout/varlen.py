@@ -41,17 +41,27 @@ class Varlen:
         }
 
 
+ModelInputs = tuple[Tensor, Tensor | Varlen] | tuple[Tensor, Tensor | Varlen, Tensor]
+"""Arguments of a classifier: ids, mask or layout and, for pairs of a model that is told which token is whose, type ids."""
+
+
 def model_inputs(
-    input_ids: Tensor, attention_mask: Tensor, *, varlen: bool, move: Callable[[Tensor], Tensor]
-) -> tuple[Tensor, Tensor | Varlen]:
-    """Make a classifier's inputs from a batch padded on the right, each tensor as `move` returns it.
+    input_ids: Tensor,
+    attention_mask: Tensor,
+    token_type_ids: Tensor | None = None,
+    *,
+    varlen: bool,
+    move: Callable[[Tensor], Tensor],
+) -> ModelInputs:
+    """Make a classifier's arguments from a batch padded on the right, each tensor as `move` returns it.
 
     The batch is laid out before it is moved, so that nothing waits for a GPU.
     """
-    if not varlen:
-        return move(input_ids), move(attention_mask)
-    ids, layout = to_varlen(input_ids, attention_mask)
-    return move(ids), layout.moved(move)
+    ids, layout = to_varlen(input_ids, attention_mask) if varlen else (input_ids, attention_mask)
+    moved = move(ids), layout.moved(move) if isinstance(layout, Varlen) else move(layout)
+    if token_type_ids is None:
+        return moved
+    return *moved, move(token_type_ids[attention_mask.bool()] if varlen else token_type_ids)
 
 
 def to_varlen(input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Varlen]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,9 @@ _MPNET_OFFSET = 2
 UNPADDED_FAMILIES = frozenset({"bert", "camembert", "distilbert", "electra", "modernbert", "roberta", "xlm-roberta"})
 """Families that take positions from their caller and attention from transformers' interface, so that batches can be
 computed without padding. MPNet's relative positions and DeBERTa's attention do not allow it."""
+
+_TYPED = frozenset({"funnel"})
+"""Families that tell the texts of a pair apart although their configs state no number of types."""
 
 _SIZE_NAMES = {
     "hidden": ("hidden_size", "d_model", "dim", "emb_dim"),
@@ -92,6 +96,19 @@ def has_own_head(model_type: str) -> bool:
     from transformers import CONFIG_MAPPING, MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
 
     return CONFIG_MAPPING[model_type] in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
+
+
+def takes_type_ids(architecture: JsonObject) -> bool:
+    """Tell whether an encoder is told which text of a pair a token belongs to. Imports torch."""
+    from transformers import CONFIG_MAPPING, MODEL_MAPPING
+
+    config = CONFIG_MAPPING[architecture["model_type"]].from_dict(dict(architecture))
+    types = 2 if config.model_type in _TYPED else getattr(config, "type_vocab_size", 0) or 0
+    if types < 2:
+        return False
+    found = MODEL_MAPPING[type(config)]
+    encoder = found[0] if isinstance(found, tuple) else found
+    return "token_type_ids" in inspect.signature(encoder.forward).parameters
 
 
 def is_decoder(architecture: JsonObject) -> bool:

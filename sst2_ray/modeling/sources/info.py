@@ -31,6 +31,8 @@ class ModelInfo:
     """Data sets that an export of this package says it was fine-tuned on: for the rules of known leaks."""
     labels: tuple[str, ...] = ("negative", "positive")
     """Names of the classes, in the order of the logits."""
+    text_columns: tuple[str, ...] = ()
+    """Columns of the two texts of a pair that it reads as one sequence; empty: it reads single texts."""
     num_parameters: int | None = None
     """Trained parameters, head included; None until the model is built."""
 

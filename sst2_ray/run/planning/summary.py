@@ -69,7 +69,7 @@ def describe(
     train, dev = inputs.tokens["train"], inputs.tokens["dev"]
     selection = inputs.tokens.get("selection")
     held_out = f", {len(selection):,} held out of train to choose by" if selection is not None else ""
-    mean = len(train.input_ids) / len(train)
+    mean, unit = len(train.input_ids) / len(train), "pair" if splits.text_columns else "sentence"
     size = model_size(inputs.resolved, inputs.vocab_size)
     memory_words = _memory_words(worker_memory(inputs, num_workers=placement.num_workers, use_gpu=placement.use_gpu))
     engine = "DeepSpeed ZeRO-2" if config.engine == "zero2" else "plain torch"
@@ -77,9 +77,10 @@ def describe(
         ("run", f"{config.run_name} (config {config.config_hash})"),
         ("model", f"{model.label}, about {size.parameters / 1e6:.1f} M parameters, weights: {model.source}"),
         ("data", f"{splits.source}: {len(train):,} train rows, {len(dev):,} {splits.eval_split}{held_out}"),
+        *_pair_words(inputs),
         ("classes", splits.class_words),
         *([("class weights", splits.weight_words)] if splits.class_weights else []),
-        ("tokens", f"{len(train.input_ids):,} an epoch, {mean:.1f} a sentence, longest {int(train.lengths.max())}"),
+        ("tokens", f"{len(train.input_ids):,} an epoch, {mean:.1f} a {unit}, longest {int(train.lengths.max())}"),
         ("steps", _steps_words(config, len(train))),
         ("workers", f"{placement}, {engine}"),
         ("memory", memory_words),
@@ -103,6 +104,15 @@ def worker_memory(inputs: RunInputs, *, num_workers: int, use_gpu: bool) -> Memo
         bf16=config.precision != "fp32",
         scores_kept=not use_gpu,
     )
+
+
+def _pair_words(inputs: RunInputs) -> list[tuple[str, str]]:
+    """Describe how pairs are read; nothing for single texts."""
+    columns = inputs.splits.text_columns
+    if not columns:
+        return []
+    pooled = ", pooled as a whole (a cross-encoder)" if inputs.resolved.stack is not None else ""
+    return [("texts", f"pairs of {columns[0]} and {columns[1]}, read as one sequence with the separator{pooled}")]
 
 
 def _steps_words(config: TrainConfig, num_rows: int) -> str:

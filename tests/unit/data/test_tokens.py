@@ -10,8 +10,9 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from sst2_ray.data import tokens as tokens_module
+from sst2_ray.data.batching import MicroBatch, collate
 from sst2_ray.data.labels import ClassNames, canonical_labels
-from sst2_ray.data.rows import Cells
+from sst2_ray.data.rows import Cells, Rows
 from sst2_ray.data.tokens import SentenceTokenizer
 from sst2_ray.errors import InputError
 
@@ -75,6 +76,57 @@ def test_chunks_give_the_same_arrays(tokenizer, monkeypatch):
     assert chunked.input_ids.tolist() == whole.input_ids.tolist()
     assert chunked.offsets.tolist() == whole.offsets.tolist()
     assert chunked.num_truncated == whole.num_truncated
+
+
+PAIRS = Rows(texts=[("a film", "bad"), ("a b a b", "a")], labels=np.array([0, 1], dtype=np.int16), row_ids=np.arange(2))
+
+
+@pytest.fixture
+def of_pairs(tokenizer):
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", CLS), ("[SEP]", SEP)]
+    )
+    return tokenizer
+
+
+def test_a_pair_is_one_sequence_with_the_separator_and_types_where_they_are_asked_for(of_pairs):
+    tokens = SentenceTokenizer(of_pairs, 128, type_ids=True)(PAIRS)
+    assert tokens.input_ids.tolist() == [CLS, 3, 6, SEP, 7, SEP, CLS, 3, 4, 3, 4, SEP, 3, SEP]
+    assert tokens.type_ids.tolist() == [0, 0, 0, 0, 1, 1, 0, 0, 0, 0, 0, 0, 1, 1]
+    assert tokens.type_ids.dtype == np.int8
+    untyped = SentenceTokenizer(of_pairs, 128)(PAIRS)
+    assert untyped.type_ids is None
+    assert untyped.input_ids.tolist() == tokens.input_ids.tolist()
+
+
+def test_single_texts_have_no_types(of_pairs):
+    assert SentenceTokenizer(of_pairs, 128, type_ids=True)(ROWS).type_ids is None
+
+
+def test_of_a_pair_that_is_too_long_the_longer_text_is_cut(of_pairs):
+    tokens = SentenceTokenizer(of_pairs, 6, type_ids=True)(PAIRS)
+    assert tokens.input_ids.tolist() == [CLS, 3, 6, SEP, 7, SEP, CLS, 3, 4, SEP, 3, SEP]
+    assert tokens.type_ids.tolist() == [0, 0, 0, 0, 1, 1, 0, 0, 0, 0, 1, 1]
+    assert tokens.num_truncated == 1
+
+
+def test_batches_of_pairs_have_their_types(of_pairs):
+    tokens = SentenceTokenizer(of_pairs, 128, type_ids=True)(PAIRS)
+    batch = MicroBatch(rows=np.array([1, 0]), weights=np.ones(2, dtype=np.float32), width=8)
+    ids, mask, types = collate(tokens, batch, pad_id=9)
+    assert ids.tolist() == [[CLS, 3, 4, 3, 4, SEP, 3, SEP], [CLS, 3, 6, SEP, 7, SEP, 9, 9]]
+    assert mask.sum(axis=1).tolist() == [8, 6]
+    assert types.tolist() == [[0, 0, 0, 0, 0, 0, 1, 1], [0, 0, 0, 0, 1, 1, 0, 0]]
+
+
+def test_pairs_that_a_tokenizer_does_not_divide_are_refused(tokenizer):
+    with pytest.raises(InputError, match="puts no separator between the texts of a pair"):
+        SentenceTokenizer(tokenizer, 128)(PAIRS)
+
+
+def test_a_length_that_leaves_no_room_for_both_texts_is_refused(of_pairs):
+    with pytest.raises(InputError, match="--max-length 4: of a pair 3 tokens are special; use at least 5"):
+        SentenceTokenizer(of_pairs, 4)(PAIRS)
 
 
 def test_no_sentences_give_empty_arrays(tokenizer):

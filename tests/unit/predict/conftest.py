@@ -6,7 +6,20 @@ from pathlib import Path
 
 import pytest
 
+from sst2_ray.cli import run
 from tests.support import models
+
+
+@pytest.fixture
+def command(capsys):
+    """Runs the command: exit code, stdout and stderr."""
+
+    def call(*words):
+        code = run("predict", [str(word) for word in words])
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return call
 
 
 @pytest.fixture(scope="session")

@@ -16,25 +16,12 @@ import pyarrow.parquet as pq
 import pytest
 
 import sst2_ray
-from sst2_ray.cli import run
 from sst2_ray.predict import inputs
 from sst2_ray.predict.predictor import Predictor
 from tests.support.models import SENTENCES
 
 ROOT = Path(__file__).parents[3]
 LABELS = [0, 1, 0, 1, 0, 1, 1]
-
-
-@pytest.fixture
-def command(capsys):
-    """Runs the command: exit code, stdout and stderr."""
-
-    def call(*words):
-        code = run("predict", [str(word) for word in words])
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return call
 
 
 @pytest.fixture
