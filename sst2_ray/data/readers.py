@@ -21,6 +21,11 @@ _MAX_NAMED = 3
 TEXT_COLUMNS = ("sentence", "text")
 LABEL_COLUMNS = ("label",)
 SPLIT_COLUMN = "split"
+_REMEDIES = {
+    ("--text-column", False): "name one with --text-column (the two of a pair with --text-columns)",
+    ("--text-columns", True): "name the two of a pair with --text-columns",
+}
+"""What to do about a missing column, by the flag and whether it was given, where that is not to name one with the flag."""
 INDEX_COLUMNS = ("idx", "id", "index", "unnamed: 0", "")
 """Columns of row numbers, which nobody misses."""
 USUAL_COLUMNS = frozenset((*TEXT_COLUMNS, *LABEL_COLUMNS))
@@ -91,26 +96,29 @@ def open_labelled(path: Path, options: ReadOptions, where: str, *, needs_label: 
     """
     table = open_table(path, options, USUAL_COLUMNS)
     names = table.columns
-    kind = "text" if options.second is None else "texts"
-    text = _pick(options.text, TEXT_COLUMNS, table, where, kind)
-    second = _pick(options.second, (), table, where, kind) if options.second is not None else None
-    taken = () if table.header else (text, second)  # named here, not in the file
-    has_label = any(_folded(name) in LABEL_COLUMNS and name not in taken for name in names)
-    if options.label is None and not needs_label and not has_label:
-        label = None
-    else:
+    flag = "--text-column" if options.second is None else "--text-columns"
+    text = _pick(options.text, TEXT_COLUMNS, table, where, flag)
+    second = _pick(options.second, (), table, where, flag) if options.second is not None else None
+    texts = (text,) if second is None else (text, second)
+    named = texts if not table.header else ()  # here, not in the file
+    label = None
+    if options.label or needs_label or any(_folded(n) in LABEL_COLUMNS and n not in named for n in names):
         if len(names) < 2:
             raise InputError(f"{where}: has one column ({names[0]}); a text and a label column are needed")
-        label = _pick(options.label, LABEL_COLUMNS, table, where, "label")
-    if label is not None and label in (text, second):
-        raise InputError(f"{where}: column {label!r} cannot be both the text and the label; name two columns")
-    for name in (text, second):
-        cells = table.schema.field(names.index(name)).type if name is not None else pa.string()
-        if not _is_text(cells):
-            flag = "--text-column" if second is None else "--text-columns"
-            raise InputError(f"{where}: column {name!r} is {cells}, not text; name another with {flag}")
-    split = _pick(options.split, (), table, where, "split") if options.split else _first(names, SPLIT_COLUMN)
+        label = _pick(options.label, LABEL_COLUMNS, table, where, "--label-column")
+    _check_texts(texts, label, table, where, flag)
+    split = _pick(options.split, (), table, where, "--split-column") if options.split else _first(names, SPLIT_COLUMN)
     return LabelledFile(table=table, text=text, second=second, label=label, split=split)
+
+
+def _check_texts(texts: Sequence[str], label: str | None, table: TableFile, where: str, flag: str) -> None:
+    """Refuse columns that hold no texts, or the labels."""
+    for name in texts:
+        if name == label:
+            raise InputError(f"{where}: column {name!r} cannot be both the text and the label; name two columns")
+        kind = table.schema.field(table.columns.index(name)).type
+        if not _is_text(kind):
+            raise InputError(f"{where}: column {name!r} is {kind}, not text; name another with {flag}")
 
 
 def read_files(paths: Sequence[Path], options: ReadOptions) -> Cells:
@@ -140,7 +148,7 @@ def read_files(paths: Sequence[Path], options: ReadOptions) -> Cells:
     )
 
 
-def _pick(named: str | None, usual: Sequence[str], table: TableFile, where: str, kind: str) -> str:
+def _pick(named: str | None, usual: Sequence[str], table: TableFile, where: str, flag: str) -> str:
     """Pick the column that was named, or the first of the usual names; case and white space around do not matter."""
     names = table.columns
     if named and named in names and names.count(named) == 1:
@@ -153,12 +161,9 @@ def _pick(named: str | None, usual: Sequence[str], table: TableFile, where: str,
             raise InputError(f"{where}: has several columns {candidate!r}; rename all but one")
         if found:
             return found[0]
-    has, wanted = ", ".join(names), repr(named) if named else " or ".join(map(repr, usual))
-    hint = {
-        "text": "name one with --text-column" + ("" if named else " (of a pair two with --text-columns)"),
-        "texts": "name the two of a pair with --text-columns",
-    }.get(kind, f"name one with --{kind}-column")
-    raise InputError(f"{where}: has no {kind.removesuffix('s')} column {wanted}; it has {has}; {hint}")
+    wanted, kind = " or ".join(map(repr, (named,) if named else usual)), flag.removeprefix("--").split("-")[0]
+    remedy = _REMEDIES.get((flag, named is not None), f"name one with {flag}")
+    raise InputError(f"{where}: has no {kind} column {wanted}; it has {', '.join(names)}; {remedy}")
 
 
 def _first(names: Sequence[str], usual: str) -> str | None:

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from sst2_ray.config.flags import parse
 from sst2_ray.config.registry import KNOWN_LEAKS
-from sst2_ray.config.train import check_columns
 from sst2_ray.data.leaks import check_known_leak, identify
-from sst2_ray.data.options import Header, Quoting, ReadOptions
 from sst2_ray.data.splitting import normalize
-from sst2_ray.data.texts import Text
 from sst2_ray.errors import InputError
 from sst2_ray.formatting import count
+from sst2_ray.predict.config import PredictConfig
 from sst2_ray.predict.outputs import STDOUT, SUFFIXES
 from sst2_ray.predict.predictor import Predictor, export_text_columns, predictions_of
 from sst2_ray.predict.scoring import Scores, score_lines
@@ -27,99 +24,6 @@ if TYPE_CHECKING:
 
 _IDENTIFY_ROWS = 200_000
 """Texts of a file that are compared with known data sets, which are smaller."""
-
-_PICTURE_SENTENCES = 40
-
-
-@dataclass(frozen=True, kw_only=True)
-class PredictConfig:
-    """Flags of `predict`."""
-
-    model_dir: str
-    """Exported model: the folder `model` of a run, or the run's own folder; a path or a URI (s3://, gs://)."""
-    text: tuple[str, ...] = ()
-    """Sentences."""
-    text_pair: tuple[str, ...] = ()
-    """For a model of pairs: the second text of each pair, in the order of --text."""
-    input: str | None = None
-    """File of sentences: all that training reads, or plain text with a sentence a line; a path, a pattern (*.parquet), a
-    URI, or - for standard input. With a label column it is scored as well."""
-    data: str | None = None
-    """Data set to score on its evaluation split: glue, rotten-tomatoes, a folder in GLUE's layout, or a file."""
-    output: str | None = None
-    """File to write (Parquet, CSV, TSV or JSON Lines), or - for standard output: the input's columns, `predicted` (the
-    class's number), `predicted_label`, `probability` (of class 1 of two, else of the label)."""
-    overwrite: bool = False
-    """Replace the output and the picture where they exist."""
-    picture: str | None = None
-    """PNG, SVG or PDF file to draw the sentences of --text in, each with its label and confidence."""
-    text_column: str | None = None
-    """Column with the sentence; None: sentence or text."""
-    text_columns: tuple[str, ...] = ()
-    """Two columns with the texts of a pair; none: those that a model of pairs was trained on."""
-    label_column: str | None = None
-    """Column with the label; None: label, where there is one."""
-    ignore_labels: bool = False
-    """Do not score, whatever the label column says."""
-    delimiter: str | None = None
-    """Character between the cells of a text table ("tab" for a tab); None: found in the file."""
-    encoding: str | None = None
-    """Encoding of text files, e.g. cp1252; None: that of the byte order mark, else UTF-8."""
-    quoting: Quoting = "auto"
-    """standard: cells may stand in quotation marks. none: a quotation mark is a character. auto: standard, but for TSV as
-    the file shows."""
-    header: Header = "auto"
-    """Does the first row of a text table name its columns?"""
-    batch_tokens: int | None = None
-    """Most padded tokens computed at once; None: chosen for the device. Only memory and speed depend on it."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """auto: the GPU where there is one."""
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """Of matrix products; auto: bf16 where the chip computes in it. Labels are those of fp32 either way, probabilities differ
-    in the third digit."""
-    allow_leak: bool = False
-    """Score although the model's training data are known to contain the data."""
-
-    def __post_init__(self) -> None:
-        given = [
-            flag for flag, value in (("--text", self.text), ("--input", self.input), ("--data", self.data)) if value
-        ]
-        if len(given) != 1:
-            what = " and ".join(given) or "nothing to label"
-            raise InputError(f"{what}: give exactly one of --text, --input and --data")
-        check_columns(self.text_column, self.text_columns)
-        if self.text_pair and len(self.text_pair) != len(self.text):
-            raise InputError(
-                f"--text-pair: {len(self.text_pair)} texts for {len(self.text)} of --text; give one for each"
-            )
-        if self.picture is not None and not self.text:
-            raise InputError(f"--picture {self.picture}: it shows the sentences of --text; give some")
-        if self.picture is not None and len(self.text) > _PICTURE_SENTENCES:
-            raise InputError(f"--picture {self.picture}: it holds {_PICTURE_SENTENCES} sentences, not {len(self.text)}")
-        if self.batch_tokens is not None and self.batch_tokens <= 0:
-            raise InputError(f"--batch-tokens {self.batch_tokens}: must be above 0")
-        for flag, texts in (("--text", self.text), ("--text-pair", self.text_pair)):
-            for number, text in enumerate(texts, start=1):
-                if not text.strip():
-                    raise InputError(f"{flag}: sentence {number} is empty")
-
-    @property
-    def texts(self) -> list[Text]:
-        """Return the sentences or pairs of the command line."""
-        return list(zip(self.text, self.text_pair, strict=True)) if self.text_pair else list(self.text)
-
-    def read_options(self, pair: Sequence[str]) -> ReadOptions:
-        """Collect the flags that say how files are read. `pair`: columns of the model's pairs, if it reads pairs."""
-        columns = self.text_columns or (() if self.text_column else tuple(pair))
-        return ReadOptions(
-            text=columns[0] if columns else self.text_column,
-            second=columns[1] if columns else None,
-            label=self.label_column,
-            delimiter=self.delimiter,
-            encoding=self.encoding,
-            quoting=self.quoting,
-            header=self.header,
-        )
 
 
 def main(argv: list[str]) -> int:

@@ -124,7 +124,7 @@ def test_singles_lists_every_text():
             "has no text column 'other'; it has sentence1, sentence2, label; name the",
         ),
         ({"text_columns": ("sentence1", "label")}, "column 'label' cannot be both the text and the label"),
-        ({"text_columns": ()}, r"name one with --text-column \(of a pair two with --text-columns\)"),
+        ({"text_columns": ()}, r"name one with --text-column \(the two of a pair with --text-columns\)"),
     ],
 )
 def test_columns_that_are_no_pair_are_refused_in_one_line(tmp_path, values, reason):
