@@ -71,16 +71,19 @@ class PredictConfig:
             what = " and ".join(given) or "nothing to label"
             raise InputError(f"{what}: give exactly one of --text, --input and --data")
         check_columns(self.text_column, self.text_columns)
-        if self.text_pair and len(self.text_pair) != len(self.text):
-            raise InputError(
-                f"--text-pair: {len(self.text_pair)} texts for {len(self.text)} of --text; give one for each"
-            )
+        self._check_texts()
         if self.picture is not None and not self.text:
             raise InputError(f"--picture {self.picture}: it shows the sentences of --text; give some")
         if self.picture is not None and len(self.text) > _PICTURE_SENTENCES:
             raise InputError(f"--picture {self.picture}: it holds {_PICTURE_SENTENCES} sentences, not {len(self.text)}")
         if self.batch_tokens is not None and self.batch_tokens <= 0:
             raise InputError(f"--batch-tokens {self.batch_tokens}: must be above 0")
+
+    def _check_texts(self) -> None:
+        if self.text_pair and len(self.text_pair) != len(self.text):
+            raise InputError(
+                f"--text-pair: {len(self.text_pair)} texts for {len(self.text)} of --text; give one for each"
+            )
         for flag, texts in (("--text", self.text), ("--text-pair", self.text_pair)):
             blank = [number for number, text in enumerate(texts, start=1) if not text.strip()]
             if blank:
