@@ -76,6 +76,7 @@ class TrialRecord:
     num_parameters: int | None = _col("Parameters of the model with its head.")
     attention: str | None = _col("Attention implementation that ran.")
     data: str | None = _col("As given: a name or a path.")
+    data_source: str | None = _col("Where the rows came from; of data on the hub with the commit.")
     data_fingerprint: str | None = _col("Hash of the training and evaluation rows.")
     eval_split: str | None = _col("What was evaluated on: 'SST-2 dev', or 'hold-out of ...'.")
     num_classes: int | None = _col("Classes; null: two, in tables of version 1.")
@@ -105,6 +106,9 @@ class TrialRecord:
         "At the best evaluation, area under the ROC curve; null: not two classes.", unit="0-1"
     )
     best_score: float | None = _col("The metric chosen_by at the best evaluation, on dev.")
+    other_scores_json: str | None = _col(
+        "Scores of the best model on further evaluation splits of the data (MNLI's second one), by split."
+    )
     best_num_answered: int | None = _col("Classes that the best model answers at least once on dev.")
     last_epoch: float | None = _col("Epoch of the last evaluation.")
     first_global_step: int | None = _col(

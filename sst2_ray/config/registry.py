@@ -121,8 +121,34 @@ MODELS: dict[str, ModelSpec] = {
 GLUE_HUB_ID = "nyu-mll/glue"
 GLUE_REVISION = "bcdcba79d07bc864c1c254ccfcedcce55bcc9a8c"
 
-DATASETS = ("glue", "rotten-tomatoes")
-"""Named data sets; anything else given to `--data` is a path."""
+GLUE_TASKS: dict[str, tuple[str, ...]] = {
+    "cola": ("sentence",),
+    "mnli": ("premise", "hypothesis"),
+    "mrpc": ("sentence1", "sentence2"),
+    "qnli": ("question", "sentence"),
+    "qqp": ("question1", "question2"),
+    "rte": ("sentence1", "sentence2"),
+    "sst2": ("sentence",),
+    "wnli": ("sentence1", "sentence2"),
+}
+"""Tasks of GLUE and the columns of their texts on the hub."""
+
+_GLUE_DEV = {"mnli": ("validation_matched", "validation_mismatched")}
+
+
+def glue_task(data: str) -> str | None:
+    """Return the task of GLUE that `--data` names; None: it names other data."""
+    task = "sst2" if data == "glue" else data.removeprefix("glue/")
+    return task if task in GLUE_TASKS and data.startswith("glue") else None
+
+
+def glue_dev(task: str) -> tuple[str, ...]:
+    """Return the evaluation splits of a task of GLUE; the first decides, the others are scored at the end."""
+    return _GLUE_DEV.get(task, ("validation",))
+
+
+DATASETS = ("glue", *(f"glue/{task}" for task in GLUE_TASKS), "rotten-tomatoes")
+"""Named data sets (glue is glue/sst2); anything else given to `--data` is a path, or owner/name on the hub."""
 
 KNOWN_LEAKS: dict[tuple[str, str], str] = {
     (

@@ -35,6 +35,9 @@ class ModelSettings:
     (owner/name) or a local folder."""
     model_revision: str | None = None
     """Commit, tag or branch on the hub; None: the pinned one of a named model, else the newest."""
+    start_from: Folder | None = None
+    """Exported model of a run of the same --model (STORAGE/NAME, or its folder model) to start from instead of the pretrained
+    weights; its head is replaced by a fresh one."""
     random_weights: bool = False
     """Build the model's shape from random numbers instead of loading its weights (labeled so everywhere)."""
     tokenizer: Folder | None = None
@@ -53,8 +56,15 @@ class DataSettings:
     """Settings of the labeled sentences: where they are, how they are split and cut."""
 
     data: Annotated[str, Value("DATA")] = "rotten-tomatoes"
-    """glue (SST-2 from the hub), rotten-tomatoes (the demo extra), a folder with the splits train and dev, or a file with
-    a text and a label column (CSV, TSV, JSON, JSON Lines, Parquet, Arrow, Feather; text formats also .gz, .zst)."""
+    """glue (SST-2 from the hub), glue/TASK, rotten-tomatoes (the demo extra), a folder with the splits train and dev, a file
+    with a text and a label column (CSV, TSV, JSON, JSON Lines, Parquet, Arrow, Feather; text formats also .gz, .zst), or
+    owner/name (with subsets owner/name/SUBSET) on the hub."""
+    data_revision: str | None = None
+    """Commit, tag or branch of a data set on the hub; None: the newest. The commit is recorded either way."""
+    split_train: Name | None = None
+    """Training split of a data set on the hub; None: train."""
+    split_dev: Name | None = None
+    """Evaluation split of a data set on the hub; None: its dev, validation, valid, val, eval or test, else a hold-out."""
     dev_data: File | None = None
     """File to evaluate on if `data` is a single file; None: a stratified hold-out of `data`."""
     text_column: str | None = None

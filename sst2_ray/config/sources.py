@@ -129,12 +129,15 @@ def read_train_command(argv: Sequence[str], *, prog: str) -> tuple[TrainCommand,
     """Read the command line of `sst2-ray train`. Raises InputError with one line."""
     given, settings = train_command_line(prog).read(argv, lambda values: _base(values).to_dict())
     command = TrainCommand(**given)  # type: ignore[arg-type]
-    return command, dataclasses.replace(_base(given), **settings)  # type: ignore[arg-type]
+    base = _base(given, settings.get("data"))
+    return command, dataclasses.replace(base, **settings)  # type: ignore[arg-type]
 
 
-def _base(given: Mapping[str, object]) -> TrainConfig:
+def _base(given: Mapping[str, object], data: object = None) -> TrainConfig:
+    """Make the config that flags are laid over; `data`: what `--data` names, None: it was not given."""
     preset, file = given.get("preset"), given.get("config")
-    base = train_preset(str(preset)) if preset is not None else TrainConfig()
+    data = None if data is None else str(data)
+    base = train_preset(str(preset), data=data) if preset is not None else TrainConfig()
     if file is None:
         return base
     values = read_config_file(str(file))

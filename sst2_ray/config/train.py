@@ -115,10 +115,7 @@ def check_train_config(config: TrainConfig) -> None:
             "and a label column) and give its path"
         )
     check_fields(config, TrainConfig)
-    if config.choose_by in ("pearson", "spearman"):
-        raise InputError(
-            f"--choose-by {config.choose_by}: is a metric of regression; classes have accuracy, f1, mcc, ..."
-        )
+    _check_task(config)
     check_columns(config.text_column, config.text_columns)
     if config.max_workers is not None and config.max_workers < (config.num_workers or 1):
         raise InputError(
@@ -148,6 +145,16 @@ def check_columns(text_column: str | None, text_columns: tuple[str, ...]) -> Non
         )
     if text_columns and text_column is not None:
         raise InputError(f"--text-column {text_column} --text-columns {given}: give one of the two flags")
+
+
+def _check_task(config: TrainConfig) -> None:
+    """Check what a run starts from and is judged by."""
+    if config.start_from is not None and config.random_weights:
+        raise InputError(f"--start-from {config.start_from} --random-weights: give one of the two")
+    if config.choose_by in ("pearson", "spearman"):
+        raise InputError(
+            f"--choose-by {config.choose_by}: is a metric of regression; classes have accuracy, f1, mcc, ..."
+        )
 
 
 def config_from_dict(values: dict[str, Any], *, source: str = "config") -> TrainConfig:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import unicodedata
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -81,14 +81,22 @@ class ClassNames:
         return ", ".join(self.names)
 
     @classmethod
-    def of_labels(cls, labels: Collection[str]) -> ClassNames:
+    def of_labels(cls, labels: Collection[str], declared: Sequence[str] = ()) -> ClassNames:
         """Order the labels of a training split.
 
-        Spellings of SST-2's classes (0/1, negative/positive, neg/pos, false/true) become negative and positive. Numbers
-        are ordered by value, names by Unicode.
+        Spellings of SST-2's classes (0/1, negative/positive, neg/pos, false/true) become negative and positive. Names that
+        the data number themselves (a ClassLabel of `datasets`) keep that order: of two, the second is the one that F1 is of.
+        Numbers are ordered by value, names by Unicode.
+
+        Args:
+            labels: In their one spelling.
+            declared: Names in the order of the data's own numbers; empty: they have none.
         """
         if labels and all(label.casefold() in _KIN for label in labels):
             return cls(NEGATIVE_POSITIVE)
+        order = [label for name in declared if (label := canonical_label(name)) in labels]
+        if labels and len(order) == len(labels):
+            return cls(tuple(label for label in order if label is not None))
         try:
             return cls(tuple(sorted(labels, key=float)))
         except ValueError:

@@ -6,7 +6,7 @@ import hashlib
 
 import numpy as np
 
-from sst2_ray.config.registry import DATASETS
+from sst2_ray.config.registry import DATASETS, glue_task
 from sst2_ray.config.train import TrainConfig
 from sst2_ray.data import leaks
 from sst2_ray.data.class_weights import BALANCED, read_class_weights
@@ -31,10 +31,10 @@ def load_splits(config: TrainConfig) -> Splits:
             in the training split, sizes that do not fit.
     """
     read = read_source(config)
-    classes = ClassNames.of_labels(read.train.label_counts)
+    classes = ClassNames.of_labels(read.train.label_counts, read.train.class_order)
     _check_number(classes, read.train)
     train, train_keys, notes = _train_rows(read, classes, config)
-    corpus = config.data if config.data in DATASETS else leaks.identify(train_keys)
+    corpus = _named_corpus(config.data) or leaks.identify(train_keys)
     if read.dev is None:
         train, dev = _part(train, config.holdout_fraction, "hold-out", config)
         eval_split = f"hold-out of {read.train_name}"
@@ -44,18 +44,17 @@ def load_splits(config: TrainConfig) -> Splits:
         dev_keys = [normalize(text) for text in dev.texts]
         eval_split = "SST-2 dev" if leaks.is_sst2_dev(dev_keys) else f"dev of {read.dev_name}"
         corpus = corpus or leaks.identify(dev_keys)
-        if config.data == "glue" and eval_split != "SST-2 dev":
+        if glue_task(config.data) == "sst2" and eval_split != "SST-2 dev":
             notes.append(f"the hub's {len(train):,} and {len(dev):,} rows are not GLUE's SST-2")
 
+    others, other_notes = _other_splits(read, classes, set(train_keys), config)
+    notes += other_notes
     selection = None
     if config.selection_fraction > 0:
         train, selection = _part(train, config.selection_fraction, "selection", config)
         selection = _first_rows(selection, min(config.dev_rows or len(selection), len(selection)), "dev_rows")
-    num_dev = len(dev)
     train = _first_rows(train, config.train_rows, "train_rows", len(classes))
-    dev = _first_rows(dev, config.dev_rows, "dev_rows")
-    if len(dev) < num_dev:
-        eval_split += f", {len(dev):,} of {num_dev:,} rows"
+    dev, eval_split = _first_of_dev(dev, eval_split, config)
     if config.batch_size > len(train):
         raise InputError(f"--batch-size {config.batch_size}: larger than the {len(train):,} training rows; lower it")
     weights = read_class_weights(config.class_weights, classes, train.labels)
@@ -65,10 +64,11 @@ def load_splits(config: TrainConfig) -> Splits:
         dev=dev,
         classes=classes,
         class_weights=weights,
+        others=others,
         selection=selection,
         source=read.source,
         eval_split=eval_split,
-        fingerprint=_fingerprint(train, dev, selection, class_weights=from_file),
+        fingerprint=_fingerprint(train, dev, selection, *others.values(), class_weights=from_file),
         text_columns=read.train.text_columns,
         corpus=corpus,
         notes=tuple(note for note in notes if note),
@@ -94,8 +94,27 @@ def _dev_rows(
     """Convert and check an evaluation split that the data bring along; returns it and remarks."""
     dev, left_out = cells.rows(classes)
     require_classes(dev, classes, f"--data {config.data}: evaluation split")
-    leaked = leaks.check_overlap(dev.texts, train_keys, data=config.data, allow=config.allow_leak)
+    # GLUE's splits are what everybody reports: what they have in common is said, not refused.
+    allow = config.allow_leak or glue_task(config.data) not in (None, "sst2")
+    leaked = leaks.check_overlap(dev.texts, train_keys, data=config.data, allow=allow)
     return dev, [*cells.notes, left_out, leaked]
+
+
+def _other_splits(
+    read: Source, classes: ClassNames, train_keys: set[str], config: TrainConfig
+) -> tuple[dict[str, Rows], list[str | None]]:
+    """Convert and check the evaluation splits that are scored at the end."""
+    others, notes = {}, []
+    for name, cells in read.others.items():
+        rows, said = _dev_rows(cells, classes, train_keys, config)
+        others[name] = _first_rows(rows, min(config.dev_rows or len(rows), len(rows)), "dev_rows")
+        notes += said
+    return others, notes
+
+
+def _named_corpus(data: str) -> str | None:
+    """Name the corpus of a named data set; None: it has no name."""
+    return "glue" if glue_task(data) == "sst2" else data if data in DATASETS else None
 
 
 def _without_leaks(train: Rows, train_keys: list[str], dev: Cells) -> tuple[Rows, list[str], str | None]:
@@ -145,6 +164,12 @@ def _first_rows(rows: Rows, num_rows: int | None, field: str, least: int = 2) ->
     if num_rows < least:
         raise InputError(f"{flag} {num_rows}: must be at least {least}, one row of each class")
     return rows.take(subset(rows.texts, rows.labels, num_rows, purpose=field))
+
+
+def _first_of_dev(dev: Rows, name: str, config: TrainConfig) -> tuple[Rows, str]:
+    """Take the rows of the evaluation split that `--dev-rows` asks for, and say so in its name."""
+    rows = _first_rows(dev, config.dev_rows, "dev_rows")
+    return rows, name if len(rows) == len(dev) else f"{name}, {len(rows):,} of {len(dev):,} rows"
 
 
 # ---- describing

@@ -129,10 +129,12 @@ def read_files(paths: Sequence[Path], options: ReadOptions) -> Cells:
     columns: tuple[str, ...] = ()
     splits: list[str | None] = []
     notes: dict[str, None] = {}
+    orders: set[tuple[str, ...]] = set()
     for path in paths:
         file = open_labelled(path, options, str(path), needs_label=True)
         notes.update(dict.fromkeys((*file.table.notes, *file.unused_note)))
         columns = file.text_columns
+        orders.add(tuple(file.table.class_names(file.label or "") or ()))
         for batch in file.batches():
             texts += file.texts(batch)
             labels += file.labels(batch)
@@ -145,6 +147,7 @@ def read_files(paths: Sequence[Path], options: ReadOptions) -> Cells:
         splits=splits if divided else None,
         notes=tuple(notes),
         text_columns=columns,
+        class_order=orders.pop() if len(orders) == 1 else (),
     )
 
 

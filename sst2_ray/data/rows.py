@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -63,6 +63,8 @@ class Splits:
     """Name for the rules of known leaks ("glue", "rotten-tomatoes"); None: not a corpus that they know."""
     notes: tuple[str, ...]
     """One-line remarks for the user."""
+    others: Mapping[str, Rows] = field(default_factory=dict)
+    """Further evaluation splits, by name (MNLI's second one); scored once, at the end."""
     class_weights: tuple[float, ...] | None = None
     """Weight of each class in the training loss; None: all rows count the same."""
 
@@ -103,6 +105,8 @@ class Cells:
     """Decisions of the reader."""
     text_columns: tuple[str, ...] = ()
     """Columns of the two texts of a pair; empty: the texts are single ones."""
+    class_order: tuple[str, ...] = ()
+    """Names of the classes in the order of the data's own numbers; empty: they have none."""
 
     def of_split(self, split: str) -> Cells:
         """Return the rows of one split."""

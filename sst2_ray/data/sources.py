@@ -7,18 +7,30 @@ import importlib.util
 import re
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from sst2_ray.config.registry import DATASETS, GLUE_HUB_ID
+from sst2_ray.config.registry import DATASETS, GLUE_HUB_ID, GLUE_TASKS, glue_dev, glue_task
 from sst2_ray.config.train import TrainConfig
-from sst2_ray.data.files import DEV_STEMS, TRAIN_STEMS, find_files, find_splits, is_single_table, local_copy
+from sst2_ray.data.files import (
+    DEV_STEMS,
+    TRAIN_STEMS,
+    find_files,
+    find_splits,
+    format_of,
+    is_single_table,
+    local_copy,
+)
 from sst2_ray.data.labels import canonical_labels
 from sst2_ray.data.options import ReadOptions
 from sst2_ray.data.readers import read_files
 from sst2_ray.data.rows import Cells
 from sst2_ray.errors import InputError, did_you_mean
+
+if TYPE_CHECKING:
+    from sst2_ray.data.hub import HubDataset
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +47,8 @@ class Source:
     dev_name: str = ""
     """Name for `dev`."""
     notes: tuple[str, ...] = ()
+    others: Mapping[str, Cells] = field(default_factory=dict)
+    """Further evaluation splits, by name: scored at the end."""
 
 
 def read_options(config: TrainConfig) -> ReadOptions:
@@ -60,7 +74,7 @@ def read_source(config: TrainConfig) -> Source:
             if config.dev_data is not None:
                 dev_path = _local(config.dev_data, Path(scratch) / "dev", "--dev-data")
                 dev = read_files(find_files(str(dev_path), "--dev-data"), options)
-            read = _read_train(config.data, options, Path(scratch) / "data")
+            read = _read_train(config, options, Path(scratch) / "data")
         except InputError as error:  # a copy from an object store goes by its own name
             raise InputError(re.sub(rf"{re.escape(scratch)}/(dev|data)/", "", str(error))) from None
     if dev is None:
@@ -71,15 +85,24 @@ def read_source(config: TrainConfig) -> Source:
     return replace(read, dev=dev, source=f"{read.source} and {config.dev_data}", dev_name=name)
 
 
-def _read_train(data: str, options: ReadOptions, scratch: Path) -> Source:
-    if data == "glue":
-        from sst2_ray.data.hub import GLUE_SOURCE, read_glue
-
-        train, dev = read_glue(options)
-        return Source(train=train, dev=dev, source=GLUE_SOURCE, train_name=GLUE_HUB_ID, dev_name=GLUE_HUB_ID)
+def _read_train(config: TrainConfig, options: ReadOptions, scratch: Path) -> Source:
+    data = config.data
     if data == "rotten-tomatoes":
         return _read_packaged()
+    task = glue_task(data)
+    if task is not None:
+        return _read_glue(task, data, options)
     path = _local(data, scratch, "--data")
+    hub = _hub_dataset(config, path)
+    if hub is not None:
+        return _read_hub(hub, config, options)
+    given = {
+        "--split-train": config.split_train,
+        "--split-dev": config.split_dev,
+        "--data-revision": config.data_revision,
+    }
+    for flag in (flag for flag, value in given.items() if value is not None):
+        raise InputError(f"{flag} {given[flag]}: is for data sets on the hub (--data owner/name); {data} is none")
     if path.is_dir() and not is_single_table(path):
         return _read_folder(path, options, data)
     if not path.exists() and path.name == data and not path.suffix:
@@ -89,6 +112,66 @@ def _read_train(data: str, options: ReadOptions, scratch: Path) -> Source:
     if cells.splits is None:
         return Source(train=cells, dev=None, source=data, train_name=name)
     return _divide(cells, data, name)
+
+
+def _read_glue(task: str, data: str, options: ReadOptions) -> Source:
+    """Read a task of GLUE, with the columns of its texts unless others are given."""
+    from sst2_ray.data.hub import HubDataset, find_dataset
+
+    columns = GLUE_TASKS[task]
+    if options.text is None and len(columns) > 1:
+        options = replace(options, text=columns[0], second=columns[1])
+    found = find_dataset(HubDataset.glue(task, data))
+    missing = [split for split in ("train", *glue_dev(task)) if split not in found.splits]
+    if missing:
+        raise found.dataset.refusal(f"{found.dataset} has no split {missing[0]}")
+    train, dev, *others = (read_files(found.splits[split], options) for split in ("train", *glue_dev(task)))
+    name = GLUE_HUB_ID if task == "sst2" else f"glue/{task}"
+    return Source(
+        train=train,
+        dev=dev,
+        source=str(found.dataset) + ("" if task == "sst2" else f", {task}"),
+        train_name=name,
+        dev_name=" ".join([name, *(split.removeprefix("validation_") for split in glue_dev(task)[:1] if others)]),
+        others=dict(zip(glue_dev(task)[1:], others, strict=True)),
+    )
+
+
+def _hub_dataset(config: TrainConfig, path: Path) -> HubDataset | None:
+    """Return the data set on the hub that `--data` names; None: it names a path."""
+    from sst2_ray.data.hub import HubDataset
+
+    named = HubDataset.of_address(config.data, config.data_revision)
+    is_path = "://" in config.data or path.exists() or path.parent.is_dir() or _has_suffix(path)
+    wanted = config.split_train or config.split_dev or config.data_revision
+    return None if named is None or path.exists() or (is_path and not wanted) else named
+
+
+def _has_suffix(path: Path) -> bool:
+    """Tell whether a name is that of a data file."""
+    try:
+        return bool(format_of(path))
+    except InputError:
+        return "*" in path.name
+
+
+def _read_hub(hub: HubDataset, config: TrainConfig, options: ReadOptions) -> Source:
+    """Read a data set from the hub."""
+    from sst2_ray.data.hub import choose_splits, find_dataset
+
+    found = find_dataset(hub)
+    train, dev = choose_splits(found, config.split_train, config.split_dev)
+    unused = [split for split in found.splits if split not in (train, dev)]
+    notes = [*found.notes, f"revision {found.dataset.revision} of {hub.repo_id}"]
+    notes += [f"not used: its split {', '.join(unused)}"] if unused else []
+    return Source(
+        train=read_files(found.splits[train], options),
+        dev=read_files(found.splits[dev], options) if dev else None,
+        source=str(found.dataset) + (f", {hub.config}" if hub.config else ""),
+        train_name=config.data if train == "train" else f"{config.data} ({train})",
+        dev_name=config.data if dev in (None, "validation", "dev") else f"{config.data} ({dev})",
+        notes=tuple(notes),
+    )
 
 
 def _read_folder(folder: Path, options: ReadOptions, data: str) -> Source:

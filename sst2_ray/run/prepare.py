@@ -27,7 +27,7 @@ class Tokenized:
     tokenizer_json: str
     vocab_size: int
     tokens: dict[str, TokenArrays]
-    """train, dev and, where a part of train is held out, selection."""
+    """train, dev, where a part of train is held out selection, and further evaluation splits by their names."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,8 +81,6 @@ class RunInputs:
 def check(config: TrainConfig) -> RunInputs:
     """Find and check data and model. Nothing is written. Raises InputError with one line."""
     splits = load_splits(config)
-    if config.metric == "auroc" and len(splits.classes) != 2:
-        raise InputError(f"--choose-by auroc: needs two classes; --data {config.data} has {len(splits.classes)}")
     check_batch(config, len(splits.train))
     resolved = resolve_for(config, splits)
     leak = check_known_leak(resolved.info.trained_on, splits.corpus, allow=config.allow_leak)
@@ -90,7 +88,12 @@ def check(config: TrainConfig) -> RunInputs:
 
 
 def resolve_for(config: TrainConfig, splits: Splits) -> ResolvedModel:
-    """Resolve the model that a config names, with a head for the classes of the data."""
+    """Resolve the model that a config names, with a head for the classes of the data.
+
+    Raises InputError, also where the data do not have the metric that the run is to be chosen by.
+    """
+    if config.metric == "auroc" and len(splits.classes) != 2:
+        raise InputError(f"--choose-by auroc: needs two classes; --data {config.data} has {len(splits.classes)}")
     resolved = resolve_model(config)
     info = dataclasses.replace(resolved.info, labels=splits.classes.names, text_columns=splits.text_columns)
     return dataclasses.replace(resolved, info=info)
@@ -116,7 +119,7 @@ def prepare(inputs: RunInputs) -> RunInputs:
 
     splits = inputs.splits
     tokenizer = load_tokenizer(inputs.resolved, lambda: singles(splits.train.texts))
-    rows = {"train": splits.train, "dev": splits.dev, "selection": splits.selection}
+    rows = {"train": splits.train, "dev": splits.dev, "selection": splits.selection, **splits.others}
     typed = bool(splits.text_columns) and takes_type_ids(inputs.resolved.architecture)
     tokenize = SentenceTokenizer(tokenizer, inputs.resolved.max_length, type_ids=typed)
     tokens = {name: tokenize(of_split) for name, of_split in rows.items() if of_split is not None}

@@ -45,6 +45,8 @@ class TrainResult(Rows):
     """Metric that the best epoch was chosen by."""
     best_score: float | None = None
     """That metric at the best epoch, on dev."""
+    other_scores_json: str | None = None
+    """Scores on further evaluation splits of the data, by split."""
     majority_share: float | None = None
     """Accuracy on dev of always answering its most frequent class."""
     best_num_answered: int | None = None
@@ -202,6 +204,12 @@ def _class_rows(result: TrainResult) -> list[tuple[str, str]]:
     return rows
 
 
+def _score_words(scores: dict[str, float]) -> list[str]:
+    """Describe the scores on another split: accuracy, the metric that decided, rows."""
+    named = [f"{METRIC_NAMES[name]} {shown(name, value)}" for name, value in scores.items() if name in METRIC_NAMES]
+    return [*named, formatting.count(round(scores["num_rows"]), "row")]
+
+
 def result_rows(result: TrainResult) -> list[tuple[str, str]]:
     """Return name and value of each line of the closing table."""
     last = f"{formatting.percent(result.last_dev_accuracy)} %" if result.last_dev_accuracy is not None else "not scored"
@@ -217,6 +225,10 @@ def result_rows(result: TrainResult) -> list[tuple[str, str]]:
         ),
         ("F1 / loss", f"{formatting.percent(result.best_dev_f1)} % / {result.best_dev_loss:.4f}"),
         *_class_rows(result),
+        *[
+            (name.replace("validation_", ""), "; ".join(_score_words(scores)))
+            for name, scores in json.loads(result.other_scores_json or "{}").items()
+        ],
         ("speed", f"{result.examples_per_sec:.0f} examples/s, {result.seconds:.0f} s in all{start}"),
         *([("time", result.time_words)] if result.time_words else []),
         ("memory", f"peak {result.peak_memory_gib:.2f} GiB a worker, {formatting.count(result.world_size, 'worker')}"),

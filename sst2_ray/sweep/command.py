@@ -56,7 +56,7 @@ def read_sweep_command(argv: Sequence[str]) -> tuple[SweepCommand, SweepConfig]:
     line = sweep_command_line(PROG)
     given, flags, settings = line.read(argv, lambda values: _shown(_start(values)))
     command = SweepCommand(**given)  # type: ignore[arg-type]
-    start = _start(given)
+    start = _start(given, settings.get("data"))
     for single in settings:
         axis = _AXIS_OF.get(single)
         if axis is not None and getattr(start, axis):
@@ -68,11 +68,15 @@ def read_sweep_command(argv: Sequence[str]) -> tuple[SweepCommand, SweepConfig]:
     return command, config
 
 
-def _start(given: Mapping[str, object]) -> SweepConfig:
-    """Make the config that the flags of a sweep are laid over."""
+def _start(given: Mapping[str, object], data: object = None) -> SweepConfig:
+    """Make the config that the flags of a sweep are laid over; `data`: what `--data` names, None: it was not given."""
     resume, preset, file = given.get("resume"), given.get("preset"), given.get("config")
-    start = resumed(str(resume)) if resume else sweep_preset(str(preset)) if preset else SweepConfig()
+    start = resumed(str(resume)) if resume else _preset(str(preset), data) if preset else SweepConfig()
     return _from_file(start, str(file)) if file else start
+
+
+def _preset(name: str, data: object) -> SweepConfig:
+    return sweep_preset(name, data=None if data is None else str(data))
 
 
 def _shown(start: SweepConfig) -> dict[str, object]:

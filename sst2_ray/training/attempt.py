@@ -88,6 +88,7 @@ class Attempt:
             reporter=self.reporter,
             tokenizer=self.tokenizer,
             dev=self.tokens["dev"],
+            others={name: rows for name, rows in self.tokens.items() if name not in ("train", "dev", "selection")},
             texts=self.texts,
         )
         return Finish(trained, loop.wait_for_checkpoint).run()

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -21,11 +22,12 @@ from sst2_ray.records import EpochRecord
 from sst2_ray.training.checkpoint import files as ckpt
 from sst2_ray.training.context import AttemptReporter, LoopContext, LoopResult
 from sst2_ray.training.dev_records import prediction_records, scored_on_dev
+from sst2_ray.training.facts import evaluation_facts, metrics_of, model_facts, speed_facts, split_scores
 from sst2_ray.training.metrics import Metrics, metrics_from_logits
 from sst2_ray.training.names import EXPORT_FOLDER, LAST_EXPORT_FOLDER, Phase
-from sst2_ray.training.outcome import EvaluationFacts, Finished, ModelFacts, PhaseSeconds, SpeedFacts
+from sst2_ray.training.outcome import Finished
 from sst2_ray.training.task import Task
-from sst2_ray.training.throughput import model_flop_utilization, model_flops_per_token, peak_flops, peak_memory_gib
+from sst2_ray.training.throughput import peak_memory_gib
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +40,8 @@ class Trained:
     reporter: AttemptReporter
     tokenizer: PreTrainedTokenizerFast
     dev: TokenArrays
+    others: dict[str, TokenArrays]
+    """Further evaluation splits, by name."""
     texts: Callable[[], list[Text]]
     """Returns the dev sentences; rank 0 alone calls it."""
 
@@ -49,6 +53,8 @@ class _OnDev:
     best: Metrics | None = None
     best_logits: NDArray[np.float32] | None = None
     last: Metrics | None = None
+    others: dict[str, Metrics] = field(default_factory=dict)
+    """Of the best weights on further evaluation splits."""
 
 
 class Finish:
@@ -118,7 +124,8 @@ class Finish:
             logits = self._dev_logits()
         selection_logits = self._selection_logits() if self.chosen_on_selection else None
         best = metrics_from_logits(logits, self.dev.labels) if logits is not None else None
-        on_dev = _OnDev(best=best, best_logits=logits, last=last or (best if best_is_last else None))
+        last = last or (best if best_is_last else None)
+        on_dev = _OnDev(best=best, best_logits=logits, last=last, others=self._score_others())
         if self.context.rank == 0:
             with self.context.timer.phase(Phase.CHECKPOINT):
                 if selection_logits is not None:
@@ -140,6 +147,20 @@ class Finish:
         self.reporter.phase(Phase.EVALUATION)
         with self.context.timer.phase(Phase.EVALUATION):
             return self.context.logits(self.dev)
+
+    def _score_others(self) -> dict[str, Metrics]:
+        """Score the best weights on the further evaluation splits of the data where dev is scored, and record it."""
+        found = {}
+        for name, rows in self.trained.others.items() if self.task.score_dev else ():
+            self.reporter.phase(Phase.EVALUATION)
+            with self.context.timer.phase(Phase.EVALUATION):
+                logits = self.context.logits(rows)
+            found[name] = metrics_from_logits(logits, rows.labels)
+            if self.context.rank == 0:
+                record = scored_on_dev(self.result.best, found[name])
+                self.reporter.write_records([dataclasses.replace(record, split=name)])
+                self._write_predictions(name, rows, logits, None)
+        return found
 
     def _selection_logits(self) -> NDArray[np.float32]:
         """Return the best weights' logits of the held-out part of train, which configurations are chosen by."""
@@ -210,82 +231,22 @@ class Finish:
     # ---- what is stated
 
     def _facts(self, on_dev: _OnDev, peak_gib: float) -> Finished:
-        best, last = self.result.best, self.result.records[-1]
+        best, last, by = self.result.best, self.result.records[-1], self.context.config.metric
         if not self.chosen_on_selection:
-            on_dev = _OnDev(best=_metrics_of(best), last=_metrics_of(last))
+            on_dev = _OnDev(best=metrics_of(best), last=metrics_of(last), others=on_dev.others)
         return Finished(
             stop=self.result.stop,
-            model=self._model_facts(),
-            speed=self._speed_facts(peak_gib),
-            best=self._evaluation(best.epoch, best.global_step, on_dev.best),
-            last=self._evaluation(last.epoch, self.result.global_step, on_dev.last),
+            model=model_facts(self.context),
+            speed=speed_facts(
+                self.context,
+                peak_gib=peak_gib,
+                started_at=self.task.started_at,
+                first_step_at=self.reporter.first_step_at,
+            ),
+            best=evaluation_facts(best.epoch, best.global_step, on_dev.best, by),
+            last=evaluation_facts(last.epoch, self.result.global_step, on_dev.last, by),
             last_train_loss=last.train_loss,
             selection_accuracy=best.dev_accuracy if self.chosen_on_selection else None,
-            selection_score=score_of(best, self.context.config.metric) if self.chosen_on_selection else None,
+            others={name: split_scores(metrics, by) for name, metrics in on_dev.others.items()},
+            selection_score=score_of(best, by) if self.chosen_on_selection else None,
         )
-
-    def _evaluation(self, epoch: float, global_step: int, dev: Metrics | None) -> EvaluationFacts:
-        return EvaluationFacts(
-            epoch=epoch,
-            global_step=global_step,
-            dev_accuracy=dev.accuracy if dev else None,
-            dev_f1=dev.f1 if dev else None,
-            dev_loss=dev.loss if dev else None,
-            dev_macro_f1=dev.macro_f1 if dev else None,
-            dev_mcc=dev.mcc if dev else None,
-            dev_auroc=dev.auroc if dev else None,
-            score=dev.score(self.context.config.metric) if dev else None,
-            num_answered=dev.num_answered if dev else None,
-        )
-
-    def _model_facts(self) -> ModelFacts:
-        model, info = self.context.model, self.context.model.info
-        return ModelFacts(
-            kind=info.kind,
-            source=info.source,
-            revision=info.revision,
-            random_weights=info.random_weights,
-            num_parameters=sum(p.numel() for p in model.parameters()),
-            attention=info.attention,
-            precision="bf16" if self.context.bf16 else "fp32",
-            engine=self.context.config.engine,
-        )
-
-    def _speed_facts(self, peak_gib: float) -> SpeedFacts:
-        context, timer = self.context, self.context.timer
-        spent = max(timer.training_seconds, 1e-9)
-        tokens_per_sec = timer.num_tokens / spent
-        first_step_at = self.reporter.first_step_at
-        return SpeedFacts(
-            startup_seconds=first_step_at - self.task.started_at if first_step_at else None,
-            phases=PhaseSeconds(**timer.phase_seconds()),
-            examples_per_sec=timer.num_examples / spent,
-            tokens_per_sec=tokens_per_sec,
-            padding_fraction=1 - timer.num_tokens / timer.num_padded_tokens if timer.num_padded_tokens else None,
-            model_flop_utilization=model_flop_utilization(
-                tokens_per_sec=tokens_per_sec,
-                flops_per_token=model_flops_per_token(context.model),
-                world_size=context.world_size,
-                peak=peak_flops(context.device, bf16=context.bf16),
-            ),
-            peak_memory_gib=peak_gib,
-            world_size=context.world_size,
-            micro_batch_tokens=context.micro_batch_tokens,
-        )
-
-
-def _metrics_of(record: EpochRecord) -> Metrics:
-    """Read the metrics of a record that the loop made; it fills in every one."""
-    return Metrics(
-        loss=record.dev_loss or 0.0,
-        accuracy=record.dev_accuracy or 0.0,
-        f1=record.dev_f1 or 0.0,
-        precision=record.dev_precision or 0.0,
-        recall=record.dev_recall or 0.0,
-        macro_f1=record.dev_macro_f1 or 0.0,
-        weighted_f1=record.dev_weighted_f1 or 0.0,
-        mcc=record.dev_mcc or 0.0,
-        auroc=record.dev_auroc,
-        num_answered=record.num_answered or 0,
-        num_rows=record.num_dev_rows or 0,
-    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sst2_ray.records import StopRequest
 
@@ -87,6 +87,8 @@ class Finished:
     """At the best evaluation, where that was chosen on a held-out part of train."""
     selection_score: float | None
     """Likewise, the metric that the run is chosen by."""
+    others: dict[str, dict[str, float]] = field(default_factory=dict)
+    """Scores of the best model on further evaluation splits, by split and metric."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import re
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from sst2_ray.config.train import TrainConfig
 from sst2_ray.errors import FailureClass, InputError, RunFailedError
 from sst2_ray.modeling.sources.families import has_own_head, is_decoder, max_positions
 from sst2_ray.modeling.sources.folders import (
+    META_FILE,
     JsonObject,
     SbertStack,
     check_all_weights,
@@ -47,6 +49,8 @@ def resolve_model(config: TrainConfig) -> ResolvedModel:
     Raises InputError with one line: unknown, private or unreachable model, corrupt or pickled weights, an architecture
     that is not supported, or a `max_length` beyond the model's positions.
     """
+    if config.start_from is not None:
+        return _from_export(config, config.start_from)
     spec = MODELS.get(config.model)
     if spec is not None and spec.architecture is not None and (spec.hub_id is None or config.random_weights):
         return _from_shape(config, spec, spec.architecture)
@@ -89,6 +93,25 @@ def local_folder(resolved: ResolvedModel) -> Path | None:
             FailureClass.DATA_ERROR,
         )
     return folder
+
+
+def _from_export(config: TrainConfig, start_from: str) -> ResolvedModel:
+    """Resolve the export that a run starts from. Raises InputError where it is none, or of another model."""
+    folder = Path(start_from).expanduser()
+    inner = folder / "model"
+    folder = inner if (inner / META_FILE).is_file() and not (folder / META_FILE).is_file() else folder
+    source = f"--start-from {start_from}"
+    if not (folder / META_FILE).is_file():
+        raise InputError(f"{source}: is no exported model (it has no {META_FILE}); give the folder model of a run")
+    of = read_json(folder / META_FILE, source=source).get("model")
+    if of != config.model:
+        raise InputError(f"{source}: was fine-tuned from {of}, not from {config.model}; give --model {of}")
+    try:
+        found = resolve_model(dataclasses.replace(config, model=str(folder), start_from=None))
+    except InputError as error:
+        raise InputError(str(error).replace(f"--model {folder}", source)) from None
+    info = dataclasses.replace(found.info, label=f"{config.model}, from {start_from}")
+    return dataclasses.replace(found, name=config.model, info=info)
 
 
 def _from_shape(config: TrainConfig, spec: ModelSpec, model_type: str) -> ResolvedModel:

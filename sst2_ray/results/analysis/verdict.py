@@ -82,10 +82,9 @@ def _seeds(num: int) -> str:
 
 def _mean(summary: Summary, metric: str = "accuracy") -> str:
     """Format '94.41 ± 0.12 %'."""
-    if summary.sd is None:
-        return shown(metric, summary.mean)
-    spread = wording.difference(summary.sd, metric, sign=False).split(" ")[0]
-    return f"{shown(metric, summary.mean).removesuffix(' %')} ± {spread}{' %' if metric in SHARES else ''}"
+    mean, _, unit = shown(metric, summary.mean).partition(" ")
+    spread = "" if summary.sd is None else f" ± {wording.difference(summary.sd, metric, sign=False).split(' ')[0]}"
+    return f"{mean}{spread} {unit}".rstrip()
 
 
 def metric_words(group: RankedGroup, column: str) -> str:
@@ -127,10 +126,8 @@ def _best_sentence(study: Study, group: RankedGroup) -> str:
 def constant_answers(configuration: Configuration) -> str:
     """Say how many seeds answer one class for every sentence of dev; empty when none does."""
     num = sum(run.values.get("best_num_answered") == 1 for run in configuration.runs)
-    if not num:
-        return ""
     who = "It answers" if len(configuration.runs) == 1 else f"{num} of its {len(configuration.runs)} seeds answer"
-    return f" {who} one class for every sentence of dev."
+    return f" {who} one class for every sentence of dev." if num else ""
 
 
 def seeds_lost(study: Study, configuration: Configuration) -> str:

@@ -68,7 +68,8 @@ def describe(
     config, model, splits = inputs.config, inputs.resolved.info, inputs.splits
     train, dev = inputs.tokens["train"], inputs.tokens["dev"]
     selection = inputs.tokens.get("selection")
-    held_out = f", {len(selection):,} held out of train to choose by" if selection is not None else ""
+    others = "".join(f", {len(rows):,} {name}" for name, rows in splits.others.items())
+    held_out = f"{others}, {len(selection):,} held out of train to choose by" if selection is not None else others
     mean, unit = len(train.input_ids) / len(train), "pair" if splits.text_columns else "sentence"
     size = model_size(inputs.resolved, inputs.vocab_size)
     memory_words = _memory_words(worker_memory(inputs, num_workers=placement.num_workers, use_gpu=placement.use_gpu))

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from sst2_ray.config.fields import describe_changes
-from sst2_ray.config.presets import TRAIN_PRESETS, train_preset
+from sst2_ray.config.presets import TRAIN_PRESETS, sweep_preset, train_preset
 from sst2_ray.config.sources import read_train_command
 from sst2_ray.config.train import TrainConfig
 from sst2_ray.errors import InputError
+from sst2_ray.sweep.command import read_sweep_command
 
 
 @pytest.mark.parametrize("name", TRAIN_PRESETS)
@@ -25,6 +28,34 @@ def test_the_paper_s_choice_for_base_and_large_is_table_6():
         assert (config.batch_size, config.adam_beta1, config.adam_beta2, config.adam_eps) == (64, 0.9, 0.98, 1e-6)
         assert config.weight_decay_form == "fully_decoupled"
         assert config.data == "glue"
+
+
+@pytest.mark.parametrize(
+    ("task", "size", "expected"),
+    [("mnli", "", (5e-5, 5e-6, 1)), ("cola", "", (8e-5, 1e-6, 5)), ("qqp", "-large", (5e-5, 8e-6, 2))],
+)
+def test_the_paper_s_preset_follows_the_task(task, size, expected):
+    config = config_of("--preset", f"paper{size}", "--data", f"glue/{task}")
+    assert (config.learning_rate, config.weight_decay, config.epochs) == expected
+    assert config.data == f"glue/{task}"
+    assert config.max_length == (128 if task == "cola" else 256)
+    assert config_of("--preset", "paper", "--data", f"glue/{task}", "--epochs", "7").epochs == 7
+
+
+def test_the_paper_s_preset_of_other_data_is_that_of_sst2():
+    assert dataclasses.replace(config_of("--preset", "paper", "--data", "x.csv"), data="glue") == train_preset("paper")
+    assert config_of("--preset", "paper", "--data", "glue/sst2").learning_rate == 8e-5
+    with pytest.raises(InputError, match="the paper has no settings for wnli"):
+        config_of("--preset", "paper", "--data", "glue/wnli")
+
+
+def test_the_paper_s_grid_has_more_epochs_for_some_tasks():
+    few, many = sweep_preset("paper-grid", data="glue/rte"), sweep_preset("paper-grid", data="glue/qnli")
+    assert (few.epochs, many.epochs) == ((1, 2, 3), (2, 5, 10))
+    assert few.learning_rates == many.learning_rates == (1e-5, 3e-5, 5e-5, 8e-5)
+    assert sweep_preset("paper-grid").epochs == (1, 2, 3)
+    _, config = read_sweep_command(["--preset", "paper-grid", "--data", "glue/mrpc"])
+    assert (config.base.data, config.epochs) == ("glue/mrpc", (2, 5, 10))
 
 
 def test_the_notebook_s_text_and_code_differ_in_the_learning_rate_alone():

@@ -69,3 +69,12 @@ def test_classes_that_differ_only_in_case_are_told_apart():
 def test_minus_one_and_one_stand_for_negative_and_positive_where_there_is_nothing_else():
     assert ClassNames().match(["-1", "1"]) == {"-1": 0, "1": 1}
     assert ClassNames().match(["-1", "0", "1"]) == {"0": 0, "1": 1}
+
+
+def test_names_that_the_data_number_themselves_keep_that_order():
+    """MRPC's F1 is of `equivalent`, its class 1, which stands first by Unicode."""
+    declared = ("not_equivalent", "equivalent")
+    assert ClassNames.of_labels(["equivalent", "not_equivalent"], declared).names == declared
+    assert ClassNames.of_labels(["b", "a"], ("c", "b", "a")).names == ("b", "a")
+    assert ClassNames.of_labels(["b", "x"], ("b", "a")).names == ("b", "x")
+    assert ClassNames.of_labels(["positive", "negative"], ("positive", "negative")).names == NEGATIVE_POSITIVE
