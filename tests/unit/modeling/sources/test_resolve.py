@@ -386,3 +386,24 @@ def test_the_last_position_can_be_used_and_the_next_cannot(architecture, length)
 def test_a_fine_tuned_export_says_what_it_was_trained_on(tmp_path, sbert_folder):
     export = models.export_of(sbert_folder, tmp_path / "export", corpora=("rotten-tomatoes",))
     assert resolve_model(TrainConfig(model=str(export))).info.trained_on == ("rotten-tomatoes",)
+
+
+def test_a_run_starts_from_an_export_of_the_same_model(tmp_path, sbert_folder):
+    run = tmp_path / "runs" / "mnli"
+    models.export_of(sbert_folder, run / "model")
+    name = json.loads((run / "model" / "sst2_ray.json").read_text())["model"]
+    for folder in (run, run / "model"):
+        found = resolve_model(TrainConfig(model=name, start_from=str(folder)))
+        assert (found.name, found.info.source) == (name, "folder")
+        assert found.info.label == f"{name}, from {folder}"
+        assert found.info.origin.startswith(str(run / "model"))
+
+
+def test_another_model_or_what_is_no_export_is_not_started_from(tmp_path, sbert_folder):
+    models.export_of(sbert_folder, tmp_path / "export")
+    with pytest.raises(InputError, match=r"--start-from .*export: was fine-tuned from .*, not from modernbert-base"):
+        resolve_model(TrainConfig(model="modernbert-base", start_from=str(tmp_path / "export")))
+    with pytest.raises(InputError, match="is no exported model"):
+        resolve_model(TrainConfig(start_from=str(sbert_folder)))
+    with pytest.raises(InputError, match="--random-weights: give one of the two"):
+        TrainConfig(start_from="x", random_weights=True)
