@@ -13,32 +13,62 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from sst2_ray import errors
-    from sst2_ray.api import Presets, Results, best, predict, presets, report, results, runs, status, stop
+    from sst2_ray.api import (
+        Presets,
+        Results,
+        best,
+        compare,
+        power,
+        predict,
+        presets,
+        report,
+        results,
+        runs,
+        status,
+        stop,
+    )
     from sst2_ray.config.sweep import SweepConfig
     from sst2_ray.config.train import TrainConfig
-    from sst2_ray.predict.predictor import Prediction, Predictor
-    from sst2_ray.run.train import TrainResult, train
+    from sst2_ray.predict.predictor import Predictor
+    from sst2_ray.predict.shapes import Prediction
+    from sst2_ray.run.result import TrainResult
+    from sst2_ray.run.train import train
     from sst2_ray.sweep.result import SweepResult
     from sst2_ray.sweep.start import sweep
     from sst2_ray.version import __version__
 
 __all__ = [
     "Prediction", "Predictor", "Presets", "Results", "SweepConfig", "SweepResult", "TrainConfig", "TrainResult", "__version__",
-    "best", "errors", "predict", "presets", "report", "results", "runs", "status", "stop", "sweep", "train",
+    "best", "compare", "errors", "power", "predict", "presets", "report", "results", "runs", "status", "stop", "sweep", "train",
 ]  # fmt: skip
 
 _HOME = {
     **dict.fromkeys(
-        ("Presets", "Results", "best", "predict", "presets", "report", "results", "runs", "status", "stop"),
+        (
+            "Presets",
+            "Results",
+            "best",
+            "compare",
+            "power",
+            "predict",
+            "presets",
+            "report",
+            "results",
+            "runs",
+            "status",
+            "stop",
+        ),
         "sst2_ray.api",
     ),
-    **dict.fromkeys(("Prediction", "Predictor"), "sst2_ray.predict.predictor"),
-    **dict.fromkeys(("TrainResult", "train"), "sst2_ray.run.train"),
+    "Prediction": "sst2_ray.predict.shapes",
+    "Predictor": "sst2_ray.predict.predictor",
+    "TrainResult": "sst2_ray.run.result",
     "SweepConfig": "sst2_ray.config.sweep",
     "SweepResult": "sst2_ray.sweep.result",
     "TrainConfig": "sst2_ray.config.train",
     "__version__": "sst2_ray.version",
     "sweep": "sst2_ray.sweep.start",
+    "train": "sst2_ray.run.train",
 }
 """Public name -> the module that defines it, imported when the name is first used."""
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING, Any, overload
 
 from sst2_ray.config.presets import SWEEP_PRESETS, TRAIN_PRESETS
 from sst2_ray.config.sweep import SweepConfig
@@ -16,9 +16,20 @@ from sst2_ray.terminal import Column, html_table, text_console
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    from typing_extensions import TypedDict, Unpack
 
     from sst2_ray.manage.runs import StoredRun
-    from sst2_ray.predict.predictor import Prediction
+    from sst2_ray.predict.shapes import Prediction
+    from sst2_ray.results.compare import CompareResult
+    from sst2_ray.results.power import PowerResult
+
+    class PredictOptions(TypedDict, total=False):
+        """Options of `predict`."""
+
+        text_column: str | None
+        device: str
+        precision: str
+        batch_tokens: int | None
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -72,13 +83,16 @@ def results(
     return Results(table=board, location=table.location, ranked=sort is None)
 
 
-def report(storage_path: str = "runs", *, out: str = "report", experiment: str | None = None) -> str:
+def report(
+    storage_path: str = "runs", *, out: str = "report", experiment: str | None = None, margin: float | None = None
+) -> str:
     """Write the results as one HTML page with figures, as `sst2-ray report` does, and return the page's path.
 
     Args:
         storage_path: Folder or URI that runs were written to.
         out: Folder or URI of the report; an older report there is replaced.
         experiment: Only this run or sweep.
+        margin: Points of accuracy that count as no difference; None: what the sweeps were given, else 0.5.
 
     Raises InputError if there is nothing to report.
     """
@@ -86,10 +100,53 @@ def report(storage_path: str = "runs", *, out: str = "report", experiment: str |
     from sst2_ray.results.report import page
 
     with warnings.catch_warnings(record=True) as skipped:
-        made = page.build(open_table(storage_path), experiment=experiment)
+        made = page.build(open_table(storage_path), experiment=experiment, margin=margin)
     for notice in skipped:
         warnings.warn_explicit(notice.message, notice.category, notice.filename, notice.lineno)
     return page.write(made, out)
+
+
+def compare(
+    a: str,
+    b: str,
+    storage_path: str = "runs",
+    *,
+    other_storage_path: str | None = None,
+    margin: float | None = None,
+) -> CompareResult:
+    """Say whether the difference of two is real, as `sst2-ray compare` does.
+
+    Args:
+        a: A configuration id, a run (SWEEP/TRIAL or its name), a model or a sweep (its best), or a file of predictions.
+        b: The other one.
+        storage_path: Folder or URI that runs were written to.
+        other_storage_path: That of b; None: the same.
+        margin: Points of accuracy that count as no difference; None: what the sweeps were given, else 0.5.
+
+    Raises InputError if one is not found, or if they cannot be compared.
+    """
+    from sst2_ray.results.compare import CompareConfig, CompareResult, compared
+
+    config = CompareConfig(a=a, b=b, storage_path=storage_path, other_storage_path=other_storage_path, margin=margin)
+    return CompareResult(compared=compared(config))
+
+
+def power(
+    difference: float = 0.5, storage_path: str = "runs", *, experiment: str | None = None, sentences: int | None = None
+) -> PowerResult:
+    """Say how many seeds and sentences a difference takes, as `sst2-ray power` does.
+
+    Args:
+        difference: Points of accuracy.
+        storage_path: Folder or URI with runs to take the variance from; without any, a typical one is assumed.
+        experiment: Only this run or sweep.
+        sentences: Sentences of the evaluation data; None: those of the table, else SST-2's 872.
+    """
+    from sst2_ray.results.power import PowerConfig, planned
+
+    return planned(
+        PowerConfig(difference=difference, storage_path=storage_path, experiment=experiment, sentences=sentences)
+    )
 
 
 def runs(storage_path: str = "runs") -> list[StoredRun]:
@@ -137,64 +194,47 @@ def presets() -> Presets:
 
 @overload
 def predict(  # type: ignore[overload-overlap]
-    model_dir: str | Path,
-    texts: str | Mapping[str, str],
-    *,
-    device: str = ...,
-    precision: str = ...,
-    batch_tokens: int | None = ...,
+    model_dir: str | Path, texts: str | Mapping[str, str], **options: Unpack[PredictOptions]
 ) -> Prediction: ...
 @overload
+def predict(model_dir: str | Path, texts: Sequence[object], **options: Unpack[PredictOptions]) -> list[Prediction]: ...
+@overload
+def predict(model_dir: str | Path, texts: object, **options: Unpack[PredictOptions]) -> Any: ...
 def predict(
     model_dir: str | Path,
-    texts: Iterable[object],
+    texts: object,
     *,
-    device: str = ...,
-    precision: str = ...,
-    batch_tokens: int | None = ...,
-) -> list[Prediction]: ...
-def predict(
-    model_dir: str | Path,
-    texts: str | Iterable[object],
-    *,
+    text_column: str | None = None,
     device: str = "auto",
     precision: str = "auto",
     batch_tokens: int | None = None,
-) -> object:
-    """Label sentences with an exported model, as `sst2-ray predict` does; a Predictor keeps the model for more calls.
+) -> Any:
+    """Label sentences with an exported model, as `sst2-ray predict` does.
+
+    Each call loads the model; a `Predictor` keeps it: `Predictor(model_dir).predict(texts)`.
 
     Args:
         model_dir: Export, or the folder of a run; a path or a URI.
-        texts: A sentence, a pandas Series, or any other iterable of sentences (a list, a column of a dataset). For a model
-            of pairs a dict of the two texts (under the names of their columns, or text and text_pair), or an iterable of
-            such dicts or of tuples of two.
+        texts: A sentence; a list or any iterable of sentences; a Series; a DataFrame (pandas, polars), pyarrow Table or
+            datasets.Dataset with a column of sentences; several of these by split (a dict or a DatasetDict). For a model of
+            pairs a dict of the two texts (under the names of their columns, or text and text_pair), an iterable of such dicts
+            or of tuples of two, or a table with both columns.
+        text_column: Column with the sentence; None: sentence or text.
         device: auto, cpu or cuda.
         precision: auto, fp32 or bf16.
         batch_tokens: Most padded tokens computed at once; None: chosen for the device.
 
     Returns:
-        The same shape: a Prediction for a sentence; for a Series a DataFrame with its index and the columns of
-        `--out`; else a list of Prediction.
+        The same shape: a Prediction for a sentence; a list of Prediction for sentences; for a Series a DataFrame with the
+        columns that `--out` adds (of pandas with its index); a table with these columns for a table; a dict of them for
+        splits.
 
-    Raises InputError if `model_dir` is no whole, safe export, or if an item is no text.
+    Raises InputError if `model_dir` is no whole, safe export, if an item is no text, or a table has no text column.
     """
-    from sst2_ray.data.texts import text_of
-    from sst2_ray.predict.predictor import Predictor, added_columns, export_text_columns, predictions_of
+    from sst2_ray.predict.predictor import Predictor
 
-    single = isinstance(texts, str | Mapping)
-    columns = export_text_columns(str(model_dir))
-    rows = [
-        text_of(item, columns, f"texts: item {number}")
-        for number, item in enumerate([texts] if single else list(texts))
-    ]
     predictor = Predictor(model_dir, device=device, precision=precision, batch_tokens=batch_tokens)
-    logits = predictor.logits(rows)
-    if type(texts).__name__ == "Series":  # pandas is imported already if this is one of its own
-        import pandas as pd
-
-        return pd.DataFrame(added_columns(logits, predictor.classes), index=pd.Series(texts).index)
-    predictions = predictions_of(rows, logits, predictor.classes)
-    return predictions[0] if single else predictions
+    return predictor.predict(texts, text_column=text_column)
 
 
 def best(out: str, storage_path: str = "runs", *, experiment: str | None = None) -> str:

@@ -45,7 +45,7 @@ COMMANDS: dict[str, Command] = {
     "compare": Command(
         "sst2_ray.results.compare", "main_compare", "tell whether the difference between two is real", _READ
     ),
-    "power": Command("sst2_ray.results.plan", "main", "say what seeds and sentences a difference takes", _READ),
+    "power": Command("sst2_ray.results.power", "main", "say what seeds and sentences a difference takes", _READ),
     "best": Command("sst2_ray.manage.cleanup", "main_best", "copy the best model to a folder", _READ),
     "predict": Command("sst2_ray.predict.command", "main", "label sentences with a trained model", _READ),
     "doctor": Command(

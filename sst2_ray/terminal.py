@@ -16,9 +16,11 @@ from rich.table import Table
 from rich.text import Text
 
 from sst2_ray.formatting import NONE
+from sst2_ray.notebook import in_notebook
 
 _PIPE_WIDTH = 160
 """Least width if stdout is not a terminal: wide enough for paths."""
+_NOTEBOOK_WIDTH = 100
 
 
 class _LastingFile(io.TextIOBase):
@@ -94,9 +96,8 @@ def console(on_text: Callable[[str], None] | None = None) -> Console:
     plain = _CopyingConsole(on_text, file=file, force_jupyter=False)
     if plain.is_terminal:
         return plain
-    return _CopyingConsole(
-        on_text, file=file, width=max(plain.width, _PIPE_WIDTH), highlight=False, force_jupyter=False
-    )
+    width = _NOTEBOOK_WIDTH if in_notebook() else max(plain.width, _PIPE_WIDTH)
+    return _CopyingConsole(on_text, file=file, width=width, highlight=False, force_jupyter=False)
 
 
 def show_plan(out: Console, rows: Sequence[tuple[str, str]]) -> None:
@@ -124,6 +125,32 @@ class Rows:
     def _repr_html_(self) -> str:
         columns = [Column(title="", align="left"), Column(title=type(self).__name__, align="left")]
         return html_table(columns, [row for row in self.rows() if any(row)])
+
+
+class Tabular:
+    """A base class of results that show themselves as a table with sentences below it, in a notebook as well."""
+
+    def table(self) -> tuple[Sequence[Column], Sequence[Sequence[str]]]:
+        """Return the columns and the cells, a row for each line."""
+        raise NotImplementedError
+
+    def notes(self) -> Sequence[str]:
+        """Return the sentences below the table."""
+        return ()
+
+    def show(self, out: Console) -> None:
+        """Print table and sentences."""
+        print_table(out, *self.table(), whole="a wider terminal")
+        for note in self.notes():
+            out.print(note, soft_wrap=True, highlight=False, markup=False)
+
+    def __repr__(self) -> str:
+        out = text_console(max(Console().width, 80))
+        self.show(out)
+        return out.file.getvalue().rstrip()  # type: ignore[attr-defined, no-any-return]
+
+    def _repr_html_(self) -> str:
+        return html_table(*self.table()) + "".join(f"<p>{escape(note)}</p>" for note in self.notes())
 
 
 @dataclass(frozen=True, kw_only=True)

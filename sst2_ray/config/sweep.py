@@ -25,6 +25,8 @@ from sst2_ray.errors import InputError
 
 DEFAULT_NUM_SAMPLES = 16
 DEFAULT_SELECTION_FRACTION = 0.1
+DEFAULT_MARGIN = 0.5
+"""Points of accuracy."""
 
 AXES: dict[str, str] = {
     "models": "model",
@@ -93,7 +95,19 @@ class BudgetSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SweepFlags(BudgetSettings, SearchSettings, AxisSettings):  # the fields of the last base come first
+@group("Verdict", affects_trials=False)
+class VerdictSettings:
+    """Settings of what is said of the results; they do not change which trials there are."""
+
+    margin: Positive[float] = DEFAULT_MARGIN
+    """Points of accuracy that count as no difference: a difference that is surely smaller is a tie. `report` and `compare`
+    use the margin of the sweep unless they are given another."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepFlags(
+    VerdictSettings, BudgetSettings, SearchSettings, AxisSettings
+):  # the fields of the last base come first
     """Settings that a sweep adds to those of a single run."""
 
 

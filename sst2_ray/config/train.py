@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sst2_ray.config.fields import check_fields, coerce_fields, readable
+from sst2_ray.config.frames import stored
 from sst2_ray.config.metrics import Metric, task_metric
 from sst2_ray.config.registry import MODELS
 from sst2_ray.config.settings import (
@@ -58,6 +59,8 @@ class TrainConfig(
     """Configuration of a fine-tuning run. Raises InputError with one line."""
 
     def __post_init__(self) -> None:
+        for name in ("data", "dev_data"):
+            object.__setattr__(self, name, stored(getattr(self, name), f"--{name.replace('_', '-')}"))
         check_train_config(self)
 
     def __repr__(self) -> str:
@@ -111,8 +114,8 @@ def check_train_config(config: TrainConfig) -> None:
     """Check everything that the values alone can tell. Raises InputError with one line."""
     if not isinstance(config.data, str):
         raise InputError(
-            f"--data: a {type(config.data).__name__} is not taken; write it to a file (CSV, JSON Lines or Parquet with a text "
-            "and a label column) and give its path"
+            f"--data: a {type(config.data).__name__} is not taken; give a DataFrame, a Dataset, or the path of a file (CSV, JSON "
+            "Lines or Parquet) with a text and a label column"
         )
     check_fields(config, TrainConfig)
     _check_task(config)

@@ -14,8 +14,9 @@ from sst2_ray.errors import InputError
 from sst2_ray.formatting import count
 from sst2_ray.predict.config import PredictConfig
 from sst2_ray.predict.outputs import STDOUT, SUFFIXES
-from sst2_ray.predict.predictor import Predictor, export_text_columns, predictions_of
+from sst2_ray.predict.predictor import Predictor, export_text_columns
 from sst2_ray.predict.scoring import Scores, score_lines
+from sst2_ray.predict.shapes import predictions_of
 
 if TYPE_CHECKING:
     from sst2_ray.modeling.export.folder import ExportMeta

@@ -16,8 +16,9 @@ from sst2_ray.data.texts import PAIR_KEYS, stripped
 from sst2_ray.errors import InputError
 from sst2_ray.predict.inputs import SentenceFiles
 from sst2_ray.predict.outputs import open_output
-from sst2_ray.predict.predictor import Prediction, Predictor, added_columns, predictions_of
+from sst2_ray.predict.predictor import Predictor
 from sst2_ray.predict.scoring import Scores
+from sst2_ray.predict.shapes import Prediction, added_columns, predictions_of
 
 if TYPE_CHECKING:
     from sst2_ray.data.labels import ClassNames, LabelArray

@@ -14,7 +14,7 @@ from sst2_ray.data.texts import shown
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from sst2_ray.predict.predictor import Prediction
+    from sst2_ray.predict.shapes import Prediction
 
 FORMATS = (".png", ".svg", ".pdf")
 

@@ -6,32 +6,16 @@ import contextlib
 import json
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sst2_ray.data.labels import NEGATIVE_POSITIVE, ClassNames
-from sst2_ray.data.texts import Text, text_of
+from sst2_ray.data.labels import ClassNames
+from sst2_ray.data.texts import text_of
 from sst2_ray.errors import InputError
-
-Columns = dict[str, NDArray[np.generic]]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Prediction:
-    """The label that a model gives to one sentence, or to a pair of texts."""
-
-    text: Text
-    label: str
-    """Name of the class, e.g. negative or positive."""
-    label_id: int
-    """Number of the class, from 0."""
-    probability: float
-    """Softmax probability: of class 1 where there are two classes, else of `label`."""
-    confidence: float
-    """Softmax probability of `label`."""
+from sst2_ray.predict.shapes import Columns, added_columns, labeled
 
 
 class Predictor:
@@ -111,36 +95,15 @@ class Predictor:
             device=self.device,
         )
 
+    def predict(self, texts: object, *, text_column: str | None = None) -> Any:
+        """Label sentences and return them in the shape in which they were given; see `sst2_ray.predict`."""
+        return labeled(self, texts, text_column)
+
     def __call__(self, batch: Mapping[str, NDArray[np.generic]]) -> Columns:
         """Add predictions to a batch of columns; all rows must have a text."""
         cells = [[str(text) for text in batch[name]] for name in self.columns]
         logits = self.logits(list(zip(*cells, strict=True)) if len(cells) == 2 else cells[0])
         return {**batch, **added_columns(logits, self.classes)}
-
-
-def added_columns(logits: NDArray[np.float32], classes: ClassNames) -> Columns:
-    """Return the columns that labelling adds, [rows] each, from logits [rows, classes].
-
-    `predicted`, `predicted_label` and `probability`; where the classes are not negative and positive also
-    `probability_NAME` for each of them.
-    """
-    from sst2_ray.training.metrics import probabilities, stated_probability
-
-    names = np.array(classes.names, dtype=object)
-    predicted = _predicted(logits)
-    each = probabilities(logits)
-    columns: Columns = {
-        "predicted": predicted.astype(np.int8 if len(classes) <= 128 else np.int16),
-        "predicted_label": names[predicted],
-        "probability": stated_probability(logits).astype(np.float32),
-    }
-    if classes.names != NEGATIVE_POSITIVE:
-        columns |= {f"probability_{name}": each[:, i].astype(np.float32) for i, name in enumerate(classes.names)}
-    return columns
-
-
-def _predicted(logits: NDArray[np.float32]) -> NDArray[np.int64]:
-    return logits.argmax(axis=1)  # the lower number where two are equal
 
 
 def export_text_columns(model_dir: str) -> tuple[str, ...]:
@@ -161,23 +124,6 @@ def export_text_columns(model_dir: str) -> tuple[str, ...]:
         except (OSError, ValueError, AttributeError, TypeError):
             continue  # loading the model says what is wrong
     return ()
-
-
-def predictions_of(texts: Sequence[Text], logits: NDArray[np.float32], classes: ClassNames) -> list[Prediction]:
-    """Turn texts and their logits [len(texts), classes] into predictions."""
-    from sst2_ray.training.metrics import probabilities
-
-    each = probabilities(logits)
-    return [
-        Prediction(
-            text=text,
-            label=classes.names[number],
-            label_id=int(number),
-            probability=float(row[1] if len(classes) == 2 else row[number]),
-            confidence=float(row[number]),
-        )
-        for text, number, row in zip(texts, _predicted(logits), each, strict=True)
-    ]
 
 
 @contextlib.contextmanager

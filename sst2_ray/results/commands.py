@@ -88,8 +88,8 @@ class ReportConfig:
     """Folder or URI for report.html and figures/; an older report there is replaced."""
     experiment: str | None = None
     """Only this run or sweep; None: all of them."""
-    margin: Positive[float] = 0.5
-    """Points of accuracy that count as no difference."""
+    margin: Positive[float] | None = None
+    """Points of accuracy that count as no difference; None: what the sweeps were given (`sweep --margin`), else 0.5."""
 
 
 def main_results(argv: list[str]) -> int:
@@ -114,7 +114,7 @@ def main_report(argv: list[str]) -> int:
         table.read("trials", columns=["status"])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SkippedFileWarning)
-        made = report.build(table, experiment=config.experiment, notes=notes, margin=config.margin / 100)
+        made = report.build(table, experiment=config.experiment, notes=notes, margin=config.margin)
     page = report.write(made, config.out)
     console.print(made.headline, style="bold", soft_wrap=True, highlight=False)
     console.print(

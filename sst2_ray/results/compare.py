@@ -14,9 +14,12 @@ from sst2_ray.errors import InputError
 from sst2_ray.results.analysis import methods, wording
 from sst2_ray.results.analysis.compared import Compared, Difference, compare_sides
 from sst2_ray.results.analysis.sides import find_side
-from sst2_ray.terminal import Column, console, print_table
+from sst2_ray.results.margin import margin_points
+from sst2_ray.statistics import power
+from sst2_ray.terminal import Column, Tabular, console, print_table
 
 _TITLES = {"accuracy": "accuracy, %", "f1": "F1, %", "mcc": "MCC", "loss": "loss, nats"}
+_MACRO_F1 = "macro F1, %"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,8 +35,8 @@ class CompareConfig:
     """Folder or URI whose subfolder `results` holds the table."""
     other_storage_path: str | None = None
     """That of B; None: the same."""
-    margin: Positive[float] = 0.5
-    """Points of accuracy that count as no difference."""
+    margin: Positive[float] | None = None
+    """Points of accuracy that count as no difference; None: what the sweeps were given (`sweep --margin`), else 0.5."""
     sentences: int = 10
     """Sentences shown on which the two differ."""
     json: bool = False
@@ -58,7 +61,8 @@ def cells(found: Compared) -> list[tuple[str, str, str, str, str, str]]:
         gap = wording.difference(estimate.value, c.metric).split(" ")[0] if estimate else formatting.NONE
         interval = wording.span(estimate, c.metric).split("interval ")[1] if estimate else formatting.NONE
         winner = found.names[0] if c.winner is c.a else found.names[1]
-        rows.append((_TITLES[c.metric], a, b, gap, interval, f"{winner} wins" if c.winner else str(c.verdict)))
+        title = _MACRO_F1 if c.metric == "f1" and found.is_multiclass else _TITLES[c.metric]
+        rows.append((title, a, b, gap, interval, f"{winner} wins" if c.winner else str(c.verdict)))
     return rows
 
 
@@ -81,7 +85,7 @@ def sentences(found: Compared) -> list[str]:
         said.append(
             f"More runs of {found.names[0]} are right on {formatting.count(a, 'sentence')}, of {found.names[1]} on {b}."
         )
-    said.append(wording.contradiction(list(found.comparisons)))
+    said += [wording.variance_split(found.comparisons[0].estimate), wording.contradiction(list(found.comparisons))]
     return [s for s in said if s]
 
 
@@ -100,7 +104,8 @@ def to_json(found: Compared, num_sentences: int) -> dict[str, object]:
             "why": wording.verdict(c, found.names),
             **({} if e is None else {"difference": e.value, "standard_error": e.standard_error, "degrees_of_freedom": e.degrees_of_freedom,
                 "low": e.interval.low, "high": e.interval.high, "level": e.interval.level, "covers_seeds": e.covers_seeds,
-                "num_seeds": list(e.num_seeds), "num_sentences": e.num_sentences}),
+                "num_seeds": list(e.num_seeds), "num_sentences": e.num_sentences,
+                "variance_shares": dict(zip(("sentences", "seeds", "both"), power.variance_shares(e), strict=True))}),
         }  # fmt: skip
     return {
         "a": {"name": found.a.name, "configuration": found.a.configuration.label, "chosen": found.a.chosen},
@@ -151,13 +156,60 @@ def _escaped(text: str) -> str:
     return "".join(table.get(c, c) for c in text)
 
 
+@dataclass(frozen=True, kw_only=True, repr=False)
+class CompareResult(Tabular):
+    """The comparison of two sides: a table of every metric, and the verdict in words."""
+
+    compared: Compared
+
+    @property
+    def verdict(self) -> str:
+        """win, tie or not decided, by accuracy."""
+        return str(self.compared.comparisons[0].verdict)
+
+    @property
+    def winner(self) -> str | None:
+        """Name of the side that wins by accuracy; None unless one does."""
+        c = self.compared.comparisons[0]
+        return None if c.winner is None else self.compared.names[0 if c.winner is c.a else 1]
+
+    def table(self) -> tuple[Sequence[Column], Sequence[Sequence[str]]]:
+        """Return a row for each metric: both scores, difference, interval and verdict."""
+        heads = ("", *self.compared.names, "difference", "95 % interval", "verdict")
+        return [Column(title=h, align="left" if i in (0, 5) else "right") for i, h in enumerate(heads)], cells(
+            self.compared
+        )
+
+    def notes(self) -> Sequence[str]:
+        """Return the verdict and what it rests on."""
+        return sentences(self.compared)
+
+    def to_dict(self, num_sentences: int = 10) -> dict[str, object]:
+        """Return everything as plain values, as `--json` prints it; of the sentences that differ, the first so many."""
+        return to_json(self.compared, num_sentences)
+
+    def to_markdown(self) -> str:
+        """Render table, verdict and methods as Markdown."""
+        return to_markdown(self.compared)
+
+    def to_latex(self) -> str:
+        """Render table, verdict and methods as LaTeX (booktabs)."""
+        return to_latex(self.compared)
+
+
+def compared(config: CompareConfig) -> Compared:
+    """Find both sides and compare them. Raises InputError."""
+    other = config.other_storage_path or config.storage_path
+    a, b = find_side(config.a, config.storage_path), find_side(config.b, other)
+    experiments = [[run.experiment for run in side.configuration.runs] for side in (a, b)]
+    margin = config.margin or margin_points(zip((config.storage_path, other), experiments, strict=True))
+    return compare_sides(a, b, margin=margin / 100)
+
+
 def main_compare(argv: list[str]) -> int:
     """Run `sst2-ray compare`."""
     config = parse(CompareConfig, argv, prog="sst2-ray compare")
-    other = config.other_storage_path or config.storage_path
-    found = compare_sides(
-        find_side(config.a, config.storage_path), find_side(config.b, other), margin=config.margin / 100
-    )
+    found = compared(config)
     if config.json:
         print(json.dumps(to_json(found, config.sentences), indent=1))
     elif config.markdown or config.latex:
@@ -169,11 +221,7 @@ def main_compare(argv: list[str]) -> int:
 
 def _print(found: Compared, num_sentences: int) -> None:
     out = console()
-    heads = ("", *found.names, "difference", "95 % interval", "verdict")
-    columns = [Column(title=h, align="left" if i in (0, 5) else "right") for i, h in enumerate(heads)]
-    print_table(out, columns, cells(found))
-    for sentence in sentences(found):
-        out.print(sentence, soft_wrap=True, highlight=False, markup=False)
+    CompareResult(compared=found).show(out)
     shown: Sequence[Difference] = found.differences[:num_sentences]
     if shown:
         columns = [Column(title=h) for h in ("row", "label", *found.names)]

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from html import escape
 
 from rich import progress as bars
 from rich.console import Console
 
 from sst2_ray.config.metrics import Metric, oriented, score_of
+from sst2_ray.notebook import NotebookView, in_notebook
 from sst2_ray.records import EpochRecord
 from sst2_ray.run.logs import LOGGER, epoch_line, rate_words, step_line
 from sst2_ray.run.messages import Progress
@@ -35,9 +37,10 @@ class RunDisplay:
         on_record: Callable[[EpochRecord], None] = lambda _: None,
         metric: Metric = "accuracy",
     ) -> None:
-        """Prepare a bar on `out`; a line every `PLAIN_INTERVAL_S` stands in for it where that is no
-        terminal, and in the log. `on_record` is called with each evaluation; `metric` says which is the best."""
+        """Prepare a bar on `out`, in a notebook in an output of its own; a line every `PLAIN_INTERVAL_S` stands in for it
+        elsewhere, and in the log. `on_record` is called with each evaluation; `metric` says which is the best."""
         self.out, self.on_record, self.metric = out, on_record, metric
+        self._view = NotebookView() if in_notebook() and not out.quiet else None
         self.best: float | None = None
         self._bar = bars.Progress(
             bars.TextColumn("{task.description}"),
@@ -58,13 +61,17 @@ class RunDisplay:
         return self
 
     def _announce(self, what: str) -> None:
-        """Name a phase as it begins: in the bar, or in a line where there is no terminal."""
+        """Name a phase as it begins: in the bar, or in a line where there is none."""
         self._bar.update(self._task, description=what)
-        if not self.out.is_terminal:
+        if self._view is not None:
+            self._view.show(escape(f"{what} ..."), at_once=True)
+        elif not self.out.is_terminal:
             self.line(f"{what} ...")
 
     def __exit__(self, *_: object) -> None:
         self._bar.stop()
+        if self._view is not None:
+            self._view.clear()
 
     def progress(self, progress: Progress) -> None:
         """Show how far rank 0 is: in a bar, or in a line now and then where there is no terminal."""
@@ -80,9 +87,12 @@ class RunDisplay:
             total=progress.total_steps,
             info=rate_words(progress),
         )
+        if self._view is not None:
+            done, total = progress.global_step, progress.total_steps
+            self._view.show(f'<progress value="{done}" max="{total}"></progress> {escape(step_line(progress))}')
         if time.monotonic() - self._last_plain >= PLAIN_INTERVAL_S:
             self._last_plain = time.monotonic()
-            if self.out.is_terminal:
+            if self.out.is_terminal or self._view is not None:
                 LOGGER.info("%s", step_line(progress))  # the bar leaves nothing behind
             else:
                 self.line(step_line(progress))

@@ -7,10 +7,12 @@ import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
+from html import escape
 from typing import TypeVar
 
 from sst2_ray.config.train import TrainConfig
 from sst2_ray.errors import RunFailedError
+from sst2_ray.notebook import NotebookView, in_notebook
 from sst2_ray.results.store.compaction import merge_small_files
 from sst2_ray.results.store.table import SkippedFileWarning
 from sst2_ray.run.connect import check_cluster, start_ray, starts_ray_here
@@ -35,6 +37,7 @@ class RunSession:
         name: of the run or the sweep.
         workspace: storage and results table.
         out: console on stdout; the run's log holds what it shows.
+        view: output of a notebook's cell for what happens before the first step; None elsewhere.
         lease: keeps other drivers off; held inside `running()`.
         stop: requests to stop it, from signals, from the stop file and from the loss of the lease.
         signals: what SIGINT and SIGTERM do.
@@ -48,6 +51,7 @@ class RunSession:
         self.log = DriverLog()
         self.out = console(self.log.write)
         self.out.quiet = quiet
+        self.view = NotebookView() if in_notebook() and not quiet else None
         self.lease = Lease(self.workspace.storage, name, self.note)
         self.stop = StopRequests(self.storage_at_start.child(name), self.lease)
         self.signals = StopSignals(self.stop.request, self.note)
@@ -128,17 +132,35 @@ class RunSession:
 
     def phase(self, what: str) -> None:
         """Name what happens next: a start takes seconds, of which none should be silent."""
-        self.note(f"{what} ...")
+        if self.view is not None:
+            self.view.show(escape(f"{what} ..."), at_once=True)
+        with self._only_logged_in_notebooks():
+            self.note(f"{what} ...")
 
     def note(self, line: str) -> None:
         """Show a line as it is."""
         self.out.print(line, soft_wrap=True, markup=False)
 
     def show_plan(self, rows: Sequence[tuple[str, str]], notes: Iterable[str]) -> None:
-        """Show the plan and remarks about data and models, each once."""
-        show_plan(self.out, rows)
+        """Show the plan and remarks about data and models, each once. In a notebook the plan is in the log only."""
+        if self.view is not None:
+            self.view.clear()
+        with self._only_logged_in_notebooks():
+            show_plan(self.out, rows)
         for note in dict.fromkeys(notes):
             self.note(f"note: {note}")
+
+    def show_end(self, rows: Sequence[tuple[str, str]]) -> None:
+        """Show the closing table. In a notebook the result shows itself, and the table is in the log only."""
+        with self._only_logged_in_notebooks():
+            show_plan(self.out, rows)
+
+    @contextlib.contextmanager
+    def _only_logged_in_notebooks(self) -> Iterator[None]:
+        before = self.out.quiet
+        self.out.quiet = before or self.view is not None
+        yield
+        self.out.quiet = before
 
 
 def _in_background(work: Callable[[], T]) -> Callable[[], T]:

@@ -31,6 +31,18 @@ def planned_error(estimate: Estimate, num_seeds: int, num_sentences: int) -> flo
     return math.sqrt(sentence + estimate.seed_variance / num_seeds)
 
 
+def variance_shares(estimate: Estimate) -> tuple[float, float, float]:
+    """Return the shares of sentences, of seeds and of both together in the variance of a difference, as it was measured."""
+    seeds = len(estimate.num_seeds) / sum(1 / n for n in estimate.num_seeds)  # harmonic mean
+    parts = (
+        estimate.sentence_variance / estimate.num_sentences,
+        estimate.seed_variance / seeds,
+        estimate.residual_variance / (seeds * estimate.num_sentences),
+    )
+    total = sum(parts)
+    return (parts[0] / total, parts[1] / total, parts[2] / total) if total else (1.0, 0.0, 0.0)
+
+
 def planned_difference(estimate: Estimate, num_seeds: int, num_sentences: int) -> float:
     """Return the smallest difference that a design shows in four of five studies, by quantiles of large samples."""
     return _factor(estimate.interval.level) * planned_error(estimate, num_seeds, num_sentences)

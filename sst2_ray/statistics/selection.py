@@ -54,14 +54,16 @@ class Search:
             seed_degrees_of_freedom=min([num - 1.0, *(own.degrees_of_freedom for own in known)]),
         )
 
-    def draws(self, seed: int = 0) -> Array:
-        """Draw errors of all configurations: multivariate t, [draws, configurations]."""
+    def draws(self, seed: int = 0, *, normal: bool = False) -> Array:
+        """Draw errors of all configurations: multivariate t, or normal, [draws, configurations]."""
         random = np.random.default_rng(seed)
         values, vectors = np.linalg.eigh(self.covariance)
         root = vectors * np.sqrt(np.maximum(values, 0.0))
-        normal = random.standard_normal((NUM_DRAWS, len(self.means))) @ root.T
+        errors = random.standard_normal((NUM_DRAWS, len(self.means))) @ root.T
+        if normal:
+            return np.asarray(errors)
         chi = random.chisquare(self.degrees_of_freedom, NUM_DRAWS) / self.degrees_of_freedom
-        return np.asarray(normal / np.sqrt(chi)[:, None])
+        return np.asarray(errors / np.sqrt(chi)[:, None])
 
     def possible_bests(self, level: float = 0.95, num_missing: int = 0) -> list[int]:
         """Return the configurations that may be the best, best first, by simultaneous two-sided intervals at `level`.
@@ -95,9 +97,10 @@ class Search:
     def bias_of_best(self) -> float:
         """Estimate by how much the best mean overstates its configuration, for having been chosen by it.
 
-        Parametric bootstrap: draw new means around those measured, choose the best, and average its error.
+        Parametric bootstrap: draw new means around those measured, choose the best, and average its error. The draws are
+        normal: the average of t's tails is no property of the choice, and with two degrees of freedom it is endless.
         """
-        errors = self.draws()
+        errors = self.draws(normal=True)
         chosen = np.argmax(self.means + errors, axis=1)
         return max(0.0, float(errors[np.arange(len(errors)), chosen].mean()))
 

@@ -16,10 +16,11 @@ from rich.console import Console
 
 from sst2_ray import formatting
 from sst2_ray.config.metrics import metric_of, oriented, worst
+from sst2_ray.config.sweep import SweepConfig
 from sst2_ray.config.train import config_from_dict
 from sst2_ray.modeling.export.card import META_FILE, CardFacts, card_text, meta_values
 from sst2_ray.records import EpochRecord, PredictionRecord, Status, TrialRecord
-from sst2_ray.results.analysis import leaderboard, verdict
+from sst2_ray.results.analysis import leaderboard, limits, verdict
 from sst2_ray.results.analysis.findings import Study, studies
 from sst2_ray.results.analysis.goodput import Goodput, read_goodput
 from sst2_ray.results.analysis.ranking import Configuration, RankedGroup, Run
@@ -68,11 +69,12 @@ class Standing:
         return self.counts.get(Status.FAILED, 0) + self.counts.get(Status.LOST, 0)
 
 
-def standing(table: ResultsTable, experiment: str) -> Standing:
+def standing(table: ResultsTable, config: SweepConfig) -> Standing:
     """Read, rank and compare. A sweep has one set of evaluation sentences, so one study."""
+    experiment = config.name
     trials = table.read("trials", experiment=experiment, attempts="latest")
     rows = trials.select(["status", "failure_class"]).to_pylist()
-    found = studies(table, trials)
+    found = studies(table, trials, margin=config.margin / 100)
     return Standing(
         experiment=experiment,
         study=found[0] if found else None,
@@ -104,7 +106,7 @@ def show(out: Console, now: Standing) -> None:
     leaderboard.print_table(leaderboard.of_study(now.study), out, title=now.experiment, ranked=True, limit=0)
     for sentence in verdict.sentences(now.study):
         out.print(sentence, soft_wrap=True, highlight=False)
-    for sentence in verdict.not_measured(now.study):
+    for sentence in limits.not_measured(now.study):
         out.print(f"note: {sentence}", soft_wrap=True, highlight=False, style="dim")
     out.print(counts_sentence(now), soft_wrap=True, highlight=False)
 

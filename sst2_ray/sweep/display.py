@@ -6,6 +6,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from html import escape
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -14,11 +15,12 @@ from rich.text import Text
 
 from sst2_ray import formatting
 from sst2_ray.config.metrics import METRIC_NAMES, SHARES, oriented, score_of, shown
+from sst2_ray.notebook import NotebookView, in_notebook
 from sst2_ray.records import Status
 from sst2_ray.run.messages import Progress, TrialOverview
 from sst2_ray.sweep.configurations import TrialSpec
 from sst2_ray.sweep.queue import Outcome, TrialQueue
-from sst2_ray.terminal import Column, fitted_table
+from sst2_ray.terminal import Column, fitted_table, html_table
 from sst2_ray.training.names import Phase
 
 PLAIN_INTERVAL_S = 60.0
@@ -67,6 +69,7 @@ class SweepDisplay:
         self._told: set[str] = set(queue.outcomes)
         self._last_plain = time.monotonic()
         self._live = Live(console=out, refresh_per_second=4, transient=True) if out.is_terminal else None
+        self._view = NotebookView() if in_notebook() and not out.quiet else None
 
     def __enter__(self) -> SweepDisplay:
         if self._live is not None:
@@ -76,6 +79,8 @@ class SweepDisplay:
     def __exit__(self, *_: object) -> None:
         if self._live is not None:
             self._live.stop()
+        if self._view is not None:
+            self._view.clear()
 
     def line(self, line: str) -> None:
         """Print a line above the live table."""
@@ -89,11 +94,16 @@ class SweepDisplay:
         for trial_id, outcome in list(self.queue.outcomes.items()):  # Tune's thread adds to them
             if trial_id not in self._told:
                 self._told.add(trial_id)
-                if self._live is None:
+                if self._live is None and self._view is None:
                     self.line(self._ended_line(trial_id, outcome))
                     self._last_plain = time.monotonic()
         if self._live is not None:
             self._live.update(Group(self._table(status), Text(self.summary(status))))
+        elif self._view is not None:
+            rows, _ = self._rows(status, MAX_ENDED_ROWS)
+            self._view.show(
+                f"{html_table(self._columns, rows, caption=self.name)}<p>{escape(self.summary(status))}</p>"
+            )
         elif time.monotonic() - self._last_plain >= PLAIN_INTERVAL_S:
             self._last_plain = time.monotonic()
             self.line(f"{self.summary(status)}{self._running_words(status)}")
@@ -163,11 +173,24 @@ class SweepDisplay:
         return list(self.queue.running.values())
 
     def _table(self, status: SweepProgress) -> Table:
-        """Lay out the trials that ended last and those that run, in columns that fit the terminal."""
+        """Lay out the trials in columns that fit the terminal."""
+        rows, styles = self._rows(status, max(3, min(MAX_ENDED_ROWS, self.out.height - 8 - len(self.queue.running))))
+        table, _ = fitted_table(self._columns, rows, width=self.out.width, title=self.name)
+        for row, style in zip(table.rows, styles, strict=True):
+            row.style = style
+        return table
+
+    @property
+    def _columns(self) -> list[Column]:
+        title = _title(self.queue.config.base.metric)
+        return [replace(one, title=title) if one.title == _ACCURACY else one for one in _COLUMNS]
+
+    def _rows(self, status: SweepProgress, room: int) -> tuple[list[list[str]], list[str | None]]:
+        """Return cells and style of the `room` trials that ended last and of those that run."""
         specs, metric = {spec.trial_id: spec for spec in self.queue.planned}, self.queue.config.base.metric
-        room = max(3, min(MAX_ENDED_ROWS, self.out.height - 8 - len(self.queue.running)))
         ended = [trial_id for trial_id in list(self.queue.outcomes) if trial_id in specs and trial_id in self._seconds]
-        rows, styles = [], []
+        rows: list[list[str]] = []
+        styles: list[str | None] = []
         for trial_id in ended[-room:]:
             outcome = self.queue.outcomes[trial_id]
             styles.append({Status.FAILED: "red", Status.EARLY_STOPPED: "dim"}.get(Status(outcome.status)))
@@ -179,11 +202,7 @@ class SweepDisplay:
             last = score_of(found.evaluation, metric) if found.evaluation else None
             score = None if last is None else oriented(metric, last)
             rows.append([*self._cells(spec, found.progress, score), _place(found)])
-        columns = [replace(one, title=_title(metric)) if one.title == _ACCURACY else one for one in _COLUMNS]
-        table, _ = fitted_table(columns, rows, width=self.out.width, title=self.name)
-        for row, style in zip(table.rows, styles, strict=True):
-            row.style = style
-        return table
+        return rows, styles
 
     def _cells(self, spec: TrialSpec, progress: Progress | None, score: float | None) -> list[str]:
         config = spec.config

@@ -30,7 +30,6 @@ from sst2_ray.sweep.queue import Proposer, TrialQueue
 from sst2_ray.sweep.result import SweepResult, closing_rows, result_of
 from sst2_ray.sweep.resume import durations_of, early_stopping, past_trials
 from sst2_ray.sweep.trial import SweepContext, run_trial, trial_of
-from sst2_ray.terminal import show_plan
 
 if TYPE_CHECKING:
     from ray import ObjectRef
@@ -242,24 +241,24 @@ class SweepRun:
     # ---- the end
 
     def _close(self, ended_by: str | None) -> SweepResult:
-        now = closing.standing(self.table, self.config.name)
+        now = closing.standing(self.table, self.config)
         shared = self.context.shared
         if ended_by != "stop" and closing.score_chosen(
             now, self.table, self.folder, shared=shared, placement=self.placement
         ):
-            now = closing.standing(self.table, self.config.name)
+            now = closing.standing(self.table, self.config)
         # Nothing would run again when it is resumed: the ranking is final, and models may go.
         if ended_by is None and all(outcome.is_over for outcome in self.queue.outcomes.values()):
             closing.keep_best_models(self.table, self.folder, now, keep=self.config.keep_models)
             if self.config.keep_models == 0:  # the best has no model any more
-                now = closing.standing(self.table, self.config.name)
+                now = closing.standing(self.table, self.config)
             self.folder.delete("tune")  # Tune's own bookkeeping: nothing reads it
         seconds, cost_usd = self.clock.seconds, self.budget.cost(self.clock.seconds)
         result = result_of(now, config=self.config, ended_by=ended_by, seconds=seconds, cost_usd=cost_usd)
         self.folder.write_json("result.json", dataclasses.asdict(result))
         self.out.print("")
         closing.show(self.out, now)
-        show_plan(self.out, closing_rows(result, self.config, self.folder))
+        self.session.show_end(closing_rows(result, self.config, self.folder))
         return result
 
 

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pytest
-from jupyter_client.blocking.client import BlockingKernelClient
-from jupyter_client.manager import KernelManager, start_new_kernel
 
 from sst2_ray.training.fault_injection import VARIABLE
-from tests.support.faults import REPOSITORY, TinyRun, pause_at
-from tests.support.heads import MARKER, pids_of
+from tests.support.faults import TinyRun, pause_at
+from tests.support.heads import pids_of
+from tests.support.notebooks import notebook
 from tests.support.waiting import waited
 
 CELL = """
@@ -24,57 +18,6 @@ import sst2_ray
 from sst2_ray import TrainConfig
 sst2_ray.train(TrainConfig(**{flags}))
 """
-
-
-@dataclass
-class Notebook:
-    """A kernel, its client, and what the cell that runs has shown."""
-
-    manager: KernelManager
-    client: BlockingKernelClient
-    shown: list[dict[str, Any]] = field(default_factory=list)
-
-    def start(self, code: str) -> str:
-        """Begin a cell and return the id of its request."""
-        self.shown.clear()
-        return self.client.execute(code)
-
-    def end(self, request: str, timeout_s: float = 150) -> dict[str, Any]:
-        """Wait for the end of a cell and return the kernel's reply."""
-        while (message := self.client.get_iopub_msg(timeout=timeout_s))["parent_header"].get("msg_id") != request or (
-            message["content"].get("execution_state") != "idle"
-        ):
-            self.shown.append(message)
-        return self.client.get_shell_msg(timeout=10)["content"]
-
-    @property
-    def text(self) -> str:
-        """Return what the cell printed."""
-        return "".join(m["content"]["text"] for m in self.shown if m["msg_type"] == "stream")
-
-    @property
-    def result(self) -> dict[str, str]:
-        """Return the value of the cell's last line, by MIME type."""
-        (found,) = [m["content"]["data"] for m in self.shown if m["msg_type"] == "execute_result"]
-        return found
-
-
-@contextlib.contextmanager
-def notebook(folder: Path, **env: str) -> Iterator[Notebook]:
-    values = {
-        **os.environ,
-        MARKER: str(folder),
-        "PYTHONPATH": str(REPOSITORY),
-        "RAY_OVERRIDE_RESOURCES": '{"CPU": 2}',
-        **env,
-    }
-    manager, client = start_new_kernel(env=values, cwd=str(folder))
-    try:
-        yield Notebook(manager, client)
-    finally:
-        client.stop_channels()
-        with contextlib.suppress(RuntimeError):
-            manager.shutdown_kernel(now=True)
 
 
 def cell_of(run: TinyRun) -> str:
@@ -101,14 +44,16 @@ def test_a_notebook_trains_is_interrupted_goes_on_and_leaves_nothing(tmp_path: P
         assert (row["status"], row["failure_class"]) == ("stopped", "user_stop")
         saved = row["last_global_step"]
         assert f"step {saved} is saved, and the same command goes on there" in reply["evalue"]
-        for line in ("starting Ray ...", "starting the workers ...", "stopping: writing a checkpoint (again: at once)"):
-            assert book.text.count(line) == 1, book.text
+        assert book.text.count("stopping: writing a checkpoint (again: at once)") == 1, book.text
+        assert {"starting Ray ...", "starting the workers ..."} <= set(book.drawn)
+        assert any("<progress" in one for one in book.drawn)
+        assert book.drawn[-1] == ""
 
         reply = book.end(book.start(cell_of(run)))
         assert reply["status"] == "ok", reply
         assert f"goes on at step {saved} (attempt 1)" in book.text
         assert "succeeded" in book.result["text/html"] and "succeeded" in book.result["text/plain"]
-        assert not [m for m in book.shown if m["msg_type"] == "display_data"]
+        assert len([m for m in book.shown if m["msg_type"] == "display_data"]) <= 2  # each redrawn in its place
         assert "epoch 2" in (run.run_folder / "logs" / "driver.log").read_text()
 
         book.manager.shutdown_kernel()

@@ -43,7 +43,7 @@ def wins(found: Comparison) -> bool:
 
 
 def _study(
-    world: World, models: dict[str, tuple[list[float], int]], *, all_scores: bool = False
+    world: World, models: dict[str, tuple[list[float], int]], *, all_scores: bool = False, num_classes: int = 2
 ) -> tuple[dict[str, list[Configuration]], Evidence]:
     """Configurations by model, from their true accuracies and number of seeds, and their stored answers."""
     members: dict[str, list[Configuration]] = {}
@@ -53,7 +53,7 @@ def _study(
             one = configuration(f"{model}{i}", right, model=model, all_scores=all_scores)
             members.setdefault(model, []).append(one)
             stored.append((one, right))
-    return members, evidence(stored)
+    return members, evidence(stored, num_classes=num_classes)
 
 
 def _share(judge: Callable[[World], bool], **options: float) -> Callable[[int, int], float]:
@@ -64,13 +64,14 @@ def _share(judge: Callable[[World], bool], **options: float) -> Callable[[int, i
 
 
 def between(
-    num_seeds: tuple[int, int], *, accuracy: float = ACCURACY, metric: str = "accuracy"
+    num_seeds: tuple[int, int], *, accuracy: float = ACCURACY, metric: str = "accuracy", num_classes: int = 2
 ) -> Callable[[World], bool]:
     """A win between two models of one configuration each; the second has the given accuracy."""
 
     def judge(world: World) -> bool:
         sides = {"a": ([ACCURACY], num_seeds[0]), "b": ([accuracy], num_seeds[1])}
-        members, found = _study(world, sides, all_scores=metric != "accuracy")
+        binary = num_classes == 2
+        members, found = _study(world, sides, all_scores=metric != "accuracy" and binary, num_classes=num_classes)
         return wins(compare(members["a"][0], members["b"][0], found, metric=metric))
 
     return judge
@@ -174,6 +175,8 @@ def cells() -> list[Cell]:
         ("wins, between models", "equal", "2 and 5", between((2, 5)), *NO_WIN),
         ("wins in F1, between models", "equal", "3", between((3, 3), metric="f1"), *NO_WIN),
         ("wins in loss, between models", "equal", "3", between((3, 3), metric="loss"), *NO_WIN),
+        ("wins in macro F1 of 5 classes", "equal", "3", between((3, 3), metric="f1", num_classes=5), *NO_WIN),
+        ("wins in MCC of 5 classes", "equal", "3", between((3, 3), metric="mcc", num_classes=5), *NO_WIN),
         ("wins, best of 15 against 1", "equal", "3", searched((15, 1), 3), 0.0, 0.06),
         ("wins, best of 10 against best of 10", "equal", "3", searched((10, 10), 3), 0.0, 0.06),
         ("wins, best of 10 against best of 10", "2 points apart", "2", searched((10, 10), 2, second=0.92), 0.70, 1.0),

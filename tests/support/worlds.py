@@ -63,9 +63,9 @@ class World:
         return latent + thresholds[:, None, None] > 0
 
 
-def labels_of(right: np.ndarray) -> np.ndarray:
-    """Half of the labels are positive."""
-    return np.arange(right.shape[-1]) % 2
+def labels_of(right: np.ndarray, num_classes: int = 2) -> np.ndarray:
+    """Equally many of each class; of two, half are positive."""
+    return np.arange(right.shape[-1]) % num_classes
 
 
 def configuration(name: str, correct: np.ndarray, *, model: str = "sbert", all_scores: bool = True) -> Configuration:
@@ -82,15 +82,20 @@ def configuration(name: str, correct: np.ndarray, *, model: str = "sbert", all_s
     return Configuration(configuration_id=name, runs=tuple(runs))
 
 
-def evidence(correct: dict[Configuration, np.ndarray] | Sequence[tuple[Configuration, np.ndarray]]) -> Evidence:
-    """The stored answers of configurations, half of the labels positive; None for one whose sentences were not stored."""
+def evidence(
+    correct: dict[Configuration, np.ndarray] | Sequence[tuple[Configuration, np.ndarray]], *, num_classes: int = 2
+) -> Evidence:
+    """The stored answers of configurations; None for one whose predictions were not stored.
+
+    A wrong answer is the next class, which of more than two is always the same one of a label.
+    """
     pairs = list(correct.items()) if isinstance(correct, dict) else list(correct)
     samples = {}
     for one, right in pairs:
         if right is None:
             continue
-        label = labels_of(right)
-        predicted = np.where(right, label, 1 - label)
+        label = labels_of(right, num_classes)
+        predicted = np.where(right, label, (label + 1) % num_classes)
         samples[one.configuration_id] = Sample(
             row_id=np.arange(right.shape[1]),
             label=label,

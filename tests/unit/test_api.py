@@ -5,15 +5,19 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+import datasets
 import pandas as pd
+import polars
+import pyarrow as pa
 import pytest
 
 import sst2_ray
 from sst2_ray.errors import InputError
-from sst2_ray.predict.predictor import Prediction
+from sst2_ray.predict.shapes import Prediction
 from sst2_ray.results.store.table import ResultsTable
 from tests.support import models
 from tests.support.records import at, trial
+from tests.support.synthetic_results import write_study
 
 TEXTS = ["a quiet triumph", "tedious from start to end"]
 
@@ -42,7 +46,9 @@ def storage(tmp_path: Path) -> str:
 
 
 def test_every_command_that_gives_something_back_has_its_function():
-    commands = {"train", "sweep", "predict", "results", "report", "status", "best", "stop", "runs", "presets"}
+    commands = {
+        "train", "sweep", "predict", "results", "report", "compare", "power", "status", "best", "stop", "runs", "presets",
+    }  # fmt: skip
     assert commands <= set(dir(sst2_ray))
     assert all(getattr(sst2_ray, name).__doc__ for name in dir(sst2_ray) if not name.startswith("_"))
 
@@ -70,6 +76,41 @@ def test_a_series_gives_a_frame_with_its_index(export):
     assert list(frame["predicted_label"]) == [p.label for p in sst2_ray.predict(export, TEXTS)]
 
 
+TABLES = {
+    "pandas": lambda columns: pd.DataFrame(columns, index=["x", "y"]),
+    "polars": polars.DataFrame,
+    "pyarrow": pa.table,
+    "datasets": datasets.Dataset.from_dict,
+}
+
+
+def column(table, name):
+    values = table[name]
+    return list(values.to_pylist() if isinstance(table, pa.Table) else values)
+
+
+@pytest.mark.parametrize("library", TABLES)
+def test_a_table_gives_a_table_of_its_kind(export, library):
+    table = TABLES[library]({"stars": [5, 1], "text": TEXTS, "predicted": [7, 7]})
+    labeled = sst2_ray.predict(export, table)
+    assert type(labeled) is type(table)
+    assert column(labeled, "stars") == [5, 1]
+    assert column(labeled, "predicted_label") == [p.label for p in sst2_ray.predict(export, TEXTS)]
+    assert set(column(labeled, "predicted")) <= {0, 1}
+    if library == "pandas":
+        assert list(labeled.index) == ["x", "y"]
+
+
+def test_splits_give_splits_and_a_column_may_be_named(export):
+    predictor = sst2_ray.Predictor(export)
+    splits = datasets.DatasetDict({"test": datasets.Dataset.from_dict({"review": TEXTS})})
+    labeled = predictor.predict(splits, text_column="review")
+    assert isinstance(labeled, datasets.DatasetDict)
+    assert list(labeled["test"]["predicted_label"]) == list(predictor.predict(polars.Series(TEXTS))["predicted_label"])
+    with pytest.raises(InputError, match="no column 'sentence' or 'text'; it has review; name one with text_column"):
+        predictor.predict(splits)
+
+
 def test_an_item_that_is_no_text_is_named(export):
     with pytest.raises(InputError, match="texts: item 1 is a float, not a text: 'nan'"):
         sst2_ray.predict(export, ["fine", float("nan")])
@@ -83,6 +124,20 @@ def test_results_are_a_table_in_a_terminal_and_in_a_notebook(storage):
     assert "92.00" in board._repr_html_()
     with pytest.raises(InputError, match="no results table there"):
         sst2_ray.results(f"{storage}/nowhere")
+
+
+def test_a_comparison_and_a_plan_show_themselves_as_a_table_with_sentences(tmp_path):
+    write_study(str(tmp_path), learning_rates=(8e-5,), batch_sizes=(32,), with_failures=False)
+    found = sst2_ray.compare("modernbert-base", "sbert", str(tmp_path), margin=20)
+    assert (found.verdict, found.winner) == ("win", "modernbert-base")
+    assert "accuracy, %" in repr(found)
+    assert "smaller than the margin of 20.00 points" in repr(found)
+    assert "<td" in found._repr_html_()
+    assert found.to_dict()["metrics"]["accuracy"]["margin"] == 0.2
+    plan = sst2_ray.power(1.5, str(tmp_path))
+    assert "872 sentences" in repr(plan)
+    assert plan.smallest_difference[2][872] > plan.smallest_difference[20][872]
+    assert sum(plan.to_dict()["variance_shares"].values()) == pytest.approx(1)
 
 
 def test_presets_are_configs_with_their_summary():

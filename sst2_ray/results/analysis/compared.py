@@ -41,6 +41,8 @@ class Compared:
     """The widest first."""
     mcnemar_p: float | None
     """Mid-p value of McNemar's test, for one run against one run."""
+    is_multiclass: bool
+    """More than two classes: F1 is the mean over them."""
 
     @property
     def names(self) -> tuple[str, str]:
@@ -75,6 +77,7 @@ def compare_sides(a: Side, b: Side, *, margin: float) -> Compared:
         scores=tuple((_score(both, x, m), _score(both, y, m)) for m in METRICS),
         differences=_differences(both, first, second),
         mcnemar_p=_mcnemar(both, first, second),
+        is_multiclass=any(sample.is_multiclass for sample in both.samples.values()),
     )
 
 

@@ -11,12 +11,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
+from sst2_ray import formatting
+from sst2_ray.config.sweep import DEFAULT_MARGIN
 from sst2_ray.results.analysis.evidence import Evidence
-from sst2_ray.results.analysis.ranking import Configuration
+from sst2_ray.results.analysis.ranking import Configuration, model_label
 from sst2_ray.statistics import crossed, selection
 from sst2_ray.statistics.crossed import Estimate
+from sst2_ray.statistics.scores import Array
 
-MARGIN = 0.005
+MARGIN = DEFAULT_MARGIN / 100
 """Difference in accuracy below which two configurations are as good as equal, unless another is given: 0.5 points."""
 
 
@@ -87,13 +90,10 @@ def compare(
     undecided = Comparison(
         a=a, b=b, metric=metric, verdict=Verdict.NOT_DECIDED, estimate=None, margin=margin, searched=searches
     )
-    samples = [evidence.sample(c) for c in (a, b)]
-    values = [evidence.values(c, metric) for c in (a, b)]
-    if lacking := [c.label for c, v in zip((a, b), values, strict=True) if v is None]:
-        return dataclasses.replace(undecided, missing=f"the sentences of {' and of '.join(lacking)} were not stored")
-    assert samples[0] and samples[1] and values[0] is not None and values[1] is not None
-    if not samples[0].is_on_sentences_of(samples[1]):
-        return dataclasses.replace(undecided, missing="they were scored on different sentences")
+    values = evidence.values(a, metric), evidence.values(b, metric)
+    if missing := _missing((a, b), values, evidence, metric):
+        return dataclasses.replace(undecided, missing=missing)
+    assert values[0] is not None and values[1] is not None
     pair = evidence.variance(a, metric), evidence.variance(b, metric)
     estimate = crossed.compare(values[0], values[1], seed_variance=pair)
     ahead, behind = searches if estimate.value > 0 else searches[::-1]
@@ -101,13 +101,35 @@ def compare(
         corrected = _corrected(estimate, searched, evidence)
         if corrected is None:
             reason = (
-                "those of another configuration that was searched were not stored, so the search is not corrected for"
+                "the predictions of another configuration that was searched were not stored, so it cannot be corrected for the "
+                "larger search"
             )
             return dataclasses.replace(undecided, estimate=estimate, missing=reason)
         estimate = corrected
     return dataclasses.replace(
         undecided, estimate=estimate, p_value=estimate.p_value, verdict=_verdict(estimate, margin)
     )
+
+
+def _missing(
+    pair: tuple[Configuration, Configuration],
+    values: tuple[Array | None, Array | None],
+    evidence: Evidence,
+    metric: str,
+) -> str:
+    """Say what a comparison lacks; empty when it lacks nothing."""
+    samples = evidence.sample(pair[0]), evidence.sample(pair[1])
+    if metric == "loss" and any(one is not None and one.is_multiclass for one in samples):
+        return "of more than two classes the loss on single sentences is not stored"
+    if lacking := [c.label for c, found in zip(pair, values, strict=True) if found is None]:
+        return not_stored(lacking)
+    assert samples[0] and samples[1]
+    return "" if samples[0].is_on_sentences_of(samples[1]) else "they were scored on different sentences"
+
+
+def not_stored(names: Sequence[str]) -> str:
+    """Say that there is no evidence on some configurations, or evaluations."""
+    return f"the predictions of {' and of '.join(names)} on the single sentences were not stored"
 
 
 def _verdict(estimate: Estimate, margin: float, p_value: float | None = None) -> Verdict:
@@ -185,6 +207,18 @@ class Bests:
         return Verdict.WIN if len(self.configurations) == 1 else Verdict.NOT_DECIDED
 
 
+def _single_seeds(members: Sequence[Configuration], evidence: Evidence) -> str:
+    """Name the models of which nothing is known about how much seeds vary; empty where there is none."""
+    models = dict.fromkeys(model_label(c.setting) for c in members if evidence.variance(c, evidence.chosen_by) is None)
+    return f"one seed of {formatting.join(list(models))} does not tell how much seeds vary" if models else ""
+
+
+def _why_not_searched(stored: Sequence[Configuration], evidence: Evidence) -> str:
+    if not stored:
+        return not_stored(["all"])
+    return _single_seeds(stored, evidence) or "they were scored on different sentences"
+
+
 def possible_bests(ranked: Sequence[Configuration], evidence: Evidence, *, margin: float = MARGIN) -> Bests | None:
     """Find the configurations of a ranking that may be the best; None for fewer than two."""
     if len(ranked) < 2:
@@ -192,14 +226,15 @@ def possible_bests(ranked: Sequence[Configuration], evidence: Evidence, *, margi
     stored = [c for c in ranked if evidence.sample(c) is not None]
     missing = [c for c in ranked if evidence.sample(c) is None]
     whole = Bests(configurations=tuple(ranked), not_stored=len(missing), num_compared=len(ranked))
-    if len(ranked) == 2 and not missing:
+    if len(stored) == len(ranked) == 2:
         metric = evidence.chosen_by
         found = compare(ranked[0], ranked[1], evidence, metric=metric, margin=margin_of(metric, margin))
-        winner = found.winner
-        return whole if winner is None else dataclasses.replace(whole, configurations=(winner,))
+        if found.winner is not None:
+            return dataclasses.replace(whole, configurations=(found.winner,))
+        return dataclasses.replace(whole, reason=_single_seeds(ranked, evidence))
     search = evidence.search(stored)
     if search is None:
-        return dataclasses.replace(whole, reason="the sentences of most were not stored, or not how much seeds vary")
-    kept = {stored[i].configuration_id for i in search.possible_bests(num_missing=len(missing))}
-    kept |= {c.configuration_id for c in missing}
+        return dataclasses.replace(whole, reason=_why_not_searched(stored, evidence))
+    indices = search.possible_bests(num_missing=len(missing))
+    kept = {c.configuration_id for c in (*missing, *(stored[i] for i in indices))}
     return dataclasses.replace(whole, configurations=tuple(c for c in ranked if c.configuration_id in kept))

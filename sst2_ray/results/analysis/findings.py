@@ -92,6 +92,14 @@ class Study:
         return self.groups[0] if self.groups else None
 
     @property
+    def comparisons(self) -> list[Comparison]:
+        """Comparisons of two models, each at its best: ModernBERT with SBERT first, then the best model with the others."""
+        found = [self.head_to_head.overall] if self.head_to_head else []
+        pairs = [{c.a.configuration_id, c.b.configuration_id} for c in found]
+        others = [c for c in self.against_best if c is not None]
+        return found + [c for c in others if {c.a.configuration_id, c.b.configuration_id} not in pairs]
+
+    @property
     def configurations(self) -> list[Configuration]:
         """The configurations of all rankings."""
         return [c for group in self.groups for c in group.configurations]

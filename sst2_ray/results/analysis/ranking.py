@@ -245,9 +245,9 @@ def grid_edge(tried: Iterable[float], best: Configuration, axis: str = "learning
         )
     if value == values[-1]:
         return Edge(axis=axis, side="highest", value=value, proposed=_next(axis, value, values[-1] / values[-2]))
-    if value == values[0]:
-        return Edge(axis=axis, side="lowest", value=value, proposed=_next(axis, value, values[0] / values[1]))
-    return None
+    if value == values[0] and (proposed := _next(axis, value, values[0] / values[1])):
+        return Edge(axis=axis, side="lowest", value=value, proposed=proposed)
+    return None  # it lies inside, or nothing lies below, such as no epoch
 
 
 def _next(axis: str, value: float, ratio: float) -> tuple[float, ...]:

@@ -10,8 +10,6 @@ from sst2_ray.records import Status
 from sst2_ray.results.analysis import wording
 from sst2_ray.results.analysis.comparison import Comparison, Verdict
 from sst2_ray.results.analysis.findings import Study
-from sst2_ray.results.analysis.head_to_head import HeadToHead
-from sst2_ray.results.analysis.published import SST2_DEV, SST2_TRAIN_ROWS
 from sst2_ray.results.analysis.ranking import Configuration, Edge, RankedGroup, model_label
 from sst2_ray.statistics.scores import Summary
 from sst2_ray.statistics.selection import expected_best
@@ -32,34 +30,35 @@ def headline(study: Study) -> str:
     """Say in one line who won, or that nobody did."""
     if study.main is None:
         return "Nothing to compare: no trial succeeded."
-    duel = study.head_to_head
-    if duel is None:
+    if study.head_to_head is None and len(study.comparisons) != 1:
         group, metric = study.main, study.main.reported(study.main.best)
         summary = group.best.summary(metric)
         score = shown(group.chosen_by, summary.mean if summary else None)
         return f"Best: {group.best.label}, {score} {metric_words(group, metric)}."
-    a, b = (model_label(c.setting) for c in (duel.modernbert, duel.sbert))
-    by = wording.difference(abs(_difference(study.main, duel.overall)), study.main.chosen_by, sign=False)
-    if duel.overall.winner is None:
-        return f"{'A tie' if duel.overall.verdict is Verdict.TIE else 'Not decided'}: {a} and {b} differ by {by}."
-    winner, loser = (a, b) if duel.overall.winner is duel.modernbert else (b, a)
+    c = study.comparisons[0]
+    a, b = _names(c)
+    chosen_by = study.main.chosen_by
+    by = wording.difference(abs(_difference(study.main, c)), chosen_by, sign=False)
+    by += "" if chosen_by == "accuracy" else f" of {METRIC_NAMES[chosen_by]}"
+    if c.winner is None:
+        return f"{'A tie' if c.verdict is Verdict.TIE else 'Not decided'}: {a} and {b} differ by {by}."
+    winner, loser = (a, b) if c.winner is c.a else (b, a)
     return f"{winner} beats {loser} by {by}."
 
 
 def sentences(study: Study) -> list[str]:
     """Say the whole verdict."""
     if study.main is None:
-        return ["No trial on this data succeeded; the section on the runs says what became of them."]
+        return ["No trial on this data succeeded, so there is nothing to compare."]
     said = [
         _best_sentence(study, study.main),
         _selection_sentence(study, study.main),
         *_dev_sentences(study, study.main),
         _bests_sentence(study),
     ]
-    if study.head_to_head is not None:
-        said.append(_duel_sentence(study.main, study.head_to_head))
-        said.append(_equal_search_sentence(study.main, study.head_to_head))
-        said.append(_speed_sentence(study.head_to_head))
+    for c in study.comparisons:
+        is_duel = study.head_to_head is not None and c is study.head_to_head.overall
+        said.extend(_comparison_sentences(study.main, c, "ModernBERT against SBERT" if is_duel else ""))
     said.extend(_edge_sentence(model, edge) for model, edge in study.edges)
     return [sentence for sentence in said if sentence]
 
@@ -76,8 +75,8 @@ def _points(value: float) -> str:
     return f"{formatting.plain_points(value)} points"
 
 
-def _seeds(num: int) -> str:
-    return f"mean of {num} seeds" if num > 1 else "one seed"
+def _seeds(summary: Summary) -> str:
+    return f"mean ± standard deviation of {summary.num} seeds" if summary.num > 1 else "one seed"
 
 
 def _mean(summary: Summary, metric: str = "accuracy") -> str:
@@ -107,9 +106,7 @@ def _best_sentence(study: Study, group: RankedGroup) -> str:
     if summary is None:
         return ""
     by = group.chosen_by
-    spread_of_seeds = wording.difference(summary.sd, by, sign=False).split(" ")[0] if summary.sd is not None else ""
-    sd = f"standard deviation {spread_of_seeds}" if spread_of_seeds else ""
-    spread = [_seeds(summary.num), sd, wording.score_span(study.selected_on.estimate(best, by), by)]
+    spread = [_seeds(summary), wording.score_span(study.selected_on.estimate(best, by), by)]
     last = best.summary("last_dev_accuracy") if group.metric == "best_dev_accuracy" else None
     ended = f" After its last epoch it stands at {_mean(last)}." if last else ""
     share = study.selected_on.majority_share
@@ -118,8 +115,8 @@ def _best_sentence(study: Study, group: RankedGroup) -> str:
     chosen = chosen_from(study)
     which = f"The {chosen}," if chosen else "The only configuration"
     return (
-        f"{which} is {best.label}: {shown(by, summary.mean)} {metric_words(group, group.metric)} "
-        f"({', '.join(filter(None, spread))}{seeds_lost(study, best)}).{ended}{floor}{constant_answers(best)}"
+        f"{which} is {best.label}: {_mean(summary, by)} {metric_words(group, group.metric)} "
+        f"({', '.join(spread)}{seeds_lost(study, best)}).{ended}{floor}{constant_answers(best)}"
     )
 
 
@@ -146,14 +143,13 @@ def seeds_lost(study: Study, configuration: Configuration) -> str:
 def _selection_sentence(study: Study, group: RankedGroup) -> str:
     if study.bias_of_best is None:
         return ""
-    epochs = "" if group.on_selection else ", and its epochs as well"
     size = f"about {wording.difference(study.bias_of_best, group.chosen_by, sign=False)}"
-    if study.bias_of_best < 0.00005:
+    if study.bias_of_best < (0.00005 if group.chosen_by in SHARES else 0.0005):
         size = "less than 0.01 points" if group.chosen_by in SHARES else "less than 0.001"
-    on = "that held-out part" if group.on_selection else study.title
+    epochs = "" if group.on_selection else "; the choice of its epochs is not in this figure"
     return (
-        f"It was chosen on {on}{epochs}: a best of {len(group.configurations)} reads {size} too high there (bootstrap over the "
-        "choice of the configuration)."
+        f"Its score is too high, by {size}, because it was chosen by these very scores among "
+        f"{formatting.count(len(group.configurations), 'configuration')} (bootstrap estimate{epochs})."
     )
 
 
@@ -171,7 +167,7 @@ def _dev_sentences(study: Study, group: RankedGroup) -> Iterator[str]:
         spans = wording.score_span(study.on_dev.estimate(configuration, group.chosen_by), group.chosen_by)
         yield (
             f"On {study.title}, which had no part in the choice, {configuration.label} scores {_mean(best, group.chosen_by)} "
-            f"at the chosen epoch{ended} ({_seeds(best.num)}, {spans})."
+            f"at the chosen epoch{ended} ({_seeds(best)}, {spans})."
         )
 
 
@@ -180,60 +176,65 @@ def _bests_sentence(study: Study) -> str:
     if bests is None:
         return ""
     if len(bests.configurations) == 1:
-        return f"It alone may be the best of the {bests.num_compared}, with 95 % confidence."
+        return f"With 95 % confidence {bests.configurations[0].label} is the best of the {bests.num_compared} configurations."
     names = [c.label for c in bests.configurations]
     shown = names[:MAX_NAMES] + ([f"{len(names) - MAX_NAMES} more"] if len(names) > MAX_NAMES else [])
-    every = "all" if len(names) == bests.num_compared else str(len(names))
-    why = f" ({bests.reason})" if bests.reason else ""
-    if bests.not_stored and not bests.reason:
-        why = f" ({bests.not_stored} of them because their sentences were not stored)"
-    return (
-        f"Which one is best is not decided: {every} of the {bests.num_compared} may be, with 95 % confidence{why}: "
-        f"{'; '.join(shown)}."
-    )
+    begin, listed = "Which configuration is best is not decided", f"{'; '.join(shown)}."
+    if bests.reason:
+        return f"{begin}, because {bests.reason}; none of the {len(names)} can be ruled out: {listed}"
+    if len(names) == bests.num_compared:
+        return f"{begin}; with 95 % confidence none of the {len(names)} can be ruled out: {listed}"
+    why = ""
+    if bests.not_stored:
+        num = "one of them is" if bests.not_stored == 1 else f"{bests.not_stored} of them are"
+        why = f" ({num} in because predictions on the single sentences were not stored)"
+    return f"{begin}; with 95 % confidence it is one of these {len(names)} of the {bests.num_compared}{why}: {listed}"
 
 
-def _duel_sentence(group: RankedGroup, duel: HeadToHead) -> str:
-    a, b = duel.modernbert, duel.sbert
-    metric = group.reported(a, b)
-    one, other = a.summary(metric), b.summary(metric)
-    by, scores = group.chosen_by, ""
+def _comparison_sentences(group: RankedGroup, c: Comparison, heading: str) -> Iterator[str]:
+    """Compare two models, each at its best: the verdict, both at an equal number of configurations, speed."""
+    names, by, scores = _names(c), group.chosen_by, ""
+    metric = group.reported(c.a, c.b)
+    one, other = c.a.summary(metric), c.b.summary(metric)
     if one and other:
         scores = f"{_mean(one, by)} against {_mean(other, by)} {metric_words(group, metric)}; "
-    names = (model_label(a.setting), model_label(b.setting))
-    return f"ModernBERT against SBERT, each at its best ({a.label}; {b.label}): {scores}{wording.verdict(duel.overall, names)}."
+    yield (
+        f"{heading or ' against '.join(names)}, each at its best ({c.a.label}; {c.b.label}): "
+        f"{scores}{wording.verdict(c, names)}."
+    )
+    yield _equal_search_sentence(group, c)
+    yield _speed_sentence(c)
 
 
-def _equal_search_sentence(group: RankedGroup, duel: HeadToHead) -> str:
+def _names(c: Comparison) -> tuple[str, str]:
+    return model_label(c.a.setting), model_label(c.b.setting)
+
+
+def _equal_search_sentence(group: RankedGroup, c: Comparison) -> str:
     """Compare the expected best of equally many configurations when one model was searched more."""
-    by = group.chosen_by
+    names, by = _names(c), group.chosen_by
     scores = [
-        [
-            oriented(by, group.score(c))
-            for c in group.configurations
-            if model_label(c.setting) == model_label(chosen.setting)
-        ]
-        for chosen in (duel.modernbert, duel.sbert)
+        [oriented(by, group.score(one)) for one in group.configurations if model_label(one.setting) == name]
+        for name in names
     ]
     num = min(map(len, scores))
     if len(scores[0]) == len(scores[1]):
         return ""
     a, b = (shown(by, oriented(by, expected_best(found)[num - 1])) for found in scores)
     return (
-        f"ModernBERT was searched with {formatting.count(len(scores[0]), 'configuration')}, SBERT with {len(scores[1])}; the "
-        f"best of {num} drawn from each is expected at {a} and {b} (Tang et al. 2020)."
+        f"{names[0]} was searched with {formatting.count(len(scores[0]), 'configuration')}, {names[1]} with {len(scores[1])}; "
+        f"{'one' if num == 1 else f'the best of {num}'} drawn at random from each would score {a} and {b} on average "
+        "(Tang et al. 2020)."
     )
 
 
-def _speed_sentence(duel: HeadToHead) -> str:
-    a, b = (c.summary("examples_per_sec") for c in (duel.modernbert, duel.sbert))
-    chips = {c.setting("chip") for c in (duel.modernbert, duel.sbert)}
+def _speed_sentence(c: Comparison) -> str:
+    a, b = (one.summary("examples_per_sec") for one in (c.a, c.b))
     if a is None or b is None or min(a.mean, b.mean) <= 0:
         return ""
-    names = [model_label(c.setting) for c in (duel.modernbert, duel.sbert)]
-    speeds = [a.mean, b.mean]
+    names, speeds = _names(c), [a.mean, b.mean]
     fast = int(speeds[1] > speeds[0])
-    where = "" if len(chips) == 1 else " (not on the same kind of chip)"
+    where = "" if c.a.setting("chip") == c.b.setting("chip") else " (not on the same kind of chip)"
     return (
         f"{names[fast]} trains {max(speeds) / min(speeds):.2f} times as fast as {names[1 - fast]}: "
         f"{formatting.number(speeds[fast])} against {formatting.number(speeds[1 - fast])} examples/s{where}."
@@ -245,56 +246,8 @@ def _edge_sentence(model: str, edge: Edge) -> str:
     show = formatting.learning_rate if edge.axis == "learning_rate" else "{:g}".format
     proposed = formatting.join([show(value) for value in edge.proposed])
     if edge.side == "only":
-        return f"{model} was tried with one {axis} only ({show(edge.value)}); next: {proposed}."
+        return f"{model} was tried with one {axis} only, {show(edge.value)}; next to try: {proposed}."
     return (
-        f"The best {axis} of {model}, {show(edge.value)}, is the {edge.side} that was tried: "
-        f"the best may lie beyond; next: {proposed}."
+        f"The best {axis} of {model}, {show(edge.value)}, is the {edge.side} that was tried, so a better one may lie beyond; "
+        f"next to try: {proposed}."
     )
-
-
-def not_measured(study: Study) -> list[str]:
-    """List what the figures do not say."""
-    if study.main is None:
-        return []
-    return [*_lacks_of_models(study), *_lacks_of_evidence(study, study.main), *_lacks_of_data(study)]
-
-
-def _lacks_of_models(study: Study) -> Iterator[str]:
-    kinds = {c.setting("model_kind") for c in study.configurations}
-    for kind, name in (("modernbert", "ModernBERT"), ("sbert", "SBERT")):
-        if kind not in kinds:
-            yield f"No {name} run succeeded on this data, so ModernBERT and SBERT are not compared."
-    if {"modernbert", "sbert"} <= kinds and study.head_to_head is None:
-        yield "ModernBERT and SBERT are not compared: they were not chosen by the same metric."
-    if study.head_to_head is not None and len(study.head_to_head.moments) < 2:
-        yield "ModernBERT and SBERT at equal epochs or time: a run of one of them has no evaluations or no times."
-    random = sorted({str(c.setting("model")) for c in study.configurations if c.setting("random_weights")})
-    if random:
-        yield f"{formatting.join(random)} began with random weights: this says nothing about the pretrained model."
-
-
-def _lacks_of_evidence(study: Study, main: RankedGroup) -> Iterator[str]:
-    num_running = study.trials.column("status").to_pylist().count(Status.RUNNING)
-    if num_running:
-        yield f"{formatting.count(num_running, 'trial')} had not ended when this was made: the ranking may change."
-    if all(len(c.runs) == 1 for c in main.configurations):
-        yield "One seed a configuration: how much of a difference is the luck of the seed is not known."
-    if len({len(c.runs) for c in main.configurations}) > 1:
-        yield "Configurations have different numbers of seeds: a mean of few is less certain, as its interval says."
-    if len(study.groups) > 1:
-        yield "Configurations that were chosen in another way are listed but not ranked with the others."
-    if missing := [c for c in main.configurations if study.selected_on.sample(c) is None]:
-        num = f"{len(missing)} of {formatting.count(len(main.configurations), 'configuration')}"
-        yield f"The sentences of {num} were not stored: no difference to them can be decided."
-    if main.on_selection and not main.is_reported_on_dev(main.best):
-        yield "The chosen configuration has not been scored on dev: its sweep has not ended."
-
-
-def _lacks_of_data(study: Study) -> Iterator[str]:
-    if all(c.summary("cost_usd") is None for c in study.configurations):
-        yield "Cost: no price was given."
-    rows = max((c.setting("num_train_rows") or 0 for c in study.configurations), default=0)
-    if study.is_sst2 and 0 < rows < SST2_TRAIN_ROWS:
-        yield f"Trained on at most {rows:,} rows; the published figures stand on all {SST2_TRAIN_ROWS:,}."
-    if not study.is_sst2:
-        yield f"Published figures are for {SST2_DEV}, not for this data, and are not shown."

@@ -17,20 +17,21 @@ def difference(value: float, metric: str, *, sign: bool = True) -> str:
     return (size if sign else size.removeprefix("+")) + unit
 
 
-def span(estimate: Estimate, metric: str = "accuracy") -> str:
-    """Format the interval of a difference."""
+def span(estimate: Estimate, metric: str = "accuracy", *, sign: int = 1) -> str:
+    """Format the interval of a difference; `sign` -1: of the second less the first."""
     interval = estimate.interval
-    low, high = (difference(v, metric).split(" ")[0] for v in (interval.low, interval.high))
+    ends = sorted((sign * interval.low, sign * interval.high))
+    low, high = (difference(v, metric).split(" ")[0] for v in ends)
     return f"{100 * interval.level:.0f} % interval {low} to {high}"
 
 
 def score_span(estimate: Estimate | None, metric: str = "accuracy") -> str:
     """Say the interval of a score and what it covers."""
     if estimate is None:
-        return "no interval, as its sentences were not stored"
+        return "no interval, as its predictions on the single sentences were not stored"
     interval = estimate.interval
     low, high = (shown(metric, v).removesuffix(" %") for v in (interval.low, interval.high))
-    covers = "" if estimate.covers_seeds else ", over new sentences but not over new seeds"
+    covers = "" if estimate.covers_seeds else " for new sentences, but not for new seeds"
     return f"{100 * interval.level:.0f} % interval {low} to {high}{covers}"
 
 
@@ -42,8 +43,7 @@ def verdict(c: Comparison, names: tuple[str, str] | None = None) -> str:
     if c.verdict is Verdict.WIN:
         return _win(c, c.estimate, a if c.winner is c.a else b)
     if c.verdict is Verdict.TIE:
-        inside = f"the whole difference ({_tie_span(c, c.estimate)}) lies within the margin of ±{_margin(c)}"
-        return f"a tie: {inside} ({_basis(c, c.estimate)})"
+        return f"a tie: the difference is smaller than the margin of {_margin(c)} ({_tie_span(c, c.estimate)}; {_basis(c, c.estimate)})"
     return f"not decided: {_undecided(c, c.estimate, (a, b))}"
 
 
@@ -52,22 +52,37 @@ def _win(c: Comparison, estimate: Estimate, winner: str) -> str:
     direction = "less loss" if c.metric == "loss" else f"more {METRIC_NAMES[c.metric]}"
     small = ""
     if max(abs(estimate.interval.low), abs(estimate.interval.high)) < c.margin:
-        small = f", which is real but below the margin of {_margin(c)}"
-    return (
-        f"{winner} wins: {size} {direction}, {span(estimate, c.metric)}{small} ({_p_value(c)}; {_basis(c, estimate)})"
-    )
+        small = f", a real difference, but smaller than the margin of {_margin(c)}"
+    interval = span(estimate, c.metric, sign=_sign(estimate))
+    return f"{winner} wins: {size} {direction}, {interval}{small} ({_p_value(c)}; {_basis(c, estimate)})"
+
+
+def _sign(estimate: Estimate) -> int:
+    """Return the sign by which the difference is positive: people read how far the first is ahead, not a minus."""
+    return -1 if estimate.value < 0 else 1
+
+
+def _lead(c: Comparison, estimate: Estimate, names: tuple[str, str]) -> str:
+    """Say who leads and by how much, with the interval."""
+    interval = span(estimate, c.metric, sign=_sign(estimate))
+    if estimate.value == 0:
+        return f"their scores are equal, {interval}"
+    leads = names[(estimate.value > 0) == (c.metric == "loss")]
+    less = " of loss" if c.metric == "loss" else ""
+    return f"{leads} leads by {difference(abs(estimate.value), c.metric, sign=False)}{less}, {interval}"
 
 
 def _undecided(c: Comparison, estimate: Estimate, names: tuple[str, str]) -> str:
-    seen = f"a difference of {difference(estimate.value, c.metric)}, {span(estimate, c.metric)}"
+    seen = _lead(c, estimate, names)
     if c.missing:
         return f"{seen}, but {c.missing}"
     if not estimate.covers_seeds:
-        single = " and of ".join(n for n, num in zip(names, estimate.num_seeds, strict=True) if num == 1)
-        return f"one seed of {single}, so how much seeds vary is not known; over the sentences alone {seen}"
+        single = [n for n, num in zip(names, estimate.num_seeds, strict=True) if num == 1]
+        each = " each" if len(single) == 2 else ""
+        return f"{' and '.join(single)} ran under one seed{each}, so how much seeds vary is not known; {seen} for new sentences only"
     shown = difference(power.detectable(estimate), c.metric, sign=False)
     return (
-        f"{seen} ({_p_value(c)}; {_basis(c, estimate)}); this design shows differences from {shown} in four of five studies; "
+        f"{seen} ({_p_value(c)}; {_basis(c, estimate)}); a study of this size detects {shown} in four of five cases; "
         f"{_what_would_decide(c, estimate)}"
     )
 
@@ -78,15 +93,15 @@ def _what_would_decide(c: Comparison, estimate: Estimate) -> str:
     seeds, sentences = power.seeds_needed(estimate, target), power.sentences_needed(estimate, target)
     each = max(estimate.num_seeds)
     if (seeds is not None and seeds <= each) or (sentences is not None and sentences <= estimate.num_sentences):
-        return f"the same design again would show {size} in four of five studies"
+        return f"the same study again would detect {size} as often"
     options = [
         *([f"{formatting.count(seeds, 'seed')} of each"] if seeds is not None else []),
         *([formatting.count(sentences, "sentence")] if sentences is not None else []),
     ]
     if not options:
-        return f"to show {size} takes both more seeds and more sentences"
-    rest = "; no number of seeds shows it on these sentences" if seeds is None else ""
-    return f"to show {size} takes {' or '.join(options)}{rest}"
+        return f"to detect {size} as often takes more seeds and more sentences"
+    rest = "; more seeds alone do not suffice" if seeds is None else ""
+    return f"to detect {size} as often takes {' or '.join(options)}{rest}"
 
 
 def _tie_span(c: Comparison, estimate: Estimate) -> str:
@@ -110,11 +125,26 @@ def _p_value(c: Comparison) -> str:
 
 def _basis(c: Comparison, estimate: Estimate) -> str:
     a, b = estimate.num_seeds
-    seeds = formatting.count(a, "seed") + " each" if a == b else f"{a} and {formatting.count(b, 'seed')}"
-    basis = f"{seeds} crossed with {formatting.count(estimate.num_sentences, 'sentence')}"
+    seeds = (
+        formatting.count(a, "seed") + " each"
+        if a == b
+        else f"{formatting.count(a, 'seed')} and {formatting.count(b, 'seed')}"
+    )
+    basis = f"{seeds}, all on the same {formatting.count(estimate.num_sentences, 'sentence')}"
     if c.searched[0] != c.searched[1]:
-        basis += f"; best of {c.searched[0]} against best of {c.searched[1]}, corrected for the larger search"
+        basis += f"; the best of {c.searched[0]} against the best of {c.searched[1]}, corrected for the larger search"
     return basis
+
+
+def variance_split(estimate: Estimate | None) -> str:
+    """Say what the uncertainty of a difference comes from, which tells whether more seeds or more sentences reduce it."""
+    if estimate is None or not estimate.covers_seeds:
+        return ""
+    sentences, seeds, both = (f"{100 * share:.0f} %" for share in power.variance_shares(estimate))
+    return (
+        f"Of the variance of the difference, {sentences} comes from which sentences there are (more sentences reduce it), {seeds} "
+        f"from runs that are better or worse as a whole (more seeds do), {both} from what a seed does to single sentences (both do)."
+    )
 
 
 def contradiction(comparisons: list[Comparison]) -> str:
@@ -124,6 +154,6 @@ def contradiction(comparisons: list[Comparison]) -> str:
         return ""
     said = formatting.join([f"{METRIC_NAMES[m]} {w.label}" for m, w in winners.items()])
     return (
-        f"The metrics name different winners ({said}): accuracy counts right answers, F1 those of the positive class, loss also "
-        "how sure the model is of each."
+        f"The metrics name different winners ({said}): accuracy counts right answers, F1 those of the positive class (of more "
+        "than two classes, every class alike), MCC all classes alike, loss also how sure the model is of each answer."
     )

@@ -22,7 +22,7 @@ _LINES = ("-", "--", "-.", ":")
 
 def draw(study: Study) -> list[Drawn]:
     """Draw up to six figures, depending on which metrics were recorded."""
-    if not study.best_per_model:
+    if not study.best_per_model or not has_curves(study):
         return []
     names = [model_label(c.setting) for c in study.best_per_model]
     palette = drawing.colors(names)
@@ -38,6 +38,12 @@ def draw(study: Study) -> list[Drawn]:
         _together(study, best, "metrics-together"),
     ]
     return [figure for figure in found if figure is not None]
+
+
+def has_curves(study: Study) -> bool:
+    """Tell whether a best configuration was evaluated more than once: a single point is no curve."""
+    bands = [band(c, study.curves, "dev_accuracy") for c in study.best_per_model]
+    return any(found is not None and len(found.epoch) > 1 for found in bands)
 
 
 def _spread_words(study: Study) -> str:

@@ -64,8 +64,7 @@ def _heat_map(study: Study, model: str, name: str) -> Drawn | None:
         means[sizes.index(size), rates.index(rate)] = mean_of(study, configuration)
     figure, axes = drawing.new_figure(height=1.5 + 0.55 * len(sizes))
     axes.grid(False)
-    spread = float(np.nanmax(means) - np.nanmin(means)) or 0.01
-    low, high = float(np.nanmin(means)) - 0.05 * spread, float(np.nanmax(means))
+    low, high = _color_scale(study)
     image = axes.imshow(means, cmap="cividis", vmin=low, vmax=high, aspect="auto")
     for (rate, size), configuration in best.items():
         dark = (mean_of(study, configuration) - low) / (high - low) < 0.55
@@ -83,7 +82,19 @@ def _heat_map(study: Study, model: str, name: str) -> Drawn | None:
     caption = (
         f"{capitalized(metric_title(study).removesuffix(', %'))} of {model} by learning rate and batch size{over}:"
     )
-    return drawing.save(figure, name, f"{caption} mean over seeds in %, ± standard deviation, n: number of seeds.")
+    return drawing.save(
+        figure,
+        name,
+        f"{caption} mean over seeds in %, ± standard deviation, n: number of seeds. "
+        "All heat maps have the same colors.",
+    )
+
+
+def _color_scale(study: Study) -> tuple[float, float]:
+    """Return the accuracies of the darkest and the lightest color, the same for the heat maps of all models."""
+    means = [mean_of(study, c) for c in study.configurations]
+    low, high = float(np.nanmin(means)), float(np.nanmax(means))
+    return low - 0.05 * ((high - low) or 0.01), high
 
 
 def _values(members: Sequence[Configuration], axis: str) -> list[float]:
@@ -164,7 +175,12 @@ def _rate_ticks(axes: Axes, rates: Sequence[float]) -> None:
 
 
 def _all_curves(study: Study, palette: dict[str, str], name: str) -> Drawn | None:
-    """Draw every trial's accuracy; trials that a scheduler stopped are dashed and end in a cross."""
+    """Draw every trial's accuracy; trials that a scheduler stopped are dashed and end in a cross.
+
+    None where no trial was evaluated more than once.
+    """
+    if max((len(curve.epoch) for curve in study.curves.values()), default=0) < 2:
+        return None
     columns = ("experiment", "trial_id", "status", "model", "random_weights")
     rows = study.trials.select(list(columns)).to_pylist()
     figure, axes = drawing.new_figure()

@@ -16,11 +16,11 @@ from sst2_ray import formatting
 from sst2_ray.errors import InputError
 from sst2_ray.records import Status
 from sst2_ray.results.analysis import errors as errors_found
-from sst2_ray.results.analysis import verdict
-from sst2_ray.results.analysis.comparison import MARGIN
+from sst2_ray.results.analysis import limits, verdict
 from sst2_ray.results.analysis.findings import Study, studies
 from sst2_ray.results.analysis.head_to_head import Moment
 from sst2_ray.results.analysis.ranking import model_label
+from sst2_ray.results.margin import margin_points
 from sst2_ray.results.report import answer_tables, drawing, figures_curves, figures_runs, figures_sweep
 from sst2_ray.results.report import run_tables as report_runs
 from sst2_ray.results.report import tables as report_tables
@@ -44,11 +44,16 @@ class Report:
 
 
 def build(
-    table: ResultsTable, *, experiment: str | None = None, notes: Sequence[str] = (), margin: float = MARGIN
+    table: ResultsTable, *, experiment: str | None = None, notes: Sequence[str] = (), margin: float | None = None
 ) -> Report:
     """Read the table and lay out the page.
 
-    `notes` are further lines for its head, e.g. about skipped files. Raises InputError when there is no trial to report.
+    Args:
+        experiment: only this run or sweep.
+        notes: further lines for its head, e.g. about skipped files.
+        margin: points of accuracy that count as no difference; None: what the sweeps were given.
+
+    Raises InputError when there is no trial to report.
     """
     trials = table.read("trials", experiment=experiment, attempts="latest")
     if not trials.num_rows:
@@ -56,7 +61,8 @@ def build(
             table.check_experiment(experiment)
         raise InputError(f"no trial in {table.location}")
     num_attempts = table.read("trials", columns=["attempt"], experiment=experiment).num_rows
-    found = studies(table, trials, margin=margin)
+    points = margin or margin_points([(table.storage_path, trials.column("experiment").to_pylist())])
+    found = studies(table, trials, margin=points / 100)
     figures: list[Drawn] = []
     with drawing.style():
         parts = [_study_part(study, len(found) > 1, figures) for study in found[:MAX_STUDIES]]
@@ -66,7 +72,7 @@ def build(
         location=table.location,
         generated=dt.datetime.now(dt.timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
         version=__version__,
-        margin=f"{100 * margin:g}",
+        margin=f"{points:g}",
         counts=_counts(trials, found, num_attempts),
         notes=[*notes, *([f"Evaluated on other data and left out: {formatting.join(left_out)}."] if left_out else [])],
         studies=parts,
@@ -161,13 +167,14 @@ def _study_part(study: Study, several: bool, figures: list[Drawn]) -> dict[str, 
         "on": study.title,
         "headline": verdict.headline(study),
         "sentences": verdict.sentences(study),
-        "not_measured": verdict.not_measured(study),
+        "not_measured": limits.not_measured(study),
         "best_per_model": report_tables.best_per_model(study) if study.best_per_model else None,
         "moments": _moments_part(study),
         "references": report_tables.references(study) if single["reference_figure"] else None,
         "configurations": report_tables.configurations(study),
         "errors": _errors_part(errors) if errors else None,
         "curves": [named[id(f)] for f in curves],
+        "has_single_points": bool(study.curves) and not figures_curves.has_curves(study),
         "sweep": [named[id(f)] for f in sweep],
         **{name: named[id(f)] if f is not None else None for name, f in single.items()},
     }

@@ -12,7 +12,7 @@ import pytest
 
 from sst2_ray.errors import InputError
 from sst2_ray.results.compare import main_compare
-from sst2_ray.results.plan import main as main_power
+from sst2_ray.results.power import main as main_power
 from sst2_ray.results.store.table import ResultsTable
 from tests.support.synthetic_results import MODERNBERT, SBERT, write_study
 
@@ -72,7 +72,7 @@ def test_a_single_run_is_compared_over_the_sentences_with_mcnemars_test(
     )
     assert main_compare(["modernbert-base", "sbert", "--storage-path", storage]) == 0
     out = capsys.readouterr().out
-    assert "Not decided: one seed of modernbert-base and of sbert" in out
+    assert "Not decided: modernbert-base and sbert ran under one seed each" in out
     assert "McNemar's test of these two runs, over the sentences alone: mid-p" in out
 
 
@@ -160,6 +160,29 @@ def test_a_row_that_occurs_twice_asks_for_seeds(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("id,label,prediction\n1,0,0\n1,0,1\n")
     with pytest.raises(InputError, match="several runs need a column seed"):
         main_compare([str(tmp_path / "a.csv"), str(tmp_path / "a.csv")])
+
+
+def test_more_than_two_classes_are_compared_in_macro_f1_and_mcc(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rng = np.random.default_rng(3)
+    label = rng.integers(0, 4, 400)
+    for name, share in (("a", 0.95), ("b", 0.8)):
+        rows = []
+        for seed in range(3):
+            answer = np.where(rng.random(400) < share, label, (label + 1) % 4)
+            rows += [f"{i},{y},{z},{seed}" for i, (y, z) in enumerate(zip(label, answer, strict=True))]
+        (tmp_path / f"{name}.csv").write_text("\n".join(["row_id,label,prediction,seed", *rows]))
+    sides = [str(tmp_path / "a.csv"), str(tmp_path / "b.csv")]
+    assert main_compare([*sides, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["metrics"]
+    assert {name: found[name]["winner"] for name in ("accuracy", "f1", "mcc")} == dict.fromkeys(
+        ("accuracy", "f1", "mcc"), "a"
+    )
+    assert found["f1"]["low"] < found["f1"]["difference"] < found["f1"]["high"]
+    assert "more than two classes the loss on single sentences is not stored" in found["loss"]["why"]
+    assert main_compare(sides) == 0
+    assert "macro F1, %" in capsys.readouterr().out
 
 
 # ---- power

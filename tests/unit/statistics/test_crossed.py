@@ -130,6 +130,21 @@ def test_the_jackknife_of_f1_agrees_with_a_crossed_bootstrap() -> None:
     assert 0.8 * np.std(draws) < found.standard_error < 1.05 * np.std(draws)
 
 
+def test_the_jackknife_of_macro_f1_agrees_with_a_crossed_bootstrap() -> None:
+    rng = np.random.default_rng(12)
+    label = rng.integers(0, 4, 500)
+    easy = rng.random(500) < 0.8
+    right = easy ^ (rng.random((5, 500)) < 0.05)
+    predicted = np.where(right, label, (label + rng.integers(1, 4, (5, 500))) % 4)
+    found = crossed.of_score(scores.f1, label, predicted)
+    assert found.value == pytest.approx(np.mean([metrics.f1_score(label, row, average="macro") for row in predicted]))
+    draws = []
+    for _ in range(400):
+        rows, seeds = rng.integers(0, 500, 500), rng.integers(0, 5, 5)
+        draws.append(np.mean([scores.f1(label[rows], predicted[s][rows]) for s in seeds]))
+    assert 0.8 * np.std(draws) < found.standard_error < 1.07 * np.std(draws)
+
+
 def test_a_difference_in_f1_is_that_of_the_scores() -> None:
     label = np.arange(100) % 2
     rng = np.random.default_rng(10)
@@ -155,6 +170,20 @@ def test_the_detectable_difference_is_seen_in_four_of_five_studies() -> None:
     shift = power.detectable(found) / found.standard_error
     df = found.degrees_of_freedom
     assert float(stats.nct.sf(stats.t.ppf(0.975, df), df, shift)) == pytest.approx(0.8, abs=0.01)
+
+
+def test_the_shares_of_the_variance_are_those_of_its_terms() -> None:
+    alone = World(14).model([0.94, 0.92], 1)
+    single = crossed.compare(alone[0], alone[1])
+    assert power.variance_shares(single) == (1.0, 0.0, 0.0)
+    model = World(15, run_effect_points=2.0).model([0.94, 0.92], 4)
+    found = crossed.compare(model[0], model[1])
+    shares = power.variance_shares(found)
+    assert sum(shares) == pytest.approx(1)
+    # The seeds' part of the standard error is what more sentences would leave of it.
+    assert shares[1] == pytest.approx(
+        (power.planned_error(found, 4, 10**9) / power.planned_error(found, 4, found.num_sentences)) ** 2, rel=1e-3
+    )
 
 
 def test_planned_designs_reproduce_the_one_that_was_run_and_invert_each_other() -> None:

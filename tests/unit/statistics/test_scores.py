@@ -78,6 +78,17 @@ def test_f1_and_matthews_agree_with_scikit_learn() -> None:
         assert statistics.matthews(label, predicted) == pytest.approx(metrics.matthews_corrcoef(label, predicted))
 
 
+def test_f1_and_matthews_of_many_classes_agree_with_scikit_learn() -> None:
+    from sklearn import metrics
+
+    rng = np.random.default_rng(6)
+    for num in (3, 7):
+        label = rng.integers(0, num, 90)
+        predicted = np.where(rng.random(90) < 0.7, label, rng.integers(0, num, 90))
+        assert statistics.f1(label, predicted) == pytest.approx(metrics.f1_score(label, predicted, average="macro"))
+        assert statistics.matthews(label, predicted) == pytest.approx(metrics.matthews_corrcoef(label, predicted))
+
+
 def test_f1_and_matthews_of_a_constant_answer_are_0() -> None:
     label = np.array([0, 1, 1])
     assert statistics.f1(label, np.zeros(3)) == statistics.matthews(label, np.ones(3)) == 0.0

@@ -50,8 +50,8 @@ def test_a_win() -> None:
     assert found.verdict is Verdict.WIN
     assert found.winner is found.a
     assert said(found) == (
-        "modernbert wins: 5.81 points more accuracy, 95 % interval +4.38 to +7.25 (p < 0.001; 3 seeds each crossed with "
-        "872 sentences)"
+        "modernbert wins: 5.81 points more accuracy, 95 % interval +4.38 to +7.25 (p < 0.001; 3 seeds each, all on the "
+        "same 872 sentences)"
     )
 
 
@@ -59,21 +59,21 @@ def test_a_win_of_the_second() -> None:
     found = compare(*pair((0.90, 0.95), seeds=(2, 3)))
     assert found.winner is found.b
     assert said(found).startswith("sbert wins: ")
-    assert said(found).endswith("(p < 0.001; 2 and 3 seeds crossed with 872 sentences)")
+    assert said(found).endswith("(p < 0.001; 2 seeds and 3 seeds, all on the same 872 sentences)")
 
 
 def test_a_win_that_is_smaller_than_the_margin() -> None:
     found = compare(*shares(60, 66, num_sentences=3000))
     assert found.verdict is Verdict.WIN
-    assert "which is real but below the margin of 0.50 points" in said(found)
+    assert "a real difference, but smaller than the margin of 0.50 points" in said(found)
 
 
 def test_a_tie() -> None:
     found = compare(*shares(52, 53))
     assert (found.verdict, found.winner) == (Verdict.TIE, None)
     assert said(found) == (
-        "a tie: the whole difference (90 % interval −0.07 to +0.30) lies within the margin of ±0.50 points (3 seeds each "
-        "crossed with 872 sentences)"
+        "a tie: the difference is smaller than the margin of 0.50 points (90 % interval −0.07 to +0.30; 3 seeds each, all on "
+        "the same 872 sentences)"
     )
 
 
@@ -81,21 +81,21 @@ def test_not_decided_says_what_would_decide_it() -> None:
     found = compare(*pair((0.94, 0.935), seed=0))
     assert found.verdict is Verdict.NOT_DECIDED
     assert said(found) == (
-        "not decided: a difference of +0.34 points, 95 % interval −0.81 to +1.50 (p = 0.56; 3 seeds each crossed with 872 "
-        "sentences); this design shows differences from 1.65 points in four of five studies; to show 0.50 points takes "
-        "9,329 sentences; no number of seeds shows it on these sentences"
+        "not decided: modernbert leads by 0.34 points, 95 % interval −0.81 to +1.50 (p = 0.56; 3 seeds each, all on the same "
+        "872 sentences); a study of this size detects 1.65 points in four of five cases; to detect 0.50 points as often takes "
+        "9,329 sentences; more seeds alone do not suffice"
     )
 
 
 def test_not_decided_that_more_seeds_would_decide() -> None:
     found = compare(*pair((0.95, 0.92), seeds=(2, 2), seed=2, run_effect_points=3.0))
     assert found.verdict is Verdict.NOT_DECIDED
-    assert re.search(r"to show \d\.\d\d points takes \d+ seeds of each", said(found))
+    assert re.search(r"to detect \d\.\d\d points as often takes \d+ seeds of each", said(found))
 
 
 def test_not_decided_that_takes_both_more_seeds_and_more_sentences() -> None:
     assert said(compare(*pair((0.94, 0.935), seed=3))).endswith(
-        "to show 0.50 points takes both more seeds and more sentences"
+        "to detect 0.50 points as often takes more seeds and more sentences"
     )
 
 
@@ -106,7 +106,7 @@ def test_not_decided_though_the_same_design_would_mostly_decide_it() -> None:
     others = [compare(*_renamed(pair((0.94, 0.94), seed=s), f"x{s}")) for s in range(60)]
     corrected = with_holm([found, *others])[0]
     assert (found.verdict, corrected.verdict) == (Verdict.WIN, Verdict.NOT_DECIDED)
-    assert "; the same design again would show " in said(corrected)
+    assert "; the same study again would detect " in said(corrected)
 
 
 def test_stored_sentences_of_one_only() -> None:
@@ -114,14 +114,18 @@ def test_stored_sentences_of_one_only() -> None:
     without = Evidence(configurations=(a, b), samples={"a": found.samples["a"]}, split="dev")
     verdict = compare(a, b, without)
     assert (verdict.verdict, verdict.estimate) == (Verdict.NOT_DECIDED, None)
-    assert said(verdict) == "not decided: the sentences of sbert, lr 8e-5, batch 32 were not stored"
+    assert (
+        said(verdict)
+        == "not decided: the predictions of sbert, lr 8e-5, batch 32 on the single sentences were not stored"
+    )
 
 
 def test_stored_sentences_of_neither() -> None:
     a, b, _ = pair((0.97, 0.80))
     verdict = compare(a, b, Evidence(configurations=(a, b), samples={}, split="dev"))
     assert said(verdict) == (
-        "not decided: the sentences of modernbert, lr 8e-5, batch 32 and of sbert, lr 8e-5, batch 32 were not stored"
+        "not decided: the predictions of modernbert, lr 8e-5, batch 32 and of sbert, lr 8e-5, batch 32 on the single sentences "
+        "were not stored"
     )
 
 
@@ -135,8 +139,8 @@ def test_one_seed_is_never_a_win() -> None:
     found = compare(*pair((0.97, 0.80), seeds=(1, 1)))
     assert found.verdict is Verdict.NOT_DECIDED
     assert said(found).startswith(
-        "not decided: one seed of modernbert and of sbert, so how much seeds vary is not known; over the sentences alone a "
-        "difference of +17.32 points, 95 % interval +14.78 to +19.85"
+        "not decided: modernbert and sbert ran under one seed each, so how much seeds vary is not known; modernbert leads by "
+        "17.32 points, 95 % interval +14.78 to +19.85 for new sentences only"
     )
 
 
@@ -146,7 +150,7 @@ def test_one_seed_of_a_model_whose_other_configurations_have_several_is_compared
     members = [configuration(str(i), x, model="modernbert" if i < 2 else "sbert") for i, x in enumerate(right)]
     found = compare(members[0], members[2], evidence(list(zip(members, right, strict=True))))
     assert found.verdict is Verdict.WIN
-    assert "3 and 1 seed crossed with 872 sentences" in said(found)
+    assert "3 seeds and 1 seed, all on the same 872 sentences" in said(found)
 
 
 def search(
@@ -172,7 +176,7 @@ def test_the_best_of_many_is_corrected_for_the_search() -> None:
     assert plain.estimate is not None
     assert corrected.estimate.interval.low < plain.estimate.interval.low
     assert corrected.estimate.interval.high == plain.estimate.interval.high
-    assert "best of 15 against best of 1, corrected for the larger search" in said(corrected)
+    assert "the best of 15 against the best of 1, corrected for the larger search" in said(corrected)
 
 
 def test_a_search_that_is_not_wholly_stored_is_never_a_win() -> None:
@@ -184,7 +188,7 @@ def test_a_search_that_is_not_wholly_stored_is_never_a_win() -> None:
     assert compare(members[0], members[-1], found, searched=searched).verdict is Verdict.WIN
     verdict = compare(members[0], members[-1], lacking, searched=searched)
     assert verdict.verdict is Verdict.NOT_DECIDED
-    assert "those of another configuration that was searched were not stored" in said(verdict)
+    assert "the predictions of another configuration that was searched were not stored" in said(verdict)
 
 
 def test_holm_corrects_the_verdicts_of_a_page() -> None:
@@ -226,7 +230,8 @@ def test_metrics_that_name_different_winners_say_why() -> None:
     flipped = dataclasses.replace(loss, a=a, b=b)  # as if the other had the lower loss
     assert wording.contradiction([accuracy, flipped]) == (
         "The metrics name different winners (accuracy modernbert, lr 8e-5, batch 32 and loss sbert, lr 8e-5, batch 32): "
-        "accuracy counts right answers, F1 those of the positive class, loss also how sure the model is of each."
+        "accuracy counts right answers, F1 those of the positive class (of more than two classes, every class alike), MCC all "
+        "classes alike, loss also how sure the model is of each answer."
     )
 
 
@@ -358,6 +363,8 @@ def test_of_more_than_two_classes_all_but_the_loss_is_compared() -> None:
         assert values is not None and sample is not None
         assert values.mean(axis=1) == pytest.approx([score(sample.label, one) for one in sample.predicted])
     assert found.values(members[0], "loss") is None  # only the probability of the answer is stored
+    loss = compare(members[0], members[1], found, metric="loss", margin=0.01)
+    assert said(loss) == "not decided: of more than two classes the loss on single sentences is not stored"
 
 
 def test_a_run_without_predictions_makes_its_configuration_missing() -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 import pytest
 
-from sst2_ray.results.analysis import verdict
+from sst2_ray.results.analysis import limits, verdict
 from sst2_ray.results.analysis.comparison import Verdict
 from sst2_ray.results.analysis.findings import Study, studies
 from sst2_ray.results.analysis.head_to_head import HeadToHead
@@ -160,7 +161,7 @@ def test_the_curves_of_a_selecting_sweep_are_those_of_held_out_train(selected: R
 def test_the_verdict_says_what_dev_had_to_do_with_the_choice(selected: ResultsTable) -> None:
     study = only_study(selected)
     said = " ".join(verdict.sentences(study))
-    assert "95.05 % accuracy on the held-out part of train" in said
+    assert re.search(r"95\.05 ± \d\.\d\d % accuracy on the held-out part of train", said)
     assert "which had no part in the choice, sbert, lr 8e-5, batch 32 scores 90.05 ± 0.07 %" in said
 
 
@@ -168,4 +169,4 @@ def test_a_selecting_sweep_that_has_not_ended_says_that_dev_is_not_scored(table:
     write_course(table, FAST, split="selection")
     study = only_study(table)
     assert verdict.headline(study) == "Best: sbert, lr 8e-5, batch 32, 93.05 % accuracy on the held-out part of train."
-    assert any("has not been scored on dev" in line for line in verdict.not_measured(study))
+    assert any("has not been scored on dev" in line for line in limits.not_measured(study))

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sst2_ray.results.analysis import verdict
+from sst2_ray.results.analysis import limits, verdict
 from sst2_ray.results.analysis.findings import Study, studies
 from sst2_ray.results.store.table import ResultsTable
 from sst2_ray.statistics.scores import matthews
@@ -55,9 +55,9 @@ def test_the_verdict_goes_by_the_metric_that_was_chosen(table: ResultsTable) -> 
     assert found.main is not None and found.bests is not None
     assert [c.label.split(",")[0] for c in found.main.configurations] == ["fair", "skewed"]
     assert [c.label.split(",")[0] for c in found.bests.configurations] == ["fair"]
-    assert verdict.headline(found) == "Best: fair, lr 8e-5, batch 32, 0.4193 MCC on dev at the best epoch."
+    assert verdict.headline(found) == "fair beats skewed by 0.419 of MCC."
     best = verdict.sentences(found)[0]
-    assert "0.4193 MCC on dev at the best epoch (mean of 3 seeds" in best
+    assert "MCC on dev at the best epoch (mean ± standard deviation of 3 seeds" in best
     assert "scores an accuracy of 80.00 %" in best
     (comparison,) = (c for c in found.against_best if c is not None)
     assert (comparison.metric, comparison.margin) == ("mcc", 0.01)
@@ -108,7 +108,7 @@ def test_noise_is_not_decided(table: ResultsTable) -> None:
 def test_one_seed_is_called_undecided(table: ResultsTable) -> None:
     found = study(table, modernbert=[20], sbert=[60])
     assert verdict.headline(found) == "Not decided: modernbert and sbert differ by 10.00 points."
-    assert any("One seed" in line for line in verdict.not_measured(found))
+    assert any("under one seed" in line for line in limits.not_measured(found))
     assert any("how much seeds vary is not known" in sentence for sentence in verdict.sentences(found))
 
 
@@ -117,33 +117,36 @@ def test_without_stored_sentences_nothing_is_decided(table: ResultsTable) -> Non
     assert verdict.headline(found) == "Not decided: modernbert and sbert differ by 10.00 points."
     said = " ".join(verdict.sentences(found))
     assert (
-        "not decided: the sentences of modernbert, lr 8e-5, batch 32 and of sbert, lr 8e-5, batch 32 were not stored"
-        in said
+        "not decided: the predictions of modernbert, lr 8e-5, batch 32 and of sbert, lr 8e-5, batch 32 on the single sentences "
+        "were not stored" in said
     )
-    assert "no interval, as its sentences were not stored" in said
-    assert any("The sentences of 2 of 2 configurations were not stored" in line for line in verdict.not_measured(found))
+    assert "no interval, as its predictions on the single sentences were not stored" in said
+    assert any(
+        "The predictions of 2 of 2 configurations on the single sentences were not" in line
+        for line in limits.not_measured(found)
+    )
 
 
 def test_the_best_says_what_it_was_chosen_from_and_on(table: ResultsTable) -> None:
     found = study(table, modernbert=[20, 21, 22], sbert=[60, 61, 62])
     best, bias, bests, *_ = verdict.sentences(found)
     assert best == (
-        "The best of 2 configurations, 6 runs, chosen on SST-2 dev, is modernbert, lr 8e-5, batch 32: 94.75 % dev accuracy at "
-        "the best epoch (mean of 3 seeds, standard deviation 0.25, 95 % interval 92.66 to 96.27). Always answering the more "
+        "The best of 2 configurations, 6 runs, chosen on SST-2 dev, is modernbert, lr 8e-5, batch 32: 94.75 ± 0.25 % dev "
+        "accuracy at the best epoch (mean ± standard deviation of 3 seeds, 95 % interval 92.66 to 96.27). Always answering the more "
         "frequent class scores 50.00 %."
     )
     assert bias == (
-        "It was chosen on SST-2 dev, and its epochs as well: a best of 2 reads less than 0.01 points too high there (bootstrap over "
-        "the choice of the configuration)."
+        "Its score is too high, by less than 0.01 points, because it was chosen by these very scores among 2 configurations "
+        "(bootstrap estimate; the choice of its epochs is not in this figure)."
     )
-    assert bests == "It alone may be the best of the 2, with 95 % confidence."
+    assert bests == "With 95 % confidence modernbert, lr 8e-5, batch 32 is the best of the 2 configurations."
 
 
 def test_those_that_may_be_the_best_are_named(table: ResultsTable) -> None:
     found = study(table, modernbert=[20, 28, 24], sbert=[24, 22, 28])
     assert (
-        "Which one is best is not decided: all of the 2 may be, with 95 % confidence: modernbert, lr 8e-5, batch 32; sbert, lr "
-        "8e-5, batch 32."
+        "Which configuration is best is not decided; with 95 % confidence none of the 2 can be ruled out: modernbert, lr 8e-5, "
+        "batch 32; sbert, lr 8e-5, batch 32."
     ) in verdict.sentences(found)
 
 
@@ -157,7 +160,7 @@ def test_seeds_that_failed_and_collapsed_stand_beside_the_mean(table: ResultsTab
 def test_unequal_numbers_of_seeds_are_compared_by_their_own_errors(table: ResultsTable) -> None:
     found = study(table, modernbert=[20, 21, 22], sbert=[60, 61])
     assert verdict.headline(found) == "modernbert beats sbert by 9.87 points."
-    assert any("different numbers of seeds" in line for line in verdict.not_measured(found))
+    assert any("different numbers of seeds" in line for line in limits.not_measured(found))
 
 
 def test_searches_of_unequal_size_are_compared_at_equal_size(table: ResultsTable) -> None:
@@ -173,15 +176,15 @@ def test_searches_of_unequal_size_are_compared_at_equal_size(table: ResultsTable
         table.write("trials", [trial(f"m{rate}", configuration_id=f"m{rate}", **settings, **scores)])
     found = study(table, modernbert=[20, 20], sbert=[20, 20])
     assert (
-        "ModernBERT was searched with 3 configurations, SBERT with 1; the best of 1 drawn from each is expected at 92.50 % and "
-        "95.00 % (Tang et al. 2020)."
+        "modernbert was searched with 3 configurations, sbert with 1; one drawn at random from each would score 92.50 % and "
+        "95.00 % on average (Tang et al. 2020)."
     ) in verdict.sentences(found)
 
 
 def test_trials_that_still_run_may_change_the_ranking(table: ResultsTable) -> None:
     table.write("trials", [trial("late", model="sbert", status="running", eval_split="SST-2 dev")])
     found = study(table, sbert=[24, 20])
-    assert any("1 trial had not ended" in line for line in verdict.not_measured(found))
+    assert any("1 trial had not ended" in line for line in limits.not_measured(found))
 
 
 def test_a_part_of_the_training_split_is_told_beside_published_figures(table: ResultsTable) -> None:
@@ -191,11 +194,9 @@ def test_a_part_of_the_training_split_is_told_beside_published_figures(table: Re
             [trial(run, best_dev_accuracy=0.8, eval_split="SST-2 dev", num_train_rows=rows, model_kind="sbert")],
         )
     (found,) = studies(table, table.read("trials", attempts="latest"))
-    assert any(
-        "at most 2,048 rows; the published figures stand on all 67,349" in s for s in verdict.not_measured(found)
-    )
+    assert any("at most 2,048 rows; the published figures stand on all 67,349" in s for s in limits.not_measured(found))
 
 
 def test_a_single_learning_rate_proposes_others(table: ResultsTable) -> None:
     found = study(table, sbert=[40, 36])
-    assert any("next: 4e-5 and 1.6e-4" in line for line in verdict.sentences(found))
+    assert any("next to try: 4e-5 and 1.6e-4" in line for line in verdict.sentences(found))

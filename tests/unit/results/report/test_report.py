@@ -44,9 +44,9 @@ def made(study: ResultsTable) -> Report:
 def test_the_page_says_who_won_with_the_tests(made: Report) -> None:
     text = words(made.html)
     assert "modernbert-base beats sbert by" in text
-    assert "3 seeds each crossed with 872 sentences" in text
+    assert "3 seeds each, all on the same 872 sentences" in text
     assert "best of 8 configurations, 24 runs, chosen on SST-2 dev" in text
-    assert "may be, with 95 % confidence" in text
+    assert "with 95 % confidence" in text
     assert "at equal epochs" in text
     assert "at equal time" in text
 
@@ -82,7 +82,7 @@ def test_failures_provenance_and_limits_are_on_the_page(made: Report) -> None:
     assert "By class: non finite 2" in text
     assert "loss is nan at step 311" in text
     assert "111111111111" in text
-    assert "points too high there (bootstrap over the choice of the configuration)" in text
+    assert "because it was chosen by these very scores" in text
 
 
 def test_the_same_table_gives_the_same_figures(study: ResultsTable, made: Report) -> None:
@@ -101,7 +101,7 @@ def test_published_figures_are_shown_on_sst2_dev_only(tmp_path: Path, made: Repo
 
 def test_one_seed_only(tmp_path: Path) -> None:
     text = words_on(tmp_path, num_seeds=1)
-    assert "One seed a configuration" in text
+    assert "Each configuration ran under one seed" in text
     assert "how much seeds vary is not known" in text
 
 

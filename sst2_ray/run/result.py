@@ -1,0 +1,127 @@
+"""The result of a run: the value that `train` returns, the file it leaves, the closing table."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shlex
+
+from sst2_ray import formatting
+from sst2_ray.config.metrics import METRIC_NAMES, shown
+from sst2_ray.records import TrialRecord
+from sst2_ray.storage import address
+from sst2_ray.terminal import Rows
+from sst2_ray.training.names import EXPORT_FOLDER
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, repr=False)
+class TrainResult(Rows):
+    """Result of a finished run."""
+
+    name: str
+    status: str
+    """succeeded, also where patience ran out before the last epoch."""
+    eval_split: str
+    """Name of dev, e.g. 'SST-2 dev' or 'hold-out of rotten-tomatoes'."""
+    best_dev_accuracy: float
+    best_dev_f1: float
+    best_dev_loss: float
+    best_dev_macro_f1: float | None = None
+    best_dev_mcc: float | None = None
+    chosen_by: str = "accuracy"
+    """Metric that the best epoch was chosen by."""
+    best_score: float | None = None
+    """That metric at the best epoch, on dev."""
+    other_scores_json: str | None = None
+    """Scores on further evaluation splits of the data, by split."""
+    majority_share: float | None = None
+    """Accuracy on dev of always answering its most frequent class."""
+    best_num_answered: int | None = None
+    """Classes that the best model answers at least once on dev; 1: its answer is constant."""
+    best_epoch: float
+    last_dev_accuracy: float | None
+    """Null if the epoch was chosen on a held-out part of train and dev was scored once."""
+    examples_per_sec: float
+    seconds: float
+    startup_seconds: float | None
+    peak_memory_gib: float
+    world_size: int
+    model_label: str
+    model_dir: str
+    """Folder of the exported best model."""
+    run_dir: str
+    results_dir: str
+    goodput: float | None = None
+    """Share of the time of all attempts in optimizer steps that counted, 0-1."""
+    num_lost_steps: int | None = None
+    """Optimizer steps that attempts did again."""
+    time_words: str = ""
+    """Where the time of all attempts went, in one line."""
+
+    def rows(self) -> list[tuple[str, str]]:
+        """Return name and value of each line of the closing table."""
+        return result_rows(self)
+
+
+def result_of(record: TrialRecord, label: str, storage_path: str) -> TrainResult:
+    """Build the result from the row that ended a run. `label`: name of the model."""
+    values = {f.name: getattr(record, f.name) for f in dataclasses.fields(TrainResult) if hasattr(record, f.name)}
+    return TrainResult(
+        **values,
+        name=record.experiment,
+        model_label=label,
+        model_dir=address(storage_path, f"{record.experiment}/{EXPORT_FOLDER}"),
+        run_dir=address(storage_path, record.experiment),
+        results_dir=address(storage_path, "results"),
+    )
+
+
+def _class_rows(result: TrainResult) -> list[tuple[str, str]]:
+    """Set the accuracy beside that of a constant answer, and say where the model gives one."""
+    if result.majority_share is None or result.best_dev_macro_f1 is None:
+        return []
+    scores = f"macro F1 {formatting.percent(result.best_dev_macro_f1)} %, MCC {result.best_dev_mcc:.4f}"
+    constant = f"always answering the largest class: accuracy {formatting.percent(result.majority_share)} %"
+    rows = [("of all classes", f"{scores}; {constant}")]
+    if result.chosen_by != "accuracy":
+        rows.insert(0, ("chosen by", f"{METRIC_NAMES[result.chosen_by]} {shown(result.chosen_by, result.best_score)}"))
+    if result.best_num_answered == 1:
+        rows.append(
+            ("constant answer", "the model answers one class for every sentence of dev: it has learned nothing")
+        )
+    return rows
+
+
+def _score_words(scores: dict[str, float]) -> list[str]:
+    """Describe the scores on another split: accuracy, the metric that decided, rows."""
+    named = [f"{METRIC_NAMES[name]} {shown(name, value)}" for name, value in scores.items() if name in METRIC_NAMES]
+    return [*named, formatting.count(round(scores["num_rows"]), "row")]
+
+
+def result_rows(result: TrainResult) -> list[tuple[str, str]]:
+    """Return name and value of each line of the closing table."""
+    last = f"{formatting.percent(result.last_dev_accuracy)} %" if result.last_dev_accuracy is not None else "not scored"
+    start = f", first step after {result.startup_seconds:.1f} s" if result.startup_seconds else ""
+    return [
+        ("", ""),
+        ("run", f"{result.name}: {result.status.replace('_', ' ')}"),
+        ("model", result.model_label),
+        ("evaluated on", result.eval_split),
+        (
+            "accuracy",
+            f"{formatting.percent(result.best_dev_accuracy)} % (best, epoch {result.best_epoch:g}); last {last}",
+        ),
+        ("F1 / loss", f"{formatting.percent(result.best_dev_f1)} % / {result.best_dev_loss:.4f}"),
+        *_class_rows(result),
+        *[
+            (name.replace("validation_", ""), "; ".join(_score_words(scores)))
+            for name, scores in json.loads(result.other_scores_json or "{}").items()
+        ],
+        ("speed", f"{result.examples_per_sec:.0f} examples/s, {result.seconds:.0f} s in all{start}"),
+        *([("time", result.time_words)] if result.time_words else []),
+        ("memory", f"peak {result.peak_memory_gib:.2f} GiB a worker, {formatting.count(result.world_size, 'worker')}"),
+        ("model folder", result.model_dir),
+        ("run folder", f"{result.run_dir} (config.json, logs/)"),
+        ("results table", result.results_dir),
+        ("try it", f'sst2-ray predict --model-dir {shlex.quote(result.model_dir)} --text "..."'),
+    ]
