@@ -73,6 +73,13 @@ class DataSettings:
     """Two columns with the texts of a pair, which the model reads as one sequence with its separator."""
     label_column: str | None = None
     """Column with the label; None: label."""
+    labels: tuple[str, ...] = ()
+    """Classes in their order, "ham spam", or with their numbers, "ham=0,spam=1"; none: those of the training split, numbers by
+    value, names by Unicode."""
+    drop_label: tuple[str, ...] = ()
+    """Labels whose rows are left out of all splits."""
+    drop_blank: bool = True
+    """Leave rows without a text or a label out, and say how many; False: refuse data that have any."""
     split_column: str | None = None
     """Column that says which split a row belongs to (train, dev, ...); None: split, if its cells are names of splits."""
     delimiter: str | None = None

@@ -120,6 +120,16 @@ def check_train_config(config: TrainConfig) -> None:
     check_fields(config, TrainConfig)
     _check_task(config)
     check_columns(config.text_column, config.text_columns)
+    _check_placement(config)
+    # A bare word that is neither a named model nor a path is most likely a typo.
+    if config.model not in MODELS and "/" not in config.model and not config.model.startswith("."):
+        raise InputError(
+            f"--model {config.model}: no such model; {did_you_mean(config.model, MODELS)} (or owner/name on the hub, or ./folder)"
+        )
+
+
+def _check_placement(config: TrainConfig) -> None:
+    """Check workers, engine and attention against each other. Raises InputError."""
     if config.max_workers is not None and config.max_workers < (config.num_workers or 1):
         raise InputError(
             f"--num-workers {config.num_workers or 1}:{config.max_workers}: the second number must be at least the first"
@@ -131,11 +141,6 @@ def check_train_config(config: TrainConfig) -> None:
     if config.attention == "flash_attention_2" and config.precision == "fp32":
         raise InputError(
             "--attention flash_attention_2 --precision fp32: flash attention computes in 16 bits only; use --precision bf16"
-        )
-    # A bare word that is neither a named model nor a path is most likely a typo.
-    if config.model not in MODELS and "/" not in config.model and not config.model.startswith("."):
-        raise InputError(
-            f"--model {config.model}: no such model; {did_you_mean(config.model, MODELS)} (or owner/name on the hub, or ./folder)"
         )
 
 

@@ -20,6 +20,7 @@ _KIN = {"negative": 0, "positive": 1, "neg": 0, "pos": 1, "false": 0, "true": 1,
 """Spellings of SST-2's two classes; CSV carries everything as text, so "true" is a Boolean column there."""
 _WHOLE_NUMBER = re.compile(r"(?:LABEL_)?([+-]?\d+)(?:\.0*)?", re.IGNORECASE)
 """2, what pandas writes after one gap (2.0), and what transformers calls a class without a name (LABEL_2)."""
+_NUMBERED = re.compile(r"(.+)=(\d+)")
 _UNKNOWN_LABEL = "-1"
 """GLUE's test splits hold it in every row."""
 
@@ -73,6 +74,8 @@ class ClassNames:
     """The classes of a task; a class's number is its position."""
 
     names: tuple[str, ...] = NEGATIVE_POSITIVE
+    numbered: bool = False
+    """Whole numbers in a file stand for the classes of these numbers, unless they are names."""
 
     def __len__(self) -> int:
         return len(self.names)
@@ -102,6 +105,21 @@ class ClassNames:
         except ValueError:
             return cls(tuple(sorted(labels)))
 
+    @classmethod
+    def of_flag(cls, words: Sequence[str]) -> ClassNames:
+        """Read `--labels`: names in the order of their classes, or each with its number. Raises InputError."""
+        items = words[0].split(",") if len(words) == 1 else words
+        numbered = [match for item in items if (match := _NUMBERED.fullmatch(item))]
+        by_number = {int(match[2]): match[1] for match in numbered} or dict(enumerate(items))
+        names = tuple(canonical_label(by_number.get(number)) or "" for number in range(len(items)))
+        if len(names) < 2 or len(set(names) - {""}) < len(names):
+            raise InputError(
+                f"--labels {' '.join(words)}: must name two classes or more, each once, all or none of them with a number "
+                "from 0 on"
+            )
+        is_usual = tuple(name.casefold() for name in names) == NEGATIVE_POSITIVE
+        return cls(NEGATIVE_POSITIVE if is_usual else names, numbered=bool(numbered))
+
     def match(self, labels: Collection[str]) -> dict[str, int]:
         """Map the labels of a file that stand for one of these classes to its number; the others are left out."""
         numbers = {name: number for number, name in enumerate(self.names)}
@@ -112,6 +130,8 @@ class ClassNames:
             folded = {**folded, **_KIN}
             if set(labels) == {"-1", "1"}:
                 return {"-1": 0, "1": 1}
+        if self.numbered and not any(label in numbers for label in labels):
+            folded = {**{str(number): number for number in range(len(self))}, **folded}
         found = {label: numbers.get(label, folded.get(label.casefold())) for label in labels}
         return {label: number for label, number in found.items() if number is not None}
 

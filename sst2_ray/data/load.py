@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 
 import numpy as np
 
@@ -10,7 +11,7 @@ from sst2_ray.config.registry import DATASETS, glue_task
 from sst2_ray.config.train import TrainConfig
 from sst2_ray.data import leaks
 from sst2_ray.data.class_weights import BALANCED, read_class_weights
-from sst2_ray.data.labels import ClassNames
+from sst2_ray.data.labels import ClassNames, canonical_label
 from sst2_ray.data.rows import Cells, Rows, Splits, require_classes
 from sst2_ray.data.sources import Source, read_source
 from sst2_ray.data.splitting import hold_out, normalize, subset
@@ -30,9 +31,8 @@ def load_splits(config: TrainConfig) -> Splits:
         InputError: With one line: data that cannot be read, labels of no class, a split of one class, evaluation sentences
             in the training split, sizes that do not fit.
     """
-    read = read_source(config)
-    classes = ClassNames.of_labels(read.train.label_counts, read.train.class_order)
-    _check_number(classes, read.train)
+    read = _with_choices(read_source(config), config)
+    classes = _classes(read, config)
     train, train_keys, notes = _train_rows(read, classes, config)
     corpus = _named_corpus(config.data) or leaks.identify(train_keys)
     if read.dev is None:
@@ -73,6 +73,35 @@ def load_splits(config: TrainConfig) -> Splits:
         corpus=corpus,
         notes=tuple(note for note in notes if note),
     )
+
+
+def _with_choices(read: Source, config: TrainConfig) -> Source:
+    """Set which rows are left out. Raises InputError: a label to drop that no row has."""
+    dropped = frozenset(canonical_label(label) or "" for label in config.drop_label)
+    splits = {"train": read.train, **({"dev": read.dev} if read.dev else {}), **read.others}
+    there = {label for cells in splits.values() for label in cells.labels} if dropped else set()
+    for label in sorted(dropped - there):
+        some = ", ".join(sorted(label for label in there if label is not None)[:5])
+        raise InputError(f"--drop-label {label}: no row of --data {config.data} has it; its labels are {some}")
+    chosen = {name: replace(cells, dropped=dropped, drop_blank=config.drop_blank) for name, cells in splits.items()}
+    others = {name: chosen[name] for name in read.others}
+    return replace(read, train=chosen["train"], dev=chosen.get("dev"), others=others)
+
+
+def _classes(read: Source, config: TrainConfig) -> ClassNames:
+    """Return the classes that the user fixed, else those of the training split."""
+    counts = read.train.label_counts
+    if not config.labels:
+        classes = ClassNames.of_labels(counts, read.train.class_order)
+        _check_number(classes, read.train)
+        return classes
+    classes = ClassNames.of_flag(config.labels)
+    missing = set(range(len(classes))) - set(classes.match(counts).values())
+    if missing:
+        names = ", ".join(classes.names[number] for number in sorted(missing))
+        some = ", ".join(label for label, _ in counts.most_common(5))
+        raise InputError(f"--labels: no training row has the label {names}; the labels there are {some}")
+    return classes
 
 
 def _train_rows(read: Source, classes: ClassNames, config: TrainConfig) -> tuple[Rows, list[str], list[str | None]]:

@@ -99,6 +99,10 @@ class Cells:
     """[N], in their one spelling (see `labels.canonical_label`); None: no label."""
     where: str
     """The file or data set, for messages."""
+    dropped: frozenset[str] = frozenset()
+    """Labels whose rows are left out."""
+    drop_blank: bool = True
+    """False: rows without a text or a label are refused."""
     splits: Sequence[str | None] | None = None
     """[N], lower-case name of the split that each row belongs to; None: the table is not divided by a column."""
     notes: tuple[str, ...] = ()
@@ -118,12 +122,12 @@ class Cells:
 
     @property
     def label_counts(self) -> Counter[str]:
-        """Rows of each label, rows without a text left out."""
+        """Rows of each label, rows without a text and labels to be dropped left out."""
         labels = without_unknown(list(self.labels))
         return Counter(
             label
             for text, label in zip(self.texts, labels, strict=True)
-            if label is not None and stripped(text) is not None
+            if label is not None and label not in self.dropped and stripped(text) is not None
         )
 
     def rows(self, classes: ClassNames) -> tuple[Rows, str | None]:
@@ -141,17 +145,20 @@ class Cells:
         if unknown:
             raise InputError(
                 f"{self.where}: labels {_first_three(unknown)} are not among the classes {classes}; "
-                f"correct them, or leave them out"
+                f"correct them, or leave them out with --drop-label"
             )
         texts: list[Text] = []
         labels: list[int] = []
         row_ids: list[int] = []
         blank: list[int] = []
         unlabelled: list[int] = []
+        dropped: Counter[str] = Counter()
         for position, (cell, label) in enumerate(zip(self.texts, self.labels, strict=True)):
             text = stripped(cell)
             if text is None:
                 blank.append(position)
+            elif label in self.dropped:
+                dropped[label or ""] += 1
             elif label is None or label not in numbers:
                 unlabelled.append(position)
             else:
@@ -161,17 +168,23 @@ class Cells:
         if self.texts and not texts:
             raise InputError(f"{self.where}: none of its {len(self.texts):,} rows has both a text and a label")
         rows = Rows(texts=texts, labels=np.array(labels, dtype=np.int16), row_ids=np.array(row_ids, dtype=np.int64))
-        return rows, self._left_out(blank, unlabelled)
+        return rows, self._left_out(blank, unlabelled, dropped)
 
-    def _left_out(self, blank: Sequence[int], unlabelled: Sequence[int]) -> str | None:
+    def _left_out(self, blank: Sequence[int], unlabelled: Sequence[int], dropped: Counter[str]) -> str | None:
+        num_rows = len(blank) + len(unlabelled) + dropped.total()
+        if not num_rows:
+            return None
         parts = [
-            f"{len(positions):,} without a {what} ({_named_rows(positions)})"
+            f"{len(positions):,} without a {what} ({named_rows(positions)})"
             for what, positions in (("text", blank), ("label", unlabelled))
             if positions
         ]
-        if not parts:
-            return None
-        return f"{self.where}: left out {count(len(blank) + len(unlabelled), 'row')}: {', '.join(parts)}"
+        if parts and not self.drop_blank:
+            raise InputError(
+                f"{self.where}: has rows {', '.join(parts)}; correct them, or leave them out with --drop-blank"
+            )
+        parts += [f"{num:,} with the label {label}" for label, num in dropped.most_common()]
+        return f"{self.where}: left out {count(num_rows, 'row')}: {', '.join(parts)}"
 
 
 def require_classes(rows: Rows, classes: ClassNames, where: str) -> None:
@@ -188,6 +201,7 @@ def _first_three(items: Sequence[str]) -> str:
     return ", ".join(items[:_MAX_NAMED]) + (", ..." if len(items) > _MAX_NAMED else "")
 
 
-def _named_rows(positions: Sequence[int]) -> str:
+def named_rows(positions: Sequence[int]) -> str:
+    """Name the first three of some positions in a file, counted from 1."""
     word = "row" if len(positions) == 1 else "rows"
     return f"{word} {_first_three([f'{position + 1}' for position in positions])}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +16,7 @@ from sst2_ray.formatting import count
 from sst2_ray.predict.config import PredictConfig
 from sst2_ray.predict.outputs import STDOUT, SUFFIXES
 from sst2_ray.predict.predictor import Predictor, export_text_columns
-from sst2_ray.predict.scoring import Scores, score_lines
+from sst2_ray.predict.scoring import Scores, answer_words, score_lines
 from sst2_ray.predict.shapes import predictions_of
 
 if TYPE_CHECKING:
@@ -113,15 +114,11 @@ def _label_input(config: PredictConfig) -> None:
     scored = done.scores is not None and bool(done.scores.known)
     if config.output is None and not scored:
         if not done.shown:
-            reason = done.scores.unknown_notes if done.scores else []
-            raise InputError(f"--input {config.input}: {'; '.join(reason)}; pass --output to label it nevertheless")
+            raise InputError(f"--input {config.input}: {'; '.join(done.notes)}; pass --output to label it nevertheless")
         console().print(table(done.shown, title=predictor.meta.info.label))
-    notes += done.scores.unknown_notes if done.scores else []
-    if done.num_blank:
-        notes.append(f"{count(done.num_blank, 'row')} without a text have no prediction")
     sums = done.scores.sums if done.scores else None
-    what = f"{done.num_rows:,} rows of {config.input}"
-    _report(predictor, config, what, sums, [*notes, _truncated(predictor)])
+    what = f"{done.num_rows:,} rows of {config.input}: {answer_words(done.answers, predictor.classes)}"
+    _report(predictor, config, what, sums, [*notes, *done.notes, _truncated(predictor)])
 
 
 def _check_pairs(predictor: Predictor, *, pairs: bool, flag: str) -> None:
@@ -183,7 +180,8 @@ def _score_data(config: PredictConfig) -> None:
     elif not scores.known:
         raise InputError(f"--data {config.data}: {'; '.join(scores.unknown_notes)}")
     notes = [note, *scores.unknown_notes, _truncated(predictor)]
-    _report(predictor, config, f"{len(splits.dev):,} rows of {splits.eval_split}", scores.sums, notes)
+    answers = answer_words(Counter(logits.argmax(axis=1).tolist()), predictor.classes)
+    _report(predictor, config, f"{len(splits.dev):,} rows of {splits.eval_split}: {answers}", scores.sums, notes)
 
 
 def _report(

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from sst2_ray.data.rows import named_rows
 from sst2_ray.data.texts import PAIR_KEYS, stripped
 from sst2_ray.errors import InputError
+from sst2_ray.formatting import count
 from sst2_ray.predict.inputs import SentenceFiles
 from sst2_ray.predict.outputs import open_output
 from sst2_ray.predict.predictor import Predictor
@@ -27,19 +30,46 @@ TABLE_ROWS = 40
 """Rows of a file that are shown in the terminal where no output is named."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class Labelled:
-    """Result of labelling a file."""
+    """Result of labelling a file, piece after piece."""
 
-    num_rows: int
-    num_blank: int
-    """Rows without a text."""
-    num_truncated: int
-    """Texts that were longer than the model reads."""
+    classes: ClassNames
     scores: Scores | None
     """None: the file has no labels, or they are ignored."""
-    shown: list[Prediction]
+    num_rows: int = 0
+    blank: list[int] = field(default_factory=list)
+    """Positions of the rows without a text."""
+    unlabelled: list[int] = field(default_factory=list)
+    """Positions of the rows without a label, in a file with labels."""
+    answers: Counter[int] = field(default_factory=Counter)
+    """Rows that were given each class, by its number."""
+    shown: list[Prediction] = field(default_factory=list)
     """The predictions of a small file."""
+
+    def add(self, present: NDArray[np.bool_], logits: NDArray[np.float32], labels: Sequence[str | None] | None) -> None:
+        """Count the rows of a piece: `present` and `labels` [rows], `logits` [rows with a text, classes]."""
+        self.blank += (self.num_rows + np.flatnonzero(~present)).tolist()
+        self.answers.update(logits.argmax(axis=1).tolist())
+        if self.scores is not None and labels is not None:
+            missing = [row for row, label in enumerate(labels) if label is None and present[row]]
+            self.unlabelled += [self.num_rows + row for row in missing]
+            self.scores.add(logits, list(itertools.compress(labels, present)))
+        self.num_rows += len(present)
+
+    @property
+    def notes(self) -> list[str]:
+        """Describe the rows that are not scored or have no prediction."""
+        notes = list(self.scores.unknown_notes) if self.scores else []
+        if self.unlabelled:
+            notes.append(
+                f"{count(len(self.unlabelled), 'row')} without a label not scored ({named_rows(self.unlabelled)})"
+            )
+        if self.blank:
+            notes.append(
+                f"{count(len(self.blank), 'row')} without a text have no prediction ({named_rows(self.blank)})"
+            )
+        return notes
 
 
 def added_fields(classes: ClassNames) -> list[pa.Field]:
@@ -58,32 +88,25 @@ def label_file(files: SentenceFiles, predictor: Predictor, output: str | None) -
         InputError: The file already has a column that the output adds.
     """
     schema = _output_schema(files, predictor.classes) if output is not None else files.schema
-    scores = Scores(classes=predictor.classes) if files.has_labels else None
-    shown: list[Prediction] = []
-    num_blank = num_done = 0
+    done = Labelled(classes=predictor.classes, scores=Scores(classes=predictor.classes) if files.has_labels else None)
     predictor.num_truncated = 0
     with _progress(files.num_rows) as advance, contextlib.ExitStack() as stack:
         suffix = ".jsonl" if files.path.suffix in (".jsonl", ".ndjson", ".json") else ".csv"
         writer = stack.enter_context(open_output(output, schema, stdout_suffix=suffix)) if output is not None else None
         for file, piece in files.pieces():
             texts = file.texts(piece)
-            given = [text for text in texts if text is not None and stripped(text) is not None]
-            present = np.array([text is not None and stripped(text) is not None for text in texts])
+            present = np.array([stripped(text) is not None for text in texts])
+            given = [text for text in itertools.compress(texts, present) if text is not None]
             logits = predictor.logits(given)
-            if scores is not None:
-                scores.add(logits, list(itertools.compress(file.labels(piece), present)))
+            done.add(present, logits, file.labels(piece) if files.has_labels else None)
             if writer is not None:
                 columns = added_columns(logits, predictor.classes)
                 # A table is written as a row group of its own; batches would be held back for a larger one.
                 writer.write_table(pa.Table.from_batches([_with_columns(piece, present, columns, schema)]))
             if files.num_rows <= TABLE_ROWS:
-                shown += predictions_of(given, logits, predictor.classes)
-            num_blank += int((~present).sum())
-            num_done += len(texts)
-            advance(num_done)
-    return Labelled(
-        num_rows=num_done, num_blank=num_blank, num_truncated=predictor.num_truncated, scores=scores, shown=shown
-    )
+                done.shown += predictions_of(given, logits, predictor.classes)
+            advance(done.num_rows)
+    return done
 
 
 def _output_schema(files: SentenceFiles, classes: ClassNames) -> pa.Schema:

@@ -17,6 +17,9 @@ _MAX_LABELS = 10_000
 """Different labels that are kept apart; a column with more holds no classes."""
 
 
+_MAX_ANSWERS = 8
+"""Classes whose predictions are counted in one line."""
+
 _MAX_LINES = 20
 """Classes that are scored one by one in the terminal."""
 
@@ -26,7 +29,6 @@ class Scores:
     """Sums of predictions by the label that stands beside them in the file."""
 
     classes: ClassNames
-    num_unlabelled: int = 0
     num_rows: Counter[str] = field(default_factory=Counter)
     _predicted: dict[str, NDArray[np.int64]] = field(default_factory=dict)
     """By label: rows of each predicted class, [classes]."""
@@ -41,9 +43,7 @@ class Scores:
         predicted = wide.argmax(axis=1)
         rows_of: dict[str, list[int]] = defaultdict(list)
         for row, label in enumerate(labels):
-            if label is None:
-                self.num_unlabelled += 1
-            else:
+            if label is not None:
                 rows_of[label].append(row)
         for label, rows in rows_of.items():
             self.num_rows[label] += len(rows)
@@ -68,15 +68,21 @@ class Scores:
 
     @property
     def unknown_notes(self) -> list[str]:
-        """Describe the rows that are not scored: without a label, or with one that the model does not know."""
+        """Describe the rows that are not scored because the model does not know their label."""
         known = self.known
         unknown = [(label, num) for label, num in self.num_rows.most_common() if label not in known]
-        notes = [f"{count(self.num_unlabelled, 'row')} without a label not scored"] if self.num_unlabelled else []
+        notes = []
         if unknown:
             named = ", ".join(f"{label} ({num:,})" for label, num in unknown[:3]) + ", ..." * (len(unknown) > 3)
             rows = count(sum(num for _, num in unknown), "row")
             notes.append(f"{rows} not scored: labels {named} are not among the model's classes {self.classes}")
         return notes
+
+
+def answer_words(answers: Counter[int], classes: ClassNames) -> str:
+    """Describe how often a model gives each class, by its number, most frequent first."""
+    each = [f"{classes.names[number]} {num:,}" for number, num in answers.most_common(_MAX_ANSWERS + 1)]
+    return ", ".join(each[:_MAX_ANSWERS]) + (", ..." if len(each) > _MAX_ANSWERS else "")
 
 
 def score_lines(sums: MetricSums, classes: ClassNames, interval: str) -> list[str]:

@@ -78,3 +78,39 @@ def test_names_that_the_data_number_themselves_keep_that_order():
     assert ClassNames.of_labels(["b", "a"], ("c", "b", "a")).names == ("b", "a")
     assert ClassNames.of_labels(["b", "x"], ("b", "a")).names == ("b", "x")
     assert ClassNames.of_labels(["positive", "negative"], ("positive", "negative")).names == NEGATIVE_POSITIVE
+
+
+@pytest.mark.parametrize(
+    ("words", "names"),
+    [
+        (["ham", "spam"], ("ham", "spam")),
+        (["spam", "ham"], ("spam", "ham")),
+        (["ham=0,spam=1"], ("ham", "spam")),
+        (["spam=1,ham=0"], ("ham", "spam")),
+        (["low=0", "middle=1", "high=2"], ("low", "middle", "high")),
+        (["low,middle,high"], ("low", "middle", "high")),
+        (["very good", "a, b"], ("very good", "a, b")),
+        (["2.0", "LABEL_1"], ("2", "1")),
+        (["Negative", "POSITIVE"], NEGATIVE_POSITIVE),
+    ],
+)
+def test_classes_can_be_fixed_as_a_list_or_with_their_numbers(words, names):
+    assert ClassNames.of_flag(words).names == names
+
+
+def test_numbers_in_a_file_stand_for_the_classes_that_were_given_them():
+    numbered = ClassNames.of_flag(["ham=0,spam=1"])
+    assert numbered.match(["0", "1"]) == {"0": 0, "1": 1}
+    assert numbered.match(["ham", "spam"]) == {"ham": 0, "spam": 1}
+    assert ClassNames.of_flag(["ham", "spam"]).match(["0", "1"]) == {}
+    # Names come before numbers.
+    assert ClassNames.of_flag(["1=0,0=1"]).match(["0", "1"]) == {"1": 0, "0": 1}
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["ham=0,spam"], ["ham=0", "spam"], ["ham=1,spam=2"], ["ham=0,spam=0"], ["ham"], ["ham", "ham"], ["ham=0,ham=1"]],
+)
+def test_labels_that_fix_no_classes_are_refused_in_one_line(words):
+    with pytest.raises(InputError, match="must name two classes or more, each once, all or none of them with a number"):
+        ClassNames.of_flag(words)

@@ -372,3 +372,69 @@ def test_the_packaged_reviews_are_recognized_in_another_file(sst2_folder, tmp_pa
     path = write_csv(tmp_path / "mine.csv", list(zip(packaged.texts, packaged.labels.tolist(), strict=True)))
     assert load_splits(config(data=path)).corpus == "rotten-tomatoes"
     assert load_splits(config(data=sst2_folder / "train.tsv")).corpus == "glue"
+
+
+# ---- labels that the user fixes or leaves out
+
+
+TOPICS = [(f"a story about {name}, part {i}", name) for i in range(20) for name in ("sport", "money", "other")]
+
+
+@pytest.mark.parametrize("given", [("sport", "other", "money"), ("money=2,other=1,sport=0",)])
+def test_the_order_of_classes_can_be_fixed(tmp_path, given):
+    splits = load_splits(config(data=write_csv(tmp_path / "mine.csv", TOPICS), labels=given))
+    assert splits.classes.names == ("sport", "other", "money")
+    for text, label in zip(splits.train.texts, splits.train.labels, strict=True):
+        assert splits.classes.names[label] in text
+
+
+def test_numbers_of_a_file_can_be_named(tmp_path):
+    rows = [(text, 1 - label) for text, label in TRAIN]
+    splits = load_splits(config(data=write_csv(tmp_path / "mine.csv", rows), labels=("spam=0,ham=1",)))
+    assert splits.classes.names == ("spam", "ham")
+    by_text = dict(rows)
+    assert splits.train.labels.tolist() == [by_text[text] for text in splits.train.texts]
+
+
+def test_labels_can_be_left_out_of_every_split_and_are_counted(tmp_path):
+    train, dev = (
+        write_csv(tmp_path / "a.csv", TOPICS),
+        write_csv(tmp_path / "b.csv", [(f"new {t}", y) for t, y in TOPICS]),
+    )
+    splits = load_splits(config(data=train, dev_data=dev, drop_label=("other",)))
+    assert splits.classes.names == ("money", "sport")
+    assert (len(splits.train), len(splits.dev)) == (40, 40)
+    notes = "\n".join(splits.notes)
+    assert f"{train}: left out 20 rows: 20 with the label other" in notes
+    assert f"{dev}: left out 20 rows: 20 with the label other" in notes
+    assert splits.train.row_ids.tolist()[:4] == [0, 1, 3, 4]
+
+
+def test_blank_rows_are_left_out_and_said_or_refused_in_one_list(tmp_path):
+    source = write_csv(tmp_path / "mine.csv", [*TRAIN, ("", 1), ("  ", 0), ("without a label", "")])
+    said = "2 without a text (rows 81, 82), 1 without a label (row 83)"
+    assert any(said in note for note in load_splits(config(data=source)).notes)
+    assert said in refusal(data=source, drop_blank=False)
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        (
+            {"labels": ("sport", "money")},
+            "labels other (20) are not among the classes sport, money; correct them, or leave",
+        ),
+        (
+            {"labels": ("sport", "money", "other", "news")},
+            "--labels: no training row has the label news; the labels there are",
+        ),
+        ({"drop_label": ("news",)}, "--drop-label news: no row of --data"),
+    ],
+)
+def test_labels_that_do_not_fit_the_data_are_refused(tmp_path, fields, reason):
+    assert reason in refusal(data=write_csv(tmp_path / "mine.csv", TOPICS), **fields)
+
+
+def test_a_label_that_train_lacks_is_refused_with_its_count(tmp_path):
+    train, dev = write_csv(tmp_path / "a.csv", TRAIN), write_csv(tmp_path / "b.csv", [*DEV, ("so so", "neutral")])
+    assert "b.csv: labels neutral (1) are not among the classes negative, positive" in refusal(data=train, dev_data=dev)

@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -213,7 +214,7 @@ def test_a_row_without_a_text_has_no_prediction_and_is_counted(command, export, 
     source = write(tmp_path / "in.parquet", rows)
     out = command("--model-dir", export, "--input", source, "--output", tmp_path / "out.parquet")[1]
     assert [row["predicted"] is None for row in table(tmp_path / "out.parquet")] == [False, True, True, False]
-    assert "note: 2 rows without a text have no prediction" in out
+    assert "note: 2 rows without a text have no prediction (rows 2, 3)" in out
 
 
 def test_a_file_with_labels_is_scored(command, export, tmp_path, expected):
@@ -330,7 +331,7 @@ def test_rows_without_a_label_are_counted(command, export, tmp_path):
     rows = [{"text": "a film", "label": ""}, {"text": "dull", "label": "0"}, {"text": "fine", "label": "maybe"}]
     out = command("--model-dir", export, "--input", write(tmp_path / "in.csv", rows))[1]
     assert " of 1; " in out
-    assert "note: 1 row without a label not scored" in out
+    assert "note: 1 row without a label not scored (row 1)" in out
     assert "note: 1 row not scored: labels maybe (1) are not among the model's classes negative, positive" in out
 
 
@@ -338,6 +339,13 @@ def test_a_text_that_is_cut_is_counted(command, export, tmp_path):
     (tmp_path / "in.txt").write_text("word " * 2_000 + "\nshort\n")
     out = command("--model-dir", export, "--input", tmp_path / "in.txt")[1]
     assert "note: 1 text cut to the model's 64 tokens" in out
+
+
+def test_answers_are_counted_at_the_end(command, export, tmp_path, expected):
+    source = write(tmp_path / "in.csv", [{"text": text} for text in SENTENCES])
+    counts = Counter(p.label for p in expected).most_common()
+    out = command("--model-dir", export, "--input", source, "--output", tmp_path / "out.csv")[1]
+    assert f"7 rows of {source}: {counts[0][0]} {counts[0][1]}, {counts[1][0]} {counts[1][1]}" in out
 
 
 def test_a_small_file_is_shown(command, export, tmp_path, expected):
