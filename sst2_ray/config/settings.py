@@ -163,7 +163,8 @@ class PlacementSettings:
     engine: Literal["zero2", "torch"] = "zero2"
     """zero2: DeepSpeed ZeRO-2. torch: plain torch (one worker), for parity checks and benchmarks."""
     num_workers: Annotated[Positive[int] | None, UpTo("max_workers")] = None
-    """Data-parallel workers; None: one a GPU of the cluster, or one with all its cores if it has no GPU."""
+    """Data-parallel workers; None: one a GPU of a cluster of fixed size, one where machines are started on demand, or one with
+    all cores if there is no GPU."""
     max_workers: Positive[int] | None = None
     """More workers than num_workers that the run may grow to while the cluster has room, at a checkpoint; it goes on with
     fewer if a node is lost. `--num-workers 2:8` gives both. None: exactly num_workers."""
@@ -231,8 +232,9 @@ class LimitSettings:
 
     max_retries: NotNegative[int] = 3
     """Restarts from the newest valid checkpoint after a lost worker or node or an out-of-memory."""
-    placement_timeout_s: Positive[float] = 600.0
-    """Seconds to wait for the workers to be placed before giving up (exit code 3)."""
+    placement_timeout_s: Positive[float] | None = None
+    """Seconds to wait for the workers to be placed before giving up (exit code 3), and on while a machine for them is being set
+    up; None: 600, 1800 where machines are started on demand."""
     step_timeout_s: Positive[float] = 600.0
     """Seconds without progress after which a worker counts as hung."""
     storage_timeout_s: Positive[float] = 120.0

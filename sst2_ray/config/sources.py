@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from sst2_ray.config.fields import File, Folder, Name, Positive, group
 from sst2_ray.config.flags import CommandLine
@@ -46,6 +46,10 @@ class CalibrationFlags:
     """Show the plan, measure a few steps on this machine's CPUs, and say how long the run would take."""
     network_gbit_per_s: Positive[float] | None = None
     """With --dry-run: rate of the network between the machines, for the time that their messages take."""
+    plan_gpu: Literal["A100", "A100-40G", "A100-80G", "H100", "H200", "L4", "L40S"] | None = None
+    """With --dry-run: plan for machines with this GPU, started on demand, in place of this machine."""
+    plan_gpus_per_node: Positive[int] = 1
+    """With --plan-gpu: GPUs of one such machine."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +59,8 @@ class TrainCommand(CalibrationFlags, StartFlags):
     def __post_init__(self) -> None:
         if self.network_gbit_per_s is not None and not (self.dry_run or self.calibrate):
             raise InputError("--network-gbit-per-s: is for plans; give --dry-run with it")
+        if self.plan_gpu is not None and (self.calibrate or not self.dry_run):
+            raise InputError("--plan-gpu: is for plans on paper; give --dry-run with it, and not --calibrate")
         if self.calibrate and not self.dry_run:
             object.__setattr__(self, "dry_run", True)
         super().__post_init__()

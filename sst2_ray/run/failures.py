@@ -6,7 +6,7 @@ import errno
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from sst2_ray.errors import FailureClass
+from sst2_ray.errors import FailureClass, InfeasibleError
 from sst2_ray.records import TrialRecord
 
 RETRIED = frozenset({FailureClass.WORKER_LOST, FailureClass.PREEMPTED, FailureClass.HUNG, FailureClass.OUT_OF_MEMORY})
@@ -82,15 +82,18 @@ def classify(error: BaseException, *, hung: str | None = None) -> Failure:
         failure_class = FailureClass.HUNG if hung else _class_of(cause)
         message = hung or f"rank {rank}: {_line(cause)}"
         return Failure(failure_class=failure_class, message=message, trace=_own_frames(cause))
+    if isinstance(error, InfeasibleError):
+        return Failure(failure_class=FailureClass.NOT_PLACEABLE, message=str(error))
     if isinstance(error, ControllerError):
-        text = str(error)
-        if "StartupTimeout" in text or "timed out" in text.lower():
-            message = "the workers were not placed within --placement-timeout-s"
-            return Failure(failure_class=FailureClass.NOT_PLACEABLE, message=message)
         return Failure(failure_class=_class_of(error.controller_failure), message=_line(error.controller_failure))
     if type(error).__name__ == "PreemptionError":
         return Failure(failure_class=FailureClass.PREEMPTED, message=_line(error))
     return Failure(failure_class=_class_of(error), message=_line(error), trace=_own_frames(error))
+
+
+def is_placement_timeout(error: BaseException) -> bool:
+    """Tell whether Ray Train waited in vain for the workers' places."""
+    return "StartupTimeout" in str(error) or "timed out" in str(error).lower()
 
 
 def _root(failures: dict[int, BaseException], text: str) -> tuple[int, BaseException]:

@@ -199,7 +199,7 @@ class Trial:
             elasticity=Elasticity(self.placement),
             step_timeout_s=self.config.step_timeout_s,
             progress_file=ProgressFile(self.run_storage, attempt),
-            placement_timeout_s=self.config.placement_timeout_s,
+            placement_timeout_s=self.placement.timeout_s(self.config),
             sweep=self.sweep,
         )
         try:

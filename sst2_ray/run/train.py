@@ -13,8 +13,8 @@ from sst2_ray.records import Status, TrialRecord
 from sst2_ray.run.attempt_log import resume_line
 from sst2_ray.run.display import RunDisplay
 from sst2_ray.run.planning.forecast import forecast
-from sst2_ray.run.planning.placement import Placement, decide
-from sst2_ray.run.planning.summary import describe
+from sst2_ray.run.planning.placement import ClusterView, Placement, decide
+from sst2_ray.run.planning.summary import describe, on_paper
 from sst2_ray.run.prepare import check, check_run, prepare, run_description
 from sst2_ray.run.result import TrainResult, result_of, result_rows
 from sst2_ray.run.session import RunSession
@@ -41,7 +41,8 @@ def train(config: TrainConfig, *, quiet: bool = False) -> TrainResult:
             return TrainResult(**done)
         cluster, prepared = session.start(lambda view: decide(config, view), lambda: prepare(inputs))
         placement = decide(config, cluster)
-        session.show_plan(describe(prepared, placement), prepared.notes())
+        bounds = on_paper(prepared, placement, cluster) if placement.can_scale else None
+        session.show_plan([*describe(prepared, placement), *(bounds.rows() if bounds else [])], prepared.notes())
         with session.running(), Trackers(config.trackers, session.folder, session.name, session.note) as trackers:
             if line := resume_line(session.folder):
                 session.note(line)
@@ -85,7 +86,12 @@ def _why_stopped(session: RunSession, record: TrialRecord) -> str:
 
 
 def dry_run(
-    config: TrainConfig, *, calibrate: bool = False, network_gbit_per_s: float | None = None, as_json: bool = False
+    config: TrainConfig,
+    *,
+    calibrate: bool = False,
+    network_gbit_per_s: float | None = None,
+    on: ClusterView | None = None,
+    as_json: bool = False,
 ) -> None:
     """Show what differs from the defaults, and the plan; start and write nothing.
 
@@ -93,6 +99,7 @@ def dry_run(
         config: of the run.
         calibrate: measure a few steps on this machine's CPUs, and say how long the run would take and what it would need.
         network_gbit_per_s: rate between the workers' machines, for the time that their messages take.
+        on: machines to plan for; None: those of the cluster that is there, or this one.
         as_json: print config, plan and notes as one JSON object, and nothing else.
     """
     with RunSession(config, config.run_name, quiet=as_json) as session:
@@ -100,13 +107,15 @@ def dry_run(
         inputs = check(config)
         is_finished = check_run(session.storage_at_start, inputs) is not None
         prepared = prepare(inputs)
-        cluster, is_connected = session.cluster_without_starting()
+        cluster, is_connected = (on, False) if on else session.cluster_without_starting()
         placement = decide(config, cluster)
         if calibrate and (placement.use_gpu or is_connected):
             raise InputError(
                 "--calibrate: measures on this machine's CPUs only; leave it out for GPUs and for clusters"
             )
         plan, notes = describe(prepared, placement, network_gbit_per_s=network_gbit_per_s), prepared.notes()
+        bounds = on_paper(prepared, placement, cluster, network_gbit_per_s=network_gbit_per_s)
+        plan += bounds.rows() if bounds else []
         session.show_plan([("settings", describe_changes(config)), *plan], notes)
         if calibrate:
             session.note("measuring a few steps on this machine ...")
@@ -120,4 +129,5 @@ def dry_run(
         session.note(done if is_finished else "dry run: nothing was started, nothing was written")
     if as_json:
         values = {"config": config.to_dict(), "plan": dict(plan), "notes": notes, "finished": is_finished}
-        print(json.dumps({**values, "resumes": resumes}, indent=1))
+        on_gpus = bounds.to_dict() if bounds else None
+        print(json.dumps({**values, "resumes": resumes, "on_paper": on_gpus}, indent=1))

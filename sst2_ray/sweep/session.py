@@ -69,7 +69,7 @@ class SweepRun:
         self.budget = dataclasses.replace(budget, earlier_s=self.clock.earlier_s, earlier_usd=self.clock.earlier_usd)
         self.progress_actor = start_progress_actor()
         answer = self.progress_actor.secrets.remote()
-        wait_for_first_answer(answer, within_s=config.base.placement_timeout_s, is_stopped=lambda: False)
+        wait_for_first_answer(answer, within_s=placement.timeout_s(config.base), is_stopped=lambda: False)
         self.context = self._context(prepared)
 
     def _proposer(self) -> Proposer | None:

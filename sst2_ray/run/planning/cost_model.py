@@ -15,7 +15,7 @@ from sst2_ray.training.task import LEAST_OVERLAPPED_SHARE
 FP32, BF16 = 4, 2
 """Bytes."""
 
-_BACKWARD = 2 / 3
+BACKWARD = 2 / 3
 """Share of a step's arithmetic: two of the three products a weight."""
 
 
@@ -149,7 +149,7 @@ class StepTime:
     @property
     def hidden(self) -> float:
         """Communication behind the backward pass."""
-        return min(self.can_hide, _BACKWARD * self.arithmetic)
+        return min(self.can_hide, BACKWARD * self.arithmetic)
 
     @property
     def total(self) -> float:
@@ -200,6 +200,6 @@ def step_time(
 def tokens_that_hide_nothing(size: ModelSize, gpu: Gpu, time: StepTime, *, length: int) -> float:
     """Return the tokens a GPU and step at which arithmetic takes as long as all the rest: with fewer, half is lost."""
     rest = time.optimizer + time.communication
-    # Solves arithmetic = rest - min(can_hide, _BACKWARD * arithmetic).
-    arithmetic = max(rest - time.can_hide, rest / (1 + _BACKWARD)) if time.can_hide else rest
+    # Solves arithmetic = rest - min(can_hide, BACKWARD * arithmetic).
+    arithmetic = max(rest - time.can_hide, rest / (1 + BACKWARD)) if time.can_hide else rest
     return arithmetic * gpu.peak_bf16_flops / flops_per_token(size, length)

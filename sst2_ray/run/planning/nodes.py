@@ -6,12 +6,18 @@ import json
 import math
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from sst2_ray.run.planning.placement import ClusterView, Node
 from sst2_ray.run.ray.node_types import NodeGroup
 from sst2_ray.run.ray.state import free_by_node, node_groups
+
+CHIP_RESOURCE = "accelerator_type:"
+"""Prefix of the resource by which Ray names a node's accelerators."""
+
+_MOST_ON_DEMAND = 64
+"""Machines that a plan may count on where no cluster says how many there can be."""
 
 CGROUPS, OWN_CGROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 
@@ -91,6 +97,13 @@ def _number(file: Path) -> int | None:
         return None
 
 
+def machines_on_demand(chip: str, gpus_per_node: int) -> ClusterView:
+    """Return a cluster whose autoscaler would start machines with accelerators of this kind, 8 cores for each."""
+    return ClusterView(
+        nodes=(), node_types=((8.0 * gpus_per_node, gpus_per_node, _MOST_ON_DEMAND),), chips_to_come=(chip,)
+    )
+
+
 def cluster_view() -> ClusterView:
     """Return the nodes of the cluster that this process is connected to, and those that its autoscaler may add."""
     import ray
@@ -109,9 +122,22 @@ def cluster_view() -> ClusterView:
                     free_cpus=left.get("CPU", 0.0),
                     free_gpus=left.get("GPU", 0.0),
                     memory_gib=total["memory"] / 2**30 if "memory" in total else None,
+                    chip=_chip(total),
                 )
             )
-    return ClusterView(nodes=tuple(nodes), node_types=addable_types(node_groups(), nodes))
+    groups = node_groups()
+    return ClusterView(
+        nodes=tuple(nodes),
+        node_types=addable_types(groups, nodes),
+        autoscales=bool(groups),
+        chips_to_come=tuple(chip for chip in (_chip(group.resources) for group in groups) if chip),
+    )
+
+
+def _chip(resources: Mapping[str, float]) -> str:
+    """Return the accelerator that a node's resources name; empty where they name none."""
+    named = (name.removeprefix(CHIP_RESOURCE) for name in resources if name.startswith(CHIP_RESOURCE))
+    return next(named, "")
 
 
 def addable_types(groups: Iterable[NodeGroup], nodes: Iterable[Node]) -> tuple[tuple[float, float, int], ...]:

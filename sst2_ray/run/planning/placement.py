@@ -9,6 +9,9 @@ from sst2_ray import formatting
 from sst2_ray.config.train import TrainConfig
 from sst2_ray.errors import InfeasibleError, InputError
 
+TIMEOUT_S, SCALING_TIMEOUT_S = 600.0, 1800.0
+"""Seconds to wait for places; where machines are started for them: a GPU machine takes five to ten minutes, more than one try longer."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Node:
@@ -21,6 +24,8 @@ class Node:
     free_gpus: float
     memory_gib: float | None = None
     """Memory that Ray counts with; None: not known."""
+    chip: str = ""
+    """Ray's name of its accelerators; empty: it has none, or does not say."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +35,20 @@ class ClusterView:
     nodes: tuple[Node, ...]
     node_types: tuple[tuple[float, float, int], ...] = field(default=())
     """(CPUs, GPUs, most nodes) of each type that the autoscaler may add."""
+    autoscales: bool = False
+    """An autoscaler starts and ends nodes, though it may have started all already."""
+    chips_to_come: tuple[str, ...] = ()
+    """Accelerators of the nodes that it may have, the preferred first; Ray's names."""
+
+    @property
+    def can_scale(self) -> bool:
+        """Tell whether the number of nodes follows the demand."""
+        return self.autoscales or bool(self.node_types)
+
+    @property
+    def chips(self) -> tuple[str, ...]:
+        """Accelerators, those that are there first."""
+        return (*(node.chip for node in self.nodes if node.chip), *self.chips_to_come)
 
     @property
     def gpus(self) -> float:
@@ -47,6 +66,8 @@ class Placement:
     use_gpu: bool
     max_workers: int | None = None
     """None: it does not grow."""
+    can_scale: bool = False
+    """An autoscaler may have to start nodes for it first."""
 
     @property
     def is_elastic(self) -> bool:
@@ -62,6 +83,10 @@ class Placement:
     def resources_per_worker(self) -> dict[str, float]:
         """Resources of one worker, as Ray takes them."""
         return {"CPU": self.cpus_per_worker, **({"GPU": 1} if self.use_gpu else {})}
+
+    def timeout_s(self, config: TrainConfig) -> float:
+        """Return the seconds for which the workers wait for their places."""
+        return config.placement_timeout_s or (SCALING_TIMEOUT_S if self.can_scale else TIMEOUT_S)
 
     def __str__(self) -> str:
         one = f"{formatting.count(self.cpus_per_worker, 'CPU')}{' and 1 GPU' if self.use_gpu else ''}"
@@ -81,19 +106,21 @@ def workers_that_fit(nodes: Sequence[tuple[float, float]], placement: Placement)
 def decide(config: TrainConfig, cluster: ClusterView) -> Placement:
     """Fill in what the config leaves open, and check that it can ever be placed.
 
-    One worker a GPU; without GPUs one worker with all cores of the largest node. Raises InfeasibleError with the
-    arithmetic, InputError where something is asked for that needs a GPU.
+    One worker a GPU that is there; one where an autoscaler would start machines, which cost, for more; without GPUs one with
+    all cores of the largest node. Raises InfeasibleError with the arithmetic, InputError where something is asked for that
+    needs a GPU.
     """
     scalable_gpus = sum(gpus * count for _, gpus, count in cluster.node_types)
     use_gpu = config.use_gpu if config.use_gpu is not None else cluster.gpus + scalable_gpus > 0
     if not use_gpu:
         _check_without_gpu(config)
-    num_workers = config.num_workers or (max(1, int(cluster.gpus or scalable_gpus)) if use_gpu else 1)
+    num_workers = config.num_workers or (max(1, int(cluster.gpus)) if use_gpu and not cluster.can_scale else 1)
     placement = Placement(
         num_workers=num_workers,
         cpus_per_worker=_cpus(config, cluster, use_gpu, max(num_workers, config.max_workers or 0)),
         use_gpu=use_gpu,
         max_workers=config.max_workers,
+        can_scale=cluster.can_scale,
     )
     have = [(n.cpus, n.gpus) for n in cluster.nodes]
     might = have + [(cpus, gpus) for cpus, gpus, count in cluster.node_types for _ in range(count)]

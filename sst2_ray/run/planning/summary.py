@@ -8,7 +8,8 @@ from sst2_ray.config.train import TrainConfig
 from sst2_ray.modeling.sources import ResolvedModel
 from sst2_ray.modeling.sources.families import encoder_sizes
 from sst2_ray.run.planning.cost_model import Memory, ModelSize, communication_bytes, memory
-from sst2_ray.run.planning.placement import Placement
+from sst2_ray.run.planning.paper import PaperForecast, Step, paper_forecast
+from sst2_ray.run.planning.placement import ClusterView, Placement
 from sst2_ray.run.prepare import RunInputs
 from sst2_ray.storage import address
 
@@ -88,6 +89,34 @@ def describe(
         ("messages", _messages_words(size, placement, network_gbit_per_s)),
         ("storage", _storage_words(config, size)),
     ]
+
+
+def on_paper(
+    inputs: RunInputs, placement: Placement, cluster: ClusterView, *, network_gbit_per_s: float | None = None
+) -> PaperForecast | None:
+    """Return the least time of a run on the cluster's GPUs; None without GPUs, or where their data sheet is not known.
+
+    Args:
+        inputs: with tokens.
+        placement: of the workers.
+        cluster: that they are placed on.
+        network_gbit_per_s: rate between the workers' machines; None: it is not known.
+    """
+    from sst2_ray.training.step_counts import total_steps
+
+    if not placement.use_gpu:
+        return None
+    config, train = inputs.config, inputs.tokens["train"]
+    mean = len(train.input_ids) / len(train)
+    gpus = [int(node.gpus) for node in cluster.nodes] + [int(gpus) for _, gpus, _ in cluster.node_types]
+    return paper_forecast(
+        Step(size=model_size(inputs.resolved, inputs.vocab_size), tokens=mean * config.batch_size, length=round(mean)),
+        cluster.chips,
+        num_steps=total_steps(config, len(train)),
+        num_workers=placement.num_workers,
+        gpus_per_node=max([1, *gpus]),
+        network_gbit_per_s=network_gbit_per_s,
+    )
 
 
 def worker_memory(inputs: RunInputs, *, num_workers: int, use_gpu: bool) -> Memory:

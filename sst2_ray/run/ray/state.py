@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 from sst2_ray.run.ray.node_types import NodeGroup, declared_groups
 
@@ -57,6 +58,39 @@ def node_groups() -> tuple[NodeGroup, ...]:
         for group in configs
     ]
     return tuple(groups) or declared_groups()
+
+
+@dataclass(frozen=True, kw_only=True)
+class NodesToCome:
+    """Nodes that the autoscaler has asked for and that do not run yet."""
+
+    num_being_set_up: int = 0
+    """Machines that exist."""
+    num_requested: int = 0
+    refusals: tuple[str, ...] = ()
+    """Requests that were refused lately: type of the node and reason."""
+
+    @property
+    def are_under_way(self) -> bool:
+        """Tell whether waiting can help: a request is asked for again and again where the cloud has no machine left."""
+        return self.num_being_set_up > 0 or (self.num_requested > 0 and not self.refusals)
+
+
+def nodes_to_come() -> NodesToCome:
+    """Ask for the autoscaler's status; none where no autoscaler (version 2) runs, or it does not say."""
+    import ray
+    from ray.autoscaler.v2.sdk import get_cluster_status
+
+    try:
+        status = get_cluster_status(ray.get_runtime_context().gcs_address)
+    except Exception:
+        return NodesToCome()
+    refusals = (f"{launch.ray_node_type_name}: {launch.details or 'refused'}" for launch in status.failed_launches)
+    return NodesToCome(
+        num_being_set_up=len(status.pending_nodes),
+        num_requested=sum(launch.count for launch in status.pending_launches),
+        refusals=tuple(dict.fromkeys(" ".join(line.split())[:200] for line in refusals)),
+    )
 
 
 def other_jobs() -> list[str]:

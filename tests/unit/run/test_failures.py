@@ -10,8 +10,8 @@ from ray.exceptions import ActorDiedError, NodeDiedError, ObjectStoreFullError, 
 from ray.train import ControllerError, WorkerGroupError
 from safetensors import SafetensorError
 
-from sst2_ray.errors import FailureClass, InputError, RunFailedError
-from sst2_ray.run.failures import RETRIED, HeadLostError, classify, failure_interval_s
+from sst2_ray.errors import FailureClass, InfeasibleError, InputError, RunFailedError
+from sst2_ray.run.failures import RETRIED, HeadLostError, classify, failure_interval_s, is_placement_timeout
 from sst2_ray.training.engine.base import NonFiniteError
 from tests.support.records import trial
 
@@ -67,9 +67,10 @@ def test_what_a_watchdog_said_counts():
 
 
 def test_workers_that_were_never_placed():
-    failure = classify(ControllerError(RuntimeError("WorkerGroupStartupTimeoutError: timed out")))
+    assert is_placement_timeout(ControllerError(RuntimeError("WorkerGroupStartupTimeoutError: timed out")))
+    failure = classify(InfeasibleError("the workers were not placed within --placement-timeout-s 600"))
     assert failure.failure_class == "not_placeable"
-    assert "--placement-timeout-s" in failure.message
+    assert failure.message == "the workers were not placed within --placement-timeout-s 600"
 
 
 def test_without_a_head_there_is_nothing_to_try_again_on():

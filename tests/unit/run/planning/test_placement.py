@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from sst2_ray.config.train import TrainConfig
@@ -42,14 +44,22 @@ def cluster(*shapes: tuple[float, float], types=()) -> ClusterView:
         ([(8, 4), (8, 4)], [], {}, 8, 2, True),
         ([(8, 4)], [], {"num_workers": 2, "cpus_per_worker": 3}, 2, 3, True),
         ([(8, 4)], [], {"use_gpu": False}, 1, 8, False),
-        # A small head, and GPU nodes that the autoscaler may add.
-        ([(2, 0)], [(16, 1, 4)], {}, 4, 8, True),
+        # A small head, and GPU nodes that the autoscaler may add, which cost: one, however many happen to be there.
+        ([(2, 0)], [(16, 1, 4)], {}, 1, 8, True),
+        ([(2, 0), (16, 1), (16, 1)], [(16, 1, 2)], {}, 1, 8, True),
+        ([(2, 0)], [(16, 1, 4)], {"num_workers": 4}, 4, 8, True),
         ([(0, 0)], [(2, 0, 2)], {"num_workers": 2}, 2, 2, False),
     ],
 )
 def test_what_the_config_leaves_open_is_filled_in(shapes, types, config, workers, cpus, use_gpu):
     placement = decide(TrainConfig(**config), cluster(*shapes, types=types))
-    assert placement == Placement(num_workers=workers, cpus_per_worker=cpus, use_gpu=use_gpu)
+    assert placement == Placement(num_workers=workers, cpus_per_worker=cpus, use_gpu=use_gpu, can_scale=bool(types))
+
+
+def test_a_cluster_that_has_grown_to_its_limit_still_gives_one_worker():
+    grown = dataclasses.replace(cluster((0, 0), (8, 1), (8, 1)), autoscales=True)
+    assert decide(TrainConfig(), grown).num_workers == 1
+    assert decide(TrainConfig(), cluster((8, 1), (8, 1))).num_workers == 2
 
 
 @pytest.mark.parametrize(
