@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -110,12 +111,12 @@ def show_plan(out: Console, rows: Sequence[tuple[str, str]]) -> None:
     out.print(table)
 
 
-class Rows:
+class Rows(ABC):
     """A base class of results that show themselves as names and values, in a notebook as a table."""
 
+    @abstractmethod
     def rows(self) -> Sequence[tuple[str, str]]:
         """Return name and value of each line."""
-        raise NotImplementedError
 
     def __repr__(self) -> str:
         rows = [row for row in self.rows() if any(row)]

@@ -59,8 +59,11 @@ def down(cluster: ClusterFile) -> None:
     left = cloud.status(cluster)
     if left is None:
         _say(f"to be sure that nothing bills on: docs/cluster-{cluster.platform}.md, last section")
+        cluster.set_zone(None)
         return
     names = [f"{instance.id} ({instance.state})" for instance in left if instance.state != "shutting-down"]
+    if not names:
+        cluster.set_zone(None)
     if names:
         raise RunFailedError(
             f"still there after ray down: {', '.join(names)}; end them in the cloud's console",

@@ -85,6 +85,31 @@ class ClusterFile:
         return self.document.section("provider")
 
     @property
+    def zones(self) -> tuple[str, ...]:
+        """Zones that the file lists, the preferred first: a cluster lies in one at a time. Empty where it lists none."""
+        return tuple(zone.strip() for zone in self.provider.text("availability_zone").split(",") if zone.strip())
+
+    @property
+    def zone(self) -> str:
+        """Zone that the cluster lies in, or will: the one that it was moved to, else the file's first."""
+        if not self.zones:
+            return ""
+        moved_to = self._zone_file.read_text(encoding="utf-8").strip() if self._zone_file.is_file() else ""
+        return moved_to or self.zones[0]
+
+    def set_zone(self, zone: str | None) -> None:
+        """Remember the zone that the cluster is moved to; None: the file's first again."""
+        if zone is None:
+            self._zone_file.unlink(missing_ok=True)
+        else:
+            own_folder()
+            self._zone_file.write_text(zone, encoding="utf-8")
+
+    @property
+    def _zone_file(self) -> Path:
+        return Path(f"~/.sst2-ray/{self.name or 'cluster'}.zone").expanduser()
+
+    @property
     def auth(self) -> Section:
         """The auth section: user and key of SSH."""
         return self.document.section("auth")
@@ -134,6 +159,10 @@ class ClusterFile:
         if self.token.is_file() and sources.get(str(TOKEN_FILE)) == str(TOKEN_FILE):
             found[str(TOKEN_FILE)] = str(self.token)
         resolved = {**self.document.raw, **({"file_mounts": found} if mounts else {})}
+        if (
+            self.zones
+        ):  # given several, Ray would take machines of the next zone for a run whose first ones are in another
+            resolved["provider"] = {**self.provider.raw, "availability_zone": self.zone}
         if resolved == yaml.safe_load(self.path.read_text(encoding="utf-8")):
             return self.path
         copy = own_folder() / f"{self.name or 'cluster'}.yaml"

@@ -23,6 +23,10 @@ SOURCES: dict[Cloud, str] = {
 }
 
 
+ZONE_USD_PER_GB: dict[Cloud, float] = {"aws": 0.02, "gcp": 0.01, "azure": 0.0}
+"""List price of a gigabyte that crosses zones of one region, both ends together; recorded with the prices."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Machine:
     """A machine type of a cloud."""
@@ -37,6 +41,13 @@ class Machine:
     """Model of the GPUs, empty without."""
     usd_per_hour: float | None = None
     """On-demand list price; None: not recorded, then no cost is stated."""
+    network_gbit_per_s: float | None = None
+    """The vendor's stated maximum between machines ("up to"); None: not recorded."""
+
+    @property
+    def plan_gpu(self) -> str:
+        """Value of `sst2-ray train --plan-gpu`; empty for GPUs without a data sheet. An A100 counts as the faster of the two kinds."""
+        return {"A100": "A100-80G", "H100": "H100", "H200": "H200", "L4": "L4", "L40S": "L40S"}.get(self.gpu, "")
 
     @property
     def bf16(self) -> bool:
@@ -44,12 +55,17 @@ class Machine:
         return self.gpus > 0 and self.gpu not in ("T4", "V100", "P100")
 
 
+def _number(text: str) -> float | None:
+    return float(text) if text else None
+
+
 def _read(path: Path) -> dict[tuple[str, str], Machine]:
     with path.open(encoding="utf-8", newline="") as file:
         machines = [
             Machine(
                 cloud=row["cloud"], name=row["machine"], cpus=int(row["vcpus"]), memory_gib=float(row["memory_gib"]),
-                gpus=int(row["gpus"]), gpu=row["gpu"], usd_per_hour=float(row["usd_per_hour"]) if row["usd_per_hour"] else None,
+                gpus=int(row["gpus"]), gpu=row["gpu"], usd_per_hour=_number(row["usd_per_hour"]),
+                network_gbit_per_s=_number(row["network_gbit_per_s"]),
             )
             for row in csv.DictReader(file)
         ]  # fmt: skip

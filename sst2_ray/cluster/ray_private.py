@@ -9,6 +9,7 @@ import io
 import json
 import logging
 import os
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -101,6 +102,15 @@ def node_totals(client: JobSubmissionClient) -> list[dict[str, float]]:
     nodes = Section(client._do_request("GET", f"/api/v0/nodes?{query}").json()).section("data").section("result")
     totals = [node.section("resources_total") for node in nodes.sections("result")]
     return [{name: total.number(name) or 0.0 for name in total.raw} for total in totals]
+
+
+def nodes_being_set_up(client: JobSubmissionClient) -> list[str]:
+    """Return the autoscaler's lines about machines that exist and do not run Ray yet; none where no autoscaler tells of any."""
+    answer = Section(client._do_request("GET", "/api/cluster_status?format=1").json())
+    text = answer.section("data").text("clusterStatus") or answer.section("data").text("cluster_status")
+    pending = re.search(r"^Pending:\n((?:\s.*\n)*)", text, re.MULTILINE)
+    lines = [line.strip() for line in pending[1].splitlines()] if pending else []
+    return [line for line in lines if line and not line.startswith("(") and "launching" not in line]
 
 
 def upload_filters(root: Path, patterns: list[str]) -> Callable[[Path], list[Callable[[Path], bool]]]:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from sst2_ray.cluster.clouds import CreateRequest, cloud_of
+from sst2_ray.cluster.clouds import AccountCloud, CreateRequest, cloud_of
 from sst2_ray.cluster.doctor.command import DoctorConfig, examine_cluster, examine_file, report
 from sst2_ray.cluster.down import run_ray
 from sst2_ray.cluster.file import ClusterFile, load_cluster_file, own_folder, use_token_if_present
@@ -19,6 +19,7 @@ from sst2_ray.cluster.findings import Findings
 from sst2_ray.cluster.ray_private import ignored_addresses
 from sst2_ray.cluster.ssh import Tunnel
 from sst2_ray.cluster.submit.client import connect, list_jobs, still_running
+from sst2_ray.cluster.zones import leave, wanted_zone
 from sst2_ray.config.fields import Positional
 from sst2_ray.config.flags import parse
 from sst2_ray.errors import FailureClass, InfeasibleError, InputError, RunFailedError
@@ -42,6 +43,10 @@ class UpConfig:
     """Clouds: minutes without job and SSH after which the head ends by itself; 0: never. None: as the file says (30)."""
     max_hours: float | None = None
     """Clouds: hours after which every machine ends, whatever it does; 0: never. None: as the file says (72)."""
+    zone: str | None = None
+    """Zone to start in; an idle cluster that runs in another is ended first. None: where it runs, else the file's first."""
+    next_zone: bool = False
+    """Move to the file's zone after the present one, where this one has no machines left."""
     yes: bool = False
     """Do not ask before creating what costs money or grants rights."""
     restart: bool = False
@@ -56,6 +61,7 @@ def main(argv: list[str]) -> int:
     cluster = load_cluster_file(config.cluster)
     cluster = cluster.with_life(idle_minutes=config.autostop_minutes, max_hours=config.max_hours)
     cloud = cloud_of(cluster)
+    cluster = cloud.limit_life(cluster, config.max_hours)
     if not cloud.starts_by_ray:
         raise InputError(f"{cluster.path}: not started by Ray; start it with: {cloud.start_with} {cluster.path}")
     if ensure_token(cluster.token):
@@ -64,6 +70,9 @@ def main(argv: list[str]) -> int:
     for line in ignored_addresses(config.cluster):
         _say(line)
     _refuse_mistakes(cluster, examine_file)
+    zone = wanted_zone(cluster, zone=config.zone, next_zone=config.next_zone)
+    if zone is not None:
+        _move_away(cluster, zone, restart=config.restart)
     _prepare_account(cluster, config)
     _refuse_mistakes(cluster, examine_cluster)
     question = _question(cluster, asks=not config.yes, restart=config.restart)
@@ -79,6 +88,23 @@ def main(argv: list[str]) -> int:
         wait_for_workers(cluster, timeout_s=config.wait_s)
     _say(f"{cluster.name} is up; submit with: sst2-ray submit {cluster.path} -- python jobs/train.py ...")
     return 0
+
+
+def _move_away(cluster: ClusterFile, zone: str, *, restart: bool) -> None:
+    """End the cluster in its present zone. Raises InputError where jobs run on it and `restart` was not given."""
+    try:
+        address = cloud_of(cluster).head(cluster)
+    except InputError:  # none runs
+        leave(cluster, zone, is_running=False)
+        return
+    jobs = [] if restart else _jobs_on(cluster, address)
+    if jobs:
+        raise InputError(
+            f"{cluster.name} runs in {cluster.zone}, and moving to {zone} would end {', '.join(jobs)}; wait for the end, or pass "
+            "--restart"
+        )
+    _say(f"ending {cluster.name} in {cluster.zone}; it starts again in {zone}")
+    leave(cluster, zone, is_running=True)
 
 
 def ensure_token(file: Path) -> bool:
@@ -123,6 +149,8 @@ def _refuse_mistakes(cluster: ClusterFile, examine: Callable[[ClusterFile, Docto
 
 def _prepare_account(cluster: ClusterFile, config: UpConfig) -> None:
     cloud = cloud_of(cluster)
+    if not isinstance(cloud, AccountCloud):
+        return
     request = CreateRequest(ssh_from=config.ssh_from, bucket=config.bucket, vpc=config.vpc)
     question = cloud.check_create(cluster, request)
     if not question:

@@ -11,14 +11,14 @@ from sst2_ray.cluster.clouds.aws_account import check_account
 from sst2_ray.cluster.clouds.aws_api import client, instances_of, one_line_refusals
 from sst2_ray.cluster.clouds.aws_file import check_file
 from sst2_ray.cluster.clouds.aws_stack import make_stack, stack_change
-from sst2_ray.cluster.clouds.base import Cloud, CreateRequest, Instance, own_key
+from sst2_ray.cluster.clouds.base import AccountCloud, CreateRequest, Instance, own_key
 from sst2_ray.cluster.file import ClusterFile, NodeType
 from sst2_ray.cluster.findings import Findings
 from sst2_ray.cluster.section import Section
 from sst2_ray.errors import InputError
 
 
-class Aws(Cloud):
+class Aws(AccountCloud):
     """Amazon EC2."""
 
     platform = "aws"

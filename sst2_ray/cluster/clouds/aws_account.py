@@ -37,7 +37,7 @@ def check_account(cluster: ClusterFile, cloud: Cloud) -> Findings:
 
 def _check_types(cluster: ClusterFile, found: Findings) -> None:
     names = sorted({node_type.config.text("InstanceType") for node_type in cluster.node_types})
-    zones = [zone.strip() for zone in cluster.provider.text("availability_zone").split(",") if zone.strip()]
+    zones = [cluster.zone] if cluster.zones else []
     filters = [{"Name": "instance-type", "Values": names}, *([{"Name": "location", "Values": zones}] if zones else [])]
     kind = "availability-zone" if zones else "region"
     answer = client(cluster, "ec2").describe_instance_type_offerings(LocationType=kind, Filters=filters)

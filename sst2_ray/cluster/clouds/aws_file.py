@@ -7,10 +7,10 @@ import functools
 import re
 from typing import TYPE_CHECKING
 
-from sst2_ray.cluster.clouds.base import check_machine
+from sst2_ray.cluster.clouds.checks import check_machine
 from sst2_ray.cluster.file import ClusterFile, NodeType
 from sst2_ray.cluster.findings import Findings
-from sst2_ray.cluster.prices import machine_of, names_of
+from sst2_ray.cluster.prices import ZONE_USD_PER_GB, machine_of, names_of
 from sst2_ray.cluster.section import Section
 from sst2_ray.errors import did_you_mean
 
@@ -164,15 +164,16 @@ def _check_region(cluster: ClusterFile, found: Findings) -> None:
         found.error("provider.region", f"{region} does not exist", did_you_mean(region, known_regions()))
         return
     where = "provider.availability_zone"
-    zones = [zone.strip() for zone in cluster.provider.text("availability_zone").split(",") if zone.strip()]
+    zones = cluster.zones
     wrong = [zone for zone in zones if not re.fullmatch(re.escape(region) + "[a-z]", zone)]
     if wrong:
         found.error(where, f"{', '.join(wrong)} not in {region}", f"e.g. {region}a,{region}b")
-    elif len(zones) != 1:
-        what = f"{len(zones) or 'all'} zones: workers of one run may sit in several, and traffic between them costs 0.02 US$ a GB"
-        found.warning(where, what, f"one zone, e.g. {region}a; the next where capacity lacks")
+    elif not zones:
+        what = f"all zones: workers of one run may sit in several, and traffic between them costs {ZONE_USD_PER_GB['aws']:g} US$ a GB"
+        found.warning(where, what, f"{region}a,{region}b: one at a time, the next where capacity lacks")
     else:
-        found.ok("provider.region", f"{region}, one zone")
+        rest = f", then {', '.join(zones[1:])} where capacity lacks" if zones[1:] else ""
+        found.ok("provider.region", f"{region}, one zone at a time: {zones[0]}{rest}")
 
 
 def _check_instance(node_type: NodeType, found: Findings) -> None:

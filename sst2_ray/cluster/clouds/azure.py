@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from sst2_ray.cluster.clouds.base import Cloud, check_machine, check_place, own_key
+from sst2_ray.cluster.clouds.base import Cloud, own_key
+from sst2_ray.cluster.clouds.checks import check_machine, check_place
 from sst2_ray.cluster.file import PLACEHOLDER, ClusterFile, NodeType
 from sst2_ray.cluster.findings import Findings
 from sst2_ray.cluster.prices import machine_of, names_of

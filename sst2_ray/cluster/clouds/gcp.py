@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import re
+from dataclasses import replace
 from pathlib import Path
 
-from sst2_ray.cluster.clouds.base import Cloud, check_machine, check_place, own_key, places
+from sst2_ray.cluster.clouds.base import Cloud, own_key
+from sst2_ray.cluster.clouds.checks import check_machine, check_place, places
 from sst2_ray.cluster.file import PLACEHOLDER, ClusterFile, NodeType
 from sst2_ray.cluster.findings import Findings
 from sst2_ray.cluster.prices import Machine, machine_of, names_of
@@ -77,6 +80,21 @@ class Gcp(Cloud):
         region, project = cluster.provider.text("region"), cluster.provider.text("project_id")
         return own_key(cluster) or generated_key("gcp", 0, region, project, cluster.auth.text("ssh_user", "ubuntu"))
 
+    def limit_life(self, cluster: ClusterFile, max_hours: float | None) -> ClusterFile:
+        """Return the file with another `maxRunDuration`, after which Google deletes a machine without anybody's right."""
+        if max_hours is None:
+            return cluster
+        document = copy.deepcopy(cluster.document.raw)
+        for _, node_type in Section(document).section("available_node_types").named():
+            scheduling = node_type.section("node_config").section("scheduling").raw
+            if "maxRunDuration" in scheduling and max_hours:
+                scheduling["maxRunDuration"] = {"seconds": round(3600 * max_hours)}
+            elif "maxRunDuration" in scheduling:
+                del scheduling["maxRunDuration"]
+                if scheduling.get("provisioningModel") != "SPOT":
+                    scheduling.pop("instanceTerminationAction", None)
+        return replace(cluster, document=Section(document))
+
     def is_spot(self, node_type: NodeType) -> bool:
         """Return True for preemptible machines, in the old or the new spelling."""
         scheduling = _scheduling(node_type.config)
@@ -95,9 +113,26 @@ class Gcp(Cloud):
         if has_gpu and scheduling.text("onHostMaintenance") != "TERMINATE":
             what = "machines with a GPU cannot be moved while they run: the launch is refused"
             found.error(where, what, "onHostMaintenance: TERMINATE")
+        _check_life(scheduling, where, found, is_spot=self.is_spot(node_type))
         if scheduling.text("provisioningModel") == "SPOT" and scheduling.text("instanceTerminationAction") != "DELETE":
             what = "a taken machine stays as a stopped one, and its disk bills"
             found.error(where, what, "instanceTerminationAction: DELETE")
+
+
+def _check_life(scheduling: Section, where: str, found: Findings, *, is_spot: bool) -> None:
+    """Check that Google itself deletes the machine after its longest life."""
+    limited = "maxRunDuration" in scheduling
+    if limited and scheduling.section("maxRunDuration").whole("seconds") is None:
+        found.error(where, "maxRunDuration is no duration", "maxRunDuration: {seconds: 259200}")
+    if "instanceTerminationAction" in scheduling and not limited and not is_spot:
+        what = "instanceTerminationAction is for spot machines and those with maxRunDuration: the launch is refused"
+        found.error(where, what, "maxRunDuration: {seconds: 259200} beside it")
+    if limited and scheduling.text("instanceTerminationAction") != "DELETE":
+        what = "after maxRunDuration the machine stays as a stopped one, and its disk bills"
+        found.error(where, what, "instanceTerminationAction: DELETE")
+    if not limited:
+        what = "Google itself never ends the machine: only the watch on it does"
+        found.warning(where, what, "maxRunDuration: {seconds: 259200}, instanceTerminationAction: DELETE")
 
 
 def _scheduling(config: Section) -> Section:
@@ -109,9 +144,10 @@ def _scheduling(config: Section) -> Section:
 
 
 def _check_place(cluster: ClusterFile, found: Findings) -> None:
-    region, zone = cluster.provider.text("region"), cluster.provider.text("availability_zone")
-    if not re.fullmatch(re.escape(region) + "-[a-z]", zone) or not re.fullmatch(r"[a-z]+-[a-z]+\d+", region):
-        what = f"{zone!r} is not a zone of region {region!r}"
+    region, zones = cluster.provider.text("region"), cluster.zones
+    wrong = [zone for zone in zones or ("",) if not re.fullmatch(re.escape(region) + "-[a-z]", zone)]
+    if wrong or not re.fullmatch(r"[a-z]+-[a-z]+\d+", region):
+        what = f"{', '.join(wrong)!r} is not a zone of region {region!r}"
         found.error("provider.availability_zone", what, "e.g. us-central1 and us-central1-a")
     else:
         check_place("provider.region", region, "gcp", found)
@@ -122,7 +158,7 @@ def _check_place(cluster: ClusterFile, found: Findings) -> None:
         what = f"{project!r} is not a project's id: 6 to 30 small letters, digits and hyphens"
         found.error("provider.project_id", what, "gcloud projects list")
     if not found:
-        found.ok("provider.availability_zone", zone)
+        found.ok("provider.availability_zone", ", then ".join(zones))
 
 
 def _machine(config: Section, found: Findings) -> tuple[Machine | None, bool]:
@@ -205,17 +241,18 @@ def _check_keys(cluster: ClusterFile, node_type: NodeType, found: Findings) -> N
 
 
 def _check_reach(cluster: ClusterFile, node_type: NodeType, found: Findings) -> None:
-    config, zone = node_type.config, cluster.provider.text("availability_zone")
+    config = node_type.config
     public = any(entry.sections("accessConfigs") for entry in config.sections("networkInterfaces"))
     if node_type.is_head and not public and not cluster.provider.get("use_internal_ips"):
         what = "the head has no public address, and neither `ray up` nor `submit` reaches it"
         found.error(
             config.at("networkInterfaces"), what, "accessConfigs, or provider.use_internal_ips inside the network"
         )
-    if config.text("machineType").startswith("g2-") and zone not in places("gcp_l4_zones"):
+    without = [zone for zone in cluster.zones if zone not in places("gcp_l4_zones")]
+    if config.text("machineType").startswith("g2-") and without:
         found.error(
             config.at("machineType"),
-            f"zone {zone} has no L4",
+            f"zone {', '.join(without)} has no L4",
             "us-central1-a, -b or -c; gcloud compute accelerator-types list",
         )
 

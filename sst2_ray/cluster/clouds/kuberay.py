@@ -9,12 +9,11 @@ import os
 import re
 from pathlib import Path
 
-from sst2_ray.cluster.clouds.base import Cloud
+from sst2_ray.cluster.clouds.base import ForeignCloud
 from sst2_ray.cluster.clouds.kuberay_consistency import check_consistency
 from sst2_ray.cluster.file import DASHBOARD_PORT, ClusterFile, is_pinned_image
 from sst2_ray.cluster.findings import Findings
 from sst2_ray.cluster.section import Section
-from sst2_ray.errors import InputError
 
 SCHEMAS_VARIABLE = "SST2_RAY_KUBERAY_SCHEMAS"
 """Folder with rayjob.v1.schema.json[.gz]: KubeRay's resource definitions as strict JSON schemas."""
@@ -34,13 +33,16 @@ _TOO_MUCH = {
 """Fields of a RayJob: the largest value without extra cost, the harm above it, and what to set instead."""
 
 
-class KubeRay(Cloud):
+class KubeRay(ForeignCloud):
     """A RayJob: a cluster of its own for one run."""
 
     platform = "kuberay"
-    starts_by_ray = False
     start_with = "kubectl create -f"
     end_with = "kubectl delete rayjob NAME"
+    reached_by = (
+        "a Kubernetes manifest has no head to tunnel to; run "
+        f"`kubectl port-forward service/RAYCLUSTER-head-svc {DASHBOARD_PORT}` and pass --address http://127.0.0.1:{DASHBOARD_PORT}"
+    )
 
     def check(self, cluster: ClusterFile) -> Findings:
         """Check the manifest against the operator's schema where it is at hand, then for what no schema sees."""
@@ -69,18 +71,6 @@ class KubeRay(Cloud):
         _check_versions(ray_cluster, images, found)
         check_consistency(manifest, found)
         return found
-
-    def key(self, cluster: ClusterFile) -> Path | None:
-        """Return nothing: pods are not reached by SSH."""
-        del cluster
-        return None
-
-    def head(self, cluster: ClusterFile) -> str:
-        """Refuse: the dashboard is reached by kubectl. Raises InputError."""
-        raise InputError(
-            f"{cluster.path}: a Kubernetes manifest has no head to tunnel to; run "
-            f"`kubectl port-forward service/RAYCLUSTER-head-svc {DASHBOARD_PORT}` and pass --address http://127.0.0.1:{DASHBOARD_PORT}"
-        )
 
 
 def check_manifest_schema(manifest: Section, found: Findings) -> None:

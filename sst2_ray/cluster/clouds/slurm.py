@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
-from sst2_ray.cluster.clouds.base import Cloud, places
+from sst2_ray.cluster.clouds.base import ForeignCloud
+from sst2_ray.cluster.clouds.checks import places
 from sst2_ray.cluster.file import ClusterFile
 from sst2_ray.cluster.findings import Findings
-from sst2_ray.errors import InputError, did_you_mean
+from sst2_ray.errors import did_you_mean
 
 _TIME = re.compile(r"\d+|\d+:\d\d(:\d\d)?|\d+-\d+(:\d\d){0,2}")
 
 
-class Slurm(Cloud):
+class Slurm(ForeignCloud):
     """An allocation of Slurm."""
 
     platform = "slurm"
-    starts_by_ray = False
     start_with = "sbatch"
     end_with = "scancel JOBID"
+    reached_by = "a batch script has no head to tunnel to; start it with: sbatch {path}"
 
     def check(self, cluster: ClusterFile) -> Findings:
         """Check the directives, and how the script starts Ray."""
@@ -30,17 +30,6 @@ class Slurm(Cloud):
         if not found:
             found.ok("slurm", "one exclusive task a node, all of its memory, a token of its own")
         return found
-
-    def key(self, cluster: ClusterFile) -> Path | None:
-        """Return nothing: the allocation is not reached by SSH."""
-        del cluster
-        return None
-
-    def head(self, cluster: ClusterFile) -> str:
-        """Refuse: the dashboard listens inside the allocation. Raises InputError."""
-        raise InputError(
-            f"{cluster.path}: a batch script has no head to tunnel to; start it with: sbatch {cluster.path}"
-        )
 
 
 def _check_directives(script: str, found: Findings) -> None:

@@ -14,6 +14,7 @@ from sst2_ray.cluster.doctor.node_versions import check_hosts
 from sst2_ray.cluster.doctor.ray_file import check_ray_file, check_text
 from sst2_ray.cluster.file import ClusterFile, load_cluster_file, use_token_if_present
 from sst2_ray.cluster.findings import Finding, Findings
+from sst2_ray.cluster.pricing import check_prices
 from sst2_ray.cluster.ssh import Tunnel
 from sst2_ray.config.fields import Positional
 from sst2_ray.config.flags import parse
@@ -70,7 +71,7 @@ def examine_file(cluster: ClusterFile | None, config: DoctorConfig) -> Findings:
     if cloud.starts_by_ray:
         found += check_ray_file(cluster, sizes_from_cloud=cloud.sizes_from_cloud)
     found += cloud.check(cluster)
-    found += cloud.prices(cluster, worker_price=config.price_per_hour, hours=config.hours, workers=config.workers)
+    found += check_prices(cluster, worker_price=config.price_per_hour, hours=config.hours, workers=config.workers)
     return found
 
 

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Literal, TextIO
+from typing import Literal
 
 from sst2_ray import formatting
 from sst2_ray.cluster.clouds import cloud_of
@@ -21,10 +21,13 @@ from sst2_ray.cluster.ssh import Tunnel
 from sst2_ray.cluster.submit.arguments import read_demand, read_variables, refuse_secrets, split_command
 from sst2_ray.cluster.submit.client import Job, connect, owner, still_running, submit
 from sst2_ray.cluster.submit.follow import Follower, exit_code_of
+from sst2_ray.cluster.submit.output import Output, say
+from sst2_ray.cluster.submit.plan import plan_rows
 from sst2_ray.cluster.submit.upload import Upload, check_upload, list_upload
+from sst2_ray.cluster.zones import move, zone_after
 from sst2_ray.config.fields import Positional
 from sst2_ray.config.flags import parse
-from sst2_ray.errors import InfeasibleError, InputError, RunFailedError, StoppedError
+from sst2_ray.errors import ExitCode, InfeasibleError, InputError, RunFailedError, StoppedError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,13 +57,17 @@ class SubmitConfig:
     detach: bool = False
     """Return once the job is accepted; submit the same again to follow it."""
     dry_run: bool = False
-    """Show the upload and the submission id, and submit nothing."""
+    """Show the upload, the submission id, and what the job needs and costs; submit nothing."""
+    hours: float | None = None
+    """With --dry-run: length of the job, for its cost; None: forecast, where the command is one of this package's."""
     on_interrupt: Literal["ask", "detach", "stop"] = "ask"
     """What Ctrl-C does to the job; ask: detach where there is no terminal to ask on."""
     pending_timeout_s: float = 1800.0
-    """Seconds that the command may wait for its own resources before it is given up (exit code 3)."""
+    """Seconds that the command may wait for its own resources before it is given up (exit code 3), and on while a machine is set up."""
     reconnect_timeout_s: float = 300.0
     """Seconds that the cluster may be out of reach before it is given up (exit code 4)."""
+    next_zone: bool = False
+    """Where the workers were never placed for want of machines: move the cluster to the file's next zone, and submit again."""
     down_when_done: bool = False
     """`ray down` the cluster once the job has ended, whatever its result, or was given up as never placed; not after a detach, and
     not while another job runs on it."""
@@ -78,12 +85,11 @@ def main(argv: list[str]) -> int:
         raise InputError("give a cluster file or --address, not both")
     cluster = load_cluster_file(config.cluster) if config.cluster else None
     use_token_if_present(cluster)  # before anything imports ray
-    if config.down_when_done and cluster is None:
-        raise InputError("--down-when-done needs a cluster file: an address alone cannot be shut down")
+    _check_flags(config, cluster)
     refuse_secrets(command)
     given = config.cluster or config.address
     for line in ignored_addresses(given) if given else ():
-        _say(line)
+        say(line)
     job = Job(
         command=tuple(command),
         variables=read_variables(config.env),
@@ -94,10 +100,32 @@ def main(argv: list[str]) -> int:
     _show(job.upload)
     check_upload(job.upload)
     if config.dry_run:
-        _say_cost(cluster)
-        _say(f"would submit {job.id}: {shlex.join(command)}")
+        for name, value in plan_rows(cluster, command, job.upload.folder, hours=config.hours) if cluster else ():
+            say(f"{name}: {value}")
+        say(f"would submit {job.id}: {shlex.join(command)}")
         return 0
-    return _run(job, config, cluster)
+    while True:
+        try:
+            return _run(job, config, cluster)
+        except _NoCapacityError as lack:
+            say(f"no machines in {lack.cluster.zone}: {lack.cluster.name} moves to {lack.zone}")
+            move(lack.cluster, lack.zone)
+
+
+def _check_flags(config: SubmitConfig, cluster: ClusterFile | None) -> None:
+    """Check what needs a cluster file. Raises InputError."""
+    if config.down_when_done and cluster is None:
+        raise InputError("--down-when-done needs a cluster file: an address alone cannot be shut down")
+    if config.next_zone and (cluster is None or not cluster.zones):
+        raise InputError("--next-zone needs a cluster file that lists zones (provider.availability_zone)")
+
+
+class _NoCapacityError(Exception):
+    """The workers of a job were never placed, and the cluster's file lists another zone."""
+
+    def __init__(self, cluster: ClusterFile, zone: str) -> None:
+        super().__init__(zone)
+        self.cluster, self.zone = cluster, zone
 
 
 def _run(job: Job, config: SubmitConfig, cluster: ClusterFile | None) -> int:
@@ -106,12 +134,13 @@ def _run(job: Job, config: SubmitConfig, cluster: ClusterFile | None) -> int:
         stack.enter_context(_end_on_signals())
         address, heal = _way_to(config, cluster, stack)
         client = connect(address)
-        job_id = submit(client, job, again=config.again, force=config.force, say=_say)
+        job_id = submit(client, job, again=config.again, force=config.force, say=say)
         if config.detach:
-            _say(f"detached from {job_id}; submit the same again to follow it")
+            say(f"detached from {job_id}; submit the same again to follow it")
             return 0
+        output = Output()
         follower = Follower(
-            client=client, job_id=job_id, emit=_emit, say=lambda text: _say(f"[{job_id}] {text}"), heal=heal,
+            client=client, job_id=job_id, emit=output, say=lambda text: say(f"[{job_id}] {text}"), heal=heal,
             demand=dict(job.demand), pending_timeout_s=config.pending_timeout_s, reconnect_timeout_s=config.reconnect_timeout_s,
         )  # fmt: skip
         down_with = cluster if config.down_when_done else None
@@ -122,8 +151,10 @@ def _run(job: Job, config: SubmitConfig, cluster: ClusterFile | None) -> int:
             raise
         except (RunFailedError, StoppedError):
             if down_with is not None:
-                _say(f"{down_with.name} still runs and costs; sst2-ray down {down_with.path}")
+                say(f"{down_with.name} still runs and costs; sst2-ray down {down_with.path}")
             raise
+        if config.next_zone and cluster is not None and code == ExitCode.INFEASIBLE and output.tells_of_no_place:
+            _move_unless_used(cluster, follower)
         _down_unless_used(down_with, follower)
         return code
 
@@ -131,17 +162,9 @@ def _run(job: Job, config: SubmitConfig, cluster: ClusterFile | None) -> int:
 def _show(upload: Upload) -> None:
     largest = ", ".join(f"{file.path} {formatting.size(file.size)}" for file in upload.largest())
     counts = f"{formatting.count(len(upload.files), 'file')}, {formatting.size(upload.total_bytes)}"
-    _say(f"upload: {counts}, from {upload.folder}; largest: {largest}")
+    say(f"upload: {counts}, from {upload.folder}; largest: {largest}")
     if upload.outside:
-        _say(f"links to outside, which the job gets as copies: {', '.join(upload.outside[:5])}")
-
-
-def _say_cost(cluster: ClusterFile | None) -> None:
-    if cluster is None:
-        return
-    _say(f"machines: {cloud_of(cluster).machines(cluster)}")
-    for finding in cloud_of(cluster).prices(cluster):
-        _say(f"cost: {finding.what}")
+        say(f"links to outside, which the job gets as copies: {', '.join(upload.outside[:5])}")
 
 
 def _way_to(config: SubmitConfig, cluster: ClusterFile | None, stack: ExitStack) -> tuple[str, Callable[[], None]]:
@@ -154,7 +177,7 @@ def _way_to(config: SubmitConfig, cluster: ClusterFile | None, stack: ExitStack)
                 f"{key}: the cluster's SSH key is not on this machine; copy it from whoever ran `sst2-ray up` (chmod 600)"
             )
         tunnel = stack.enter_context(Tunnel(cloud.host(cluster, cloud.head(cluster))))
-        _say(f"tunnel to {tunnel.host.address} open (ssh {tunnel.pid}); dashboard at {tunnel.url}")
+        say(f"tunnel to {tunnel.host.address} open (ssh {tunnel.pid}); dashboard at {tunnel.url}")
         return tunnel.url, tunnel.ensure
     given = {"--address": config.address, **{name: os.environ.get(name) for name in ADDRESS_VARIABLES}}
     source, address = next(((name, value) for name, value in given.items() if value), ("", ""))
@@ -227,6 +250,17 @@ def _interrupted(follower: Follower, on_interrupt: str, *, may_ask: bool) -> boo
     return True
 
 
+def _move_unless_used(cluster: ClusterFile, follower: Follower) -> None:
+    """Raise _NoCapacityError where the cluster can move to another zone: there is one, and no other job runs."""
+    zone = zone_after(cluster)
+    if zone is None:
+        say(f"{cluster.zone} is the last zone that {cluster.path} lists")
+    elif others := still_running(follower.reach(follower.client.list_jobs), but=follower.job_id):
+        say(f"not moved to {zone}: {', '.join(others)} still run; sst2-ray up {cluster.path} --next-zone")
+    else:
+        raise _NoCapacityError(cluster, zone)
+
+
 def _down_unless_used(cluster: ClusterFile | None, follower: Follower) -> None:
     """Shut `cluster` down (None: nothing is to be shut down) unless another job runs on it."""
     if cluster is None:
@@ -234,28 +268,11 @@ def _down_unless_used(cluster: ClusterFile | None, follower: Follower) -> None:
     try:
         others = still_running(follower.reach(follower.client.list_jobs), but=follower.job_id)
     except Exception:  # whatever it was, the job's exit code must not be lost to it
-        _say(f"not shut down: whether other jobs run is not known; sst2-ray down {cluster.path}")
+        say(f"not shut down: whether other jobs run is not known; sst2-ray down {cluster.path}")
         return
     if others:
         what = f"job {others[0]} still runs" if len(others) == 1 else f"jobs {', '.join(others)} still run"
-        _say(f"not shut down: {what}; sst2-ray down {cluster.path}")
+        say(f"not shut down: {what}; sst2-ray down {cluster.path}")
         return
-    _say(f"shutting {cluster.name} down")
+    say(f"shutting {cluster.name} down")
     down(cluster)
-
-
-def _emit(text: str) -> None:
-    _write(sys.stdout, text)
-
-
-def _say(text: str) -> None:
-    _write(sys.stderr, text + "\n")
-
-
-def _write(stream: TextIO, text: str) -> None:
-    """Write at once, and to nowhere once nobody reads any more (`| head`): the job's own exit code still counts."""
-    try:
-        stream.write(text)
-        stream.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

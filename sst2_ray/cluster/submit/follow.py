@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
-from sst2_ray.cluster.ray_private import node_totals, whole_log
+from sst2_ray.cluster.ray_private import node_totals, nodes_being_set_up, whole_log
 from sst2_ray.errors import ExitCode, FailureClass, InfeasibleError, RunFailedError
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class Follower:
                 return info
             if info.status == "PENDING":
                 now = time.monotonic()
-                if now - pending_since > self.pending_timeout_s:
+                if now - pending_since > self.pending_timeout_s and not self._machines_come():
                     self._give_up(info)
                 # Told after 5 s, then at intervals: people must never look at a still terminal and wonder.
                 if now - pending_since > 5 and now - explained > (_EXPLAIN_EVERY_S if explained > pending_since else 5):
@@ -195,6 +195,15 @@ class Follower:
         if missing:
             return "no node is large enough now (" + "; ".join(missing) + "); it starts only if the autoscaler adds one"
         return f"the entrypoint asks for {demand}; nodes of that size exist but are busy"
+
+    def _machines_come(self) -> bool:
+        """Return True while a machine is being set up, on which the job may find its place."""
+        if not self.demand:
+            return False
+        try:
+            return bool(nodes_being_set_up(self.client))
+        except Exception:  # an autoscaler that does not tell is not waited for
+            return False
 
     def stop(self, *, wait_s: float = 60.0) -> bool:
         """Ask the cluster to stop the job; return True when it has ended. Stopping a PENDING job blocks in Ray, so it runs aside."""

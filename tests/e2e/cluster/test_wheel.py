@@ -54,7 +54,7 @@ def test_submit_states_the_cost_of_the_shipped_file(installed: Path, tmp_path: P
     (tmp_path / "work/a.py").write_text("print(1)")
     words = ["ray_cluster.yaml", "--working-dir", str(tmp_path / "work"), "--dry-run", "--", "python", "a.py"]
     done = run(installed, tmp_path, "submit", *words)
-    assert done.returncode == 0 and "an hour idle" in done.stderr, done.stderr
+    assert done.returncode == 0 and "an hour: $0.19 idle, " in done.stderr, done.stderr
 
 
 def test_ray_is_given_files_that_exist(installed: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import socket
@@ -12,11 +13,14 @@ import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import ModuleType
+from typing import ClassVar
 
 import pytest
 import yaml
 
 from sst2_ray.cluster import cost
+from sst2_ray.cluster.clouds import cloud_of
 from sst2_ray.cluster.file import load_cluster_file
 from tests.support.cluster_files import FILES, REPOSITORY
 from tests.support.waiting import waited
@@ -143,6 +147,97 @@ def test_a_second_start_replaces_the_first(tmp_path: Path) -> None:
         waited(lambda: not Path(f"/proc/{pids[0]}/cmdline").exists() or None, "the end of the first", 10)
     finally:
         os.kill(pids[1], 9)
+
+
+@pytest.fixture
+def autostop() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("autostop", SCRIPT)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+class CloudApi:
+    """A cloud's metadata and its API, which delete a machine for whoever has the right to."""
+
+    ANSWERS: ClassVar = {
+        "/instance/service-accounts/default/token": {"access_token": "T"},
+        "/instance/zone": "projects/1/zones/us-central1-a",
+        "/instance/name": "worker-7",
+        "/identity/oauth2/token": {"access_token": "T"},
+        "/instance/compute/resourceId": "/subscriptions/s/resourceGroups/g/providers/Microsoft.Compute/virtualMachines/w",
+        "/virtualMachines/w": {"properties": {"networkProfile": {"networkInterfaces": [{"id": "nic"}]}}},
+    }
+
+    def __init__(self, *, may_delete: bool = True) -> None:
+        self.may_delete = may_delete
+        self.calls: list[tuple[str, str, object, dict[str, str]]] = []
+
+    def ask(
+        self, url: str, *, method: str = "GET", body: object = None, timeout_s: float = 10.0, **headers: str
+    ) -> bytes:
+        del timeout_s
+        self.calls.append((method, url, body, headers))
+        if method == "DELETE" and not self.may_delete:
+            raise OSError("HTTP Error 403: Forbidden")
+        found = next((value for end, value in self.ANSWERS.items() if url.partition("?")[0].endswith(end)), {})
+        return (found if isinstance(found, str) else json.dumps(found)).encode()
+
+
+def test_on_google_cloud_a_machine_has_itself_deleted(autostop: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    api = CloudApi()
+    monkeypatch.setattr(autostop, "ask", api.ask)
+    autostop.delete_in_the_cloud("gcp")
+    url = "https://compute.googleapis.com/compute/v1/projects/1/zones/us-central1-a/instances/worker-7"
+    assert api.calls[-1] == ("DELETE", url, None, {"Authorization": "Bearer T"})
+    assert all(headers == {"Metadata_Flavor": "Google"} for _, _, _, headers in api.calls[:-1])
+
+
+def test_on_azure_a_machine_has_itself_deleted_with_its_disk_and_network_card(
+    autostop: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api = CloudApi()
+    monkeypatch.setattr(autostop, "ask", api.ask)
+    monkeypatch.setattr(autostop, "SETTLE_S", 0.0)
+    autostop.delete_in_the_cloud("azure")
+    (change,) = [body for method, _, body, _ in api.calls if method == "PATCH"]
+    assert change == {
+        "properties": {
+            "storageProfile": {"osDisk": {"deleteOption": "Delete"}},
+            "networkProfile": {"networkInterfaces": [{"id": "nic", "properties": {"deleteOption": "Delete"}}]},
+        }
+    }
+    method, url, _, headers = api.calls[-1]
+    assert method == "DELETE" and headers == {"Authorization": "Bearer T"}
+    assert url.startswith("https://management.azure.com/subscriptions/s/") and url.endswith("&forceDeletion=true")
+
+
+@pytest.mark.parametrize("cloud", ["gcp", "azure"])
+def test_a_machine_without_the_right_to_delete_itself_shuts_down(
+    autostop: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, cloud: str
+) -> None:
+    api = CloudApi(may_delete=False)
+    monkeypatch.setattr(autostop, "ask", api.ask)
+    monkeypatch.setattr(autostop, "SETTLE_S", 0.0)
+    flags = ["worker", "--cloud", cloud, "--head", "127.0.0.1:9", "--max-hours", "0.00001"]
+    assert autostop.main([*flags, "--command", f"touch {tmp_path}/off"]) == 0
+    assert (tmp_path / "off").exists() and api.calls[-1][0] == "DELETE"
+
+
+def test_on_google_cloud_every_machine_has_a_longest_life_that_needs_no_right(home: Path) -> None:
+    del home
+    cluster = load_cluster_file(FILES["gcp"])
+    lives = [node_type.config.section("scheduling") for node_type in cluster.node_types]
+    assert [life.section("maxRunDuration").whole("seconds") for life in lives] == [72 * 3600] * 3
+    assert {life.text("instanceTerminationAction") for life in lives} == {"DELETE"}
+    for hours, seconds in ((5, 18000), (0, None)):
+        limited = cloud_of(cluster).limit_life(cluster, hours)
+        scheduling = [node_type.config.section("scheduling") for node_type in limited.node_types]
+        assert [life.section("maxRunDuration").whole("seconds") for life in scheduling] == [seconds] * 3
+        wrong = [f for f in cloud_of(limited).check(limited) if f.level == "error" and "scheduling" in f.where]
+        assert wrong == []
+    assert cloud_of(cluster).limit_life(cluster, None) is cluster
 
 
 @pytest.mark.parametrize("name", CLOUDS)

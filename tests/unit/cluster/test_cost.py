@@ -12,7 +12,11 @@ from sst2_ray.cluster.doctor.command import DoctorConfig, examine_file
 from sst2_ray.cluster.file import ClusterFile, load_cluster_file
 from sst2_ray.cluster.prices import RECORDED, machine_of
 from sst2_ray.cluster.submit import command as submit
+from sst2_ray.cluster.submit.forecast import forecast_job
+from sst2_ray.cluster.submit.plan import plan_rows
+from tests.support import models
 from tests.support.cluster_files import FILES, rendered
+from tests.support.reviews import reviews, write_glue_folder
 
 pytestmark = pytest.mark.usefixtures("home")
 
@@ -78,9 +82,75 @@ def test_a_dry_run_of_submit_states_the_cost_and_sends_nothing(
     argv = [str(FILES["aws"]), "--working-dir", str(work), "--dry-run", "--", "python", "a.py"]
     assert submit.main(argv) == 0
     told = capsys.readouterr().err
-    assert "machines: m6i.xlarge (head), g6.2xlarge (spot), g6.2xlarge in us-west-2a" in told
     assert (
-        "forgotten, the idle cluster ends by itself after 30 minutes" in told
-        and "cost: $0.19 an hour idle" in told
-        and "would submit sst2-" in told
+        "machines: head m6i.xlarge (4 CPUs, 16 GiB, $0.19 an hour), 0 to 8 g6.2xlarge (1 L4, 8 CPUs, 32 GiB, " in told
     )
+    assert "zone: us-west-2a" in told and "an hour: $0.19 idle, at most $8.01 with 8 workers" in told
+    assert "this job: its length is not known" in told
+    assert "forgotten: the idle cluster ends by itself after 30 minutes ($0.10)" in told
+    assert "a busy one after 72 hours (at most $577)" in told and "would submit sst2-" in told
+
+
+@pytest.mark.parametrize(
+    ("name", "head", "worker"), [("aws", 0.192, 0.9776), ("gcp", 0.134, 0.85), ("azure", 0.192, 3.673)]
+)
+def test_the_plan_of_a_job_of_known_length_is_the_price_of_its_machines(
+    name: str, head: float, worker: float, tmp_path: Path
+) -> None:
+    rows = dict(
+        plan_rows(cluster_of(name, tmp_path), ("python", "jobs/sweep.py", "--num-workers", "2"), tmp_path, hours=3)
+    )
+    assert rows["this job"].startswith(f"3 hours with 2 workers: ${3 * (head + 2 * worker):.2f}")
+    assert f"${head + 2 * worker:.2f} with this job's 2 workers" in rows["an hour"] and RECORDED in rows["an hour"]
+    assert f"after 72 hours (at most ${72 * (head + 2 * worker):,.0f}, " in rows["forgotten"]
+    assert name != "azure" or "not charged" in rows["zone"]
+
+
+def test_a_file_without_autostop_says_what_a_month_costs(tmp_path: Path) -> None:
+    cluster = cluster_of("aws", tmp_path).with_life(idle_minutes=0, max_hours=0)
+    rows = dict(plan_rows(cluster, ("python", "a.py"), tmp_path))
+    assert rows["forgotten"] == "nothing ends a forgotten cluster: $138 a month idle"
+
+
+def test_machines_of_ones_own_have_a_plan_without_prices(tmp_path: Path) -> None:
+    rows = plan_rows(cluster_of("onprem", tmp_path), ("python", "a.py"), tmp_path)
+    assert rows == [("machines", "3 machines of your own: no list price")]
+
+
+def test_the_plan_of_a_training_job_is_the_dry_run_of_its_own_command_for_the_clusters_gpus(tmp_path: Path) -> None:
+    data = write_glue_folder(tmp_path / "data", reviews(50), reviews(10, topic="play"))
+    model = models.modernbert_folder(tmp_path / "model")
+    words = ("--model", str(model), "--data", str(data), "--batch-size", "16", "--epochs", "3", "--max-length", "64")
+    command = ("python", "jobs/train.py", *words, "--storage-path", "s3://a-bucket-that-nobody-reaches/sst2")
+    rows = dict(plan_rows(cluster_of("aws", tmp_path), command, tmp_path))
+    assert (
+        rows["this job"].startswith("at least ")
+        and "with 1 worker, on paper at the GPU's peak: at least $" in rows["this job"]
+    )
+    assert "2 workers in as many zones would pay up to $" in rows["zone"]
+    assert "2 are slower (" in rows["more workers"] and "10 Gbit/s between machines" in rows["more workers"]
+    assert rows["an hour"].startswith("$0.19 idle, $1.17 with this job's 1 worker, at most $8.01")
+    assert "a busy one after 72 hours (at most $84, $577 with all workers)" in rows["forgotten"]
+
+
+@pytest.mark.parametrize(
+    ("command", "workers"),
+    [
+        (("python", "jobs/train.py"), 1),
+        (("python", "-m", "sst2_ray", "train", "--num-workers=4"), 4),
+        (("sst2-ray", "train", "--num-workers", "2:8"), 2),
+        (("/home/me/venv/bin/sst2-ray", "sweep"), 1),
+        (("python", "train.py", "--num-workers", "4"), None),
+        (("bash", "-c", "train"), None),
+    ],
+)
+def test_the_workers_of_a_job_are_those_that_its_command_asks_for(
+    command: tuple[str, ...], workers: int | None, tmp_path: Path
+) -> None:
+    assert forecast_job(command, tmp_path, None).num_workers == workers
+
+
+def test_a_plan_that_cannot_be_made_says_why_and_the_rest_is_told(tmp_path: Path) -> None:
+    rows = dict(plan_rows(cluster_of("aws", tmp_path), ("python", "jobs/train.py", "--no-such-flag", "1"), tmp_path))
+    assert "no plan could be made here: " in rows["this job"] and "--no-such-flag" in rows["this job"]
+    assert "with this job's 1 worker" in rows["an hour"]

@@ -1,0 +1,56 @@
+"""A cluster lies in one zone, where nothing that its workers send each other is charged; where capacity lacks it moves to the next."""
+
+from __future__ import annotations
+
+import re
+
+from sst2_ray.cluster.down import down, run_ray
+from sst2_ray.cluster.file import ClusterFile
+from sst2_ray.errors import FailureClass, InputError, RunFailedError
+
+
+def zone_after(cluster: ClusterFile) -> str | None:
+    """Return the file's zone after the one that the cluster lies in, None after the last."""
+    zones = cluster.zones
+    if cluster.zone not in zones:
+        return zones[0] if zones else None
+    return next(iter(zones[zones.index(cluster.zone) + 1 :]), None)
+
+
+def wanted_zone(cluster: ClusterFile, *, zone: str | None, next_zone: bool) -> str | None:
+    """Return the zone to move to, None to stay. Raises InputError where there is none, or the file says nothing of zones."""
+    if zone is None and not next_zone:
+        return None
+    if not cluster.zones:
+        raise InputError(f"{cluster.path}: lists no zones (provider.availability_zone); there is none to choose")
+    region = cluster.provider.text("region")
+    if zone is not None:
+        if not re.fullmatch(f"{re.escape(region)}-?[a-z]", zone):
+            raise InputError(f"--zone {zone}: not a zone of {region}; the file lists {', '.join(cluster.zones)}")
+        return zone if zone != cluster.zone else None
+    following = zone_after(cluster)
+    if following is None:
+        raise InputError(
+            f"--next-zone: {cluster.zone} is the last of {', '.join(cluster.zones)}; list another in {cluster.path}, or "
+            f"begin anew with --zone {cluster.zones[0]}"
+        )
+    return following
+
+
+def leave(cluster: ClusterFile, zone: str, *, is_running: bool) -> None:
+    """End the cluster where it runs, and remember the zone that it will be started in."""
+    if is_running:
+        down(cluster)
+    cluster.set_zone(zone)
+
+
+def move(cluster: ClusterFile, zone: str) -> None:
+    """End a running cluster and start it in another zone. Raises RunFailedError where `ray up` fails."""
+    leave(cluster, zone, is_running=True)
+    code = run_ray(["up", "--yes", "--no-config-cache", str(cluster.for_ray())], cluster)
+    if code != 0:
+        raise RunFailedError(
+            f"ray up {cluster.path} failed in {zone} with exit code {code}, see above; `sst2-ray down {cluster.path}` ends what "
+            "was started",
+            failure_class=FailureClass.BUG,
+        )
