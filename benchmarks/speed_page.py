@@ -47,8 +47,8 @@ SECTIONS = (
         "Does the faster one learn the same?",
         ("accuracy.json",),
         "benchmarks.accuracy",
-        "Dev accuracy after one epoch of equal rows: a way that learns less is not faster. The interval is for new seeds and new "
-        "sentences; the main job is not inferior where it lies above minus the margin.",
+        "Dev accuracy after equal epochs, the same seeds: a way that learns less is not faster. Smaller differences than "
+        "the intervals' widths cannot be seen with three seeds.",
     ),
     Section(
         "One worker's cores shared out to two",

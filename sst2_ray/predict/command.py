@@ -58,8 +58,8 @@ def _check_targets(config: PredictConfig) -> None:
     """Refuse outputs that exist or cannot be written, before the model is loaded."""
     from sst2_ray.predict.picture import FORMATS
 
-    for flag, value, suffixes in (("--output", config.output, SUFFIXES), ("--picture", config.picture, FORMATS)):
-        if value is None or (flag == "--output" and value == STDOUT):
+    for flag, value, suffixes in (("--out", config.out, SUFFIXES), ("--picture", config.picture, FORMATS)):
+        if value is None or (flag == "--out" and value == STDOUT):
             continue
         if not value.lower().endswith(suffixes):
             raise InputError(f"{flag} {value}: its name must end in {' or '.join(suffixes)}")
@@ -79,15 +79,15 @@ def _label_texts(config: PredictConfig) -> None:
     _check_pairs(predictor, pairs=bool(config.text_pair), flag="--text-pair")
     logits = predictor.logits(config.texts)
     predictions = predictions_of(config.texts, logits, predictor.classes)
-    if config.output is not None:
-        write_predictions(config.output, predictions, logits, predictor.classes)
+    if config.out is not None:
+        write_predictions(config.out, predictions, logits, predictor.classes)
     if config.picture is not None:
         draw(predictions, config.picture, title=predictor.meta.info.label)
-    if config.output == STDOUT:
+    if config.out == STDOUT:
         return
     out = console()
     out.print(table(predictions, title=predictor.meta.info.label))
-    for path in (config.output, config.picture):
+    for path in (config.out, config.picture):
         if path is not None:
             out.print(f"written: {path}", soft_wrap=True, markup=False)
 
@@ -101,20 +101,20 @@ def _label_input(config: PredictConfig) -> None:
     assert config.input is not None
     options = config.read_options(export_text_columns(config.model_dir))
     with open_input(config.input, options, ignore_labels=config.ignore_labels) as files:
-        if config.output is None and not files.has_labels and files.num_rows > TABLE_ROWS:
+        if config.out is None and not files.has_labels and files.num_rows > TABLE_ROWS:
             raise InputError(
                 f"--input {config.input}: has no labels to score by and more than the {TABLE_ROWS} rows that are shown "
-                f"here, so say where to write: --output"
+                f"here, so say where to write: --out"
             )
         predictor = _predictor(config)
         _check_pairs(predictor, pairs=files.reads_pairs, flag="--text-columns")
         notes = [_refuse_leak(predictor.meta, files, config.allow_leak)] if files.has_labels else []
-        done = label_file(files, predictor, config.output)
+        done = label_file(files, predictor, config.out)
         notes += files.notes
     scored = done.scores is not None and bool(done.scores.known)
-    if config.output is None and not scored:
+    if config.out is None and not scored:
         if not done.shown:
-            raise InputError(f"--input {config.input}: {'; '.join(done.notes)}; pass --output to label it nevertheless")
+            raise InputError(f"--input {config.input}: {'; '.join(done.notes)}; pass --out to label it nevertheless")
         console().print(table(done.shown, title=predictor.meta.info.label))
     sums = done.scores.sums if done.scores else None
     what = f"{done.num_rows:,} rows of {config.input}: {answer_words(done.answers, predictor.classes)}"
@@ -174,9 +174,9 @@ def _score_data(config: PredictConfig) -> None:
     logits = predictor.logits(splits.dev.texts)
     scores = Scores(classes=predictor.classes)
     scores.add(logits, [splits.classes.names[number] for number in splits.dev.labels])
-    if config.output is not None:
+    if config.out is not None:
         predictions = predictions_of(splits.dev.texts, logits, predictor.classes)
-        write_predictions(config.output, predictions, logits, predictor.classes, labels=splits.dev.labels)
+        write_predictions(config.out, predictions, logits, predictor.classes, labels=splits.dev.labels)
     elif not scores.known:
         raise InputError(f"--data {config.data}: {'; '.join(scores.unknown_notes)}")
     notes = [note, *scores.unknown_notes, _truncated(predictor)]
@@ -200,8 +200,8 @@ def _report(
         sure = f"95 % interval {percent(interval.low)} to {percent(interval.high)}"
         lines += score_lines(sums, predictor.classes, sure)
     lines += [f"note: {note}" for note in notes if note]
-    if config.output is not None and config.output != STDOUT:
-        lines.append(f"written: {config.output}")
-    out = Console(stderr=True) if config.output == STDOUT else console()
+    if config.out is not None and config.out != STDOUT:
+        lines.append(f"written: {config.out}")
+    out = Console(stderr=True) if config.out == STDOUT else console()
     for line in lines:
         out.print(line, soft_wrap=True, markup=False)

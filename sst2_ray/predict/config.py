@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
+from sst2_ray.config.fields import OldName
 from sst2_ray.config.train import check_columns
 from sst2_ray.data.options import Header, Quoting, ReadOptions
 from sst2_ray.data.texts import Text
@@ -29,7 +30,7 @@ class PredictConfig:
     URI, or - for standard input. With a label column it is scored as well."""
     data: str | None = None
     """Data set to score on its evaluation split: glue, rotten-tomatoes, a folder in GLUE's layout, or a file."""
-    output: str | None = None
+    out: Annotated[str | None, OldName("output")] = None
     """File to write (Parquet, CSV, TSV or JSON Lines), or - for standard output: the input's columns, `predicted` (the
     class's number), `predicted_label`, `probability` (of class 1 of two, else of the label)."""
     overwrite: bool = False

@@ -22,7 +22,7 @@ class Predictor:
     """An exported model in evaluation mode with its tokenizer.
 
     Ray Data takes the class itself: `dataset.map_batches(Predictor, fn_constructor_kwargs={"model_dir": DIR, "column":
-    "text"}, batch_size=16384)` adds the columns that `--output` has. `column`: the texts, for a model of pairs two
+    "text"}, batch_size=16384)` adds the columns that `--out` has. `column`: the texts, for a model of pairs two
     columns; None: text, for a model of pairs the columns that it was trained on.
     """
 

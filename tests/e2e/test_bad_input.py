@@ -374,7 +374,7 @@ CASES = {
     ),
     "input-missing": Case(
         job="predict",
-        words="--model-dir export --input a.csv --output a.parquet",
+        words="--model-dir export --input a.csv --out a.parquet",
         says=("--input a.csv", "no such file"),
         files=export(lambda _: None),
     ),

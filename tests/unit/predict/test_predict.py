@@ -146,7 +146,7 @@ def test_sentences_are_shown_with_label_and_confidence(command, export, expected
 
 def test_sentences_are_written_and_drawn(command, export, tmp_path, expected):
     output, picture = tmp_path / "out.parquet", tmp_path / "picture.png"
-    code, out, _ = command("--model-dir", export, "--text", *SENTENCES, "--output", output, "--picture", picture)
+    code, out, _ = command("--model-dir", export, "--text", *SENTENCES, "--out", output, "--picture", picture)
     assert code == 0
     assert [row["predicted_label"] for row in table(output)] == [p.label for p in expected]
     assert picture.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
@@ -173,7 +173,7 @@ def test_markup_in_a_sentence_is_text(command, export):
 def test_every_format_is_labelled_row_for_row(command, export, tmp_path, expected, suffix):
     rows = [{"text": text} if suffix == "txt" else {"id": str(i), "text": text} for i, text in enumerate(SENTENCES)]
     source, output = write(tmp_path / f"in.{suffix}", rows), tmp_path / "out.parquet"
-    code, out, _ = command("--model-dir", export, "--input", source, "--output", output)
+    code, out, _ = command("--model-dir", export, "--input", source, "--out", output)
     assert code == 0
     assert f"7 rows of {source}" in out
     found = table(output)
@@ -186,7 +186,7 @@ def test_every_format_is_labelled_row_for_row(command, export, tmp_path, expecte
 def test_other_columns_of_parquet_keep_their_types(command, export, tmp_path):
     rows = [{"id": i, "score": i / 2, "sentence": text} for i, text in enumerate(SENTENCES)]
     source, output = write(tmp_path / "in.parquet", rows), tmp_path / "out.parquet"
-    command("--model-dir", export, "--input", source, "--output", output)
+    command("--model-dir", export, "--input", source, "--out", output)
     assert [{key: row[key] for key in rows[0]} for row in table(output)] == rows
     schema = pq.read_schema(output)
     assert [str(schema.field(name).type) for name in ("predicted", "predicted_label", "probability")] == [
@@ -198,21 +198,21 @@ def test_other_columns_of_parquet_keep_their_types(command, export, tmp_path):
 
 def test_quotation_marks_in_tsv_are_characters(command, export, tmp_path):
     (tmp_path / "in.tsv").write_text('sentence\n"a film\nthat " is\n')
-    command("--model-dir", export, "--input", tmp_path / "in.tsv", "--output", tmp_path / "out.parquet")
+    command("--model-dir", export, "--input", tmp_path / "in.tsv", "--out", tmp_path / "out.parquet")
     assert [row["sentence"] for row in table(tmp_path / "out.parquet")] == ['"a film', 'that " is']
 
 
 def test_several_files_are_one(command, export, tmp_path):
     for number in range(3):
         write(tmp_path / f"part-{number}.csv", [{"text": SENTENCES[number]}])
-    command("--model-dir", export, "--input", tmp_path / "part-*.csv", "--output", tmp_path / "out.parquet")
+    command("--model-dir", export, "--input", tmp_path / "part-*.csv", "--out", tmp_path / "out.parquet")
     assert [row["text"] for row in table(tmp_path / "out.parquet")] == SENTENCES[:3]
 
 
 def test_a_row_without_a_text_has_no_prediction_and_is_counted(command, export, tmp_path):
     rows = [{"text": text} for text in ("a film", None, "  ", "dull")]
     source = write(tmp_path / "in.parquet", rows)
-    out = command("--model-dir", export, "--input", source, "--output", tmp_path / "out.parquet")[1]
+    out = command("--model-dir", export, "--input", source, "--out", tmp_path / "out.parquet")[1]
     assert [row["predicted"] is None for row in table(tmp_path / "out.parquet")] == [False, True, True, False]
     assert "note: 2 rows without a text have no prediction (rows 2, 3)" in out
 
@@ -249,7 +249,7 @@ def test_more_rows_than_a_piece_keep_their_order(command, export, tmp_path, monk
     for suffix in ("parquet", "csv", "txt", "jsonl"):
         output = tmp_path / f"{suffix}.parquet"
         source = write(tmp_path / f"in.{suffix}", rows)
-        assert command("--model-dir", export, "--input", source, "--output", output)[0] == 0
+        assert command("--model-dir", export, "--input", source, "--out", output)[0] == 0
         assert [row["text"] for row in table(output)] == [row["text"] for row in rows]
         assert len(rows) == sum(pieces)
         assert max(pieces) == 4
@@ -268,7 +268,7 @@ def test_more_rows_than_a_piece_keep_their_order(command, export, tmp_path, monk
 )
 def test_what_training_reads_is_read(command, export, tmp_path, name, content):
     (tmp_path / name).write_bytes(gzip.compress(content.encode()) if name.endswith("gz") else content.encode())
-    code, out, _ = command("--model-dir", export, "--input", tmp_path / name, "--output", tmp_path / "out.parquet")
+    code, out, _ = command("--model-dir", export, "--input", tmp_path / name, "--out", tmp_path / "out.parquet")
     assert code == 0
     assert "accuracy" in out
     found = [next(iter(row.values())) for row in table(tmp_path / "out.parquet")]
@@ -280,7 +280,7 @@ def test_texts_of_every_string_type_are_labelled(command, export, tmp_path, expe
     column = pa.array(SENTENCES)
     column = column.dictionary_encode() if pa.types.is_dictionary(text) else column.cast(text)
     pq.write_table(pa.table({"text": column}), tmp_path / "in.parquet")
-    command("--model-dir", export, "--input", tmp_path / "in.parquet", "--output", tmp_path / "out.parquet")
+    command("--model-dir", export, "--input", tmp_path / "in.parquet", "--out", tmp_path / "out.parquet")
     assert [row["predicted"] for row in table(tmp_path / "out.parquet")] == [p.label_id for p in expected]
 
 
@@ -302,7 +302,7 @@ def test_numbers_of_a_class_label_count_by_their_names(command, export, tmp_path
 
 def test_labels_that_the_model_does_not_know_are_not_scored_and_said(command, export, tmp_path):
     source = class_label_file(tmp_path / "a.parquet", ["ham", "spam"], LABELS)
-    code, out, _ = command("--model-dir", export, "--input", source, "--output", tmp_path / "out.parquet")
+    code, out, _ = command("--model-dir", export, "--input", source, "--out", tmp_path / "out.parquet")
     assert code == 0
     assert len(table(tmp_path / "out.parquet")) == 7
     assert (
@@ -317,7 +317,7 @@ def test_labels_that_the_model_does_not_know_are_refused_where_nothing_else_is_a
     source = write(tmp_path / "in.csv", [{"text": f"{i}", "label": "ham"} for i in range(41)])
     message = refused("--model-dir", export, "--input", source)
     assert "41 rows not scored: labels ham (41) are not among the model's classes" in message
-    assert "pass --output" in message
+    assert "pass --out" in message
     assert command("--model-dir", export, "--input", source, "--ignore-labels")[0] == 2
 
 
@@ -358,7 +358,7 @@ def test_a_small_file_is_shown(command, export, tmp_path, expected):
 def test_predictions_are_written_in_the_format_of_the_outputs_name(command, export, tmp_path, expected, suffix):
     source = write(tmp_path / "in.parquet", [{"text": text} for text in SENTENCES])
     output = tmp_path / f"out.{suffix}"
-    assert command("--model-dir", export, "--input", source, "--output", output)[0] == 0
+    assert command("--model-dir", export, "--input", source, "--out", output)[0] == 0
     if suffix == "jsonl":
         rows = [json.loads(line) for line in output.read_text().splitlines()]
     else:
@@ -374,7 +374,7 @@ def test_predictions_are_written_in_the_format_of_the_outputs_name(command, expo
 )
 def test_standard_input_and_output_are_dashes(export, content):
     done = subprocess.run(
-        [sys.executable, "-m", "sst2_ray", "predict", "--model-dir", str(export), "--input", "-", "--output", "-"],
+        [sys.executable, "-m", "sst2_ray", "predict", "--model-dir", str(export), "--input", "-", "--out", "-"],
         cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, input=content, capture_output=True, text=True, check=True,
     )  # fmt: skip
     if content.startswith("{"):
@@ -394,7 +394,7 @@ def test_a_data_set_is_scored_on_its_evaluation_split(command, export, tmp_path)
     write(tmp_path / "train.tsv", rows[:3])
     write(tmp_path / "dev.tsv", rows[3:])
     output = tmp_path / "out.parquet"
-    code, out, _ = command("--model-dir", export, "--data", tmp_path, "--output", output)
+    code, out, _ = command("--model-dir", export, "--data", tmp_path, "--out", output)
     assert code == 0
     assert f"4 rows of dev of {tmp_path.name}" in out
     assert " of 4; " in out
@@ -441,9 +441,9 @@ def test_a_planted_pickle_is_refused_and_not_run(refused, export, tmp_path):
     assert not ran.exists()
 
 
-@pytest.mark.parametrize("flag", ["--output", "--picture"])
+@pytest.mark.parametrize("flag", ["--out", "--picture"])
 def test_what_exists_is_not_overwritten_unless_told(refused, command, export, tmp_path, flag):
-    target = tmp_path / ("x.parquet" if flag == "--output" else "x.png")
+    target = tmp_path / ("x.parquet" if flag == "--out" else "x.png")
     target.write_text("mine")
     words = ("--model-dir", export, "--text", "a", flag, target)
     assert refused(*words) == f"{flag} {target}: exists; choose another name, or pass --overwrite"
@@ -455,15 +455,15 @@ def test_what_exists_is_not_overwritten_unless_told(refused, command, export, tm
 @pytest.mark.parametrize(
     ("words", "reason"),
     [
-        (["--text", "a", "--output", "out.doc"], "--output out.doc: its name must end in .parquet"),
+        (["--text", "a", "--out", "out.doc"], "--out out.doc: its name must end in .parquet"),
         (["--text", "a", "--picture", "x.gif"], "--picture x.gif: its name must end in .png or .svg or .pdf"),
-        (["--text", "a", "--output", "no/such/out.parquet"], "its folder does not exist"),
+        (["--text", "a", "--out", "no/such/out.parquet"], "its folder does not exist"),
         (["--text", " "], "--text: sentence 1 is empty"),
         (["--data", "glue", "--picture", "x.png"], "it shows the sentences of --text"),
         (["--text", *["a"] * 41, "--picture", "x.png"], "it holds 40 sentences, not 41"),
         (["--text", "a", "--batch-tokens", "0"], "--batch-tokens 0: must be above 0"),
-        (["--input", "nowhere.csv", "--output", "o.parquet"], "--input nowhere.csv: no such file"),
-        (["--input", "s3x://b/in.csv", "--output", "o.parquet"], "--input s3x://b/in.csv: cannot be read"),
+        (["--input", "nowhere.csv", "--out", "o.parquet"], "--input nowhere.csv: no such file"),
+        (["--input", "s3x://b/in.csv", "--out", "o.parquet"], "--input s3x://b/in.csv: cannot be read"),
         (["--data", "gleu"], "did you mean glue?"),
     ],
 )
@@ -494,7 +494,7 @@ def test_impossible_requests(refused, export, words, reason):
 )
 def test_files_that_cannot_be_labelled(refused, export, tmp_path, name, content, reason):
     (tmp_path / name).write_bytes(content)
-    message = refused("--model-dir", export, "--input", tmp_path / name, "--output", tmp_path / "out.parquet")
+    message = refused("--model-dir", export, "--input", tmp_path / name, "--out", tmp_path / "out.parquet")
     assert message.startswith(f"--input {tmp_path / name}")
     assert reason in message
 
@@ -503,26 +503,24 @@ def test_a_file_that_breaks_off_later_leaves_no_output(refused, export, tmp_path
     monkeypatch.setattr(inputs, "PIECE_ROWS", 2)
     source = write(tmp_path / "in.jsonl", [{"text": text} for text in SENTENCES])
     source.write_text(source.read_text() + "{\n")
-    words = ["--input", source, "--output", tmp_path / "out.parquet"]
+    words = ["--input", source, "--out", tmp_path / "out.parquet"]
     assert "line 8 is not a JSON object" in refused("--model-dir", export, *words)
 
 
 def test_a_text_column_of_numbers(refused, export, tmp_path):
     source = write(tmp_path / "in.parquet", [{"text": 1}])
-    assert "column 'text' is int64, not text" in refused(
-        "--model-dir", export, "--input", source, "--output", "o.parquet"
-    )
+    assert "column 'text' is int64, not text" in refused("--model-dir", export, "--input", source, "--out", "o.parquet")
 
 
 def test_a_file_without_labels_that_is_too_large_to_show_needs_an_output(refused, export, tmp_path):
     source = write(tmp_path / "in.txt", [{"text": "a"}] * 41)
-    assert refused("--model-dir", export, "--input", source).endswith("so say where to write: --output")
+    assert refused("--model-dir", export, "--input", source).endswith("so say where to write: --out")
 
 
 def test_files_of_different_columns(refused, export, tmp_path):
     write(tmp_path / "a.csv", [{"text": "a"}])
     write(tmp_path / "b.csv", [{"text": "a", "id": "1"}])
-    words = ["--input", tmp_path / "*.csv", "--output", tmp_path / "out.parquet"]
+    words = ["--input", tmp_path / "*.csv", "--out", tmp_path / "out.parquet"]
     assert "has other columns than" in refused("--model-dir", export, *words)
 
 
