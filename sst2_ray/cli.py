@@ -120,7 +120,9 @@ def run(command: str, argv: Sequence[str] | None = None) -> int:
         # It warns that there is no home to keep its list of fonts in; it makes the list anew.
         logging.getLogger("matplotlib").setLevel(logging.ERROR)
         from sst2_ray.config.flags import run_main
+        from sst2_ray.home import have_a_home
 
+        have_a_home()
         module, function, *_ = COMMANDS[command]
         words = sys.argv[1:] if argv is None else argv
         return run_main(lambda rest: getattr(importlib.import_module(module), function)(rest), words)

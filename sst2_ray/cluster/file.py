@@ -12,6 +12,7 @@ import yaml
 
 from sst2_ray.cluster.section import Section
 from sst2_ray.errors import InputError, did_you_mean
+from sst2_ray.home import is_temporary
 
 Platform = Literal["aws", "gcp", "azure", "local", "kuberay", "slurm"]
 BY_RAY: tuple[Platform, ...] = ("aws", "gcp", "azure", "local")
@@ -179,6 +180,8 @@ class ClusterFile:
 
 def own_folder() -> Path:
     """Return ~/.sst2-ray, which only this user can enter. Raises InputError without a home that can be written."""
+    if is_temporary():
+        raise InputError("this user has no home for the cluster's token; set HOME to a folder of yours")
     folder = Path("~/.sst2-ray").expanduser()
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -5,15 +5,14 @@ No other module sets them.
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import importlib.util
 import os
-import shutil
-import tempfile
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+
+from sst2_ray.home import have_a_home
 
 # The driver's own; Ray Train passes its RAY_TRAIN_* on to the controller and the workers.
 DRIVER_ENV = {
@@ -66,21 +65,10 @@ PASSED_ON = ("HF_ENDPOINT", "HF_HUB_OFFLINE", "HF_HOME")
 
 def prepare_driver() -> None:
     """Set the driver's variables, before ray is imported. Those that the user has set stay."""
-    _have_a_home()
+    have_a_home()
     for name, value in DRIVER_ENV.items():
         os.environ.setdefault(name, value)
     warnings.filterwarnings("ignore", module=r"(ray|transformers|torch|deepspeed|huggingface_hub)\b.*")
-
-
-def _have_a_home() -> None:
-    """Give a user id that nobody has, without HOME, a private folder as its home: Ray cannot be imported without one."""
-    try:
-        Path.home()
-    except RuntimeError:
-        home = tempfile.mkdtemp(prefix="sst2-ray-home-")
-        atexit.register(shutil.rmtree, home, ignore_errors=True)
-        os.environ["HOME"] = home
-        os.environ.setdefault("LOGNAME", f"uid{os.getuid()}")
 
 
 def worker_env(*, use_gpu: bool, compile_threads: int | None = None) -> dict[str, str]:

@@ -19,6 +19,7 @@ from sst2_ray.config.train import TrainConfig
 from sst2_ray.errors import InfeasibleError
 from sst2_ray.run.train import train
 from tests.support.environments import (
+    COMMAND,
     REPOSITORY,
     SmallRuns,
     cpu_quota,
@@ -76,6 +77,39 @@ def test_a_run_in_a_strict_container_succeeds() -> None:
         done = small.run(small.words("container"), before=[*enter, *in_container(Path(work))])
         small.succeeded("container", done)
         waited(lambda: not processes.read_text(), "the end of its processes", 15)
+
+
+@containers
+@pytest.mark.parametrize(
+    ("words", "code", "says"),
+    [
+        (["doctor"], 0, "doctor: 0 errors"),
+        (["doctor", f"{REPOSITORY}/cluster/onprem.yaml", "--offline"], 2, "passed"),
+        (
+            ["submit", "--address=http://127.0.0.1:9", "--", "true"],
+            2,
+            "error: http://127.0.0.1:9: no job server answers",
+        ),
+        (
+            ["up", f"{REPOSITORY}/cluster/onprem.yaml"],
+            2,
+            "error: this user has no home for the cluster's token; set HOME",
+        ),
+    ],
+    ids=["doctor", "doctor-file", "submit", "up"],
+)
+def test_commands_about_clusters_need_no_home_or_say_so_in_one_line(
+    small: SmallRuns, words: list[str], code: int, says: str
+) -> None:
+    with tempfile.TemporaryDirectory(prefix="c-", dir="/tmp") as work, tempfile.TemporaryDirectory(dir="/tmp") as empty:
+        Path(work).chmod(0o755)
+        Path(empty).chmod(0o777)
+        Path(empty, "job.txt").touch()
+        enter = ["env", "-C", empty, *in_container(Path(work))]
+        done = small.run([COMMAND, *words], before=enter)
+    assert done.returncode == code, done.stderr
+    assert says in done.stderr.splitlines()[-1]
+    assert not [line for line in done.stderr.splitlines() if "Traceback" in line]
 
 
 @pytest.mark.slow
