@@ -22,9 +22,11 @@ class Bench:
     """Inputs that every cell uses: a model, data, an export, a results table and a job server."""
 
     def __init__(self, folder: Path) -> None:
-        """Make them below `folder`."""
+        """Make them below `folder`, unless an earlier call has."""
         self.folder, self.table = folder, folder / "first" / "runs"
         self.address, self.server = "", 0
+        if self.table.exists():
+            return
         models.sbert_folder(folder / "model")
         models.export_of(folder / "model", folder / "export")
         write_glue_folder(folder / "data", reviews(2000), reviews(200, topic="play"))
@@ -85,7 +87,7 @@ def job_server(bench: Bench) -> Iterator[None]:
         "log_to_driver=False, num_cpus=1); print('ready', flush=True); time.sleep(1e6)"
     )
     environment = {**os.environ, "RAY_AUTH_MODE": "disabled", "RAY_TMPDIR": str(folder / "ray")}
-    (folder / "ray").mkdir()
+    (folder / "ray").mkdir(exist_ok=True)
     server = subprocess.Popen(
         [sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
         start_new_session=True, text=True,

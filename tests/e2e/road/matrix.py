@@ -36,8 +36,14 @@ def main() -> int:
         print(f"seed {arguments.seed}")
         plan = [
             (draw.choice(arguments.only), tuple(draw.sample(list(arguments.where), 3))) for _ in range(arguments.random)
-        ][arguments.skip :]
-    cells = run_all(plan, arguments.json)
+        ]
+    if arguments.missing and Path(arguments.json).exists():
+        found = json.loads(Path(arguments.json).read_text())
+        right_before = {(cell["command"], *cell["environments"]) for cell in found if not cell["wrong"]}
+        plan = [
+            (command, environments) for command, environments in plan if (command, *environments) not in right_before
+        ]
+    cells = run_all(plan, arguments.json, arguments.folder)
     right = sum(not cell.wrong for cell in cells)
     print(f"{right} of {len(cells)} right")
     if arguments.docs:
@@ -53,18 +59,25 @@ def read_arguments() -> argparse.Namespace:
         "--random", type=int, default=0, help="so many random combinations of three environments instead"
     )
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--skip", type=int, default=0, help="leave out the first of them")
+    parser.add_argument("--missing", action="store_true", help="only what --json does not have, or has as wrong")
     parser.add_argument("--json", help="file of cells, completed")
+    parser.add_argument("--folder", help="inputs of an earlier call, or where to make and keep them (a short path)")
     parser.add_argument("--docs", help="page whose table is written from --json")
     return parser.parse_args()
 
 
-def run_all(plan: list[tuple[str, tuple[str, ...]]], path: str | None) -> list[Cell]:
-    """Run the cells one after the other, each printed and kept as it ends."""
+def run_all(plan: list[tuple[str, tuple[str, ...]]], path: str | None, folder: str | None) -> list[Cell]:
+    """Run the cells one after the other, each printed and kept as it ends.
+
+    Args:
+        plan: command and environments of each.
+        path: file of cells.
+        folder: for the bench; None: a new one, which is deleted.
+    """
     cells, reason = [], missing_for_quotas()
     adopt_orphans()
-    folder = Path(tempfile.mkdtemp(prefix="road-"))
-    bench = Bench(folder)
+    made = Path(folder or tempfile.mkdtemp(prefix="road-"))
+    bench = Bench(made)
     with job_server(bench):
         for command, environments in plan:
             if "quota 0.9" in environments and reason:
@@ -74,7 +87,8 @@ def run_all(plan: list[tuple[str, tuple[str, ...]]], path: str | None) -> list[C
             show(cells[-1])
             if path:
                 keep(cells[-1], Path(path))
-    shutil.rmtree(folder, ignore_errors=True)
+    if not folder:
+        shutil.rmtree(made, ignore_errors=True)
     return cells
 
 
