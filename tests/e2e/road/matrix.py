@@ -14,6 +14,7 @@ import argparse
 import json
 import random
 import shutil
+import signal
 import sys
 import tempfile
 from dataclasses import asdict
@@ -76,6 +77,7 @@ def run_all(plan: list[tuple[str, tuple[str, ...]]], path: str | None, folder: s
     """
     cells, reason = [], missing_for_quotas()
     adopt_orphans()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # the job server ends with it
     made = Path(folder or tempfile.mkdtemp(prefix="road-"))
     bench = Bench(made)
     with job_server(bench):
