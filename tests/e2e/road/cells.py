@@ -202,7 +202,7 @@ def outlived(mark: str, server: int) -> list[int]:
         server: process of the job server, whose own processes stay.
     """
     deadline = time.monotonic() + 10
-    while (left := alive(f"{MARK}={mark}", f"# {mark}", but_below=server)) and time.monotonic() < deadline:
+    while (left := alive(f"{MARK}={mark}", f"# {mark}", but_below=server or None)) and time.monotonic() < deadline:
         time.sleep(0.25)
     for pid in left:
         with contextlib.suppress(OSError):
