@@ -27,7 +27,7 @@ ENVIRONMENTS = (
 )  # fmt: skip
 LIMIT_S = 120.0
 MARK = "SST2_RAY_TEST_CELL"
-_OWN_LINES = ("nohup: ", "upload", "submitted ", "[sst2-", "  ", "note: ", "doctor: ")
+_OWN_LINES = ("nohup: ", "upload", "submitted ", "[sst2-", "  ", "note: ", "doctor: ", "RAY_ADDRESS=")
 """Beginnings of lines on stderr that are no error: nohup's, and what `submit` and `doctor` tell about their work."""
 
 
@@ -58,7 +58,9 @@ class Cell:
             said.append("traceback")
         if self.left:
             said.append(f"{self.left} processes left")
-        if self.error_lines != (0 if self.code == 0 or (self.command == "doctor" and self.code == 2) else 1):
+        # The findings of `doctor` are on stdout; `submit` tells the end of a job that it has stopped as its progress.
+        tells_itself = (self.command, self.code) in (("doctor", 2), ("submit", 5))
+        if self.error_lines != (0 if self.code == 0 or tells_itself else 1):
             said.append(f"{self.error_lines} lines of error")
         if self.command in ("train", "sweep") and self.row != {0: "succeeded", 5: "stopped"}.get(self.code, ""):
             said.append(f"row {self.row or 'missing'}")
