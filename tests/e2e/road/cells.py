@@ -64,7 +64,7 @@ class Cell:
             said.append(f"{self.error_lines} lines of error")
         if self.command in ("train", "sweep") and self.row != {0: "succeeded", 5: "stopped"}.get(self.code, ""):
             said.append(f"row {self.row or 'missing'}")
-        if self.code in (2, 3) and self.seconds > 15:
+        if self.command in ("train", "sweep") and self.code == 2 and self.seconds > 15:
             said.append("slower than 15 s")
         return "; ".join(said)
 
