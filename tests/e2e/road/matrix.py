@@ -32,13 +32,14 @@ BEGIN, END = "<!-- matrix -->", "<!-- /matrix -->"
 
 def main() -> int:
     arguments = read_arguments()
-    plan = [(command, (where,)) for command in arguments.only for where in arguments.where]
+    plan = [(command, (where,)) for command in COMMANDS for where in ENVIRONMENTS]
     if arguments.random:
         draw = random.Random(arguments.seed)
         print(f"seed {arguments.seed}")
-        plan = [
-            (draw.choice(arguments.only), tuple(draw.sample(list(arguments.where), 3))) for _ in range(arguments.random)
-        ]
+        plan = [(draw.choice(COMMANDS), tuple(draw.sample(ENVIRONMENTS, 3))) for _ in range(arguments.random)]
+    plan = [
+        (command, where) for command, where in plan if command in arguments.only and set(where) <= {*arguments.where}
+    ]
     if arguments.missing and Path(arguments.json).exists():
         found = json.loads(Path(arguments.json).read_text())
         right_before = {(cell["command"], *cell["environments"]) for cell in found if not cell["wrong"]}
@@ -55,8 +56,8 @@ def main() -> int:
 
 def read_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--only", nargs="*", default=COMMANDS)
-    parser.add_argument("--where", nargs="*", default=ENVIRONMENTS)
+    parser.add_argument("--only", nargs="*", default=COMMANDS, help="of the plan, these commands")
+    parser.add_argument("--where", nargs="*", default=ENVIRONMENTS, help="and these environments")
     parser.add_argument(
         "--random", type=int, default=0, help="so many random combinations of three environments instead"
     )
