@@ -25,7 +25,9 @@ ENVIRONMENTS = (
     *SIGNALS, "closed stdout", "closed stdin", "no home", "latin-1", "long TMPDIR", "quota 0.9", "affinity 1", "proxy",
     "dead RAY_ADDRESS",
 )  # fmt: skip
-LIMIT_S = 120.0
+LIMIT_S = 60.0
+"""Most seconds of a cell on an idle machine; one with more to do than cores is given as many times more."""
+
 MARK = "SST2_RAY_TEST_CELL"
 _OWN_LINES = ("nohup: ", "upload", "submitted ", "[sst2-", "  ", "note: ", "doctor: ", "RAY_ADDRESS=")
 """Beginnings of lines on stderr that are no error: nohup's, and what `submit` and `doctor` tell about their work."""
@@ -165,7 +167,8 @@ def steps_before(environments: tuple[str, ...], group: Path | None) -> list[Call
 def follow(process: subprocess.Popen[bytes], sent: list[signal.Signals], cell: Path, command: str) -> int:
     """Send the signals once the command is at work, and wait for its end; a command that hangs is killed (-9)."""
     begin = time.monotonic()
-    while sent and time.monotonic() < begin + LIMIT_S and process.poll() is None:
+    limit_s = LIMIT_S * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+    while sent and time.monotonic() < begin + limit_s and process.poll() is None:
         if at_work(cell, command, time.monotonic() - begin):
             break
         time.sleep(0.1)
@@ -174,7 +177,7 @@ def follow(process: subprocess.Popen[bytes], sent: list[signal.Signals], cell: P
             process.send_signal(number)
             time.sleep(0.5)
     try:
-        return process.wait(max(1.0, begin + LIMIT_S - time.monotonic()))
+        return process.wait(max(1.0, begin + limit_s - time.monotonic()))
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
