@@ -188,7 +188,8 @@ def at_work(cell: Path, command: str, seconds: float) -> bool:
     """Tell whether the command, started so many seconds ago, has begun what it is for."""
     match command:
         case "train" | "sweep":
-            return bool(list((cell / "runs").glob("x/**/checkpoints/*")))
+            logs = (cell / "runs").glob("x/**/logs/attempt-0-rank-0.log")
+            return any("step 1/" in log.read_text(errors="replace") for log in logs)
         case "submit":
             return "hello" in (cell / "out").read_text(errors="replace")
         case "predict":
