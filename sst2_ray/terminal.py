@@ -94,11 +94,13 @@ def console(on_text: Callable[[str], None] | None = None) -> Console:
     each. `on_text`: is given the plain text of all that is printed.
     """
     file: Any = _LastingFile(sys.stdout)
-    plain = _CopyingConsole(on_text, file=file, force_jupyter=False)
+    # A notebook's stdout says that it is a terminal.
+    force: Any = {"force_jupyter": False, "force_terminal": False if in_notebook() else None}
+    plain = _CopyingConsole(on_text, file=file, **force)
     if plain.is_terminal:
         return plain
     width = _NOTEBOOK_WIDTH if in_notebook() else max(plain.width, _PIPE_WIDTH)
-    return _CopyingConsole(on_text, file=file, width=width, highlight=False, force_jupyter=False)
+    return _CopyingConsole(on_text, file=file, width=width, highlight=False, **force)
 
 
 def show_plan(out: Console, rows: Sequence[tuple[str, str]]) -> None:

@@ -56,7 +56,7 @@ def start_ray() -> ModuleType:
 
 def _quiet() -> None:
     """Leave Ray's warnings out: they are about Ray, not about the run."""
-    for name in ("ray", "ray.train", "ray.tune"):
+    for name in ("ray", "ray.train", "ray.tune", "ray.widgets"):
         logging.getLogger(name).setLevel(logging.ERROR)
 
 

@@ -69,6 +69,7 @@ def prepare_driver() -> None:
     for name, value in DRIVER_ENV.items():
         os.environ.setdefault(name, value)
     warnings.filterwarnings("ignore", module=r"(ray|transformers|torch|deepspeed|huggingface_hub)\b.*")
+    warnings.filterwarnings("ignore", message="IProgress not found")  # tqdm's, in a notebook: no bars of it are shown
 
 
 def worker_env(*, use_gpu: bool, compile_threads: int | None = None) -> dict[str, str]:

@@ -35,7 +35,10 @@ class Notebook:
             message["content"].get("execution_state") != "idle"
         ):
             self.shown.append(message)
-        return self.client.get_shell_msg(timeout=10)["content"]
+        # A kernel that was slow to start has been asked several times whether it is ready: those replies come first.
+        while (reply := self.client.get_shell_msg(timeout=10))["parent_header"].get("msg_id") != request:
+            pass
+        return reply["content"]
 
     @property
     def text(self) -> str:
