@@ -48,6 +48,8 @@ COMMANDS: dict[str, Command] = {
     "power": Command("sst2_ray.results.power", "main", "say what seeds and sentences a difference takes", _READ),
     "best": Command("sst2_ray.manage.cleanup", "main_best", "copy the best model to a folder", _READ),
     "predict": Command("sst2_ray.predict.command", "main", "label sentences with a trained model", _READ),
+    "export": Command("sst2_ray.predict.export", "main", "convert a model to ONNX or OpenVINO, with proof", _READ),
+    "push": Command("sst2_ray.manage.push", "main", "upload a model to the hub", _READ),
     "doctor": Command(
         "sst2_ray.cluster.doctor.command", "main", "find what would fail, before it costs money", _CLUSTER
     ),

@@ -128,6 +128,10 @@ class TrialRecord:
     selection_score: float | None = _col(
         "The metric chosen_by on the held-out part of train that the best epoch was chosen on; null: chosen on dev."
     )
+    temperature: float | None = _col("Logits are divided by it in the exported head; null: not calibrated.")
+    decision_threshold: float | None = _col(
+        "Uncalibrated probability of class 1 of two from which on the exported head answers class 1.", unit="0-1"
+    )
     # how fast, how much
     seconds: float | None = _col("Wall-clock of the attempt.", unit="s")
     goodput: float | None = _col(

@@ -31,6 +31,7 @@ def load_splits(config: TrainConfig) -> Splits:
         InputError: With one line: data that cannot be read, labels of no class, a split of one class, evaluation sentences
             in the training split, sizes that do not fit.
     """
+    _check_calibration(config)
     read = _with_choices(read_source(config), config)
     classes = _classes(read, config)
     train, train_keys, notes = _train_rows(read, classes, config)
@@ -73,6 +74,14 @@ def load_splits(config: TrainConfig) -> Splits:
         corpus=corpus,
         notes=tuple(note for note in notes if note),
     )
+
+
+def _check_calibration(config: TrainConfig) -> None:
+    """Refuse a calibration without sentences to fit it on; a sweep holds some out by itself."""
+    if config.calibrate_probabilities and not config.selection_fraction:
+        raise InputError(
+            "--calibrate-probabilities: is fitted on a held-out part of train; give its size, e.g. --selection-fraction 0.1"
+        )
 
 
 def _with_choices(read: Source, config: TrainConfig) -> Source:

@@ -15,7 +15,9 @@ from sst2_ray.config.flags import parse
 from sst2_ray.config.metrics import shown
 from sst2_ray.errors import InputError
 from sst2_ray.manage.runs import StoredRun, files_below, list_runs, run_folder
+from sst2_ray.modeling.export.card import add_choice
 from sst2_ray.records import Status, TrialRecord
+from sst2_ray.results.analysis import evidence
 from sst2_ray.results.analysis.ranking import RankedGroup, Run, rank
 from sst2_ray.results.analysis.verdict import metric_words
 from sst2_ray.results.store.table import ResultsTable
@@ -130,8 +132,33 @@ def copy_best(config: BestConfig) -> tuple[RankedGroup, Run]:
         source_filesystem=storage.filesystem,
         destination_filesystem=pafs.LocalFileSystem(),
     )
+    card = partial / "README.md"
+    if card.is_file():
+        card.write_text(add_choice(card.read_text(encoding="utf-8"), _choice(config, group, run)), encoding="utf-8")
     partial.rename(target)
     return group, run
+
+
+def _choice(config: BestConfig, group: RankedGroup, run: Run) -> str:
+    """Describe for a card how a model was chosen, and what its configuration is worth on new seeds and sentences."""
+    best, reported = group.best, group.reported(group.best)
+    seeds = formatting.count(len(best.runs), "seed")
+    lines = [f"It is the {group.chosen}: the best run, seed {run.seed}, of {best.label}."]
+    estimate = evidence.load(ResultsTable(config.storage_path), [best], "dev").estimate(best)
+    if estimate is not None and reported == "best_dev_accuracy":
+        low, high = formatting.percent(estimate.interval.low), formatting.percent(estimate.interval.high)
+        new = "new seeds and new sentences" if estimate.covers_seeds else "new sentences under this one seed"
+        lines.append(
+            f"The configuration's accuracy on {group.eval_split}: {formatting.percent(estimate.value)} % (mean of {seeds}), "
+            f"95 % interval for {new} {low} to {high}."
+        )
+    if len(best.runs) > 1:
+        lines.append(
+            "The figures above are of the best of these runs, so they are above what another seed would reach."
+        )
+    if group.metric == "best_dev_accuracy" and len(group.configurations) > 1:
+        lines.append("The sentences that it was chosen on are those of the figures, which are therefore optimistic.")
+    return "\n".join(lines)
 
 
 def _ranking(config: BestConfig) -> RankedGroup:

@@ -73,10 +73,10 @@ class SentenceClassifier(nn.Module, ABC):
             hidden = self._unpadded(input_ids.reshape(-1)[packing.source], types, packing)
             features = pool_packed(hidden, packing, self.pooling_modes)
         else:
-            return self._padded(input_ids, attention_mask, _types(token_type_ids)).float()
+            return self.padded_logits(input_ids, attention_mask, _types(token_type_ids)).float()
         return self.classify(features).float()
 
-    def _padded(self, input_ids: Tensor, attention_mask: Tensor, types: dict[str, Tensor]) -> Tensor:
+    def padded_logits(self, input_ids: Tensor, attention_mask: Tensor, types: dict[str, Tensor]) -> Tensor:
         """Compute logits of a padded batch, in the precision of the computation."""
         hidden = self.encoder(input_ids=input_ids, attention_mask=attention_mask, **types).last_hidden_state
         return self.classify(pool(hidden, attention_mask, self.pooling_modes))
@@ -126,6 +126,15 @@ class SentenceClassifier(nn.Module, ABC):
     def head_weights(self) -> dict[str, Tensor]:
         """Return `weight` [classes, features] and `bias` [classes] of the last layer."""
 
+    @torch.no_grad()
+    def rescale(self, temperature: float, shift: float | None) -> None:
+        """Divide the logits by a temperature, then add `shift` to that of class 1 of two: in the last layer's weights."""
+        weight, bias = self.head_weights["weight"], self.head_weights["bias"]
+        weight.div_(temperature)
+        bias.div_(temperature)
+        if shift is not None:
+            bias[1] += shift
+
     def _follow_precision(self, device_type: str) -> None:
         """Switch to sdpa outside autocast (evaluation in fp32): flash attention computes in 16 bits only."""
         wanted = FLASH if torch.is_autocast_enabled(device_type) else "sdpa"
@@ -170,7 +179,7 @@ class EncoderClassifier(SentenceClassifier):
     def pooling_modes(self) -> tuple[str, ...]:
         return ("cls",)
 
-    def _padded(self, input_ids: Tensor, attention_mask: Tensor, types: dict[str, Tensor]) -> Tensor:
+    def padded_logits(self, input_ids: Tensor, attention_mask: Tensor, types: dict[str, Tensor]) -> Tensor:
         logits: Tensor = self.backbone(input_ids=input_ids, attention_mask=attention_mask, **types).logits
         return logits
 

@@ -20,7 +20,7 @@ from sst2_ray.predict.scoring import Scores, answer_words, score_lines
 from sst2_ray.predict.shapes import predictions_of
 
 if TYPE_CHECKING:
-    from sst2_ray.modeling.export.folder import ExportMeta
+    from sst2_ray.modeling.export.meta import ExportMeta
     from sst2_ray.predict.inputs import SentenceFiles
     from sst2_ray.training.metrics import MetricSums
 
@@ -50,7 +50,12 @@ def main(argv: list[str]) -> int:
 
 def _predictor(config: PredictConfig) -> Predictor:
     return Predictor(
-        config.model_dir, device=config.device, precision=config.precision, batch_tokens=config.batch_tokens
+        config.model_dir,
+        device=config.device,
+        precision=config.precision,
+        batch_tokens=config.batch_tokens,
+        backend=config.backend,
+        variant=config.variant,
     )
 
 

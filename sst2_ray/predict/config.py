@@ -61,6 +61,10 @@ class PredictConfig:
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Of matrix products; auto: bf16 where the chip computes in it. Labels are those of fp32 either way, probabilities differ
     in the third digit."""
+    backend: Literal["torch", "onnx", "openvino"] = "torch"
+    """Library that computes: torch, or the one whose format `sst2-ray export` has written into the model's folder."""
+    variant: Literal["fp32", "fp16", "int8", "int8-static"] | None = None
+    """Precision of the model in that format; None: fp32, or the one that `export --keep-best` has kept."""
     allow_leak: bool = False
     """Score although the model's training data are known to contain the data."""
 
@@ -72,6 +76,7 @@ class PredictConfig:
             what = " and ".join(given) or "nothing to label"
             raise InputError(f"{what}: give exactly one of --text, --input and --data")
         check_columns(self.text_column, self.text_columns)
+        self._check_backend()
         self._check_texts()
         if self.picture is not None and not self.text:
             raise InputError(f"--picture {self.picture}: it shows the sentences of --text; give some")
@@ -79,6 +84,16 @@ class PredictConfig:
             raise InputError(f"--picture {self.picture}: it holds {_PICTURE_SENTENCES} sentences, not {len(self.text)}")
         if self.batch_tokens is not None and self.batch_tokens <= 0:
             raise InputError(f"--batch-tokens {self.batch_tokens}: must be above 0")
+
+    def _check_backend(self) -> None:
+        if self.backend == "torch" and self.variant is not None:
+            raise InputError(
+                f"--variant {self.variant}: is of a converted model; give --backend onnx or openvino with it"
+            )
+        if self.backend != "torch" and self.precision != "auto":
+            raise InputError(
+                f"--precision {self.precision}: is of torch; a converted model has its own, which --variant names"
+            )
 
     def _check_texts(self) -> None:
         if self.text_pair and len(self.text_pair) != len(self.text):

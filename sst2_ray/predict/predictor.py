@@ -34,22 +34,18 @@ class Predictor:
         precision: str = "auto",
         batch_tokens: int | None = None,
         column: str | Sequence[str] | None = None,
+        backend: str = "torch",
+        variant: str | None = None,
     ) -> None:
-        import torch
-
         from sst2_ray.data.tokens import SentenceTokenizer
-        from sst2_ray.modeling.export.folder import load_export
-        from sst2_ray.training.evaluate import BATCH_TOKENS
-        from sst2_ray.training.precision import use_bf16
+        from sst2_ray.predict.engines import open_engine
 
-        if device == "cuda" and not torch.cuda.is_available():
-            raise InputError("--device cuda: torch sees no GPU here; use --device cpu")
-        chosen = "cuda" if device == "auto" and torch.cuda.is_available() else device.replace("auto", "cpu")
-        self.device = torch.device(chosen)
-        self.bf16 = use_bf16(precision, self.device)
         self.source = str(model_dir)
         with _model_folder(self.source) as folder:
-            self.model, self.tokenizer, self.meta = load_export(folder, device=self.device)
+            self._engine = open_engine(
+                folder, backend=backend, variant=variant, device=device, precision=precision, batch_tokens=batch_tokens
+            )
+        self.meta = self._engine.meta
         self.classes = ClassNames(self.meta.info.labels)
         self.text_columns = self.meta.info.text_columns
         """Columns of the pairs that it was trained on; empty: it reads single texts."""
@@ -57,8 +53,9 @@ class Predictor:
         self._check_columns()
         self.num_truncated = 0
         """Sentences so far that were longer than the model reads."""
-        self._tokenize = SentenceTokenizer(self.tokenizer, self.meta.max_length, type_ids=self.model.takes_type_ids)
-        self.batch_tokens = batch_tokens or BATCH_TOKENS[self.device.type]
+        self._tokenize = SentenceTokenizer(
+            self._engine.tokenizer, self.meta.max_length, type_ids=self._engine.takes_type_ids
+        )
 
     def _check_columns(self) -> None:
         reads = 2 if self.text_columns else 1
@@ -74,7 +71,6 @@ class Predictor:
         """
         from sst2_ray.data.rows import Rows
         from sst2_ray.modeling.tokenizers import check_known
-        from sst2_ray.training.evaluate import compute_logits
 
         if not texts:
             return np.zeros((0, len(self.classes)), dtype=np.float32)
@@ -84,16 +80,9 @@ class Predictor:
         given = [t.strip() if isinstance(t, str) else (t[0].strip(), t[1].strip()) for t in read]
         rows = Rows(texts=given, labels=unlabelled, row_ids=np.arange(len(texts)))
         tokens = self._tokenize(rows)
-        check_known(tokens.input_ids, self.tokenizer, source="--input")
+        check_known(tokens.input_ids, self._engine.tokenizer, source="--input")
         self.num_truncated += tokens.num_truncated
-        return compute_logits(
-            self.model,
-            tokens,
-            bf16=self.bf16,
-            pad_id=int(self.tokenizer.pad_token_id),
-            max_tokens=self.batch_tokens,
-            device=self.device,
-        )
+        return self._engine.logits(tokens)
 
     def predict(self, texts: object, *, text_column: str | None = None) -> Any:
         """Label sentences and return them in the shape in which they were given; see `sst2_ray.predict`."""

@@ -112,6 +112,8 @@ def with_facts(row: TrialRecord, end: Finished) -> TrialRecord:
         other_scores_json=json.dumps(end.others) if end.others else None,
         selection_accuracy=end.selection_accuracy,
         selection_score=end.selection_score,
+        temperature=end.temperature,
+        decision_threshold=end.decision_threshold,
         last_epoch=last.epoch,
         last_global_step=last.global_step,
         last_dev_accuracy=last.dev_accuracy,

@@ -138,7 +138,20 @@ def calibration(probability: Array, label: Array, *, num_bins: int = 10) -> Cali
         raise ValueError(f"needs one probability a label, got {rows.shape} and {label.shape}")
     confidence = np.maximum(rows, 1 - rows).ravel()
     right = ((rows >= 0.5) == (label == 1)).ravel()
-    edges = np.linspace(0.5, 1.0, num_bins + 1)
+    return binned(confidence, right, lowest=0.5, num_runs=len(rows), num_bins=num_bins)
+
+
+def binned(confidence: Array, right: Array, *, lowest: float, num_runs: int = 1, num_bins: int = 10) -> Calibration:
+    """Compare confidence with accuracy in equal bins of confidence from `lowest` to 1.
+
+    Args:
+        confidence: Probability of the answer, [predictions].
+        right: bool, [predictions].
+        lowest: Least confidence that an answer can have: 1 / classes.
+        num_runs: Runs that the predictions are of, on the same sentences.
+        num_bins: Bins.
+    """
+    edges = np.linspace(lowest, 1.0, num_bins + 1)
     index = np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, num_bins - 1)
     bins = []
     for i in range(num_bins):
@@ -152,9 +165,9 @@ def calibration(probability: Array, label: Array, *, num_bins: int = 10) -> Cali
                 accuracy=float(right[inside].mean()) if inside.any() else 0.0,
             )
         )
-    shares = np.array([b.num for b in bins]) / rows.size
+    shares = np.array([b.num for b in bins]) / len(confidence)
     gaps = np.array([abs(b.accuracy - b.confidence) for b in bins])
-    chance = np.array([_mean_deviation(-(-b.num // len(rows)), b.confidence) for b in bins])
+    chance = np.array([_mean_deviation(-(-b.num // num_runs), b.confidence) for b in bins])
     return Calibration(bins=tuple(bins), expected_error=float(shares @ gaps), floor=float(shares @ chance))
 
 

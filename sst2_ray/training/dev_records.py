@@ -9,9 +9,12 @@ from typing import TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
+from sst2_ray.data.labels import LabelArray
 from sst2_ray.data.texts import Text, shown
 from sst2_ray.data.tokens import TokenArrays
+from sst2_ray.modeling.export.card import CalibrationFacts
 from sst2_ray.records import EpochRecord, PredictionRecord
+from sst2_ray.statistics.temperature import Rescaling, calibration_error
 from sst2_ray.training.metrics import Metrics, stated_probability
 
 
@@ -81,3 +84,19 @@ def prediction_records(
         )
         for i in range(len(tokens))
     ]
+
+
+def calibration_facts(rescaling: Rescaling, logits: NDArray[np.float32] | None, labels: LabelArray) -> CalibrationFacts:
+    """State a rescaling, and the calibration error of rescaled logits [rows, classes] with and without it.
+
+    `logits` None: not scored on dev.
+    """
+    after = calibration_error(logits, labels) if logits is not None else None
+    before = calibration_error(rescaling.undo(logits), labels) if logits is not None else None
+    return CalibrationFacts(
+        temperature=rescaling.temperature,
+        threshold=rescaling.threshold,
+        num_rows=rescaling.num_rows,
+        before=before,
+        after=after,
+    )

@@ -17,11 +17,13 @@ from transformers import PreTrainedTokenizerFast
 from sst2_ray.config.metrics import score_of
 from sst2_ray.data.texts import Text
 from sst2_ray.data.tokens import TokenArrays
+from sst2_ray.modeling.export.card import CalibrationFacts
 from sst2_ray.modeling.export.folder import CardFacts, export_model
 from sst2_ray.records import EpochRecord
+from sst2_ray.statistics.temperature import Rescaling, fit
 from sst2_ray.training.checkpoint import files as ckpt
 from sst2_ray.training.context import AttemptReporter, LoopContext, LoopResult
-from sst2_ray.training.dev_records import prediction_records, scored_on_dev
+from sst2_ray.training.dev_records import calibration_facts, prediction_records, scored_on_dev
 from sst2_ray.training.facts import evaluation_facts, metrics_of, model_facts, speed_facts, split_scores
 from sst2_ray.training.metrics import Metrics, metrics_from_logits
 from sst2_ray.training.names import EXPORT_FOLDER, LAST_EXPORT_FOLDER, Phase
@@ -66,6 +68,7 @@ class Finish:
         self.task, self.context, self.result = trained.task, trained.context, trained.result
         self.reporter, self.dev = trained.reporter, trained.dev
         self.chosen_on_selection = self.result.best.split == "selection"
+        self.rescaling: Rescaling | None = None  # in the head of the best weights
 
     def run(self) -> Finished:
         """Score, export and return the facts, the same on all ranks."""
@@ -118,11 +121,12 @@ class Finish:
         if not best_is_last:
             self._load_best()
         logits = None
+        selection_logits = self._selection_logits() if self.chosen_on_selection else None
+        self._rescale(selection_logits)
         if not self.chosen_on_selection:
             logits = result.best_logits if result.best_logits is not None else self._dev_logits()
         elif score_dev:
             logits = self._dev_logits()
-        selection_logits = self._selection_logits() if self.chosen_on_selection else None
         best = metrics_from_logits(logits, self.dev.labels) if logits is not None else None
         last = last or (best if best_is_last else None)
         on_dev = _OnDev(best=best, best_logits=logits, last=last, others=self._score_others())
@@ -193,15 +197,28 @@ class Finish:
             if self.chosen_on_selection:
                 self.reporter.write_records([scored_on_dev(best, on_dev.best)])
             self._write_predictions("dev", self.dev, on_dev.best_logits, self.trained.texts())
-        self._export(EXPORT_FOLDER, best, on_dev.best)
+        self._export(EXPORT_FOLDER, best, on_dev.best, self._calibrated(on_dev.best_logits))
 
-    def _export(self, folder: str, record: EpochRecord, dev: Metrics | None) -> None:
+    def _rescale(self, selection_logits: NDArray[np.float32] | None) -> None:
+        """Put temperature and threshold into the head where the config asks for them; the same on all ranks."""
+        if selection_logits is not None and self.context.config.calibrate_probabilities:
+            self.rescaling = fit(selection_logits, self.context.evaluation.labels)
+            self.context.model.rescale(self.rescaling.temperature, self.rescaling.shift)
+
+    def _calibrated(self, logits: NDArray[np.float32] | None) -> CalibrationFacts | None:
+        """State what the head holds; `logits` are the best weights' on dev."""
+        return calibration_facts(self.rescaling, logits, self.dev.labels) if self.rescaling else None
+
+    def _export(
+        self, folder: str, record: EpochRecord, dev: Metrics | None, calibration: CalibrationFacts | None = None
+    ) -> None:
         """Export the weights that are loaded.
 
         Args:
             folder: below the run's.
             record: evaluation of these weights; the card states its figures where dev is not scored.
             dev: metrics of these weights on dev.
+            calibration: Of these weights.
         """
         context, storage = self.context, self.context.run
         self.reporter.phase(Phase.EXPORT)
@@ -218,6 +235,7 @@ class Finish:
             loss=dev.loss if dev else record.dev_loss or 0.0,
             epoch=record.epoch,
             global_step=record.global_step,
+            calibration=calibration,
         )
         if storage.is_local:
             export_model(context.model, self.trained.tokenizer, Path(storage.path(folder)), card)
@@ -249,4 +267,6 @@ class Finish:
             selection_accuracy=best.dev_accuracy if self.chosen_on_selection else None,
             others={name: split_scores(metrics, by) for name, metrics in on_dev.others.items()},
             selection_score=score_of(best, by) if self.chosen_on_selection else None,
+            temperature=self.rescaling.temperature if self.rescaling else None,
+            decision_threshold=self.rescaling.threshold if self.rescaling else None,
         )

@@ -89,6 +89,9 @@ class Finished:
     """Likewise, the metric that the run is chosen by."""
     others: dict[str, dict[str, float]] = field(default_factory=dict)
     """Scores of the best model on further evaluation splits, by split and metric."""
+    temperature: float | None
+    decision_threshold: float | None
+    """Calibration in the exported head; None: none was asked for, or there are more than two classes."""
 
 
 @dataclass(frozen=True, kw_only=True)

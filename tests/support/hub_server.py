@@ -36,7 +36,7 @@ RepoKind = Literal["models", "datasets"]
 PRIVATE_MODEL_ID = "sst2-ray-tests/private-minilm"
 PRIVATE_REVISION = "5f" * 20
 TOKEN = "hf_loopback_only_0123456789"
-_LARGE_SUFFIXES = (".safetensors", ".parquet", ".bin")
+_LARGE_SUFFIXES = (".safetensors", ".parquet", ".bin", ".onnx")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,6 +146,9 @@ class HubServer:
                 assert spec.hub_id and spec.revision
                 self.add_model(spec.hub_id, sbert, revision=spec.revision)
                 self.add_model(PRIVATE_MODEL_ID, sbert, revision=PRIVATE_REVISION, private=True)
+        from tests.support.hub_uploads import Uploads
+
+        self.uploads = Uploads(self)
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler_for(self))
         self._server.daemon_threads = True
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
@@ -304,7 +307,7 @@ _API = re.compile(
 )
 
 
-class _Refusal(Exception):
+class Refusal(Exception):
     """An answer that is not a success, with the headers by which clients tell one from the other."""
 
     def __init__(self, status: HTTPStatus, code: str = "", message: str = "", commit: str = "") -> None:
@@ -333,6 +336,9 @@ class _HubHandler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         self._answer()
 
+    def do_PUT(self) -> None:
+        self._answer()
+
     def log_message(self, format: str, *args: object) -> None:
         """The request log is `HubServer.requests`."""
 
@@ -341,27 +347,30 @@ class _HubHandler(BaseHTTPRequestHandler):
         url = urlsplit(self.path)
         path = unquote(url.path)
         try:
-            if match := _RESOLVE.match(path):
+            uploaded = self.server_hub.uploads.answer(self.command, path, body, self.headers.get("Authorization"))
+            if uploaded is not None:
+                self._send(HTTPStatus.OK, json.dumps(uploaded).encode(), {"Content-Type": "application/json"})
+            elif match := _RESOLVE.match(path):
                 self._resolve(match)
             elif match := _API.match(path):
                 self._api(match, parse_qs(url.query), parse_qs(body.decode()))
             elif path.startswith("/large/"):
                 self._large(path)
             else:
-                raise _Refusal(HTTPStatus.NOT_FOUND)
-        except _Refusal as refusal:
+                raise Refusal(HTTPStatus.NOT_FOUND)
+        except Refusal as refusal:
             self._send(refusal.status, b'{"error": "refused"}', refusal.headers)
 
     def _repo(self, kind: RepoKind, repo_id: str, revision: str) -> HubRepo:
         repo = self.server_hub.repos.get((kind, repo_id))
         given = self.headers.get("Authorization")
         if given is not None and given != f"Bearer {TOKEN}":
-            raise _Refusal(HTTPStatus.UNAUTHORIZED, message="Invalid credentials in Authorization header")
+            raise Refusal(HTTPStatus.UNAUTHORIZED, message="Invalid credentials in Authorization header")
         if repo is None or (repo.private and given is None):
             # As the hub does: whoever is not allowed to see a repository does not learn whether it exists.
-            raise _Refusal(HTTPStatus.UNAUTHORIZED, "RepoNotFound", "Repository not found")
+            raise Refusal(HTTPStatus.UNAUTHORIZED, "RepoNotFound", "Repository not found")
         if revision not in ("main", repo.revision):
-            raise _Refusal(HTTPStatus.NOT_FOUND, "RevisionNotFound", f"Invalid rev id: {revision}")
+            raise Refusal(HTTPStatus.NOT_FOUND, "RevisionNotFound", f"Invalid rev id: {revision}")
         return repo
 
     def _api(self, match: re.Match[str], query: dict[str, list[str]], form: dict[str, list[str]]) -> None:
@@ -371,7 +380,7 @@ class _HubHandler(BaseHTTPRequestHandler):
         answer: object
         if match["verb"] == "tree":
             if below and below not in repo.folders():
-                raise _Refusal(HTTPStatus.NOT_FOUND, "EntryNotFound", f"{below} does not exist on main")
+                raise Refusal(HTTPStatus.NOT_FOUND, "EntryNotFound", f"{below} does not exist on main")
             answer = repo.tree(below, recursive=query.get("recursive", ["false"])[0].lower() in ("true", "1"))
         elif match["verb"] == "paths-info":
             files = [repo.files[path].describe() for path in form.get("paths", []) if path in repo.files]
@@ -386,7 +395,7 @@ class _HubHandler(BaseHTTPRequestHandler):
         file = repo.files.get(match["path"])
         if file is None:
             # With the commit, so that clients remember that this commit has no such file.
-            raise _Refusal(HTTPStatus.NOT_FOUND, "EntryNotFound", "Entry not found", repo.revision)
+            raise Refusal(HTTPStatus.NOT_FOUND, "EntryNotFound", "Entry not found", repo.revision)
         headers = {"X-Repo-Commit": repo.revision, "ETag": f'"{file.etag}"', "Accept-Ranges": "bytes"}
         if not file.large:
             self._send_file(file, headers)
@@ -405,7 +414,7 @@ class _HubHandler(BaseHTTPRequestHandler):
             if file is not None and file.large and file.sha256 == sha256:
                 self._send_file(file, {"ETag": f'"{sha256}"', "Accept-Ranges": "bytes"})
                 return
-        raise _Refusal(HTTPStatus.NOT_FOUND)
+        raise Refusal(HTTPStatus.NOT_FOUND)
 
     def _send_file(self, file: HubFile, headers: dict[str, str]) -> None:
         content = file.read()

@@ -2,19 +2,40 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import math
 from dataclasses import dataclass
 from statistics import NormalDist
 
 from sst2_ray import formatting
-from sst2_ray.config.registry import KNOWN_LEAKS, MODELS
+from sst2_ray.config.registry import GLUE_HUB_ID, KNOWN_LEAKS, MODELS
 from sst2_ray.config.train import TrainConfig
+from sst2_ray.modeling.export.usage import usage
 from sst2_ray.modeling.sources import ModelInfo
 from sst2_ray.modeling.sources.folders import META_FILE as META_FILE
+from sst2_ray.statistics.temperature import CalibrationError
 from sst2_ray.version import __version__
 
 FORMAT: dict[str, object] = {"format_version": 2, "sst2_ray_version": __version__}
 """Version of the layout of exports: 2 since an SBERT's encoder lies in a folder of its own."""
+
+
+_CHOICE = "## How it was chosen"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CalibrationFacts:
+    """A rescaling that the head already holds, and the calibration error that it is there for."""
+
+    temperature: float
+    threshold: float | None
+    """Uncalibrated probability of class 1 of two from which on the answer is class 1; None: more than two classes."""
+    num_rows: int
+    """Held-out sentences of train that it was fitted on."""
+    before: CalibrationError | None
+    after: CalibrationError | None
+    """On dev; None: not scored on dev."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +62,7 @@ class CardFacts:
     """Passes over the training rows at the exported weights."""
     global_step: int
     """Optimizer steps at the exported weights."""
+    calibration: CalibrationFacts | None = None
 
     @property
     def all_corpora(self) -> tuple[str, ...]:
@@ -73,6 +95,7 @@ def meta_values(card: CardFacts) -> dict[str, object]:
             "epoch": card.epoch,
             "global_step": card.global_step,
         },
+        "calibration": dataclasses.asdict(card.calibration) if card.calibration else None,
     }
 
 
@@ -82,11 +105,19 @@ def card_text(card: CardFacts) -> str:
         _front_matter(card),
         _opening(card),
         _results(card),
+        _calibration(card),
         _training(card),
         _limits(card),
         usage(card.info, card.config.max_length),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def add_choice(card: str, text: str) -> str:
+    """Add a section that says how the model was chosen, behind the results; one that stands there is replaced."""
+    before, _, after = card.partition("\n## Training")
+    before = before.partition(f"\n{_CHOICE}")[0].rstrip()
+    return f"{before}\n\n{_CHOICE}\n\n{text}\n\n## Training{after}" if after else card
 
 
 def base_model(card: CardFacts) -> str | None:
@@ -107,9 +138,31 @@ def _front_matter(card: CardFacts) -> str:
         *([f"base_model: {base_model(card)}"] if base_model(card) else []),
         "metrics: [accuracy, f1]",
         f"tags: [{', '.join(_tags(card))}]",
+        *_model_index(card),
         "---",
     ]
     return "\n".join(lines)
+
+
+def _model_index(card: CardFacts) -> list[str]:
+    """Return the evaluation results in the form that model hubs read; texts are quoted as JSON, which YAML includes."""
+    on_glue = card.eval_split == "SST-2 dev"
+    split = ["      config: sst2", "      split: validation"] if on_glue else []
+    metrics = (("accuracy", card.accuracy), ("f1", card.f1), ("loss", card.loss))
+    values = [line for name, value in metrics for line in (f"    - type: {name}", f"      value: {value:.6g}")]
+    return [
+        "model-index:",
+        f"- name: {json.dumps(card.info.label, ensure_ascii=False)}",
+        "  results:",
+        "  - task:",
+        "      type: text-classification",
+        "    dataset:",
+        f"      name: {json.dumps(card.eval_split, ensure_ascii=False)}",
+        f"      type: {GLUE_HUB_ID if on_glue else 'custom'}",
+        *split,
+        "    metrics:",
+        *values,
+    ]
 
 
 def _tags(card: CardFacts) -> list[str]:
@@ -176,6 +229,28 @@ def _results(card: CardFacts) -> str:
     return "\n".join(lines)
 
 
+def _calibration(card: CardFacts) -> str:
+    found = card.calibration
+    if found is None:
+        return ""
+    lines = [
+        "## Calibration",
+        "",
+        f"The head holds a temperature of {found.temperature:.3f}"
+        + (f" and a decision threshold of {found.threshold:.3f}" if found.threshold is not None else "")
+        + f", fitted on {found.num_rows:,} held-out sentences of train: the probabilities of every tool are calibrated ones.",
+    ]
+    if found.before is not None and found.after is not None:
+        before, after, floor = (
+            formatting.percent(value) for value in (found.before.value, found.after.value, found.after.floor)
+        )
+        lines.append(
+            f"Expected calibration error on {card.eval_split}: {before} points before, {after} after; a perfectly "
+            f"calibrated model shows {floor} on so many sentences."
+        )
+    return "\n".join(lines)
+
+
 def _wilson_interval(correct: int, total: int) -> tuple[float, float]:
     """Return the 95 % score interval of a proportion (Wilson 1927). Raises ValueError where `total` is 0."""
     if total == 0:
@@ -219,48 +294,3 @@ def _limits(card: CardFacts) -> str:
         if trained in card.all_corpora
     ]
     return "\n".join(["## Leaks", "", *lines]) if lines else ""
-
-
-def usage(info: ModelInfo, max_length: int) -> str:
-    """Return the card's section on use: code that runs in the folder, without this package."""
-    code, tools = (_SBERT_USAGE, _SBERT_TOOLS) if info.kind == "sbert" else (_PIPELINE_USAGE, "")
-    if info.text_columns:
-        pairs = _SBERT_PAIRS if info.kind == "sbert" else _PIPELINE_PAIRS
-        code, tools = code.replace(_TEXTS, pairs).replace("texts", "pairs"), tools.replace("a text", "a pair")
-    code = code.replace("MAX_LENGTH", str(max_length)).replace("LABELS", repr(list(info.labels)))
-    return f"## Use\n\n```python\n{code.strip()}\n```{tools}"
-
-
-_TEXTS = 'texts = ["a gripping , funny film", "it never comes to life"]'
-
-_PIPELINE_PAIRS = 'texts = [{"text": "a man plays a guitar", "text_pair": "a person makes music"}]'
-
-_SBERT_PAIRS = 'texts = [("a man plays a guitar", "a person makes music")]'
-
-_PIPELINE_USAGE = """
-from transformers import pipeline
-
-classify = pipeline("text-classification", model=".", dtype="float32")  # "." is this folder
-texts = ["a gripping , funny film", "it never comes to life"]
-for result in classify(texts, truncation=True, max_length=MAX_LENGTH):
-    print(result["label"], round(result["score"], 4))
-"""
-
-_SBERT_USAGE = """
-from sentence_transformers import SentenceTransformer
-
-model = SentenceTransformer(".", device="cpu")  # "." is this folder
-labels = LABELS
-
-texts = ["a gripping , funny film", "it never comes to life"]
-logits = model.encode(texts, convert_to_tensor=True)
-for probabilities in logits.softmax(dim=1):
-    print(labels[int(probabilities.argmax())], round(float(probabilities.max()), 4))
-"""
-
-_SBERT_TOOLS = """
-
-This is a model for sentence-transformers: what it "encodes" a text to are the logits of the classes, in the order above.
-`SentenceTransformer("encoder")` loads the encoder alone, which gives embeddings. transformers has no classifier with this
-pooling: `pipeline` and `AutoModelForSequenceClassification` refuse this folder, and would put a random head on
-`encoder/`."""

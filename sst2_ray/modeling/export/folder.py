@@ -11,9 +11,7 @@ import dataclasses
 import logging
 import shutil
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
 
 import torch
 from transformers import (
@@ -23,7 +21,6 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from sst2_ray.config.registry import ModelKind
 from sst2_ray.errors import InputError
 from sst2_ray.modeling.attention.choice import choose_attention
 from sst2_ray.modeling.build import (
@@ -35,7 +32,8 @@ from sst2_ray.modeling.build import (
     supported_attention,
 )
 from sst2_ray.modeling.classifier import SbertClassifier, SentenceClassifier
-from sst2_ray.modeling.export.card import FORMAT, CardFacts, card_text, meta_values, usage
+from sst2_ray.modeling.export.card import FORMAT, CardFacts, card_text, meta_values
+from sst2_ray.modeling.export.meta import ExportMeta, read_meta
 from sst2_ray.modeling.export.sbert import (
     load_head,
     plain,
@@ -44,6 +42,7 @@ from sst2_ray.modeling.export.sbert import (
     write_sbert,
     write_tokenizer,
 )
+from sst2_ray.modeling.export.usage import usage
 from sst2_ray.modeling.sources import ModelInfo
 from sst2_ray.modeling.sources.folders import META_FILE, check_weights, read_json, refuse_pickles
 from sst2_ray.modeling.tokenizers import check_vocabulary, tokenizer_from_folder
@@ -52,19 +51,6 @@ __all__ = ["CardFacts", "ExportMeta", "convert_export", "export_model", "load_ex
 
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, kw_only=True)
-class ExportMeta:
-    """Facts that an export states about itself (`sst2_ray.json`)."""
-
-    info: ModelInfo
-    corpora: tuple[str, ...]
-    """Data sets that it was fine-tuned on, for the rules of known leaks."""
-    max_length: int
-    """Tokens a sentence is truncated to."""
-    config_hash: str
-    """Config hash of the run that made it."""
 
 
 def export_model(
@@ -123,7 +109,7 @@ def load_export(
             f"{source}: it has no {META_FILE}, so it is no export of this package; give a run's model folder"
         )
     refuse_pickles(folder, source=source)
-    meta = _read_meta(folder, source)
+    meta = read_meta(folder, source)
     stack, base = read_export_stack(folder, source=source) if meta.info.kind == "sbert" else (None, folder)
     encoder = base / (stack.transformer_path if stack else "")
     check_weights(encoder, source=source)
@@ -171,31 +157,3 @@ def _check_labels(info: ModelInfo, config: PreTrainedConfig, source: str) -> Non
             f"{source}: config.json names the classes {', '.join(names)}, {META_FILE} {', '.join(info.labels)}; "
             "export the model again"
         )
-
-
-def _read_meta(folder: Path, source: str) -> ExportMeta:
-    """Read `sst2_ray.json`."""
-    values = read_json(folder / META_FILE, source=source)
-    try:
-        info = ModelInfo(
-            kind=values["kind"],
-            source=values["source"],
-            revision=values["revision"],
-            random_weights=values["random_weights"],
-            label=values["label"],
-            attention="auto",
-            origin=str(folder),
-            trained_on=tuple(values["corpora"]),
-            labels=tuple(values.get("labels", ModelInfo.labels)),
-            text_columns=tuple(values.get("text_columns", ())),
-        )
-        if info.kind not in get_args(ModelKind):
-            raise ValueError(f"kind {info.kind!r}")
-        return ExportMeta(
-            info=info,
-            corpora=tuple(values["corpora"]),
-            max_length=int(values["max_length"]),
-            config_hash=values["config_hash"],
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{source}: {META_FILE} is damaged ({error}); export the model again") from None

@@ -105,11 +105,16 @@ def check_safetensors(path: Path, *, source: str) -> None:
 def refuse_pickles(folder: Path, *, source: str) -> None:
     """Refuse an export with a file that loads by unpickling: exports hold safetensors and JSON only."""
     for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() in _PICKLES:
+        if path.suffix.lower() in _PICKLES and not _is_openvino(path):
             raise InputError(
                 f"{source}: {path.relative_to(folder)} may be a pickle, which runs code when it is loaded; "
                 "an export holds none: remove it, or export the model again"
             )
+
+
+def _is_openvino(path: Path) -> bool:
+    """Tell whether a file holds the weights of an OpenVINO model, which are plain numbers beside their graph."""
+    return path.suffix == ".bin" and path.parent.name == "openvino" and path.with_suffix(".xml").is_file()
 
 
 def model_folder(folder: Path) -> Path:

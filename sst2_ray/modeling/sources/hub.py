@@ -95,13 +95,13 @@ def _fetch(hub_id: str, revision: str | None, *, weights: bool, model: bool) -> 
             f"loaded; where you trust it, run AutoModel.from_pretrained({hub_id!r}).save_pretrained(FOLDER), save its "
             "tokenizer there, and give the folder"
         )
-    with _quiet_hub():
+    with quiet_hub():
         folder = snapshot_download(hub_id, revision=commit, allow_patterns=_patterns(weights), ignore_patterns=_IGNORED)
     return Path(folder), commit
 
 
 @contextlib.contextmanager
-def _quiet_hub() -> Iterator[None]:
+def quiet_hub() -> Iterator[None]:
     """Silence huggingface_hub inside: progress bars on a terminal only, no remarks."""
     from huggingface_hub.utils import logging
     from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars

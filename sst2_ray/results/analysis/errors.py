@@ -7,9 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from sst2_ray.results.analysis.evidence import Sample
 from sst2_ray.results.analysis.findings import Study
 from sst2_ray.results.analysis.ranking import Configuration, model_label
 from sst2_ray.statistics.scores import Array, Calibration, calibration
+from sst2_ray.statistics.temperature import uncalibrated
 
 MAX_SENTENCES = 60
 
@@ -29,6 +31,8 @@ class ModelAnswers:
     """Mean probability of class 1 over the seeds, [sentences]."""
     calibration: Calibration | None
     """None without probabilities, and for more than two classes."""
+    uncalibrated: Calibration | None
+    """Before temperature and threshold; None: a run was not calibrated."""
     majority: Array | None
     """Most frequent answer of the seeds where there are more than two classes, [sentences]; None: there are two."""
     class_names: tuple[str, ...]
@@ -130,9 +134,20 @@ def _model_answers(study: Study, configuration: Configuration) -> ModelAnswers |
         share_right=sample.correct.mean(axis=0),
         probability=sample.probability.mean(axis=0),
         calibration=calibration(sample.probability, sample.label) if finite else None,
+        uncalibrated=_before(configuration, sample) if finite else None,
         majority=votes.argmax(axis=0) if sample.is_multiclass else None,
         class_names=names,
     )
+
+
+def _before(configuration: Configuration, sample: Sample) -> Calibration | None:
+    """Compute the calibration without the temperatures and thresholds of the runs; None: a run has none."""
+    temperatures, thresholds = configuration.metric("temperature"), configuration.metric("decision_threshold")
+    if temperatures is None or thresholds is None:
+        return None
+    rows = zip(sample.probability, temperatures, thresholds, strict=True)
+    before = np.array([uncalibrated(row, temperature=t, threshold=at) for row, t, at in rows])
+    return calibration(before, sample.label)
 
 
 def _sentence(models: list[ModelAnswers], texts: dict[int, str], index: int) -> Sentence:

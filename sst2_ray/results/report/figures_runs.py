@@ -61,6 +61,13 @@ def references(study: Study, name: str) -> Drawn | None:
     )  # fmt: skip
 
 
+def _calibration_words(model: ModelAnswers) -> str:
+    assert model.calibration is not None
+    before = f"{formatting.percent(model.uncalibrated.expected_error)} before, " if model.uncalibrated else ""
+    error, floor = (formatting.percent(v) for v in (model.calibration.expected_error, model.calibration.floor))
+    return f"ECE {before}{error} (floor {floor})"
+
+
 def calibration(models: list[ModelAnswers], name: str) -> Drawn | None:
     """Draw accuracy against confidence; None without probabilities."""
     shown = [model for model in models if model.calibration is not None]
@@ -74,8 +81,7 @@ def calibration(models: list[ModelAnswers], name: str) -> Drawn | None:
     for model in shown:
         assert model.calibration is not None
         bins = [b for b in model.calibration.bins if b.num]
-        error, floor = model.calibration.expected_error, model.calibration.floor
-        label = f"{drawing.short(model.name)}, ECE {formatting.percent(error)} (floor {formatting.percent(floor)})"
+        label = f"{drawing.short(model.name)}, {_calibration_words(model)}"
         axes.plot(
             [b.confidence for b in bins],
             [b.accuracy for b in bins],
