@@ -29,8 +29,8 @@ from sst2_ray import formatting
 from sst2_ray.config.train import TrainConfig
 from sst2_ray.data.load import load_splits
 from sst2_ray.modeling.export.meta import local_export
-from sst2_ray.modeling.formats.convert import Export, convert
-from sst2_ray.modeling.formats.files import Backend, Variant
+from sst2_ray.predict.formats.convert import Export, convert
+from sst2_ray.predict.formats.files import Backend, Variant
 from sst2_ray.predict.measuring import Candidate
 from sst2_ray.predict.proof import Row, Sentences, fastest, interval_words, prove
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sst2_ray.data.tokens import TokenArrays
 from sst2_ray.errors import InputError
 from sst2_ray.modeling.export.meta import ExportMeta, read_meta
-from sst2_ray.modeling.formats.files import Backend, FormatFolder, Variant, find_format
+from sst2_ray.predict.formats.files import Backend, FormatFolder, Variant, find_format
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -111,7 +111,7 @@ class FormatEngine:
     def __init__(
         self, folder: Path, backend: Backend, variant: str | None, *, device: str, batch_tokens: int | None
     ) -> None:
-        from sst2_ray.modeling.formats.runtime import BATCH_TOKENS, open_graph, usable_threads
+        from sst2_ray.predict.formats.runtime import BATCH_TOKENS, open_graph, usable_threads
 
         if device == "cuda":
             raise InputError(f"--device cuda: --backend {backend} computes on the CPU here; use --backend torch")
@@ -126,7 +126,7 @@ class FormatEngine:
         self._graph = open_graph(backend, chosen, found.file(chosen), usable_threads())
 
     def logits(self, tokens: TokenArrays) -> NDArray[np.float32]:
-        from sst2_ray.modeling.formats.runtime import compute_logits
+        from sst2_ray.predict.formats.runtime import compute_logits
 
         return compute_logits(
             self._graph,

@@ -14,8 +14,8 @@ from sst2_ray.config.fields import AlsoPositional, AtLeastOne, Folder, NotNegati
 from sst2_ray.config.flags import parse
 from sst2_ray.errors import InputError
 from sst2_ray.modeling.export.meta import local_export, read_meta
-from sst2_ray.modeling.formats.files import Backend, FormatFolder, Variant
 from sst2_ray.modeling.sources.folders import META_FILE, read_json
+from sst2_ray.predict.formats.files import Backend, FormatFolder, Variant
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -118,7 +118,7 @@ def _dev(splits: Splits, labels: tuple[str, ...]) -> Sentences:
 
 
 def _convert(config: ExportConfig, folder: Path, splits: Splits | None, out: Console) -> list[FormatFolder]:
-    from sst2_ray.modeling.formats.convert import Export, convert
+    from sst2_ray.predict.formats.convert import Export, convert
 
     export = Export.load(folder)
     sample = splits.train.texts[: config.calibration_rows] if splits is not None else []
@@ -165,7 +165,7 @@ def _prove(
                 "sentences"
             )
             return
-        from sst2_ray.modeling.formats.convert import keep_only
+        from sst2_ray.predict.formats.convert import keep_only
 
         keep_only(formats, Backend(kept.candidate.backend), Variant(kept.candidate.variant))
         out.print(f"kept: {kept.candidate.name}; the others are deleted")

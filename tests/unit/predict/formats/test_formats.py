@@ -14,10 +14,10 @@ from sst2_ray.config.train import TrainConfig
 from sst2_ray.errors import InputError
 from sst2_ray.modeling.build import build_classifier
 from sst2_ray.modeling.export.folder import export_model, load_export
-from sst2_ray.modeling.formats.convert import Export, convert, keep_only
-from sst2_ray.modeling.formats.files import Backend, Variant, find_format
 from sst2_ray.modeling.sources import resolve_model
 from sst2_ray.modeling.tokenizers import load_tokenizer
+from sst2_ray.predict.formats.convert import Export, convert, keep_only
+from sst2_ray.predict.formats.files import Backend, Variant, find_format
 from sst2_ray.predict.predictor import Predictor
 from sst2_ray.training.metrics import probabilities
 from tests.support.families import family_folder

@@ -12,12 +12,12 @@ from pathlib import Path
 
 from sst2_ray.data.texts import Text
 from sst2_ray.modeling.export.sbert import write_json, write_tokenizer
-from sst2_ray.modeling.formats.card import format_card
-from sst2_ray.modeling.formats.files import Backend, FormatFolder, Variant, find_format
-from sst2_ray.modeling.formats.loaded import Export, LeftOut
-from sst2_ray.modeling.formats.to_onnx import write_onnx
-from sst2_ray.modeling.formats.to_openvino import write_openvino
 from sst2_ray.modeling.sources.folders import META_FILE, read_json
+from sst2_ray.predict.formats.card import format_card
+from sst2_ray.predict.formats.files import Backend, FormatFolder, Variant, find_format
+from sst2_ray.predict.formats.loaded import Export, LeftOut
+from sst2_ray.predict.formats.to_onnx import write_onnx
+from sst2_ray.predict.formats.to_openvino import write_openvino
 
 __all__ = ["Export", "convert", "keep_only"]
 

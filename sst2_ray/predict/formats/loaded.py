@@ -16,7 +16,7 @@ from sst2_ray.data.texts import Text
 from sst2_ray.data.tokens import SentenceTokenizer
 from sst2_ray.modeling.classifier import SentenceClassifier
 from sst2_ray.modeling.export.folder import load_export
-from sst2_ray.modeling.formats.files import INPUTS, Variant
+from sst2_ray.predict.formats.files import INPUTS, Variant
 
 LeftOut = dict[Variant, str]
 """Variants that could not be made, with the reason."""

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sst2_ray.data.batching import collate, plan_evaluation
 from sst2_ray.data.tokens import TokenArrays
 from sst2_ray.errors import InputError
-from sst2_ray.modeling.formats.files import INPUTS, Backend, Variant
+from sst2_ray.predict.formats.files import INPUTS, Backend, Variant
 
 Int64 = NDArray[np.int64]
 

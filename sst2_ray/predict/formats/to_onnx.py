@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from sst2_ray.data.texts import Text
 from sst2_ray.errors import InputError
 from sst2_ray.modeling.classifier import SentenceClassifier
-from sst2_ray.modeling.formats.files import Backend, Variant, file_name
-from sst2_ray.modeling.formats.loaded import Export, LeftOut
+from sst2_ray.predict.formats.files import Backend, Variant, file_name
+from sst2_ray.predict.formats.loaded import Export, LeftOut
 
 OPSET = 17
 _EXAMPLE = ("a sentence to trace the graph with", "another one , which is a little longer than that")

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from sst2_ray.data.texts import Text
-from sst2_ray.modeling.formats.files import Backend, Variant, file_name
-from sst2_ray.modeling.formats.loaded import Export, LeftOut
-from sst2_ray.modeling.formats.to_onnx import trace
+from sst2_ray.predict.formats.files import Backend, Variant, file_name
+from sst2_ray.predict.formats.loaded import Export, LeftOut
+from sst2_ray.predict.formats.to_onnx import trace
 
 _SAMPLE_TOKENS = 2048
 """Padded tokens of a batch whose activations are measured."""

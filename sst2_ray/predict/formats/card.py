@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from sst2_ray.modeling.formats.files import Backend, Variant, file_name
 from sst2_ray.modeling.sources.folders import JsonObject
+from sst2_ray.predict.formats.files import Backend, Variant, file_name
 
 _CODE = """
 import json
