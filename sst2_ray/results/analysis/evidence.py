@@ -59,11 +59,6 @@ class Sample:
         """Right answers, bool [seeds, sentences]."""
         return np.asarray(self.predicted == self.label)
 
-    @property
-    def is_binary(self) -> bool:
-        """Tell whether there are two classes; of more, the stored probability is that of the answer."""
-        return max(int(self.label.max()), int(self.predicted.max())) < 2
-
     def values(self, metric: str) -> Array | None:
         """Return per-sentence values whose mean over a row is a run's score, [seeds, sentences]; None when not stored.
 
@@ -72,11 +67,9 @@ class Sample:
         """
         if metric == "accuracy":
             return self.correct
-        if metric in ("macro_f1", "weighted_f1", "auroc") or (metric in ("f1", "mcc") and not self.is_binary):
+        if metric in ("macro_f1", "weighted_f1", "auroc") or (metric in ("f1", "mcc") and self.is_multiclass):
             return self._row_values(metric)
         if metric not in ("f1", "mcc", "loss"):
-            return None
-        if not self.is_binary:
             return None
         if metric == "loss":
             if not np.isfinite(self.probability).all() or self.is_multiclass:
@@ -86,7 +79,7 @@ class Sample:
         return crossed.pseudo_values({"f1": f1, "mcc": matthews}[metric], self.label, self.predicted)
 
     def _row_values(self, metric: str) -> Array | None:
-        if metric == "auroc" and not (self.is_binary and np.isfinite(self.probability).all()):
+        if metric == "auroc" and (self.is_multiclass or not np.isfinite(self.probability).all()):
             return None
         scores = self.probability if metric == "auroc" else [None] * len(self.predicted)
         rows = [row_values(metric, self.label, one, score) for one, score in zip(self.predicted, scores, strict=True)]
