@@ -90,6 +90,7 @@ def run(bench: Bench, command: str, environments: tuple[str, ...]) -> Cell:
         group = stack.enter_context(cpu_quota(0.9)) if "quota 0.9" in environments else None
         begin = time.monotonic()
         process = start(bench, command, environments, cell, group)
+        stack.callback(process.kill)  # where this one is interrupted
         code = follow(process, [SIGNALS[name] for name in environments if name in SIGNALS], cell, command)
         seconds = time.monotonic() - begin
         left = outlived(cell.name, bench.server)
