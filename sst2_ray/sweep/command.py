@@ -8,14 +8,19 @@ import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from sst2_ray import formatting
 from sst2_ray.config.fields import flag
 from sst2_ray.config.presets import sweep_preset
 from sst2_ray.config.sources import SweepCommand, read_config_file, sweep_command_line
 from sst2_ray.config.sweep import AXES, SweepConfig, SweepFlags, sweep_from_dict
 from sst2_ray.config.train import config_from_dict, numeric_fields
-from sst2_ray.errors import InputError
+from sst2_ray.errors import ExitCode, InputError
 from sst2_ray.storage import Storage, address
+
+if TYPE_CHECKING:
+    from sst2_ray.sweep.result import SweepResult
 
 PROG = "sst2-ray sweep"
 _AXIS_OF = {single: axis for axis, single in AXES.items()}
@@ -31,11 +36,24 @@ def main(argv: list[str]) -> int:
         if command.dry_run:
             dry_run(config, as_json=command.json)
             return 0
-        return sweep(config).exit_code
+        result = sweep(config)
+        if result.exit_code:
+            print(f"error: {result.name}: {_why_not_whole(result)}", file=sys.stderr)
+        return result.exit_code
     except KeyboardInterrupt:
         if not command.dry_run:
             leave_config(config)
         raise
+
+
+def _why_not_whole(result: SweepResult) -> str:
+    """Say in one line why the exit code of a sweep is not 0, for who looks at stderr alone."""
+    goes_on = f"sst2-ray sweep --resume {shlex.quote(result.sweep_dir)}"
+    if result.exit_code == ExitCode.STOPPED:
+        reason = {"stop": "a request to stop", "budget": "its budget"}.get(result.ended_by or "", result.ended_by)
+        return f"ended by {reason}; {goes_on} goes on"
+    num_failed, classes = sum(result.failures.values()), ", ".join(sorted(result.failures))
+    return f"{num_failed} of {formatting.count(sum(result.counts.values()), 'trial')} failed ({classes})"
 
 
 def leave_config(config: SweepConfig) -> None:
