@@ -100,7 +100,7 @@ class DataSettings:
     selection_fraction: Fraction = 0.0
     """Share of the training split held out for choosing the epoch (and, in a sweep, the configuration); dev is then
     scored once, at the end. 0: choose on dev."""
-    calibrate_probabilities: bool = False
+    calibrate_head: bool = False
     """When training ends, fit a temperature and, for two classes, a decision threshold on the held-out part of train
     (--selection-fraction), and put them into the exported head: every tool then gives calibrated probabilities."""
     max_length: Annotated[int, Rule[int](lambda v: v >= 4, "must be at least 4 tokens, two of them are special")] = 128

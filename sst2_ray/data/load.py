@@ -78,9 +78,9 @@ def load_splits(config: TrainConfig) -> Splits:
 
 def _check_calibration(config: TrainConfig) -> None:
     """Refuse a calibration without sentences to fit it on; a sweep holds some out by itself."""
-    if config.calibrate_probabilities and not config.selection_fraction:
+    if config.calibrate_head and not config.selection_fraction:
         raise InputError(
-            "--calibrate-probabilities: is fitted on a held-out part of train; give its size, e.g. --selection-fraction 0.1"
+            "--calibrate-head: is fitted on a held-out part of train; give its size, e.g. --selection-fraction 0.1"
         )
 
 

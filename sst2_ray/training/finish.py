@@ -201,7 +201,7 @@ class Finish:
 
     def _rescale(self, selection_logits: NDArray[np.float32] | None) -> None:
         """Put temperature and threshold into the head where the config asks for them; the same on all ranks."""
-        if selection_logits is not None and self.context.config.calibrate_probabilities:
+        if selection_logits is not None and self.context.config.calibrate_head:
             self.rescaling = fit(selection_logits, self.context.evaluation.labels)
             self.context.model.rescale(self.rescaling.temperature, self.rescaling.shift)
 

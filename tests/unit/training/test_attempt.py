@@ -12,19 +12,23 @@ import pytest
 import torch
 
 from sst2_ray.config.train import TrainConfig
-from sst2_ray.errors import RunFailedError
+from sst2_ray.data.load import load_splits
+from sst2_ray.errors import InputError, RunFailedError
 from sst2_ray.modeling.export.folder import load_export
 from sst2_ray.modeling.sources import resolve_model
+from sst2_ray.modeling.sources.folders import read_json
 from sst2_ray.modeling.tokenizers import load_tokenizer, tokenizer_to_json
+from sst2_ray.statistics.temperature import uncalibrated
 from sst2_ray.storage import Storage
 from sst2_ray.training.attempt import Attempt
 from sst2_ray.training.calibrate import NullReporter
 from sst2_ray.training.checkpoint import files as ckpt
 from sst2_ray.training.evaluate import compute_logits
-from sst2_ray.training.metrics import metrics_from_logits
+from sst2_ray.training.metrics import metrics_from_logits, positive_probability
 from sst2_ray.training.outcome import Finished
 from sst2_ray.training.task import Task
 from tests.support.families import family_folder
+from tests.support.reviews import reviews, write_glue_folder
 from tests.support.training import training_rows
 
 DEV_ROWS = 12
@@ -257,3 +261,33 @@ def test_the_answers_to_the_held_out_part_of_train_are_kept(attempt_of, restarte
     assert {(r.split, r.text) for r in kept} == {("selection", None)}
     assert len(kept) == 10
     assert sum(r.label == r.predicted for r in kept) / 10 == pytest.approx(finished.selection_accuracy)
+
+
+def test_a_calibrated_head_is_exported_scored_and_stated_so_that_it_can_be_undone(attempt_of, tmp_path):
+    ends, probability = {}, {}
+    for name, calibrate in (("plain", False), ("calibrated", True)):
+        attempt = attempt_of(run=str(tmp_path / name), selection_fraction=0.25, calibrate_head=calibrate)
+        attempt.tokens["selection"] = training_rows(16)
+        ends[name] = attempt.run()
+        model, tokenizer, _ = load_export(tmp_path / name / "model")
+        logits = compute_logits(
+            model, attempt.tokens["dev"], bf16=False, pad_id=tokenizer.pad_token_id, max_tokens=256,
+            device=torch.device("cpu"),
+        )  # fmt: skip
+        probability[name] = positive_probability(logits)
+        assert ends[name].best.dev_loss == pytest.approx(metrics_from_logits(logits, attempt.tokens["dev"].labels).loss)
+    facts = read_json(tmp_path / "calibrated" / "model" / "sst2_ray.json", source="")["calibration"]
+    end = ends["calibrated"]
+    assert (facts["temperature"], facts["threshold"]) == (end.temperature, end.decision_threshold)
+    assert facts["num_rows"] == 16
+    assert facts["before"]["value"] != facts["after"]["value"]
+    assert "## Calibration" in (tmp_path / "calibrated" / "model" / "README.md").read_text()
+    undone = uncalibrated(probability["calibrated"], temperature=end.temperature, threshold=end.decision_threshold)
+    assert undone == pytest.approx(probability["plain"], abs=1e-5)
+    assert ends["plain"].temperature is None
+
+
+def test_a_head_cannot_be_calibrated_without_held_out_sentences(tmp_path):
+    write_glue_folder(tmp_path, reviews(64), reviews(16, topic="play"))
+    with pytest.raises(InputError, match="--selection-fraction"):
+        load_splits(TrainConfig(data=str(tmp_path), batch_size=16, calibrate_head=True))
