@@ -12,15 +12,20 @@ import functools
 import hashlib
 import re
 import unicodedata
+from array import array
 from collections import Counter, defaultdict
-from collections.abc import Sequence
-from itertools import accumulate, chain
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from sst2_ray.data.labels import LabelArray
+from sst2_ray.data.phrases import Keys, contained
 from sst2_ray.data.texts import Text
+
+T = TypeVar("T")
 
 _INSIDE_NUMBER = r"(?<=\d)[.,](?=\d)"
 _SIGNS = "+#"
@@ -30,8 +35,6 @@ _SIGN = re.compile(rf"[{_SIGNS}]")
 _LAST_SYMBOL = 0x1FFFF
 _BETWEEN = "\x1f"
 """Divides the keys of a pair; no key of a single text holds it."""
-_MAX_FAMILY_WORDS = 64
-"""Longer texts form a family with their duplicates only: a text of n words has n * n / 2 phrases."""
 
 
 def words_of(text: str) -> list[str]:
@@ -80,7 +83,14 @@ def plain_key(key: str) -> str:
     return _NUMBER_MARK.sub("", _SIGN.sub("", key)) if _ASCII_WORD.search(key) else key
 
 
-def hold_out(texts: Sequence[Text], labels: LabelArray, fraction: float, *, purpose: str) -> npt.NDArray[np.bool_]:
+def hold_out(
+    texts: Sequence[Text],
+    labels: LabelArray,
+    fraction: float,
+    *,
+    purpose: str,
+    advance: Callable[[int], None] = lambda _: None,
+) -> npt.NDArray[np.bool_]:
     """Choose about `fraction` of each class such that no held-out row occurs in a row that is kept.
 
     A pair occurs in no other one; equal pairs stay together.
@@ -91,51 +101,98 @@ def hold_out(texts: Sequence[Text], labels: LabelArray, fraction: float, *, purp
     Returns:
         A mask [N], true for the rows held out.
     """
-    words_of_key: dict[str, list[str]] = {}
-    rows_of: dict[str, list[int]] = defaultdict(list)
-    for row, text in enumerate(texts):
-        words = words_of(text) if isinstance(text, str) else [normalize(text)]
-        key = "".join(words) or text
-        assert isinstance(key, str)
-        rows_of[key].append(row)
-        words_of_key.setdefault(key, words)
-    families = _families(words_of_key)
-    num_holders = Counter(chain.from_iterable(families.values()))
-    sizes = np.bincount(labels, minlength=2)
-    # The only row of a class stays in training, where it can be learned.
-    room = np.array([min(max(1, round(fraction * int(size))), max(0, int(size) - 1)) for size in sizes])
-    held = np.zeros(len(texts), dtype=np.bool_)
-    for head in sorted(families, key=lambda key: _rank(plain_key(key), purpose)):
+    rows_of, keys = _keys_of(texts)
+    families = _families(keys, advance)
+    members = np.fromiter(chain.from_iterable(families.values()), dtype=np.int64)
+    num_holders = np.bincount(members, minlength=len(keys)).tolist()
+
+    def rows(head: int) -> list[int]:
         # Only what stands in no other sentence that is kept can leave with this one.
-        rows = [row for key in families[head] if num_holders[key] == 1 for row in rows_of[key]]
-        counts = np.bincount(labels[rows], minlength=len(sizes))
-        if (counts > room).any():
-            continue
-        room -= counts
-        held[rows] = True
+        return [row for key in families[head] if num_holders[key] == 1 for row in rows_of[key]]
+
+    held = np.zeros(len(texts), dtype=np.bool_)
+    heads = sorted(families, key=lambda head: _rank(plain_key(keys.names[head]), purpose))
+    for head in _taken(heads, rows, labels, fraction, held):
         for key in families[head]:
             num_holders[key] -= 1
-        if not room.any():
-            break
     return held
 
 
-def _families(words: dict[str, list[str]]) -> dict[str, set[str]]:
-    """Map each sentence that occurs in no other one to itself and all keys that occur in it as a run of words."""
-    families: dict[str, set[str]] = {}
-    inside: set[str] = set()
-    for key in sorted(words, key=lambda key: -len(words[key])):
-        if key in inside:
+def hold_out_groups(
+    groups: Sequence[str], labels: LabelArray, fraction: float, *, purpose: str
+) -> npt.NDArray[np.bool_]:
+    """Choose whole groups with about `fraction` of each class, in an order that depends on their names and on `purpose`.
+
+    Returns:
+        A mask [N], true for the rows held out.
+    """
+    rows_of: dict[str, list[int]] = defaultdict(list)
+    for row, group in enumerate(groups):
+        rows_of[group].append(row)
+    held = np.zeros(len(groups), dtype=np.bool_)
+    heads = sorted(rows_of, key=lambda group: _rank(group, purpose))
+    for _ in _taken(heads, rows_of.__getitem__, labels, fraction, held):
+        pass
+    return held
+
+
+def _taken(
+    units: Sequence[T],
+    rows_of: Callable[[T], list[int]],
+    labels: LabelArray,
+    fraction: float,
+    held: npt.NDArray[np.bool_],
+) -> Iterator[T]:
+    """Mark the rows of units as held out, in their order, as long as no class gets more than its share; yields each unit."""
+    sizes = np.bincount(labels, minlength=2).tolist()
+    # The only row of a class stays in training, where it can be learned.
+    room = [min(max(1, round(fraction * size)), max(0, size - 1)) for size in sizes]
+    left, numbers = sum(room), labels.tolist()
+    for unit in units:
+        rows = rows_of(unit)
+        counts = Counter(numbers[row] for row in rows)
+        if any(count > room[number] for number, count in counts.items()):
             continue
-        families[key] = {key}
-        some = words[key]
-        if len(some) > _MAX_FAMILY_WORDS:
-            continue
-        for first in range(len(some)):
-            for phrase in accumulate(some[first:]):
-                if phrase in words:
-                    families[key].add(phrase)
-        inside |= families[key]
+        for number, count in counts.items():
+            room[number] -= count
+        left -= len(rows)
+        held[rows] = True
+        yield unit
+        if not left:
+            break
+
+
+def _keys_of(texts: Sequence[Text]) -> tuple[list[list[int]], Keys]:
+    """Return the rows of each different text, and the texts as they are compared, in the order of their first rows."""
+    number_of: dict[str, int] = {}
+    rows_of: list[list[int]] = []
+    num_words, word_lengths = array("q"), array("q")
+    for row, text in enumerate(texts):
+        words = words_of(text) if isinstance(text, str) else [normalize(text)]
+        key = "".join(words) or str(text)
+        number = number_of.setdefault(key, len(rows_of))
+        if number == len(rows_of):
+            rows_of.append([])
+            num_words.append(len(words))
+            word_lengths.extend(map(len, words))
+        rows_of[number].append(row)
+    return rows_of, Keys(
+        names=list(number_of),
+        num_words=np.array(num_words, dtype=np.int64),
+        word_lengths=np.array(word_lengths, dtype=np.int64),
+    )
+
+
+def _families(keys: Keys, advance: Callable[[int], None]) -> dict[int, list[int]]:
+    """Map each text that occurs in no other one to itself and all texts that occur in it as a run of words."""
+    offsets, members = contained(keys, advance)
+    ends = offsets.tolist()
+    families: dict[int, list[int]] = {}
+    inside = np.zeros(len(keys), dtype=np.bool_)
+    for key in np.argsort(-keys.num_words, kind="stable").tolist():
+        if not inside[key]:
+            families[key] = [key, *members[ends[key] : ends[key + 1]].tolist()]
+            inside[families[key]] = True
     return families
 
 
