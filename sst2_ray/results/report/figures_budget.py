@@ -91,7 +91,12 @@ def _against(study: Study, palette: dict[str, str], column: str, name: str) -> D
 
 
 def _expected_best(study: Study, palette: dict[str, str], name: str) -> Drawn | None:
-    """Draw the expected best of k configurations, against k and against the time, or the cost, of running them."""
+    """Draw the expected best of k configurations, against k and against the time, or the cost, of running them.
+
+    None where no model has several configurations.
+    """
+    if max((len(of_model(study, model)) for model in palette), default=0) < 2:
+        return None
     column, unit = ("cost_usd", "US$") if any(c.summary("cost_usd") for c in study.configurations) else ("seconds", "h")
     figure, axes, right = drawing.new_pair()
     for model, color in palette.items():
