@@ -47,6 +47,8 @@ class Cell:
     """Processes that outlived the command by ten seconds."""
     error_lines: int
     """Lines on stderr that are no telling of progress."""
+    load: float
+    """Processes that had something to do when it began: the seconds of a busy machine are more."""
     expected: tuple[int, ...]
     output: str = field(repr=False)
 
@@ -86,6 +88,7 @@ def run(bench: Bench, command: str, environments: tuple[str, ...]) -> Cell:
     """Run one cell."""
     cell = bench.folder / uuid.uuid4().hex[:8]
     cell.mkdir()
+    load = os.getloadavg()[0]
     with contextlib.ExitStack() as stack:
         group = stack.enter_context(cpu_quota(0.9)) if "quota 0.9" in environments else None
         begin = time.monotonic()
@@ -104,6 +107,7 @@ def run(bench: Bench, command: str, environments: tuple[str, ...]) -> Cell:
         row=newest_row(cell / "runs") if command in ("train", "sweep") else "",
         left=len(left),
         error_lines=len(lines),
+        load=load,
         expected=expected(command, environments),
         output=(cell / "out").read_text(errors="replace") + errors,
     )

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import os
 import random
 import shutil
 import signal
@@ -118,22 +119,22 @@ def keep(cell: Cell, path: Path) -> None:
 
 
 def table(cells: list[dict[str, Any]]) -> str:
-    """Return the matrix as Markdown: a row an environment, a column a command."""
-    found = {(cell["command"], *cell["environments"]): cell for cell in cells}
-    lines = ["| | " + " | ".join(f"`{command}`" for command in COMMANDS) + " |", "|---|" + "---|" * len(COMMANDS)]
+    """Return the matrix as Markdown: a row an environment, a column a command that has been run in all of them."""
+    found = {(cell["command"], *cell["environments"]): cell for cell in cells if len(cell["environments"]) == 1}
+    commands = [command for command in COMMANDS if all((command, where) in found for where in ENVIRONMENTS)]
+    lines = ["| | " + " | ".join(f"`{command}`" for command in commands) + " |", "|---|" + "---|" * len(commands)]
     for where in ENVIRONMENTS:
-        row = [found.get((command, where)) for command in COMMANDS]
-        lines.append(f"| {where} | " + " | ".join(words(cell) for cell in row) + " |")
-    single = [cell for cell in cells if len(cell["environments"]) == 1]
-    right, left = sum(not cell["wrong"] for cell in single), sum(cell["left"] for cell in single)
-    lines += ["", f"{right} of {len(single)} right; processes left: {left}."]
+        lines.append(f"| {where} | " + " | ".join(words(found[command, where]) for command in commands) + " |")
+    shown = [cell for (command, _), cell in found.items() if command in commands]
+    right, left = sum(not cell["wrong"] for cell in shown), sum(cell["left"] for cell in shown)
+    loads = [cell["load"] for cell in shown]
+    where = f"the machine's load was {min(loads):.1f} to {max(loads):.1f} on {os.cpu_count()} cores"
+    lines += ["", f"{right} of {len(shown)} right; processes left: {left}; {where}."]
     return "\n".join(lines) + "\n"
 
 
-def words(cell: dict[str, Any] | None) -> str:
+def words(cell: dict[str, Any]) -> str:
     """Return a cell of the table: exit code, seconds, the row's status, and what is wrong with it."""
-    if cell is None:
-        return "not run"
     said = [str(cell["code"]), f"{cell['seconds']:.1f} s", cell["row"], f"**{cell['wrong']}**" if cell["wrong"] else ""]
     return ", ".join(part for part in said if part)
 
