@@ -82,6 +82,8 @@ class DataSettings:
     """Leave rows without a text or a label out, and say how many; False: refuse data that have any."""
     split_column: str | None = None
     """Column that says which split a row belongs to (train, dev, ...); None: split, if its cells are names of splits."""
+    group_column: str | None = None
+    """Column whose equal cells keep rows together in hold-outs, e.g. the user or document that a text is from."""
     delimiter: str | None = None
     """Character between the cells of a text table ("tab" for a tab); None: found in the file."""
     encoding: str | None = None

@@ -14,9 +14,10 @@ from sst2_ray.data.class_weights import BALANCED, read_class_weights
 from sst2_ray.data.labels import ClassNames, canonical_label
 from sst2_ray.data.rows import Cells, Rows, Splits, require_classes
 from sst2_ray.data.sources import Source, read_source
-from sst2_ray.data.splitting import hold_out, normalize, subset
+from sst2_ray.data.splitting import hold_out, hold_out_groups, normalize, subset
 from sst2_ray.data.texts import stripped
 from sst2_ray.errors import InputError
+from sst2_ray.formatting import count
 
 MAX_CLASSES = 2_000
 """Different labels up to which a column counts as one of classes."""
@@ -37,7 +38,7 @@ def load_splits(config: TrainConfig) -> Splits:
     train, train_keys, notes = _train_rows(read, classes, config)
     corpus = _named_corpus(config.data) or leaks.identify(train_keys)
     if read.dev is None:
-        train, dev = _part(train, config.holdout_fraction, "hold-out", config)
+        train, dev = _part(train, config.holdout_fraction, "hold-out", config, notes)
         eval_split = f"hold-out of {read.train_name}"
     else:
         dev, dev_notes = _dev_rows(read.dev, classes, set(train_keys), config)
@@ -52,7 +53,7 @@ def load_splits(config: TrainConfig) -> Splits:
     notes += other_notes
     selection = None
     if config.selection_fraction > 0:
-        train, selection = _part(train, config.selection_fraction, "selection", config)
+        train, selection = _part(train, config.selection_fraction, "selection", config, notes)
         selection = _first_rows(selection, min(config.dev_rows or len(selection), len(selection)), "dev_rows")
     train = _first_rows(train, config.train_rows, "train_rows", len(classes))
     dev, eval_split = _first_of_dev(dev, eval_split, config)
@@ -178,19 +179,42 @@ def _check_number(classes: ClassNames, train: Cells) -> None:
 # ---- splitting
 
 
-def _part(rows: Rows, fraction: float, purpose: str, config: TrainConfig) -> tuple[Rows, Rows]:
-    """Divide `rows` into what stays and what is held out. Raises InputError where one of them would lack a class."""
+def _part(rows: Rows, fraction: float, purpose: str, config: TrainConfig, notes: list[str | None]) -> tuple[Rows, Rows]:
+    """Divide `rows` into what stays and what is held out, with a remark on groups.
+
+    Raises:
+        InputError: One of them would lack a class.
+    """
     flag = "--holdout-fraction" if purpose == "hold-out" else "--selection-fraction"
     if fraction == 0:
         raise InputError(f"{flag} 0: --data {config.data} has no evaluation split of its own; give --dev-data")
-    held = hold_out(rows.texts, rows.labels, fraction, purpose=purpose)
-    kept_rows, held_rows = rows.take(~held), rows.take(held)
+    if rows.groups is None:
+        held = hold_out(rows.texts, rows.labels, fraction, purpose=purpose)
+        kept_rows, held_rows = rows.take(~held), rows.take(held)
+    else:
+        held = hold_out_groups(rows.groups, rows.labels, fraction, purpose=purpose)
+        kept_rows = rows.take(~held)
+        held_rows, note = _without_texts_of(rows.take(held), kept_rows, purpose)
+        notes.append(note)
     if len(np.unique(kept_rows.labels)) < len(np.unique(rows.labels)) or len(np.unique(held_rows.labels)) < 2:
         raise InputError(
             f"{flag} {fraction}: the {len(rows):,} rows of --data {config.data} are too few, or too much alike, to hold "
             f"out some of each class; give more rows" + (", or --dev-data" if purpose == "hold-out" else "")
         )
     return kept_rows, held_rows
+
+
+def _without_texts_of(held: Rows, kept: Rows, purpose: str) -> tuple[Rows, str]:
+    """Leave out the held-out rows whose text stays in another group, and say how many groups and rows there are."""
+    keys = {normalize(text) for text in kept.texts}
+    own = np.array([normalize(text) not in keys for text in held.texts], dtype=np.bool_)
+    num_groups = len(set(held.groups or ()))
+    said = (
+        f"{purpose}: {count(num_groups, 'group')} of {num_groups + len(set(kept.groups or ())):,} held out as a whole"
+    )
+    if not own.all():
+        said += f"; left out {count(int((~own).sum()), 'row')} of them whose text stands in a group that stays"
+    return held.take(own), said
 
 
 def _first_rows(rows: Rows, num_rows: int | None, field: str, least: int = 2) -> Rows:

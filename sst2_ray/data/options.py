@@ -21,6 +21,8 @@ class ReadOptions:
     """Column of the label; None: label."""
     split: str | None = None
     """Column that says which split a row belongs to; None: split, where its cells are names of splits."""
+    group: str | None = None
+    """Column of the groups that hold-outs keep together; None: there are none."""
     delimiter: str | None = None
     """Character between the cells of CSV, TSV and TXT; None: found in the file."""
     encoding: str | None = None

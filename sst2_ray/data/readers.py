@@ -42,6 +42,8 @@ class LabelledFile:
     label: str | None
     split: str | None
     """Column that may say which split a row belongs to."""
+    group: str | None
+    """Column of the groups that hold-outs keep together."""
 
     def batches(self, rows: int = BATCH_ROWS) -> Iterator[pa.RecordBatch]:
         """Yield all columns of all rows."""
@@ -73,10 +75,14 @@ class LabelledFile:
             return [None] * batch.num_rows
         return [cell.strip().lower() if isinstance(cell, str) else None for cell in _cells(batch, self.split)]
 
+    def groups(self, batch: pa.RecordBatch) -> list[str]:
+        """Return the groups that the rows of a batch belong to, [rows]; empty: there are none."""
+        return [] if self.group is None else [str(cell).strip() for cell in _cells(batch, self.group)]
+
     @property
     def unused_note(self) -> list[str]:
         """Name the columns that are not read, in at most one line."""
-        used = {self.text, self.second, self.label, self.split}
+        used = {self.text, self.second, self.label, self.split, self.group}
         unused = [name for name in self.table.columns if name not in used and _folded(name) not in INDEX_COLUMNS]
         shown = ", ".join(unused[:_MAX_NAMED]) + (", ..." if len(unused) > _MAX_NAMED else "")
         return [f"{self.table.path.name}: {count(len(unused), 'column')} not used: {shown}"] if unused else []
@@ -108,7 +114,8 @@ def open_labelled(path: Path, options: ReadOptions, where: str, *, needs_label: 
         label = _pick(options.label, LABEL_COLUMNS, table, where, "--label-column")
     _check_texts(texts, label, table, where, flag)
     split = _pick(options.split, (), table, where, "--split-column") if options.split else _first(names, SPLIT_COLUMN)
-    return LabelledFile(table=table, text=text, second=second, label=label, split=split)
+    group = _pick(options.group, (), table, where, "--group-column") if options.group else None
+    return LabelledFile(table=table, text=text, second=second, label=label, split=split, group=group)
 
 
 def _check_texts(texts: Sequence[str], label: str | None, table: TableFile, where: str, flag: str) -> None:
@@ -128,6 +135,7 @@ def read_files(paths: Sequence[Path], options: ReadOptions) -> Cells:
     labels: list[str | None] = []
     columns: tuple[str, ...] = ()
     splits: list[str | None] = []
+    groups: list[str] = []
     notes: dict[str, None] = {}
     orders: set[tuple[str, ...]] = set()
     for path in paths:
@@ -139,12 +147,14 @@ def read_files(paths: Sequence[Path], options: ReadOptions) -> Cells:
             texts += file.texts(batch)
             labels += file.labels(batch)
             splits += file.splits(batch)
+            groups += file.groups(batch)
     divided = options.split is not None or (any(splits) and set(splits) <= {*TRAIN_STEMS, *DEV_STEMS, None})
     return Cells(
         texts=texts,
         labels=labels,
         where=where,
         splits=splits if divided else None,
+        groups=groups or None,
         notes=tuple(notes),
         text_columns=columns,
         class_order=orders.pop() if len(orders) == 1 else (),

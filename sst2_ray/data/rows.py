@@ -29,6 +29,8 @@ class Rows:
     """[N], numbers of the classes."""
     row_ids: npt.NDArray[np.int64]
     """[N], position in the source split, counted from 0."""
+    groups: Sequence[str] | None = None
+    """[N], group that each row belongs to and that hold-outs keep together; None: there are none."""
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -37,7 +39,10 @@ class Rows:
         """Return the rows at which the mask `chosen` [N] is true, in their order."""
         positions = np.flatnonzero(chosen).tolist()
         return Rows(
-            texts=[self.texts[i] for i in positions], labels=self.labels[positions], row_ids=self.row_ids[positions]
+            texts=[self.texts[i] for i in positions],
+            labels=self.labels[positions],
+            row_ids=self.row_ids[positions],
+            groups=_at(self.groups, positions),
         )
 
 
@@ -103,6 +108,8 @@ class Cells:
     """Labels whose rows are left out."""
     drop_blank: bool = True
     """False: rows without a text or a label are refused."""
+    groups: Sequence[str] | None = None
+    """[N], group of each row; None: there are none."""
     splits: Sequence[str | None] | None = None
     """[N], lower-case name of the split that each row belongs to; None: the table is not divided by a column."""
     notes: tuple[str, ...] = ()
@@ -117,7 +124,11 @@ class Cells:
         assert self.splits is not None
         chosen = [row for row, name in enumerate(self.splits) if name == split]
         return replace(
-            self, texts=[self.texts[i] for i in chosen], labels=[self.labels[i] for i in chosen], splits=None
+            self,
+            texts=[self.texts[i] for i in chosen],
+            labels=[self.labels[i] for i in chosen],
+            groups=_at(self.groups, chosen),
+            splits=None,
         )
 
     @property
@@ -167,7 +178,12 @@ class Cells:
                 row_ids.append(position)
         if self.texts and not texts:
             raise InputError(f"{self.where}: none of its {len(self.texts):,} rows has both a text and a label")
-        rows = Rows(texts=texts, labels=np.array(labels, dtype=np.int16), row_ids=np.array(row_ids, dtype=np.int64))
+        rows = Rows(
+            texts=texts,
+            labels=np.array(labels, dtype=np.int16),
+            row_ids=np.array(row_ids, dtype=np.int64),
+            groups=_at(self.groups, row_ids),
+        )
         return rows, self._left_out(blank, unlabelled, dropped)
 
     def _left_out(self, blank: Sequence[int], unlabelled: Sequence[int], dropped: Counter[str]) -> str | None:
@@ -195,6 +211,10 @@ def require_classes(rows: Rows, classes: ClassNames, where: str) -> None:
     if len(present) == 1:
         only = f"{classes.names[present[0]]} ({present[0]})"
         raise InputError(f"{where}: all {len(rows):,} rows are {only}; at least two classes are needed")
+
+
+def _at(items: Sequence[str] | None, positions: Sequence[int]) -> list[str] | None:
+    return None if items is None else [items[position] for position in positions]
 
 
 def _first_three(items: Sequence[str]) -> str:

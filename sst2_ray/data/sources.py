@@ -58,6 +58,7 @@ def read_options(config: TrainConfig) -> ReadOptions:
         second=config.text_columns[1] if config.text_columns else None,
         label=config.label_column,
         split=config.split_column,
+        group=config.group_column,
         delimiter=config.delimiter,
         encoding=config.encoding,
         quoting=config.quoting,

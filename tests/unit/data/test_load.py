@@ -438,3 +438,48 @@ def test_labels_that_do_not_fit_the_data_are_refused(tmp_path, fields, reason):
 def test_a_label_that_train_lacks_is_refused_with_its_count(tmp_path):
     train, dev = write_csv(tmp_path / "a.csv", TRAIN), write_csv(tmp_path / "b.csv", [*DEV, ("so so", "neutral")])
     assert "b.csv: labels neutral (1) are not among the classes negative, positive" in refusal(data=train, dev_data=dev)
+
+
+# ---- groups
+
+
+def grouped(count=120, size=6):
+    """Rows of `count // size` users with both labels each."""
+    return [(text, label, f"user {i // size}") for i, (text, label) in enumerate(reviews(count))]
+
+
+def write_grouped(path, rows):
+    path.write_text("text,label,user\n" + "".join(f"{text},{label},{user}\n" for text, label, user in rows))
+    return path
+
+
+@pytest.mark.parametrize("fields", [{}, {"selection_fraction": 0.2, "holdout_fraction": 0.2}])
+def test_groups_stay_together_in_hold_outs_and_are_counted(tmp_path, fields):
+    rows = grouped()
+    splits = load_splits(config(data=write_grouped(tmp_path / "mine.csv", rows), group_column="User", **fields))
+    parts = [part for part in (splits.train, splits.dev, splits.selection) if part is not None]
+    users = [set(part.groups) for part in parts]
+    assert sum(map(len, users)) == len(set.union(*users)) == 20
+    assert sum(map(len, parts)) == 120
+    assert np.bincount(splits.dev.labels).tolist() == [6, 6] if not fields else True
+    assert any("2 groups of 20 held out as a whole" in note for note in splits.notes) == (not fields)
+
+
+def test_a_text_of_two_groups_is_not_on_both_sides_of_a_hold_out(tmp_path):
+    rows = grouped()
+    dev = load_splits(config(data=write_grouped(tmp_path / "mine.csv", rows), group_column="user")).dev
+    user = dev.groups[0]
+    other = next(row[2] for row in rows if row[2] not in dev.groups)
+    shared = next(row for row in rows if row[2] == user)
+    source = write_grouped(tmp_path / "more.csv", [*rows, (shared[0].upper(), shared[1], other)])
+    splits = load_splits(config(data=source, group_column="user"))
+    assert not keys(splits.train) & keys(splits.dev)
+    assert not set(splits.train.groups) & set(splits.dev.groups)
+    assert any("left out 1 row of them whose text stands in a group that stays" in note for note in splits.notes)
+
+
+def test_a_missing_group_column_is_refused(tmp_path):
+    source = write_grouped(tmp_path / "mine.csv", grouped())
+    assert "has no group column 'author'; it has text, label, user; name one with --group-column" in refusal(
+        data=source, group_column="author"
+    )
