@@ -98,9 +98,16 @@ def prepare_standard_files() -> None:
         stream = getattr(sys, name)
         if type(stream) is io.TextIOWrapper and stream.fileno() == number:  # not one that somebody has put in its place
             stream.flush()
-            lasting = io.BufferedWriter(_LastingFile(number, "w", closefd=False))
-            encoding, by_line = stream.encoding, stream.line_buffering
-            setattr(sys, name, io.TextIOWrapper(lasting, encoding, errors="replace", line_buffering=by_line))
+            raw = _LastingFile(number, "w", closefd=False)
+            at_once = stream.write_through  # PYTHONUNBUFFERED, which containers set
+            lasting = io.TextIOWrapper(
+                raw if at_once else io.BufferedWriter(raw),  # type: ignore[type-var]  # as Python itself does
+                stream.encoding,
+                errors="replace",
+                line_buffering=stream.line_buffering,
+                write_through=at_once,
+            )
+            setattr(sys, name, lasting)
 
 
 def let_signals_interrupt() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import subprocess
 import sys
 from pathlib import Path
@@ -77,3 +78,17 @@ def test_a_character_that_the_encoding_lacks_is_replaced() -> None:
         check=True,
     )
     assert done.stdout.startswith(b"a line ? of text")
+
+
+@pytest.mark.parametrize(("unbuffered", "shown"), [("1", True), ("", False)])
+def test_what_is_printed_is_shown_at_once_where_the_user_asks_for_it(unbuffered: str, shown: bool) -> None:
+    code = "import sys; from sst2_ray.cli import prepare_standard_files; prepare_standard_files(); print('line'); sys.stdin.read()"
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": unbuffered}
+    with subprocess.Popen(
+        [sys.executable, "-c", code], env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdin and process.stdout
+        found, _, _ = select.select([process.stdout], [], [], 20 if shown else 1)
+        assert bool(found) == shown
+        process.stdin.close()
+        assert process.stdout.read() == b"line\n"
