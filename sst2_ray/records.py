@@ -154,11 +154,11 @@ class TrialRecord:
     tokens_per_sec: float | None = _col("Training tokens (no padding) over training time, all workers.", unit="1/s")
     padding_fraction: float | None = _col("Share of the computed tokens that were padding.", unit="0-1")
     model_flop_utilization: float | None = _col(
-        "Model FLOP/s over the peak: a GPU's from its data sheet, null where that is not known; a CPU's measured.",
+        "Model FLOP/s over the peak in this precision: a GPU's from its data sheet, null where not known; a CPU's measured.",
         unit="0-1",
     )
     peak_memory_gib: float | None = _col(
-        "Largest peak over the workers: GPU memory, or resident memory on CPU.", unit="GiB"
+        "Largest peak over the workers: GPU memory that torch reserved, or resident memory on CPU.", unit="GiB"
     )
     world_size: int | None = _col("Workers at the end of the attempt.")
     micro_batch_tokens: int | None = _col("Most tokens a worker computed at once (after any halving).", unit="tokens")

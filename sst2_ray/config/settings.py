@@ -42,8 +42,8 @@ class ModelSettings:
     """Build the model's shape from random numbers instead of loading its weights (labeled so everywhere)."""
     tokenizer: Folder | None = None
     """Folder or hub id of the tokenizer; None: the model's own (modernbert-mini: a BPE trained on the training split)."""
-    attention: Literal["auto", "eager", "sdpa", "flash_attention_2"] = "auto"
-    """Attention implementation; auto: flash_attention_2 if the GPU and the package allow it, else sdpa."""
+    attention: Literal["auto", "eager", "sdpa", "varlen", "flash_attention_2"] = "auto"
+    """Attention implementation; auto: varlen (no padding) or flash_attention_2 where the GPU allows it, else sdpa."""
     dropout: Fraction | None = None
     """Dropout probability before the classification head; None: 0.1 for SBERT, the checkpoint's own for ModernBERT."""
     encoder_dropout: Fraction | None = None
@@ -179,8 +179,9 @@ class PlacementSettings:
     """One GPU a worker; None: if the cluster has any."""
     micro_batch_tokens: Positive[int] | None = None
     """Most padded tokens a worker computes at once; None: chosen for the device. Only memory and speed depend on it."""
-    compile: bool = False
-    """GPUs: torch.compile the encoder's layers; a minute more at the start, fewer kernels a step."""
+    compile: bool | None = None
+    """GPUs: torch.compile the encoder's layers: fewer kernels a step, a minute more at the start. None: on GPUs whose node
+    has a C compiler."""
     overlap_comm: bool = True
     """GPUs: send gradients during the backward pass; False: after it, in one reduce-scatter."""
 

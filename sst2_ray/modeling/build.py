@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,16 +20,14 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from sst2_ray.errors import InputError
-from sst2_ray.modeling.attention.choice import FLASH, choose_attention
+from sst2_ray.modeling.attention.choice import FLASH, VARLEN, choose_attention
 from sst2_ray.modeling.classifier import EncoderClassifier, ModernBertClassifier, SbertClassifier, SentenceClassifier
+from sst2_ray.modeling.compiler import enable_compiler, has_compiler
 from sst2_ray.modeling.sources import ModelInfo, ResolvedModel, local_folder
+from sst2_ray.modeling.sources.families import UNPADDED_FAMILIES, encoder_sizes
 
 SBERT_DROPOUT = 0.1
 """Dropout before SBERT's head where the config does not say: the value of the notebook study."""
-
-_GRAPHS = 64
-"""Compiled graphs of a layer's code before it runs uncompiled: ModernBERT has three kinds of layers, each trained and
-evaluated, in bf16 and fp32; torch's own limit is 8."""
 
 _HEAD_DROPOUTS = (
     "classifier_dropout_prob",
@@ -140,10 +136,15 @@ def encoder_class(config: PreTrainedConfig) -> type[PreTrainedModel]:
 
 def supported_attention(config: PreTrainedConfig) -> frozenset[str]:
     """Return the attention implementations of the architecture."""
-    model = encoder_class(config)
+    model, sizes = encoder_class(config), encoder_sizes(config)
+    head_dim = sizes.hidden // sizes.heads
+    unpadded = (
+        config.model_type in UNPADDED_FAMILIES and head_dim % 8 == 0 and head_dim <= 256
+    )  # as the kernels want it
     return frozenset(
         {"eager"}
         | ({"sdpa"} if model._supports_sdpa else set())
+        | ({VARLEN} if unpadded else set())
         | ({FLASH} if getattr(model, "_supports_flash_attn", False) else set())
     )
 
@@ -162,6 +163,7 @@ def load_backbone(
     `head`: the model is a classifier, whose head may be missing in the folder. So may the encoder's pooler, but no
     other tensor: the file of another architecture would otherwise pass as a pretrained model with random weights.
     """
+    attention = "sdpa" if attention == VARLEN else attention  # the classifier changes it, see lay_end_to_end
     if folder is None:
         backbone: PreTrainedModel = model_class._from_config(config, dtype=torch.float32, attn_implementation=attention)
         return backbone
@@ -243,13 +245,9 @@ def compile_layers(model: nn.Module, *, backend: str = "inductor") -> None:
     all. It pays on GPUs where a batch is too small to fill the chip; on a CPU compiled layers are slower
     (benchmarks/NOTES.md). Raises InputError where there is no C compiler.
     """
-    if not (os.environ.get("CC") or any(map(shutil.which, ("cc", "gcc", "clang")))):
+    if not has_compiler():
         raise InputError("--compile: no C compiler (cc, gcc, clang or $CC) on this worker; install one or leave it out")
-    os.environ.pop("TORCHDYNAMO_DISABLE", None)
-    import torch._dynamo.config as dynamo
-
-    dynamo.disable = False
-    dynamo.recompile_limit = max(dynamo.recompile_limit, _GRAPHS)
+    enable_compiler()
     # The encoder's layers are the longest list of modules.
     lists = [list(module.children()) for module in model.modules() if isinstance(module, nn.ModuleList)]
     for layer in max(lists, key=len):

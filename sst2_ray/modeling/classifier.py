@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from abc import ABC, abstractmethod
 from contextlib import nullcontext
 
@@ -9,8 +10,10 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from sst2_ray.modeling.attention.choice import FLASH
+from sst2_ray.modeling.attention import modernbert
+from sst2_ray.modeling.attention.choice import FLASH, VARLEN
 from sst2_ray.modeling.attention.keyed import KEYED_ATTENTION, install_keyed_dropout
+from sst2_ray.modeling.attention.varlen import VARLEN_INTERFACE
 from sst2_ray.modeling.dropout import DropoutKeys
 from sst2_ray.modeling.layout.packing import Packing, pack
 from sst2_ray.modeling.layout.varlen import Varlen
@@ -28,13 +31,21 @@ class SentenceClassifier(nn.Module, ABC):
         self.info = info
         self.backbone = backbone
         self.dropout_keys: DropoutKeys | None = None
-        unpadded = backbone.config.model_type in UNPADDED_FAMILIES
-        self.supports_packing = unpadded and backbone.config._attn_implementation == "sdpa"
+        self._unpads = backbone.config.model_type in UNPADDED_FAMILIES
+        self.supports_packing = self._unpads and backbone.config._attn_implementation == "sdpa"
         """True: `forward` computes batches on a CPU without padding (see layout.packing)."""
         if self.supports_packing:
             self.backbone.set_attn_implementation(KEYED_ATTENTION)
-        self.supports_varlen = unpadded and info.attention == FLASH
-        """True: `forward` also takes a Varlen layout, under autocast."""
+        self.supports_varlen = self._unpads and info.attention == FLASH
+        """True: `forward` also takes a Varlen layout, on a GPU under autocast."""
+        if info.attention == VARLEN:
+            self.lay_end_to_end()
+
+    def lay_end_to_end(self) -> None:
+        """Compute batches in varlen layout by torch's own FlashAttention: its contract in plain torch on a CPU."""
+        self.info = dataclasses.replace(self.info, attention=VARLEN)
+        self.supports_packing, self.supports_varlen = False, True
+        modernbert.install(self.backbone)
 
     @property
     def takes_type_ids(self) -> bool:
@@ -61,10 +72,9 @@ class SentenceClassifier(nn.Module, ABC):
             token_type_ids: The text of a pair that each id belongs to, in the ids' shape; None: single texts, or a model
                 that does not take them.
         """
-        if self.info.attention == FLASH:
-            self._follow_precision(input_ids.device.type)
+        self._follow(attention_mask, input_ids.device.type)
         if isinstance(attention_mask, Varlen):
-            assert self.backbone.config._attn_implementation == FLASH, "any other attention would mix the sentences"
+            assert self.supports_varlen, "any other attention would mix the sentences"
             hidden = self._unpadded(input_ids, token_type_ids, attention_mask)
             features = pool_varlen(hidden, attention_mask, self.pooling_modes)
         elif self.packs(input_ids.device):
@@ -78,7 +88,8 @@ class SentenceClassifier(nn.Module, ABC):
 
     def padded_logits(self, input_ids: Tensor, attention_mask: Tensor, types: dict[str, Tensor]) -> Tensor:
         """Compute logits of a padded batch, in the precision of the computation."""
-        hidden = self.encoder(input_ids=input_ids, attention_mask=attention_mask, **types).last_hidden_state
+        masks = self.masks(attention_mask)
+        hidden = self.encoder(input_ids=input_ids, attention_mask=masks, **types).last_hidden_state
         return self.classify(pool(hidden, attention_mask, self.pooling_modes))
 
     def _unpadded(self, input_ids: Tensor, token_type_ids: Tensor | None, layout: Packing | Varlen) -> Tensor:
@@ -95,6 +106,22 @@ class SentenceClassifier(nn.Module, ABC):
             ).last_hidden_state
         first: Tensor = hidden[0]
         return first
+
+    def masks(self, attention_mask: Tensor) -> Tensor | dict[str, Tensor]:
+        """Make the masks of attention from a batch's, int64 [rows, width].
+
+        transformers makes them as well, but looks first whether anything is padding at all, which waits for a GPU: in
+        training that would be in every micro-batch.
+        """
+        config = self.backbone.config
+        if not (self.training and self._unpads and config._attn_implementation in ("sdpa", KEYED_ATTENTION)):
+            return attention_mask
+        full = attention_mask.bool()[:, None, None]  # [rows, 1, 1, width]
+        if not self._slides:
+            return full
+        place = torch.arange(full.size(-1), device=full.device)
+        near = (place[:, None] - place).abs() <= config.sliding_window  # [width, width]
+        return {"full_attention": full, "sliding_attention": full & near}
 
     @property
     def _first_position(self) -> int:
@@ -135,9 +162,14 @@ class SentenceClassifier(nn.Module, ABC):
         if shift is not None:
             bias[1] += shift
 
-    def _follow_precision(self, device_type: str) -> None:
-        """Switch to sdpa outside autocast (evaluation in fp32): flash attention computes in 16 bits only."""
-        wanted = FLASH if torch.is_autocast_enabled(device_type) else "sdpa"
+    def _follow(self, layout: Tensor | Varlen, device_type: str) -> None:
+        """Switch to the attention that a batch's layout and precision need: FlashAttention computes in 16 bits only."""
+        if self.info.attention == VARLEN:
+            wanted = VARLEN_INTERFACE if isinstance(layout, Varlen) else KEYED_ATTENTION
+        elif self.info.attention == FLASH:
+            wanted = FLASH if torch.is_autocast_enabled(device_type) else "sdpa"
+        else:
+            return
         if self.backbone.config._attn_implementation != wanted:
             self.backbone.set_attn_implementation(wanted)
 
@@ -180,7 +212,8 @@ class EncoderClassifier(SentenceClassifier):
         return ("cls",)
 
     def padded_logits(self, input_ids: Tensor, attention_mask: Tensor, types: dict[str, Tensor]) -> Tensor:
-        logits: Tensor = self.backbone(input_ids=input_ids, attention_mask=attention_mask, **types).logits
+        masks = self.masks(attention_mask)
+        logits: Tensor = self.backbone(input_ids=input_ids, attention_mask=masks, **types).logits
         return logits
 
     def classify(self, features: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ where torch's `bernoulli_` uses one. One hash of 32 bits decides about two neigh
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import numpy as np
@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from sst2_ray.modeling.compiler import enable_compiler, has_compiler
 from sst2_ray.modeling.layout.packing import Packing
 from sst2_ray.modeling.layout.varlen import Varlen
 
@@ -39,12 +40,21 @@ def row_keys(*, seed: int, global_step: int, row_ids: NDArray[np.int64]) -> NDAr
     return (z >> np.uint64(32)).astype(np.uint32).view(np.int32)
 
 
+def seed_gpu(device: torch.device, *, seed: int, global_step: int, rank: int) -> None:
+    """Seed a GPU's own generator, from which FlashAttention draws what it drops: nothing carries over from step to step."""
+    if device.type == "cuda":
+        key = row_keys(seed=seed, global_step=global_step, row_ids=np.array([-1 - rank]))
+        torch.cuda.default_generators[device.index or 0].manual_seed(int(key.view(np.uint32)[0]))
+
+
 class DropoutKeys:
     """Keys of the micro-batch being computed, shared by all dropout sites of a model."""
 
     def __init__(self) -> None:
         self.keys: Tensor | None = None  # int32 [rows]
         self.layout: Packing | Varlen | None = None
+        self.of_tokens: tuple[Tensor, Tensor] | None = None
+        """In varlen layout, the key of each token's row and the offset of its position, int32 [T]."""
 
     def set(self, keys: Tensor | None) -> None:
         """Take int32 [rows] for the batch that follows; None: torch's own dropout."""
@@ -54,10 +64,12 @@ class DropoutKeys:
     def packed(self, layout: Packing | Varlen) -> Iterator[None]:
         """Declare that tensors inside are [1, tokens, features], laid out as `layout` says."""
         self.layout = layout
+        if isinstance(layout, Varlen) and self.keys is not None:
+            self.of_tokens = self.keys[layout.row], layout.position.to(torch.int32) * _GOLDEN
         try:
             yield
         finally:
-            self.layout = None
+            self.layout = self.of_tokens = None
 
 
 def _mix(x: Tensor) -> Tensor:
@@ -107,7 +119,7 @@ def keep_mask(keys: Tensor, site: Tensor, shape: tuple[int, ...], probability: f
     return _draw(places, shape[-1], probability)
 
 
-def _packed_mask(keys: Tensor, layout: Packing | Varlen, site: Tensor, size: int, probability: float) -> Tensor:
+def _packed_mask(keys: Tensor, layout: Packing, site: Tensor, size: int, probability: float) -> Tensor:
     """Draw bool [1, tokens, size], equal to what `keep_mask` gives the same rows in a padded batch."""
     places = _site_keys(keys, site)[layout.row] + layout.position.to(torch.int32) * _GOLDEN
     return _draw(places[None], size, probability)
@@ -127,11 +139,63 @@ def keyed_dropout(x: Tensor, keys: DropoutKeys, site: Tensor, probability: float
     """
     if keys.keys is None or (keys.layout is None and x.size(0) != len(keys.keys)):
         return nn.functional.dropout(x, probability, True)
-    if keys.layout is not None:
+    if keys.of_tokens is not None:
+        # A compiler that traces a whole layer fuses the plain operators with their neighbors.
+        drop = _drop_tokens if torch.compiler.is_compiling() else drop_tokens
+        return drop(x[0], *keys.of_tokens, site, probability)[None]
+    if isinstance(keys.layout, Packing):
         mask = _packed_mask(keys.keys, keys.layout, site, x.size(-1), probability)
     else:
         mask = keep_mask(keys.keys, site, tuple(x.shape[1:]), probability)
     return apply_mask(x, mask, probability)
+
+
+def _drop_tokens(x: Tensor, keys: Tensor, offsets: Tensor, site: Tensor, probability: float) -> Tensor:
+    """Apply the masks of `_packed_mask` to token vectors [T, size], element by element: one kernel of a compiler.
+
+    keys and offsets: see DropoutKeys.of_tokens.
+    """
+    feature = torch.arange(x.size(-1), dtype=torch.int32, device=x.device)
+    bits = _mix(_site_keys(keys, site) + offsets)[:, None] ^ _mix(((feature >> 1) + 1) * _GOLDEN)
+    bits = bits * _MIX1
+    bits = (bits ^ (bits >> 15)) * _MIX2
+    drawn = torch.where((feature & 1) == 1, bits >> 16, (bits << 16) >> 16)  # the halves that `_draw` sees as int16
+    drops = _drops(probability)
+    return torch.where(drawn >= drops - 32768, x.float() * (65536 / (65536 - drops)), 0.0).to(x.dtype)
+
+
+@torch.library.custom_op("sst2_ray::drop_tokens", mutates_args=())
+def drop_tokens(x: Tensor, keys: Tensor, offsets: Tensor, site: Tensor, probability: float) -> Tensor:
+    """Apply dropout as `_drop_tokens` does: on a GPU in one launch, where the worker has a C compiler.
+
+    The backward pass draws the masks again: none is kept.
+    """
+    drop = _compiled_drop() if x.is_cuda and has_compiler() else _drop_tokens
+    return drop(x, keys, offsets, site, probability)
+
+
+@functools.lru_cache(maxsize=1)
+def _compiled_drop() -> Callable[..., Tensor]:
+    enable_compiler()
+    compiled: Callable[..., Tensor] = torch.compile(_drop_tokens, dynamic=True, fullgraph=True)
+    return compiled
+
+
+@drop_tokens.register_fake
+def _(x: Tensor, *_: object) -> Tensor:
+    return torch.empty_like(x)
+
+
+def _keep_keys(ctx, inputs, output):  # type: ignore[no-untyped-def]  # noqa: ARG001
+    _, *tensors, ctx.probability = inputs
+    ctx.save_for_backward(*tensors)
+
+
+def _drop_gradient(ctx, gradient: Tensor):  # type: ignore[no-untyped-def]
+    return drop_tokens(gradient, *ctx.saved_tensors, ctx.probability), None, None, None, None
+
+
+drop_tokens.register_autograd(_drop_gradient, setup_context=_keep_keys)
 
 
 def apply_mask(x: Tensor, mask: Tensor, probability: float) -> Tensor:

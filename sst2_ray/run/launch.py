@@ -115,9 +115,8 @@ def _run_config(payload: WorkerPayload, placement: Placement, *, num_tries: int,
     from ray.train import FailureConfig, RunConfig
 
     task, run = payload.task, payload.workspace.storage.child(payload.run_path)
-    env = worker_env(
-        use_gpu=placement.use_gpu, compile_threads=placement.cpus_per_worker if task.config.compile else None
-    )
+    may_compile = placement.use_gpu and task.config.compile is not False
+    env = worker_env(use_gpu=placement.use_gpu, compile_threads=placement.cpus_per_worker if may_compile else None)
     return RunConfig(
         name=f"attempt-{task.attempt}" + (f"-{number}" if number else ""),
         storage_path=f"{run.root}/ray",

@@ -13,6 +13,7 @@ from sst2_ray.data.tokens import TokenArrays
 from sst2_ray.errors import FailureClass, RunFailedError
 from sst2_ray.modeling.build import build_classifier, compile_layers
 from sst2_ray.modeling.classifier import SentenceClassifier
+from sst2_ray.modeling.compiler import has_compiler
 from sst2_ray.modeling.optimizer import build_optimizer
 from sst2_ray.modeling.tokenizers import tokenizer_from_json
 from sst2_ray.storage import Storage
@@ -140,7 +141,7 @@ class Attempt:
         if self.rank == 0:  # an attempt that runs out of memory leaves it behind: the next one takes half
             self.reporter.micro_batches(micro_batch_tokens)
         keys = model.key_dropout()
-        if config.compile:
+        if self._compiles():
             compile_layers(model)
         split = "selection" if "selection" in self.tokens else "dev"
         return LoopContext(
@@ -175,6 +176,14 @@ class Attempt:
             failure_interval_s=task.failure_interval_s,
             on_step=faults.hook_of(faults.planned(attempt=task.attempt, rank=self.rank), model, self.device),
         )
+
+    def _compiles(self) -> bool:
+        """Tell whether the encoder's layers are compiled."""
+        if self.config.compile is not None or self.device.type != "cuda":
+            return bool(self.config.compile)
+        if not has_compiler() and self.rank == 0:
+            self.reporter.note("layers run uncompiled: no C compiler (cc, gcc, clang or $CC) on this worker")
+        return has_compiler()
 
     def _model(self, saved: ckpt.Checkpoint | None) -> SentenceClassifier:
         model = build_classifier(

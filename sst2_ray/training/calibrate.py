@@ -57,15 +57,22 @@ class NullReporter:
         return False
 
 
-def loop_of(task: Task, tokens: dict[str, TokenArrays], *, rank: int = 0, world_size: int = 1) -> Loop:
-    """Build the loop of a worker before its first step, over torch's default process group."""
+def loop_of(
+    task: Task,
+    tokens: dict[str, TokenArrays],
+    *,
+    device: torch.device | None = None,
+    rank: int = 0,
+    world_size: int = 1,
+) -> Loop:
+    """Build the loop of a worker before its first step, over torch's default process group. `device`: None is the CPU."""
     attempt = Attempt(
         task,
         tokens,
         Storage.open(tempfile.mkdtemp()),
         NullReporter(),
         texts=list,
-        device=torch.device("cpu"),
+        device=device or torch.device("cpu"),
         rank=rank,
         world_size=world_size,
     )
@@ -104,6 +111,7 @@ def measure_steps(loop: Loop, count: int) -> tuple[int, float]:
         before, start = timer.num_examples, time.perf_counter()
         for _ in range(count):
             loop.train_step(next(batches))
+        loop.read_norm()  # waits for the last step
         return timer.num_examples - before, time.perf_counter() - start
 
 

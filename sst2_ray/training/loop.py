@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sst2_ray.data.batching import steps_per_epoch
+from sst2_ray.modeling.dropout import seed_gpu
 from sst2_ray.modeling.layout.varlen import ModelInputs
 from sst2_ray.modeling.optimizer import lr_factor, num_warmup_steps
 from sst2_ray.records import EpochRecord, StopRequest
@@ -30,6 +31,7 @@ from sst2_ray.training.feed import Batch, prefetched
 from sst2_ray.training.metrics import Metrics, RecentLoss, metrics_from_logits, score_error
 from sst2_ray.training.names import Phase
 from sst2_ray.training.step_counts import evaluation_steps, total_steps
+from sst2_ray.training.taken_step import TakenStep
 
 _LOSS_EVERY_STEPS = 20
 """Steps between two losses of the progress line: reading one waits for the device."""
@@ -45,18 +47,16 @@ class Loop:
         self.total_steps = total_steps(self.config, num_rows)
         self.warmup_steps = num_warmup_steps(self.total_steps, self.config.warmup_fraction)
         self.evaluate_at = evaluation_steps(self.config, num_rows)
-        self.global_step = 0
-        self.saved_step = -1
+        self.global_step, self.saved_step = 0, -1
         self.records: list[EpochRecord] = []
         self.best_logits: NDArray[np.float32] | None = None
-        self.out_of_patience = False
+        self.out_of_patience = self.yielded = False
         self.stop: StopRequest | None = None
-        self.yielded = False
         # Loss sum, right predictions and examples since the last evaluation: float64, read only there.
         self.sums = torch.zeros(3, dtype=torch.float64, device=context.device)
         self.recent_loss = RecentLoss()
-        self.grad_norm = 0.0
-        self.learning_rate = 0.0
+        self.grad_norm = self.learning_rate = 0.0
+        self._taken: TakenStep | None = None
         self.writer = CheckpointWriter(
             context.run, rank=context.rank, world_size=context.world_size, on_commit=self._prune
         )
@@ -102,33 +102,25 @@ class Loop:
         if self.yielded:
             self.wait_for_checkpoint()
             return None
-        best = self.best
-        if best is None:
+        if (best := self.best) is None:
             raise NonFiniteError("no evaluation had a finite loss")
+        steps, stop = self.global_step, self.stop
         return LoopResult(
-            records=tuple(self.records),
-            best=best,
-            best_logits=self.best_logits,
-            global_step=self.global_step,
-            stop=self.stop,
+            records=tuple(self.records), best=best, best_logits=self.best_logits, global_step=steps, stop=stop
         )
 
     def train_step(self, batch: Batch) -> None:
-        """Take one optimizer step on this rank's part of a global batch. Raises NonFiniteError with step and rows."""
+        """Take one optimizer step on this rank's part of a global batch. Raises NonFiniteError of the step before."""
         context, plan = self.context, batch.plan
         factor = lr_factor(self.global_step, self.total_steps, self.warmup_steps)
         self.learning_rate = self.config.learning_rate * factor
         self.forward_backward(batch)
-        try:
-            with context.timer.phase(Phase.OPTIMIZER):
-                self.grad_norm = context.engine.step(self.learning_rate)
-        except NonFiniteError as error:
-            rows = context.train.row_ids[plan.global_rows].tolist()
-            raise NonFiniteError(
-                f"{error} at step {self.global_step + 1} of {self.total_steps}, "
-                f"learning rate {self.learning_rate:.3g}, training rows {rows}"
-            ) from None
+        with context.timer.phase(Phase.OPTIMIZER):
+            norm = context.engine.step(self.learning_rate)
+            self.read_norm()  # of the step before: this one's work is queued, so that the device goes on meanwhile
         self.global_step += 1
+        rows = context.train.row_ids[plan.global_rows]
+        self._taken = TakenStep(norm, self.global_step, self.total_steps, self.learning_rate, rows)
         context.timer.count(
             examples=len(plan.global_rows), tokens=plan.num_tokens, padded_tokens=plan.num_padded_tokens
         )
@@ -142,17 +134,24 @@ class Loop:
         if context.on_step is not None:
             context.on_step(self.global_step)
 
+    def read_norm(self) -> None:
+        """Read the gradient norm of the last step, after waiting for it. Raises NonFiniteError with step and rows."""
+        if self._taken is not None:
+            self.grad_norm = self._taken.grad_norm()
+            self._taken = None
+
     def forward_backward(self, batch: Batch) -> None:
         """Sum the global batch's gradients over micro-batches and ranks."""
-        timer, engine = self.context.timer, self.context.engine
+        context, timer, engine = self.context, self.context.timer, self.context.engine
+        seed_gpu(context.device, seed=self.config.seed, global_step=self.global_step, rank=context.rank)
         # The outer, disabled autocast keeps the inner one's casts of the weights for all micro-batches of the step.
-        with self._accumulation(), self._autocast(False) if self.context.bf16 else nullcontext():
+        with self._accumulation(), self._autocast(False) if context.bf16 else nullcontext():
             for number, inputs in enumerate(batch.inputs, start=1):
                 with timer.phase(Phase.FORWARD):
                     loss = self._loss(*inputs)
                 with timer.phase(Phase.BACKWARD):
                     engine.backward(loss, is_last=number == len(batch.inputs))
-        self.context.dropout_keys.set(None)
+        context.dropout_keys.set(None)
 
     def _loss(self, inputs: ModelInputs, labels: Tensor, weights: Tensor, keys: Tensor) -> Tensor:
         """Compute this micro-batch's part of the global batch's loss."""
@@ -163,7 +162,7 @@ class Loop:
         with torch.no_grad():
             real = weights > 0
             right = (logits.argmax(dim=1) == labels) & real
-            self.sums += torch.stack([(losses * real).double().sum(), right.double().sum(), real.double().sum()])
+            self.sums += torch.stack([losses * real, right, real]).sum(dim=1, dtype=torch.float64)
         return (losses * weights).sum()
 
     @contextmanager
@@ -186,6 +185,7 @@ class Loop:
     def evaluate(self) -> None:
         """Evaluate on all ranks, record it, write a checkpoint and ask whether to stop here."""
         context = self.context
+        self.read_norm()
         with context.timer.phase(Phase.EVALUATION):
             logits = context.logits(context.evaluation)
             metrics = metrics_from_logits(logits, context.evaluation.labels)
@@ -246,6 +246,7 @@ class Loop:
         self.yielded = decision is Decision.YIELD
 
     def _checkpoint(self) -> None:
+        self.read_norm()  # what is not finite is never saved
         begin = time.monotonic()
         with self.context.timer.phase(Phase.CHECKPOINT):
             self.writer.wait()  # its copies are overwritten

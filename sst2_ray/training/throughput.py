@@ -45,7 +45,7 @@ class PhaseTimer:
     """Seconds by phase, and counts of examples and tokens in the training phases.
 
     Host and GPU are timed separately, because kernels run long after the host queued them. The host's seconds add up to
-    wall-clock time, since every optimizer step waits for the norm of its gradients; by phase, the GPU's say more.
+    wall-clock time, since every optimizer step waits for the one before it; by phase, the GPU's say more.
     """
 
     def __init__(self, mark: Callable[[], Mark] | None = None) -> None:
@@ -121,12 +121,12 @@ def model_flops_per_token(model: torch.nn.Module) -> float:
 def peak_flops(device: torch.device, *, bf16: bool) -> float | None:
     """Return the peak FLOP/s of one worker.
 
-    A GPU's from its data sheet (dense bf16; None for an unknown one); a CPU's measured in 0.1 s, as the best of four
-    products of 2048 x 2048 matrices with this process's threads.
+    A GPU's from its data sheet (dense, in the precision that computes; None for an unknown one); a CPU's measured in
+    0.1 s, as the best of four products of 2048 x 2048 matrices with this process's threads.
     """
     if device.type == "cuda":
         gpu = GPUS.get(torch.cuda.get_device_name(device))
-        return gpu.peak_bf16_flops if gpu else None
+        return (gpu.peak_bf16_flops if bf16 else gpu.peak_fp32_flops) if gpu else None
     a = torch.ones(_PRODUCT, _PRODUCT, dtype=torch.bfloat16 if bf16 else torch.float32)
     times = []
     for _ in range(4):
@@ -144,7 +144,7 @@ def model_flop_utilization(
 
 
 def peak_memory_gib(device: torch.device) -> float:
-    """Return this process's peak so far: allocated GPU memory, or resident memory on a CPU."""
+    """Return this process's peak so far: GPU memory that torch reserved, or resident memory on a CPU."""
     if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**30
+        return torch.cuda.max_memory_reserved(device) / 2**30
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 2**30

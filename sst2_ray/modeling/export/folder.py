@@ -118,7 +118,7 @@ def load_export(
     )
     config = _read_config(encoder, source)
     check_vocabulary(tokenizer, config.vocab_size, source=source)
-    attention, _ = choose_attention("auto", torch.device("cpu"), supported=supported_attention(config))
+    attention, _ = choose_attention("auto", torch.device(device), supported=supported_attention(config))
     info = dataclasses.replace(meta.info, attention=attention)
     architecture = encoder_class(config) if stack else MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING[type(config)]
     with quiet_transformers():

@@ -138,9 +138,9 @@ def decide(config: TrainConfig, cluster: ClusterView) -> Placement:
 
 
 def _check_without_gpu(config: TrainConfig) -> None:
-    if config.attention == "flash_attention_2":
+    if config.attention in ("varlen", "flash_attention_2"):
         raise InputError(
-            "--attention flash_attention_2: needs an NVIDIA GPU, and the workers have none; use auto or sdpa, or a cluster with GPUs"
+            f"--attention {config.attention}: needs an NVIDIA GPU, and the workers have none; use auto or sdpa, or a cluster with GPUs"
         )
     if config.compile:
         raise InputError(

@@ -5,17 +5,45 @@ Parameters and gradients are fp32; bf16 is autocast inside the model.
 
 from __future__ import annotations
 
+import math
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
+import torch
 from torch import Tensor, nn
 
 STATE_NAMES = ("exp_avg", "exp_avg_sq")
 
 
 class NonFiniteError(RuntimeError):
-    """Gradient norm that is NaN or infinite; it is all-reduced, so all ranks raise it."""
+    """Gradient norm that is NaN or infinite; it is all-reduced, so all ranks raise it at the same step."""
+
+
+class GradientNorm:
+    """Global L2 norm of a step's gradients before clipping, on its way from the device to the host.
+
+    A step that waited for its own norm would leave the GPU without work while Python prepares the next one. The copy is
+    therefore only started here; it is read a step later, when the GPU has long passed it.
+    """
+
+    def __init__(self, norm: Tensor) -> None:
+        """Start to copy `norm`, a float64 scalar that nothing writes to any more."""
+        self._host = norm.detach()
+        self._copied: torch.cuda.Event | None = None
+        if norm.is_cuda:
+            self._host = torch.empty((), dtype=norm.dtype, pin_memory=True).copy_(norm, non_blocking=True)
+            self._copied = torch.cuda.Event()
+            self._copied.record()
+
+    def read(self) -> float:
+        """Return the norm, after waiting for its step. Raises NonFiniteError."""
+        if self._copied is not None:
+            self._copied.synchronize()
+        norm = float(self._host.numpy())
+        if not math.isfinite(norm):
+            raise NonFiniteError(f"gradient norm {norm}")
+        return norm
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,14 +84,22 @@ class TrainEngine(Protocol):
         `is_last`: the last one of the step, so that gradients may be sent while it goes on.
         """
 
-    def step(self, learning_rate: float) -> float:
-        """Clip, update and clear the gradients; returns the global L2 norm before clipping. Raises NonFiniteError."""
+    def step(self, learning_rate: float) -> GradientNorm:
+        """Clip, update and clear the gradients without waiting for the device; returns their norm.
+
+        Where the norm is not finite, weights and optimizer state stay as they were, and reading the norm raises.
+        """
 
     def optimizer_shard(self) -> OptimizerShard:
         """Return references into live state, valid until the next step."""
 
     def load_optimizer_shard(self, shard: OptimizerShard) -> None:
         """Take over state that was cut for this engine's own `starts` and `spans` (Checkpoint.optimizer_shard)."""
+
+
+def skips(norm: Tensor) -> Tensor:
+    """Return, for fused AdamW's `found_inf`, 1.0 on the device where `norm` is not finite: the update is left out."""
+    return norm.isfinite().logical_not_().to(torch.float32)
 
 
 def parameter_names(model: nn.Module, optimizer_groups: list[list[nn.Parameter]]) -> list[list[str]]:

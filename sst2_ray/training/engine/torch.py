@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import Tensor, nn
 
-from sst2_ray.training.engine.base import STATE_NAMES, NonFiniteError, OptimizerShard, Span, parameter_names
+from sst2_ray.training.engine.base import STATE_NAMES, GradientNorm, OptimizerShard, Span, parameter_names, skips
 
 
 class TorchEngine:
@@ -25,17 +25,15 @@ class TorchEngine:
     def backward(self, loss: Tensor, *, is_last: bool = False) -> None:  # noqa: ARG002
         loss.backward()
 
-    def step(self, learning_rate: float) -> float:
+    def step(self, learning_rate: float) -> GradientNorm:
         limit = self.max_grad_norm if self.max_grad_norm > 0 else math.inf
-        norm = float(nn.utils.clip_grad_norm_(self.module.parameters(), limit))
-        if not math.isfinite(norm):
-            self.optimizer.zero_grad()
-            raise NonFiniteError(f"gradient norm {norm}")
+        norm = nn.utils.clip_grad_norm_(self.module.parameters(), limit)
+        self.optimizer.found_inf = skips(norm)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
         self.optimizer.step()
         self.optimizer.zero_grad()
-        return norm
+        return GradientNorm(norm)
 
     def _spans(self) -> tuple[Span, ...]:
         """Return every parameter's place in its group's flat vector."""

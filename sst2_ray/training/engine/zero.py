@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import os
 from contextlib import AbstractContextManager
 from itertools import pairwise
@@ -12,7 +11,7 @@ from types import ModuleType
 import torch
 from torch import Tensor, nn
 
-from sst2_ray.training.engine.base import STATE_NAMES, NonFiniteError, OptimizerShard, Span, parameter_names
+from sst2_ray.training.engine.base import STATE_NAMES, GradientNorm, OptimizerShard, Span, parameter_names, skips
 from sst2_ray.training.engine.collectives import exchange_rows, gather_parameters, sum_to_shards
 from sst2_ray.training.engine.overlap import OverlappedSums, pays
 
@@ -26,6 +25,8 @@ PRIVATE_NAMES = {
     "deepspeed.runtime.engine:DeepSpeedEngine": ("_flush_coalesced_reduction_zero12", "coalesce_grad_reduction"),
     "deepspeed.runtime.zero.stage_1_and_2": ("all_gather_dp_groups", "GradPartitionBufferGroup"),
     "deepspeed.runtime.zero.stage_1_and_2:DeepSpeedZeroOptimizer": (
+        "_grad_acc_hooks",
+        "_update_model_bit16_weights",
         "averaged_gradients",
         "bit16_groups",
         "bit16_groups_flat",
@@ -84,10 +85,24 @@ class ZeroEngine:
         if device.type == "cpu":
             deepspeed.runtime.zero.stage_1_and_2.all_gather_dp_groups = gather_parameters
         self._prepare_gradients(device, overlap_comm)
+        self._lighten()
+
+    def _lighten(self) -> None:
+        """Switch off what DeepSpeed does in every step for features that are not used here, and free what it keeps."""
         # Masters and parameters are both fp32: the shard is a view of the parameters, so that DeepSpeed's copy after
         # every step copies nothing.
         for master, flat in zip(self._partitions(), self.optimizer.bit16_groups_flat, strict=True):
             master.data = flat.detach().narrow(0, self.rank * master.numel(), master.numel())
+        # Views of the first masters, for a lookup of single parameters' state: they would keep a second copy of the shard.
+        for group in self.optimizer.bit16_groups:
+            for parameter in group:
+                parameter._hp_mapping = None
+        # Parameters are views of the flat vectors, which are updated in place: there is nothing to point to anew.
+        self.optimizer._update_model_bit16_weights = lambda _: None
+        # A hook a parameter that counts towards a reduction which never happens: see _reduce.
+        for hook in self.optimizer._grad_acc_hooks:
+            hook.remove()
+        self.optimizer._grad_acc_hooks.clear()
 
     def _prepare_gradients(self, device: torch.device, overlap_comm: bool) -> None:
         """Allocate the flat gradients, and choose how those of each group and table are reduced."""
@@ -119,16 +134,19 @@ class ZeroEngine:
 
     def _sum(self, index: int) -> None:
         """Reduce a group's gradients after the backward pass."""
-        flat = self._gradients[index]
+        flat, places, gradients = self._gradients[index], [], []
         for parameter, offset in self._places(index):
-            place = flat.narrow(0, offset, parameter.numel())
+            place = flat.narrow(0, offset, parameter.numel()).view_as(parameter)
             if parameter in self._touched:
-                self._sum_rows(parameter, place.view_as(parameter), self._shares(index, offset, parameter))
+                self._sum_rows(parameter, place, self._shares(index, offset, parameter))
             elif parameter.grad is None:  # nothing of this batch reached it
                 place.zero_()
             else:
-                place.copy_(parameter.grad.view(-1))
+                places.append(place)
+                gradients.append(parameter.grad)
             parameter.grad = None
+        if places:
+            torch._foreach_copy_(places, gradients)
         if self.world_size > 1:
             sum_to_shards(flat, self._dense[index])
 
@@ -178,21 +196,20 @@ class ZeroEngine:
             if table.grad is not None and table.grad.is_sparse and table.grad._nnz() > table.size(0):
                 table.grad = table.grad.coalesce()
 
-    def step(self, learning_rate: float) -> float:
-        shards = [gradients.flat_partition for gradients in self.optimizer.averaged_gradients.values()]
-        norm = self._norm(shards)
-        if not math.isfinite(norm):
-            raise NonFiniteError(f"gradient norm {norm}")
-        # Fused AdamW divides gradients by it on its one pass over them.
-        clips = 0 < self.max_grad_norm < norm
-        self.optimizer.optimizer.grad_scale = shards[0].new_tensor(norm / self.max_grad_norm) if clips else None
+    def step(self, learning_rate: float) -> GradientNorm:
+        norm = self._norm([gradients.flat_partition for gradients in self.optimizer.averaged_gradients.values()])
+        adamw = self.optimizer.optimizer
+        # Fused AdamW divides gradients by it on its one pass over them; by 1.0 where nothing is clipped.
+        limit = self.max_grad_norm
+        adamw.grad_scale = (norm / limit).clamp_(min=1.0).to(torch.float32) if limit > 0 else None
+        adamw.found_inf = skips(norm)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
         self.engine.step()
-        return norm
+        return GradientNorm(norm)
 
-    def _norm(self, shards: list[Tensor]) -> float:
-        """Compute the L2 norm of all ranks' shards together."""
+    def _norm(self, shards: list[Tensor]) -> Tensor:
+        """Compute the L2 norm of all ranks' shards together, a float64 scalar on the device."""
         square = torch.zeros((), dtype=torch.float64, device=shards[0].device)
         for shard in shards:
             whole = shard.numel() // _NORM_ROW * _NORM_ROW
@@ -200,7 +217,7 @@ class ZeroEngine:
                 square += torch.linalg.vector_norm(rows, dim=1).double().square().sum()
         if self.world_size > 1:
             torch.distributed.all_reduce(square)
-        return math.sqrt(float(square))
+        return square.sqrt_()
 
     def _partitions(self) -> list[Tensor]:
         """Return this rank's fp32 shard of every group."""
@@ -258,6 +275,8 @@ def _import_deepspeed(device: torch.device) -> ModuleType:
     """Import DeepSpeed quietly, without the minute that it may spend compiling at its first start on a CPU."""
     if device.type == "cpu":
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
+    else:  # DeepSpeed computes on cuda:LOCAL_RANK, which need not be the device that Ray gave
+        os.environ["LOCAL_RANK"] = str(device.index or 0)
     logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
     import deepspeed
 

@@ -8,8 +8,10 @@ import torch
 from torch import nn
 from transformers import CONFIG_MAPPING, MODEL_MAPPING
 
+from sst2_ray.modeling import dropout
 from sst2_ray.modeling.attention.keyed import KEYED_ATTENTION, KEYED_TYPES, install_keyed_dropout
 from sst2_ray.modeling.dropout import DropoutKeys, KeyedDropout, keep_mask, row_keys
+from sst2_ray.modeling.layout.varlen import to_varlen
 from tests.support.models import build, encode
 
 
@@ -115,6 +117,27 @@ def test_no_two_sites_of_a_deep_model_share_a_mask():
     assert shared.abs().max() < 0.25 * 5 / np.sqrt(masks.size(1))
 
 
+def test_a_gpu_s_generator_depends_on_seed_step_and_rank_alone(monkeypatch):
+    generator = torch.Generator()
+    monkeypatch.setattr(torch.cuda, "default_generators", (torch.Generator(), generator))
+
+    def drawn(**place: int) -> float:
+        values = {"seed": 1, "global_step": 2, "rank": 3, **place}
+        dropout.seed_gpu(torch.device("cuda:1"), **values)
+        return torch.rand((), generator=generator).item()
+
+    first = drawn()
+    assert drawn() == first
+    others = [drawn(seed=2), drawn(global_step=3), drawn(rank=4)]
+    assert len({first, *others}) == 4
+
+
+def test_a_cpu_s_generator_is_left_alone():
+    before = torch.get_rng_state()
+    dropout.seed_gpu(torch.device("cpu"), seed=1, global_step=2, rank=3)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 # ---- the module
 
 
@@ -141,6 +164,31 @@ def test_gradients_pass_where_values_passed():
     out = KeyedDropout(0.5, 0, keys)(x)
     out.sum().backward()
     assert torch.equal(x.grad, out.detach())
+
+
+@pytest.mark.parametrize("size", [1, 7, 16])
+@pytest.mark.parametrize("compiled", [False, True])
+def test_token_vectors_have_the_masks_of_a_padded_batch_forward_and_backward(size, compiled):
+    keys, lengths = DropoutKeys(), [5, 2, 9]
+    keys.set(keys_of(range(3)))
+    attend = (torch.arange(9) < torch.tensor(lengths)[:, None]).long()
+    _, layout = to_varlen(attend, attend)
+    x = torch.randn(16, size, requires_grad=True)
+    with keys.packed(layout):
+        drop = dropout._drop_tokens if compiled else dropout.drop_tokens
+        out = drop(x, *keys.of_tokens, at(4), 0.3)
+        assert torch.equal(KeyedDropout(0.3, 4, keys)(x[None])[0], out)
+    kept = keep_mask(keys.keys, at(4), (9, size), 0.3)[attend.bool()]
+    assert torch.equal(out, dropout.apply_mask(x, kept, 0.3))
+    out.sum().backward()
+    assert torch.equal(x.grad != 0, kept)
+
+
+def test_the_operator_is_registered_as_torch_wants_it():
+    inputs = torch.randn(6, 8, requires_grad=True), keys_of(range(6)), keys_of(range(6)), at(1), 0.5
+    torch.library.opcheck(
+        dropout.drop_tokens, inputs, test_utils=("test_schema", "test_autograd_registration", "test_faketensor")
+    )
 
 
 def test_without_keys_torch_draws_the_mask():

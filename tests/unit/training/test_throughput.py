@@ -119,3 +119,11 @@ def test_a_gpu_s_utilisation_is_its_share_of_all_chips_peak_or_unknown(monkeypat
 
 def test_peak_memory_is_at_least_what_torch_takes():
     assert throughput.peak_memory_gib(torch.device("cpu")) > 0.1
+
+
+def test_the_peak_of_a_gpu_is_that_of_the_precision_that_computes(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "NVIDIA L4")
+    assert peak_flops(torch.device("cuda"), bf16=True) == 121e12
+    assert peak_flops(torch.device("cuda"), bf16=False) == 30.3e12
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "NVIDIA H100 80GB HBM3 MIG 1g.10gb")
+    assert peak_flops(torch.device("cuda"), bf16=True) is None

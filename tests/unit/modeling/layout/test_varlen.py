@@ -1,4 +1,5 @@
-"""Sentences laid end to end for FlashAttention give what the padded batch gives."""
+"""Sentences laid end to end give what the padded batch gives: for torch's own FlashAttention (its contract in plain torch)
+and behind transformers' way to the package flash-attn."""
 
 from __future__ import annotations
 
@@ -12,9 +13,10 @@ from tests.support import models
 from tests.support.flash import compute_with_flash
 
 
+@pytest.mark.parametrize("way", ["torch", "flash-attn"])
 @pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize(("kind", "options"), [("sbert", {}), ("modernbert", {"local_attention": 8})])
-def test_logits_and_gradients_are_those_of_the_padded_batch(kind, options, training, tmp_path, monkeypatch):
+def test_logits_and_gradients_are_those_of_the_padded_batch(kind, options, training, way, tmp_path, monkeypatch):
     folder = getattr(models, f"{kind}_folder")(tmp_path / "model", **options)
     model, tokenizer, _ = models.build(folder, dropout=0.2)
     for name, module in model.named_modules():
@@ -31,8 +33,23 @@ def test_logits_and_gradients_are_those_of_the_padded_batch(kind, options, train
         return logits.detach(), [p.grad.clone() for p in model.parameters() if p.grad is not None]
 
     padded = outcome(ids, mask)
-    compute_with_flash(model, monkeypatch)
-    torch.testing.assert_close(outcome(*to_varlen(ids, mask)), padded, rtol=1e-4, atol=1e-5)
+    if way == "torch":
+        model.lay_end_to_end()
+    else:
+        compute_with_flash(model, monkeypatch)
+    torch.testing.assert_close(outcome(*to_varlen(ids, mask)), padded, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["sbert", "modernbert"])
+def test_a_padded_batch_in_between_is_computed_as_one(kind, tmp_path):
+    """Evaluations in fp32 are padded, and training goes on without padding."""
+    model, tokenizer, _ = models.build(getattr(models, f"{kind}_folder")(tmp_path / "model"))
+    ids, mask = models.encode(tokenizer, models.SENTENCES)
+    expected = model.eval()(ids, mask)
+    model.lay_end_to_end()
+    for _ in range(2):
+        torch.testing.assert_close(model(*to_varlen(ids, mask)), expected, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(model(ids, mask), expected, rtol=1e-5, atol=1e-5)
 
 
 def test_rows_lie_one_after_the_other():

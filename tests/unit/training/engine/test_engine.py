@@ -26,7 +26,7 @@ def take_step(engine: TorchEngine, scale: float = 1.0, learning_rate: float = 1e
     """On loss = scale * sum of all weights: every gradient is `scale`."""
     with engine.accumulation():
         engine.backward(scale * sum(p.sum() for p in engine.module.parameters()))
-    return engine.step(learning_rate)
+    return engine.step(learning_rate).read()
 
 
 def weights(engine: TorchEngine) -> torch.Tensor:
