@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import os
+import platform
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -58,6 +59,9 @@ WORKER_ENV = {
 # what one has freed another takes.
 JEMALLOC_CONF = "dirty_decay_ms:30000,muzzy_decay_ms:0,thp:always,metadata_thp:auto,narenas:1"
 
+# Memory comes in segments that grow: micro-batches differ in size, and fixed blocks would leave holes between them.
+GPU_ENV = {"PYTORCH_ALLOC_CONF": "expandable_segments:True"}
+
 # Passed on from the driver's environment where they are set. Everybody who sees the dashboard sees them: secrets go
 # through the progress actor (see progress_actor.SECRETS).
 PASSED_ON = ("HF_ENDPOINT", "HF_HUB_OFFLINE", "HF_HOME")
@@ -83,10 +87,17 @@ def worker_env(*, use_gpu: bool, compile_threads: int | None = None) -> dict[str
     env = {name: os.environ.get(name, value) for name, value in WORKER_ENV.items()}
     if compile_threads is not None:
         env["TORCHINDUCTOR_COMPILE_THREADS"] = str(compile_threads)
+    if use_gpu and not is_wsl() and not {"PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"} & set(os.environ):
+        env |= GPU_ENV
     library = _jemalloc()
     if not use_gpu and library is not None and "LD_PRELOAD" not in os.environ:
         env |= {"LD_PRELOAD": str(library), "MALLOC_CONF": JEMALLOC_CONF}
     return env | {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+
+
+def is_wsl() -> bool:
+    """Tell whether this is Linux inside Windows, whose driver has no segments that grow and no device files."""
+    return "microsoft" in platform.release().lower()
 
 
 def omp_num_threads() -> int | None:

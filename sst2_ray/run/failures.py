@@ -32,6 +32,11 @@ _CLASS_OF_TEXT = {
     "NonFiniteError": FailureClass.NON_FINITE,
     "OutOfMemoryError": FailureClass.OUT_OF_MEMORY,
     "out of memory": FailureClass.OUT_OF_MEMORY,
+    # CUDA's libraries allocate beside torch, and name it their own way (cuBLAS, cuDNN 8 and 9).
+    "CUBLAS_STATUS_ALLOC_FAILED": FailureClass.OUT_OF_MEMORY,
+    "CUDNN_STATUS_ALLOC_FAILED": FailureClass.OUT_OF_MEMORY,
+    "DEVICE_ALLOCATION_FAILED": FailureClass.OUT_OF_MEMORY,
+    "HOST_ALLOCATION_FAILED": FailureClass.OUT_OF_MEMORY,
 }
 """Class by words of the message: Ray hands some remote errors over as text."""
 

@@ -34,7 +34,7 @@ OBJECT_STORE_BYTES = 10**10
 
 
 def start_local_ray(ray: ModuleType) -> None:
-    """Start Ray on this machine alone, its workers forked unless there is a GPU: CUDA does not survive a fork."""
+    """Start Ray on this machine alone, its workers forked from a process that has imported what they need."""
     from sst2_ray.run.ray.fork_server import ForkServer
     from sst2_ray.run.ray.state import keeping_signal_handlers, loopback_only, raylet_pid
 
@@ -42,7 +42,7 @@ def start_local_ray(ray: ModuleType) -> None:
         os.environ.setdefault(name, value)
     secure_token()
     with yielding_children(), loopback_only(), keeping_signal_handlers(), _deaf_to_hangups():
-        server = None if this_machine().gpus else ForkServer.start(worker_env(use_gpu=False), short_temp_dir())
+        server = ForkServer.start(worker_env(use_gpu=this_machine().gpus > 0), short_temp_dir())
         runtime_env = {"py_executable": server.py_executable} if server else None
         ray.init(
             address="local",

@@ -41,7 +41,7 @@ class DoctorConfig:
     data: str | None = None
     """Data that every node must reach."""
     rehearse: bool = False
-    """Train for 20 seconds on one node of each kind of the running cluster."""
+    """Take 20 steps of the training loop on one node of each kind of the running cluster."""
     price_per_hour: float | None = None
     """US dollars an hour of one worker, for the cost; None: the table of list prices."""
     hours: float | None = None

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import os
+import subprocess
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -26,8 +28,32 @@ def this_machine() -> ClusterView:
     """Return the one node that a local Ray would have, without importing anything for it."""
     told = json.loads(os.environ.get("RAY_OVERRIDE_RESOURCES") or "{}")  # Ray's own variable
     cpus = float(told.get("CPU", num_usable_cpus()))
-    gpus = float(told.get("GPU", len([p for p in Path("/dev").glob("nvidia[0-9]*") if p.name[6:].isdigit()])))
+    gpus = float(told.get("GPU", num_gpus()))
     return ClusterView(nodes=(Node(address="this machine", cpus=cpus, gpus=gpus, free_cpus=cpus, free_gpus=gpus),))
+
+
+def num_gpus(devices: Path = Path("/dev")) -> int:
+    """Count the NVIDIA GPUs that this process may use: those that CUDA_VISIBLE_DEVICES names, by number or UUID, else all."""
+    files = [path for path in devices.glob("nvidia[0-9]*") if path.name.removeprefix("nvidia").isdigit()]
+    count = len(files) or (_num_gpus_of_driver() if (devices / "dxg").exists() else 0)
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is None or count == 0:
+        return count
+
+    def is_there(name: str) -> bool:
+        return int(name) < count if name.isdigit() else name.startswith(("GPU-", "MIG-"))
+
+    # CUDA reads up to the first name that is none. Several slices (MIG) may be of one GPU.
+    return len(list(itertools.takewhile(is_there, map(str.strip, visible.split(",")))))
+
+
+def _num_gpus_of_driver() -> int:
+    """Ask NVIDIA's driver: under Windows, GPUs have no device files of their own."""
+    try:
+        listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=20, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return 0
+    return sum(line.startswith("GPU ") for line in listed.splitlines())
 
 
 def num_usable_cpus() -> int:

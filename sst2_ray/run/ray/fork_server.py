@@ -23,6 +23,9 @@ WITH_RAY = ("ray.train.torch", "ray.tune", "sst2_ray.run.supervisor", "sst2_ray.
 SWITCH = "SST2_RAY_FORK_WORKERS"
 """0: every worker imports for itself."""
 
+NO_CUDA = {"PYTORCH_NVML_BASED_CUDA_CHECK": "1"}
+"""Whether there is a GPU is asked without starting CUDA: a process that has touched it is not forked."""
+
 ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "JE_ARROW_MALLOC_CONF": "background_thread:false"}
 """Libraries that would start threads at import: a process with threads is not forked."""
 
@@ -62,7 +65,7 @@ class ForkServer:
                 stdin=stdin,
                 stdout=log,
                 stderr=log,
-                env={**os.environ, **environment, **ONE_THREAD, "PYTHONPATH": search},
+                env={**os.environ, **environment, **ONE_THREAD, **NO_CUDA, "PYTHONPATH": search},
                 start_new_session=True,  # Ctrl-C is for the driver
             )
         os.close(stdin)

@@ -5,7 +5,8 @@ the first line of its standard input names, and waits. `fork_worker.py SOCKET de
 starts instead of Python: it has the server fork and hands its arguments, environment, folder and open files over to the
 child, then ends; where no server answers it becomes the worker itself, by the plain way.
 
-The server forks only while it has a single thread: whoever forks with several may copy a lock that nobody will release.
+The server forks only while it has a single thread and has not touched CUDA: whoever forks with several threads may copy a
+lock that nobody will release, and CUDA does not survive a fork.
 It ends with the process that started it.
 """
 
@@ -89,6 +90,9 @@ def _serve(path: str, modules: list[str]) -> None:
     if _num_threads() > 1:
         print(f"fork_worker: {_num_threads()} threads after the imports; workers start by themselves", file=sys.stderr)
         return
+    if _has_touched_cuda():
+        print("fork_worker: CUDA was touched by the imports; workers start by themselves", file=sys.stderr)
+        return
     if "ray" in sys.modules and _id_in_a_child() == _id_in_a_child():
         print("fork_worker: all children would draw the same ids; workers start by themselves", file=sys.stderr)
         return
@@ -116,6 +120,8 @@ def _fork(connection: socket.socket) -> dict[str, Any] | None:
     try:
         if any(order["environ"].get(name) != os.environ.get(name) for name in _READ_ONCE):
             return None  # of another job: without an answer it starts the plain way
+        if order["environ"].get("LD_PRELOAD") not in (None, os.environ.get("LD_PRELOAD")):
+            return None  # the loader would have to read it: a worker on CPUs, where this machine's have GPUs
         if select.select([connection], [], [], 0)[0]:
             return None  # the client has gone: it says nothing more while it waits
         pid = os.fork()
@@ -166,6 +172,18 @@ def _id_in_a_child() -> bytes:
     os.close(writing)
     with open(reading, "rb") as pipe:
         return pipe.read()
+
+
+def _has_touched_cuda(files: Path = Path("/proc/self/fd")) -> bool:
+    """Tell whether this process has used a GPU: CUDA does not survive a fork. A driver's files stay open once used."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        return True
+    for path in files.iterdir():
+        with contextlib.suppress(OSError):  # the file of this listing itself, closed by now
+            if str(path.readlink()).startswith(("/dev/nvidia", "/dev/dxg")):
+                return True
+    return False
 
 
 def _num_threads() -> int:

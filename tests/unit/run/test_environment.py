@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from sst2_ray.run import environment
 from sst2_ray.run.connect import starts_ray_here
-from sst2_ray.run.environment import yielding_children
+from sst2_ray.run.environment import worker_env, yielding_children
 
 
 @pytest.mark.parametrize(
@@ -21,6 +22,21 @@ def test_ray_starts_here_unless_a_cluster_is_named(monkeypatch, address, expecte
     if address is not None:
         monkeypatch.setenv("RAY_ADDRESS", address)
     assert starts_ray_here() is expected
+
+
+def test_memory_of_gpus_comes_in_segments_that_grow_unless_the_user_says_otherwise(monkeypatch):
+    for name in ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"):
+        monkeypatch.delenv(name, raising=False)
+    assert worker_env(use_gpu=True)["PYTORCH_ALLOC_CONF"] == "expandable_segments:True"
+    assert "PYTORCH_ALLOC_CONF" not in worker_env(use_gpu=False)
+    monkeypatch.setenv("PYTORCH_CUDA_ALLOC_CONF", "max_split_size_mb:512")
+    assert "PYTORCH_ALLOC_CONF" not in worker_env(use_gpu=True)
+
+
+def test_windows_drivers_have_no_segments_that_grow(monkeypatch):
+    monkeypatch.delenv("PYTORCH_ALLOC_CONF", raising=False)
+    monkeypatch.setattr(environment.platform, "release", lambda: "5.15.153.1-microsoft-standard-WSL2")
+    assert "PYTORCH_ALLOC_CONF" not in worker_env(use_gpu=True)
 
 
 linux = pytest.mark.skipif(not hasattr(os, "SCHED_BATCH"), reason="scheduling policies are Linux's")

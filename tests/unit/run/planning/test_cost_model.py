@@ -22,7 +22,7 @@ from sst2_ray.run.planning.summary import size_of
 from sst2_ray.training.gpus import GPUS, Gpu
 
 BERT = ModelSize(parameters=1000, multiplied=600, layers=2, hidden=10, inner=40, gated=False, heads=2)
-GPU = Gpu(peak_bf16_flops=1e6, memory_bytes_per_s=1e6, memory_gb=1, link_bytes_per_s=8e3)
+GPU = Gpu(peak_bf16_flops=1e6, peak_fp32_flops=1e5, memory_bytes_per_s=1e6, memory_gb=1, link_bytes_per_s=8e3)
 
 
 @pytest.mark.parametrize(("name", "millions"), [("bert", 109.5), ("modernbert", 149.0)])

@@ -101,3 +101,38 @@ def test_a_node_that_is_there_is_taken_from_one_type_only(shapes, more) -> None:
     ]
     there = [Node(address="a", cpus=c, gpus=g, free_cpus=c, free_gpus=g) for c, g in shapes]
     assert addable_types(groups, there) == tuple(more)
+
+
+@pytest.mark.parametrize(
+    ("files", "visible", "count"),
+    [
+        ("nvidia0 nvidia1 nvidiactl nvidia-uvm", None, 2),
+        (" ".join(f"nvidia{number}" for number in range(16)), None, 16),
+        (" ".join(f"nvidia{number}" for number in range(16)), "3,10,12", 3),
+        ("nvidia0 nvidia1", "", 0),
+        ("nvidia0 nvidia1", "1", 1),
+        ("nvidia0 nvidia1", "0,-1,1", 1),
+        ("nvidia0 nvidia1", "0,7", 1),
+        ("nvidia0", "MIG-5c1ae2ab-0001, MIG-5c1ae2ab-0002,MIG-5c1ae2ab-0003", 3),
+        ("nvidia0 nvidia1", "GPU-8932f937-d72c-4106-c12f-20bd9faed9f6", 1),
+        ("nvidiactl", "0", 0),
+    ],
+)
+def test_the_gpus_of_this_machine_are_those_that_cuda_would_see(files, visible, count, tmp_path, monkeypatch) -> None:
+    for name in files.split():
+        (tmp_path / name).touch()
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert nodes.num_gpus(tmp_path) == count
+
+
+def test_under_windows_the_driver_is_asked(tmp_path, monkeypatch) -> None:
+    (tmp_path / "dxg").touch()
+    (tmp_path / "nvidia-smi").write_text("#!/bin/sh\necho 'GPU 0: NVIDIA RTX A2000 (UUID: GPU-1)'\necho '  MIG 1g'\n")
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert nodes.num_gpus(tmp_path) == 1
+    (tmp_path / "nvidia-smi").unlink()
+    assert nodes.num_gpus(tmp_path) == 0

@@ -146,6 +146,25 @@ def test_a_process_with_threads_is_not_forked(tmp_path: Path) -> None:
     assert not (tmp_path / "own").exists()
 
 
+def test_a_process_that_has_started_cuda_is_not_forked(tmp_path: Path) -> None:
+    (tmp_path / "torch.py").write_text("class cuda:\n    is_initialized = staticmethod(lambda: True)\n")
+    told = json.dumps({"environ": {"RAY_JOB_ID": "01", "RAY_RAYLET_PID": str(os.getpid())}, "modules": []})
+    done = subprocess.run(
+        [sys.executable, SCRIPT, "serve", str(tmp_path / "s"), "torch"],
+        input=told + "\n", env={**os.environ, **ONE_THREAD, "PYTHONPATH": str(tmp_path)}, capture_output=True, text=True,
+        timeout=60,
+    )  # fmt: skip
+    assert "CUDA was touched by the imports; workers start by themselves" in done.stderr
+
+
+@pytest.mark.parametrize(("target", "touched"), [("/dev/nvidiactl", True), ("/dev/dxg", True), ("/dev/null", False)])
+def test_open_files_of_a_driver_tell_that_cuda_was_touched(tmp_path: Path, monkeypatch, target, touched) -> None:
+    monkeypatch.delitem(sys.modules, "torch", raising=False)
+    (tmp_path / "3").symlink_to(target)
+    (tmp_path / "4").touch()
+    assert fork_worker._has_touched_cuda(tmp_path) is touched
+
+
 def test_the_server_ends_with_its_driver_and_leaves_nothing(server) -> None:
     running = server("colorsys")
     running.process.stdin.close()
