@@ -1,0 +1,187 @@
+"""How many operators a worker's step launches, by phase, counted on a CPU as a GPU would be given them. Nothing is timed.
+
+    python -m benchmarks.launches [--models modernbert-base sbert-minilm] [--ways varlen padded compiled] [--json FILE]
+
+A GPU runs what the host launches: 5 to 8 microseconds of Python and driver each, whatever their size. The step here is the
+real one, on one micro-batch of 64 sentences in bf16: model, engine and loop of an attempt, in the layout of a GPU. A dispatch
+mode counts what reaches torch's operators; views and allocations launch nothing and are left out. Ways: `varlen`, sentences
+end to end, as GPUs of compute capability 8 get them; `padded`, as others do; `compiled`, varlen with compiled layers: Inductor's
+fused kernels count one each, as its CPU backend cuts them (a GPU's may differ a little).
+
+SST2_RAY_TOKENIZER: folder of ModernBERT's tokenizer, for modernbert-base, whose weights are random here.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from benchmarks.shared import data_name, finish, parser_of, process_group_of_one, provenance, task_of
+from sst2_ray.config.train import TrainConfig
+from sst2_ray.run.prepare import RunInputs, check, prepare
+from sst2_ray.training.calibrate import loop_of
+from sst2_ray.training.engine import zero
+from sst2_ray.training.feed import prefetched
+from sst2_ray.training.loop import Loop
+
+PHASES = ("forward", "backward", "communication", "optimizer")
+WAYS = ("varlen", "padded", "compiled")
+
+BATCH_SIZE = 64
+
+_ALLOCATIONS = frozenset(
+    {"empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided", "_unsafe_view", "detach", "lift_fresh"}
+)
+"""Operators that launch nothing, besides views."""
+
+
+class LaunchCounter(TorchDispatchMode):
+    """Counts operators by the phase that the loop's timer is in."""
+
+    def __init__(self, loop: Loop) -> None:
+        super().__init__()
+        self.timer = loop.context.timer
+        self.launches: Counter[str] = Counter()
+        self.names: dict[str, Counter[str]] = {}
+
+    @classmethod
+    def ignore_compile_internals(cls) -> bool:
+        """Let compiled layers run compiled although the mode is on."""
+        return True
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = func._schema.name.split("::")[-1]
+        if not func.is_view and name not in _ALLOCATIONS:
+            self.add(name)
+        return func(*args, **(kwargs or {}))
+
+    def add(self, name: str, count: int = 1) -> None:
+        """Count `count` launches of operator or kernel `name` in the phase that runs."""
+        phase = str(self.timer.current)
+        self.launches[phase] += count
+        self.names.setdefault(phase, Counter())[name] += count
+
+
+def main() -> int:
+    parser = parser_of(__doc__)
+    parser.add_argument("--models", nargs="+", default=["modernbert-base", "sbert-minilm"])
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
+    parser.add_argument("--top", type=int, default=0, help="print the most frequent operators of every phase as well")
+    arguments = parser.parse_args()
+    os.environ["DS_ACCELERATOR"] = "cpu"
+    process_group_of_one()
+    found = provenance()
+    counts: dict[str, dict[str, dict[str, int]]] = {}
+    for model in arguments.models:
+        for way in arguments.ways:
+            counter = count(prepare(check(config_of(model))), way)
+            counts.setdefault(model, {})[way] = by_phase(counter)
+            print(model, way, by_phase(counter), flush=True)
+            for phase, names in counter.names.items() if arguments.top else ():
+                print(f"  {phase}:", ", ".join(f"{n} {c}" for n, c in names.most_common(arguments.top)))
+    finish({"batch_size": BATCH_SIZE, "counts": counts, **found}, table(counts), arguments.json)
+    return 0
+
+
+def config_of(model: str, **values: Any) -> TrainConfig:
+    """A run of `model` on as many rows as a few steps need; base models from random weights where a tokenizer is named."""
+    tokenizer = os.environ.get("SST2_RAY_TOKENIZER")
+    random = model.startswith("modernbert-") and model != "modernbert-mini" and tokenizer is not None
+    defaults = {
+        "model": model, "data": data_name(), "batch_size": BATCH_SIZE, "train_rows": 16 * BATCH_SIZE,
+        "dev_rows": BATCH_SIZE, "precision": "bf16", "epochs": 100,
+        **({"random_weights": True, "tokenizer": tokenizer} if random else {}),
+    }  # fmt: skip
+    return TrainConfig(**{**defaults, **values})
+
+
+def count(inputs: RunInputs, way: str) -> LaunchCounter:
+    """The launches of a step after two that set everything up."""
+    with as_on_a_gpu():
+        loop = loop_of(task_of(inputs), inputs.tokens)
+        if way == "padded":
+            loop.context.model.supports_packing = False
+        else:
+            loop.context.model.lay_end_to_end()
+        if way == "compiled":
+            from sst2_ray.modeling.build import compile_layers
+
+            compile_layers(loop.context.model)
+        return counted(loop, kernels=way == "compiled")
+
+
+@contextmanager
+def as_on_a_gpu() -> Iterator[None]:
+    """Engines made inside treat embedding tables as on a GPU: with dense gradients."""
+    rows, zero._TABLE_ROWS = zero._TABLE_ROWS, sys.maxsize
+    try:
+        yield
+    finally:
+        zero._TABLE_ROWS = rows
+
+
+def counted(loop: Loop, *, kernels: bool = False, warm_up_steps: int = 2) -> LaunchCounter:
+    """The launches of one step of `loop`; `kernels`: with those that Inductor has fused."""
+    counter = LaunchCounter(loop)
+    with ThreadPoolExecutor(1) as pool, fused_kernels(counter) if kernels else _nothing():
+        batches = prefetched(loop.context, loop.global_step, pool)
+        for _ in range(warm_up_steps):
+            loop.train_step(next(batches))
+        batch = next(batches)
+        assert len(batch.inputs) == 1, "one micro-batch a step"
+        counter.launches.clear()
+        counter.names.clear()
+        with counter:
+            loop.train_step(batch)
+    loop.read_norm()
+    return counter
+
+
+@contextmanager
+def _nothing() -> Iterator[None]:
+    yield
+
+
+def by_phase(counter: LaunchCounter) -> dict[str, int]:
+    """The phases' counts and their sum; what happens between phases is in the sum."""
+    return {**{phase: counter.launches[phase] for phase in PHASES}, "total": counter.launches.total()}
+
+
+def table(counts: dict[str, dict[str, dict[str, int]]]) -> str:
+    lines = [f"| model | way | {' | '.join((*PHASES, 'in all'))} |", f"|{'---|' * (len(PHASES) + 3)}"]
+    lines += [
+        f"| {model} | {way} | {' | '.join(f'{count:,}' for count in found.values())} |"
+        for model, ways in counts.items()
+        for way, found in ways.items()
+    ]
+    return "\n".join(lines)
+
+
+@contextmanager
+def fused_kernels(counter: LaunchCounter) -> Iterator[None]:
+    """Count the kernels that Inductor made, at every call of a compiled graph; what it does not fuse reaches the mode."""
+    from torch._inductor.output_code import CompiledFxGraph
+
+    run = CompiledFxGraph.__call__
+
+    def called(graph: CompiledFxGraph, inputs: Any) -> Any:
+        counter.add("fused kernel", len(re.findall(r"^\s+cpp_fused_\w+\(", graph.source_code or "", re.MULTILINE)))
+        return run(graph, inputs)
+
+    CompiledFxGraph.__call__ = called  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        CompiledFxGraph.__call__ = run  # type: ignore[method-assign]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
