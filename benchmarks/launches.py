@@ -31,6 +31,7 @@ from sst2_ray.training.calibrate import loop_of
 from sst2_ray.training.engine import zero
 from sst2_ray.training.feed import prefetched
 from sst2_ray.training.loop import Loop
+from sst2_ray.training.task import DEFAULT_MICRO_BATCH_TOKENS
 
 PHASES = ("forward", "backward", "communication", "optimizer")
 WAYS = ("varlen", "padded", "compiled")
@@ -38,9 +39,20 @@ WAYS = ("varlen", "padded", "compiled")
 BATCH_SIZE = 64
 
 _ALLOCATIONS = frozenset(
-    {"empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided", "_unsafe_view", "detach", "lift_fresh"}
+    {
+        "empty",
+        "empty_like",
+        "empty_strided",
+        "new_empty",
+        "new_empty_strided",
+        "_unsafe_view",
+        "detach",
+        "lift_fresh",
+        "_record_function_enter_new",
+        "_record_function_exit",
+    }
 )
-"""Operators that launch nothing, besides views."""
+"""Operators that launch nothing, besides views: allocations, and marks for profilers."""
 
 
 class LaunchCounter(TorchDispatchMode):
@@ -97,7 +109,7 @@ def config_of(model: str, **values: Any) -> TrainConfig:
     random = model.startswith("modernbert-") and model != "modernbert-mini" and tokenizer is not None
     defaults = {
         "model": model, "data": data_name(), "batch_size": BATCH_SIZE, "train_rows": 16 * BATCH_SIZE,
-        "dev_rows": BATCH_SIZE, "precision": "bf16", "epochs": 100,
+        "dev_rows": BATCH_SIZE, "precision": "bf16", "epochs": 100, "micro_batch_tokens": DEFAULT_MICRO_BATCH_TOKENS["cuda"],
         **({"random_weights": True, "tokenizer": tokenizer} if random else {}),
     }  # fmt: skip
     return TrainConfig(**{**defaults, **values})

@@ -1,6 +1,6 @@
-"""What a step costs on paper on 8, 64 and 512 GPUs, and what becomes the bottleneck when. Nothing of it was measured.
+"""What a step costs on paper on 1 to 512 GPUs, and what becomes the bottleneck when. Nothing of it was measured.
 
-    python -m benchmarks.scaling [--model modernbert-base] [--machines p4d.24xlarge ...] [--gpus 8 64 512] [--docs docs/scaling.md]
+    python -m benchmarks.scaling [--model modernbert-base] [--machines p4d.24xlarge ...] [--gpus 1 8 64 512] [--docs docs/scaling.md]
 
 The arithmetic and the sources of its formulas are in sst2_ray/run/planning/cost_model.py, the GPUs' figures in
 sst2_ray/training/gpus.py, prices in sst2_ray/cluster/prices.py. Takes seconds.
@@ -9,6 +9,7 @@ sst2_ray/training/gpus.py, prices in sst2_ray/cluster/prices.py. Takes seconds.
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +17,12 @@ from pathlib import Path
 from sst2_ray.cluster.prices import RECORDED, SOURCES, machine_of
 from sst2_ray.config.registry import MODELS
 from sst2_ray.run.planning.cost_model import (
+    FEWEST_TOKENS,
+    LAUNCH_S,
     ModelSize,
     communication_bytes,
     flops_per_token,
+    launches,
     memory,
     step_time,
     tokens_that_hide_nothing,
@@ -30,7 +34,7 @@ from sst2_ray.training.task import DEFAULT_MICRO_BATCH_TOKENS
 SST2_ROWS, SST2_TOKENS = 67_349, 15.3
 """Sentences of SST-2's train split; mean word pieces of one, 13.3, and two special tokens."""
 
-BATCHES = (64, 4096, None)
+BATCHES = (64, 256, 1024, 4096, None)
 """Sentences of a global batch; None: a full micro-batch on every GPU."""
 
 
@@ -51,7 +55,7 @@ NODES = {
 
 HEADS = (
     "GPUs", "sentences a step", "tokens a GPU", "memory a GPU, GiB", "sent a GPU, MiB", "arithmetic, ms", "optimizer, ms",
-    "communication, ms", "of it hidden, ms", "step at least, ms", "utilisation at most", "bottleneck", "epoch at least, s",
+    "communication, ms", "of it hidden, ms", "launches, ms", "step at least, ms", "utilisation at most", "bottleneck", "epoch at least, s",
     "epoch at least, USD",
 )  # fmt: skip
 
@@ -60,7 +64,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", default="modernbert-base", choices=[n for n, s in MODELS.items() if s.architecture])
     parser.add_argument("--machines", nargs="+", choices=NODES, default=list(NODES))
-    parser.add_argument("--gpus", type=int, nargs="+", default=[8, 64, 512])
+    parser.add_argument("--gpus", type=int, nargs="+", default=[1, 8, 64, 512])
     parser.add_argument("--docs", help="write the page to this file instead of printing it")
     arguments = parser.parse_args()
     size = shape_of(arguments.model)
@@ -102,6 +106,7 @@ def row(size: ModelSize, machine: str, count: int, batch: int | None) -> list[st
         length=length,
         gpus_per_node=node.num_gpus,
         network_bytes_per_s=node.network_gbit_per_s * 1e9 / 8,
+        num_launches=launches(size, micro_batches=math.ceil(tokens / full)),
     )
     epoch = SST2_ROWS / sentences * time.total
     listed = machine_of("aws", machine)
@@ -110,7 +115,7 @@ def row(size: ModelSize, machine: str, count: int, batch: int | None) -> list[st
         str(count), f"{sentences:,}", f"{tokens:,.0f}", f"{held.total / 2**30:.1f} of {gpu.memory_gb * 1e9 / 2**30:.0f}",
         f"{communication_bytes(size, num_workers=count) / 2**20:,.0f}", f"{1e3 * time.arithmetic:.2f}",
         f"{1e3 * time.optimizer:.2f}", f"{1e3 * time.communication:.2f}", f"{1e3 * time.hidden:.2f}",
-        f"{1e3 * time.total:.2f}",
+        f"{1e3 * time.launching:.2f}", f"{1e3 * time.total:.2f}",
         f"{time.utilization:.0%}", time.bottleneck,
         f"{epoch:.2f}" if sentences <= SST2_ROWS else "a step holds more than an epoch",
         f"{epoch / 3600 * price * count / node.num_gpus:.4f}" if price and sentences <= SST2_ROWS else "–",
@@ -123,8 +128,10 @@ def text(model: str, size: ModelSize, tables: dict[str, list[list[str]]], counts
         f"# {model} on more GPUs, on paper",
         "",
         "Made by `python -m benchmarks.scaling --docs docs/scaling.md`; nothing here was measured. Times are lower bounds: "
-        "chips at their data sheets' dense bf16 peak, networks at their stated rate, no latency, no launches of kernels, "
-        "no data loading. Gradients hide behind the backward pass where a GPU's share of them is a million numbers or more. "
+        "chips at their data sheets' dense bf16 peak, networks at their stated rate, no latency, no data loading. Launches: "
+        f"{launches(size):,.0f} a step of one micro-batch with compiled layers, {launches(size, compiled=False):,.0f} without "
+        f"(counted, `python -m benchmarks.launches`), {1e6 * LAUNCH_S:g} us of a host each (assumed). "
+        "Gradients hide behind the backward pass where a GPU's share of them is a million numbers or more. "
         "Formulas and their sources: `sst2_ray/run/planning/cost_model.py`; GPUs: `sst2_ray/training/gpus.py`. "
         "For a run of your own: `--dry-run --network-gbit-per-s RATE`, and `--calibrate` where it is to run on this machine's CPUs.",
         "",
@@ -132,6 +139,7 @@ def text(model: str, size: ModelSize, tables: dict[str, list[list[str]]], counts
         f"{flops_per_token(size, round(SST2_TOKENS)) / 1e9:.2f} GFLOP a token forward and backward. SST-2: {SST2_ROWS:,} sentences "
         f"of {SST2_TOKENS} tokens. The last rows fill a micro-batch of {DEFAULT_MICRO_BATCH_TOKENS['cuda']:,} tokens on every GPU.",
     ]
+    lines += ["", *choice()]
     for machine, table in tables.items():
         lines += ["", f"## {machine}", "", *_about(machine, size, counts), ""]
         lines += [
@@ -144,6 +152,25 @@ def text(model: str, size: ModelSize, tables: dict[str, list[list[str]]], counts
         f"Cost: on-demand list prices recorded {RECORDED}, {SOURCES['aws']}; none is stated where none was recorded.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def choice() -> list[str]:
+    """What a user should choose, by the rule of FEWEST_TOKENS."""
+    rows = []
+    for batch in (batch for batch in BATCHES if batch):
+        most = max(1, int(batch * SST2_TOKENS / FEWEST_TOKENS))
+        rows.append(f"| {batch:,} | {batch * SST2_TOKENS:,.0f} | {most} |")
+    return [
+        "## What to choose",
+        "",
+        f"A step of fewer than about {FEWEST_TOKENS:,} tokens a GPU waits for its host, and more GPUs make it slower: their messages "
+        "come on top. SST-2's sentences are short: choose the batch that learns best first, then no more GPUs than it can feed, and "
+        "give the others to other trials of a sweep (a trial a GPU needs no messages at all). `--dry-run` says so of a plan.",
+        "",
+        "| sentences a step | tokens a step | GPUs at most |",
+        "|---|---|---|",
+        *rows,
+    ]
 
 
 def _about(machine: str, size: ModelSize, counts: list[int]) -> list[str]:
@@ -160,6 +187,7 @@ def _about(machine: str, size: ModelSize, counts: list[int]) -> list[str]:
             length=round(SST2_TOKENS),
             gpus_per_node=node.num_gpus,
             network_bytes_per_s=node.network_gbit_per_s * 1e9 / 8,
+            num_launches=launches(size),
         )
         edges.append(f"{tokens_that_hide_nothing(size, gpu, time, length=round(SST2_TOKENS)):,.0f} on {count} GPUs")
     return [

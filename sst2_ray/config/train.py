@@ -138,9 +138,9 @@ def _check_placement(config: TrainConfig) -> None:
         raise InputError(
             f"--engine torch --num-workers {config.num_workers}: plain torch runs on one worker; use --engine zero2"
         )
-    if config.attention == "flash_attention_2" and config.precision == "fp32":
+    if config.attention in ("varlen", "flash_attention_2") and config.precision == "fp32":
         raise InputError(
-            "--attention flash_attention_2 --precision fp32: flash attention computes in 16 bits only; use --precision bf16"
+            f"--attention {config.attention} --precision fp32: flash attention computes in 16 bits only; use --precision bf16"
         )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -238,7 +238,7 @@ def quiet_transformers() -> Iterator[None]:
             transformers_logging.enable_progress_bar()
 
 
-def compile_layers(model: nn.Module, *, backend: str = "inductor") -> None:
+def compile_layers(model: nn.Module, *, backend: str | Callable[..., object] = "inductor") -> None:
     """Compile the layers of the encoder inside `model`, and turn the compiler on in this process.
 
     The layers are compiled one by one, for any number of rows and tokens: they are alike, so that few graphs serve them

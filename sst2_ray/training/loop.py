@@ -57,13 +57,12 @@ class Loop:
         self.recent_loss = RecentLoss()
         self.grad_norm = self.learning_rate = 0.0
         self._taken: TakenStep | None = None
-        self.writer = CheckpointWriter(
-            context.run, rank=context.rank, world_size=context.world_size, on_commit=self._prune
-        )
+        rank, world_size = context.rank, context.world_size
+        self.writer = CheckpointWriter(context.run, rank=rank, world_size=world_size, on_commit=self._prune)
         self.copies = HostCopies()
         self.control = Control(
-            world_size=context.world_size,
-            rank=context.rank,
+            world_size=world_size,
+            rank=rank,
             device=context.device,
             every_s=self.config.checkpoint_every_s,
             preemption_requested=context.preemption_requested,

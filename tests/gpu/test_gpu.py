@@ -16,7 +16,9 @@ import pytest
 import torch
 
 from sst2_ray.config.train import TrainConfig
-from sst2_ray.modeling.attention.choice import FLASH, choose_attention
+from sst2_ray.modeling.attention.choice import VARLEN, choose_attention
+from sst2_ray.modeling.attention.varlen import varlen_attention
+from sst2_ray.modeling.dropout import drop_tokens
 from sst2_ray.modeling.optimizer import build_optimizer
 from sst2_ray.training.fault_injection import VARIABLE
 from sst2_ray.training.feed import on_device
@@ -63,7 +65,7 @@ def test_there_is_a_worker_a_gpu_and_bf16_where_the_chip_has_it(runs: Runs, kind
 
 def test_attention_is_flash_attention_where_it_can_be_had_and_sdpa_with_the_reason_elsewhere() -> None:
     attention, reason = choose_attention("auto", torch.device("cuda"))
-    assert attention in (FLASH, "sdpa")
+    assert attention == (VARLEN if torch.cuda.get_device_capability()[0] >= 8 else "sdpa")
     assert reason
     assert choose_attention("sdpa", torch.device("cuda")) == ("sdpa", "asked for")
 
@@ -90,29 +92,75 @@ def test_fp32_on_gpus_gives_the_losses_of_a_cpu(runs: Runs, kind: str) -> None:
     np.testing.assert_allclose(losses["gpu"], losses["cpu"], rtol=1e-2)
 
 
+needs_varlen = pytest.mark.skipif(
+    not torch.cuda.is_available() or torch.cuda.get_device_capability()[0] < 8, reason="needs compute capability 8.0"
+)
+
+
+@needs_varlen
 @pytest.mark.parametrize("kind", ["sbert", "modernbert"])
 def test_sentences_laid_end_to_end_train_as_padded_ones_do(runs: Runs, kind: str) -> None:
     """bf16 rounds, and FlashAttention sums in another order."""
-    if choose_attention("auto", torch.device("cuda"))[0] != FLASH:
-        pytest.skip("needs a GPU of compute capability 8.0 and the flash extra")
     options = {
         "model": str(runs.folder / kind), "precision": "bf16", "num_workers": 1, "dropout": 0.0, "encoder_dropout": 0.0,
         "evaluations_per_epoch": STEPS,
     }  # fmt: skip
-    for attention in (FLASH, "sdpa"):
+    for attention in (VARLEN, "sdpa"):
         row = on_gpus(runs, f"{attention}-{kind}", attention=attention, **options)
-        assert attention != FLASH or row["padding_fraction"] == 0
-    losses = {name: [row["train_loss"] for row in runs.rows("epochs", f"{name}-{kind}")] for name in (FLASH, "sdpa")}
-    np.testing.assert_allclose(losses[FLASH], losses["sdpa"], rtol=2e-2)
+        assert attention != VARLEN or row["padding_fraction"] == 0
+    losses = {name: [row["train_loss"] for row in runs.rows("epochs", f"{name}-{kind}")] for name in (VARLEN, "sdpa")}
+    np.testing.assert_allclose(losses[VARLEN], losses["sdpa"], rtol=2e-2)
+
+
+@needs_varlen
+@pytest.mark.parametrize("window", [-1, 3])
+@pytest.mark.parametrize("size", [8, 32, 64])
+def test_torch_s_kernels_give_what_their_contract_in_plain_torch_gives(window: int, size: int) -> None:
+    ends = torch.tensor([0, 7, 8, 20, 90], dtype=torch.int32)
+    generator = torch.Generator().manual_seed(0)
+    inputs = [torch.randn(90, 2, size, generator=generator).bfloat16() for _ in range(4)]
+    found = {}
+    for device in ("cpu", "cuda"):
+        q, k, v = (x.to(device).requires_grad_() for x in inputs[:3])
+        output, log_sum, _ = varlen_attention(q, k, v, ends.to(device), 70, size**-0.5, window, 0.0)
+        gradients = torch.autograd.grad(output, (q, k, v), inputs[3].to(device))
+        found[device] = [x.float().cpu() for x in (output, log_sum, *gradients)]
+    torch.testing.assert_close(found["cuda"], found["cpu"], rtol=2e-2, atol=2e-2)
+
+
+@needs_varlen
+def test_attention_s_dropout_drops_the_share_and_repeats_with_the_generator_s_seed() -> None:
+    ends = torch.tensor([0, 64], dtype=torch.int32, device="cuda")
+    q, k = (torch.zeros(64, 2, 64, dtype=torch.bfloat16, device="cuda") for _ in range(2))
+    v = torch.eye(64, dtype=torch.bfloat16, device="cuda")[:, None].expand(64, 2, 64).contiguous().requires_grad_()
+    outputs = []
+    for seed in (1, 1, 2):
+        torch.cuda.manual_seed(seed)
+        output = varlen_attention(q, k, v, ends, 64, 1.0, -1, 0.25)[0]  # the probabilities that were kept, over 48
+        outputs.append(output)
+    assert torch.equal(outputs[0], outputs[1]) and not torch.equal(outputs[0], outputs[2])
+    assert (outputs[0] == 0).float().mean().item() == pytest.approx(0.25, abs=0.03)
+    gradient = torch.autograd.grad(outputs[2].sum(), v)[0]
+    torch.testing.assert_close(gradient[:, 0, 0], outputs[2][:, 0].sum(0), rtol=2e-2, atol=2e-2)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_dropout_by_key_drops_on_a_gpu_what_it_drops_on_a_cpu(dtype: torch.dtype) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(100, 96, generator=generator).to(dtype)
+    keys, offsets = (torch.randint(-(2**31), 2**31, (100,), generator=generator).int() for _ in range(2))
+    values = (x, keys, offsets, torch.tensor(3, dtype=torch.int32))
+    there = drop_tokens(*(value.cuda() for value in values), 0.1)
+    torch.testing.assert_close(there.cpu(), drop_tokens(*values, 0.1), rtol=1e-2, atol=0)
 
 
 @pytest.mark.parametrize("encoder_dropout", [0.0, 0.1])
 @pytest.mark.parametrize("kind", ["sbert", "modernbert"])
 def test_compiled_layers_train_as_uncompiled_ones_do(runs: Runs, kind: str, encoder_dropout: float) -> None:
-    """As a run does by itself: in bf16, with FlashAttention where it can be had, whose own dropout is none of ours."""
+    """As a run does by itself: in bf16, with FlashAttention where it can be had."""
     options = {
         "model": str(runs.folder / kind), "num_workers": 1, "evaluations_per_epoch": STEPS, "precision": "auto",
-        "encoder_dropout": encoder_dropout, "attention": "sdpa" if encoder_dropout else "auto",
+        "encoder_dropout": encoder_dropout,
     }  # fmt: skip
     names = [f"compile-{compiled}-{kind}-{encoder_dropout}" for compiled in (True, False)]
     for name in names:

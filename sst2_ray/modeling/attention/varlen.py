@@ -72,6 +72,7 @@ def _(gradient: Tensor, query: Tensor, key: Tensor, value: Tensor, *_: object): 
 
 def _save(ctx, inputs, output):  # type: ignore[no-untyped-def]
     query, key, value, ends, *ctx.numbers = inputs
+    ctx.set_materialize_grads(False)  # nothing asks for those of the log-sum and the state: two fills a layer less
     ctx.save_for_backward(query, key, value, *output, ends)
 
 

@@ -1,8 +1,8 @@
 """The cost of a step on paper: memory, communication, and the times of its parts on GPUs that are not here.
 
 Pure arithmetic over the model's shape. Every formula names its source; nothing here was measured. Times are lower
-bounds: a chip at its data sheet's peak, a network at its full rate, no latency, no launch of a kernel. They tell which
-part a step cannot be faster than, and when that part changes.
+bounds: a chip at its data sheet's peak, a network at its full rate, no latency; a host that launches an operator in 5 us. They
+tell which part a step cannot be faster than, and when that part changes.
 """
 
 from __future__ import annotations
@@ -14,6 +14,12 @@ from sst2_ray.training.task import LEAST_OVERLAPPED_SHARE
 
 FP32, BF16 = 4, 2
 """Bytes."""
+
+LAUNCH_S = 5e-6
+"""Host time of a launch (Python, torch's dispatcher, the driver), whatever the operator's size: assumed, not measured here."""
+
+FEWEST_TOKENS = 4000
+"""Tokens a GPU and step below which the host's launches take longer than a large GPU's arithmetic."""
 
 BACKWARD = 2 / 3
 """Share of a step's arithmetic: two of the three products a weight."""
@@ -132,9 +138,18 @@ def optimizer_bytes(size: ModelSize, *, num_workers: int) -> float:
     return size.parameters * (8 + 36 / num_workers)
 
 
+def launches(size: ModelSize, *, micro_batches: int = 1, compiled: bool = True) -> float:
+    """Estimate the operators that the host launches in a step, sentences laid end to end.
+
+    Fitted to the counts of benchmarks/results/launches.json, which hold for models without dropout in their layers.
+    """
+    layer, rest = _LAUNCHES["gated" if size.gated else "plain"][0 if compiled else 1]
+    return micro_batches * (layer * size.layers + rest) + _LAUNCHES_OF_OPTIMIZER
+
+
 @dataclass(frozen=True, kw_only=True)
 class StepTime:
-    """Lower bounds, in seconds, of the parts of a step.
+    """Lower bounds, in seconds, of the parts of a step. The device works while the host launches: the longer one counts.
 
     Weights travel when the optimizer is done; gradients while the backward pass of the only micro-batch goes on, or after
     it where shares are small (training/engine/overlap.py).
@@ -145,6 +160,8 @@ class StepTime:
     communication: float
     can_hide: float
     """Communication that a backward pass that is long enough hides: all but the gradients of tables, which come last."""
+    launching: float = 0.0
+    """Time that the host takes to launch everything."""
 
     @property
     def hidden(self) -> float:
@@ -154,7 +171,7 @@ class StepTime:
     @property
     def total(self) -> float:
         """The whole step."""
-        return self.arithmetic + self.optimizer + self.communication - self.hidden
+        return max(self.launching, self.arithmetic + self.optimizer + self.communication - self.hidden)
 
     @property
     def utilization(self) -> float:
@@ -164,6 +181,8 @@ class StepTime:
     @property
     def bottleneck(self) -> str:
         """Name of the longest part."""
+        if self.total == self.launching:
+            return "launches"
         parts = {
             "arithmetic": self.arithmetic, "optimizer": self.optimizer, "communication": self.communication - self.hidden,
         }  # fmt: skip
@@ -179,8 +198,9 @@ def step_time(
     length: int,
     gpus_per_node: int,
     network_bytes_per_s: float,
+    num_launches: float = 0.0,
 ) -> StepTime:
-    """Compute the time of a step on GPUs of one kind. `network_bytes_per_s`: of a node, one way.
+    """Compute the time of a step on GPUs of one kind. `network_bytes_per_s`: of a node, one way; `num_launches`: by its host.
 
     A ring's collective takes bytes * (n - 1) / n / (the slowest link's rate), and rings over several nodes share each
     node's network between them (NVIDIA's nccl-tests, doc/PERFORMANCE.md): the rate is the node's, or the GPUs' own links'
@@ -194,6 +214,7 @@ def step_time(
         optimizer=optimizer_bytes(size, num_workers=num_gpus) / gpu.memory_bytes_per_s,
         communication=communication / rate,
         can_hide=0.0 if small else communication / rate / 2 * size.multiplied / size.parameters,
+        launching=LAUNCH_S * num_launches,
     )
 
 
@@ -202,4 +223,5 @@ def tokens_that_hide_nothing(size: ModelSize, gpu: Gpu, time: StepTime, *, lengt
     rest = time.optimizer + time.communication
     # Solves arithmetic = rest - min(can_hide, BACKWARD * arithmetic).
     arithmetic = max(rest - time.can_hide, rest / (1 + BACKWARD)) if time.can_hide else rest
+    arithmetic = max(arithmetic, time.launching / 2)
     return arithmetic * gpu.peak_bf16_flops / flops_per_token(size, length)

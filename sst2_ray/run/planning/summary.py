@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from sst2_ray.config.train import TrainConfig
 from sst2_ray.modeling.sources import ResolvedModel
 from sst2_ray.modeling.sources.families import encoder_sizes
-from sst2_ray.run.planning.cost_model import Memory, ModelSize, communication_bytes, memory
+from sst2_ray.run.planning.cost_model import (
+    FEWEST_TOKENS,
+    LAUNCH_S,
+    Memory,
+    ModelSize,
+    communication_bytes,
+    launches,
+    memory,
+)
 from sst2_ray.run.planning.paper import PaperForecast, Step, paper_forecast
 from sst2_ray.run.planning.placement import ClusterView, Placement
 from sst2_ray.run.prepare import RunInputs
@@ -87,6 +96,7 @@ def describe(
         ("workers", f"{placement}, {engine}"),
         ("memory", memory_words),
         ("messages", _messages_words(size, placement, network_gbit_per_s)),
+        *(_launch_rows(inputs, size, placement) if placement.use_gpu else ()),
         ("storage", _storage_words(config, size)),
     ]
 
@@ -161,6 +171,29 @@ def _memory_words(part: Memory) -> str:
         f"about {part.total / MIB:,.0f} MiB a worker: weights {part.weights / MIB:,.0f}, gradients {part.gradients / MIB:,.0f}, "
         f"optimizer {part.optimizer / MIB:,.0f}, activations {part.activations / MIB:,.0f}; Python and libraries on top"
     )
+
+
+def _launch_rows(inputs: RunInputs, size: ModelSize, placement: Placement) -> list[tuple[str, str]]:
+    """Return what the host launches for a GPU, and what to change where that takes longer than the arithmetic."""
+    from sst2_ray.training.task import DEFAULT_MICRO_BATCH_TOKENS
+
+    config, train = inputs.config, inputs.tokens["train"]
+    mean = len(train.input_ids) / len(train)
+    tokens = mean * config.batch_size / placement.num_workers
+    micro_batches = math.ceil(tokens / (config.micro_batch_tokens or DEFAULT_MICRO_BATCH_TOKENS["cuda"]))
+    count = launches(size, micro_batches=micro_batches, compiled=config.compile is not False)
+    rows = [("launches", f"about {count:,.0f} a step, at least {1e3 * LAUNCH_S * count:.1f} ms of the host's time")]
+    if tokens < FEWEST_TOKENS:
+        fewer = "" if placement.num_workers == 1 else "fewer GPUs or "
+        larger = math.ceil(FEWEST_TOKENS * placement.num_workers / mean)
+        rows.append(
+            (
+                "advice",
+                f"{tokens:,.0f} tokens a GPU and step: launches take longer than a large GPU's arithmetic below about "
+                f"{FEWEST_TOKENS:,}; {fewer}a larger batch ({larger:,}) would use it better",
+            )
+        )
+    return rows
 
 
 def _messages_words(size: ModelSize, placement: Placement, network_gbit_per_s: float | None) -> str:

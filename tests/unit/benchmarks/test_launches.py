@@ -15,6 +15,7 @@ from benchmarks import launches
 from benchmarks.shared import REPOSITORY
 from sst2_ray.config.train import TrainConfig
 from sst2_ray.run.prepare import RunInputs, check, prepare
+from sst2_ray.training.task import DEFAULT_MICRO_BATCH_TOKENS
 
 STATED = json.loads((REPOSITORY / "benchmarks/results/launches.json").read_text())["counts"]
 
@@ -42,7 +43,7 @@ def inputs(model: str) -> RunInputs:
     name = "modernbert-mini" if model.startswith("modernbert") else model
     config = TrainConfig(
         model=name, data="rotten-tomatoes", random_weights=name != model, train_rows=256, dev_rows=8, batch_size=64,
-        precision="bf16", epochs=100,
+        precision="bf16", epochs=100, micro_batch_tokens=DEFAULT_MICRO_BATCH_TOKENS["cuda"],
     )  # fmt: skip
     found = prepare(check(config))
     info = dataclasses.replace(found.resolved.info, random_weights=True)

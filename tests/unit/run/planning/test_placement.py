@@ -82,7 +82,7 @@ def test_what_can_never_be_placed_is_refused_with_the_arithmetic(shapes, types, 
     assert "\n" not in str(refused.value)
 
 
-@pytest.mark.parametrize("asked", [{"attention": "flash_attention_2"}, {"compile": True}])
+@pytest.mark.parametrize("asked", [{"attention": "flash_attention_2"}, {"attention": "varlen"}, {"compile": True}])
 def test_what_needs_a_gpu_is_refused_where_workers_have_none(asked):
     flag = f"--{next(iter(asked))}"
     with pytest.raises(InputError, match=f"^{flag}.*the workers have none"):
