@@ -5,14 +5,16 @@
 A GPU runs what the host launches: 5 to 8 microseconds of Python and driver each, whatever their size. The step here is the
 real one, on one micro-batch of 64 sentences in bf16: model, engine and loop of an attempt, in the layout of a GPU. A dispatch
 mode counts what reaches torch's operators; views and allocations launch nothing and are left out. Ways: `varlen`, sentences
-end to end, as GPUs of compute capability 8 get them; `padded`, as others do; `compiled`, varlen with compiled layers: Inductor's
-fused kernels count one each, as its CPU backend cuts them (a GPU's may differ a little).
+end to end, as GPUs of compute capability 8 get them; `padded`, as others do; `compiled`, varlen with compiled layers: the layers'
+graphs are lowered and fused by Inductor, and every kernel and library call of its code counts one. Its CPU backend cuts them; a
+GPU's may differ a little.
 
-SST2_RAY_TOKENIZER: folder of ModernBERT's tokenizer, for modernbert-base, whose weights are random here.
+Models are counted at a fraction of their width, which takes seconds: operators depend on layers, not on what they hold.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 import sys
@@ -22,10 +24,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmarks.shared import data_name, finish, parser_of, process_group_of_one, provenance, task_of
 from sst2_ray.config.train import TrainConfig
+from sst2_ray.modeling.attention import keyed
+from sst2_ray.modeling.build import compile_layers
 from sst2_ray.run.prepare import RunInputs, check, prepare
 from sst2_ray.training.calibrate import loop_of
 from sst2_ray.training.engine import zero
@@ -37,6 +42,14 @@ PHASES = ("forward", "backward", "communication", "optimizer")
 WAYS = ("varlen", "padded", "compiled")
 
 BATCH_SIZE = 64
+
+NARROW: dict[str, dict[str, Any]] = {
+    "modernbert-base": {"model_type": "modernbert", "hidden_size": 32, "intermediate_size": 48, "num_attention_heads": 2},
+    "sbert-minilm": {
+        "model_type": "bert", "hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 2, "num_hidden_layers": 6,
+    },
+}  # fmt: skip
+"""The models' shapes, but for their width."""
 
 _ALLOCATIONS = frozenset(
     {
@@ -84,7 +97,7 @@ class LaunchCounter(TorchDispatchMode):
 
 def main() -> int:
     parser = parser_of(__doc__)
-    parser.add_argument("--models", nargs="+", default=["modernbert-base", "sbert-minilm"])
+    parser.add_argument("--models", nargs="+", choices=NARROW, default=list(NARROW))
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
     parser.add_argument("--top", type=int, default=0, help="print the most frequent operators of every phase as well")
     arguments = parser.parse_args()
@@ -94,7 +107,7 @@ def main() -> int:
     counts: dict[str, dict[str, dict[str, int]]] = {}
     for model in arguments.models:
         for way in arguments.ways:
-            counter = count(prepare(check(config_of(model))), way)
+            counter = count(inputs_of(model), way)
             counts.setdefault(model, {})[way] = by_phase(counter)
             print(model, way, by_phase(counter), flush=True)
             for phase, names in counter.names.items() if arguments.top else ():
@@ -108,11 +121,21 @@ def config_of(model: str, **values: Any) -> TrainConfig:
     tokenizer = os.environ.get("SST2_RAY_TOKENIZER")
     random = model.startswith("modernbert-") and model != "modernbert-mini" and tokenizer is not None
     defaults = {
-        "model": model, "data": data_name(), "batch_size": BATCH_SIZE, "train_rows": 16 * BATCH_SIZE,
+        "model": model, "data": data_name(), "batch_size": BATCH_SIZE, "train_rows": 4 * BATCH_SIZE,
         "dev_rows": BATCH_SIZE, "precision": "bf16", "epochs": 100, "micro_batch_tokens": DEFAULT_MICRO_BATCH_TOKENS["cuda"],
         **({"random_weights": True, "tokenizer": tokenizer} if random else {}),
     }  # fmt: skip
     return TrainConfig(**{**defaults, **values})
+
+
+def inputs_of(model: str) -> RunInputs:
+    """Of a run of a narrow `model` from random weights."""
+    config = config_of("modernbert-mini" if model.startswith("modernbert") else model)
+    found = prepare(check(config))
+    info = dataclasses.replace(found.resolved.info, random_weights=True, origin="")
+    return dataclasses.replace(
+        found, resolved=dataclasses.replace(found.resolved, architecture=NARROW[model], info=info)
+    )
 
 
 def count(inputs: RunInputs, way: str) -> LaunchCounter:
@@ -123,43 +146,37 @@ def count(inputs: RunInputs, way: str) -> LaunchCounter:
             loop.context.model.supports_packing = False
         else:
             loop.context.model.lay_end_to_end()
+        graphs = GraphCounter()
         if way == "compiled":
-            from sst2_ray.modeling.build import compile_layers
-
-            compile_layers(loop.context.model)
-        return counted(loop, kernels=way == "compiled")
+            compile_layers(loop.context.model, backend=graphs)
+        return counted(loop, graphs)
 
 
 @contextmanager
 def as_on_a_gpu() -> Iterator[None]:
-    """Engines made inside treat embedding tables as on a GPU: with dense gradients."""
-    rows, zero._TABLE_ROWS = zero._TABLE_ROWS, sys.maxsize
+    """Choose inside as on a GPU: embedding tables have dense gradients, and torch's sdpa computes padded attention."""
+    rows, short = zero._TABLE_ROWS, keyed._SHORT
+    zero._TABLE_ROWS, keyed._SHORT = sys.maxsize, 0
     try:
         yield
     finally:
-        zero._TABLE_ROWS = rows
+        zero._TABLE_ROWS, keyed._SHORT = rows, short
 
 
-def counted(loop: Loop, *, kernels: bool = False, warm_up_steps: int = 2) -> LaunchCounter:
-    """The launches of one step of `loop`; `kernels`: with those that Inductor has fused."""
+def counted(loop: Loop, graphs: GraphCounter, *, warm_up_steps: int = 2) -> LaunchCounter:
+    """The launches of one step of `loop`, with those of compiled graphs."""
     counter = LaunchCounter(loop)
-    with ThreadPoolExecutor(1) as pool, fused_kernels(counter) if kernels else _nothing():
+    with ThreadPoolExecutor(1) as pool:
         batches = prefetched(loop.context, loop.global_step, pool)
         for _ in range(warm_up_steps):
             loop.train_step(next(batches))
         batch = next(batches)
         assert len(batch.inputs) == 1, "one micro-batch a step"
-        counter.launches.clear()
-        counter.names.clear()
+        graphs.counter = counter
         with counter:
             loop.train_step(batch)
     loop.read_norm()
     return counter
-
-
-@contextmanager
-def _nothing() -> Iterator[None]:
-    yield
 
 
 def by_phase(counter: LaunchCounter) -> dict[str, int]:
@@ -177,22 +194,51 @@ def table(counts: dict[str, dict[str, dict[str, int]]]) -> str:
     return "\n".join(lines)
 
 
-@contextmanager
-def fused_kernels(counter: LaunchCounter) -> Iterator[None]:
-    """Count the kernels that Inductor made, at every call of a compiled graph; what it does not fuse reaches the mode."""
-    from torch._inductor.output_code import CompiledFxGraph
+class GraphCounter:
+    """A compiler's backend that counts what Inductor would launch for a graph, and runs the graph as it was traced.
 
-    run = CompiledFxGraph.__call__
+    Inductor lowers, fuses and writes its code for real; only its C++ is not compiled, so that no compiler is needed.
+    """
 
-    def called(graph: CompiledFxGraph, inputs: Any) -> Any:
-        counter.add("fused kernel", len(re.findall(r"^\s+cpp_fused_\w+\(", graph.source_code or "", re.MULTILINE)))
-        return run(graph, inputs)
+    def __init__(self) -> None:
+        self.counter: LaunchCounter | None = None
+        """Where calls of graphs are counted; None: nowhere."""
 
-    CompiledFxGraph.__call__ = called  # type: ignore[method-assign]
-    try:
-        yield
-    finally:
-        CompiledFxGraph.__call__ = run  # type: ignore[method-assign]
+    def __call__(self, graph: Any, inputs: Any) -> Any:
+        from torch._dynamo.backends.common import aot_autograd
+        from torch._inductor.decomposition import select_decomp_table
+
+        return aot_autograd(fw_compiler=self._lower, decompositions=select_decomp_table())(graph, inputs)
+
+    def _lower(self, graph: Any, inputs: Any) -> Any:
+        import copy
+
+        from torch._inductor.async_compile import AsyncCompile
+        from torch._inductor.compile_fx import compile_fx_inner
+
+        compile_code, AsyncCompile.cpp_pybinding = AsyncCompile.cpp_pybinding, _nothing_compiled  # type: ignore[method-assign]
+        try:
+            with torch._inductor.config.patch(force_disable_caches=True):
+                compiled = compile_fx_inner(copy.deepcopy(graph), inputs)
+        finally:
+            AsyncCompile.cpp_pybinding = compile_code  # type: ignore[method-assign]
+        calls = len(re.findall(_KERNEL_CALLS, compiled.source_code.partition("def call(")[2], re.MULTILINE))
+
+        def run(*arguments: Any) -> Any:
+            if self.counter is None:
+                return graph(*arguments)
+            self.counter.add("compiled kernel", calls)
+            with torch.utils._python_dispatch._disable_current_modes():
+                return graph(*arguments)
+
+        return run
+
+
+_KERNEL_CALLS = r"^\s+(?:\w+ = )?(?:cpp_fused_\w+|extern_kernels\.\w+|torch\.ops\.[\w.]+|aten\.[\w.]+)\("
+
+
+def _nothing_compiled(*_: Any, **__: Any) -> Any:
+    return lambda *_: None
 
 
 if __name__ == "__main__":

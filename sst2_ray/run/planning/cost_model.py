@@ -18,6 +18,9 @@ FP32, BF16 = 4, 2
 LAUNCH_S = 5e-6
 """Host time of a launch (Python, torch's dispatcher, the driver), whatever the operator's size: assumed, not measured here."""
 
+_OPTIMIZER_LAUNCHES = 41
+"""Gradients to the flat vector, norm and AdamW, for one worker."""
+
 FEWEST_TOKENS = 4000
 """Tokens a GPU and step below which the host's launches take longer than a large GPU's arithmetic."""
 
@@ -138,13 +141,14 @@ def optimizer_bytes(size: ModelSize, *, num_workers: int) -> float:
     return size.parameters * (8 + 36 / num_workers)
 
 
-def launches(size: ModelSize, *, micro_batches: int = 1, compiled: bool = True) -> float:
-    """Estimate the operators that the host launches in a step, sentences laid end to end.
+def launches(size: ModelSize, *, micro_batches: int = 1) -> int:
+    """Estimate the operators that the host launches in a step, sentences laid end to end, layers not compiled.
 
-    Fitted to the counts of benchmarks/results/launches.json, which hold for models without dropout in their layers.
+    The counts of benchmarks/results/launches.json: so many a layer, forward and backward, and a rest. Compiled layers launch
+    fewer.
     """
-    layer, rest = _LAUNCHES["gated" if size.gated else "plain"][0 if compiled else 1]
-    return micro_batches * (layer * size.layers + rest) + _LAUNCHES_OF_OPTIMIZER
+    layer, rest = (51, 94) if size.gated else (79, 111)
+    return micro_batches * (layer * size.layers + rest) + _OPTIMIZER_LAUNCHES
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -181,8 +181,9 @@ def _launch_rows(inputs: RunInputs, size: ModelSize, placement: Placement) -> li
     mean = len(train.input_ids) / len(train)
     tokens = mean * config.batch_size / placement.num_workers
     micro_batches = math.ceil(tokens / (config.micro_batch_tokens or DEFAULT_MICRO_BATCH_TOKENS["cuda"]))
-    count = launches(size, micro_batches=micro_batches, compiled=config.compile is not False)
-    rows = [("launches", f"about {count:,.0f} a step, at least {1e3 * LAUNCH_S * count:.1f} ms of the host's time")]
+    count = launches(size, micro_batches=micro_batches)
+    taken = f"{1e3 * LAUNCH_S * count:.1f} ms of the host's time"
+    rows = [("launches", f"about {count:,} a step, {taken} at 5 us each; compiled layers launch fewer")]
     if tokens < FEWEST_TOKENS:
         fewer = "" if placement.num_workers == 1 else "fewer GPUs or "
         larger = math.ceil(FEWEST_TOKENS * placement.num_workers / mean)

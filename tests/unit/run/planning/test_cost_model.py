@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 
 import pytest
 import torch
 from transformers import AutoConfig, AutoModel
 
+from benchmarks.scaling import shape_of
+from benchmarks.shared import REPOSITORY
 from sst2_ray.run.planning.cost_model import (
+    LAUNCH_S,
     ModelSize,
     activation_bytes_per_token,
     communication_bytes,
     flops_per_token,
+    launches,
     memory,
     optimizer_bytes,
     step_time,
@@ -91,6 +96,31 @@ def test_gradients_hide_behind_a_backward_pass_that_is_long_enough():
     assert (
         step_time(BERT, GPU, tokens_per_gpu=1e9, **values).hidden == 0
     )  # of so small shares each is a message too many
+
+
+def test_a_host_that_launches_longer_than_the_gpu_computes_decides():
+    values = {"num_gpus": 1, "length": 5, "gpus_per_node": 8, "network_bytes_per_s": 1e3}
+    few = step_time(BERT, GPU, tokens_per_gpu=1, num_launches=1e6, **values)
+    assert (few.total, few.bottleneck) == (pytest.approx(1e6 * LAUNCH_S), "launches")
+    many = step_time(BERT, GPU, tokens_per_gpu=1e6, num_launches=1e6, **values)
+    assert many.total == pytest.approx(many.arithmetic + many.optimizer)
+    assert many.bottleneck == "arithmetic"
+    edge = tokens_that_hide_nothing(BERT, GPU, few, length=5)
+    assert step_time(BERT, GPU, tokens_per_gpu=edge, num_launches=1e6, **values).utilization == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("model", ["modernbert-base", "sbert-minilm"])
+def test_launches_are_estimated_to_5_percent_of_those_counted(model):
+    counted = json.loads((REPOSITORY / "benchmarks/results/launches.json").read_text())["counts"][model]["varlen"][
+        "total"
+    ]
+    assert launches(shape_of(model)) == pytest.approx(counted, rel=0.05)
+
+
+def test_every_micro_batch_launches_anew_and_the_optimizer_once():
+    size = shape_of("modernbert-base")
+    once, twice = (launches(size, micro_batches=n) for n in (1, 2))
+    assert once < twice < 2 * once
 
 
 def test_a_gpu_is_known_by_its_whole_name():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 from transformers import AutoConfig, AutoModel
 
@@ -47,6 +49,21 @@ def test_parameters_are_counted_to_a_few_percent_at_toy_size(kind, tmp_path):
     model = AutoModel.from_config(AutoConfig.from_pretrained(folder))
     actual = sum(p.numel() for p in model.parameters())
     assert num_parameters(resolved, vocab_size=0) == pytest.approx(actual, rel=0.05)
+
+
+@pytest.mark.parametrize(("workers", "remedy"), [(1, "a larger batch ("), (8, "fewer GPUs or a larger batch (")])
+def test_a_plan_that_leaves_its_gpus_waiting_is_told_so(prepared, workers, remedy):
+    plan = dict(describe(prepared, Placement(num_workers=workers, cpus_per_worker=1, use_gpu=True)))
+    assert "of the host's time at 5 us each" in plan["launches"]
+    assert "tokens a GPU and step: launches take longer" in plan["advice"]
+    assert remedy in plan["advice"]
+
+
+def test_a_plan_with_enough_tokens_gets_no_advice_and_cpus_launch_nothing(prepared, plan):
+    large = dataclasses.replace(prepared, config=dataclasses.replace(prepared.config, batch_size=4096))
+    placement = Placement(num_workers=1, cpus_per_worker=1, use_gpu=True)
+    assert "advice" not in dict(describe(large, placement))
+    assert not {"launches", "advice"} & plan.keys()
 
 
 @pytest.mark.parametrize(("workers", "said"), [(1, "none: one worker"), (2, " s at 10 Gbit/s")])
