@@ -50,6 +50,7 @@ COMMANDS: dict[str, Command] = {
     "predict": Command("sst2_ray.predict.command", "main", "label sentences with a trained model", _READ),
     "export": Command("sst2_ray.predict.export", "main", "convert a model to ONNX or OpenVINO, with proof", _READ),
     "push": Command("sst2_ray.manage.push", "main", "upload a model to the hub", _READ),
+    "serve": Command("sst2_ray.serving.command", "main", "answer requests with a trained model (Ray Serve)", _READ),
     "doctor": Command(
         "sst2_ray.cluster.doctor.command", "main", "find what would fail, before it costs money", _CLUSTER
     ),

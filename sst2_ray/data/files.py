@@ -59,7 +59,7 @@ def files_of_folder(folder: Path) -> list[Path]:
     """List the files of a folder that is one split: saved by `datasets`, class folders (the folder itself), or files."""
     if (folder / _SAVED_DATASET).is_file():
         return [folder / str(file["filename"]) for file in _read_json(folder / _SAVED_DATASET)["_data_files"]]
-    files = sorted(path for path in folder.iterdir() if path.is_file() and _has_known_format(path))
+    files = sorted(path for path in folder.iterdir() if path.is_file() and has_known_format(path))
     if not files and any(folder.glob("*/*.txt")):
         return [folder]
     return files
@@ -87,7 +87,7 @@ def _splits_in(folder: Path) -> dict[str, list[Path]]:
         match = _SHARD.fullmatch(stem)
         if path.is_dir() and stem.lower() in _STEMS:
             splits[stem.lower()] = files_of_folder(path)
-        elif path.is_file() and match and _has_known_format(path):
+        elif path.is_file() and match and has_known_format(path):
             files[match[1].lower(), format_of(path)].append(path)
     for stem, suffix in sorted(files, key=lambda key: SUFFIXES.index(key[1])):
         splits.setdefault(stem, files[stem, suffix])
@@ -99,7 +99,8 @@ def is_single_table(folder: Path) -> bool:
     return (folder / _SAVED_DATASET).is_file() or (not find_splits(folder) and any(folder.glob("*/*.txt")))
 
 
-def _has_known_format(path: Path) -> bool:
+def has_known_format(path: Path) -> bool:
+    """Tell whether a file's name says a format that can be read; the index files of `datasets` are left out."""
     name = Path(path.stem) if path.suffix.lower() in COMPRESSIONS else path
     return name.suffix.lower() in SUFFIXES and name.name not in (_SAVED_DATASET, _SAVED_SPLITS, "dataset_info.json")
 
@@ -144,4 +145,4 @@ def _belongs_to_data(part: str) -> bool:
     path = Path(part)
     if path.name in (_SAVED_DATASET, _SAVED_SPLITS) or path.suffix.lower() in (".txt", ".arrow"):
         return True
-    return _has_known_format(path) and any(p.lower().startswith(_STEMS) for p in path.parts)
+    return has_known_format(path) and any(p.lower().startswith(_STEMS) for p in path.parts)

@@ -8,24 +8,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sst2_ray.config.flags import parse
-from sst2_ray.config.registry import KNOWN_LEAKS
-from sst2_ray.data.leaks import check_known_leak, identify
-from sst2_ray.data.splitting import normalize
+from sst2_ray.data.labels import ClassNames
+from sst2_ray.data.leaks import check_known_leak
 from sst2_ray.errors import InputError
 from sst2_ray.formatting import count
 from sst2_ray.predict.config import PredictConfig
 from sst2_ray.predict.outputs import STDOUT, SUFFIXES
 from sst2_ray.predict.predictor import Predictor, export_text_columns
-from sst2_ray.predict.scoring import Scores, answer_words, score_lines
+from sst2_ray.predict.scoring import Scores, answer_words, refuse_leak, score_lines
 from sst2_ray.predict.shapes import predictions_of
+from sst2_ray.storage import without_secret
 
 if TYPE_CHECKING:
     from sst2_ray.modeling.export.meta import ExportMeta
-    from sst2_ray.predict.inputs import SentenceFiles
+    from sst2_ray.predict.labelling import Labelled
     from sst2_ray.training.metrics import MetricSums
-
-_IDENTIFY_ROWS = 200_000
-"""Texts of a file that are compared with known data sets, which are smaller."""
 
 
 def main(argv: list[str]) -> int:
@@ -38,6 +35,9 @@ def main(argv: list[str]) -> int:
         Sst2RayError: Something is wrong.
     """
     config = parse(PredictConfig, argv, prog="sst2-ray predict", description="Label sentences with an exported model.")
+    if config.num_workers is not None:
+        _label_folder(config)
+        return 0
     _check_targets(config)
     if config.text:
         _label_texts(config)
@@ -49,14 +49,7 @@ def main(argv: list[str]) -> int:
 
 
 def _predictor(config: PredictConfig) -> Predictor:
-    return Predictor(
-        config.model_dir,
-        device=config.device,
-        precision=config.precision,
-        batch_tokens=config.batch_tokens,
-        backend=config.backend,
-        variant=config.variant,
-    )
+    return Predictor(config.model_dir, **config.predictor_options)
 
 
 def _check_targets(config: PredictConfig) -> None:
@@ -81,7 +74,7 @@ def _label_texts(config: PredictConfig) -> None:
     from sst2_ray.terminal import console
 
     predictor = _predictor(config)
-    _check_pairs(predictor, pairs=bool(config.text_pair), flag="--text-pair")
+    predictor.check_pairs(pairs=bool(config.text_pair), flag="--text-pair")
     logits = predictor.logits(config.texts)
     predictions = predictions_of(config.texts, logits, predictor.classes)
     if config.out is not None:
@@ -112,8 +105,8 @@ def _label_input(config: PredictConfig) -> None:
                 f"here, so say where to write: --out"
             )
         predictor = _predictor(config)
-        _check_pairs(predictor, pairs=files.reads_pairs, flag="--text-columns")
-        notes = [_refuse_leak(predictor.meta, files, config.allow_leak)] if files.has_labels else []
+        predictor.check_pairs(pairs=files.reads_pairs, flag="--text-columns")
+        notes = [refuse_leak(predictor.meta, files.texts(), config.allow_leak)] if files.has_labels else []
         done = label_file(files, predictor, config.out)
         notes += files.notes
     scored = done.scores is not None and bool(done.scores.known)
@@ -121,36 +114,26 @@ def _label_input(config: PredictConfig) -> None:
         if not done.shown:
             raise InputError(f"--input {config.input}: {'; '.join(done.notes)}; pass --out to label it nevertheless")
         console().print(table(done.shown, title=predictor.meta.info.label))
+    _report_rows(predictor.meta, config, done, notes)
+
+
+def _label_folder(config: PredictConfig) -> None:
+    from sst2_ray.predict.cluster import label_folder
+
+    done, meta, notes = label_folder(config)
+    _report_rows(meta, config, done, notes)
+
+
+def _report_rows(meta: ExportMeta, config: PredictConfig, done: Labelled, notes: list[str | None]) -> None:
+    """Print the scores of the rows of --input and what is to be said about them."""
     sums = done.scores.sums if done.scores else None
-    what = f"{done.num_rows:,} rows of {config.input}: {answer_words(done.answers, predictor.classes)}"
-    _report(predictor, config, what, sums, [*notes, *done.notes, _truncated(predictor)])
+    answers = answer_words(done.answers, done.classes)
+    what = f"{done.num_rows:,} rows of {without_secret(str(config.input))}: {answers}"
+    _report(meta, config, what, sums, [*notes, *done.notes, _truncated(meta, done.num_truncated)])
 
 
-def _check_pairs(predictor: Predictor, *, pairs: bool, flag: str) -> None:
-    """Refuse single texts for a model of pairs, and the other way round."""
-    if predictor.text_columns and not pairs:
-        columns = ", ".join(predictor.text_columns)
-        raise InputError(f"--model-dir {predictor.source}: reads pairs of texts ({columns}); give both, with {flag}")
-    if pairs and not predictor.text_columns:
-        raise InputError(f"{flag}: the model of --model-dir {predictor.source} reads single texts; leave it out")
-
-
-def _truncated(predictor: Predictor) -> str | None:
-    if not predictor.num_truncated:
-        return None
-    return f"{count(predictor.num_truncated, 'text')} cut to the model's {predictor.meta.max_length} tokens"
-
-
-def _refuse_leak(meta: ExportMeta, files: SentenceFiles, allow: bool) -> str | None:
-    """Refuse a file that is a known data set, under whatever name, on which the model must not be scored."""
-    if not any(trained_on in meta.corpora for trained_on, _ in KNOWN_LEAKS):
-        return None
-    keys: list[str] = []
-    for texts in files.texts():
-        keys += [normalize(text) for text in texts]
-        if len(keys) >= _IDENTIFY_ROWS:
-            break
-    return check_known_leak(meta.corpora, identify(keys), allow)
+def _truncated(meta: ExportMeta, num: int) -> str | None:
+    return f"{count(num, 'text')} cut to the model's {meta.max_length} tokens" if num else None
 
 
 def _score_data(config: PredictConfig) -> None:
@@ -174,7 +157,7 @@ def _score_data(config: PredictConfig) -> None:
         )
     )
     predictor = _predictor(config)
-    _check_pairs(predictor, pairs=bool(splits.text_columns), flag="--text-columns")
+    predictor.check_pairs(pairs=bool(splits.text_columns), flag="--text-columns")
     note = check_known_leak(predictor.meta.corpora, splits.corpus, config.allow_leak)
     logits = predictor.logits(splits.dev.texts)
     scores = Scores(classes=predictor.classes)
@@ -184,13 +167,13 @@ def _score_data(config: PredictConfig) -> None:
         write_predictions(config.out, predictions, logits, predictor.classes, labels=splits.dev.labels)
     elif not scores.known:
         raise InputError(f"--data {config.data}: {'; '.join(scores.unknown_notes)}")
-    notes = [note, *scores.unknown_notes, _truncated(predictor)]
+    notes = [note, *scores.unknown_notes, _truncated(predictor.meta, predictor.num_truncated)]
     answers = answer_words(Counter(logits.argmax(axis=1).tolist()), predictor.classes)
-    _report(predictor, config, f"{len(splits.dev):,} rows of {splits.eval_split}: {answers}", scores.sums, notes)
+    _report(predictor.meta, config, f"{len(splits.dev):,} rows of {splits.eval_split}: {answers}", scores.sums, notes)
 
 
 def _report(
-    predictor: Predictor, config: PredictConfig, what: str, sums: MetricSums | None, notes: Sequence[str | None]
+    meta: ExportMeta, config: PredictConfig, what: str, sums: MetricSums | None, notes: Sequence[str | None]
 ) -> None:
     """Print scores and remarks: on stderr where the predictions themselves go to stdout."""
     from rich.console import Console
@@ -199,14 +182,14 @@ def _report(
     from sst2_ray.statistics.scores import wilson_interval
     from sst2_ray.terminal import console
 
-    lines = [f"{predictor.meta.info.label}: {what}"]
+    lines = [f"{meta.info.label}: {what}"]
     if sums is not None and sums.num_rows:
         interval = wilson_interval(sums.right, sums.num_rows)
         sure = f"95 % interval {percent(interval.low)} to {percent(interval.high)}"
-        lines += score_lines(sums, predictor.classes, sure)
+        lines += score_lines(sums, ClassNames(meta.info.labels), sure)
     lines += [f"note: {note}" for note in notes if note]
     if config.out is not None and config.out != STDOUT:
-        lines.append(f"written: {config.out}")
+        lines.append(f"written: {without_secret(config.out)}")
     out = Console(stderr=True) if config.out == STDOUT else console()
     for line in lines:
         out.print(line, soft_wrap=True, markup=False)

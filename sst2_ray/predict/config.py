@@ -4,15 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypedDict
 
-from sst2_ray.config.fields import OldName
+from sst2_ray.config.fields import AtLeastOne, OldName
 from sst2_ray.config.train import check_columns
 from sst2_ray.data.options import Header, Quoting, ReadOptions
 from sst2_ray.data.texts import Text
 from sst2_ray.errors import InputError
+from sst2_ray.predict.inputs import STDIN
+from sst2_ray.predict.outputs import STDOUT, SUFFIXES
 
 _PICTURE_SENTENCES = 40
+
+
+class PredictorOptions(TypedDict):
+    """Arguments of Predictor besides the model."""
+
+    device: str
+    precision: str
+    batch_tokens: int | None
+    backend: str
+    variant: str | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +45,10 @@ class PredictConfig:
     out: Annotated[str | None, OldName("output")] = None
     """File to write (Parquet, CSV, TSV or JSON Lines), or - for standard output: the input's columns, `predicted` (the
     class's number), `predicted_label`, `probability` (of class 1 of two, else of the label)."""
+    num_workers: AtLeastOne | None = None
+    """Label the files of a folder on a Ray cluster (that of RAY_ADDRESS, else this machine's cores), with so many workers;
+    --out is then a folder of Parquet parts in any storage, and the same command goes on where it was killed. None: this
+    process alone, without Ray."""
     overwrite: bool = False
     """Replace the output and the picture where they exist."""
     picture: str | None = None
@@ -78,12 +94,23 @@ class PredictConfig:
         check_columns(self.text_column, self.text_columns)
         self._check_backend()
         self._check_texts()
+        if self.num_workers is not None:
+            self._check_folders()
         if self.picture is not None and not self.text:
             raise InputError(f"--picture {self.picture}: it shows the sentences of --text; give some")
         if self.picture is not None and len(self.text) > _PICTURE_SENTENCES:
             raise InputError(f"--picture {self.picture}: it holds {_PICTURE_SENTENCES} sentences, not {len(self.text)}")
         if self.batch_tokens is not None and self.batch_tokens <= 0:
             raise InputError(f"--batch-tokens {self.batch_tokens}: must be above 0")
+
+    def _check_folders(self) -> None:
+        flag = f"--num-workers {self.num_workers}"
+        if self.input is None or self.input == STDIN:
+            raise InputError(f"{flag}: needs files that workers can read; give --input FOLDER")
+        if self.out is None or self.out == STDOUT:
+            raise InputError(f"{flag}: say where to write: --out FOLDER")
+        if self.out.lower().endswith(SUFFIXES):
+            raise InputError(f"--out {self.out}: with --num-workers it is a folder of Parquet parts; name a folder")
 
     def _check_backend(self) -> None:
         if self.backend == "torch" and self.variant is not None:
@@ -122,3 +149,14 @@ class PredictConfig:
             quoting=self.quoting,
             header=self.header,
         )
+
+    @property
+    def predictor_options(self) -> PredictorOptions:
+        """Collect the flags that say how logits are computed."""
+        return {
+            "device": self.device,
+            "precision": self.precision,
+            "batch_tokens": self.batch_tokens,
+            "backend": self.backend,
+            "variant": self.variant,
+        }

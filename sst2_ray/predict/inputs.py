@@ -9,6 +9,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Protocol
 
 import pyarrow as pa
 
@@ -22,6 +23,29 @@ PIECE_ROWS = 16_384
 """Rows that are sorted by length, computed and written at once: enough that batches of like length are full."""
 
 STDIN = "-"
+
+
+class Sentences(Protocol):
+    """Rows to label: those of all files of an input, or of a part of one."""
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Return the columns, the same in all files."""
+
+    @property
+    def path(self) -> Path:
+        """Return the first file, for messages and for the format of standard output."""
+
+    @property
+    def has_labels(self) -> bool:
+        """Tell whether the rows are scored as well."""
+
+    @property
+    def num_rows(self) -> int:
+        """Count the rows."""
+
+    def pieces(self) -> Iterator[tuple[LabelledFile, pa.RecordBatch]]:
+        """Yield record batches of at most PIECE_ROWS rows, each with the file that reads its cells."""
 
 
 class SentenceFiles:
@@ -48,7 +72,7 @@ class SentenceFiles:
 
     def pieces(self) -> Iterator[tuple[LabelledFile, pa.RecordBatch]]:
         """Yield record batches of at most PIECE_ROWS rows, each with the file that reads its cells."""
-        with _named_after_flag():
+        with named_after_flag():
             for file in self._files:
                 for batch in file.batches(PIECE_ROWS):
                     yield file, batch
@@ -67,7 +91,7 @@ def open_input(name: str, options: ReadOptions, *, ignore_labels: bool = False) 
         InputError: With one line that begins with the flag.
     """
     with tempfile.TemporaryDirectory(prefix="sst2-ray-") as scratch:
-        with _named_after_flag(f"{scratch}/"):
+        with named_after_flag(f"{scratch}/"):
             if name == STDIN:
                 name, paths = "standard input", [_spool_stdin(Path(scratch))]
             else:
@@ -78,7 +102,7 @@ def open_input(name: str, options: ReadOptions, *, ignore_labels: bool = False) 
 
 
 @contextlib.contextmanager
-def _named_after_flag(scratch: str = "") -> Iterator[None]:
+def named_after_flag(scratch: str = "") -> Iterator[None]:
     """Begin the messages of refused files with the flag, and leave out the folder of a local copy."""
     try:
         yield

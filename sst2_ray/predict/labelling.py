@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import itertools
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -17,7 +17,7 @@ from sst2_ray.data.rows import named_rows
 from sst2_ray.data.texts import PAIR_KEYS, stripped
 from sst2_ray.errors import InputError
 from sst2_ray.formatting import count
-from sst2_ray.predict.inputs import SentenceFiles
+from sst2_ray.predict.inputs import Sentences
 from sst2_ray.predict.outputs import open_output
 from sst2_ray.predict.predictor import Predictor
 from sst2_ray.predict.scoring import Scores
@@ -32,7 +32,7 @@ TABLE_ROWS = 40
 
 @dataclass(kw_only=True)
 class Labelled:
-    """Result of labelling a file, piece after piece."""
+    """Counts of labelled rows: of a file, piece after piece, of a part of one, or of many."""
 
     classes: ClassNames
     scores: Scores | None
@@ -44,6 +44,8 @@ class Labelled:
     """Positions of the rows without a label, in a file with labels."""
     answers: Counter[int] = field(default_factory=Counter)
     """Rows that were given each class, by its number."""
+    num_truncated: int = 0
+    """Texts that were longer than the model reads."""
     shown: list[Prediction] = field(default_factory=list)
     """The predictions of a small file."""
 
@@ -56,6 +58,22 @@ class Labelled:
             self.unlabelled += [self.num_rows + row for row in missing]
             self.scores.add(logits, list(itertools.compress(labels, present)))
         self.num_rows += len(present)
+
+    def merge(self, values: Mapping[str, Any], start: int) -> None:
+        """Add the counts of other rows, in the form that `to_json` returns. `start`: position of the first of them."""
+        self.num_rows += values["num_rows"]
+        self.num_truncated += values["num_truncated"]
+        self.blank = sorted([*self.blank, *(start + row for row in values["blank"])])
+        self.unlabelled = sorted([*self.unlabelled, *(start + row for row in values["unlabelled"])])
+        self.answers.update({int(number): num for number, num in values["answers"].items()})
+        if self.scores is not None:
+            self.scores.merge(Scores.from_json(values["scores"], self.classes))
+
+    def to_json(self) -> dict[str, object]:
+        """Return the counts as plain values."""
+        names = ("num_rows", "num_truncated", "blank", "unlabelled")
+        scores = self.scores.to_json() if self.scores else None
+        return {**{name: getattr(self, name) for name in names}, "answers": dict(self.answers), "scores": scores}
 
     @property
     def notes(self) -> list[str]:
@@ -81,7 +99,7 @@ def added_fields(classes: ClassNames) -> list[pa.Field]:
     ]
 
 
-def label_file(files: SentenceFiles, predictor: Predictor, output: str | None) -> Labelled:
+def label_file(files: Sentences, predictor: Predictor, output: str | None) -> Labelled:
     """Label every row of a file and write them to `output`, which appears whole or not at all.
 
     Raises:
@@ -106,10 +124,11 @@ def label_file(files: SentenceFiles, predictor: Predictor, output: str | None) -
             if files.num_rows <= TABLE_ROWS:
                 done.shown += predictions_of(given, logits, predictor.classes)
             advance(done.num_rows)
+    done.num_truncated = predictor.num_truncated
     return done
 
 
-def _output_schema(files: SentenceFiles, classes: ClassNames) -> pa.Schema:
+def _output_schema(files: Sentences, classes: ClassNames) -> pa.Schema:
     added = added_fields(classes)
     taken = [one.name for one in added if one.name in files.schema.names]
     if taken:

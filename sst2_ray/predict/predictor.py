@@ -7,7 +7,7 @@ import json
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,9 @@ from sst2_ray.data.labels import ClassNames
 from sst2_ray.data.texts import text_of
 from sst2_ray.errors import InputError
 from sst2_ray.predict.shapes import Columns, added_columns, labeled
+
+if TYPE_CHECKING:
+    from sst2_ray.data.tokens import TokenArrays
 
 
 class Predictor:
@@ -41,7 +44,7 @@ class Predictor:
         from sst2_ray.predict.engines import open_engine
 
         self.source = str(model_dir)
-        with _model_folder(self.source) as folder:
+        with model_folder(self.source) as folder:
             self._engine = open_engine(
                 folder, backend=backend, variant=variant, device=device, precision=precision, batch_tokens=batch_tokens
             )
@@ -69,20 +72,36 @@ class Predictor:
         A text is a string; for a model of pairs a tuple or list of two, or a dict with the names of `text_columns` or
         with text and text_pair. Raises InputError for anything else.
         """
+        if not texts:
+            return np.zeros((0, len(self.classes)), dtype=np.float32)
+        tokens = self.tokenize(texts)
+        self.num_truncated += tokens.num_truncated
+        return self._engine.logits(tokens)
+
+    def tokenize(self, texts: Sequence[object], *, source: str = "--input") -> TokenArrays:
+        """Tokenize texts, at least one, in the form that `logits` takes.
+
+        Raises InputError: for another form, and, begun with `source`, where most tokens are unknown.
+        """
         from sst2_ray.data.rows import Rows
         from sst2_ray.modeling.tokenizers import check_known
 
-        if not texts:
-            return np.zeros((0, len(self.classes)), dtype=np.float32)
         unlabelled = np.zeros(len(texts), dtype=np.int16)
         read = [text_of(item, self.text_columns, f"texts: item {n}") for n, item in enumerate(texts)]
         # Stripped as the rows are that a model is trained on.
         given = [t.strip() if isinstance(t, str) else (t[0].strip(), t[1].strip()) for t in read]
         rows = Rows(texts=given, labels=unlabelled, row_ids=np.arange(len(texts)))
         tokens = self._tokenize(rows)
-        check_known(tokens.input_ids, self._engine.tokenizer, source="--input")
-        self.num_truncated += tokens.num_truncated
-        return self._engine.logits(tokens)
+        check_known(tokens.input_ids, self._engine.tokenizer, source=source)
+        return tokens
+
+    def check_pairs(self, *, pairs: bool, flag: str) -> None:
+        """Refuse single texts for a model of pairs, and the other way round. Raises InputError."""
+        if self.text_columns and not pairs:
+            columns = ", ".join(self.text_columns)
+            raise InputError(f"--model-dir {self.source}: reads pairs of texts ({columns}); give both, with {flag}")
+        if pairs and not self.text_columns:
+            raise InputError(f"{flag}: the model of --model-dir {self.source} reads single texts; leave it out")
 
     def predict(self, texts: object, *, text_column: str | None = None) -> Any:
         """Label sentences and return them in the shape in which they were given; see `sst2_ray.predict`."""
@@ -116,7 +135,7 @@ def export_text_columns(model_dir: str) -> tuple[str, ...]:
 
 
 @contextlib.contextmanager
-def _model_folder(model_dir: str) -> Iterator[Path]:
+def model_folder(model_dir: str) -> Iterator[Path]:
     """Yield the local folder of an export: the folder `model` of a run's, or a temporary copy of a URI's."""
     with contextlib.ExitStack() as stack:
         folder = Path(model_dir).expanduser()

@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sst2_ray.config.registry import KNOWN_LEAKS
 from sst2_ray.data.labels import ClassNames
+from sst2_ray.data.leaks import check_known_leak, identify
+from sst2_ray.data.splitting import normalize
+from sst2_ray.data.texts import Text
 from sst2_ray.formatting import count, percent
 from sst2_ray.training.metrics import MetricSums
+
+if TYPE_CHECKING:
+    from sst2_ray.modeling.export.meta import ExportMeta
+
+_IDENTIFY_ROWS = 200_000
+"""Texts of a file that are compared with known data sets, which are smaller."""
 
 _MAX_LABELS = 10_000
 """Different labels that are kept apart; a column with more holds no classes."""
@@ -51,6 +62,31 @@ class Scores:
                 found = np.bincount(predicted[rows], minlength=len(self.classes))
                 self._predicted[label] = self._predicted.get(label, np.int64(0)) + found
                 self._log_probability[label] = self._log_probability[label] + log_probability[rows].sum(axis=0)
+
+    def merge(self, other: Scores) -> None:
+        """Add what another one has counted."""
+        self.num_rows.update(other.num_rows)
+        for label, found in other._predicted.items():
+            self._predicted[label] = self._predicted.get(label, np.int64(0)) + found
+            self._log_probability[label] = self._log_probability[label] + other._log_probability[label]
+
+    def to_json(self) -> dict[str, object]:
+        """Return the sums in the form that `from_json` takes."""
+        return {
+            "rows": dict(self.num_rows),
+            "predicted": {label: found.tolist() for label, found in self._predicted.items()},
+            "log_probability": {label: self._log_probability[label].tolist() for label in self._predicted},
+        }
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any], classes: ClassNames) -> Scores:
+        """Restore what `to_json` returned."""
+        scores = cls(classes=classes, num_rows=Counter(values["rows"]))
+        scores._predicted = {label: np.array(found, dtype=np.int64) for label, found in values["predicted"].items()}
+        scores._log_probability.update(
+            {label: np.array(sums, dtype=np.float64) for label, sums in values["log_probability"].items()}
+        )
+        return scores
 
     @property
     def known(self) -> dict[str, int]:
@@ -118,3 +154,19 @@ def score_lines(sums: MetricSums, classes: ClassNames, interval: str) -> list[st
             f"precision {percent(found.precision)}  recall {percent(found.recall)}"
         )
     return lines
+
+
+def refuse_leak(meta: ExportMeta, texts: Iterable[Sequence[Text]], allow: bool) -> str | None:
+    """Refuse a file that is a known data set, under whatever name, on which the model must not be scored.
+
+    Returns:
+        A remark where a known leak is allowed, else None.
+    """
+    if not any(trained_on in meta.corpora for trained_on, _ in KNOWN_LEAKS):
+        return None
+    keys: list[str] = []
+    for some in texts:
+        keys += [normalize(text) for text in some]
+        if len(keys) >= _IDENTIFY_ROWS:
+            break
+    return check_known_leak(meta.corpora, identify(keys), allow)

@@ -10,13 +10,14 @@ import re
 from pathlib import Path
 
 from sst2_ray.cluster.clouds.base import ForeignCloud
-from sst2_ray.cluster.clouds.kuberay_consistency import check_consistency
+from sst2_ray.cluster.clouds.kuberay_consistency import CLUSTER_KEYS, check_consistency
+from sst2_ray.cluster.clouds.kuberay_service import check_service
 from sst2_ray.cluster.file import DASHBOARD_PORT, ClusterFile, is_pinned_image
 from sst2_ray.cluster.findings import Findings
 from sst2_ray.cluster.section import Section
 
 SCHEMAS_VARIABLE = "SST2_RAY_KUBERAY_SCHEMAS"
-"""Folder with rayjob.v1.schema.json[.gz]: KubeRay's resource definitions as strict JSON schemas."""
+"""Folder with rayjob.v1.schema.json[.gz] and rayservice.v1.schema.json[.gz]: KubeRay's resource definitions as strict JSON schemas."""
 
 _TOO_MUCH = {
     "ttlSecondsAfterFinished": (
@@ -34,7 +35,7 @@ _TOO_MUCH = {
 
 
 class KubeRay(ForeignCloud):
-    """A RayJob: a cluster of its own for one run."""
+    """A RayJob, a cluster of its own for one run, or a RayService, a server."""
 
     platform = "kuberay"
     start_with = "kubectl create -f"
@@ -49,16 +50,18 @@ class KubeRay(ForeignCloud):
         found = Findings()
         manifest = cluster.document
         check_manifest_schema(manifest, found)
-        if manifest.text("kind") != "RayJob":
-            what = f"{manifest.get('kind')!r}: a cluster of its own that goes with the run is a RayJob"
-            found.error("kind", what, "compare with cluster/kuberay-rayjob.yaml")
+        kind = manifest.text("kind")
+        if kind not in CLUSTER_KEYS:
+            what = f"{manifest.get('kind')!r}: a run with a cluster of its own is a RayJob, a server a RayService"
+            found.error("kind", what, "compare with cluster/kuberay-rayjob.yaml and cluster/kuberay-rayservice.yaml")
             return found
         spec = manifest.section("spec")
-        ray_cluster = spec.section("rayClusterSpec")
-        _check_ending(spec, found)
+        ray_cluster = spec.section(CLUSTER_KEYS[kind])
         _check_token(ray_cluster, found)
         _check_scaling(ray_cluster, found)
-        _check_demand(spec, ray_cluster, found)
+        if kind == "RayJob":
+            _check_ending(spec, found)
+            _check_demand(spec, ray_cluster, found)
         head = ray_cluster.section("headGroupSpec")
         _check_head(head, found)
         pods = [
@@ -69,7 +72,9 @@ class KubeRay(ForeignCloud):
             _check_pod(name, group, found)
         images = {container.text("image") for _, group in pods for container in _containers(group)}
         _check_versions(ray_cluster, images, found)
-        check_consistency(manifest, found)
+        check_consistency(manifest, ray_cluster, found)
+        if kind == "RayService":
+            check_service(spec, pods, found)
         return found
 
 
@@ -84,11 +89,15 @@ def check_manifest_schema(manifest: Section, found: Findings) -> None:
         )
         found.warning("schema", "not checked against KubeRay's own schema", remedy)
         return
-    stem = f"{manifest.text('kind').lower()}.{manifest.text('apiVersion').rpartition('/')[2]}.schema.json"
-    path = next((file for file in (Path(folder) / stem, Path(folder) / f"{stem}.gz") if file.is_file()), None)
+    path = _schema(folder, manifest)
+    if path is None and manifest.text("kind") == "RayService":  # its cluster is a RayCluster's
+        cluster = {"spec": manifest.section("spec").get("rayClusterConfig"), "kind": "RayCluster"}
+        manifest = Section({**manifest.raw, **cluster})
+        path = _schema(folder, manifest)
+        found.warning("schema", f"RayService has no schema in {folder}: its cluster alone is checked", "add it")
     if path is None:
         what = f"{manifest.get('apiVersion')} {manifest.get('kind')} has no schema in {folder}"
-        found.error("kind", what, "is kind RayJob and apiVersion ray.io/v1?")
+        found.error("kind", what, "is kind RayJob or RayService, and apiVersion ray.io/v1?")
         return
     schema = json.loads(gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes())
     problems = list(jsonschema.Draft202012Validator(schema).iter_errors(manifest.raw))
@@ -98,6 +107,12 @@ def check_manifest_schema(manifest: Section, found: Findings) -> None:
         found.error(where, f"KubeRay's schema: {problem.message[:160]}", remedy)
     if not problems:
         found.ok("schema", "KubeRay's schema is satisfied")
+
+
+def _schema(folder: str, manifest: Section) -> Path | None:
+    """Find the schema of a manifest's kind and version."""
+    stem = f"{manifest.text('kind').lower()}.{manifest.text('apiVersion').rpartition('/')[2]}.schema.json"
+    return next((file for file in (Path(folder) / stem, Path(folder) / f"{stem}.gz") if file.is_file()), None)
 
 
 def _pod_spec(group: Section) -> Section:

@@ -1,4 +1,4 @@
-"""Checks of a RayJob against itself: volumes, sizes, deadlines, versions, and the command that it runs."""
+"""Checks of a RayJob or a RayService against itself: volumes, sizes, deadlines, versions, and the command that it runs."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from sst2_ray.config.train import TrainConfig
 from sst2_ray.errors import InputError, did_you_mean
 
 JOBS = ("train.py", "sweep.py", "predict.py", "report.py")
+CLUSTER_KEYS = {"RayJob": "rayClusterSpec", "RayService": "rayClusterConfig"}
+"""Kinds of manifests, and the key of their cluster."""
 _BARE = ("--dry-run", "--calibrate", "--json", "--help", "-h")
 _UNITS = {
     "": 1.0,
@@ -31,14 +33,14 @@ _UNITS = {
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 
 
-def check_consistency(manifest: Section, found: Findings) -> None:
+def check_consistency(manifest: Section, ray_cluster: Section, found: Findings) -> None:
     """Make every check of a manifest against itself."""
-    spec = manifest.section("spec")
-    ray_cluster = spec.section("rayClusterSpec")
+    spec, is_job = manifest.section("spec"), manifest.text("kind") == "RayJob"
     head, groups = ray_cluster.section("headGroupSpec"), ray_cluster.sections("workerGroupSpecs")
     pods = [("head", head), *((group.text("groupName"), group) for group in groups)]
     _check_names(manifest, groups, found)
-    _check_deadlines(spec, found)
+    if is_job:
+        _check_deadlines(spec, found)
     for name, group in pods:
         _check_pod(name, group.section("template").section("spec"), found)
     for name, group in pods:
@@ -51,9 +53,10 @@ def check_consistency(manifest: Section, found: Findings) -> None:
     if ray_cluster.get("enableInTreeAutoscaling") and head_spec.get("automountServiceAccountToken") is False:
         what = "the autoscaler's container cannot talk to the API server: no worker is ever added"
         found.error("head.automountServiceAccountToken", what, "true on the head")
-    _check_restricted(spec, pods, found)
+    _check_restricted(ray_cluster, [*pods, *([("submitter", _submitter(spec))] if is_job else [])], found)
     _check_tags(ray_cluster, [group for _, group in pods], found)
-    _check_entrypoint(spec, [group for _, group in pods], found)
+    if is_job:
+        _check_entrypoint(spec, [group for _, group in pods], found)
 
 
 def _check_names(manifest: Section, groups: list[Section], found: Findings) -> None:
@@ -156,18 +159,22 @@ def _check_sizes(where: str, container: Section, spec: Section, found: Findings)
             found.error(f"{where}.volumes", what, "a quarter of the memory")
 
 
-def _check_restricted(spec: Section, pods: list[tuple[str, Section]], found: Findings) -> None:
+def _submitter(spec: Section) -> Section:
+    """Return the group of a RayJob's submitter, with the bare container that KubeRay makes where none is described."""
+    if "submitterPodTemplate" in spec or spec.text("submissionMode", "K8sJobMode") != "K8sJobMode":
+        return Section({"template": spec.get("submitterPodTemplate")})
+    return Section({"template": {"spec": {"containers": [{"name": "submitterPodTemplate"}]}}})
+
+
+def _check_restricted(ray_cluster: Section, pods: list[tuple[str, Section]], found: Findings) -> None:
     """Warn of containers that a namespace with the `restricted` standard refuses."""
-    ray_cluster = spec.section("rayClusterSpec")
     containers = [
         (f"{name}.{container.text('name')}", container)
-        for name, group in [*pods, ("submitter", Section({"template": spec.get("submitterPodTemplate")}))]
+        for name, group in pods
         for container in group.section("template").section("spec").sections("containers")
     ]
     if ray_cluster.get("enableInTreeAutoscaling"):
         containers.append(("autoscalerOptions", ray_cluster.section("autoscalerOptions")))
-    if spec.text("submissionMode", "K8sJobMode") == "K8sJobMode" and "submitterPodTemplate" not in spec:
-        containers.append(("submitterPodTemplate", Section({})))
     for where, container in containers:
         context = container.section("securityContext")
         dropped = context.section("capabilities").texts("drop")
