@@ -13,12 +13,13 @@ import pytest
 
 from tests.support.doc_blocks import ELSEWHERE, NOT_HERE, PAGES, ROOT, Line, lines_of
 from tests.support.reviews import reviews, write_csv, write_glue_folder, write_parquet
-from tests.support.synthetic_results import MODERNBERT, SBERT, write_study
+from tests.support.synthetic_results import MODERNBERT, SBERT, sentences, write_study
 
 LINES = {str(page.relative_to(ROOT)): lines_of(page) for page in PAGES}
 RUNS_HERE = [name for name, lines in LINES.items() if any(line.reason is None for line in lines)]
 PLACEHOLDERS = {
     "README.md": {"SST2_FOLDER": "glue-folder"},
+    "docs/results.md": {"my-sweep/modernbert-base-lr8e-5-bs32-seed0": "synthetic-sweep/0000-modernbert-base-s0"},
     "docs/sweeps.md": {"DIR": "runs", "NAME": "first", "T": "first"},
 }
 """Words that a reader replaces, by page."""
@@ -38,13 +39,9 @@ def test_the_pages_have_commands_and_most_pages_of_ours_run() -> None:
     } <= set(RUNS_HERE)
 
 
-@pytest.mark.parametrize("pattern", NOT_HERE)
+@pytest.mark.parametrize("pattern", [*NOT_HERE, *ELSEWHERE])
 def test_a_reason_has_a_line_that_needs_it(pattern: str) -> None:
     assert any(re.search(pattern, line.text) for lines in LINES.values() for line in lines)
-
-
-def test_a_page_whose_blocks_run_elsewhere_has_some() -> None:
-    assert all(any(line.language == "python" for line in LINES[page]) for page in ELSEWHERE)
 
 
 @pytest.mark.slow
@@ -90,3 +87,6 @@ def prepare(folder: Path, page: str) -> None:
     if page == "docs/results.md":
         options = {"learning_rates": (8e-5,), "batch_sizes": (32, 64), "num_seeds": 2}
         write_study(str(folder / "runs"), models=(MODERNBERT, SBERT), **options)
+        _, labels = sentences()
+        rows = [f"{row},{label},{label}" for row, label in enumerate(labels)]
+        (folder / "theirs.csv").write_text("\n".join(["row_id,label,prediction", *rows]))

@@ -31,7 +31,8 @@ NOT_HERE = {
     r"^sst2-ray stop NAME": "nothing runs any more; tests/faults/test_stop.py stops a run",
 }
 """Lines that do not run here: pattern -> why."""
-ELSEWHERE = {"docs/results.md": "tests/e2e/results/test_recipes.py and tests/unit/test_api.py run its Python blocks"}
+ELSEWHERE = {r"read_parquet|scan_parquet|spark\.read|ResultsTable": "tests/e2e/results/test_recipes.py runs it"}
+"""Python blocks that do not run here: pattern -> why."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,9 +48,8 @@ class Line:
     @property
     def reason(self) -> str | None:
         """Why the line does not run here; None: it runs."""
-        if self.language == "python":
-            return ELSEWHERE.get(self.page)
-        return next((why for pattern, why in NOT_HERE.items() if re.search(pattern, self.text)), None)
+        patterns = ELSEWHERE if self.language == "python" else NOT_HERE
+        return next((why for pattern, why in patterns.items() if re.search(pattern, self.text)), None)
 
 
 def lines_of(page: Path) -> list[Line]:
