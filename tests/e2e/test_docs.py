@@ -23,7 +23,7 @@ PLACEHOLDERS = {
     "docs/sweeps.md": {"DIR": "runs", "NAME": "first", "T": "first"},
 }
 """Words that a reader replaces, by page."""
-TRAINED = ("docs/using.md", "docs/sweeps.md")
+TRAINED = ("docs/using.md", "docs/sweeps.md", "docs/export.md")
 """Pages that begin with a model that was trained."""
 
 
@@ -84,6 +84,9 @@ def prepare(folder: Path, page: str) -> None:
     write_csv(folder / "new.csv", rows[:40])
     write_parquet(folder / "reviews.parquet", reviews(80))
     write_glue_folder(folder / "glue-folder", reviews(480), reviews(64, topic="show"))
+    pairs = [f"{text}\t{rows[0][0]}\t{label}" for text, label in rows]
+    for name, some in (("pairs.tsv", pairs), ("new-pairs.tsv", pairs[:40])):
+        (folder / name).write_text("".join(f"{line}\n" for line in ("sentence1\tsentence2\tlabel", *some)))
     if page == "docs/results.md":
         options = {"learning_rates": (8e-5,), "batch_sizes": (32, 64), "num_seeds": 2}
         write_study(str(folder / "runs"), models=(MODERNBERT, SBERT), **options)

@@ -22,16 +22,21 @@ NOT_HERE = {
     r"^pip install (boto3|google|azure|pre-commit)": "installs what only a cloud, or a habit, needs",
     r"^python3\.11 -m venv": "installs an environment",
     r"^make demo": "installs an environment; what it runs besides are commands that run here",
-    r"^make test": "is the command that runs this",
+    r"^make (test|check)": "is what CI runs",
+    r"squeue|JOBID": "needs a cluster with Slurm",
+    r"onnx|openvino": "needs the extras of that name",
     r"^sst2-ray (doctor|up|submit|down) (ray_cluster|my-cluster|my-run)": _AWS,
     r"s3://|gs://": "needs a bucket",
-    r"--data glue|sbert-mpnet|modernbert-base|around-paper|paper-grid": _HUB,
+    r"--data glue|owner/name|sbert-mpnet|--models? [^#]*modernbert-base|around-paper|paper-grid": _HUB,
     r"import-tune ~/ray_results": "needs somebody's experiment; tests/e2e/results/test_import_tune_for_real.py makes one",
     r"--search optuna": "takes hours",
     r"^sst2-ray stop NAME": "nothing runs any more; tests/faults/test_stop.py stops a run",
 }
 """Lines that do not run here: pattern -> why."""
-ELSEWHERE = {r"read_parquet|scan_parquet|spark\.read|ResultsTable": "tests/e2e/results/test_recipes.py runs it"}
+ELSEWHERE = {
+    r"read_parquet|scan_parquet|spark\.read|ResultsTable": "tests/e2e/results/test_recipes.py runs it",
+    r"convert_export": "needs an export of an older version",
+}
 """Python blocks that do not run here: pattern -> why."""
 
 
