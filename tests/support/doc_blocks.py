@@ -36,6 +36,7 @@ NOT_HERE = {
 ELSEWHERE = {
     r"read_parquet|scan_parquet|spark\.read|ResultsTable": "tests/e2e/results/test_recipes.py runs it",
     r"convert_export": "needs an export of an older version",
+    r"serve\.run": "tests/ray/test_serve.py runs a server",
 }
 """Python blocks that do not run here: pattern -> why."""
 
