@@ -49,11 +49,13 @@ def cluster(lab: HostLab) -> Path:
 class Submission:
     """A `sst2-ray submit` that runs while the test does something to it."""
 
-    def __init__(self, lab: HostLab, folder: Path, *arguments: str) -> None:
+    def __init__(self, lab: HostLab, folder: Path, *arguments: str, home: Path | None = None) -> None:
+        """Start it. `home`: of another user than the lab's own."""
         self.files = (folder / "stdout", folder / "stderr")
+        another = {"HOME": str(home)} if home else {}
         with self.files[0].open("wb") as out, self.files[1].open("wb") as err:
             self.process = subprocess.Popen(
-                [*CLI, "submit", *arguments], cwd=REPOSITORY, env=lab.environment(PYTHONUNBUFFERED="1"),
+                [*CLI, "submit", *arguments], cwd=REPOSITORY, env=lab.environment(PYTHONUNBUFFERED="1", **another),
                 stdin=subprocess.DEVNULL, stdout=out, stderr=err, start_new_session=True,
                 # Tests that were started in a shell's background ignore Ctrl-C, and so would their children.
                 preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
@@ -85,8 +87,8 @@ def submit(lab: HostLab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[C
     """Start submissions; whatever still runs at the end of the test is ended."""
     started: list[Submission] = []
 
-    def start(*arguments: str) -> Submission:
-        started.append(Submission(lab, tmp_path_factory.mktemp("submit"), *arguments))
+    def start(*arguments: str, home: Path | None = None) -> Submission:
+        started.append(Submission(lab, tmp_path_factory.mktemp("submit"), *arguments, home=home))
         return started[-1]
 
     yield start

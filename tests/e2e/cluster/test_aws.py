@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import copy
 import importlib.util
 import json
@@ -81,9 +82,17 @@ def cloud(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     if reason:
         pytest.skip(f"hosts cannot be made here: {reason}")
     # Like a real subnet, the server keeps the first three addresses for itself and hands out the fourth first.
-    with HostLab(tmp_path_factory.mktemp("aws"), count=3, first=4) as lab:
-        endpoint = f"http://{lab.gateway}:5555"
-        log = (lab.folder / "api.log").open("wb")
+    with HostLab(tmp_path_factory.mktemp("aws"), count=3, first=4) as lab, api_server(lab) as endpoint:
+        cloud = Cloud(lab, endpoint, lab.folder / "ray_cluster.yaml")
+        idle = None if "shipped" in request.param else 0.5
+        cloud.file.write_text(yaml.safe_dump(replaced(account(cloud), lab, idle), sort_keys=False))
+        yield cloud
+
+
+@contextlib.contextmanager
+def api_server(lab: HostLab) -> Iterator[str]:
+    """The address of a server that speaks AWS's API."""
+    with (lab.folder / "api.log").open("wb") as log:
         server = subprocess.Popen(
             [sys.executable, "-m", "moto.server", "-H", lab.gateway, "-p", "5555"],
             stdout=log,
@@ -92,15 +101,11 @@ def cloud(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
             cwd=lab.folder,
         )
         try:
-            cloud = Cloud(lab, endpoint, lab.folder / "ray_cluster.yaml")
             waited(lambda: b"Running on" in (lab.folder / "api.log").read_bytes() or None, "the API server", 30)
-            idle = None if "shipped" in request.param else 0.5
-            cloud.file.write_text(yaml.safe_dump(replaced(account(cloud), lab, idle), sort_keys=False))
-            yield cloud
+            yield f"http://{lab.gateway}:5555"
         finally:
             server.kill()
             server.wait()
-            log.close()
 
 
 def account(cloud: Cloud) -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import sys
 from collections.abc import Callable
@@ -145,6 +146,26 @@ def test_submitting_the_same_twice_runs_it_once(lab: HostLab, cluster: Path, wor
     assert third.returncode == 0 and "submitted before and succeeded" in third.stderr
 
 
+def test_the_same_command_of_two_users_from_two_folders_runs_twice_and_neither_ends_the_others(
+    lab: HostLab, cluster: Path, work: Path, submit: Submit, tmp_path: Path
+) -> None:
+    home, folder = tmp_path / "another-home", tmp_path / "another-work"
+    shutil.copytree(work, folder)
+    (folder / "note.txt").write_text("another folder")
+    (home / ".sst2-ray").mkdir(parents=True)
+    (token,) = (lab.home / ".sst2-ray").glob("*.token")  # who shares the cluster has its token
+    shutil.copy(token, home / ".sst2-ray")
+    command = ("--on-interrupt", "stop", "--", "python", "count.py", "60", "0")
+    first = submit(str(cluster), "--working-dir", str(work), *command)
+    first.until("line 2\n")
+    second = submit(str(cluster), "--working-dir", str(folder), *command, home=home)
+    second.until("runs the same command; yours is a job of its own")
+    second.until("line 2\n")
+    second.interrupt()
+    assert second.end() == 5 and "stopped, exit code 5" in second.stderr
+    assert first.end() == 0 and first.stdout.count("line 59\n") == 1
+
+
 def test_a_command_that_cannot_be_placed_is_explained_and_given_up_with_3(
     cluster: Path, work: Path, submit: Submit
 ) -> None:
@@ -241,17 +262,28 @@ def test_without_the_token_another_host_gets_in_nowhere(lab: HostLab) -> None:
 def test_another_user_of_a_machine_gets_at_nothing_of_the_session(lab: HostLab, cluster: Path) -> None:
     del cluster
     folder = "/tmp/sst2-ray-root"
-    assert "session_latest" in lab.run(1, f"ls {folder}/ray").stdout
-    assert lab.run(1, "ls /tmp/ray", check=False).returncode != 0
-    for attempt in (
-        f"ls {folder}",
-        f"cat {folder}/ray/session_latest/logs/raylet.out",
-        f"mv {folder} /tmp/mine",
-        f"touch {folder}/ray/x",
-    ):
-        done = lab.run(1, f"setpriv --reuid=65534 --regid=65534 --clear-groups {attempt}", check=False)
-        assert done.returncode != 0, attempt
-        assert "denied" in done.stderr or "not permitted" in done.stderr, done.stderr
+    for host in (0, 1):
+        assert "session_latest" in lab.run(host, f"ls {folder}/ray").stdout
+        assert lab.run(host, "ls /tmp/ray", check=False).returncode != 0
+        for attempt in (
+            f"ls {folder}",
+            f"cat {folder}/ray/session_latest/logs/raylet.out",
+            f"mv {folder} /tmp/mine",
+            f"mv {folder}/ray/session_latest {folder}/ray/mine",
+            f"rm -r {folder}/ray",
+            f"touch {folder}/ray/x",
+            "cat /root/.ray/auth_token",
+            "ls /root/.sst2-ray",
+            "touch /root/.sst2-ray/env",
+        ):
+            done = lab.run(host, f"setpriv --reuid=65534 --regid=65534 --clear-groups {attempt}", check=False)
+            assert done.returncode != 0, attempt
+            assert "denied" in done.stderr or "not permitted" in done.stderr, done.stderr
+        found = "find / -xdev -path /proc -prune -o -name session_latest -print 2>/dev/null"
+        assert (
+            lab.run(host, f'setpriv --reuid=65534 --regid=65534 --clear-groups bash -c "{found}"', check=False).stdout
+            == ""
+        )
 
 
 @pytest.mark.slow
