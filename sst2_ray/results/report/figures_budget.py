@@ -17,10 +17,11 @@ from sst2_ray.statistics.selection import expected_best
 
 def draw(study: Study, palette: dict[str, str]) -> list[Drawn | None]:
     """Draw accuracy against time and against cost, and the expected best; None for what was not recorded."""
+    searched = any(len(of_model(study, model)) > 1 for model in palette)
     return [
         _against(study, palette, "seconds", "accuracy-against-time"),
         _against(study, palette, "cost_usd", "accuracy-against-cost"),
-        _expected_best(study, palette, "expected-best"),
+        _expected_best(study, palette, "expected-best") if searched else None,
     ]
 
 
@@ -90,13 +91,8 @@ def _against(study: Study, palette: dict[str, str], column: str, name: str) -> D
     )  # fmt: skip
 
 
-def _expected_best(study: Study, palette: dict[str, str], name: str) -> Drawn | None:
-    """Draw the expected best of k configurations, against k and against the time, or the cost, of running them.
-
-    None where no model has several configurations.
-    """
-    if max((len(of_model(study, model)) for model in palette), default=0) < 2:
-        return None
+def _expected_best(study: Study, palette: dict[str, str], name: str) -> Drawn:
+    """Draw the expected best of k configurations, against k and against the time, or the cost, of running them."""
     column, unit = ("cost_usd", "US$") if any(c.summary("cost_usd") for c in study.configurations) else ("seconds", "h")
     figure, axes, right = drawing.new_pair()
     for model, color in palette.items():
