@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Any, Literal, TextIO
@@ -268,3 +269,21 @@ def html_table(columns: Sequence[Column], rows: Sequence[Sequence[str]], *, capt
         for row in rows
     )
     return f"<table><caption>{escape(caption)}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+@contextlib.contextmanager
+def rows_bar(num_rows: int, what: str = "") -> Iterator[Callable[[int], None]]:
+    """Show the rows done on a live line of stderr in a terminal, nothing elsewhere.
+
+    Yields:
+        A function that takes their number.
+    """
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    out = Console(stderr=True)
+    words = TextColumn(f"{what} {{task.completed:,.0f}} of {{task.total:,.0f}} rows".strip())
+    with Progress(
+        BarColumn(), words, TimeRemainingColumn(), console=out, transient=True, disable=not out.is_terminal
+    ) as bar:
+        task = bar.add_task(what, total=num_rows)
+        yield lambda done: bar.update(task, completed=done)

@@ -18,6 +18,7 @@ from sst2_ray.data.splitting import hold_out, hold_out_groups, normalize, subset
 from sst2_ray.data.texts import stripped
 from sst2_ray.errors import InputError
 from sst2_ray.formatting import count
+from sst2_ray.terminal import rows_bar
 
 MAX_CLASSES = 2_000
 """Different labels up to which a column counts as one of classes."""
@@ -189,7 +190,8 @@ def _part(rows: Rows, fraction: float, purpose: str, config: TrainConfig, notes:
     if fraction == 0:
         raise InputError(f"{flag} 0: --data {config.data} has no evaluation split of its own; give --dev-data")
     if rows.groups is None:
-        held = hold_out(rows.texts, rows.labels, fraction, purpose=purpose)
+        with rows_bar(len(rows), f"{purpose}: looking for phrases in") as advance:
+            held = hold_out(rows.texts, rows.labels, fraction, purpose=purpose, advance=advance)
         kept_rows, held_rows = rows.take(~held), rows.take(held)
     else:
         held = hold_out_groups(rows.groups, rows.labels, fraction, purpose=purpose)

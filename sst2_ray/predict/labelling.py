@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,7 @@ from sst2_ray.predict.outputs import open_output
 from sst2_ray.predict.predictor import Predictor
 from sst2_ray.predict.scoring import Scores
 from sst2_ray.predict.shapes import Prediction, added_columns, predictions_of
+from sst2_ray.terminal import rows_bar
 
 if TYPE_CHECKING:
     from sst2_ray.data.labels import ClassNames, LabelArray
@@ -108,7 +109,7 @@ def label_file(files: Sentences, predictor: Predictor, output: str | None) -> La
     schema = _output_schema(files, predictor.classes) if output is not None else files.schema
     done = Labelled(classes=predictor.classes, scores=Scores(classes=predictor.classes) if files.has_labels else None)
     predictor.num_truncated = 0
-    with _progress(files.num_rows) as advance, contextlib.ExitStack() as stack:
+    with rows_bar(files.num_rows) as advance, contextlib.ExitStack() as stack:
         suffix = ".jsonl" if files.path.suffix in (".jsonl", ".ndjson", ".json") else ".csv"
         writer = stack.enter_context(open_output(output, schema, stdout_suffix=suffix)) if output is not None else None
         for file, piece in files.pieces():
@@ -164,16 +165,3 @@ def _with_columns(
         values[present] = found
         arrays.append(pa.array(values, schema.field(name).type, from_pandas=True))
     return pa.record_batch(arrays, schema=schema)
-
-
-@contextlib.contextmanager
-def _progress(num_rows: int) -> Iterator[Callable[[int], None]]:
-    """Show the rows done on a live line in a terminal, nothing elsewhere. Yields a function that takes their number."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-    out = Console(stderr=True)
-    columns = (BarColumn(), TextColumn("{task.completed:,.0f} of {task.total:,.0f} rows"), TimeRemainingColumn())
-    with Progress(*columns, console=out, transient=True, disable=not out.is_terminal) as bar:
-        task = bar.add_task("predict", total=num_rows)
-        yield lambda done: bar.update(task, completed=done)
