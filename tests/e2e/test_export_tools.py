@@ -1,7 +1,7 @@
 """Tool x kind of export in fresh environments that hold one tool each: predict's labels and probabilities, or an error.
 
-The environments are made with pip (transformers with torch alone, sentence-transformers alone, ONNX Runtime with tokenizers
-alone), the versions those of this environment. docs/export.md shows LOADS as a table.
+The environments are made with pip (ONNX Runtime with tokenizers alone), the versions those of this environment. The tools
+that need torch are tested in this environment: tests/unit/modeling/export/test_tools.py.
 """
 
 from __future__ import annotations
@@ -11,38 +11,37 @@ import importlib.metadata
 import json
 import os
 import subprocess
-import sys
 import venv
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from sst2_ray.config.train import TrainConfig
 from sst2_ray.modeling.build import build_classifier
 from sst2_ray.modeling.export.folder import export_model
 from sst2_ray.modeling.sources import resolve_model
 from sst2_ray.modeling.tokenizers import load_tokenizer
+from sst2_ray.predict.formats.convert import Export, convert
+from sst2_ray.predict.formats.files import Backend, Variant
 from sst2_ray.predict.predictor import Predictor
 from sst2_ray.training.metrics import probabilities
 from tests.support.families import family_folder
 from tests.support.hub_server import packaged_sbert_folder
-from tests.support.models import card_facts, spread_head
-from tests.unit.modeling.export.test_tools import TOOLS
+from tests.support.models import add_sbert_modules, card_facts
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(1800)]
 
 NAMES = {2: ("negative", "positive"), 5: ("awful", "bad", "fair", "good", "great")}
-KINDS = ("sbert-minilm", "sbert", "modernbert-mini", "roberta")
+KINDS = ("sbert-minilm", "sbert", "modernbert-mini", "roberta", "pairs")
+"""sbert: on BERT's architecture; roberta and pairs (on BERT): with their families' own heads. All but sbert-minilm at toy size."""
 PACKAGES = {
-    "transformers": ("transformers", "torch"),
-    "sentence-transformers": ("sentence-transformers", "torch"),
     "onnxruntime": ("onnxruntime", "tokenizers", "numpy"),
 }
 LOADS = {
-    "transformers": {"modernbert-mini", "roberta"},
-    "sentence-transformers": {"sbert-minilm", "sbert"},
-    "onnxruntime": {"sbert-minilm", "sbert", "modernbert-mini", "roberta"},
+    "onnxruntime": set(KINDS),
 }
 """Kinds that a tool loads; it ends with an error for the others."""
 
@@ -56,16 +55,15 @@ tokenizer.enable_padding(pad_id=facts["format"]["pad_id"])
 session = onnxruntime.InferenceSession("model.onnx", providers=["CPUExecutionProvider"])
 found = []
 for start in range(0, len(texts), 32):
-    encoded = tokenizer.encode_batch(texts[start : start + 32])
-    ids = np.array([e.ids for e in encoded], dtype=np.int64)
-    mask = np.array([e.attention_mask for e in encoded], dtype=np.int64)
-    (logits,) = session.run(["logits"], {"input_ids": ids, "attention_mask": mask})
+    encoded = tokenizer.encode_batch([t if isinstance(t, str) else tuple(t) for t in texts[start : start + 32]])
+    fields = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}
+    names = facts["format"]["inputs"]
+    inputs = {name: np.array([getattr(e, fields[name]) for e in encoded], dtype=np.int64) for name in names}
+    (logits,) = session.run(["logits"], inputs)
     raised = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
     found += (raised / raised.sum(axis=1, keepdims=True)).tolist()
 """
 CODES = {
-    "transformers": TOOLS["AutoModelForSequenceClassification"],
-    "sentence-transformers": TOOLS["SentenceTransformer"],
     "onnxruntime": _ONNX,
 }
 
@@ -109,55 +107,67 @@ def tool(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     return request.param, python
 
 
-def export_of(kind: str, num_classes: int, out: Path, texts: list[str]) -> Path:
+def texts_of(kind: str, sentences: list[str]) -> list[str] | list[tuple[str, str]]:
+    """The dev sentences, or pairs of each with the one before it."""
+    if kind != "pairs":
+        return sentences
+    return list(zip(sentences, [sentences[-1], *sentences[:-1]], strict=True))
+
+
+def export_of(kind: str, num_classes: int, out: Path, sentences: list[str]) -> Path:
     """An export of a kind: pretrained where the weights are packaged, else from random numbers."""
-    if kind == "roberta":
-        config = TrainConfig(model=str(family_folder("roberta", out.with_name(f"{out.name}-source"))))
-    elif kind == "sbert-minilm":
-        config = TrainConfig(model=kind)
-    else:
-        config = TrainConfig(model=kind, random_weights=True, tokenizer=str(packaged_sbert_folder()))
+    name = kind
+    if kind in ("sbert", "roberta", "pairs"):
+        source = family_folder("roberta" if kind == "roberta" else "bert", out.with_name(f"{out.name}-source"))
+        if kind == "sbert":
+            add_sbert_modules(source)
+        name = str(source)
+    config = TrainConfig(model=name)
     resolved = resolve_model(config)
-    resolved = dataclasses.replace(resolved, info=dataclasses.replace(resolved.info, labels=NAMES[num_classes]))
-    loaded = load_tokenizer(resolved, lambda: texts)
-    classifier = build_classifier(resolved, loaded, seed=0).eval()
-    spread_head(classifier, loaded, texts[:64])
-    export_model(classifier, loaded, out, card_facts(classifier, config))
+    columns = ("premise", "hypothesis") if kind == "pairs" else ()
+    info = dataclasses.replace(resolved.info, labels=NAMES[num_classes], text_columns=columns)
+    resolved = dataclasses.replace(resolved, info=info)
+    tokenizer = load_tokenizer(resolved, lambda: sentences)
+    classifier = build_classifier(resolved, tokenizer, seed=0).eval()
+    weight = classifier.head_weights["weight"]
+    with torch.no_grad():  # no larger: it multiplies rounding as well
+        weight.copy_(torch.randn(weight.shape, generator=torch.Generator().manual_seed(3)))
+    export_model(classifier, tokenizer, out, card_facts(classifier, config))
     return out
 
 
 @pytest.fixture(scope="module")
-def exports(tmp_path_factory: pytest.TempPathFactory, sentences: list[str]) -> dict[tuple[str, int], Path]:
-    """Exports of all kinds, each with its ONNX folder."""
+def export(tmp_path_factory: pytest.TempPathFactory, sentences: list[str]) -> Callable[[str, int], Path]:
+    """Makes the export of a kind with its ONNX folder, once."""
     pytest.importorskip("onnxruntime", reason="needs the extra onnx")
     if packaged_sbert_folder() is None:
         pytest.skip("needs the packaged SBERT of the demo extra")
     top = tmp_path_factory.mktemp("exports")
-    made = {}
-    for kind in KINDS:
-        for num_classes in NAMES:
+    made: dict[tuple[str, int], Path] = {}
+
+    def make(kind: str, num_classes: int) -> Path:
+        if (kind, num_classes) not in made:
             folder = export_of(kind, num_classes, top / f"{kind}-{num_classes}", sentences)
-            done = subprocess.run(
-                [sys.executable, "-m", "sst2_ray", "export", str(folder)], capture_output=True, text=True
-            )
-            assert done.returncode == 0, done.stderr
+            convert(Export.load(folder), Backend.ONNX, [Variant.FP32], [])
             made[kind, num_classes] = folder
-    return made
+        return made[kind, num_classes]
+
+    return make
 
 
 @pytest.mark.parametrize("num_classes", NAMES)
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_tool_alone_gives_predict_s_answers_or_an_error(
     tool: tuple[str, str],
-    exports: dict[tuple[str, int], Path],
+    export: Callable[[str, int], Path],
     sentences: list[str],
     tmp_path: Path,
     kind: str,
     num_classes: int,
 ) -> None:
     name, python = tool
-    folder = exports[kind, num_classes]
-    (tmp_path / "texts.json").write_text(json.dumps(sentences))
+    folder, texts = export(kind, num_classes), texts_of(kind, sentences)
+    (tmp_path / "texts.json").write_text(json.dumps(texts))
     done = subprocess.run(
         [python, "-c", RUN, str(tmp_path / "texts.json")],
         cwd=folder / "onnx" if name == "onnxruntime" else folder,
@@ -170,7 +180,9 @@ def test_a_tool_alone_gives_predict_s_answers_or_an_error(
     answer = json.loads(done.stdout.strip().splitlines()[-1])
     assert isinstance(answer, list) == (kind in LOADS[name]), answer
     if kind in LOADS[name]:
-        expected = probabilities(Predictor(folder, precision="fp32").logits(sentences))
+        expected = probabilities(Predictor(folder, precision="fp32").logits(texts))
         np.testing.assert_allclose(np.array(answer), expected, atol=1e-4)
-        assert np.array_equal(np.array(answer).argmax(axis=1), expected.argmax(axis=1))
-        assert len(set(expected.argmax(axis=1))) > 1
+        first, second = np.sort(expected, axis=1)[:, :-3:-1].T
+        clear = first - second > 2e-4  # weights of random numbers leave some sentences undecided
+        assert np.array_equal(np.array(answer).argmax(axis=1)[clear], expected.argmax(axis=1)[clear])
+        assert clear.mean() > 0.9
