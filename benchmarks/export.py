@@ -2,7 +2,6 @@
 
     python -m benchmarks.export [--model-dir DIR] [--train-steps 800] [--formats onnx openvino] [--json FILE]
     python -m benchmarks.export --random modernbert-base --formats openvino        # a shape alone: labels prove nothing
-    python -m benchmarks.export --profile                                          # where a batch's time goes, by operator
 
 Without --model-dir, sbert-minilm is fine-tuned on SST2_RAY_DATA for `--train-steps` steps of 64 sentences, a tenth of train
 held out. Every model runs in a process of its own, as `sst2-ray predict` would; the medians are of five rounds in

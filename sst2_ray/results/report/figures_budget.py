@@ -100,10 +100,9 @@ def _expected_best(study: Study, palette: dict[str, str], name: str) -> Drawn:
         best = expected_best([mean_of(study, c) for c in members])
         count = np.arange(1, len(best) + 1)
         axes.plot(count, best, color=color, marker="o", markersize=3, label=drawing.short(model))
-        runs = [run.values.get(column) for c in members for run in c.runs]
-        if members and runs and None not in runs:
-            spent = sum(value for value in runs if value) / len(members) / (3600 if column == "seconds" else 1)
-            right.plot(count * spent, best, color=color, marker="o", markersize=3)
+        spent = _spent(members, column)
+        if spent is not None:
+            right.plot(count * (spent / 3600 if unit == "h" else spent), best, color=color, marker="o", markersize=3)
     for each in (axes, right):
         drawing.percent_axis(each)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
@@ -115,6 +114,13 @@ def _expected_best(study: Study, palette: dict[str, str], name: str) -> Drawn:
         "they cost: models that were searched unequally compare at equal search (Dodge et al. 2019; Tang et al. 2020).",
         wide=True,
     )  # fmt: skip
+
+
+def _spent(members: Sequence[Configuration], column: str) -> float | None:
+    """Return the mean over configurations of what their runs took in all; None where a run's figure is not known."""
+    runs = [run.values.get(column) for c in members for run in c.runs]
+    known = [value for value in runs if value is not None]
+    return sum(known) / len(members) if runs and len(known) == len(runs) else None
 
 
 def pareto_front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
