@@ -136,7 +136,8 @@ def head_address(address: str) -> str | None:
 def asks_for_token(head: str) -> bool:
     """Ask a head, HOST:PORT, without a token whether it is alive: one that wants a token says so.
 
-    With RAY_USE_TLS a head says nothing to a client without a certificate, and counts as one that asks.
+    One that does not answer counts as one that asks, as does any with RAY_USE_TLS: it says nothing to a client without a
+    certificate.
     """
     import grpc
 
@@ -145,9 +146,9 @@ def asks_for_token(head: str) -> bool:
     # Ray's processes talk to each other directly, whatever proxy the environment names.
     with grpc.insecure_channel(head, options=[("grpc.enable_http_proxy", 0)]) as channel:
         try:
-            channel.unary_unary("/ray.rpc.NodeInfoGcsService/CheckAlive")(b"", timeout=5)
-        except grpc.RpcError as error:
-            return bool(error.code() is grpc.StatusCode.UNAUTHENTICATED)
+            channel.unary_unary("/ray.rpc.NodeInfoGcsService/CheckAlive")(b"", timeout=10, wait_for_ready=True)
+        except grpc.RpcError:
+            return True
     return False
 
 
