@@ -93,7 +93,7 @@ def test_a_driver_that_dies_before_the_result_is_kept_has_only_the_end_to_do_aga
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("sst2_ray.run.train._result", die)
+        patch.setattr("sst2_ray.run.train.result_of", die)
         with pytest.raises(KeyboardInterrupt):
             runs.train("cut-off", batch_size=BATCH_SIZE)
     again = runs.train("cut-off", batch_size=BATCH_SIZE)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import os
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 
 from sst2_ray.config.train import TrainConfig
@@ -235,6 +238,27 @@ def _member(rank: int, world_size: int, port: int, scenarios: list[Scenario], ba
         torch.distributed.destroy_process_group()
     if rank == 0:
         Path(out).write_bytes(pickle.dumps(outcomes))
+
+
+@contextlib.contextmanager
+def group_of_one() -> Iterator[None]:
+    """A process group of this process alone. Afterwards DeepSpeed is as it was: it keeps groups, and some of its functions
+    are replaced."""
+    from deepspeed.comm import comm
+    from deepspeed.runtime.zero import stage_1_and_2
+    from deepspeed.utils import groups
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in (("RANK", "0"), ("WORLD_SIZE", "1"), ("LOCAL_RANK", "0"), ("TORCHDYNAMO_DISABLE", "1")):
+            patch.setenv(name, value)
+        patch.setattr(comm, "cdb", None)
+        patch.setattr(groups, "_WORLD_GROUP", None)
+        patch.setattr(stage_1_and_2, "all_gather_dp_groups", stage_1_and_2.all_gather_dp_groups)
+        torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+        try:
+            yield
+        finally:
+            torch.distributed.destroy_process_group()
 
 
 def play_in_group(world_size: int, scenarios: list[Scenario], *, backend: str = "gloo") -> list[Outcome]:

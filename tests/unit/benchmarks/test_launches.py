@@ -5,23 +5,19 @@ from __future__ import annotations
 import json
 
 import pytest
-import torch
 
 from benchmarks import launches
 from benchmarks.shared import REPOSITORY
+from tests.support.training import group_of_one
 
 STATED = json.loads((REPOSITORY / "benchmarks/results/launches.json").read_text())["counts"]
 
 
 @pytest.fixture(scope="module", autouse=True)
-def group_of_one():
+def of_one():
     """ZeRO-2 asks for a process group."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in (("RANK", "0"), ("WORLD_SIZE", "1"), ("LOCAL_RANK", "0"), ("TORCHDYNAMO_DISABLE", "1")):
-            patch.setenv(name, value)
-        torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+    with group_of_one():
         yield
-        torch.distributed.destroy_process_group()
 
 
 @pytest.mark.parametrize("way", ["varlen", "padded"])

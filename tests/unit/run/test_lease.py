@@ -226,8 +226,8 @@ def test_a_single_run_is_held_while_its_trial_runs(
     monkeypatch.setattr(train, "Shared", SimpleNamespace(put=lambda *_: shared))
     monkeypatch.setattr(train, "RunSession", lambda *_, **__: session)
     monkeypatch.setattr(session, "start", lambda *_: (None, SimpleNamespace(notes=list)))
-    for name in ("check", "decide"):
-        monkeypatch.setattr(train, name, lambda *_: None)
+    monkeypatch.setattr(train, "check", lambda *_: None)
+    monkeypatch.setattr(train, "decide", lambda *_: SimpleNamespace(can_scale=False))
     monkeypatch.setattr(train, "check_run", lambda *_: None)
     monkeypatch.setattr(train, "run_description", lambda *_: {})
     monkeypatch.setattr(train, "describe", lambda *_: [])

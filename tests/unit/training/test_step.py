@@ -16,18 +16,14 @@ from sst2_ray.training.feed import prefetched
 from sst2_ray.training.loop import Loop
 from tests.support import models
 from tests.support.host_reads import HostReadError, no_host_reads
-from tests.support.training import context_of, training_rows
+from tests.support.training import context_of, group_of_one, training_rows
 
 
 @pytest.fixture(scope="module", autouse=True)
-def group_of_one():
+def of_one():
     """ZeRO-2 asks for a process group."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in (("RANK", "0"), ("WORLD_SIZE", "1"), ("LOCAL_RANK", "0"), ("TORCHDYNAMO_DISABLE", "1")):
-            patch.setenv(name, value)
-        torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+    with group_of_one():
         yield
-        torch.distributed.destroy_process_group()
 
 
 @pytest.fixture
