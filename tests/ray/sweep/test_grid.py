@@ -18,7 +18,7 @@ def test_more_than_fit_are_never_at_once_and_all_end(grid: str, sweeps: Sweeps) 
 
 def test_the_verdict_names_the_best_and_its_edge(grid: str) -> None:
     assert "The best of 2 configurations, 4 runs, chosen on " in grid
-    assert "mean of 2 seeds" in grid
+    assert "(mean ± standard deviation of 2 seeds" in grid
     assert "that was tried, so a better one may lie beyond; next to try: " in grid
 
 
