@@ -36,12 +36,12 @@ OBJECT_STORE_BYTES = 10**10
 def start_local_ray(ray: ModuleType) -> None:
     """Start Ray on this machine alone, its workers forked from a process that has imported what they need."""
     from sst2_ray.run.ray.fork_server import ForkServer
-    from sst2_ray.run.ray.state import keeping_signal_handlers, loopback_only, raylet_pid
+    from sst2_ray.run.ray.state import keeping_signal_handlers, loopback_only, own_process_groups, raylet_pid
 
     for name, value in OWN_RAY_ENV.items():
         os.environ.setdefault(name, value)
     secure_token()
-    with yielding_children(), loopback_only(), keeping_signal_handlers(), _deaf_to_hangups():
+    with yielding_children(), loopback_only(), keeping_signal_handlers(), _deaf_to_hangups(), own_process_groups():
         server = ForkServer.start(worker_env(use_gpu=this_machine().gpus > 0), short_temp_dir())
         runtime_env = {"py_executable": server.py_executable} if server else None
         ray.init(

@@ -5,12 +5,16 @@ from __future__ import annotations
 import contextlib
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 NOTICE = "stopping: writing a checkpoint (again: at once)"
+
+_ONE_S = 0.5
+"""Within which the same signal is one request: `timeout` sends it to the command and to its group."""
 
 
 class StopSignals:
@@ -32,6 +36,7 @@ class StopSignals:
         self._before: dict[signal.Signals, Any] = {}
         self._is_graceful = False
         self._num_requests = 0
+        self._last: tuple[int, float] = (0, -_ONE_S)
 
     def install(self) -> None:
         """Install the handlers."""
@@ -58,7 +63,11 @@ class StopSignals:
         finally:
             self._is_graceful = False
 
-    def _handle(self, _number: int, _frame: FrameType | None) -> None:
+    def _handle(self, number: int, _frame: FrameType | None) -> None:
+        (last, at), now = self._last, time.monotonic()
+        self._last = number, now
+        if self._is_graceful and number == last and now - at < _ONE_S:
+            return
         self._num_requests += self._is_graceful
         if not self._is_graceful or self._num_requests > 2:
             raise KeyboardInterrupt

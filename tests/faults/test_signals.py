@@ -38,11 +38,10 @@ class Command:
         return self.log.read_text(errors="replace")
 
     def signal(self, number: int) -> None:
-        """Send a signal as people do: Ctrl-C goes to the whole group, Ray's processes included."""
-        if number == signal.SIGINT:
-            os.killpg(self.process.pid, number)
-        else:
+        """Send a signal as terminals and `timeout` do: to the command, and to its whole group."""
+        if number != signal.SIGINT:
             self.process.send_signal(number)
+        os.killpg(self.process.pid, number)
 
     def left(self) -> list[str]:
         """Command lines of the processes that were started with the command's environment and still run."""

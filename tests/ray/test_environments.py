@@ -99,8 +99,9 @@ def test_a_run_in_a_strict_container_succeeds() -> None:
     ids=["doctor", "doctor-file", "submit", "up"],
 )
 def test_commands_about_clusters_need_no_home_or_say_so_in_one_line(
-    small: SmallRuns, words: list[str], code: int, says: str
+    small: SmallRuns, monkeypatch: pytest.MonkeyPatch, words: list[str], code: int, says: str
 ) -> None:
+    monkeypatch.delenv("RAY_AUTH_MODE", raising=False)  # Ray sets it in a process that has started one
     with tempfile.TemporaryDirectory(prefix="c-", dir="/tmp") as work, tempfile.TemporaryDirectory(dir="/tmp") as empty:
         Path(work).chmod(0o755)
         Path(empty).chmod(0o777)

@@ -69,7 +69,10 @@ def test_a_run_joins_the_cluster_that_is_named_with_this_user_s_token(small: Sma
         assert list(head.folder.glob("session_*"))
 
 
-def test_a_cluster_without_a_token_is_joined_without_this_user_s(small: SmallRuns) -> None:
+def test_a_cluster_without_a_token_is_joined_without_this_user_s(
+    small: SmallRuns, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RAY_AUTH_MODE", raising=False)  # Ray sets it in a process that has started one
     secure_token()
     with started_head("--include-dashboard=false", RAY_AUTH_MODE="disabled") as head:
         small.succeeded("tokenless", waited(lambda: _once_it_answers(small, head, "tokenless"), "the head", 60))

@@ -6,8 +6,9 @@ import contextlib
 import os
 import signal
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from sst2_ray.run.ray.node_types import NodeGroup, declared_groups
 
@@ -186,6 +187,32 @@ def loopback_only() -> Iterator[None]:
             del os.environ[name]
         else:
             os.environ[name] = before
+
+
+@contextlib.contextmanager
+def own_process_groups() -> Iterator[None]:
+    """Start Ray's processes in process groups of their own.
+
+    A closed terminal, `timeout` and batch systems send their signal to the whole group of the command: Ray's processes would
+    end with it, and the workers, which are to write a checkpoint first, with them.
+    """
+    from ray._private import services
+
+    before = services.ConsolePopen
+
+    class InOwnGroup(before):  # type: ignore[misc, valid-type]
+        def __init__(self, *args: Any, preexec_fn: Callable[[], None], **options: Any) -> None:
+            def lead_a_group() -> None:
+                os.setpgid(0, 0)
+                preexec_fn()
+
+            super().__init__(*args, preexec_fn=lead_a_group, **options)
+
+    services.ConsolePopen = InOwnGroup
+    try:
+        yield
+    finally:
+        services.ConsolePopen = before
 
 
 @contextlib.contextmanager
