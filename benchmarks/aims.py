@@ -1,4 +1,4 @@
-"""What was aimed at, and how the figures in benchmarks/results tell whether it was reached: the table that begins docs/speed.md."""
+"""The aims, and how the figures in benchmarks/results tell whether it was reached: the table that begins docs/speed.md."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Found = Mapping[str, Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class Aim:
-    """What was aimed at, at least or at most, and how the figures tell it. `why` stands beside what is missed."""
+    """An aim, at least or at most, and how the figures tell whether it was reached. `why` stands beside what is missed."""
 
     words: str
     value: Callable[[Found], float]
@@ -31,18 +31,18 @@ class Aim:
 
 @dataclass(frozen=True)
 class Ratio:
-    """Of two ways' rates at a batch size."""
+    """Ratio of two ways' rates at a batch size."""
 
     size: int
     way: str
     than: str
 
     def __call__(self, found: Found) -> float:
-        """That of the medians."""
+        """Return the ratio of the medians."""
         return statistics.median(self._rates(found)[self.way]) / statistics.median(self._rates(found)[self.than])
 
     def rounds(self, found: Found) -> list[float]:
-        """That of every round: what a machine that is now faster, now slower makes of it."""
+        """Return the ratio of every round: what a machine that is now faster, now slower makes of it."""
         rates = self._rates(found)
         return [one / other for one, other in zip(rates[self.way], rates[self.than], strict=True)]
 
@@ -63,7 +63,7 @@ def of_workers(name: str) -> Callable[[Found], float]:
 
 
 def of_accuracy(way: str) -> Callable[[Found], float]:
-    """How far from 0 the interval of the main job's difference from `way` ends, in points; 0 where it holds 0."""
+    """Return how far from 0 the interval of the main job's difference from `way` ends, in points; 0 where it holds 0."""
 
     def value(found: Found) -> float:
         _, low, high = found["accuracy.json"]["differences"][way]

@@ -1,4 +1,4 @@
-"""What checkpoints cost: the share of the time that training stands still for them, and the whole slow-down.
+"""The cost of checkpoints: the share of the time that training stands still for them, and the whole slow-down.
 
     SST2_RAY_TOKENIZER=DIR python -m benchmarks.checkpoint_cost [--every-s 60] [--steps 64] [--repeats 3] [--json FILE]
         [--flags --model=modernbert-mini ...]
@@ -69,7 +69,7 @@ def common(steps: int) -> list[str]:
 
 
 def measure(flags: list[str], steps: int) -> dict[str, float]:
-    """Of one run, from its row."""
+    """Read the figures of one run from its row."""
     row, _ = run_job(flags)
     training = steps_seconds(row)
     return {

@@ -103,7 +103,7 @@ def evaluated(loop: Loop, rows: TokenArrays, *, bf16: bool) -> np.ndarray:
 
 
 def difference(loop: Loop, rows: TokenArrays) -> dict[str, Any]:
-    """Of the evaluation as it is from one that is fp32 throughout."""
+    """Return the difference of the evaluation as it is from one that is fp32 throughout."""
     logits, exact = (evaluated(loop, rows, bf16=bf16) for bf16 in (loop.context.bf16, False))
     return {
         "num_rows": len(rows),

@@ -38,7 +38,7 @@ QUANTITIES = {
 
 @dataclass(frozen=True)
 class Case:
-    """One configuration of the main job."""
+    """A configuration of the main job."""
 
     model: str
     batch_size: int
@@ -93,7 +93,7 @@ def main() -> int:
 
 
 def predicted(config: TrainConfig) -> dict[str, float]:
-    """What `--dry-run --calibrate` says."""
+    """Ask `--dry-run --calibrate`."""
     prepared = prepare(check(config))
     said = forecast(prepared, decide(config, this_machine()))
     return {
@@ -105,7 +105,7 @@ def predicted(config: TrainConfig) -> dict[str, float]:
 
 
 def measured(config: TrainConfig) -> dict[str, float]:
-    """What a run of the same configuration took."""
+    """Run the same configuration and return what it took."""
     flags = [
         f"--model={config.model}", f"--data={config.data}", f"--batch-size={config.batch_size}",
         f"--epochs={config.epochs}", f"--max-steps={config.max_steps}", f"--num-workers={config.num_workers}",
@@ -125,7 +125,7 @@ def measured(config: TrainConfig) -> dict[str, float]:
 
 
 def means(rounds: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """One a configuration, over its rounds, which stay beside it."""
+    """Average each configuration over its rounds, which stay beside it."""
     runs = []
     for case in dict.fromkeys(one["case"] for one in rounds):
         of_case = [one for one in rounds if one["case"] == case]

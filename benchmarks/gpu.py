@@ -83,7 +83,7 @@ def measured(arguments: Any, found: dict[str, Any], model: str, flags: list[str]
 
 
 def run(model: str, batch_size: int, steps: int, workers: int, flags: list[str]) -> dict[str, Any]:
-    """One run of the job. An epoch is the warm-up: the table of evaluations has the rate of every stretch of as many steps."""
+    """Run the job once. An epoch is the warm-up: the table of evaluations has the rate of every stretch of as many steps."""
     with tempfile.TemporaryDirectory() as folder:
         files = write_rows(Path(folder), WARM_UP_STEPS * batch_size)
         own = main_job_flags(model, batch_size, steps=WARM_UP_STEPS + steps, workers=workers)
@@ -111,7 +111,7 @@ def write_rows(folder: Path, count: int) -> list[str]:
 
 
 def table(figures: dict[str, Any]) -> str:
-    """That of workers.py, and the utilisation."""
+    """Format the table of workers.py, with the utilization."""
     shares = {
         count: [row["model_flop_utilization"] for row in rows if row["model_flop_utilization"] is not None]
         for count, rows in figures["runs"].items()

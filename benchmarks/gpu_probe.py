@@ -1,4 +1,4 @@
-"""What one worker's step costs on this machine's GPU, without Ray: where its time goes, and what the host does meanwhile.
+"""The cost of one worker's step on this machine's GPU, without Ray: where its time goes, and what the host does meanwhile.
 
     python -m benchmarks.gpu_probe [--models modernbert-base sbert-minilm] [--batch 64 1024] [--ways default uncompiled sdpa]
                                    [--steps 20] [--json FILE] [--device cpu]
@@ -113,7 +113,7 @@ def measured(model: str, batch: int, way: str, steps: int, device: torch.device)
 
 
 def waits(loop: Loop, device: torch.device, steps: int = 2) -> dict[str, float]:
-    """How often a step the host waits for the GPU, by place: the library's line, and the one of this project above it."""
+    """Count how often a step the host waits for the GPU, by place: the library's line, and the one of this project above it."""
     places: collections.Counter[str] = collections.Counter()
     if device.type != "cuda":
         return {}

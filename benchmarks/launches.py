@@ -1,4 +1,4 @@
-"""How many operators a worker's step launches, by phase, counted on a CPU as a GPU would be given them. Nothing is timed.
+"""Count the operators that a worker's step launches, by phase, counted on a CPU as a GPU would be given them. Nothing is timed.
 
     python -m benchmarks.launches [--models modernbert-base sbert-minilm] [--ways varlen padded compiled] [--json FILE]
 
@@ -129,7 +129,7 @@ def config_of(model: str, **values: Any) -> TrainConfig:
 
 
 def inputs_of(model: str) -> RunInputs:
-    """Of a run of a narrow `model` from random weights."""
+    """Prepare a run of a narrow `model` from random weights."""
     config = config_of("modernbert-mini" if model.startswith("modernbert") else model)
     found = prepare(check(config))
     info = dataclasses.replace(found.resolved.info, random_weights=True, origin="")

@@ -75,7 +75,7 @@ def said(run: dict[str, Any]) -> str:
 
 
 def one(arguments: Any, model: str, length: int) -> dict[str, Any]:
-    """One measurement, of the whole model."""
+    """Measure the whole model once."""
     longest = max(arguments.lengths)
     lengths = (
         drawn(min(arguments.lengths), longest) if length == MIXED else [length] * max(1, arguments.tokens // length)

@@ -52,7 +52,7 @@ WIDTH = 128
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """What all ways train."""
+    """The task that all ways train."""
 
     config: TrainConfig
     prepared: RunInputs
@@ -127,7 +127,7 @@ def _steps_of_ours(task: Task, tokens: dict[str, TokenArrays], steps: int) -> fl
 
 
 def _in_fresh_process(begin: Callable[[], None], function: Callable[..., Any], *arguments: Any) -> Any:
-    """What `function` returns there, after `begin`."""
+    """Return what `function` returns in a fresh process, after `begin`."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"), initializer=begin) as pool:
         return pool.submit(function, *arguments).result()
 
@@ -211,7 +211,7 @@ def made_trainer(
 
 
 def ray_example(job: Job) -> Run:
-    """What a worker of Ray's DeepSpeed example does: DeepSpeed's own engine over batches padded to their longest."""
+    """Train as a worker of Ray's DeepSpeed example does: DeepSpeed's own engine over batches padded to their longest."""
     import deepspeed
 
     model = PeerModel(job.folder).train()
@@ -237,7 +237,7 @@ def ray_example(job: Job) -> Run:
 
 
 def _rate_of(step: Callable[[], None], batch_size: int, warm_up_steps: int) -> Run:
-    """Of steps in this process: warmed up once."""
+    """Return the rate of steps in this process, warmed up once."""
     left = iter(range(warm_up_steps))
 
     def run(steps: int) -> float:

@@ -16,17 +16,16 @@ import os
 import subprocess
 import sys
 import tempfile
-import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from benchmarks.predict_rows import SAMPLE_S, resident
+from benchmarks.predict_rows import Sampler, resident
 from benchmarks.shared import REPOSITORY, data_name, finish, parser_of, provenance
 from sst2_ray.config.train import TrainConfig
 from sst2_ray.run.prepare import check
@@ -126,32 +125,20 @@ def measured(model: str, folder: Path, output: Path, more: list[str]) -> dict[st
     return {"seconds": time.perf_counter() - start, "peak_worker_mib": max(peaks), "peaks_mib": sorted(peaks)}
 
 
-class Peaks:
-    """Peak memory of a process and of each of its descendants, sampled by a thread, in bytes by process id."""
+class Peaks(Sampler):
+    """Peak memory of a process and of each of its descendants, in bytes by process id."""
 
     def __init__(self, pid: int) -> None:
-        self.root = psutil.Process(pid)
         self.all: dict[int, int] = {}
         self.workers: dict[int, int] = {}
-        self._done = threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-        self._thread.start()
+        super().__init__(pid)
 
-    def stop(self) -> None:
-        self._done.set()
-        self._thread.join()
-
-    def _watch(self) -> None:
-        while not self._done.wait(SAMPLE_S):
-            try:
-                pids = [self.root.pid, *(child.pid for child in self.root.children(recursive=True))]
-            except psutil.Error:
-                continue
-            for pid in pids:
-                size = resident(pid)[0]
-                self.all[pid] = max(size, self.all.get(pid, 0))
-                if is_worker(pid):
-                    self.workers[pid] = max(size, self.workers.get(pid, 0))
+    def look(self, pids: Sequence[int]) -> None:
+        for pid in pids:
+            size = resident(pid)[0]
+            self.all[pid] = max(size, self.all.get(pid, 0))
+            if is_worker(pid):
+                self.workers[pid] = max(size, self.workers.get(pid, 0))
 
 
 def is_worker(pid: int) -> bool:
@@ -162,7 +149,7 @@ def is_worker(pid: int) -> bool:
 
 
 def same(one: Path, folder: Path) -> bool:
-    """Whether a file and the parts of a folder hold the same rows, compared bit for bit."""
+    """Tell whether a file and the parts of a folder hold the same rows, bit for bit."""
     file, start = pq.read_table(one), 0
     for part in sorted(folder.glob("part-*.parquet")):
         rows = pq.read_table(part)

@@ -11,12 +11,15 @@ of the largest file is at most `--allowed-growth` times that of the smallest is 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
 import tempfile
 import threading
 import time
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +86,7 @@ def tokens_per_sentence(model: str, texts: list[str]) -> float:
 
 
 def write_rows(path: Path, texts: list[str], rows: int) -> None:
-    """One shuffled round of the sentences after the other, a row group each."""
+    """Write one shuffled round of the sentences after the other, a row group each."""
     random, schema = np.random.default_rng(0), pa.schema([("text", pa.string())])
     with pq.ParquetWriter(path, schema) as writer:
         left = rows
@@ -125,33 +128,42 @@ def measured(way: str, model: str, file: Path, rows: int, tokens: float) -> dict
     }
 
 
-class Memory:
-    """Samples of a process with all its descendants, taken by a thread, in bytes."""
+class Sampler(ABC):
+    """A thread that looks at a process and all its descendants again and again."""
 
     def __init__(self, pid: int) -> None:
         self.root = psutil.Process(pid)
-        self.tree: list[int] = [0]
-        self.store: list[int] = [0]
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self._thread.start()
 
+    @abstractmethod
+    def look(self, pids: Sequence[int]) -> None:
+        """Take a sample."""
+
     def stop(self) -> None:
+        """End the thread."""
         self._done.set()
         self._thread.join()
 
     def _watch(self) -> None:
         while not self._done.wait(SAMPLE_S):
-            total = store = 0
-            try:
-                processes = [self.root, *self.root.children(recursive=True)]
-            except psutil.Error:
-                continue
-            for process in processes:
-                own, shared = resident(process.pid)
-                total, store = total + own, max(store, shared)
-            self.tree.append(total)
-            self.store.append(store)
+            with contextlib.suppress(psutil.Error):
+                self.look([self.root.pid, *(child.pid for child in self.root.children(recursive=True))])
+
+
+class Memory(Sampler):
+    """Samples of a process with all its descendants, in bytes."""
+
+    def __init__(self, pid: int) -> None:
+        self.tree: list[int] = [0]
+        self.store: list[int] = [0]
+        super().__init__(pid)
+
+    def look(self, pids: Sequence[int]) -> None:
+        sizes = [resident(pid) for pid in pids]
+        self.tree.append(sum(own for own, _ in sizes))
+        self.store.append(max(shared for _, shared in sizes))
 
 
 def resident(pid: int) -> tuple[int, int]:
@@ -173,7 +185,7 @@ def resident(pid: int) -> tuple[int, int]:
 
 
 def through_ray_data(model: str, file: str, output: str) -> None:
-    """What the Predictor's docstring shows, from file to file."""
+    """Label from file to file as the Predictor's docstring shows."""
     import ray
 
     from sst2_ray.predict.predictor import Predictor

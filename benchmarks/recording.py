@@ -1,4 +1,4 @@
-"""What recording where a run's time goes costs of a step.
+"""The share of a step that recording where a run's time goes costs.
 
     python -m benchmarks.recording [--model modernbert-mini] [--batch-size 32] [--steps 64] [--repeats 5] [--json FILE]
 

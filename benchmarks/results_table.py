@@ -136,7 +136,7 @@ def _names(trial: Array) -> Columns:
 
 
 def _points(trial: Array) -> Columns:
-    """What the rows of `epochs` and `predictions` have in common, ten of each a trial."""
+    """Return what the rows of `epochs` and `predictions` have in common, ten of each a trial."""
     repeated = np.repeat(trial, POINTS_PER_TRIAL)
     return {**_names(repeated), "attempt": np.zeros(len(repeated), dtype=int), "split": ["dev"] * len(repeated)}
 
@@ -192,7 +192,7 @@ def measure(folder: Path, repeats: int) -> dict[str, list[dict[str, float]]]:
 
 
 def timed(name: str, folder: Path, *arguments: str, subcommand: str | None = None) -> dict[str, float]:
-    """One run of `sst2-ray results` in a process of its own."""
+    """Time `sst2-ray results` in a process of its own."""
     words = [*([subcommand] if subcommand else []), "--storage-path", str(folder), *arguments]
     code = f"import sys; from sst2_ray.results.commands import main_results; sys.exit(main_results({words!r}))"
     begin = time.perf_counter()

@@ -1,4 +1,4 @@
-"""What a step costs on paper on 1 to 512 GPUs, and what becomes the bottleneck when. Nothing of it was measured.
+"""Costs of a step on paper on 1 to 512 GPUs, and what becomes the bottleneck when. Nothing of it was measured.
 
     python -m benchmarks.scaling [--model modernbert-base] [--machines p4d.24xlarge ...] [--gpus 1 8 64 512] [--docs docs/scaling.md]
 
@@ -155,7 +155,7 @@ def text(model: str, size: ModelSize, tables: dict[str, list[list[str]]], counts
 
 
 def choice() -> list[str]:
-    """What a user should choose, by the rule of FEWEST_TOKENS."""
+    """Say how many GPUs a user should choose, by the rule of FEWEST_TOKENS."""
     rows = []
     for batch in (batch for batch in BATCHES if batch):
         most = max(1, int(batch * SST2_TOKENS / FEWEST_TOKENS))

@@ -77,7 +77,7 @@ def alone(model: str, texts: list[str], scratch: Path) -> tuple[list[dict[str, A
 
 
 def label_alone(model: str, given: str, made: str) -> None:
-    """What `predict` computes, without reading and writing files."""
+    """Label the texts as `predict` does, without reading and writing files."""
     from sst2_ray.predict.predictor import Predictor
     from sst2_ray.predict.shapes import added_columns
 

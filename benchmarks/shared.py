@@ -1,4 +1,4 @@
-"""What several benchmarks need: the workers' allocator, a process group of one, the main job as a subprocess, JSON files."""
+"""Parts of several benchmarks: the workers' allocator, a process group of one, the main job as a subprocess, JSON files."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def process_group_of_one() -> None:
 
 
 def task_of(prepared: RunInputs, config: TrainConfig | None = None) -> Task:
-    """What a worker of the main job would be given."""
+    """Return the task that a worker of the main job would be given."""
     config = config or prepared.config
     return Task(
         config=config,
@@ -96,7 +96,7 @@ def task_of(prepared: RunInputs, config: TrainConfig | None = None) -> Task:
 
 
 def main_job_flags(model: str, batch_size: int, *, steps: int, workers: int) -> list[str]:
-    """Of the main job on all cores, shared out among its workers, with next to no evaluation."""
+    """Return the flags of the main job on all cores, shared out among its workers, with next to no evaluation."""
     cores = os.cpu_count() or 1
     return [
         f"--model={model}", f"--data={data_name()}", f"--batch-size={batch_size}", f"--max-steps={steps}", "--epochs=100",
@@ -105,7 +105,7 @@ def main_job_flags(model: str, batch_size: int, *, steps: int, workers: int) -> 
 
 
 def steps_seconds(row: dict[str, Any]) -> float:
-    """Of a row of the results table: the time inside optimizer steps."""
+    """Return, for a row of the results table, the time inside optimizer steps."""
     return float(sum(row[f"{phase}_seconds"] or 0.0 for phase in PHASES))
 
 
@@ -116,7 +116,7 @@ def rate_after_warm_up(folder: str) -> float:
 
 
 def after_warm_up(epochs: list[dict[str, Any]]) -> float:
-    """That of rows of `epochs`, in the order of their steps."""
+    """Return the rate of rows of `epochs`, in the order of their steps."""
     stretches = [
         (after["global_step"] - before["global_step"], after["examples_per_sec"]) for before, after in pairwise(epochs)
     ]

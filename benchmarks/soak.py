@@ -65,7 +65,7 @@ class Planned:
 
 @dataclass
 class Outcome:
-    """One disturbed run."""
+    """A disturbed run."""
 
     name: str
     planned: list[dict[str, Any]]

@@ -167,7 +167,7 @@ def with_rows(readme: str, found: dict[str, dict[str, Any]]) -> str:
 
 
 def row(figures: dict[str, Any]) -> str:
-    """Of the README's table."""
+    """Format a row of the README's table."""
     median = {way: statistics.median(rates) for way, rates in figures["examples_per_sec"].items()}
     said = (
         ("the main job", "main-job"),

@@ -39,7 +39,7 @@ def main() -> int:
 
 
 def measured() -> dict[str, float]:
-    """Of one run of the main job, of a single step."""
+    """Measure one run of the main job, of a single step."""
     begin = time.time()
     row, wall = run_job(main_job_flags("sbert-minilm", 64, steps=1, workers=1))
     before = row["started_at"].timestamp() - begin

@@ -1,4 +1,4 @@
-"""What a trial costs besides its steps: a sequential sweep of short trials, with forked workers and without.
+"""The cost of a trial besides its steps: a sequential sweep of short trials, with forked workers and without.
 
     python -m benchmarks.sweep_overhead [--folder DIR] [--num-trials 8] [--num-steps 32] [--ways plain forked]
         [--json FILE]
@@ -56,7 +56,7 @@ def main() -> int:
 
 
 def measure(folder: Path, way: str, num_trials: int, num_steps: int) -> dict[str, Any]:
-    """One sweep of `num_trials` seeds of one configuration, one after the other."""
+    """Run one sweep of `num_trials` seeds of one configuration, one after the other."""
     command = [
         sys.executable, "jobs/sweep.py", "--models", "sbert-minilm", "--data", "rotten-tomatoes", "--learning-rates", "8e-5",
         "--batch-sizes", "32", "--epochs", "1", "--train-rows", str(32 * num_steps), "--dev-rows", "128",

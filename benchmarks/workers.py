@@ -46,7 +46,7 @@ def main() -> int:
 
 
 def run(arguments: argparse.Namespace, workers: int, flags: list[str]) -> dict[str, Any]:
-    """One run of the job, and what its row says."""
+    """Run the job once and return what its row says."""
     own = main_job_flags(arguments.model, arguments.batch_size, steps=arguments.steps, workers=workers)
     row, _ = run_job([*own, *flags])
     kept = ("examples_per_sec", "tokens_per_sec", "model_flop_utilization", "peak_memory_gib", "startup_seconds")

@@ -131,12 +131,12 @@ class Rows(ABC):
         return html_table(columns, [row for row in self.rows() if any(row)])
 
 
-class Tabular:
+class Tabular(ABC):
     """A base class of results that show themselves as a table with sentences below it, in a notebook as well."""
 
+    @abstractmethod
     def table(self) -> tuple[Sequence[Column], Sequence[Sequence[str]]]:
         """Return the columns and the cells, a row for each line."""
-        raise NotImplementedError
 
     def notes(self) -> Sequence[str]:
         """Return the sentences below the table."""

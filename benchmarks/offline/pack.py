@@ -58,7 +58,7 @@ _PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x
 
 @dataclass(frozen=True)
 class Plan:
-    """What happens to every package that the project needs: names with versions."""
+    """Names with versions of every package that the project needs, by what happens to it."""
 
     copied: dict[str, str]
     downloaded: dict[str, str]

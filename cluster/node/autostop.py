@@ -89,7 +89,7 @@ def reason_to_end(flags: argparse.Namespace) -> str:
 
 
 def delete_in_the_cloud(cloud: str) -> None:
-    """Where a machine that shuts down stays and bills, let the cloud delete it, with the rights of its own account if it has them."""
+    """Let the cloud delete a machine that would stay and bill after a shutdown, with the rights of its own account if it has them."""
     if cloud == "gcp":
         root = "http://metadata.google.internal/computeMetadata/v1/instance"
         token = json.loads(ask(f"{root}/service-accounts/default/token", Metadata_Flavor="Google"))["access_token"]

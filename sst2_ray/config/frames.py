@@ -49,6 +49,7 @@ def _encoded(value: object, flag: str) -> bytes:
     """Return a table as Parquet; of a Dataset with the names of its classes."""
     table: Any = value
     file = io.BytesIO()
+    arrow, parquet = importlib.import_module("pyarrow"), importlib.import_module("pyarrow.parquet")
     try:
         match library_of(value):
             case "pandas":
@@ -60,8 +61,8 @@ def _encoded(value: object, flag: str) -> bytes:
                 table = table.with_format("arrow")[:].replace_schema_metadata(table.features.arrow_schema.metadata)
             case None:
                 raise InputError(f"{flag}: a {type(value).__name__} is no table; give a DataFrame, a Dataset or a path")
-        importlib.import_module("pyarrow.parquet").write_table(table, file)
-    except (ValueError, TypeError, NotImplementedError) as error:  # columns of mixed types
+        parquet.write_table(table, file)
+    except (ValueError, TypeError, arrow.ArrowException) as error:  # columns of mixed types
         raise InputError(f"{flag}: the table cannot be written ({first_line(error)})") from None
     return file.getvalue()
 

@@ -1,4 +1,4 @@
-"""Every command block of README and docs, run as it stands, after the one before; or a reason why it is not."""
+"""The command blocks of README and docs, each run as it stands, after the one before; or a reason why it is not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run shows in the kernel of a notebook: one output that is redrawn in place, and lines as text."""
+"""The output of a run in the kernel of a notebook: one output that is redrawn in place, and lines as text."""
 
 from __future__ import annotations
 

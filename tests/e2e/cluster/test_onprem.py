@@ -272,9 +272,9 @@ def test_another_user_of_a_machine_gets_at_nothing_of_the_session(lab: HostLab, 
             f"mv {folder}/ray/session_latest {folder}/ray/mine",
             f"rm -r {folder}/ray",
             f"touch {folder}/ray/x",
-            "cat /root/.ray/auth_token",
-            "ls /root/.sst2-ray",
-            "touch /root/.sst2-ray/env",
+            "cat ~/.ray/auth_token",
+            "ls ~/.sst2-ray",
+            "touch ~/.sst2-ray/env",
         ):
             done = lab.run(host, f"setpriv --reuid=65534 --regid=65534 --clear-groups {attempt}", check=False)
             assert done.returncode != 0, attempt

@@ -1,4 +1,4 @@
-"""One command in one or several environments: how it is started, disturbed and watched, and what would be right."""
+"""A command in one or several environments: how it is started, disturbed and watched, and what would be right."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _OWN_LINES = ("nohup: ", "upload", "submitted ", "[sst2-", "  ", "note: ", "doct
 
 @dataclass(frozen=True)
 class Cell:
-    """One command in one or several environments, and how it ended."""
+    """A command in one or several environments, and how it ended."""
 
     command: str
     environments: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""What the benchmarks of prediction on a cluster feed, and how they compare rows."""
+"""Rows that the benchmarks of prediction on a cluster feed, and how they are compared."""
 
 from __future__ import annotations
 

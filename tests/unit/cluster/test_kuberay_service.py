@@ -27,7 +27,7 @@ def shipped() -> dict[str, Any]:
 
 
 def lines(folder: Path, document: dict[str, Any]) -> list[str]:
-    """What doctor's rules say besides that all is well; the operator's schema is checked elsewhere."""
+    """Return what doctor's rules say besides that all is well; the operator's schema is checked elsewhere."""
     path = folder / "service.yaml"
     path.write_text(yaml.safe_dump(document))
     found = KubeRay().check(load_cluster_file(path))

@@ -84,7 +84,7 @@ def test_on_google_cloud_several_zones_can_stand_in_the_file(tmp_path: Path) -> 
 
 @pytest.fixture
 def told(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What `up` and `submit` have Ray do: nothing is started or ended."""
+    """Record what `up` and `submit` have Ray do: nothing is started or ended."""
     done: list[str] = []
 
     def run_ray(arguments: list[str], cluster: ClusterFile) -> int:

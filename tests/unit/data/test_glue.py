@@ -1,4 +1,4 @@
-"""Every task of GLUE from a hub on loopback: its texts, classes, evaluation splits and metric."""
+"""GLUE's tasks from a hub on loopback: its texts, classes, evaluation splits and metric."""
 
 from __future__ import annotations
 

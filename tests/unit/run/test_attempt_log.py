@@ -1,4 +1,4 @@
-"""What the rows of lost attempts say."""
+"""The rows of lost attempts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How long an attempt waits for its workers' places, and for machines that are being set up; no cluster is needed for it."""
+"""The time that an attempt waits for its workers' places, and for machines that are being set up; no cluster is needed for it."""
 
 from __future__ import annotations
 

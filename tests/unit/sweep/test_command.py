@@ -1,4 +1,4 @@
-"""What a sweep that did not come to its end says on stderr."""
+"""The last words on stderr of a sweep that did not come to its end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a step leaves out: the host reads nothing that a GPU would still be computing, and nothing is kept twice."""
+"""A step without waste: the host reads nothing that a GPU would still be computing, and nothing is kept twice."""
 
 from __future__ import annotations
 

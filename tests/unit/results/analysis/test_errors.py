@@ -18,7 +18,7 @@ NAMES = ("news", "science", "sports")
 
 
 def analyzed(table: ResultsTable, predicted: np.ndarray, label: np.ndarray) -> errors.ErrorAnalysis:
-    """One configuration under three seeds that all give the same answers."""
+    """Analyze a configuration under three seeds that all give the same answers."""
     for seed in range(3):
         run = f"r{seed}"
         values = {"seed": seed, "model": "sbert", "class_names_json": json.dumps(NAMES), "eval_split": "dev of topics"}

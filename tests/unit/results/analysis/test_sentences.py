@@ -1,4 +1,4 @@
-"""Every sentence of a verdict, in full, with the study that gives it.
+"""The sentences of a verdict, each in full, with the study that gives it.
 
 The last test finds the words in the code of which no sentence stands here.
 """
@@ -696,7 +696,7 @@ def test_a_comparison_is_told_in_this_sentence(name: str) -> None:
 
 
 def test_every_sentence_in_the_code_stands_here() -> None:
-    """Of every piece of text that the code of a verdict holds: is it part of a sentence above?"""
+    """Look for each piece of text that the code of a verdict holds in the sentences above."""
     here = " ".join(
         [*(text for _, text in STUDIES.values()), *(text for _, text in COMPARISONS.values()), *CONTRADICTION]
     )
