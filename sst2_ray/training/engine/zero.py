@@ -199,14 +199,23 @@ class ZeroEngine:
     def step(self, learning_rate: float) -> GradientNorm:
         norm = self._norm([gradients.flat_partition for gradients in self.optimizer.averaged_gradients.values()])
         adamw = self.optimizer.optimizer
-        # Fused AdamW divides gradients by it on its one pass over them; by 1.0 where nothing is clipped.
-        limit = self.max_grad_norm
-        adamw.grad_scale = (norm / limit).clamp_(min=1.0).to(torch.float32) if limit > 0 else None
+        adamw.grad_scale = self._grad_scale(norm)
         adamw.found_inf = skips(norm)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
         self.engine.step()
         return GradientNorm(norm)
+
+    def _grad_scale(self, norm: Tensor) -> Tensor | None:
+        """Return what fused AdamW divides gradients by on its one pass over them, a float32 scalar; None: nothing is clipped.
+
+        A GPU is not asked whether it clips, and divides by 1.0 where it does not. A CPU has the norm at hand; without a
+        scale AdamW does not write the gradients back, which is as much as it writes of weights.
+        """
+        limit = self.max_grad_norm
+        if limit <= 0 or (norm.device.type == "cpu" and norm.numpy() <= limit):
+            return None
+        return (norm / limit).clamp_(min=1.0).to(torch.float32)
 
     def _norm(self, shards: list[Tensor]) -> Tensor:
         """Compute the L2 norm of all ranks' shards together, a float64 scalar on the device."""
