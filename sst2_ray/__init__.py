@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         Results,
         best,
         compare,
+        export,
         power,
         predict,
         presets,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     )
     from sst2_ray.config.sweep import SweepConfig
     from sst2_ray.config.train import TrainConfig
+    from sst2_ray.predict.export import ExportResult
     from sst2_ray.predict.predictor import Predictor
     from sst2_ray.predict.shapes import Prediction
     from sst2_ray.run.result import TrainResult
@@ -38,8 +40,9 @@ if TYPE_CHECKING:
     from sst2_ray.version import __version__
 
 __all__ = [
-    "Prediction", "Predictor", "Presets", "Results", "SweepConfig", "SweepResult", "TrainConfig", "TrainResult", "__version__",
-    "best", "compare", "errors", "power", "predict", "presets", "report", "results", "runs", "status", "stop", "sweep", "train",
+    "ExportResult", "Prediction", "Predictor", "Presets", "Results", "SweepConfig", "SweepResult",
+    "TrainConfig", "TrainResult", "__version__", "best", "compare", "errors", "export", "power", "predict",
+    "presets", "report", "results", "runs", "status", "stop", "sweep", "train",
 ]  # fmt: skip
 
 _HOME = {
@@ -49,6 +52,7 @@ _HOME = {
             "Results",
             "best",
             "compare",
+            "export",
             "power",
             "predict",
             "presets",
@@ -60,6 +64,7 @@ _HOME = {
         ),
         "sst2_ray.api",
     ),
+    "ExportResult": "sst2_ray.predict.export",
     "Prediction": "sst2_ray.predict.shapes",
     "Predictor": "sst2_ray.predict.predictor",
     "TrainResult": "sst2_ray.run.result",

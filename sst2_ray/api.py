@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from typing_extensions import TypedDict, Unpack
 
     from sst2_ray.manage.runs import StoredRun
+    from sst2_ray.predict.export import ExportResult, Format
     from sst2_ray.predict.shapes import Prediction
     from sst2_ray.results.compare import CompareResult
     from sst2_ray.results.power import PowerResult
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
         device: str
         precision: str
         batch_tokens: int | None
+        backend: str
+        variant: str | None
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -50,7 +53,7 @@ class Results:
         from sst2_ray.results.analysis.leaderboard import print_table
 
         out = text_console(max(Console().width, 80))
-        print_table(self.table, out, title=self.location, ranked=self.ranked, limit=50)
+        print_table(self.table, out, title=self.location, ranked=self.ranked, limit=50, whole="table.to_pandas()")
         assert isinstance(out.file, io.StringIO)
         return out.file.getvalue().rstrip()
 
@@ -208,6 +211,8 @@ def predict(
     device: str = "auto",
     precision: str = "auto",
     batch_tokens: int | None = None,
+    backend: str = "torch",
+    variant: str | None = None,
 ) -> Any:
     """Label sentences with an exported model, as `sst2-ray predict` does.
 
@@ -223,6 +228,8 @@ def predict(
         device: auto, cpu or cuda.
         precision: auto, fp32 or bf16.
         batch_tokens: Most padded tokens computed at once; None: chosen for the device.
+        backend: torch, onnx or openvino: the format that `export` has written into the model's folder.
+        variant: fp32, fp16, int8 or int8-static, of that format; None: fp32, or the one that was kept.
 
     Returns:
         The same shape: a Prediction for a sentence; a list of Prediction for sentences; for a Series a DataFrame with the
@@ -233,8 +240,45 @@ def predict(
     """
     from sst2_ray.predict.predictor import Predictor
 
-    predictor = Predictor(model_dir, device=device, precision=precision, batch_tokens=batch_tokens)
+    predictor = Predictor(
+        model_dir, device=device, precision=precision, batch_tokens=batch_tokens, backend=backend, variant=variant
+    )
     return predictor.predict(texts, text_column=text_column)
+
+
+def export(
+    model_dir: str | Path,
+    *,
+    to: Format | Sequence[Format] = "onnx",
+    fp16: bool = False,
+    int8: bool = False,
+    calibration_rows: int = 512,
+    data: str | None = None,
+    prove: bool = False,
+    keep_best: bool = False,
+    max_loss: float = 0.5,
+) -> ExportResult:
+    """Convert a trained model to ONNX or OpenVINO, as `sst2-ray export` does.
+
+    Args:
+        model_dir: Exported model: the folder `model` of a run, or the run's own folder.
+        to: onnx, openvino, or both; each gets a folder of its name inside the model's.
+        fp16, int8: Also with weights in 16 bits; also in int8, with ranges found at run time and with measured ones.
+        calibration_rows: Sentences of train that those ranges are measured on.
+        data: Data set with these sentences and those of the proof; None: the one that the model was trained on.
+        prove: Label every dev sentence with each, compare with fp32 in torch, measure speed and memory.
+        keep_best: After the proof: keep the fastest whose accuracy is shown to be less than `max_loss` points below.
+        max_loss: Points of accuracy that `keep_best` may lose.
+
+    Raises InputError if `model_dir` is no whole, safe export, or a library is not installed.
+    """
+    from sst2_ray.predict.export import ExportConfig, export_model
+
+    config = ExportConfig(
+        model_dir=str(model_dir), to=tuple([to] if isinstance(to, str) else to), fp16=fp16, int8=int8,
+        calibration_rows=calibration_rows, data=data, prove=prove, keep_best=keep_best, max_loss=max_loss,
+    )  # type: ignore[arg-type]  # fmt: skip
+    return export_model(config, text_console(100))
 
 
 def best(out: str, storage_path: str = "runs", *, experiment: str | None = None) -> str:

@@ -157,17 +157,25 @@ def usage() -> str:
 def main() -> None:
     """Run the command that this process was started with, and exit with its code."""
     words = sys.argv[1:]
-    if not words or words[0] in ("-h", "--help", "help"):
-        print(usage())
-        sys.exit(0)
-    if words[0] in ("-V", "--version"):
-        from sst2_ray.version import __version__
+    if words[:1] == ["help"] and len(words) > 1:
+        words = [words[1], "--help"]
+    match words:
+        case [] | ["-h" | "--help" | "--help-all" | "help", *_]:
+            print(usage())
+            sys.exit(0)
+        case ["-V" | "-v" | "--version" | "version", *_]:
+            from sst2_ray.version import __version__
 
-        print(__version__)
-        sys.exit(0)
-    if words[0] not in COMMANDS:
-        from sst2_ray.errors import ExitCode, did_you_mean
+            print(__version__)
+            sys.exit(0)
+        case [command, *rest] if command in COMMANDS:
+            sys.exit(run(command, rest))
+    from sst2_ray.config.habits import command_hint
+    from sst2_ray.errors import ExitCode
 
-        print(f"error: no command {words[0]!r}; {did_you_mean(words[0], COMMANDS)}", file=sys.stderr)
-        sys.exit(ExitCode.WRONG_INPUT)
-    sys.exit(run(words[0], words[1:]))
+    if words[0].startswith("-"):
+        line = f"{words[0]}: flags stand behind a command: sst2-ray train {words[0]} ...; sst2-ray --help lists them"
+    else:
+        line = f"no command {words[0]!r}; {command_hint(words[0], COMMANDS)}"
+    print(f"error: {line}", file=sys.stderr)
+    sys.exit(ExitCode.WRONG_INPUT)

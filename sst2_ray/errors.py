@@ -6,6 +6,9 @@ import difflib
 from collections.abc import Iterable
 from enum import Enum, IntEnum
 
+_MOST_NAMES = 24
+"""Valid names that an error message lists."""
+
 
 class ExitCode(IntEnum):
     """Exit codes of every command."""
@@ -74,10 +77,19 @@ class StoppedError(Sst2RayError):
 
 
 def did_you_mean(value: str, valid: Iterable[str]) -> str:
-    """Return the end of an error message: the nearest valid names, or all of them if none is near."""
+    """Return the end of an error message: the nearest valid names, or all of them if none is near.
+
+    Neither case nor `_` for `-` makes a name another one.
+    """
     names = sorted(valid)
-    near = difflib.get_close_matches(value, names, n=3, cutoff=0.6)
-    return f"did you mean {' or '.join(near)}?" if near else f"valid: {', '.join(names)}"
+    plain = [name.lower().replace("_", "-") for name in names]
+    wanted = value.lower().replace("_", "-")
+    found = [wanted] if wanted in plain else difflib.get_close_matches(wanted, dict.fromkeys(plain), n=3, cutoff=0.6)
+    near = [name for one in found for name, key in zip(names, plain, strict=True) if key == one]
+    if near:
+        return f"did you mean {' or '.join(near)}?"
+    others = f" and {len(names) - _MOST_NAMES:,} more" if len(names) > _MOST_NAMES else ""
+    return f"valid: {', '.join(names[:_MOST_NAMES])}{others}"
 
 
 def first_line(error: BaseException) -> str:

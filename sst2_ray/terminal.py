@@ -146,7 +146,7 @@ class Tabular(ABC):
         """Print table and sentences."""
         print_table(out, *self.table(), whole="a wider terminal")
         for note in self.notes():
-            out.print(note, soft_wrap=True, highlight=False, markup=False)
+            out.print(note, soft_wrap=not out.is_terminal, highlight=False, markup=False)
 
     def __repr__(self) -> str:
         out = text_console(max(Console().width, 80))
@@ -238,18 +238,20 @@ def print_table(
     wide: bool = False,
     title: str | None = None,
     whole: str = "--wide",
+    bold: Sequence[int] = (),
 ) -> None:
     """Print a table that fits the console; a line below it names the columns that were left out.
 
     Args:
-        out: Console to print on.
-        columns: All columns.
-        rows: Cells, a row for each line.
+        out, columns, rows: Console, all columns, and the cells, a row for each line.
         wide: Leave nothing out, however wide the table is.
         title: Title above the table.
         whole: What to type for all columns.
+        bold: Rows to stress.
     """
     table, missing = fitted_table(columns, rows, width=None if wide else out.width, title=title)
+    for row in bold:
+        table.rows[row].style = "bold"
     before = out.width
     if wide:
         out.width = max(before, _table_width(_longest(c, [row[i] for row in rows]) for i, c in enumerate(columns)))
@@ -272,12 +274,16 @@ def html_table(columns: Sequence[Column], rows: Sequence[Sequence[str]], *, capt
 
 
 @contextlib.contextmanager
-def rows_bar(num_rows: int, what: str = "") -> Iterator[Callable[[int], None]]:
-    """Show the rows done on a live line of stderr in a terminal, nothing elsewhere.
+def busy(what: str) -> Iterator[None]:
+    """Name what is done meanwhile on a live line of stderr in a terminal, nowhere else."""
+    out = Console(stderr=True)
+    with out.status(f"{what} ...") if out.is_terminal else contextlib.nullcontext():
+        yield
 
-    Yields:
-        A function that takes their number.
-    """
+
+@contextlib.contextmanager
+def rows_bar(num_rows: int, what: str = "") -> Iterator[Callable[[int], None]]:
+    """Show the rows done on a live line of stderr in a terminal, nowhere else; yields a function that takes their number."""
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     out = Console(stderr=True)

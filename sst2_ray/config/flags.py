@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 from sst2_ray.config.fields import Kind, coerce, flag, kinds_of
+from sst2_ray.config.habits import flag_hint
 from sst2_ray.config.help import CommandHelp
-from sst2_ray.errors import ExitCode, InputError, Sst2RayError, did_you_mean
+from sst2_ray.errors import ExitCode, InputError, Sst2RayError
 from sst2_ray.records import Status
 
 if TYPE_CHECKING:
@@ -28,18 +29,6 @@ LIST_FLAGS = "--list-flags"
 """Alone on a command line: print the flags for `sst2-ray completion`."""
 _HELP = ("-h", "--help", "--help-all")
 _NONE = ("none", "null")
-
-HABITS = {
-    "lr": "learning_rate", "lrs": "learning_rates", "bs": "batch_size", "train_batch_size": "batch_size",
-    "per_device_train_batch_size": "batch_size", "num_epochs": "epochs", "num_train_epochs": "epochs", "max_epochs": "epochs",
-    "wd": "weight_decay", "warmup_ratio": "warmup_fraction", "max_seq_length": "max_length", "max_seq_len": "max_length",
-    "model_name": "model", "model_name_or_path": "model", "dataset": "data", "train_file": "data", "validation_file": "dev_data",
-    "eval_file": "dev_data", "clip": "max_grad_norm", "early_stopping_patience": "patience", "fp16": "precision", "bf16": "precision",
-    "random_seed": "seed", "seeds": "num_seeds", "output_dir": "storage_path", "run_name": "name", "save_steps": "checkpoint_every_steps",
-    "resume_from_checkpoint": "name", "workers": "num_workers", "num_gpus": "num_workers", "gpus": "use_gpu", "gpu": "use_gpu",
-    "dryrun": "dry_run", "report_to": "trackers", "num_trials": "num_samples", "n_trials": "num_samples",
-}  # fmt: skip
-"""Names of flags in other tools -> the field here."""
 
 
 class CommandLine(CommandHelp):
@@ -64,6 +53,8 @@ class CommandLine(CommandHelp):
 
         Raises InputError in one line; `--help` and `--help-all` print and exit with 0.
         """
+        if argv == ["help"] and not any(kind.may_be_positional for kind in self.kinds.values()):
+            argv = ["--help"]
         words = [word for word in argv if word not in _HELP]
         if argv == [LIST_FLAGS] or len(words) < len(argv):
             self._answer(argv, words, defaults)
@@ -96,7 +87,8 @@ class CommandLine(CommandHelp):
             if name is None:
                 positional = [field for field in positional if field not in values]
                 if not positional:
-                    raise InputError(f"{words[0]}: stands alone, behind no flag (see {self.prog} --help)")
+                    meant = f"; did you mean --data {words[0]}?" if "data" in self.kinds else ""
+                    raise InputError(f"{words[0]}: stands alone, behind no flag{meant} (see {self.prog} --help)")
                 name = positional.pop(0)
                 values[name] = self._value(name, name.upper(), words)
                 continue
@@ -114,6 +106,7 @@ class CommandLine(CommandHelp):
         while words:
             word = words.pop(0)
             if not word.startswith("--") or word == "--":
+                self._check_bare(word)
                 yield None, [word]
                 continue
             spelled, equals, value = word[2:].partition("=")
@@ -146,16 +139,17 @@ class CommandLine(CommandHelp):
             return bare, True
         if flag(name)[2:] in _BARE:
             raise InputError(f"{flag(name)}: stands alone, without a value")
-        raise InputError(f"unknown flag {flag(name)}; {self._nearest(name)}")
+        raise self._unknown(f"--{spelled}")
 
-    def _nearest(self, name: str) -> str:
+    def _check_bare(self, word: str) -> None:
+        """Raise InputError for a flag with one dash; `-` and `-1` are words like others."""
+        if word.startswith("-") and word[1:2].isalpha():
+            raise self._unknown(word)
+
+    def _unknown(self, word: str) -> InputError:
+        """Return the error for a flag that the command does not have."""
         known = [field for field, kind in self.kinds.items() if field not in self.hidden and not kind.is_positional]
-        habit = HABITS.get(name, "")
-        for meant in (habit, f"{habit}s"):
-            if meant in known:
-                return f"did you mean {flag(meant)}?"
-        near = did_you_mean(flag(name), [flag(field) for field in known])
-        return near if near.startswith("did") else f"see {self.prog} --help"
+        return InputError(f"unknown flag {word}; {flag_hint(word, known, self.prog)}")
 
     def _value(self, name: str, shown: str, words: Sequence[str]) -> object:
         kind = self.kinds[name]

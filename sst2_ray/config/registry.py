@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from sst2_ray.errors import did_you_mean
+
 ModelKind = Literal["modernbert", "encoder", "sbert"]
 """modernbert and encoder keep the classification head of their family in transformers, sbert pools token vectors."""
 
@@ -117,6 +119,14 @@ MODELS: dict[str, ModelSpec] = {
         ),
     )
 }
+
+
+def model_hint(name: str) -> str:
+    """Return the end of the line that refuses a model: the named ones that are near, by our name or by the hub's."""
+    on_hub = {(spec.hub_id or "").rpartition("/")[2].lower(): spec.name for spec in MODELS.values()}
+    meant = on_hub.get(name.lower())
+    return f"did you mean {meant}?" if meant else did_you_mean(name, MODELS)
+
 
 GLUE_HUB_ID = "nyu-mll/glue"
 GLUE_REVISION = "bcdcba79d07bc864c1c254ccfcedcce55bcc9a8c"

@@ -121,7 +121,7 @@ def sweep_command_line(prog: str) -> CommandLine:
         # an axis that always varies has its own flag, in the plural
         hidden=frozenset({"model", "learning_rate", "batch_size"}),
         examples=(
-            "# 24 short trials in minutes, without a model hub",
+            "# two models, 12 short trials in minutes, without a model hub",
             f"{prog} --preset demo",
             "# two models on your own sentences",
             f"{prog} --data reviews.csv --models modernbert-base sbert",

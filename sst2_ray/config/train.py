@@ -17,7 +17,7 @@ from typing import Any
 from sst2_ray.config.fields import check_fields, coerce_fields, readable
 from sst2_ray.config.frames import stored
 from sst2_ray.config.metrics import Metric, task_metric
-from sst2_ray.config.registry import MODELS
+from sst2_ray.config.registry import MODELS, model_hint
 from sst2_ray.config.settings import (
     CheckpointSettings,
     DataSettings,
@@ -28,7 +28,7 @@ from sst2_ray.config.settings import (
     StorageSettings,
     TrackingSettings,
 )
-from sst2_ray.errors import InputError, did_you_mean
+from sst2_ray.errors import InputError
 
 _FIRST_FIELDS = frozenset(
     {
@@ -124,7 +124,7 @@ def check_train_config(config: TrainConfig) -> None:
     # A bare word that is neither a named model nor a path is most likely a typo.
     if config.model not in MODELS and "/" not in config.model and not config.model.startswith("."):
         raise InputError(
-            f"--model {config.model}: no such model; {did_you_mean(config.model, MODELS)} (or owner/name on the hub, or ./folder)"
+            f"--model {config.model}: no such model; {model_hint(config.model)} (or owner/name on the hub, or ./folder)"
         )
 
 

@@ -30,7 +30,7 @@ from sst2_ray.training.names import CHECKPOINT_FOLDER, EXPORT_FOLDER, LAST_EXPOR
 class GcConfig:
     """Delete what no run needs any more: checkpoints of finished trials, Ray's bookkeeping, models without a row."""
 
-    storage_path: str = "runs"
+    storage_path: Annotated[Folder, AlsoPositional()] = "runs"
     """Folder or URI that runs and sweeps were written to."""
     dry_run: bool = False
     """List what would be deleted, and delete nothing."""

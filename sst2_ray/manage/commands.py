@@ -6,12 +6,13 @@ import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 from rich.console import Console
 from rich.text import Text
 
 from sst2_ray import formatting
-from sst2_ray.config.fields import Folder, Name, NotNegative, Positional
+from sst2_ray.config.fields import AlsoPositional, Folder, Name, NotNegative, Positional
 from sst2_ray.config.flags import parse
 from sst2_ray.errors import InputError, did_you_mean
 from sst2_ray.manage.runs import (
@@ -57,6 +58,9 @@ class _TableFlags(_StorageFlags):
 @dataclass(frozen=True, kw_only=True)
 class LsConfig(_TableFlags):
     """List every run and sweep of a storage folder: status, trials, best accuracy, size."""
+
+    storage_path: Annotated[Folder, AlsoPositional()] = "runs"
+    """Folder or URI that runs and sweeps were written to."""
 
 
 @dataclass(frozen=True, kw_only=True)

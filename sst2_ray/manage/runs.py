@@ -181,13 +181,13 @@ def list_runs(storage_path: str, *, states_only: bool = False) -> list[StoredRun
     `states_only`: read what the state and the best accuracy of each need, and of its trials nothing more.
     """
     storage = Storage.open(storage_path)
-    names = _names(storage)
-    if not names:
+    files = _files_by_run(storage)
+    if not files:
         raise InputError(f"--storage-path {storage_path}: no run there; give the folder that runs were written to")
     trials = ResultsTable(storage_path).read(
         "trials", columns=_STATE_FIELDS if states_only else _TRIAL_FIELDS, attempts="latest"
     )
-    return _read(storage_path, names, trials)
+    return _read(storage, files, trials)
 
 
 def find_run(storage_path: str, name: str) -> StoredRun:
@@ -199,7 +199,7 @@ def find_run(storage_path: str, name: str) -> StoredRun:
         raise InputError(f"{name}: no such run below {storage.root}; {remedy}")
     table = ResultsTable(storage_path)
     trials = table.read("trials", columns=_TRIAL_FIELDS, experiment=name, attempts="latest")
-    run = _read(storage_path, [name], trials, _progress(table, name))[0]
+    run = _read(storage, {name: files_below(storage, name)}, trials, _progress(table, name))[0]
     running = [trial.trial_id for trial in run.trials if trial.status == Status.RUNNING]
     found = {trial_id: StoredProgress.read(storage.child(run_folder(name, trial_id))) for trial_id in running}
     return replace(run, now={trial_id: now for trial_id, now in found.items() if now is not None})
@@ -209,28 +209,49 @@ def _names(storage: Storage) -> list[str]:
     return [name for name in storage.list() if storage.exists(f"{name}/config.json")]
 
 
+def _files_by_run(storage: Storage) -> dict[str, list[pafs.FileInfo]]:
+    """List the files of every run and sweep, in the order of their names.
+
+    It is one listing of the whole folder: in an object store a thousand questions take longer than a thousand answers.
+    """
+    found: dict[str, list[pafs.FileInfo]] = {}
+    start = len(storage.root) + 1
+    for info in files_below(storage, ""):
+        found.setdefault(info.path[start:].partition("/")[0], []).append(info)
+    return {
+        name: infos
+        for name, infos in sorted(found.items())
+        if any(info.path == storage.path(f"{name}/config.json") for info in infos)
+    }
+
+
 def _read(
-    storage_path: str, names: Sequence[str], rows: pa.Table, progress: Mapping[str, Progress] | None = None
+    storage: Storage,
+    files: Mapping[str, Sequence[pafs.FileInfo]],
+    rows: pa.Table,
+    progress: Mapping[str, Progress] | None = None,
 ) -> list[StoredRun]:
-    storage = Storage.open(storage_path)
-    trials: dict[str, list[TrialRecord]] = {name: [] for name in names}
+    """Put runs together. `files`: of each run; `rows`: of `trials`."""
+    trials: dict[str, list[TrialRecord]] = {name: [] for name in files}
     for row in rows.to_pylist():
         if row["experiment"] in trials:  # the folder of a run may have been deleted
             trials[row["experiment"]].append(TrialRecord(**row))
-    runs = []
-    for name in names:
-        files = files_below(storage, name)
-        runs.append(
-            StoredRun(
-                name=name,
-                is_sweep="sweep" in storage.read_json(f"{name}/config.json"),
-                trials=tuple(sorted(trials[name], key=lambda t: (t.started_at or t.written_at, t.trial_id))),
-                num_bytes=sum(file.size for file in files),
-                written_at=max(file.mtime for file in files),
-                progress=progress or {},
-            )
+    return [
+        StoredRun(
+            name=name,
+            is_sweep=_is_sweep(storage, name, trials[name]),
+            trials=tuple(sorted(trials[name], key=lambda t: (t.started_at or t.written_at, t.trial_id))),
+            num_bytes=sum(file.size for file in infos),
+            written_at=max(file.mtime for file in infos),
+            progress=progress or {},
         )
-    return runs
+        for name, infos in files.items()
+    ]
+
+
+def _is_sweep(storage: Storage, name: str, trials: Sequence[TrialRecord]) -> bool:
+    """Tell a sweep from a run; a single run is its own trial."""
+    return trials[0].trial_id != name if trials else "sweep" in storage.read_json(f"{name}/config.json")
 
 
 def _progress(table: ResultsTable, name: str) -> dict[str, Progress]:
@@ -241,8 +262,8 @@ def _progress(table: ResultsTable, name: str) -> dict[str, Progress]:
 
 
 def files_below(storage: Storage, folder: str) -> list[pafs.FileInfo]:
-    """List every file below a folder, however deep; none if the folder does not exist."""
-    selector = pafs.FileSelector(storage.path(folder), recursive=True, allow_not_found=True)
+    """List every file below a folder ("": the storage folder), however deep; none if it does not exist."""
+    selector = pafs.FileSelector(storage.path(folder) if folder else storage.root, recursive=True, allow_not_found=True)
     return [info for info in storage.filesystem.get_file_info(selector) if info.type == pafs.FileType.File]
 
 

@@ -18,6 +18,7 @@ from sst2_ray.predict.predictor import Predictor, export_text_columns
 from sst2_ray.predict.scoring import Scores, answer_words, refuse_leak, score_lines
 from sst2_ray.predict.shapes import predictions_of
 from sst2_ray.storage import without_secret
+from sst2_ray.terminal import busy
 
 if TYPE_CHECKING:
     from sst2_ray.modeling.export.meta import ExportMeta
@@ -73,9 +74,10 @@ def _label_texts(config: PredictConfig) -> None:
     from sst2_ray.predict.picture import draw, table
     from sst2_ray.terminal import console
 
-    predictor = _predictor(config)
-    predictor.check_pairs(pairs=bool(config.text_pair), flag="--text-pair")
-    logits = predictor.logits(config.texts)
+    with busy(f"loading {config.model_dir}"):
+        predictor = _predictor(config)
+        predictor.check_pairs(pairs=bool(config.text_pair), flag="--text-pair")
+        logits = predictor.logits(config.texts)
     predictions = predictions_of(config.texts, logits, predictor.classes)
     if config.out is not None:
         write_predictions(config.out, predictions, logits, predictor.classes)
@@ -104,7 +106,8 @@ def _label_input(config: PredictConfig) -> None:
                 f"--input {config.input}: has no labels to score by and more than the {TABLE_ROWS} rows that are shown "
                 f"here, so say where to write: --out"
             )
-        predictor = _predictor(config)
+        with busy(f"loading {config.model_dir}"):
+            predictor = _predictor(config)
         predictor.check_pairs(pairs=files.reads_pairs, flag="--text-columns")
         notes = [refuse_leak(predictor.meta, files.texts(), config.allow_leak)] if files.has_labels else []
         done = label_file(files, predictor, config.out)
@@ -156,10 +159,11 @@ def _score_data(config: PredictConfig) -> None:
             allow_leak=config.allow_leak,
         )
     )
-    predictor = _predictor(config)
-    predictor.check_pairs(pairs=bool(splits.text_columns), flag="--text-columns")
-    note = check_known_leak(predictor.meta.corpora, splits.corpus, config.allow_leak)
-    logits = predictor.logits(splits.dev.texts)
+    with busy(f"scoring {len(splits.dev):,} rows of {splits.eval_split}"):
+        predictor = _predictor(config)
+        predictor.check_pairs(pairs=bool(splits.text_columns), flag="--text-columns")
+        note = check_known_leak(predictor.meta.corpora, splits.corpus, config.allow_leak)
+        logits = predictor.logits(splits.dev.texts)
     scores = Scores(classes=predictor.classes)
     scores.add(logits, [splits.classes.names[number] for number in splits.dev.labels])
     if config.out is not None:

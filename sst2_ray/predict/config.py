@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal, TypedDict
 
-from sst2_ray.config.fields import AtLeastOne, OldName
+from sst2_ray.config.fields import AlsoPositional, AtLeastOne, Folder, OldName
 from sst2_ray.config.train import check_columns
 from sst2_ray.data.options import Header, Quoting, ReadOptions
 from sst2_ray.data.texts import Text
@@ -31,7 +31,7 @@ class PredictorOptions(TypedDict):
 class PredictConfig:
     """Flags of `predict`."""
 
-    model_dir: str
+    model_dir: Annotated[Folder, AlsoPositional()]
     """Exported model: the folder `model` of a run, or the run's own folder; a path or a URI (s3://, gs://)."""
     text: tuple[str, ...] = ()
     """Sentences."""

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from sst2_ray import formatting
-from sst2_ray.config.fields import AlsoPositional, AtLeastOne, Folder, NotNegative
+from sst2_ray.config.fields import AlsoPositional, AtLeastOne, Folder, NotNegative, check_fields
 from sst2_ray.config.flags import parse
 from sst2_ray.errors import InputError
 from sst2_ray.modeling.export.meta import local_export, read_meta
 from sst2_ray.modeling.sources.folders import META_FILE, read_json
-from sst2_ray.predict.formats.files import Backend, FormatFolder, Variant
+from sst2_ray.predict.formats.files import Backend, FormatFolder, Variant, find_format
+from sst2_ray.terminal import Column, Tabular
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from sst2_ray.predict.proof import Row, Sentences
 
 PROOF_FILE = "proof.json"
+Format = Literal["onnx", "openvino"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +34,7 @@ class ExportConfig:
 
     model_dir: Annotated[Folder, AlsoPositional()]
     """Exported model: the folder `model` of a run, or the run's own folder."""
-    to: tuple[Literal["onnx", "openvino"], ...] = ("onnx",)
+    to: tuple[Format, ...] = ("onnx",)
     """Formats; each gets a folder of its name inside the model's, complete with tokenizer, classes and facts."""
     fp16: bool = False
     """Also with weights in 16 bits: half the size."""
@@ -50,6 +52,7 @@ class ExportConfig:
     """Points of accuracy that --keep-best may lose, at most, by the lower end of the 95 % interval."""
 
     def __post_init__(self) -> None:
+        check_fields(self, ExportConfig)
         if not self.to:
             raise InputError("--to: name at least one of onnx, openvino")
         if len(set(self.to)) < len(self.to):
@@ -60,6 +63,46 @@ class ExportConfig:
         """Return the precisions that are asked for."""
         int8 = (Variant.INT8, Variant.INT8_STATIC) if self.int8 else ()
         return (Variant.FP32, *((Variant.FP16,) if self.fp16 else ()), *int8)
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class ExportResult(Tabular):
+    """Converted models of an export, and what the proof says of them."""
+
+    model_dir: str
+    formats: tuple[FormatFolder, ...]
+    """Folders that were written and stay."""
+    left_out: Mapping[str, str]
+    """Models that could not be converted, such as "onnx int8-static" -> why."""
+    rows: tuple[Row, ...] = ()
+    """Findings of the proof, a row a model, torch first; empty without a proof."""
+    sentences: str = ""
+    """Evaluation data of the proof."""
+    kept: str | None = None
+    """The model that `keep_best` has kept; None: all are there."""
+
+    @property
+    def files(self) -> dict[str, str]:
+        """Return the model files that are there by name, such as "onnx int8"."""
+        found = {f"{one.backend} {variant}": one.file(variant) for one in self.formats for variant in one.variants}
+        return {name: str(path) for name, path in found.items()}
+
+    def table(self) -> tuple[Sequence[Column], Sequence[Sequence[str]]]:
+        """Return the proof, or the files where nothing was proved."""
+        if self.rows:
+            from sst2_ray.predict.proof import table
+
+            return table(self.rows)
+        columns = (Column(title="model", align="left"), Column(title="size"), Column(title="file", align="left"))
+        sizes = [one.num_bytes(variant) for one in self.formats for variant in one.variants]
+        cells = zip(self.files.items(), sizes, strict=True)
+        return columns, [[name, formatting.size(size), path] for (name, path), size in cells]
+
+    def notes(self) -> Sequence[str]:
+        """Return what was measured on, what was left out, and what is kept."""
+        measured = [f"on {self.sentences}"] if self.rows else []
+        missing = [f"not written: {name}: {reason}" for name, reason in self.left_out.items()]
+        return [*measured, *missing, *([f"kept: {self.kept}; the others are deleted"] if self.kept else [])]
 
 
 def main(argv: list[str]) -> int:
@@ -73,18 +116,20 @@ def main(argv: list[str]) -> int:
         description="Convert a trained model, prove that it answers the same, keep the fastest that does.",
         examples=("sst2-ray export runs/first/model --to onnx openvino --int8 --prove --keep-best",),
     )
+    export_model(config, console())
+    return 0
+
+
+def export_model(config: ExportConfig, out: Console) -> ExportResult:
+    """Convert, prove and keep as `config` says, and print what happens on `out`. Raises InputError."""
     folder = local_export(config.model_dir)
-    source = f"--model-dir {folder}"
-    meta = read_meta(folder, source)
+    meta = read_meta(folder, f"--model-dir {folder}")
     for name in config.to:
         Backend(name).require()
     splits = _splits(config, folder) if config.int8 or config.prove or config.keep_best else None
     sentences = _dev(splits, meta.info.labels) if splits and (config.prove or config.keep_best) else None
-    out = console()
-    formats = _convert(config, folder, splits, out)
-    if sentences is not None:
-        _prove(config, folder, formats, sentences, meta.info.labels, out)
-    return 0
+    result = _convert(config, folder, splits, out)
+    return result if sentences is None else _prove(config, result, sentences, meta.info.labels, out)
 
 
 def _splits(config: ExportConfig, folder: Path) -> Splits:
@@ -117,12 +162,13 @@ def _dev(splits: Splits, labels: tuple[str, ...]) -> Sentences:
     return Sentences(texts=list(splits.dev.texts), labels=own[splits.dev.labels], name=splits.eval_split)
 
 
-def _convert(config: ExportConfig, folder: Path, splits: Splits | None, out: Console) -> list[FormatFolder]:
-    from sst2_ray.predict.formats.convert import Export, convert
+def _convert(config: ExportConfig, folder: Path, splits: Splits | None, out: Console) -> ExportResult:
+    out.print(f"converting to {' and '.join(config.to)} ...", soft_wrap=True, markup=False)
+    from sst2_ray.predict.formats.convert import Export, convert  # seconds of imports
 
     export = Export.load(folder)
     sample = splits.train.texts[: config.calibration_rows] if splits is not None else []
-    formats = []
+    formats, missing = [], {}
     for name in config.to:
         made, left_out = convert(export, Backend(name), config.variants, sample)
         formats.append(made)
@@ -130,45 +176,45 @@ def _convert(config: ExportConfig, folder: Path, splits: Splits | None, out: Con
             size = formatting.size(made.num_bytes(variant))
             out.print(f"written: {made.file(variant)} ({size})", soft_wrap=True, markup=False)
         for variant, reason in left_out.items():
+            missing[f"{name} {variant}"] = reason
             out.print(f"not written: {name} {variant}: {reason}", soft_wrap=True, markup=False)
-    return formats
+    return ExportResult(model_dir=str(folder), formats=tuple(formats), left_out=missing)
 
 
 def _prove(
-    config: ExportConfig,
-    folder: Path,
-    formats: Sequence[FormatFolder],
-    sentences: Sentences,
-    labels: tuple[str, ...],
-    out: Console,
-) -> None:
+    config: ExportConfig, result: ExportResult, sentences: Sentences, labels: tuple[str, ...], out: Console
+) -> ExportResult:
     """Measure all models, show and write what was found, and delete what is not kept."""
     from sst2_ray.predict.measuring import Candidate
     from sst2_ray.predict.proof import fastest, prove, show
 
+    folder, formats = Path(result.model_dir), result.formats
     own = sum(path.stat().st_size for path in folder.rglob("*.safetensors"))
     candidates = [(Candidate(model_dir=str(folder), precision=precision), own) for precision in ("fp32", "auto")]
     for made in formats:
         for variant in made.variants:
             one = Candidate(model_dir=str(folder), backend=str(made.backend), variant=str(variant))
             candidates.append((one, made.num_bytes(variant)))
+    out.print(f"measuring {len(candidates)} models on {sentences.words} ...", soft_wrap=True, markup=False)
     rows = prove(candidates, sentences, labels)
     show(out, rows, sentences)
     for made in formats:
         _write_proof(made.path / PROOF_FILE, rows, sentences)
         out.print(f"written: {made.path / PROOF_FILE}", soft_wrap=True, markup=False)
-    if config.keep_best:
-        kept = fastest(rows, config.max_loss / 100)
-        if kept is None:
-            out.print(
-                f"kept: all; none is shown to lose less than {config.max_loss:g} points on {len(sentences.texts):,} "
-                "sentences"
-            )
-            return
+    result = dataclasses.replace(result, rows=tuple(rows), sentences=sentences.words)
+    kept = fastest(rows, config.max_loss / 100) if config.keep_best else None
+    if kept is not None:
         from sst2_ray.predict.formats.convert import keep_only
 
-        keep_only(formats, Backend(kept.candidate.backend), Variant(kept.candidate.variant))
+        backend = Backend(kept.candidate.backend)
+        keep_only(formats, backend, Variant(kept.candidate.variant))
         out.print(f"kept: {kept.candidate.name}; the others are deleted")
+        left = find_format(folder, backend, source=f"--model-dir {folder}")
+        return dataclasses.replace(result, formats=(left,), kept=kept.candidate.name)
+    if config.keep_best:
+        number = len(sentences.texts)
+        out.print(f"kept: all; none is shown to lose less than {config.max_loss:g} points on {number:,} sentences")
+    return result
 
 
 def _write_proof(path: Path, rows: Sequence[Row], sentences: Sentences) -> None:

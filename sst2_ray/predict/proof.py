@@ -31,6 +31,11 @@ class Sentences:
     """Numbers of the model's classes."""
     name: str
 
+    @property
+    def words(self) -> str:
+        """Return their number and name."""
+        return f"{len(self.texts):,} sentences of {self.name}"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Change:
@@ -166,8 +171,8 @@ _COLUMNS = (
 )
 
 
-def show(out: Console, rows: Sequence[Row], sentences: Sentences) -> None:
-    """Print the table of models and the sentences whose labels changed."""
+def table(rows: Sequence[Row]) -> tuple[Sequence[Column], Sequence[Sequence[str]]]:
+    """Return columns and cells of the table of models."""
     sizes = list(rows[0].rates)
     columns = [*_COLUMNS, *(Column(title=f"sentences/s, {size} a call") for size in sizes)]
     lines = [
@@ -183,8 +188,12 @@ def show(out: Console, rows: Sequence[Row], sentences: Sentences) -> None:
         ]
         for row in rows
     ]
-    title = f"{len(sentences.texts):,} sentences of {sentences.name}"
-    print_table(out, columns, lines, title=title, wide=not out.is_terminal, whole="a wider terminal")
+    return columns, lines
+
+
+def show(out: Console, rows: Sequence[Row], sentences: Sentences) -> None:
+    """Print the table of models and the sentences whose labels changed."""
+    print_table(out, *table(rows), title=sentences.words, wide=not out.is_terminal, whole="a wider terminal")
     for row in rows:
         for change in row.changes[:_SHOWN]:
             out.print(

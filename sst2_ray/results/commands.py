@@ -7,17 +7,20 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
 
 from rich.console import Console
 
 from sst2_ray import formatting
-from sst2_ray.config.fields import Positional, Positive
+from sst2_ray.config.fields import AlsoPositional, Folder, Positional, Positive
 from sst2_ray.config.flags import parse
 from sst2_ray.errors import InputError, did_you_mean
 from sst2_ray.results.analysis import leaderboard
 from sst2_ray.results.store import compaction, import_tune
 from sst2_ray.results.store.schema import KEYS
 from sst2_ray.results.store.table import ResultsTable, SkippedFileWarning
+from sst2_ray.terminal import busy
 
 _PLAIN_WIDTH = 200  # of the table where no terminal says its own
 
@@ -26,8 +29,8 @@ _PLAIN_WIDTH = 200  # of the table where no terminal says its own
 class LeaderboardConfig:
     """The configurations of a results table, best first. Also: `results compact`, `results import-tune DIR`."""
 
-    storage_path: str = "runs"
-    """Folder or URI whose subfolder `results` holds the table."""
+    storage_path: Annotated[Folder, AlsoPositional()] = "runs"
+    """Folder or URI that runs were written to; its subfolder `results` holds the table."""
     experiment: str | None = None
     """Only this run or sweep; None: all of them."""
     where: str | None = None
@@ -36,6 +39,8 @@ class LeaderboardConfig:
     """SQL expression over the columns of --json, e.g. "examples_per_sec desc"; None: best first."""
     limit: int = 50
     """Configurations shown in the terminal; 0: all."""
+    wide: bool = False
+    """Show every column, however wide the table gets."""
     csv: bool = False
     """Print CSV."""
     json: bool = False
@@ -82,8 +87,8 @@ class ImportTuneConfig:
 class ReportConfig:
     """Write the results as one self-contained HTML page, and its figures as PNG, SVG and PDF."""
 
-    storage_path: str = "runs"
-    """Folder or URI whose subfolder `results` holds the table."""
+    storage_path: Annotated[Folder, AlsoPositional()] = "runs"
+    """Folder or URI that runs were written to; its subfolder `results` holds the table."""
     out: str = "report"
     """Folder or URI for report.html and figures/; an older report there is replaced."""
     experiment: str | None = None
@@ -93,9 +98,11 @@ class ReportConfig:
 
 
 def main_results(argv: list[str]) -> int:
-    """`sst2-ray results [compact | import-tune DIR] ...`. Raises InputError."""
+    """`sst2-ray results [STORAGE | compact | import-tune DIR] ...`. Raises InputError."""
     commands: dict[str, Callable[[list[str]], int]] = {"compact": _compact, "import-tune": _import_tune}
-    if argv and not argv[0].startswith("-"):
+    if argv and not argv[0].startswith("-") and argv != ["help"]:
+        if "/" in argv[0] or Path(argv[0]).is_dir():  # a storage path
+            return _leaderboard(argv)
         if argv[0] not in commands:
             raise InputError(f"results {argv[0]}: no such subcommand; {did_you_mean(argv[0], commands)}")
         return commands[argv[0]](argv[1:])
@@ -107,15 +114,14 @@ def main_report(argv: list[str]) -> int:
     config = parse(ReportConfig, argv, prog="sst2-ray report")
     table = open_table(config.storage_path)
     console, errors = _consoles()
-    # The other commands need no drawing library.
-    from sst2_ray.results.report import page as report
-
     with skipped_files_told(errors) as notes:
         table.read("trials", columns=["status"])
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), busy("drawing the report"):
         warnings.simplefilter("ignore", SkippedFileWarning)
+        from sst2_ray.results.report import page as report  # the other commands need no drawing library
+
         made = report.build(table, experiment=config.experiment, notes=notes, margin=config.margin)
-    page = report.write(made, config.out)
+        page = report.write(made, config.out)
     console.print(made.headline, style="bold", soft_wrap=True, highlight=False)
     console.print(
         f"{page} ({len(made.html) / 1e6:.1f} MB), {len(made.figures)} figures beside it",
@@ -168,7 +174,9 @@ def _leaderboard(argv: Sequence[str]) -> int:
         render = leaderboard.to_csv if config.csv else leaderboard.to_json if config.json else leaderboard.to_markdown
         print(render(board))
         return 0
-    leaderboard.print_table(board, console, title=table.location, ranked=config.sort is None, limit=config.limit)
+    leaderboard.print_table(
+        board, console, title=table.location, ranked=config.sort is None, limit=config.limit, wide=config.wide
+    )
     return 0
 
 

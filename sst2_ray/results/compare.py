@@ -234,5 +234,9 @@ def _print(found: Compared, num_sentences: int) -> None:
         )
         print_table(out, columns, differing)
     out.print(
-        f"Methods: {methods.paragraph(found.comparisons)}", soft_wrap=True, style="dim", markup=False, highlight=False
+        f"Methods: {methods.paragraph(found.comparisons)}",
+        soft_wrap=not out.is_terminal,
+        style="dim",
+        markup=False,
+        highlight=False,
     )

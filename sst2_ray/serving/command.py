@@ -17,6 +17,7 @@ from sst2_ray.config.flags import parse
 from sst2_ray.errors import InfeasibleError, InputError, RunFailedError, first_line
 from sst2_ray.serving.protocol import EXAMPLE, TOKEN_VARIABLE, Limits
 from sst2_ray.storage import absolute
+from sst2_ray.terminal import busy
 
 NAME = "sst2"
 """Name of the application in Ray Serve."""
@@ -68,8 +69,10 @@ def main(argv: list[str]) -> int:
     config = parse(
         ServeConfig, argv, prog="sst2-ray serve", description="Answer requests with an exported model (Ray Serve)."
     )
-    _check(config)
-    ray, serve = _started(config)
+    with busy(f"loading {config.model_dir}"):
+        _check(config)
+    with busy("starting Ray and the replicas"):
+        ray, serve = _started(config)
     try:
         _announce(config)
         threading.Event().wait()

@@ -103,12 +103,14 @@ def show(out: Console, now: Standing) -> None:
     if now.study is None:
         out.print("no trial has ended yet")
         return
-    leaderboard.print_table(leaderboard.of_study(now.study), out, title=now.experiment, ranked=True, limit=0)
+    board, whole = leaderboard.of_study(now.study), "sst2-ray results --wide"
+    leaderboard.print_table(board, out, title=now.experiment, ranked=True, limit=0, whole=whole)
+    in_lines = not out.is_terminal  # a terminal's lines break between words, others' are for grep
     for sentence in verdict.sentences(now.study):
-        out.print(sentence, soft_wrap=True, highlight=False)
+        out.print(sentence, soft_wrap=in_lines, highlight=False, markup=False)
     for sentence in limits.not_measured(now.study):
-        out.print(f"note: {sentence}", soft_wrap=True, highlight=False, style="dim")
-    out.print(counts_sentence(now), soft_wrap=True, highlight=False)
+        out.print(f"note: {sentence}", soft_wrap=in_lines, highlight=False, markup=False, style="dim")
+    out.print(counts_sentence(now), soft_wrap=in_lines, highlight=False)
 
 
 def counts_sentence(now: Standing) -> str:

@@ -12,9 +12,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.csv
 from rich.console import Console
-from rich.table import Table
 
-from sst2_ray import formatting
+from sst2_ray import formatting, terminal
 from sst2_ray.config.metrics import METRIC_NAMES, shown
 from sst2_ray.records import Status
 from sst2_ray.results.analysis import evidence
@@ -26,6 +25,7 @@ from sst2_ray.results.store.schema import arrow_schema
 from sst2_ray.results.store.table import ResultsTable
 
 Row = dict[str, Any]
+_MODEL_WIDTH = 15
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,8 +33,8 @@ class _Column:
     title: str
     cell: Callable[[Row], str]
     right: bool = True
-    optional: int = 0
-    """Order of omission in a narrow terminal, the highest number first; 0: always shown."""
+    rank: int = 0
+    """Order of omission in a narrow terminal, the highest number first; 0: identifies the row, always shown."""
 
 
 def load(table: ResultsTable, *, where: str | None, sort: str | None, experiment: str | None) -> pa.Table:
@@ -114,9 +114,9 @@ def _score_columns(rows: Sequence[Row]) -> list[_Column]:
     def cell(column: str) -> Callable[[Row], str]:
         return lambda row: shown(row["chosen_by"], row[column]) if row["chosen_by"] != "accuracy" else formatting.NONE
 
-    columns = [_Column(title=f"dev {name}", cell=cell("best_score"))]
+    columns = [_Column(title=f"dev {name}", cell=cell("best_score"), rank=1)]
     if any(row["selection_score"] is not None for row in rows):
-        columns.insert(0, _Column(title=f"held-out {name}", cell=cell("selection_score")))
+        columns.insert(0, _Column(title=f"held-out {name}", cell=cell("selection_score"), rank=2))
     return columns
 
 
@@ -143,54 +143,73 @@ def _columns(rows: Sequence[Row]) -> list[_Column]:
         _Column(title="lr", cell=lambda r: formatting.learning_rate(r["learning_rate"])),
         _Column(title="batch", cell=lambda r: str(r["batch_size"] or formatting.NONE)),
         *(_Column(title=titles[name], cell=_plain(name)) for name in varying),
-        _Column(title="seeds", cell=lambda r: str(r["seeds"])),
+        _Column(title="seeds", cell=lambda r: str(r["seeds"]), rank=3),
     ]  # fmt: skip
     columns += _score_columns(rows)
     if any(row["scored_on"] == "selection" for row in rows):
-        columns.append(_Column(title="held-out acc.", cell=lambda r: formatting.percent(r["selection_accuracy"])))
+        columns.append(
+            _Column(title="held-out acc.", cell=lambda r: formatting.percent(r["selection_accuracy"]), rank=2)
+        )
     columns += [
-        _Column(title="dev acc.", cell=_spread("accuracy", "accuracy_sd")),
-        _Column(title="95 % interval", cell=_interval),
-        _Column(title="last epoch", cell=_spread("last_accuracy", "last_accuracy_sd"), optional=3),
-        _Column(title="F1", cell=lambda r: formatting.percent(r["f1"]), optional=1),
-        _Column(title="examples/s", cell=lambda r: formatting.number(r["examples_per_sec"]), optional=1),
-        _Column(title="time", cell=lambda r: formatting.duration(r["seconds"])),
-        _Column(title="status", cell=_status, right=False),
+        _Column(title="dev acc.", cell=_spread("accuracy", "accuracy_sd"), rank=1),
+        _Column(title="95 % interval", cell=_interval, rank=2),
+        _Column(title="last epoch", cell=_spread("last_accuracy", "last_accuracy_sd"), rank=9),
+        _Column(title="F1", cell=lambda r: formatting.percent(r["f1"]), rank=7),
+        _Column(title="examples/s", cell=lambda r: formatting.number(r["examples_per_sec"]), rank=7),
+        _Column(title="time", cell=lambda r: formatting.duration(r["seconds"]), rank=5),
+        _Column(title="status", cell=_status, right=False, rank=4),
     ]
     if any(row["cost_usd"] is not None for row in rows):
-        columns.insert(-1, _Column(title="cost", cell=lambda r: formatting.dollars(r["cost_usd"])))
+        columns.insert(-1, _Column(title="cost", cell=lambda r: formatting.dollars(r["cost_usd"]), rank=6))
     if len({row["experiment"] for row in rows}) > 1:
-        columns.append(
-            _Column(title="experiment", cell=lambda r: r["experiment"] or "several", right=False, optional=2)
-        )
+        columns.append(_Column(title="experiment", cell=lambda r: r["experiment"] or "several", right=False, rank=8))
     return columns
 
 
-def _fitting(columns: list[_Column], rows: Sequence[Row], width: int) -> list[_Column]:
-    """Leave out optional columns until the table fits."""
-    widths = {c.title: max([len(c.title), *(len(c.cell(row)) for row in rows)]) for c in columns}
-    while sum(widths[c.title] + 3 for c in columns) + 1 > width and any(c.optional for c in columns):
-        last = max(columns, key=lambda c: c.optional)
-        columns = [c for c in columns if c is not last]
-    return columns
+def print_table(
+    board: pa.Table,
+    console: Console,
+    *,
+    title: str,
+    ranked: bool,
+    limit: int,
+    wide: bool = False,
+    whole: str = "--wide",
+) -> None:
+    """Print a table for each evaluation split.
 
-
-def print_table(board: pa.Table, console: Console, *, title: str, ranked: bool, limit: int) -> None:
-    """Print a table for each evaluation split."""
+    Args:
+        board: The leaderboard.
+        console: Console to print on.
+        title: Title above the tables.
+        ranked: The first row is the best.
+        limit: Rows shown; 0: all of them.
+        wide: Show every column, however wide the table gets.
+        whole: What to type for all columns.
+    """
     rows = board.to_pylist()
     shown = rows[:limit] if limit else rows
-    columns = _fitting(_columns(shown), shown, console.width)
-    for split in dict.fromkeys((row["eval_split"], row["data_fingerprint"]) for row in shown):
-        table = Table(
-            title=f"{title}: {split[0] or 'evaluation data not named'}", title_justify="left", title_style="bold"
+    columns = _columns(shown)
+    fitted = [
+        terminal.Column(
+            title=c.title,
+            rank=c.rank,
+            align="right" if c.right else "left",
+            min_width=_MODEL_WIDTH if c.title == "model" else None,
         )
-        for column in columns:
-            table.add_column(column.title, justify="right" if column.right else "left", no_wrap=column.right)
-        for row in shown:
-            if (row["eval_split"], row["data_fingerprint"]) == split:
-                best = ranked and row["rank"] == 1
-                table.add_row(*(column.cell(row) for column in columns), style="bold" if best else None)
-        console.print(table)
+        for c in columns
+    ]
+    for split in dict.fromkeys((row["eval_split"], row["data_fingerprint"]) for row in shown):
+        of_split = [row for row in shown if (row["eval_split"], row["data_fingerprint"]) == split]
+        terminal.print_table(
+            console,
+            fitted,
+            [[column.cell(row) for column in columns] for row in of_split],
+            wide=wide,
+            title=f"{title}: {split[0] or 'evaluation data not named'}",
+            whole=whole,
+            bold=[n for n, row in enumerate(of_split) if ranked and row["rank"] == 1],
+        )
     console.print(_caption(shown, len(rows)), style="dim", highlight=False)
 
 

@@ -124,7 +124,7 @@ def test_an_unknown_flag_is_answered_with_the_nearest_one():
     ("word", "meant"),
     [
         ("--lr", "--learning-rate"), ("--bs", "--batch-size"), ("--num-epochs", "--epochs"), ("--output-dir", "--storage-path"),
-        ("--max_seq_length", "--max-length"), ("--model_name_or_path", "--model"), ("--gpus", "--use-gpu"),
+        ("--max_seq_length", "--max-length"), ("--model_name_or_path", "--model"), ("--gpus", "--num-workers"),
     ],
 )  # fmt: skip
 def test_the_names_of_other_tools_are_answered_with_ours(word, meant):

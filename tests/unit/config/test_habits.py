@@ -1,0 +1,143 @@
+"""Flags, commands and names that people bring from other tools: each is answered in one helpful line."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from sst2_ray import cli
+from sst2_ray.config import habits
+from sst2_ray.config.registry import MODELS
+from sst2_ray.config.sources import read_train_command, sweep_command_line, train_command_line
+from sst2_ray.config.train import TrainConfig
+from sst2_ray.errors import InputError, did_you_mean
+
+MEANT = {
+    "--lr": "--learning-rate", "--bs": "--batch-size", "--per_device_train_batch_size": "--batch-size",
+    "--num_train_epochs": "--epochs", "--learningRate": "--learning-rate", "--warmup_ratio": "--warmup-fraction",
+    "--output_dir": "--storage-path", "--default_root_dir": "--storage-path", "--seed_everything": "--seed",
+    "--gpus": "--num-workers", "--n_gpus": "--num-workers", "--devices": "--num-workers", "--num_processes": "--num-workers",
+    "--accelerator": "--use-gpu", "--model_name_or_path": "--model", "--dataset": "--data", "--dataset_name": "--data",
+    "--train_file": "--data", "--validation_file": "--dev-data", "--max_seq_length": "--max-length", "--wd": "--weight-decay",
+    "--mixed_precision": "--precision", "--fp16": "--precision", "--bf16": "--precision", "--max_epochs": "--epochs",
+    "--gradient_clip_val": "--max-grad-norm", "--early_stopping_patience": "--patience", "--save_steps": "--checkpoint-every-steps",
+    "--save_total_limit": "--keep-checkpoints", "--eval_steps": "--evaluations-per-epoch", "--report_to": "--trackers",
+    "--metric_for_best_model": "--choose-by", "--run_name": "--name", "--max_failures": "--max-retries",
+    "--max_train_samples": "--train-rows", "--text_col": "--text-column", "--strategy": "--engine", "--torch_compile": "--compile",
+    "--dryrun": "--dry-run", "--epoch": "--epochs", "-lr": "--learning-rate", "-epochs": "--epochs", "-bs": "--batch-size",
+}  # fmt: skip
+ADVISED = {
+    "--gradient_accumulation_steps": "--micro-batch-tokens", "--resume_from_checkpoint": "the same command resumes",
+    "--lr_scheduler_type": "falls linearly to 0", "--optim": "--adam-beta1", "--logging_steps": "logs/", "--num-seeds": "sst2-ray sweep",
+    "--push_to_hub": "sst2-ray push", "--do_train": "no flag is needed", "--num_nodes": "--num-workers", "--seeds": "sst2-ray sweep",
+    "--load_best_model_at_end": "kept", "--trust_remote_code": "never run", "--verbose": "sst2-ray logs", "-v": "sst2-ray logs",
+}  # fmt: skip
+
+
+def refusal(*argv: str) -> str:
+    with pytest.raises(InputError) as caught:
+        read_train_command(argv, prog="sst2-ray train")
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("word", MEANT)
+def test_the_flag_of_another_tool_is_answered_with_ours(word: str) -> None:
+    assert refusal(word, "1") == f"unknown flag {word}; did you mean {MEANT[word]}?"
+
+
+@pytest.mark.parametrize("word", ADVISED)
+def test_what_has_no_flag_here_is_answered_with_advice(word: str) -> None:
+    line = refusal(word, "1")
+    assert line.startswith(f"unknown flag {word}; ")
+    assert ADVISED[word] in line
+
+
+def test_a_sweep_answers_with_its_own_flags() -> None:
+    line = sweep_command_line("sst2-ray sweep")
+    for word, meant in (
+        ("--lr", "--learning-rates"),
+        ("--seeds", "--num-seeds"),
+        ("--n_trials", "--num-samples"),
+    ):
+        with pytest.raises(InputError, match=f"unknown flag {word}; did you mean {meant}?"):
+            line.read([word, "1"])
+
+
+def test_every_flag_that_is_suggested_exists() -> None:
+    known = {*train_command_line("job").kinds, *sweep_command_line("job").kinds}
+    others = {"out", "input", "text", "model_dir", "lines", "watch", "limit"}  # of other commands
+    assert set(habits.FLAGS) <= known | others
+    assert set(habits.COMMANDS) <= set(cli.COMMANDS)
+
+
+def test_a_word_behind_no_flag_is_taken_for_data() -> None:
+    assert "did you mean --data reviews.csv?" in refusal("reviews.csv")
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("modernbert_base", "modernbert-base"), ("ModernBERT-base", "modernbert-base"), ("all-MiniLM-L6-v2", "sbert-minilm"),
+        ("bert-base-uncased", "bert-base"), ("roberta_base", "roberta-base"), ("sbert-minilm-l6", "sbert-minilm"),
+    ],
+)  # fmt: skip
+def test_a_model_is_found_by_other_spellings(name: str, meant: str) -> None:
+    with pytest.raises(InputError, match=f"--model {name}: no such model; did you mean {meant}") as caught:
+        TrainConfig(model=name)
+    assert "\n" not in str(caught.value)
+    assert meant in MODELS
+
+
+def test_a_long_list_of_valid_names_is_cut() -> None:
+    line = did_you_mean("zzz", [f"run-{number:04d}" for number in range(1000)])
+    assert line.startswith("valid: run-0000, ") and line.endswith("and 976 more")
+
+
+def said(capsys: pytest.CaptureFixture[str], *argv: str) -> tuple[int, str, str]:
+    with pytest.raises(SystemExit) as ended:
+        sys.argv = ["sst2-ray", *argv]
+        cli.main()
+    printed = capsys.readouterr()
+    return int(ended.value.code or 0), printed.out, printed.err
+
+
+@pytest.fixture(autouse=True)
+def own_argv(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", list(sys.argv))
+
+
+@pytest.mark.parametrize(
+    ("word", "meant"),
+    [
+        ("fit", "train"), ("finetune", "train"), ("tune", "sweep"), ("list", "ls"), ("evaluate", "predict"), ("eval", "predict"),
+        ("leaderboard", "results"), ("kill", "stop"), ("launch", "up"), ("clean", "gc"), ("TRAIN", "train"), ("convert", "export"),
+    ],
+)  # fmt: skip
+def test_the_command_of_another_tool_is_answered_with_ours(capsys, word, meant) -> None:
+    assert said(capsys, word) == (2, "", f"error: no command '{word}'; did you mean {meant}?\n")
+
+
+def test_a_command_that_nobody_knows_is_pointed_to_the_list(capsys) -> None:
+    assert said(capsys, "xyzzy") == (2, "", "error: no command 'xyzzy'; sst2-ray --help lists them\n")
+
+
+def test_a_flag_without_a_command_is_told_where_flags_stand(capsys) -> None:
+    code, out, err = said(capsys, "--preset", "demo")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "sst2-ray train --preset ..." in err
+
+
+@pytest.mark.parametrize(
+    ("argv", "usage"), [(("help", "train"), "sst2-ray train"), (("train", "help"), "sst2-ray train")]
+)
+def test_help_is_taken_before_and_behind_a_command(capsys, argv, usage) -> None:
+    code, out, err = said(capsys, *argv)
+    assert (code, err) == (0, "")
+    assert out.startswith(f"usage: {usage}")
+
+
+@pytest.mark.parametrize("word", ["-v", "version"])
+def test_the_version_is_printed_for_other_words_as_well(capsys, word) -> None:
+    assert said(capsys, word)[0] == 0
