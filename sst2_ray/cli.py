@@ -14,6 +14,8 @@ import signal
 import sys
 import threading
 from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -63,17 +65,21 @@ COMMANDS: dict[str, Command] = {
 }
 
 
+_STDERR = 2
+
+
 class _LastingFile(io.FileIO):
     """A standard file that takes everything, also once the pipe's reader has ended or the terminal is closed.
 
-    The command goes on, and its exit code stays its own. A full disk is an error.
+    The command goes on, and its exit code stays its own. A full disk is an error of stdout; what stderr would have said is
+    lost, which is no reason to say something else.
     """
 
     def write(self, data: ReadableBuffer, /) -> int:
         try:
             return super().write(data)
         except OSError as error:
-            if error.errno not in (errno.EPIPE, errno.EIO):
+            if error.errno not in (errno.EPIPE, errno.EIO) and self.fileno() != _STDERR:
                 raise
             return memoryview(data).nbytes
 
@@ -133,15 +139,25 @@ def run(command: str, argv: Sequence[str] | None = None) -> int:
         from sst2_ray.home import have_a_home
 
         have_a_home()
-        module, function, *_ = COMMANDS[command]
-        words = sys.argv[1:] if argv is None else argv
-        return run_main(lambda rest: getattr(importlib.import_module(module), function)(rest), words)
+        return run_main(partial(_call, command), sys.argv[1:] if argv is None else argv)
     except KeyboardInterrupt:  # before anything has begun
         from sst2_ray.errors import ExitCode
         from sst2_ray.records import Status
 
         print(Status.STOPPED, file=sys.stderr)
         return ExitCode.STOPPED
+
+
+def _call(command: str, words: list[str]) -> int:
+    """Run one command where it stands. Raises InputError where that folder is gone: every relative path would fail."""
+    from sst2_ray.errors import InputError
+
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        raise InputError("the current folder has been deleted; change to another one") from None
+    module, function, *_ = COMMANDS[command]
+    return int(getattr(importlib.import_module(module), function)(words))
 
 
 def usage() -> str:

@@ -1,9 +1,15 @@
-"""Network interfaces and addresses of this machine."""
+"""Network interfaces and addresses of this machine, and a deadline for calls that have none."""
 
 from __future__ import annotations
 
 import os
 import socket
+import threading
+from collections.abc import Callable
+from concurrent import futures
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 def use_node_interface() -> str | None:
@@ -36,9 +42,29 @@ def free_port(host: str = "127.0.0.1") -> int:
         return port
 
 
+def within(timeout_s: float, call: Callable[[], T]) -> T:
+    """Call `call` and return its result; it goes on in a thread that nobody waits for where it takes longer.
+
+    For what has no deadline of its own: a name that no server resolves, an answer that comes byte by byte. Signals are
+    heard meanwhile. Raises TimeoutError, and what `call` raises.
+    """
+    result: futures.Future[T] = futures.Future()
+
+    def run() -> None:
+        try:
+            result.set_result(call())
+        except BaseException as error:
+            result.set_exception(error)
+
+    threading.Thread(target=run, name="within", daemon=True).start()
+    if not futures.wait([result], timeout_s).done:
+        raise TimeoutError(f"no answer within {timeout_s:.0f} s")
+    return result.result()
+
+
 def split_address(address: str) -> tuple[str, int]:
     """Split HOST:PORT, where an IPv6 host stands in brackets. Raises ValueError for anything else."""
     host, colon, port = address.rpartition(":")
-    if not colon or not host:
+    if not colon or not host or not 0 < int(port) < 2**16:  # the system would take a larger one for another
         raise ValueError(f"{address}: is not HOST:PORT")
     return host.strip("[]"), int(port)

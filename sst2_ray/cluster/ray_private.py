@@ -11,11 +11,13 @@ import logging
 import os
 import re
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode, urlsplit
 
 from sst2_ray.cluster.section import Section
+from sst2_ray.network import within
 
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
@@ -53,6 +55,7 @@ def job_client(address: str) -> JobSubmissionClient:
 
     Loopback addresses (the tunnel) are never asked for through a proxy.
     """
+    import requests
     from ray.job_submission import JobSubmissionClient
 
     for name in ("dashboard.modules.dashboard_sdk", "dashboard.modules.job.sdk", "_private.runtime_env.packaging",
@@ -72,10 +75,15 @@ def job_client(address: str) -> JobSubmissionClient:
             json_data: dict[str, object] | None = None,
             **options: object,
         ) -> object:
-            options["timeout"] = (CONNECT_TIMEOUT_S, UPLOAD_TIMEOUT_S if data else ANSWER_TIMEOUT_S)
+            answer_s = UPLOAD_TIMEOUT_S if data else ANSWER_TIMEOUT_S
+            options["timeout"] = (CONNECT_TIMEOUT_S, answer_s)
             if local:
                 options["proxies"] = {"http": None, "https": None, "all": None}
-            return super()._do_request(method, endpoint, data=data, json_data=json_data, **options)
+            ask = partial(super()._do_request, method, endpoint, data=data, json_data=json_data, **options)
+            try:  # a log may be long; of all else the whole answer counts, not only its first byte
+                return within(UPLOAD_TIMEOUT_S if data or "/logs" in endpoint else CONNECT_TIMEOUT_S + answer_s, ask)
+            except TimeoutError as error:
+                raise requests.Timeout(str(error)) from None
 
     with address_variables_ignored():
         client: JobSubmissionClient = Client(address)

@@ -19,6 +19,8 @@ _FILE_NAMES = (
     ".env", ".env.*", ".envrc", "*.pem", "*.key", "*.p12", "*.pfx", "*.ppk", "id_rsa*", "id_ed25519*", "id_ecdsa*", ".netrc", "_netrc",
     ".pypirc", ".npmrc", "credentials", "credentials.json", "auth_token", "*service-account*.json", "*service_account*.json",
     "kubeconfig", "*.kubeconfig", ".git-credentials", ".dockercfg", ".htpasswd", "*.keystore", "*.jks", "*.kdbx",
+    "*.tfstate", "*.ovpn", ".pgpass", ".my.cnf", ".s3cfg", ".boto", "rclone.conf", "kaggle.json", "application_default_credentials.json",
+    "client_secret*.json", ".vault-token", ".databrickscfg", "secrets.toml", "secrets.yaml", "secrets.yml", "secrets.json",
 )  # fmt: skip
 _FILE_PATHS = (
     "*.kube/config",
@@ -45,6 +47,12 @@ _FURTHER = [
         r"xox(?<!\wxox)[abeoprs]-[\w-]{10,}", r"sk-(?<![\w-]sk-)(?=[\w-]{0,99}\d)(?=[\w-]{0,99}[A-Z])[\w-]{20,}",
         r"sk-(?<![\w-]sk-)[0-9a-f]{32,}\b", r"AIza(?<!\wAIza)[\w-]{35}\b", r"dop_v1_[0-9a-f]{64}", r"AccountKey=[A-Za-z0-9+/=]{60,}",
         r"SharedAccessKey=[A-Za-z0-9+/=]{40,}", r"client-key-data: *[A-Za-z0-9+/=]{40,}", r"\"auth\": *\"[A-Za-z0-9+/=]{16,}\"",
+        r"dckr_pat_[\w-]{20,}", r"npm_(?<!\wnpm_)[A-Za-z0-9]{36}\b", r"GOCSPX-[\w-]{20,}", r"ya29\.[\w-]{20,}",
+        r"hv[sb]\.(?<!\whv[sb]\.)[\w-]{24,}", r"dapi(?<!\wdapi)[0-9a-f]{32}\b", r"nvapi-[\w-]{40,}",
+        r"gls[ap]_\w{32,}", r"r8_(?<!\wr8_)[A-Za-z0-9]{37}\b", r"lin_api_\w{32,}",
+        r"AGE-SECRET-KEY-1[0-9A-Z]{50,}", r"Q~(?<=[78]Q~)[\w~.-]{31,34}",
+        r"(?i:aws_secret_access_key)[\"']?\s*[=:]\s*[\"']?[A-Za-z0-9/+]{40}",
+        r"(?i:api_?key|secret_?key|auth_?token|access_?token)[\"']?\]?\s*[=:]\s*[\"']?[0-9a-f]{32,}\b",
     )
 ]  # fmt: skip
 _VARIABLE = re.compile(
@@ -56,6 +64,8 @@ _KEY = re.compile(r"(^|_)KEY$", re.IGNORECASE)
 _HARMLESS_VALUE = re.compile(r"-?[0-9.]*|true|false|yes|no|on|off|none", re.IGNORECASE)
 _LONG_VALUE = 16
 _TEXT_SAMPLE = 8192
+_UTF_16 = (b"\xff\xfe", b"\xfe\xff")
+"""Byte order marks."""
 
 
 @functools.cache
@@ -75,6 +85,8 @@ def secret_in_file(path: str, content: bytes) -> str | None:
     pattern = _matches(name, _FILE_NAMES) or _matches(path, _FILE_PATHS)
     if pattern:
         return f"named like {pattern}"
+    if content.startswith(_UTF_16):  # what PowerShell's `>` writes
+        content = content.replace(b"\0", b"")
     is_text = b"\0" not in content[:_TEXT_SAMPLE]
     found = holds_secret(content.decode("latin-1"), is_text=is_text)
     return "holds a private key or access token" if found else None

@@ -30,6 +30,14 @@ LIST_FLAGS = "--list-flags"
 _HELP = ("-h", "--help", "--help-all")
 _NONE = ("none", "null")
 
+_OF_THE_MACHINE = frozenset(
+    {
+        errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE, errno.EMFILE,
+        errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.ENAMETOOLONG, errno.ELOOP,
+    }
+)  # fmt: skip
+"""Errors that say something about the machine and its limits, and are no bug: a full disk, no permission, no more files."""
+
 
 class CommandLine(CommandHelp):
     """The flags of a command, read and explained."""
@@ -232,10 +240,10 @@ def run_main(main: Callable[[list[str]], int], argv: Sequence[str]) -> int:
         print(Status.STOPPED, file=sys.stderr)
         return ExitCode.STOPPED
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno not in _OF_THE_MACHINE:
             raise
         _drop_output()
-        print(f"error: {error}", file=sys.stderr)  # a full disk is no bug: "No space left on device", and where
+        print(f"error: {error}", file=sys.stderr)  # "No space left on device", and where
         return ExitCode.FAILED
 
 

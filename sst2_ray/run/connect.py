@@ -9,7 +9,7 @@ import sys
 from types import ModuleType
 
 from sst2_ray.errors import InputError
-from sst2_ray.network import split_address
+from sst2_ray.network import split_address, within
 from sst2_ray.run.environment import prepare_driver
 from sst2_ray.run.local_ray import start_local_ray
 
@@ -102,9 +102,9 @@ def check_head(address: str) -> str:
     from sst2_ray.run.ray import state
 
     if "://" in address:
+        kind = "this is a job server" if address.startswith("http") else "Ray Client cannot run this job"
         raise InputError(
-            f"RAY_ADDRESS {address}: Ray Client cannot run this job; name the head as HOST:PORT on a machine of the "
-            "cluster, or use sst2-ray submit"
+            f"RAY_ADDRESS {address}: {kind}; name the head as HOST:PORT on a machine of the cluster, or use sst2-ray submit"
         )
     head: str | None = None
     try:
@@ -126,7 +126,11 @@ def _why_no_head(address: str) -> str | None:
     except ValueError:
         return "is not HOST:PORT"
     try:
-        with socket.create_connection(where, timeout=HEAD_ANSWERS_WITHIN_S) as connection:
+        # The system's search for a name knows no deadline, or another one.
+        connected = within(
+            HEAD_ANSWERS_WITHIN_S, lambda: socket.create_connection(where, timeout=HEAD_ANSWERS_WITHIN_S)
+        )
+        with connected as connection:
             if os.environ.get("RAY_USE_TLS", "0") == "1":
                 return None  # it says nothing to a client without a certificate
             connection.sendall(_HTTP2_HELLO)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import json
 import logging
 import os
 import secrets
@@ -17,7 +16,7 @@ from pathlib import Path
 from types import ModuleType
 
 from sst2_ray.run.environment import OWN_RAY_ENV, worker_env, yielding_children
-from sst2_ray.run.planning.nodes import memory_limit, num_usable_cpus, this_machine
+from sst2_ray.run.planning.nodes import memory_limit, num_usable_cpus, this_machine, told_resources
 
 _LONGEST_SOCKET = "/session_2026-11-26_14-52-46_123456_1234567/sockets/plasma_store.1"
 _TMP = "/tmp"  # nosec B108 - Ray makes folders of its own below it; its paths must be short
@@ -78,7 +77,7 @@ def resources() -> dict[str, int]:
     Ray takes the machine's cores whatever the process's affinity is, none where the quota is below one, and the machine's
     memory where a cgroup further down limits it. RAY_OVERRIDE_RESOURCES, Ray's own variable, goes before.
     """
-    told = json.loads(os.environ.get("RAY_OVERRIDE_RESOURCES") or "{}")
+    told = told_resources()
     found = {} if "CPU" in told else {"num_cpus": num_usable_cpus()}
     limit = memory_limit()
     if limit is not None and not {"memory", "object_store_memory"} & set(told):

@@ -55,6 +55,16 @@ def test_an_unknown_command_is_answered_with_the_nearest_one(capsys):
     assert err == "error: no command 'trian'; did you mean train?\n"
 
 
+@pytest.mark.parametrize("command", ["train", "predict", "report", "doctor", "ls"])
+def test_a_command_in_a_folder_that_is_gone_is_one_line(capsys, tmp_path, monkeypatch, command):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert cli.run(command, []) == 2
+    assert capsys.readouterr().err == "error: the current folder has been deleted; change to another one\n"
+
+
 def test_a_command_s_exit_code_is_the_process_s(capsys):
     code, out, err = said(capsys, "train", "--learning-rate", "nan")
     assert (code, out) == (2, "")

@@ -70,6 +70,15 @@ sys.exit(cli.run("doctor", []))
     )
 
 
+@pytest.mark.parametrize("ending", ["2> /dev/full", "> /dev/full 2>&1", "2>&-", "2>&1 | (exec <&-)"])
+def test_an_error_that_cannot_be_said_keeps_its_exit_code(ending: str) -> None:
+    words = f"'{sys.executable}' -m sst2_ray train --nonsense {ending}; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(
+        ["bash", "-c", words], env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, timeout=60
+    )
+    assert done.returncode == 2
+
+
 def test_a_character_that_the_encoding_lacks_is_replaced() -> None:
     done = subprocess.run(
         [sys.executable, "-c", CODE, "/dev/null"],

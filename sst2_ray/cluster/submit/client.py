@@ -186,7 +186,7 @@ def _submit_new(client: JobSubmissionClient, job: Job, job_id: str, *, say: Call
                 f"the job server refuses the upload of {formatting.size(job.upload.total_bytes)} as too large; name more in .rayignore"
             ) from None
         raise InputError(f"the job server refuses the job: {' '.join(str(error).split())[:300]}") from None
-    except (requests.RequestException, ConnectionError) as error:
+    except (requests.RequestException, ConnectionError, ValueError, TypeError) as error:
         raise RunFailedError(
             f"the job server was lost while it took job {job_id} ({type(error).__name__}); submit the same again: it re-attaches "
             "where the job was accepted",

@@ -154,10 +154,11 @@ class Follower:
         while True:
             try:
                 return ask()
-            except (requests.RequestException, ConnectionError, RuntimeError) as error:
-                # Ray has a bare RuntimeError for every status but 200; only the server's own troubles pass.
+            except (requests.RequestException, ConnectionError, RuntimeError, ValueError, TypeError) as error:
+                # Ray has a bare RuntimeError for every status but 200; only the server's own troubles pass. What is no
+                # answer of a job server at all is an error of the types that read it.
                 trouble = re.search(r"status code 5\d\d", str(error))
-                if isinstance(error, RuntimeError) and not trouble:
+                if not isinstance(error, OSError) and not trouble:
                     raise RunFailedError(
                         f"the job server does not answer for job {self.job_id}: {' '.join(str(error).split())[:160]}; "
                         "if the cluster was started anew its jobs are gone: submit the same again",

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
+from sst2_ray.errors import InputError
 from sst2_ray.run.planning.placement import ClusterView, Node
 from sst2_ray.run.ray.node_types import NodeGroup
 from sst2_ray.run.ray.state import free_by_node, node_groups
@@ -24,9 +25,20 @@ _MOST_ON_DEMAND = 64
 CGROUPS, OWN_CGROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 
 
+def told_resources() -> dict[str, float]:
+    """Read RAY_OVERRIDE_RESOURCES, Ray's own variable for what a local Ray has. Raises InputError for anything else."""
+    said = os.environ.get("RAY_OVERRIDE_RESOURCES") or "{}"
+    try:
+        return {str(name): float(amount) for name, amount in json.loads(said).items()}
+    except (ValueError, TypeError, AttributeError):
+        raise InputError(
+            f"RAY_OVERRIDE_RESOURCES {said}: must be a JSON object of amounts, such as '{{\"CPU\": 2}}'; correct or unset it"
+        ) from None
+
+
 def this_machine() -> ClusterView:
-    """Return the one node that a local Ray would have, without importing anything for it."""
-    told = json.loads(os.environ.get("RAY_OVERRIDE_RESOURCES") or "{}")  # Ray's own variable
+    """Return the one node that a local Ray would have, without importing anything for it. Raises InputError."""
+    told = told_resources()
     cpus = float(told.get("CPU", num_usable_cpus()))
     gpus = float(told.get("GPU", num_gpus()))
     return ClusterView(nodes=(Node(address="this machine", cpus=cpus, gpus=gpus, free_cpus=cpus, free_gpus=gpus),))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -21,7 +22,7 @@ from sst2_ray.cluster import ray_private
 from sst2_ray.cluster.submit import command as submit
 from sst2_ray.cluster.submit.client import connect, list_jobs
 from sst2_ray.cluster.submit.follow import Follower
-from sst2_ray.errors import InputError
+from sst2_ray.errors import InputError, RunFailedError
 from tests.support.waiting import waited
 
 
@@ -114,6 +115,53 @@ def test_a_server_that_accepts_and_says_nothing_is_one_line_within_its_deadline(
         with pytest.raises(InputError, match=r"no job server answers \(.*timed out.*is the cluster up") as refused:
             connect(f"http://127.0.0.1:{silent.getsockname()[1]}")
     assert time.monotonic() - started < 5 and "\n" not in str(refused.value)
+
+
+def test_an_answer_that_comes_byte_by_byte_has_a_deadline_as_a_whole(
+    servers: list[Server], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del servers
+    monkeypatch.setattr(ray_private, "CONNECT_TIMEOUT_S", 0.3)
+    monkeypatch.setattr(ray_private, "ANSWER_TIMEOUT_S", 0.7)
+
+    def drip(server: socket.socket) -> None:
+        connection, _ = server.accept()
+        with contextlib.suppress(OSError), connection:
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
+            for _ in range(100):
+                connection.sendall(b" ")
+                time.sleep(0.1)
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=drip, args=(server,), daemon=True).start()
+        started = time.monotonic()
+        with pytest.raises(InputError, match=r"no job server answers \(no answer within 1 s\)"):
+            connect(f"http://127.0.0.1:{server.getsockname()[1]}")
+    assert time.monotonic() - started < 5
+
+
+@pytest.mark.parametrize("nonsense", [None, b"<html>", [1, 2], {}, {"version": 7}, 3])
+def test_a_server_that_answers_nonsense_is_one_line(servers: list[Server], nonsense: object) -> None:
+    server = servers[0]
+    server.answers["/api/version"] = nonsense
+    with pytest.raises(InputError, match=r"no job server answers \(.*is the cluster up") as refused:
+        connect(server.url)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("nonsense", [None, b"<html>", [1, 2], {}, {"version": 7}, 3])
+def test_nonsense_about_jobs_is_one_line_at_every_call(servers: list[Server], nonsense: object) -> None:
+    server = servers[0]
+    client = connect(server.url)
+    server.answers["/api/jobs/"] = nonsense if nonsense != {} else {"a": 1}
+    with pytest.raises(InputError, match="does not list its jobs"):
+        list_jobs(client)
+    follower = Follower(
+        client=client, job_id="sst2-1", emit=print, say=lambda _: None, demand={}, pending_timeout_s=1, reconnect_timeout_s=0.1,
+    )  # fmt: skip
+    with pytest.raises(RunFailedError) as failed:
+        follower.follow()
+    assert "\n" not in str(failed.value)
 
 
 def test_bytes_that_are_not_utf8_are_shown_replaced_and_counted_as_ray_counts(servers: list[Server]) -> None:

@@ -84,6 +84,18 @@ PLANTED = {
     "kube.yaml": "client-key-data: " + "QUJD" * 20,
     "registry.json": '{"auths": {"r": {"auth": "' + "dXNlcjpwYXNzd29yZA==" + '"}}}',
     "model.bin": "\0\1\2 hf_" + "b" * 34,
+    "docker.sh": "docker login -p dckr_pat_" + "aB3" * 9,
+    "publish.sh": "npm_" + "aB3" * 12,
+    "google.json": '{"client_secret": "GOCSPX-' + "aB3" * 9 + '"}',
+    "vault.hcl": "token = hvs." + "aB3" * 10,
+    "databricks.ini": "token = dapi" + "0a" * 16,
+    "ngc.sh": "nvapi-" + "aB3" * 20,
+    "grafana.yaml": "key: glsa_" + "aB3" * 12,
+    "azure_app.py": "secret = '1aB" + "8Q~" + "aB3" * 11 + "'",
+    "aws.sh": "export AWS_SECRET_ACCESS_KEY=" + "aB3/" * 10,
+    "wandb.py": "os.environ['WANDB_API_KEY'] = '" + "0a" * 20 + "'",
+    ".streamlit/secrets.toml": "x = 1",
+    "terraform.tfstate": "{}",
 }
 
 
@@ -95,6 +107,12 @@ def test_secrets_are_found_wherever_they_stand(project: Path, name: str) -> None
         check_upload(list_upload(project))
 
 
+def test_a_secret_in_a_file_that_powershell_wrote_is_found(project: Path) -> None:
+    (project / "notes.txt").write_text("hf_" + "a" * 34, encoding="utf-16")
+    with pytest.raises(InputError, match=r"secrets: notes\.txt "):
+        check_upload(list_upload(project))
+
+
 def test_words_that_only_sound_like_secrets_are_uploaded(project: Path) -> None:
     harmless = [
         "SORT_KEY=1",
@@ -103,6 +121,11 @@ def test_words_that_only_sound_like_secrets_are_uploaded(project: Path) -> None:
         "eyJ is no token",
         "password: str",
         "hf_hub",
+        "api_key = os.environ['WANDB_API_KEY']",
+        "access_token=None, secret_key: str = 'change me'",
+        "commit 448824d0448824d0448824d0448824d0448824d0",
+        "dapi, npm_config_cache, hvs.plot(), r8_kernel, ya29",
+        "sha256 = '" + "0a" * 32 + "'",
     ]
     (project / "notes.txt").write_text("\n".join(harmless))
     check_upload(list_upload(project))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -197,6 +198,15 @@ def test_an_interrupt_is_a_stop(capsys):
 
     assert run_main(main, []) == 5
     assert capsys.readouterr().err == "stopped\n"
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EMFILE, errno.EAGAIN])
+def test_a_limit_of_the_machine_is_one_line_and_a_failure(capsys, number):
+    def main(_):
+        raise OSError(number, "no more", "a/file")
+
+    assert run_main(main, []) == 4
+    assert capsys.readouterr() == ("", f"error: [Errno {number}] no more: 'a/file'\n")
 
 
 def test_any_other_error_keeps_its_traceback():

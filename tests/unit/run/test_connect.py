@@ -68,16 +68,31 @@ def test_a_server_that_speaks_grpc_may_be_a_head(server: socket.socket) -> None:
     check_head(address_of(server))
 
 
-@pytest.mark.parametrize("address", ["head", "head:", ":6379", "head:port"])
+@pytest.mark.parametrize("address", ["head", "head:", ":6379", "head:port", "127.0.0.1:99999", "h" * 80 + ":6379"])
 def test_what_is_no_address_is_said_to_be_none(address: str) -> None:
     with pytest.raises(InputError, match="is not HOST:PORT"):
         check_head(address)
 
 
-def test_ray_client_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("RAY_ADDRESS", "ray://head:10001")
-    with pytest.raises(InputError, match=r"^RAY_ADDRESS ray://head:10001: Ray Client cannot run this job; .*submit"):
+@pytest.mark.parametrize(
+    ("address", "why"),
+    [("ray://head:10001", "Ray Client cannot run this job"), ("http://head:8265", "this is a job server")],
+)
+def test_an_address_of_another_service_is_refused_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, address: str, why: str
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    with pytest.raises(InputError, match=rf"^RAY_ADDRESS {address}: {why}; .*submit"):
         start_ray()
+
+
+def test_a_name_that_no_server_resolves_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connect, "HEAD_ANSWERS_WITHIN_S", 0.2)
+    monkeypatch.setattr(socket, "create_connection", lambda *_, **__: time.sleep(5))
+    begin = time.monotonic()
+    with pytest.raises(InputError, match="did not answer within"):
+        check_head("head:6379")
+    assert time.monotonic() - begin < 3
 
 
 def test_auto_without_a_ray_on_this_machine_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

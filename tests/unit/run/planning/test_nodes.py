@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from sst2_ray.errors import InputError
 from sst2_ray.run.planning import nodes
 from sst2_ray.run.planning.nodes import addable_types, cgroup_cpu_quota, memory_limit, num_usable_cpus, this_machine
 from sst2_ray.run.planning.placement import Node
@@ -81,6 +82,13 @@ def test_this_machine_has_what_ray_is_told(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setenv("RAY_OVERRIDE_RESOURCES", '{"CPU": 7, "GPU": 3}')
     (node,) = this_machine().nodes
     assert (node.cpus, node.gpus) == (7, 3)
+
+
+@pytest.mark.parametrize("said", ["nonsense", "[1]", '{"CPU": "two"}', "7"])
+def test_resources_that_cannot_be_read_are_one_line(monkeypatch: pytest.MonkeyPatch, said: str) -> None:
+    monkeypatch.setenv("RAY_OVERRIDE_RESOURCES", said)
+    with pytest.raises(InputError, match=r"^RAY_OVERRIDE_RESOURCES .*: must be a JSON object of amounts"):
+        this_machine()
 
 
 @pytest.mark.parametrize(
