@@ -12,6 +12,7 @@ from sst2_ray.errors import InputError
 from sst2_ray.network import split_address, within
 from sst2_ray.run.environment import prepare_driver
 from sst2_ray.run.local_ray import start_local_ray
+from sst2_ray.run.ray.state import NOT_A_HEAD
 
 HEAD_ANSWERS_WITHIN_S = 5.0
 """Time for a head to accept a connection, and as much again for it to answer."""
@@ -72,12 +73,17 @@ def _join(ray: ModuleType, address: str) -> None:
     from sst2_ray.run.ray.state import asks_for_token, keeping_signal_handlers, use_own_token
 
     head = check_head(address)
-    if os.environ.get("RAY_AUTH_MODE") == "token" and not asks_for_token(head):
+    try:
+        is_without_token = os.environ.get("RAY_AUTH_MODE") == "token" and not asks_for_token(head)
+        if not is_without_token:
+            use_own_token(head)
+    except ConnectionError as error:
+        raise InputError(f"RAY_ADDRESS {address}: {error}; name another one, or unset RAY_ADDRESS") from None
+    if is_without_token:
         raise InputError(
             f"RAY_ADDRESS {address}: the cluster was started without a token and cannot answer RAY_AUTH_MODE=token; "
             "unset it here, or start the cluster with it"
         )
-    use_own_token(head)
     try:
         with keeping_signal_handlers():
             ray.init(address=head, log_to_driver=False, logging_level=logging.ERROR)
@@ -140,6 +146,4 @@ def _why_no_head(address: str) -> str | None:
     except OSError as error:
         return f"no Ray head answers there ({error.strerror or error})"
     is_grpc = len(answer) == 9 and answer[3] == _SETTINGS
-    return (
-        None if is_grpc else "what answers there is not a Ray head (its port is 6379 unless it was given another one)"
-    )
+    return None if is_grpc else NOT_A_HEAD

@@ -19,6 +19,7 @@ from sst2_ray import formatting
 from sst2_ray.cluster.ray_private import job_client
 from sst2_ray.cluster.submit.upload import Upload
 from sst2_ray.errors import FailureClass, InputError, RunFailedError
+from sst2_ray.storage import without_secret
 
 if TYPE_CHECKING:
     from ray.job_submission import JobDetails, JobSubmissionClient
@@ -81,9 +82,8 @@ def connect(address: str) -> JobSubmissionClient:
             "copy ~/.sst2-ray/CLUSTER.token from whoever ran `sst2-ray up` (chmod 600), or set RAY_AUTH_TOKEN_PATH"
         ) from None
     except Exception as error:  # requests, aiohttp and Ray each have their own
-        raise InputError(
-            f"{address}: no job server answers ({' '.join(str(error).split())[:160]}); is the cluster up?"
-        ) from None
+        said = f"{address}: no job server answers ({' '.join(str(error).split())[:160]}); is the cluster up?"
+        raise InputError(without_secret(said)) from None
 
 
 def list_jobs(client: JobSubmissionClient) -> list[JobDetails]:

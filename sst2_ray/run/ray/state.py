@@ -12,6 +12,7 @@ from typing import Any
 
 from sst2_ray.run.ray.node_types import NodeGroup, declared_groups
 
+NOT_A_HEAD = "what answers there is not a Ray head (its port is 6379 unless it was given another one)"
 _UNLIMITED = 1000
 """Nodes of a group for which the autoscaler has no maximum."""
 
@@ -138,7 +139,7 @@ def asks_for_token(head: str) -> bool:
     """Ask a head, HOST:PORT, without a token whether it is alive: one that wants a token says so.
 
     One that does not answer counts as one that asks, as does any with RAY_USE_TLS: it says nothing to a client without a
-    certificate.
+    certificate. Raises ConnectionError where what answers knows nothing of Ray: Ray would ask it for half a minute.
     """
     import grpc
 
@@ -148,7 +149,9 @@ def asks_for_token(head: str) -> bool:
     with grpc.insecure_channel(head, options=[("grpc.enable_http_proxy", 0)]) as channel:
         try:
             channel.unary_unary("/ray.rpc.NodeInfoGcsService/CheckAlive")(b"", timeout=10, wait_for_ready=True)
-        except grpc.RpcError:
+        except grpc.RpcError as error:
+            if isinstance(error, grpc.Call) and error.code() is grpc.StatusCode.UNIMPLEMENTED:
+                raise ConnectionError(NOT_A_HEAD) from None
             return True
     return False
 

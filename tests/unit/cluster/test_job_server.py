@@ -140,6 +140,12 @@ def test_an_answer_that_comes_byte_by_byte_has_a_deadline_as_a_whole(
     assert time.monotonic() - started < 5
 
 
+def test_a_password_in_an_address_is_not_repeated() -> None:
+    with pytest.raises(InputError, match="no job server answers") as refused:
+        connect("http://me:hunter2@127.0.0.1:1")
+    assert "hunter2" not in str(refused.value)
+
+
 @pytest.mark.parametrize("nonsense", [None, b"<html>", [1, 2], {}, {"version": 7}, 3])
 def test_a_server_that_answers_nonsense_is_one_line(servers: list[Server], nonsense: object) -> None:
     server = servers[0]

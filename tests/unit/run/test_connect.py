@@ -9,8 +9,10 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import grpc
 import pytest
 
 from sst2_ray.errors import InputError
@@ -66,6 +68,20 @@ def test_a_server_of_another_kind_is_no_head(server: socket.socket, data: bytes)
 def test_a_server_that_speaks_grpc_may_be_a_head(server: socket.socket) -> None:
     answer_with(server, bytes((0, 0, 0, 4, 0, 0, 0, 0, 0)))
     check_head(address_of(server))
+
+
+def test_a_grpc_server_that_knows_nothing_of_ray_is_no_head(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = grpc.server(ThreadPoolExecutor(1))
+    monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}")
+    monkeypatch.setattr(state, "head_address", lambda address: address)
+    server.start()
+    begin = time.monotonic()
+    try:
+        with pytest.raises(InputError, match="what answers there is not a Ray head"):
+            start_ray()
+    finally:
+        server.stop(0)
+    assert time.monotonic() - begin < 15
 
 
 @pytest.mark.parametrize("address", ["head", "head:", ":6379", "head:port", "127.0.0.1:99999", "h" * 80 + ":6379"])
