@@ -105,6 +105,12 @@ class TrialRecord:
     best_dev_auroc: float | None = _col(
         "At the best evaluation, area under the ROC curve; null: not two classes.", unit="0-1"
     )
+    best_dev_pearson: float | None = _col(
+        "At the best evaluation, Pearson's correlation; null: classes.", unit="-1 to 1"
+    )
+    best_dev_spearman: float | None = _col(
+        "At the best evaluation, Spearman's correlation; null: classes.", unit="-1 to 1"
+    )
     best_score: float | None = _col("The metric chosen_by at the best evaluation, on dev.")
     other_scores_json: str | None = _col(
         "Scores of the best model on further evaluation splits of the data (MNLI's second one), by split."
@@ -212,6 +218,8 @@ class EpochRecord:
     dev_weighted_f1: float | None = _col("Mean of the classes' F1, weighted by their rows.", unit="0-1")
     dev_mcc: float | None = _col("Matthews' correlation coefficient.", unit="-1 to 1")
     dev_auroc: float | None = _col("Area under the ROC curve; null: not two classes.", unit="0-1")
+    dev_pearson: float | None = _col("Pearson's correlation of answers and labels; null: classes.", unit="-1 to 1")
+    dev_spearman: float | None = _col("Spearman's correlation of answers and labels; null: classes.", unit="-1 to 1")
     score_error: float | None = _col(
         "Standard error over the split's rows of the metric that the run is chosen by; null for accuracy."
     )
@@ -237,4 +245,6 @@ class PredictionRecord:
     text: str | None = _col("The sentence; of a pair both texts, divided by a bar.")
     label: int | None = _col("Number of the class.")
     predicted: int | None = _col("Number of the class.")
+    label_value: float | None = _col("Label of a regression; null: classes.")
+    predicted_value: float | None = _col("Answer of a regression; null: classes.")
     probability: float | None = _col("Probability, fp32 softmax: of class 1 of two, else of the answer.", unit="0-1")

@@ -27,7 +27,7 @@ METRIC_NAMES: dict[str, str] = {
 SHARES = frozenset({"accuracy", "macro_f1", "weighted_f1", "f1"})
 """Metrics that are shown in per cent."""
 
-REGRESSION_METRICS = frozenset({"pearson", "spearman", "loss"})
+REGRESSION_METRICS = frozenset({"pearson", "spearman"})
 """Metrics that a regression can be judged by."""
 
 _WORST = {"mcc": -1.0, "pearson": -1.0, "spearman": -1.0, "loss": -1e9}

@@ -139,6 +139,7 @@ GLUE_TASKS: dict[str, tuple[str, ...]] = {
     "qqp": ("question1", "question2"),
     "rte": ("sentence1", "sentence2"),
     "sst2": ("sentence",),
+    "stsb": ("sentence1", "sentence2"),
     "wnli": ("sentence1", "sentence2"),
 }
 """Tasks of GLUE and the columns of their texts on the hub."""
@@ -156,6 +157,9 @@ def glue_dev(task: str) -> tuple[str, ...]:
     """Return the evaluation splits of a task of GLUE; the first decides, the others are scored at the end."""
     return _GLUE_DEV.get(task, ("validation",))
 
+
+REGRESSION_DATA = ("glue/stsb",)
+"""Named data sets whose labels are numbers."""
 
 DATASETS = ("glue", *(f"glue/{task}" for task in GLUE_TASKS), "rotten-tomatoes")
 """Named data sets (glue is glue/sst2); anything else given to `--data` is a path, or owner/name on the hub."""

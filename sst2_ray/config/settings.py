@@ -59,6 +59,8 @@ class DataSettings:
     """glue (SST-2 from the hub), glue/TASK, rotten-tomatoes (the demo extra), a folder with the splits train and dev, a file
     with a text and a label column (CSV, TSV, JSON, JSON Lines, Parquet, Arrow, Feather; text formats also .gz, .zst), or
     owner/name (with subsets owner/name/SUBSET) on the hub. In Python also a DataFrame or a Dataset, or several by split."""
+    task: Literal["classification", "regression"] | None = None
+    """regression: labels are numbers, and the model has one output for them. None: classification, but for glue/stsb."""
     data_revision: str | None = None
     """Commit, tag or branch of a data set on the hub; None: the newest. The commit is recorded either way."""
     split_train: Name | None = None

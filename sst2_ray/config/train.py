@@ -16,8 +16,8 @@ from typing import Any
 
 from sst2_ray.config.fields import check_fields, coerce_fields, readable
 from sst2_ray.config.frames import stored
-from sst2_ray.config.metrics import Metric, task_metric
-from sst2_ray.config.registry import MODELS, model_hint
+from sst2_ray.config.metrics import REGRESSION_METRICS, Metric, task_metric
+from sst2_ray.config.registry import MODELS, REGRESSION_DATA, model_hint
 from sst2_ray.config.settings import (
     CheckpointSettings,
     DataSettings,
@@ -79,7 +79,12 @@ class TrainConfig(
     @property
     def metric(self) -> Metric:
         """Return the metric that evaluations and configurations are compared by."""
-        return self.choose_by or task_metric(self.data, is_regression=False)
+        return self.choose_by or task_metric(self.data, is_regression=self.is_regression)
+
+    @property
+    def is_regression(self) -> bool:
+        """Tell whether labels are numbers that the model's one output is to meet."""
+        return self.task == "regression" or (self.task is None and self.data in REGRESSION_DATA)
 
     @property
     def run_name(self) -> str:
@@ -159,9 +164,20 @@ def _check_task(config: TrainConfig) -> None:
     """Check what a run starts from and is judged by."""
     if config.start_from is not None and config.random_weights:
         raise InputError(f"--start-from {config.start_from} --random-weights: give one of the two")
-    if config.choose_by in ("pearson", "spearman"):
+    if config.is_regression:
+        if config.choose_by not in (None, *REGRESSION_METRICS):
+            raise InputError(
+                f"--choose-by {config.choose_by}: a regression has {', '.join(sorted(REGRESSION_METRICS))}"
+            )
+        if config.calibrate_head:
+            raise InputError("--calibrate-head: is for classes; a regression has no probabilities")
+        if config.labels or config.drop_label:
+            raise InputError("--labels, --drop-label: are for classes; a regression has none")
+        if config.class_weights is not None or config.label_smoothing:
+            raise InputError("--class-weights, --label-smoothing: are for classes; a regression has none")
+    elif config.choose_by in ("pearson", "spearman"):
         raise InputError(
-            f"--choose-by {config.choose_by}: is a metric of regression; classes have accuracy, f1, mcc, ..."
+            f"--choose-by {config.choose_by}: is a metric of regression (--task regression); classes have accuracy, f1, mcc, ..."
         )
 
 

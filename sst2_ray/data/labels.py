@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import re
 import unicodedata
@@ -13,8 +14,8 @@ import numpy.typing as npt
 
 from sst2_ray.errors import InputError
 
-LabelArray = npt.NDArray[np.int16]
-"""Numbers of classes, [rows]."""
+LabelArray = npt.NDArray[np.int16] | npt.NDArray[np.float32]
+"""Numbers of classes, or of a regression the values, [rows]."""
 NEGATIVE_POSITIVE = ("negative", "positive")
 _KIN = {"negative": 0, "positive": 1, "neg": 0, "pos": 1, "false": 0, "true": 1, "0": 0, "1": 1}
 """Spellings of SST-2's two classes; CSV carries everything as text, so "true" is a Boolean column there."""
@@ -80,6 +81,11 @@ class ClassNames:
     def __len__(self) -> int:
         return len(self.names)
 
+    @property
+    def is_regression(self) -> bool:
+        """Tell whether there are no classes: the one name is that of the value."""
+        return self == VALUE
+
     def __str__(self) -> str:
         return ", ".join(self.names)
 
@@ -134,6 +140,19 @@ class ClassNames:
             folded = {**{str(number): number for number in range(len(self))}, **folded}
         found = {label: numbers.get(label, folded.get(label.casefold())) for label in labels}
         return {label: number for label, number in found.items() if number is not None}
+
+
+VALUE = ClassNames(("score",))
+"""Stands for the classes of a regression, whose model has one output."""
+
+
+def numbers_of(labels: Collection[str]) -> dict[str, float]:
+    """Map the labels that are finite numbers to them."""
+    found = {}
+    for label in labels:
+        with contextlib.suppress(ValueError):
+            found[label] = float(label)
+    return {label: value for label, value in found.items() if math.isfinite(value)}
 
 
 def without_unknown(labels: list[str | None]) -> list[str | None]:

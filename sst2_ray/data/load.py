@@ -6,12 +6,13 @@ import hashlib
 from dataclasses import replace
 
 import numpy as np
+import numpy.typing as npt
 
 from sst2_ray.config.registry import DATASETS, glue_task
 from sst2_ray.config.train import TrainConfig
 from sst2_ray.data import leaks
 from sst2_ray.data.class_weights import BALANCED, read_class_weights
-from sst2_ray.data.labels import ClassNames, canonical_label
+from sst2_ray.data.labels import VALUE, ClassNames, canonical_label
 from sst2_ray.data.rows import Cells, Rows, Splits, require_classes
 from sst2_ray.data.sources import Source, read_source
 from sst2_ray.data.splitting import hold_out, hold_out_groups, normalize, subset
@@ -100,7 +101,9 @@ def _with_choices(read: Source, config: TrainConfig) -> Source:
 
 
 def _classes(read: Source, config: TrainConfig) -> ClassNames:
-    """Return the classes that the user fixed, else those of the training split."""
+    """Return the classes that the user fixed, else those of the training split; of a regression there are none."""
+    if config.is_regression:
+        return VALUE
     counts = read.train.label_counts
     if not config.labels:
         classes = ClassNames.of_labels(counts, read.train.class_order)
@@ -167,6 +170,14 @@ def _without_leaks(train: Rows, train_keys: list[str], dev: Cells) -> tuple[Rows
     return train.take(kept), keys, said if num_dropped else None
 
 
+def _strata(rows: Rows) -> npt.NDArray[np.int16]:
+    """Return what hold-outs and subsets keep in proportion, [rows]: the classes; of a regression the tenths of its values."""
+    if rows.labels.dtype == np.float32:
+        edges = np.quantile(rows.labels, np.linspace(0, 1, 11)[1:-1])
+        return np.searchsorted(np.unique(edges), rows.labels, side="right").astype(np.int16)
+    return rows.labels.astype(np.int16)
+
+
 def _check_number(classes: ClassNames, train: Cells) -> None:
     """Refuse a label column that holds no classes: a text, a date, a number that is measured."""
     if len(classes) > max(2, len(train.texts) // 2) or len(classes) > MAX_CLASSES:
@@ -191,14 +202,15 @@ def _part(rows: Rows, fraction: float, purpose: str, config: TrainConfig, notes:
         raise InputError(f"{flag} 0: --data {config.data} has no evaluation split of its own; give --dev-data")
     if rows.groups is None:
         with rows_bar(len(rows), f"{purpose}: looking for phrases in") as advance:
-            held = hold_out(rows.texts, rows.labels, fraction, purpose=purpose, advance=advance)
+            held = hold_out(rows.texts, _strata(rows), fraction, purpose=purpose, advance=advance)
         kept_rows, held_rows = rows.take(~held), rows.take(held)
     else:
-        held = hold_out_groups(rows.groups, rows.labels, fraction, purpose=purpose)
+        held = hold_out_groups(rows.groups, _strata(rows), fraction, purpose=purpose)
         kept_rows = rows.take(~held)
         held_rows, note = _without_texts_of(rows.take(held), kept_rows, purpose)
         notes.append(note)
-    if len(np.unique(kept_rows.labels)) < len(np.unique(rows.labels)) or len(np.unique(held_rows.labels)) < 2:
+    lacks_class = not config.is_regression and len(np.unique(kept_rows.labels)) < len(np.unique(rows.labels))
+    if lacks_class or len(np.unique(held_rows.labels)) < 2:
         raise InputError(
             f"{flag} {fraction}: the {len(rows):,} rows of --data {config.data} are too few, or too much alike, to hold "
             f"out some of each class; give more rows" + (", or --dev-data" if purpose == "hold-out" else "")
@@ -227,7 +239,7 @@ def _first_rows(rows: Rows, num_rows: int | None, field: str, least: int = 2) ->
         raise InputError(f"{flag} {num_rows}: there are only {len(rows):,} rows; lower it, or leave it out for all")
     if num_rows < least:
         raise InputError(f"{flag} {num_rows}: must be at least {least}, one row of each class")
-    return rows.take(subset(rows.texts, rows.labels, num_rows, purpose=field))
+    return rows.take(subset(rows.texts, _strata(rows), num_rows, purpose=field))
 
 
 def _first_of_dev(dev: Rows, name: str, config: TrainConfig) -> tuple[Rows, str]:
@@ -240,7 +252,7 @@ def _first_of_dev(dev: Rows, name: str, config: TrainConfig) -> tuple[Rows, str]
 
 
 def _repetitions(rows: Rows, keys: list[str]) -> str | None:
-    labels_of: dict[str, set[int]] = {}
+    labels_of: dict[str, set[float]] = {}
     for key, label in zip(keys, rows.labels.tolist(), strict=True):
         labels_of.setdefault(key, set()).add(label)
     repeated = len(keys) - len(labels_of)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import numpy.typing as npt
 
-from sst2_ray.data.labels import ClassNames, LabelArray, without_unknown
+from sst2_ray.data.labels import ClassNames, LabelArray, numbers_of, without_unknown
 from sst2_ray.data.texts import Text, stripped
 from sst2_ray.errors import InputError
 from sst2_ray.formatting import count
@@ -75,7 +75,10 @@ class Splits:
 
     @property
     def class_words(self) -> str:
-        """Describe the classes of the training split: names, rows, share of the largest."""
+        """Describe the classes of the training split: names, rows, share of the largest; of a regression its values."""
+        if self.classes.is_regression:
+            values = self.train.labels
+            return f"none: values from {values.min():g} to {values.max():g}, mean {values.mean():.3g}"
         counts = np.bincount(self.train.labels, minlength=len(self.classes))
         each = [f"{name} {num:,}" for name, num in zip(self.classes.names, counts.tolist(), strict=True)]
         shown = ", ".join(each[:_MAX_CLASSES]) + (f", ... ({len(each)} in all)" if len(each) > _MAX_CLASSES else "")
@@ -89,8 +92,10 @@ class Splits:
         return ", ".join(each[:_MAX_CLASSES]) + (f", ... ({len(each)} in all)" if len(each) > _MAX_CLASSES else "")
 
     @property
-    def majority_share(self) -> float:
-        """Compute the accuracy on dev of always answering its most frequent class."""
+    def majority_share(self) -> float | None:
+        """Compute the accuracy on dev of always answering its most frequent class; None: a regression."""
+        if self.classes.is_regression:
+            return None
         return float(np.bincount(self.dev.labels).max() / len(self.dev))
 
 
@@ -151,15 +156,15 @@ class Cells:
             InputError: Labels that are no classes, with their counts.
         """
         counts = self.label_counts
-        numbers = classes.match(counts)
+        numbers: Mapping[str, float] = numbers_of(counts) if classes.is_regression else classes.match(counts)
         unknown = [f"{label} ({num:,})" for label, num in counts.most_common() if label not in numbers]
         if unknown:
+            what = "are no numbers" if classes.is_regression else f"are not among the classes {classes}"
             raise InputError(
-                f"{self.where}: labels {_first_three(unknown)} are not among the classes {classes}; "
-                f"correct them, or leave them out with --drop-label"
+                f"{self.where}: labels {_first_three(unknown)} {what}; correct them, or leave them out with --drop-label"
             )
         texts: list[Text] = []
-        labels: list[int] = []
+        labels: list[float] = []
         row_ids: list[int] = []
         blank: list[int] = []
         unlabelled: list[int] = []
@@ -178,9 +183,10 @@ class Cells:
                 row_ids.append(position)
         if self.texts and not texts:
             raise InputError(f"{self.where}: none of its {len(self.texts):,} rows has both a text and a label")
+        values = np.array(labels, dtype=np.float32)
         rows = Rows(
             texts=texts,
-            labels=np.array(labels, dtype=np.int16),
+            labels=values if classes.is_regression else values.astype(np.int16),
             row_ids=np.array(row_ids, dtype=np.int64),
             groups=_at(self.groups, row_ids),
         )
@@ -208,6 +214,10 @@ def require_classes(rows: Rows, classes: ClassNames, where: str) -> None:
     if not len(rows):
         raise InputError(f"{where}: has no rows; give a file with labelled sentences")
     present = np.unique(rows.labels)
+    if len(present) == 1 and classes.is_regression:
+        raise InputError(
+            f"{where}: all {len(rows):,} rows have the value {present[0]:g}; nothing can be learned from them"
+        )
     if len(present) == 1:
         only = f"{classes.names[present[0]]} ({present[0]})"
         raise InputError(f"{where}: all {len(rows):,} rows are {only}; at least two classes are needed")

@@ -114,7 +114,7 @@ def _transformers_config(
     labels = resolved.info.labels if resolved.stack is None else ("LABEL_0", "LABEL_1")
     config.id2label = dict(enumerate(labels))
     config.label2id = {label: number for number, label in enumerate(labels)}
-    config.problem_type = None
+    config.problem_type = "regression" if len(resolved.info.labels) == 1 and resolved.stack is None else None
     if resolved.stack is None and dropout is not None:
         config.classifier_dropout = dropout
         _set_numbers(config, _HEAD_DROPOUTS, dropout)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from sst2_ray.modeling.attention import modernbert
+from sst2_ray.modeling.attention import modernbert, mpnet
 from sst2_ray.modeling.attention.choice import FLASH, VARLEN
 from sst2_ray.modeling.attention.keyed import KEYED_ATTENTION, install_keyed_dropout
 from sst2_ray.modeling.attention.varlen import VARLEN_INTERFACE
@@ -19,7 +19,7 @@ from sst2_ray.modeling.layout.packing import Packing, pack
 from sst2_ray.modeling.layout.varlen import Varlen
 from sst2_ray.modeling.pooling import pool, pool_packed, pool_varlen
 from sst2_ray.modeling.sources import ModelInfo
-from sst2_ray.modeling.sources.families import UNPADDED_FAMILIES, first_position, takes_type_ids
+from sst2_ray.modeling.sources.families import PACKED_FAMILIES, UNPADDED_FAMILIES, first_position, takes_type_ids
 from sst2_ray.modeling.sources.folders import SbertStack
 
 
@@ -36,6 +36,9 @@ class SentenceClassifier(nn.Module, ABC):
         """True: `forward` computes batches on a CPU without padding (see layout.packing)."""
         if self.supports_packing:
             self.backbone.set_attn_implementation(KEYED_ATTENTION)
+        elif backbone.config.model_type in PACKED_FAMILIES - UNPADDED_FAMILIES:
+            mpnet.install(backbone)
+            self.supports_packing = True
         self.supports_varlen = self._unpads and info.attention == FLASH
         """True: `forward` also takes a Varlen layout, on a GPU under autocast."""
         if info.attention == VARLEN:
@@ -217,7 +220,7 @@ class EncoderClassifier(SentenceClassifier):
         return logits
 
     def classify(self, features: Tensor) -> Tensor:
-        """Apply the head of an UNPADDED_FAMILIES member to the vectors of the first tokens [rows, size]."""
+        """Apply the head of a PACKED_FAMILIES member to the vectors of the first tokens [rows, size]."""
         model = self.backbone
         first = features[:, None]  # [rows, 1, size]: heads take the first token themselves
         if model.config.model_type == "bert":

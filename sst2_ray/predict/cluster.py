@@ -30,7 +30,7 @@ from sst2_ray.predict.parts import (
     fingerprint,
 )
 from sst2_ray.predict.progress import RowProgress
-from sst2_ray.predict.scoring import Scores, refuse_leak
+from sst2_ray.predict.scoring import refuse_leak, scores_of
 from sst2_ray.storage import absolute
 from sst2_ray.version import __version__
 
@@ -86,7 +86,7 @@ def label_folder(config: PredictConfig) -> tuple[Labelled, ExportMeta, list[str 
     placement = _placement(job, cluster_view())
     options = job.read_options(predictor.text_columns)
     plan = _plan(job, options, predictor, model, _checked_files(ray, files, options), output)
-    scores = Scores(classes=predictor.classes) if plan.has_labels else None
+    scores = scores_of(predictor.classes) if plan.has_labels else None
     total = Labelled(classes=predictor.classes, scores=scores)
     missing = {part.number for part in plan.todo}
     for part in plan.parts:

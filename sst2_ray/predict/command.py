@@ -14,16 +14,16 @@ from sst2_ray.errors import InputError
 from sst2_ray.formatting import count
 from sst2_ray.predict.config import PredictConfig
 from sst2_ray.predict.outputs import STDOUT, SUFFIXES
-from sst2_ray.predict.predictor import Predictor, export_text_columns
-from sst2_ray.predict.scoring import Scores, answer_words, refuse_leak, score_lines
+from sst2_ray.predict.predictor import Predictor, export_text_columns, is_regression
+from sst2_ray.predict.scoring import Scores, ValueScores, answer_words, refuse_leak, score_lines, scores_of
 from sst2_ray.predict.shapes import predictions_of
 from sst2_ray.storage import without_secret
 from sst2_ray.terminal import busy
 
 if TYPE_CHECKING:
+    from sst2_ray.data.rows import Splits
     from sst2_ray.modeling.export.meta import ExportMeta
     from sst2_ray.predict.labelling import Labelled
-    from sst2_ray.training.metrics import MetricSums
 
 
 def main(argv: list[str]) -> int:
@@ -79,6 +79,10 @@ def _label_texts(config: PredictConfig) -> None:
         predictor.check_pairs(pairs=bool(config.text_pair), flag="--text-pair")
         logits = predictor.logits(config.texts)
     predictions = predictions_of(config.texts, logits, predictor.classes)
+    if config.picture is not None and predictor.classes.is_regression:
+        raise InputError(
+            f"--picture {config.picture}: draws how sure a label is; the values of a regression have no such thing"
+        )
     if config.out is not None:
         write_predictions(config.out, predictions, logits, predictor.classes)
     if config.picture is not None:
@@ -129,10 +133,9 @@ def _label_folder(config: PredictConfig) -> None:
 
 def _report_rows(meta: ExportMeta, config: PredictConfig, done: Labelled, notes: list[str | None]) -> None:
     """Print the scores of the rows of --input and what is to be said about them."""
-    sums = done.scores.sums if done.scores else None
     answers = answer_words(done.answers, done.classes)
     what = f"{done.num_rows:,} rows of {without_secret(str(config.input))}: {answers}"
-    _report(meta, config, what, sums, [*notes, *done.notes, _truncated(meta, done.num_truncated)])
+    _report(meta, config, what, done.scores, [*notes, *done.notes, _truncated(meta, done.num_truncated)])
 
 
 def _truncated(meta: ExportMeta, num: int) -> str | None:
@@ -156,6 +159,7 @@ def _score_data(config: PredictConfig) -> None:
             quoting=config.quoting,
             header=config.header,
             batch_size=1,
+            task="regression" if is_regression(config.model_dir) else "classification",
             allow_leak=config.allow_leak,
         )
     )
@@ -164,8 +168,8 @@ def _score_data(config: PredictConfig) -> None:
         predictor.check_pairs(pairs=bool(splits.text_columns), flag="--text-columns")
         note = check_known_leak(predictor.meta.corpora, splits.corpus, config.allow_leak)
         logits = predictor.logits(splits.dev.texts)
-    scores = Scores(classes=predictor.classes)
-    scores.add(logits, [splits.classes.names[number] for number in splits.dev.labels])
+    scores = scores_of(predictor.classes)
+    scores.add(logits, [_label_of(splits, number) for number in splits.dev.labels.tolist()])
     if config.out is not None:
         predictions = predictions_of(splits.dev.texts, logits, predictor.classes)
         write_predictions(config.out, predictions, logits, predictor.classes, labels=splits.dev.labels)
@@ -173,11 +177,20 @@ def _score_data(config: PredictConfig) -> None:
         raise InputError(f"--data {config.data}: {'; '.join(scores.unknown_notes)}")
     notes = [note, *scores.unknown_notes, _truncated(predictor.meta, predictor.num_truncated)]
     answers = answer_words(Counter(logits.argmax(axis=1).tolist()), predictor.classes)
-    _report(predictor.meta, config, f"{len(splits.dev):,} rows of {splits.eval_split}: {answers}", scores.sums, notes)
+    _report(predictor.meta, config, f"{len(splits.dev):,} rows of {splits.eval_split}: {answers}", scores, notes)
+
+
+def _label_of(splits: Splits, number: float) -> str:
+    """Return the label of a row as it would stand in a file."""
+    return str(number) if splits.classes.is_regression else splits.classes.names[int(number)]
 
 
 def _report(
-    meta: ExportMeta, config: PredictConfig, what: str, sums: MetricSums | None, notes: Sequence[str | None]
+    meta: ExportMeta,
+    config: PredictConfig,
+    what: str,
+    scores: Scores | ValueScores | None,
+    notes: Sequence[str | None],
 ) -> None:
     """Print scores and remarks: on stderr where the predictions themselves go to stdout."""
     from rich.console import Console
@@ -187,7 +200,9 @@ def _report(
     from sst2_ray.terminal import console
 
     lines = [f"{meta.info.label}: {what}"]
-    if sums is not None and sums.num_rows:
+    if isinstance(scores, ValueScores):
+        lines += scores.lines() if scores.known else []
+    elif scores is not None and (sums := scores.sums).num_rows:
         interval = wilson_interval(sums.right, sums.num_rows)
         sure = f"95 % interval {percent(interval.low)} to {percent(interval.high)}"
         lines += score_lines(sums, ClassNames(meta.info.labels), sure)

@@ -16,6 +16,7 @@ from sst2_ray.errors import InputError
 from sst2_ray.modeling.export.meta import local_export, read_meta
 from sst2_ray.modeling.sources.folders import META_FILE, read_json
 from sst2_ray.predict.formats.files import Backend, FormatFolder, Variant, find_format
+from sst2_ray.predict.predictor import is_regression
 from sst2_ray.terminal import Column, Tabular
 
 if TYPE_CHECKING:
@@ -123,7 +124,10 @@ def main(argv: list[str]) -> int:
 def export_model(config: ExportConfig, out: Console) -> ExportResult:
     """Convert, prove and keep as `config` says, and print what happens on `out`. Raises InputError."""
     folder = local_export(config.model_dir)
-    meta = read_meta(folder, f"--model-dir {folder}")
+    source = f"--model-dir {folder}"
+    meta = read_meta(folder, source)
+    if is_regression(str(folder)):
+        raise InputError(f"{source}: answers with values; only models of classes are converted")
     for name in config.to:
         Backend(name).require()
     splits = _splits(config, folder) if config.int8 or config.prove or config.keep_best else None
@@ -158,8 +162,9 @@ def _dev(splits: Splits, labels: tuple[str, ...]) -> Sentences:
     missing = [name for name in splits.classes.names if name not in number]
     if missing:
         raise InputError(f"--data: its class {missing[0]} is not among the model's: {', '.join(labels)}")
-    own = np.array([number[name] for name in splits.classes.names], dtype=splits.dev.labels.dtype)
-    return Sentences(texts=list(splits.dev.texts), labels=own[splits.dev.labels], name=splits.eval_split)
+    own = np.array([number[name] for name in splits.classes.names], dtype=np.int16)
+    numbers = own[splits.dev.labels.astype(np.int64)]
+    return Sentences(texts=list(splits.dev.texts), labels=numbers, name=splits.eval_split)
 
 
 def _convert(config: ExportConfig, folder: Path, splits: Splits | None, out: Console) -> ExportResult:

@@ -20,7 +20,7 @@ from sst2_ray.formatting import count
 from sst2_ray.predict.inputs import Sentences
 from sst2_ray.predict.outputs import open_output
 from sst2_ray.predict.predictor import Predictor
-from sst2_ray.predict.scoring import Scores
+from sst2_ray.predict.scoring import Scores, ValueScores, scores_of
 from sst2_ray.predict.shapes import Prediction, added_columns, predictions_of
 from sst2_ray.terminal import rows_bar
 
@@ -36,7 +36,7 @@ class Labelled:
     """Counts of labelled rows: of a file, piece after piece, of a part of one, or of many."""
 
     classes: ClassNames
-    scores: Scores | None
+    scores: Scores | ValueScores | None
     """None: the file has no labels, or they are ignored."""
     num_rows: int = 0
     blank: list[int] = field(default_factory=list)
@@ -68,7 +68,7 @@ class Labelled:
         self.unlabelled = sorted([*self.unlabelled, *(start + row for row in values["unlabelled"])])
         self.answers.update({int(number): num for number, num in values["answers"].items()})
         if self.scores is not None:
-            self.scores.merge(Scores.from_json(values["scores"], self.classes))
+            self.scores.merge_json(values["scores"])
 
     def to_json(self) -> dict[str, object]:
         """Return the counts as plain values."""
@@ -107,7 +107,7 @@ def label_file(files: Sentences, predictor: Predictor, output: str | None) -> La
         InputError: The file already has a column that the output adds.
     """
     schema = _output_schema(files, predictor.classes) if output is not None else files.schema
-    done = Labelled(classes=predictor.classes, scores=Scores(classes=predictor.classes) if files.has_labels else None)
+    done = Labelled(classes=predictor.classes, scores=scores_of(predictor.classes) if files.has_labels else None)
     predictor.num_truncated = 0
     with rows_bar(files.num_rows) as advance, contextlib.ExitStack() as stack:
         suffix = ".jsonl" if files.path.suffix in (".jsonl", ".ndjson", ".json") else ".csv"
@@ -147,7 +147,7 @@ def write_predictions(
         name: pa.array(column, pa.string()) for name, column in zip(PAIR_KEYS, zip(*texts, strict=True), strict=False)
     }
     if labels is not None:
-        columns["label"] = pa.array(labels, pa.int16())
+        columns["label"] = pa.array(labels)
     added = added_columns(logits, classes)
     columns |= {one.name: pa.array(added[one.name], one.type) for one in added_fields(classes)}
     table = pa.table(columns)

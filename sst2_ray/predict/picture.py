@@ -41,7 +41,9 @@ def table(predictions: Sequence[Prediction], *, title: str) -> Table:
     grid.add_column("confidence", justify="right")
     for p in predictions:
         style = _STYLES[p.label_id % len(_STYLES)]
-        grid.add_row(Text(shown(p.text)), Text(p.label, style=style), f"{p.confidence:.1%}")
+        grid.add_row(
+            Text(shown(p.text)), Text(p.label, style=style), "–" if p.value is not None else f"{p.confidence:.1%}"
+        )
     return grid
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sst2_ray.data.labels import ClassNames
+from sst2_ray.data.labels import VALUE, ClassNames
 from sst2_ray.data.texts import text_of
 from sst2_ray.errors import InputError
 from sst2_ray.predict.shapes import Columns, added_columns, labeled
@@ -116,6 +116,16 @@ class Predictor:
 
 def export_text_columns(model_dir: str) -> tuple[str, ...]:
     """Read which columns a model of pairs was trained on, without its weights; empty: single texts, or no export."""
+    return tuple(map(str, _export_meta(model_dir).get("text_columns", ())))
+
+
+def is_regression(model_dir: str) -> bool:
+    """Tell whether an exported model answers with values, without its weights."""
+    return tuple(_export_meta(model_dir).get("labels", ())) == VALUE.names
+
+
+def _export_meta(model_dir: str) -> dict[str, Any]:
+    """Read the facts that an export states about itself; empty: it is none."""
     from sst2_ray.modeling.sources.folders import META_FILE
 
     for folder in (model_dir.rstrip("/"), f"{model_dir.rstrip('/')}/model"):
@@ -128,10 +138,11 @@ def export_text_columns(model_dir: str) -> tuple[str, ...]:
                     values = json.loads(file.read())
             else:
                 values = json.loads((Path(folder).expanduser() / META_FILE).read_text(encoding="utf-8"))
-            return tuple(map(str, values.get("text_columns", ())))
-        except (OSError, ValueError, AttributeError, TypeError):
+            if isinstance(values, dict):
+                return values
+        except (OSError, ValueError, TypeError):
             continue  # loading the model says what is wrong
-    return ()
+    return {}
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,11 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sst2_ray.config.registry import KNOWN_LEAKS
-from sst2_ray.data.labels import ClassNames
+from sst2_ray.data.labels import ClassNames, numbers_of
 from sst2_ray.data.leaks import check_known_leak, identify
 from sst2_ray.data.splitting import normalize
 from sst2_ray.data.texts import Text
 from sst2_ray.formatting import count, percent
+from sst2_ray.statistics.metrics import correlation
 from sst2_ray.training.metrics import MetricSums
 
 if TYPE_CHECKING:
@@ -63,30 +65,21 @@ class Scores:
                 self._predicted[label] = self._predicted.get(label, np.int64(0)) + found
                 self._log_probability[label] = self._log_probability[label] + log_probability[rows].sum(axis=0)
 
-    def merge(self, other: Scores) -> None:
-        """Add what another one has counted."""
-        self.num_rows.update(other.num_rows)
-        for label, found in other._predicted.items():
-            self._predicted[label] = self._predicted.get(label, np.int64(0)) + found
-            self._log_probability[label] = self._log_probability[label] + other._log_probability[label]
-
     def to_json(self) -> dict[str, object]:
-        """Return the sums in the form that `from_json` takes."""
+        """Return the sums in the form that `merge_json` takes."""
         return {
             "rows": dict(self.num_rows),
             "predicted": {label: found.tolist() for label, found in self._predicted.items()},
             "log_probability": {label: self._log_probability[label].tolist() for label in self._predicted},
         }
 
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any], classes: ClassNames) -> Scores:
-        """Restore what `to_json` returned."""
-        scores = cls(classes=classes, num_rows=Counter(values["rows"]))
-        scores._predicted = {label: np.array(found, dtype=np.int64) for label, found in values["predicted"].items()}
-        scores._log_probability.update(
-            {label: np.array(sums, dtype=np.float64) for label, sums in values["log_probability"].items()}
-        )
-        return scores
+    def merge_json(self, values: Mapping[str, Any]) -> None:
+        """Add what another one has counted, in the form that `to_json` returns."""
+        self.num_rows.update(values["rows"])
+        for label, found in values["predicted"].items():
+            self._predicted[label] = self._predicted.get(label, np.int64(0)) + np.array(found, dtype=np.int64)
+            sums = np.array(values["log_probability"][label], dtype=np.float64)
+            self._log_probability[label] = self._log_probability[label] + sums
 
     @property
     def known(self) -> dict[str, int]:
@@ -116,9 +109,65 @@ class Scores:
 
 
 def answer_words(answers: Counter[int], classes: ClassNames) -> str:
-    """Describe how often a model gives each class, by its number, most frequent first."""
+    """Describe how often a model gives each class, by its number, most frequent first; of a regression: values."""
+    if classes.is_regression:
+        return f"{answers.total():,} values"
     each = [f"{classes.names[number]} {num:,}" for number, num in answers.most_common(_MAX_ANSWERS + 1)]
     return ", ".join(each[:_MAX_ANSWERS]) + (", ..." if len(each) > _MAX_ANSWERS else "")
+
+
+@dataclass(kw_only=True)
+class ValueScores:
+    """Answers of a regression beside the numbers that stand in the file."""
+
+    num_unknown: int = 0
+    """Rows whose label is no number."""
+    values: array[float] = field(default_factory=lambda: array("d"))
+    labels: array[float] = field(default_factory=lambda: array("d"))
+
+    def add(self, logits: NDArray[np.float32], labels: Sequence[str | None]) -> None:
+        """Take the values `logits` [rows, 1] of rows with `labels` [rows]; None: no label."""
+        numbers = numbers_of([label for label in labels if label is not None])
+        for value, label in zip(logits[:, 0].tolist(), labels, strict=True):
+            if label in numbers:
+                self.values.append(value)
+                self.labels.append(numbers[label])
+            elif label is not None:
+                self.num_unknown += 1
+
+    def to_json(self) -> dict[str, object]:
+        """Return the rows in the form that `merge_json` takes."""
+        return {"unknown": self.num_unknown, "values": self.values.tolist(), "labels": self.labels.tolist()}
+
+    def merge_json(self, values: Mapping[str, Any]) -> None:
+        """Add what another one has taken, in the form that `to_json` returns."""
+        self.num_unknown += values["unknown"]
+        self.values.extend(values["values"])
+        self.labels.extend(values["labels"])
+
+    @property
+    def known(self) -> int:
+        """Count the rows that are scored."""
+        return len(self.labels)
+
+    @property
+    def unknown_notes(self) -> list[str]:
+        """Describe the rows that are not scored because their label is no number."""
+        return [f"{count(self.num_unknown, 'row')} whose label is no number not scored"] if self.num_unknown else []
+
+    def lines(self) -> list[str]:
+        """Describe the scores in one line."""
+        labels, values = np.array(self.labels), np.array(self.values)
+        pearson, spearman = (correlation(metric, labels, values) for metric in ("pearson", "spearman"))
+        error = float(((labels - values) ** 2).mean())
+        return [
+            f"Pearson {pearson:.4f}  Spearman {spearman:.4f}  squared error {error:.4f}  ({count(len(labels), 'row')})"
+        ]
+
+
+def scores_of(classes: ClassNames) -> Scores | ValueScores:
+    """Make empty scores for a model."""
+    return ValueScores() if classes.is_regression else Scores(classes=classes)
 
 
 def score_lines(sums: MetricSums, classes: ClassNames, interval: str) -> list[str]:

@@ -31,7 +31,9 @@ class Prediction:
     probability: float
     """Softmax probability: of class 1 where there are two classes, else of `label`."""
     confidence: float
-    """Softmax probability of `label`."""
+    """Softmax probability of `label`; not a number for a regression."""
+    value: float | None = None
+    """Answer of a regression, which `label` and `probability` repeat; None: there are classes."""
 
 
 class Labeler(Protocol):
@@ -49,8 +51,10 @@ def added_columns(logits: NDArray[np.float32], classes: ClassNames) -> Columns:
     """Return the columns that labelling adds, [rows] each, from logits [rows, classes].
 
     `predicted`, `predicted_label` and `probability`; where the classes are not negative and positive also
-    `probability_NAME` for each of them.
+    `probability_NAME` for each of them. A regression has `predicted` alone, its value.
     """
+    if classes.is_regression:
+        return {"predicted": logits[:, 0].astype(np.float32)}
     from sst2_ray.training.metrics import probabilities, stated_probability
 
     names = np.array(classes.names, dtype=object)
@@ -74,6 +78,13 @@ def predictions_of(texts: Sequence[Text], logits: NDArray[np.float32], classes: 
     """Turn texts and their logits [len(texts), classes] into predictions."""
     from sst2_ray.training.metrics import probabilities
 
+    if classes.is_regression:
+        values = zip(texts, logits[:, 0].tolist(), strict=True)
+        none = float("nan")
+        return [
+            Prediction(text=text, label=f"{value:.4g}", label_id=0, probability=value, confidence=none, value=value)
+            for text, value in values
+        ]
     each = probabilities(logits)
     return [
         Prediction(

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from sst2_ray import formatting
 from sst2_ray.config.fields import Positional, Positive
 from sst2_ray.config.flags import parse
+from sst2_ray.config.metrics import METRIC_NAMES, SHARES
 from sst2_ray.errors import InputError
 from sst2_ray.results.analysis import methods, wording
 from sst2_ray.results.analysis.compared import Compared, Difference, compare_sides
@@ -17,9 +18,6 @@ from sst2_ray.results.analysis.sides import find_side
 from sst2_ray.results.margin import margin_points
 from sst2_ray.statistics import power
 from sst2_ray.terminal import Column, Tabular, console, print_table
-
-_TITLES = {"accuracy": "accuracy, %", "f1": "F1, %", "mcc": "MCC", "loss": "loss, nats"}
-_MACRO_F1 = "macro F1, %"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +34,8 @@ class CompareConfig:
     other_storage_path: str | None = None
     """That of B; None: the same."""
     margin: Positive[float] | None = None
-    """Points of accuracy that count as no difference; None: what the sweeps were given (`sweep --margin`), else 0.5."""
+    """Points of accuracy that count as no difference (a point of MCC or a correlation is 0.02); None: what the sweeps were
+    given (`sweep --margin`), else 0.5."""
     sentences: int = 10
     """Sentences shown on which the two differ."""
     json: bool = False
@@ -55,21 +54,46 @@ def cells(found: Compared) -> list[tuple[str, str, str, str, str, str]]:
     """Return metric, a, b, difference, interval and verdict of every metric, as text."""
     rows = []
     for c, scores in zip(found.comparisons, found.scores, strict=True):
-        as_share = c.metric in ("accuracy", "f1")
+        as_share = c.metric in SHARES
         a, b = (formatting.NONE if s is None else formatting.percent(s) if as_share else f"{s:.3f}" for s in scores)
         estimate = c.estimate
         gap = wording.difference(estimate.value, c.metric).split(" ")[0] if estimate else formatting.NONE
         interval = wording.span(estimate, c.metric).split("interval ")[1] if estimate else formatting.NONE
         winner = found.names[0] if c.winner is c.a else found.names[1]
-        title = _MACRO_F1 if c.metric == "f1" and found.is_multiclass else _TITLES[c.metric]
-        rows.append((title, a, b, gap, interval, f"{winner} wins" if c.winner else str(c.verdict)))
+        rows.append(
+            (
+                _title(c.metric, is_multiclass=found.is_multiclass),
+                a,
+                b,
+                gap,
+                interval,
+                f"{winner} wins" if c.winner else str(c.verdict),
+            )
+        )
     return rows
 
 
+def _title(metric: str, *, is_multiclass: bool) -> str:
+    if metric == "f1" and is_multiclass:
+        metric = "macro_f1"
+    return METRIC_NAMES[metric] + (", %" if metric in SHARES else ", nats" if metric == "loss" else "")
+
+
+def _decided_by(found: Compared) -> str:
+    """Say which metric the verdict is on; empty for accuracy that both sides were chosen by, or that nothing else is known of."""
+    a, b = (side.chosen_by for side in (found.a, found.b))
+    name = METRIC_NAMES[found.decided_by]
+    if a is not None and b is not None and a != b:
+        return f"The verdict is on {name}: {found.names[0]} was chosen by {METRIC_NAMES[a]}, {found.names[1]} by {METRIC_NAMES[b]}."
+    if found.decided_by == "accuracy":
+        return ""
+    return f"The verdict is on {name}" + (", which both were chosen by." if a and b else ".")
+
+
 def sentences(found: Compared) -> list[str]:
-    """Say the verdict on accuracy, its basis, what the sides were chosen from, and where the metrics disagree."""
+    """Say the verdict, the metric that it is on, its basis, what the sides were chosen from, and where the metrics disagree."""
     verdict = wording.verdict(found.comparisons[0], found.names)
-    said = [f"{verdict[0].upper()}{verdict[1:]}."]
+    said = [f"{verdict[0].upper()}{verdict[1:]}.", _decided_by(found)]
     said += [
         f"{side.name} is {side.configuration.label}{f', {side.chosen}' if side.chosen else ''}."
         for side in (found.a, found.b)
@@ -110,6 +134,7 @@ def to_json(found: Compared, num_sentences: int) -> dict[str, object]:
     return {
         "a": {"name": found.a.name, "configuration": found.a.configuration.label, "chosen": found.a.chosen},
         "b": {"name": found.b.name, "configuration": found.b.configuration.label, "chosen": found.b.chosen},
+        "decided_by": found.decided_by,
         "metrics": metrics,
         "mcnemar_p": found.mcnemar_p,
         "num_sentences_that_differ": len(found.differences),
@@ -164,12 +189,12 @@ class CompareResult(Tabular):
 
     @property
     def verdict(self) -> str:
-        """win, tie or not decided, by accuracy."""
+        """win, tie or not decided, in the metric that both sides were chosen by (`compared.decided_by`)."""
         return str(self.compared.comparisons[0].verdict)
 
     @property
     def winner(self) -> str | None:
-        """Name of the side that wins by accuracy; None unless one does."""
+        """Name of the side that wins; None unless one does."""
         c = self.compared.comparisons[0]
         return None if c.winner is None else self.compared.names[0 if c.winner is c.a else 1]
 

@@ -107,6 +107,8 @@ def with_facts(row: TrialRecord, end: Finished) -> TrialRecord:
         best_dev_macro_f1=best.dev_macro_f1,
         best_dev_mcc=best.dev_mcc,
         best_dev_auroc=best.dev_auroc,
+        best_dev_pearson=best.dev_pearson,
+        best_dev_spearman=best.dev_spearman,
         best_score=best.score,
         best_num_answered=best.num_answered,
         other_scores_json=json.dumps(end.others) if end.others else None,

@@ -186,13 +186,14 @@ def _redirected(path: Path) -> Iterator[None]:
 
 def epoch_line(record: EpochRecord, *, is_best: bool, metric: Metric = "accuracy") -> str:
     """Describe an evaluation in one line; `metric`: the one that the run is chosen by."""
-    by = ""
+    by, scores = "", ""
+    if record.dev_accuracy is not None:
+        scores = f"accuracy {formatting.percent(record.dev_accuracy)} %  F1 {formatting.percent(record.dev_f1)} %  "
     if metric not in ("accuracy", "f1", "loss"):
         by = f"{METRIC_NAMES[metric]} {shown(metric, score_of(record, metric))}  "
     return (
         f"epoch {record.epoch:g}  step {record.global_step}  train loss {record.train_loss:.4f}  "
-        f"{record.split} loss {record.dev_loss:.4f}  accuracy {formatting.percent(record.dev_accuracy)} %  "
-        f"F1 {formatting.percent(record.dev_f1)} %  {by}"
+        f"{record.split} loss {record.dev_loss:.4f}  {scores}{by}"
         f"{record.examples_per_sec:.0f} examples/s{'  best so far' if is_best else ''}"
     )
 

@@ -139,7 +139,7 @@ def made_up_tokens(rows: int, vocabulary: int) -> TokenArrays:
     return TokenArrays(
         input_ids=chance.integers(0, vocabulary, rows * _LENGTH).astype(np.int32),
         offsets=np.arange(rows + 1, dtype=np.int64) * _LENGTH,
-        labels=chance.integers(0, 2, rows).astype(np.int8),
+        labels=chance.integers(0, 2, rows).astype(np.int16),
         row_ids=np.arange(rows, dtype=np.int64),
         num_truncated=0,
     )

@@ -23,11 +23,14 @@ class TrainResult(Rows):
     """succeeded, also where patience ran out before the last epoch."""
     eval_split: str
     """Name of dev, e.g. 'SST-2 dev' or 'hold-out of rotten-tomatoes'."""
-    best_dev_accuracy: float
-    best_dev_f1: float
+    best_dev_accuracy: float | None
+    """None: a regression."""
+    best_dev_f1: float | None
     best_dev_loss: float
     best_dev_macro_f1: float | None = None
     best_dev_mcc: float | None = None
+    best_dev_pearson: float | None = None
+    best_dev_spearman: float | None = None
     chosen_by: str = "accuracy"
     """Metric that the best epoch was chosen by."""
     best_score: float | None = None
@@ -98,20 +101,32 @@ def _score_words(scores: dict[str, float]) -> list[str]:
     return [*named, formatting.count(round(scores["num_rows"]), "row")]
 
 
+def _score_rows(result: TrainResult) -> list[tuple[str, str]]:
+    """Return the lines of the scores at the best epoch: of classes, or of a regression."""
+    best = f"(best, epoch {result.best_epoch:g})"
+    if result.best_dev_accuracy is None:
+        pearson, spearman = (shown("pearson", v) for v in (result.best_dev_pearson, result.best_dev_spearman))
+        return [
+            ("correlation", f"Pearson {pearson}, Spearman {spearman} {best}"),
+            ("chosen by", METRIC_NAMES[result.chosen_by]),
+            ("squared error", f"{result.best_dev_loss:.4f}"),
+        ]
+    last = f"{formatting.percent(result.last_dev_accuracy)} %" if result.last_dev_accuracy is not None else "not scored"
+    return [
+        ("accuracy", f"{formatting.percent(result.best_dev_accuracy)} % {best}; last {last}"),
+        ("F1 / loss", f"{formatting.percent(result.best_dev_f1)} % / {result.best_dev_loss:.4f}"),
+    ]
+
+
 def result_rows(result: TrainResult) -> list[tuple[str, str]]:
     """Return name and value of each line of the closing table."""
-    last = f"{formatting.percent(result.last_dev_accuracy)} %" if result.last_dev_accuracy is not None else "not scored"
     start = f", first step after {result.startup_seconds:.1f} s" if result.startup_seconds else ""
     return [
         ("", ""),
         ("run", f"{result.name}: {result.status.replace('_', ' ')}"),
         ("model", result.model_label),
         ("evaluated on", result.eval_split),
-        (
-            "accuracy",
-            f"{formatting.percent(result.best_dev_accuracy)} % (best, epoch {result.best_epoch:g}); last {last}",
-        ),
-        ("F1 / loss", f"{formatting.percent(result.best_dev_f1)} % / {result.best_dev_loss:.4f}"),
+        *_score_rows(result),
         *_class_rows(result),
         *[
             (name.replace("validation_", ""), "; ".join(_score_words(scores)))

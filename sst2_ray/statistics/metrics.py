@@ -100,6 +100,37 @@ def row_values(metric: str, label: Array, predicted: Array, score: Array | None 
     return _pseudo_values(confusion_scores(confusion)[metric], left)
 
 
+def correlation(metric: str, label: Array, value: Array) -> float:
+    """Compute Pearson's or Spearman's correlation of values and labels, [rows] each; 0 for constant ones."""
+    x, y = (np.asarray(a, dtype=np.float64) for a in (label, value))
+    if metric == "spearman":
+        x, y = scipy.stats.rankdata(x), scipy.stats.rankdata(y)
+    x, y = x - x.mean(), y - y.mean()
+    spread = float((x @ x) * (y @ y)) ** 0.5
+    return float(x @ y) / spread if spread > 0 else 0.0
+
+
+def value_contributions(metric: str, label: Array, value: Array) -> Array:
+    """Compute what each row contributes to a metric of a regression, as `row_values` does for classes.
+
+    loss: squared differences. pearson, spearman: jackknife pseudo-values; those of Spearman's correlation keep the ranks among
+    all rows, which leaving a row out shifts by at most one.
+    """
+    x, y = (np.asarray(a, dtype=np.float64) for a in (label, value))
+    if metric == "loss":
+        return np.asarray((x - y) ** 2)
+    if metric == "spearman":
+        x, y = scipy.stats.rankdata(x), scipy.stats.rankdata(y)
+    x, y = x - x.mean(), y - y.mean()
+    left = len(x) - 1
+    # Sums of squares and products about the means without the row.
+    shrink = len(x) / left
+    xx, yy, xy = (float(a @ b) - shrink * a * b for a, b in ((x, x), (y, y), (x, y)))
+    spread = np.sqrt(np.maximum(xx * yy, 0.0))
+    without = np.divide(xy, spread, out=np.zeros_like(xy), where=spread > 0)
+    return _pseudo_values(correlation(metric, label, value), without)
+
+
 def _auroc_values(label: Array, score: Array) -> Array | None:
     whole = auroc(label, score)
     positive = label == 1

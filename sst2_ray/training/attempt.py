@@ -164,6 +164,7 @@ class Attempt:
             objective=Objective(
                 class_weights=task.class_weights,
                 label_smoothing=config.label_smoothing,
+                is_regression=config.is_regression,
                 labels=self.tokens["train"].labels,
                 device=self.device,
             ),

@@ -22,15 +22,17 @@ class EvaluationColumns(TypedDict):
     """The columns of `epochs` that hold the metrics of a split."""
 
     dev_loss: float
-    dev_accuracy: float
-    dev_f1: float
-    dev_precision: float
-    dev_recall: float
-    dev_macro_f1: float
-    dev_weighted_f1: float
-    dev_mcc: float
+    dev_accuracy: float | None
+    dev_f1: float | None
+    dev_precision: float | None
+    dev_recall: float | None
+    dev_macro_f1: float | None
+    dev_weighted_f1: float | None
+    dev_mcc: float | None
     dev_auroc: float | None
-    num_answered: int
+    dev_pearson: float | None
+    dev_spearman: float | None
+    num_answered: int | None
     num_dev_rows: int
 
 
@@ -46,6 +48,8 @@ def evaluation_columns(metrics: Metrics) -> EvaluationColumns:
         dev_weighted_f1=metrics.weighted_f1,
         dev_mcc=metrics.mcc,
         dev_auroc=metrics.auroc,
+        dev_pearson=metrics.pearson,
+        dev_spearman=metrics.spearman,
         num_answered=metrics.num_answered,
         num_dev_rows=metrics.num_rows,
     )
@@ -68,6 +72,7 @@ def prediction_records(
     split: str = "dev",
 ) -> list[PredictionRecord]:
     """Make one record per row of a split; `logits` [rows, classes]. `texts` None: they are not stored."""
+    classes = logits.shape[1] > 1
     probability, predicted = stated_probability(logits), logits.argmax(axis=1)
     return [
         PredictionRecord(
@@ -78,9 +83,11 @@ def prediction_records(
             global_step=global_step,
             row_id=int(tokens.row_ids[i]),
             text=shown(texts[i]) if texts is not None else None,
-            label=int(tokens.labels[i]),
-            predicted=int(predicted[i]),
-            probability=float(probability[i]),
+            label=int(tokens.labels[i]) if classes else None,
+            predicted=int(predicted[i]) if classes else None,
+            probability=float(probability[i]) if classes else None,
+            label_value=None if classes else float(tokens.labels[i]),
+            predicted_value=None if classes else float(logits[i, 0]),
         )
         for i in range(len(tokens))
     ]

@@ -51,11 +51,11 @@ def compute_logits(
         close: Width of that boundary, see CLOSE.
     """
     num_classes, was_training = len(model.info.labels), model.training
+    bf16 = bf16 and num_classes > 1  # a value has no boundary away from which its rounding does not matter
     model.eval()
 
     def fill(table: Tensor, batches: list[MicroBatch], *, autocast: bool) -> None:
-        # One context for all batches: it keeps the weights that it has cast.
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=autocast):
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=autocast):  # keeps the weights that it has cast
             for batch in batches:
                 padded = map(torch.from_numpy, collate(tokens, batch, pad_id=pad_id))
                 inputs = model_inputs(

@@ -21,6 +21,8 @@ def evaluation_facts(epoch: float, global_step: int, dev: Metrics | None, metric
         dev_macro_f1=dev.macro_f1 if dev else None,
         dev_mcc=dev.mcc if dev else None,
         dev_auroc=dev.auroc if dev else None,
+        dev_pearson=dev.pearson if dev else None,
+        dev_spearman=dev.spearman if dev else None,
         score=dev.score(metric) if dev else None,
         num_answered=dev.num_answered if dev else None,
     )
@@ -81,14 +83,16 @@ def metrics_of(record: EpochRecord) -> Metrics:
     """Read the metrics of a record that the loop made; it fills in every one."""
     return Metrics(
         loss=record.dev_loss or 0.0,
-        accuracy=record.dev_accuracy or 0.0,
-        f1=record.dev_f1 or 0.0,
-        precision=record.dev_precision or 0.0,
-        recall=record.dev_recall or 0.0,
-        macro_f1=record.dev_macro_f1 or 0.0,
-        weighted_f1=record.dev_weighted_f1 or 0.0,
-        mcc=record.dev_mcc or 0.0,
+        accuracy=record.dev_accuracy,
+        f1=record.dev_f1,
+        precision=record.dev_precision,
+        recall=record.dev_recall,
+        macro_f1=record.dev_macro_f1,
+        weighted_f1=record.dev_weighted_f1,
+        mcc=record.dev_mcc,
         auroc=record.dev_auroc,
-        num_answered=record.num_answered or 0,
+        pearson=record.dev_pearson,
+        spearman=record.dev_spearman,
+        num_answered=record.num_answered,
         num_rows=record.num_dev_rows or 0,
     )

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -68,7 +67,7 @@ def _collate(context: LoopContext, plan: StepPlan) -> Batch:
     for micro in plan.micro_batches:
         padded = map(torch.from_numpy, collate(context.train, micro, pad_id=context.pad_id))
         keys = row_keys(seed=context.config.seed, global_step=plan.global_step, row_ids=micro.rows)
-        labels = context.train.labels[micro.rows].astype(np.int64)
+        labels = context.objective.targets(context.train.labels[micro.rows])
         weights = micro.weights if scale is None else micro.weights * scale
         of_rows = (move(torch.from_numpy(array)) for array in (labels, weights, keys))
         of_tokens = model_inputs(*padded, varlen=_uses_varlen(context), move=move)

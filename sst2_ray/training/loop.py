@@ -218,7 +218,7 @@ class Loop:
             epoch=self.global_step / self.steps_per_epoch,
             learning_rate=self.learning_rate,
             train_loss=float(sums[0]) / count,
-            train_accuracy=float(sums[1]) / count,
+            train_accuracy=None if context.objective.is_regression else float(sums[1]) / count,
             **evaluation_columns(metrics),
             score_error=error,
             grad_norm=self.grad_norm,

@@ -11,7 +11,14 @@ from numpy.typing import NDArray
 
 from sst2_ray.config.metrics import Metric
 from sst2_ray.data.labels import LabelArray
-from sst2_ray.statistics.metrics import auroc, confusion_scores, row_values, standard_error
+from sst2_ray.statistics.metrics import (
+    auroc,
+    confusion_scores,
+    correlation,
+    row_values,
+    standard_error,
+    value_contributions,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -19,28 +26,32 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Metrics:
-    """Metrics of one split; 0 where undefined.
+    """Metrics of one split; 0 where undefined, None for scores of classes where there are none (regression).
 
     F1, precision and recall are those of class 1 (positive) where there are two classes, else means over the classes.
     """
 
     loss: float
-    """Mean cross entropy, nats."""
-    accuracy: float
-    f1: float
-    precision: float
-    recall: float
-    macro_f1: float
+    """Mean cross entropy, nats; of a regression the mean squared error."""
+    accuracy: float | None
+    f1: float | None
+    precision: float | None
+    recall: float | None
+    macro_f1: float | None
     """Mean of the classes' F1 over the classes that occur among labels or answers."""
-    weighted_f1: float
+    weighted_f1: float | None
     """Mean of the classes' F1, weighted by their rows."""
-    mcc: float
+    mcc: float | None
     """Matthews' correlation coefficient; for more than two classes R_K (Gorodkin, 2004)."""
-    num_answered: int
+    num_answered: int | None
     """Classes that are the answer for at least one row."""
     num_rows: int
     auroc: float | None = None
     """Area under the ROC curve; None: not two classes, or computed from sums."""
+    pearson: float | None = None
+    """Correlation of answers and labels; None: there are classes."""
+    spearman: float | None = None
+    """Correlation of their ranks."""
 
     def score(self, metric: Metric) -> float | None:
         """Return a metric by its name; None: it is not defined here."""
@@ -72,7 +83,7 @@ class MetricSums:
         top = wide.max(axis=1, keepdims=True)
         log_sum = top[:, 0] + np.log(np.exp(wide - top).sum(axis=1))
         self.loss += float((log_sum - wide[np.arange(len(labels)), labels]).sum())
-        np.add.at(self.confusion, (labels, wide.argmax(axis=1)), 1)
+        np.add.at(self.confusion, (labels.astype(np.int64), wide.argmax(axis=1)), 1)
 
     def metrics(self) -> Metrics:
         """Return the metrics; at least one row must have been added."""
@@ -87,16 +98,37 @@ class MetricSums:
 
 def metrics_from_logits(logits: NDArray[np.float32], labels: LabelArray) -> Metrics:
     """Compute the metrics of `logits` [rows, classes] and `labels` [rows]."""
+    if logits.shape[1] == 1:
+        return _regression_metrics(logits[:, 0].astype(np.float64), labels)
     sums = MetricSums(logits.shape[1])
     sums.add(logits, labels)
     area = auroc(labels, _margins(logits)) if logits.shape[1] == 2 else None
     return dataclasses.replace(sums.metrics(), auroc=area)
 
 
+def _regression_metrics(values: NDArray[np.float64], labels: LabelArray) -> Metrics:
+    return Metrics(
+        loss=float(((values - labels) ** 2).mean()),
+        accuracy=None,
+        f1=None,
+        precision=None,
+        recall=None,
+        macro_f1=None,
+        weighted_f1=None,
+        mcc=None,
+        num_answered=None,
+        num_rows=len(labels),
+        pearson=correlation("pearson", labels, values),
+        spearman=correlation("spearman", labels, values),
+    )
+
+
 def score_error(metric: Metric, logits: NDArray[np.float32], labels: LabelArray) -> float | None:
     """Estimate the standard error of a metric over the rows; None for accuracy, whose error follows from its value."""
     if metric == "accuracy":
         return None
+    if logits.shape[1] == 1:
+        return standard_error(value_contributions(metric, labels, logits[:, 0]))
     if metric == "loss":
         wide = logits.astype(np.float64)
         shifted = wide - wide.max(axis=1, keepdims=True)

@@ -19,6 +19,8 @@ class EvaluationFacts:
     dev_macro_f1: float | None
     dev_mcc: float | None
     dev_auroc: float | None
+    dev_pearson: float | None
+    dev_spearman: float | None
     score: float | None
     """The metric that the run is chosen by."""
     num_answered: int | None

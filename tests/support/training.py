@@ -117,6 +117,7 @@ def context_of(
         objective=Objective(
             class_weights=class_weights,
             label_smoothing=config.label_smoothing,
+            is_regression=config.is_regression,
             labels=train.labels,
             device=where,
         ),

@@ -98,6 +98,27 @@ def _attention(
     return attend_packed(query, key, value, packing, attend), None
 
 
+def attend_segment(
+    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, segment: Segment, packing: Packing, *, bias: Tensor
+) -> Tensor:
+    """Compute attention over one segment [rows, heads, width, head_dim], with a bias [1, heads, width, width] on the scores.
+
+    module: The attention module, whose dropout is drawn by the keys of the batch's rows in training.
+    """
+    site = _site_of(module) if module.training else None
+    dropout = site.p if site is not None else _plain_dropout(module)
+    keys = None
+    if site is not None and site.keys.keys is not None:
+        keys = site.keys.keys[packing.order[segment.first_row : segment.first_row + segment.rows]]
+    return _attend(query, key, value, segment.mask, dropout, None, site, keys, bias)
+
+
+def _plain_dropout(module: nn.Module) -> float:
+    """Return the probability of a dropout that is not keyed; 0 in evaluation."""
+    own = getattr(module, "dropout", None)
+    return own.p if module.training and isinstance(own, nn.Dropout) else 0.0
+
+
 def _attend(
     query: Tensor,
     key: Tensor,
@@ -107,14 +128,19 @@ def _attend(
     scaling: float | None,
     site: KeyedDropout | None,
     keys: Tensor | None,
+    bias: Tensor | None = None,
 ) -> Tensor:
     """Compute attention over [rows, heads, width, head_dim], with dropout by `keys` int32 [rows] where given."""
     draws = dropout > 0.0 and keys is None
     if draws or (keys is None and (query.device.type != "cpu" or key.size(2) > _SHORT)):
+        if bias is not None:
+            mask = bias if mask is None else bias.masked_fill(~mask, torch.finfo(bias.dtype).min)
         return nn.functional.scaled_dot_product_attention(
             query, key, value, attn_mask=mask, dropout_p=dropout, scale=scaling
         )
     scores = torch.matmul(query * (scaling or query.size(-1) ** -0.5), key.transpose(2, 3))
+    if bias is not None:
+        scores = scores + bias
     if mask is not None:
         scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
     probabilities = torch.softmax(scores, dim=-1, dtype=torch.float32).to(value.dtype)

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
-from dataclasses import dataclass
-from statistics import NormalDist
 
 from sst2_ray import formatting
 from sst2_ray.config.registry import GLUE_HUB_ID, KNOWN_LEAKS, MODELS
-from sst2_ray.config.train import TrainConfig
+from sst2_ray.modeling.export.card_scores import results, units
+from sst2_ray.modeling.export.facts import CalibrationFacts as CalibrationFacts
+from sst2_ray.modeling.export.facts import CardFacts as CardFacts
 from sst2_ray.modeling.export.usage import usage
-from sst2_ray.modeling.sources import ModelInfo
 from sst2_ray.modeling.sources.folders import META_FILE as META_FILE
-from sst2_ray.statistics.temperature import CalibrationError
 from sst2_ray.version import __version__
 
 FORMAT: dict[str, object] = {"format_version": 2, "sst2_ray_version": __version__}
@@ -22,52 +19,6 @@ FORMAT: dict[str, object] = {"format_version": 2, "sst2_ray_version": __version_
 
 
 _CHOICE = "## How it was chosen"
-
-
-@dataclass(frozen=True, kw_only=True)
-class CalibrationFacts:
-    """A rescaling that the head already holds, and the calibration error that it is there for."""
-
-    temperature: float
-    threshold: float | None
-    """Uncalibrated probability of class 1 of two from which on the answer is class 1; None: more than two classes."""
-    num_rows: int
-    """Held-out sentences of train that it was fitted on."""
-    before: CalibrationError | None
-    after: CalibrationError | None
-    """On dev; None: not scored on dev."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class CardFacts:
-    """Facts that a card states about a model."""
-
-    config: TrainConfig
-    info: ModelInfo
-    source: str
-    """Origin of the training rows."""
-    eval_split: str
-    """Split that the metrics were measured on, e.g. "SST-2 dev"."""
-    corpora: tuple[str, ...]
-    """Named data sets that the training rows come from."""
-    num_train_rows: int
-    num_dev_rows: int
-    accuracy: float
-    """0-1"""
-    f1: float
-    """F1 of class 1 of two, else the mean over the classes; 0-1."""
-    loss: float
-    """Mean cross entropy, nats."""
-    epoch: float
-    """Passes over the training rows at the exported weights."""
-    global_step: int
-    """Optimizer steps at the exported weights."""
-    calibration: CalibrationFacts | None = None
-
-    @property
-    def all_corpora(self) -> tuple[str, ...]:
-        """Return the corpora of this run and of the export that it started from, if it did."""
-        return tuple(sorted({*self.corpora, *self.info.trained_on}))
 
 
 def meta_values(card: CardFacts) -> dict[str, object]:
@@ -91,6 +42,7 @@ def meta_values(card: CardFacts) -> dict[str, object]:
             "num_rows": card.num_dev_rows,
             "accuracy": card.accuracy,
             "f1": card.f1,
+            **({} if card.pearson is None else {"pearson": card.pearson, "spearman": card.spearman}),
             "loss": card.loss,
             "epoch": card.epoch,
             "global_step": card.global_step,
@@ -104,7 +56,7 @@ def card_text(card: CardFacts) -> str:
     parts = [
         _front_matter(card),
         _opening(card),
-        _results(card),
+        results(card),
         _calibration(card),
         _training(card),
         _limits(card),
@@ -136,7 +88,7 @@ def _front_matter(card: CardFacts) -> str:
         f"library_name: {'sentence-transformers' if sbert else 'transformers'}",
         "pipeline_tag: text-classification",
         *([f"base_model: {base_model(card)}"] if base_model(card) else []),
-        "metrics: [accuracy, f1]",
+        f"metrics: [{'accuracy, f1' if card.accuracy is not None else 'pearsonr, spearmanr'}]",
         f"tags: [{', '.join(_tags(card))}]",
         *_model_index(card),
         "---",
@@ -148,7 +100,14 @@ def _model_index(card: CardFacts) -> list[str]:
     """Return the evaluation results in the form that model hubs read; texts are quoted as JSON, which YAML includes."""
     on_glue = card.eval_split == "SST-2 dev"
     split = ["      config: sst2", "      split: validation"] if on_glue else []
-    metrics = (("accuracy", card.accuracy), ("f1", card.f1), ("loss", card.loss))
+    known = {
+        "accuracy": card.accuracy,
+        "f1": card.f1,
+        "pearsonr": card.pearson,
+        "spearmanr": card.spearman,
+        "loss": card.loss,
+    }
+    metrics = [(name, value) for name, value in known.items() if value is not None]
     values = [line for name, value in metrics for line in (f"    - type: {name}", f"      value: {value:.6g}")]
     return [
         "model-index:",
@@ -174,10 +133,6 @@ def _is_sentiment(card: CardFacts) -> bool:
     return card.info.labels == ("negative", "positive")
 
 
-def _units(card: CardFacts) -> str:
-    return "pairs" if card.info.text_columns else "sentences"
-
-
 def _opening(card: CardFacts) -> str:
     kind = {
         "sbert": "SBERT with a linear head",
@@ -198,35 +153,19 @@ def _opening(card: CardFacts) -> str:
             pairs += (
                 " The sequence is pooled as a whole (a cross-encoder): the two texts have no embeddings of their own."
             )
-    text = f"# {card.info.label}: {title}\n\n{kind}, fine-tuned to tell {names}.{pairs}"
+    aim = f"to tell {names}"
+    if len(card.info.labels) == 1:
+        title, aim = (
+            title.replace("classes", "a score"),
+            "to give a score: its one output is the value, not a probability",
+        )
+    text = f"# {card.info.label}: {title}\n\n{kind}, fine-tuned {aim}.{pairs}"
     if card.info.random_weights:
         text += (
             "\n\n**It started from random weights, not from pretrained ones**: its figures say nothing about the "
             "pretrained model of this architecture."
         )
     return text
-
-
-def _results(card: CardFacts) -> str:
-    correct = round(card.accuracy * card.num_dev_rows)
-    low, high = _wilson_interval(correct, card.num_dev_rows)
-    f1_words = f"of the class {card.info.labels[1]}" if len(card.info.labels) == 2 else "mean over the classes"
-    lines = [
-        f"## Results on {card.eval_split}",
-        "",
-        "| metric | value | |",
-        "|---|---|---|",
-        f"| accuracy | {formatting.percent(card.accuracy)} % | {correct} of {card.num_dev_rows} {_units(card)}; 95 % Wilson interval "
-        f"{formatting.percent(low)} to {formatting.percent(high)} |",
-        f"| F1 | {formatting.percent(card.f1)} % | {f1_words} |",
-        f"| loss | {card.loss:.4f} | mean cross entropy in nats |",
-    ]
-    if card.config.selection_fraction == 0 and card.config.epochs * card.config.evaluations_per_epoch > 1:
-        lines += [
-            "",
-            f"The weights are those of the best evaluation on these same {_units(card)}, so the figures are optimistic.",
-        ]
-    return "\n".join(lines)
 
 
 def _calibration(card: CardFacts) -> str:
@@ -251,17 +190,6 @@ def _calibration(card: CardFacts) -> str:
     return "\n".join(lines)
 
 
-def _wilson_interval(correct: int, total: int) -> tuple[float, float]:
-    """Return the 95 % score interval of a proportion (Wilson 1927). Raises ValueError where `total` is 0."""
-    if total == 0:
-        raise ValueError(f"{correct} correct of {total}")
-    z2 = NormalDist().inv_cdf(0.975) ** 2
-    share = correct / total
-    center = (share + z2 / (2 * total)) / (1 + z2 / total)
-    half = math.sqrt(z2 * (share * (1 - share) / total + z2 / (4 * total**2))) / (1 + z2 / total)
-    return max(0.0, center - half), min(1.0, center + half)
-
-
 def _training(card: CardFacts) -> str:
     config = card.config
     started = {
@@ -276,12 +204,12 @@ def _training(card: CardFacts) -> str:
             "## Training",
             "",
             f"- weights: {started}",
-            f"- data: {card.source}, {card.num_train_rows:,} {_units(card)}",
+            f"- data: {card.source}, {card.num_train_rows:,} {units(card)}",
             f"- exported after {card.epoch:g} of {config.epochs} epochs, {card.global_step:,} optimizer steps",
             f"- AdamW, peak learning rate {config.learning_rate:g}, batch {config.batch_size}, warm-up "
             f"{config.warmup_fraction:g} of the steps, linear decay to 0, weight decay {config.weight_decay:g} "
             f"({decay[config.weight_decay_form]}), gradient norm {config.max_grad_norm:g}, seed {config.seed}",
-            f"- {_units(card)} of up to {config.max_length} tokens, longer ones truncated",
+            f"- {units(card)} of up to {config.max_length} tokens, longer ones truncated",
             f"- config hash {config.config_hash}; the whole config stands in `{META_FILE}`",
         ]
     )

@@ -11,6 +11,9 @@ def usage(info: ModelInfo, max_length: int) -> str:
     if info.text_columns:
         pairs = _SBERT_PAIRS if info.kind == "sbert" else _PIPELINE_PAIRS
         code, tools = code.replace(_TEXTS, pairs).replace("texts", "pairs"), tools.replace("a text", "a pair")
+    if len(info.labels) == 1:
+        code = code.split("for probabilities in")[0] + "print(logits[:, 0].tolist())" if info.kind == "sbert" else code
+        code = code.replace("labels = LABELS\n\n", "")
     code = code.replace("MAX_LENGTH", str(max_length)).replace("LABELS", repr(list(info.labels)))
     return f"## Use\n\n```python\n{code.strip()}\n```{tools}"
 

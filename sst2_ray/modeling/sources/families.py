@@ -25,7 +25,10 @@ _MPNET_OFFSET = 2
 
 UNPADDED_FAMILIES = frozenset({"bert", "camembert", "distilbert", "electra", "modernbert", "roberta", "xlm-roberta"})
 """Families that take positions from their caller and attention from transformers' interface, so that batches can be
-computed without padding. MPNet's relative positions and DeBERTa's attention do not allow it."""
+computed without padding. DeBERTa's attention does not allow it."""
+
+PACKED_FAMILIES = UNPADDED_FAMILIES | {"mpnet"}
+"""Families that a CPU computes without padding: MPNet's bias by distance is one that FlashAttention does not take."""
 
 _TYPED = frozenset({"funnel"})
 """Families that tell the texts of a pair apart although their configs state no number of types."""

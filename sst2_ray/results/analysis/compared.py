@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from sst2_ray.config.metrics import REGRESSION_METRICS
 from sst2_ray.errors import InputError
 from sst2_ray.results.analysis.comparison import Comparison, compare, margin_of, with_holm
-from sst2_ray.results.analysis.evidence import METRICS, Evidence
+from sst2_ray.results.analysis.evidence import METRICS, VALUE_METRICS, Evidence
 from sst2_ray.results.analysis.ranking import Configuration
 from sst2_ray.results.analysis.sides import Side
 from sst2_ray.statistics.scores import mcnemar
@@ -34,7 +35,7 @@ class Compared:
     a: Side
     b: Side
     comparisons: tuple[Comparison, ...]
-    """accuracy first."""
+    """The one that decides first."""
     scores: tuple[tuple[float | None, float | None], ...]
     """Of a and b, by metric."""
     differences: tuple[Difference, ...]
@@ -45,39 +46,52 @@ class Compared:
     """More than two classes: F1 is the mean over them."""
 
     @property
+    def decided_by(self) -> str:
+        """Metric that decides: the one that both sides were chosen by, else accuracy, of regressions Spearman's correlation."""
+        return self.comparisons[0].metric
+
+    @property
     def names(self) -> tuple[str, str]:
         """Names of the sides."""
         return self.a.name, self.b.name
 
 
 def compare_sides(a: Side, b: Side, *, margin: float) -> Compared:
-    """Compare two sides; the verdicts on metrics other than accuracy are corrected for their number (Holm).
+    """Compare two sides in the metric that both were chosen by, and in others.
+
+    The verdicts on the others are corrected for their number (Holm).
 
     Raises InputError when they are the same configuration or were scored on other data.
     """
     _refuse_incomparable(a, b)
     first, second = (_named(side, mark) for side, mark in ((a, "a"), (b, "b")))
+    samples = {**first.evidence.samples, **second.evidence.samples}
+    metrics = _metrics(a, b, is_values={sample.is_values for sample in samples.values()})
+    is_multiclass = any(sample.is_multiclass for sample in samples.values())
+    if is_multiclass and "macro_f1" in metrics:
+        metrics = tuple(m for m in metrics if m != "f1")  # the same
     both = Evidence(
         configurations=(*first.evidence.configurations, *second.evidence.configurations),
-        samples={**first.evidence.samples, **second.evidence.samples},
+        samples=samples,
         split="dev",
+        chosen_by=metrics[0],
     )
     x, y = first.configuration, second.configuration
     searched = None
     if first.searched is not None or second.searched is not None:
         searched = (first.searched or [x], second.searched or [y])
     found = [
-        compare(x, y, both, metric=m, margin=margin_of(m, margin), searched=searched if m == "accuracy" else None)
-        for m in METRICS
+        compare(x, y, both, metric=m, margin=margin_of(m, margin), searched=searched if m == metrics[0] else None)
+        for m in metrics
     ]
     return Compared(
         a=a,
         b=b,
         comparisons=(found[0], *with_holm(found[1:])),
-        scores=tuple((_score(both, x, m), _score(both, y, m)) for m in METRICS),
+        scores=tuple((_score(both, x, m), _score(both, y, m)) for m in metrics),
         differences=_differences(both, first, second),
         mcnemar_p=_mcnemar(both, first, second),
-        is_multiclass=any(sample.is_multiclass for sample in both.samples.values()),
+        is_multiclass=is_multiclass,
     )
 
 
@@ -87,6 +101,20 @@ def _refuse_incomparable(a: Side, b: Side) -> None:
     runs = [[(run.experiment, run.trial_id) for run in side.configuration.runs] for side in (a, b)]
     if runs[0] == runs[1] and a.name == b.name:
         raise InputError(f"{a.name} and {b.name} are the same")
+
+
+def _metrics(a: Side, b: Side, *, is_values: set[bool]) -> tuple[str, ...]:
+    """Return the metrics of a comparison, the one that decides first. Raises InputError for classes against values."""
+    if len(is_values) > 1:
+        raise InputError(
+            f"{a.name} and {b.name}: one answers with classes, the other with values; they cannot be compared"
+        )
+    known = VALUE_METRICS if is_values == {True} else METRICS
+    chosen = {side.chosen_by for side in (a, b)} - {None}
+    first = chosen.pop() if len(chosen) == 1 else None
+    if first is None or (first in REGRESSION_METRICS) != (known == VALUE_METRICS):
+        first = known[0]
+    return tuple(dict.fromkeys((first, *known)))
 
 
 def _named(side: Side, mark: str) -> Side:
@@ -111,7 +139,7 @@ def _score(both: Evidence, c: Configuration, metric: str) -> float | None:
 
 def _differences(both: Evidence, a: Side, b: Side) -> tuple[Difference, ...]:
     one, other = both.sample(a.configuration), both.sample(b.configuration)
-    if one is None or other is None or not one.is_on_sentences_of(other):
+    if one is None or other is None or one.is_values or not one.is_on_sentences_of(other):
         return ()
     shares = one.correct.mean(axis=0), other.correct.mean(axis=0)
     gap = np.abs(shares[0] - shares[1])
@@ -134,6 +162,7 @@ def _mcnemar(both: Evidence, a: Side, b: Side) -> float | None:
     if (
         one is None
         or other is None
+        or one.is_values
         or not one.is_on_sentences_of(other)
         or len(one.predicted) + len(other.predicted) > 2
     ):

@@ -26,6 +26,8 @@ METRICS = (
     "dev_weighted_f1",
     "dev_mcc",
     "dev_auroc",
+    "dev_pearson",
+    "dev_spearman",
 )
 COLUMNS = ("experiment", "trial_id", "attempt", "split", "global_step", "epoch", "seconds", *METRICS)
 

@@ -119,7 +119,7 @@ def analyze(study: Study) -> ErrorAnalysis | None:
 
 def _model_answers(study: Study, configuration: Configuration) -> ModelAnswers | None:
     sample = study.on_dev.sample(configuration)
-    if sample is None:
+    if sample is None or sample.is_values:
         return None
     finite = bool(np.isfinite(sample.probability).all()) and not sample.is_multiclass
     names = tuple(json.loads(configuration.setting("class_names_json") or '["negative", "positive"]'))

@@ -12,20 +12,26 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from scipy.special import chdtri
 
+from sst2_ray.config.metrics import REGRESSION_METRICS
 from sst2_ray.results.analysis.ranking import Configuration, Run, model_label
 from sst2_ray.results.store.table import ResultsTable
 from sst2_ray.statistics import crossed
 from sst2_ray.statistics.crossed import Estimate, SeedVariance
-from sst2_ray.statistics.metrics import row_values
+from sst2_ray.statistics.metrics import row_values, value_contributions
 from sst2_ray.statistics.scores import Array, f1, matthews
 from sst2_ray.statistics.selection import Search
 
 MAX_CONFIGURATIONS = 200
 """Configurations of a study whose answers are read, the best first."""
 
-COLUMNS = ("experiment", "trial_id", "split", "global_step", "row_id", "label", "predicted", "probability")
+COLUMNS = (
+    "experiment", "trial_id", "split", "global_step", "row_id", "label", "predicted", "probability", "label_value",
+    "predicted_value",
+)  # fmt: skip
 METRICS = ("accuracy", "f1", "mcc", "loss")
-"""Metrics that two sides are compared in."""
+"""Metrics that two sides are compared in, after the one that both were chosen by."""
+VALUE_METRICS = ("spearman", "pearson")
+"""Those of regressions."""
 _SCORES = {
     ("dev", "accuracy"): "best_dev_accuracy",
     ("dev", "f1"): "best_dev_f1",
@@ -48,11 +54,13 @@ class Sample:
     """[seeds, sentences]."""
     probability: Array
     """Probability of class 1 of two, else of the answer, [seeds, sentences]; NaN when it was not stored."""
+    is_values: bool = False
+    """True: labels and answers are the values of a regression."""
 
     @property
     def is_multiclass(self) -> bool:
         """Return whether there are more than two classes; probabilities are then those of the answers."""
-        return bool(self.label.max(initial=0) > 1 or self.predicted.max(initial=0) > 1)
+        return not self.is_values and bool(self.label.max(initial=0) > 1 or self.predicted.max(initial=0) > 1)
 
     @property
     def correct(self) -> Array:
@@ -63,8 +71,11 @@ class Sample:
         """Return per-sentence values whose mean over a row is a run's score, [seeds, sentences]; None when not stored.
 
         metric: accuracy (bool), loss (cross entropy in nats; two classes), scores of classes and auroc (jackknife
-        pseudo-values).
+        pseudo-values); of a regression pearson and spearman.
         """
+        if self.is_values:
+            known = metric in REGRESSION_METRICS
+            return np.array([value_contributions(metric, self.label, one) for one in self.predicted]) if known else None
         if metric == "accuracy":
             return self.correct
         if metric in ("macro_f1", "weighted_f1", "auroc") or (metric in ("f1", "mcc") and self.is_multiclass):
@@ -137,6 +148,8 @@ class Evidence:
     def majority_share(self) -> float | None:
         """Accuracy of always answering the more frequent class; None without stored answers."""
         for sample in self.samples.values():
+            if sample.is_values:
+                return None
             return float(np.unique(sample.label, return_counts=True)[1].max() / len(sample.label))
         return None
 
@@ -241,6 +254,8 @@ def collect(
     Answers count only if they are those of the run's best evaluation, which its scores are of.
     """
     by_run = _by_run(predictions)
+    is_values = predictions.num_rows > 0 and predictions.column("label").null_count == predictions.num_rows
+    kind = float if is_values else int
     found = {}
     for configuration in configurations:
         answers = [_answers(run, by_run) for run in configuration.runs]
@@ -248,8 +263,9 @@ def collect(
         if len(stored) == len(answers) and all(np.array_equal(a[:2], stored[0][:2]) for a in stored):
             found[configuration.configuration_id] = Sample(
                 row_id=stored[0][0].astype(int),
-                label=stored[0][1].astype(int),
-                predicted=np.array([a[2] for a in stored]).astype(int),
+                label=stored[0][1].astype(kind),
+                predicted=np.array([a[2] for a in stored]).astype(kind),
+                is_values=is_values,
                 probability=np.array([a[3] for a in stored]),
             )
     return Evidence(configurations=tuple(configurations), samples=found, split=split, chosen_by=chosen_by)
@@ -258,13 +274,22 @@ def collect(
 def _by_run(predictions: pa.Table) -> dict[tuple[str, str], Array]:
     """Return row id, label, predicted, probability and step, [5, sentences], by experiment and trial."""
     order = [(name, "ascending") for name in ("experiment", "trial_id", "row_id")]
-    rows = predictions.select(list(COLUMNS)).sort_by(order).combine_chunks()
+    there = [name for name in COLUMNS if name in predictions.column_names]
+    rows = predictions.select(there).sort_by(order).combine_chunks()
     names = ("row_id", "label", "predicted", "probability", "global_step")
-    numbers = np.stack([np.asarray(rows.column(n).cast(pa.float64()).to_numpy(), dtype=float) for n in names])
+    numbers = np.stack([_numbers(rows, name) for name in names])
     keys = [rows.column(name).to_pylist() for name in ("experiment", "trial_id")]
     runs = list(zip(*keys, strict=True))
     starts = [i for i in range(len(runs)) if i == 0 or runs[i] != runs[i - 1]]
     return {runs[a]: numbers[:, a:b] for a, b in itertools.pairwise([*starts, len(runs)])}
+
+
+def _numbers(rows: pa.Table, name: str) -> Array:
+    """Return a column as floats, NaN where it is null; of a regression the value that stands in its place."""
+    found = np.asarray(rows.column(name).cast(pa.float64()).to_numpy(), dtype=float)
+    if f"{name}_value" not in rows.column_names:
+        return found
+    return np.where(np.isnan(found), np.asarray(rows.column(f"{name}_value").to_numpy(), dtype=float), found)
 
 
 def _answers(run: Run, by_run: Mapping[tuple[str, str], Array]) -> Array | None:

@@ -104,6 +104,12 @@ def _interval(row: Row) -> str:
     return f"{low} – {high}{mark}"
 
 
+def _interval_title(rows: Sequence[Row]) -> str:
+    chosen = {row["chosen_by"] for row in rows}
+    of = f" of {METRIC_NAMES[chosen.pop()]}" if len(chosen) == 1 and chosen != {"accuracy"} else ""
+    return f"95 % interval{of}"
+
+
 def _score_columns(rows: Sequence[Row]) -> list[_Column]:
     """Return the columns of the metric that configurations are chosen by, where it is not accuracy."""
     chosen = {row["chosen_by"] for row in rows} - {"accuracy"}
@@ -152,7 +158,7 @@ def _columns(rows: Sequence[Row]) -> list[_Column]:
         )
     columns += [
         _Column(title="dev acc.", cell=_spread("accuracy", "accuracy_sd"), rank=1),
-        _Column(title="95 % interval", cell=_interval, rank=2),
+        _Column(title=_interval_title(rows), cell=_interval, rank=2),
         _Column(title="last epoch", cell=_spread("last_accuracy", "last_accuracy_sd"), rank=9),
         _Column(title="F1", cell=lambda r: formatting.percent(r["f1"]), rank=7),
         _Column(title="examples/s", cell=lambda r: formatting.number(r["examples_per_sec"]), rank=7),

@@ -30,6 +30,8 @@ _NAMES: dict[str, tuple[str, ...]] = {
     "text": ("text", "sentence"),
 }
 """Columns of a file of predictions -> names that it may have; row_id, label and predicted are needed."""
+_ANSWERS = ("label", "predicted")
+"""Of these, the ones that hold classes, or the values of a regression."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +50,8 @@ class Side:
     data: str | None
     """Evaluation data; None: not known."""
     texts: dict[int, str]
+    chosen_by: str | None = None
+    """Metric that its epochs, and it among others, were chosen by; None: not known."""
 
 
 def find_side(name: str, storage_path: str) -> Side:
@@ -72,6 +76,7 @@ def find_side(name: str, storage_path: str) -> Side:
         chosen=dataclasses.replace(group, configurations=tuple(searched)).chosen if many else "",
         data=group.eval_split,
         texts=_texts(table, configuration),
+        chosen_by=group.chosen_by,
     )
 
 
@@ -148,6 +153,8 @@ def _from_file(path: Path) -> Side:
     rows, column = _read_file(path)
     seeds = rows.column(column["seed"]).to_pylist() if "seed" in column else [0] * rows.num_rows
     numbers = {k: _numbers(rows, column.get(k), path) for k in ("row_id", "label", "predicted", "probability")}
+    # Fractions are values; whole numbers are classes, unless they stand in for values everywhere.
+    is_values = any((numbers[k] % 1 != 0).any() for k in _ANSWERS)
     parts: list[pa.Table] = []
     runs: list[Run] = []
     for number, seed in enumerate(dict.fromkeys(seeds)):
@@ -159,6 +166,9 @@ def _from_file(path: Path) -> Side:
         values = {"model": path.name, "best_dev_accuracy": float((columns["label"] == columns["predicted"]).mean())}
         runs.append(Run(experiment=str(path), trial_id=str(number), seed=number, values=values))
         keys = {"experiment": [str(path)] * len(order), "trial_id": [str(number)] * len(order)}
+        if is_values:
+            none = pa.nulls(len(order), pa.int64())
+            columns |= {f"{k}_value": columns[k] for k in _ANSWERS} | dict.fromkeys(_ANSWERS, none)
         parts.append(pa.table({**keys, "split": ["dev"] * len(order), "global_step": [0] * len(order), **columns}))
     configuration = Configuration(configuration_id=str(path), runs=tuple(runs))
     found = evidence.collect(pa.concat_tables(parts), [configuration]) if runs else None

@@ -79,7 +79,7 @@ def _over_epochs(study: Study, palette: dict[str, str], metric: str, title: str,
         drawing.percent_axis(axes)
         axes.set_ylabel("%" if metric.removeprefix("dev_") in SHARES else "× 100")
     else:
-        axes.set_ylabel("cross entropy, nats")
+        axes.set_ylabel(_loss_unit(study))
     published = ""
     if metric == "dev_accuracy" and study.is_sst2 and study.curve_split == "dev":
         _references(axes)
@@ -88,6 +88,11 @@ def _over_epochs(study: Study, palette: dict[str, str], metric: str, title: str,
     models = "; ".join(c.label for c in study.best_per_model if model_label(c.setting) in shown)
     caption = f"{title}, the best configuration of each model ({models}). {_spread_words(study)}.{published}"
     return drawing.save(figure, name, caption)
+
+
+def _loss_unit(study: Study) -> str:
+    is_regression = any(c.setting("num_classes") == 1 for c in study.configurations)
+    return "squared error" if is_regression else "cross entropy, nats"
 
 
 def _references(axes: Axes) -> None:
@@ -108,7 +113,7 @@ def _losses(study: Study, configuration: Configuration, name: str) -> Drawn | No
     _plot(axes, train, color=drawing.PALETTE[0], label="training (dropout on)")
     _plot(axes, dev, color=drawing.PALETTE[1], label=study.curves_on, line="--")
     axes.set_title(f"Losses of {drawing.short(model_label(configuration.setting))}")
-    axes.set_ylabel("cross entropy, nats")
+    axes.set_ylabel(_loss_unit(study))
     axes.set_ylim(0, 1.05 * axes.dataLim.y1)
     _epoch_axis(axes)
     axes.legend(loc="best")

@@ -70,6 +70,13 @@ def test_each_task_is_judged_by_its_own_metric_unless_another_is_given():
     assert TrainConfig(data="glue/cola", choose_by="loss").metric == "loss"
 
 
+def test_a_regression_is_judged_by_a_correlation_or_its_loss():
+    assert TrainConfig(data="glue/stsb").metric == TrainConfig(task="regression").metric == "spearman"
+    assert TrainConfig(task="regression", choose_by="pearson").metric == "pearson"
+    assert "a regression has pearson, spearman" in refusal(task="regression", choose_by="mcc")
+    assert "are for classes" in refusal(data="glue/stsb", class_weights="balanced")
+
+
 def test_classes_are_not_judged_by_a_correlation_of_values():
     assert refusal(choose_by="pearson").startswith("--choose-by pearson: is a metric of regression")
     assert "macro_f1" in refusal(choose_by="macro")

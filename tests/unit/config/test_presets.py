@@ -32,7 +32,12 @@ def test_the_paper_s_choice_for_base_and_large_is_table_6():
 
 @pytest.mark.parametrize(
     ("task", "size", "expected"),
-    [("mnli", "", (5e-5, 5e-6, 1)), ("cola", "", (8e-5, 1e-6, 5)), ("qqp", "-large", (5e-5, 8e-6, 2))],
+    [
+        ("mnli", "", (5e-5, 5e-6, 1)),
+        ("stsb", "-large", (8e-5, 1e-5, 10)),
+        ("cola", "", (8e-5, 1e-6, 5)),
+        ("qqp", "-large", (5e-5, 8e-6, 2)),
+    ],
 )
 def test_the_paper_s_preset_follows_the_task(task, size, expected):
     config = config_of("--preset", f"paper{size}", "--data", f"glue/{task}")

@@ -50,8 +50,9 @@ def loaded(hub: HubServer, tmp_path_factory: pytest.TempPathFactory) -> dict[str
 
 
 def texts_of(task: str, split: str) -> list[Any]:
+    kind = int if LABELS[task] else float
     rows = glue_rows(task, split)
-    return [[texts[0] if len(texts) == 1 else list(texts), int(label)] for texts, label in rows]
+    return [[texts[0] if len(texts) == 1 else list(texts), pytest.approx(kind(label))] for texts, label in rows]
 
 
 @pytest.mark.parametrize("task", GLUE_TASKS)
@@ -59,7 +60,7 @@ def test_a_task_has_its_texts_its_classes_in_glues_order_and_its_number_of_rows(
     loaded: dict[str, Any], task: str
 ) -> None:
     found = loaded[task]
-    assert tuple(found["classes"]) == LABELS[task]
+    assert tuple(found["classes"]) == (LABELS[task] or ("score",))
     dev = "validation_matched" if task == "mnli" else "validation"
     assert found["rows"]["train"] == texts_of(task, "train")
     assert found["rows"]["dev"] == texts_of(task, dev)
@@ -70,6 +71,7 @@ def test_the_metric_of_a_task_is_glues_own(loaded: dict[str, Any]) -> None:
     metrics = {task: found["metric"] for task, found in loaded.items()}
     assert metrics.pop("cola") == "mcc"
     assert (metrics.pop("mrpc"), metrics.pop("qqp")) == ("f1", "f1")
+    assert metrics.pop("stsb") == "spearman"
     assert set(metrics.values()) == {"accuracy"}
 
 

@@ -16,14 +16,14 @@ from sst2_ray.modeling.export.folder import export_model, load_export
 from sst2_ray.modeling.layout.varlen import to_varlen
 from sst2_ray.modeling.optimizer import build_optimizer
 from sst2_ray.modeling.sources import max_positions, resolve_model
-from sst2_ray.modeling.sources.families import UNPADDED_FAMILIES, encoder_sizes, is_decoder
+from sst2_ray.modeling.sources.families import PACKED_FAMILIES, UNPADDED_FAMILIES, encoder_sizes, is_decoder
 from tests.support import models
 from tests.support.families import FAMILIES, family_folder, tiny_config
 from tests.support.flash import compute_with_flash
 from tests.support.models import SENTENCES, build, card_facts, encode, toy_tokenizer
 
 OWN_HEAD = sorted(set(FAMILIES) - {"modernbert"})
-UNPADDED = sorted(UNPADDED_FAMILIES)
+UNPADDED, PACKED = sorted(UNPADDED_FAMILIES), sorted(PACKED_FAMILIES)
 LABELS = torch.arange(len(SENTENCES)) % 2
 
 
@@ -108,7 +108,7 @@ def outcome(model, keys, *inputs):
 
 
 @pytest.mark.parametrize("pooled", [False, True])
-@pytest.mark.parametrize("family", UNPADDED)
+@pytest.mark.parametrize("family", PACKED)
 def test_a_packed_batch_has_the_logits_and_gradients_of_a_padded_one(family, pooled, tmp_path):
     folder = family_folder(family, tmp_path / "model")
     if pooled:
@@ -135,10 +135,25 @@ def test_a_batch_in_varlen_layout_has_the_logits_and_gradients_of_a_padded_one(f
     torch.testing.assert_close(outcome(model, keys, *to_varlen(*inputs)), padded, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("dropout", [0.0, 0.2])
+def test_long_and_short_texts_of_mpnet_have_the_logits_and_gradients_of_a_padded_batch(dropout, tmp_path):
+    folder = family_folder("mpnet", tmp_path / "model", max_position_embeddings=300)
+    model, tokenizer, _ = build(folder, encoder_dropout=dropout, dropout=dropout, max_length=298)
+    texts = [f"{text} " * times for text, times in zip(SENTENCES, (1, 40, 12, 3), strict=False)]
+    texts += SENTENCES[len(texts) :]
+    found = tokenizer(texts, padding=True, truncation=True, max_length=298, return_tensors="pt")
+    inputs = (found["input_ids"], found["attention_mask"])
+    assert inputs[0].size(1) > 130  # beyond the width of plain matrix products
+    keys = model.train().key_dropout()
+    packed = outcome(model, keys, *inputs)
+    model.supports_packing = False
+    torch.testing.assert_close(packed, outcome(model, keys, *inputs), rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("family", ["mpnet", "deberta-v2", "albert"])
 def test_other_families_are_computed_with_padding(family, tmp_path):
     model = build(family_folder(family, tmp_path / "model"))[0]
-    assert not model.supports_packing
+    assert model.supports_packing == (family == "mpnet")
     assert not model.supports_varlen
     assert "eager" in supported_attention(model.backbone.config)
 

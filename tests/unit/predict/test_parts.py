@@ -17,7 +17,7 @@ from sst2_ray.predict import parts
 from sst2_ray.predict.labelling import Labelled
 from sst2_ray.predict.output_folder import OutputFolder
 from sst2_ray.predict.parts import InputFile, PartReader, check_file, check_together, cut, find_inputs
-from sst2_ray.predict.scoring import Scores
+from sst2_ray.predict.scoring import Scores, ValueScores
 from tests.support.object_store import BUCKET, object_store
 
 OPTIONS = ReadOptions()
@@ -136,7 +136,21 @@ def test_scores_of_parts_add_up_to_those_of_all_rows() -> None:
     for start in range(0, 40, 16):
         part = Scores(classes=CLASSES)
         part.add(logits[start : start + 16], labels[start : start + 16])
-        total.merge(Scores.from_json(json.loads(json.dumps(part.to_json())), CLASSES))
+        total.merge_json(json.loads(json.dumps(part.to_json())))
     assert total.sums.confusion.tolist() == whole.sums.confusion.tolist()
     assert total.sums.loss == pytest.approx(whole.sums.loss)
     assert total.unknown_notes == whole.unknown_notes
+
+
+def test_scores_of_parts_of_a_regression_are_those_of_all_rows() -> None:
+    logits = np.random.default_rng(0).normal(size=(40, 1)).astype(np.float32)
+    labels = [("1.5", "-2", "many", None, "nan")[i % 5] for i in range(40)]
+    whole, total = ValueScores(), ValueScores()
+    whole.add(logits, labels)
+    for start in range(0, 40, 16):
+        part = ValueScores()
+        part.add(logits[start : start + 16], labels[start : start + 16])
+        total.merge_json(json.loads(json.dumps(part.to_json())))
+    assert total == whole
+    assert (total.known, total.unknown_notes) == (16, ["16 rows whose label is no number not scored"])
+    assert total.lines() == whole.lines()

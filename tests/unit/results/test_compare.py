@@ -14,6 +14,9 @@ from sst2_ray.errors import InputError
 from sst2_ray.results.compare import main_compare
 from sst2_ray.results.power import main as main_power
 from sst2_ray.results.store.table import ResultsTable
+from sst2_ray.statistics.metrics import correlation
+from sst2_ray.statistics.scores import matthews
+from tests.support.records import prediction, trial
 from tests.support.synthetic_results import MODERNBERT, SBERT, write_study
 
 Compare = Callable[..., str]
@@ -183,6 +186,91 @@ def test_more_than_two_classes_are_compared_in_macro_f1_and_mcc(
     assert "more than two classes the loss on single sentences is not stored" in found["loss"]["why"]
     assert main_compare(sides) == 0
     assert "macro F1, %" in capsys.readouterr().out
+
+
+def write_values(storage: str, name: str, noise: float, chosen_by: str) -> None:
+    """Three runs of a regression whose answers are this far from the labels."""
+    table, label = ResultsTable(storage), np.round(np.random.default_rng(1).uniform(0, 5, 120), 1)
+    for seed in range(3):
+        answer = label + np.random.default_rng([seed, int(10 * noise)]).normal(0, noise, len(label))
+        score = correlation(chosen_by, label, answer)
+        values = {
+            "model": name,
+            "seed": seed,
+            "configuration_id": name,
+            "eval_split": "dev of scores",
+            "num_classes": 1,
+        }
+        chosen = {"chosen_by": chosen_by, "best_score": score, "best_global_step": 100}
+        table.write("trials", [trial(f"{name}{seed}", **values, **chosen)])
+        none = {"label": None, "predicted": None, "probability": None}
+        pairs = enumerate(zip(label.tolist(), answer.tolist(), strict=True))
+        table.write("predictions", [
+            prediction(row, f"{name}{seed}", label_value=y, predicted_value=z, **none) for row, (y, z) in pairs
+        ])  # fmt: skip
+
+
+def test_regressions_are_compared_by_the_correlation_that_they_were_chosen_by(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, noise in (("near", 0.5), ("far", 3.0)):
+        write_values(str(tmp_path), name, noise, "pearson")
+    assert main_compare(["near", "far", "--storage-path", str(tmp_path), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["decided_by"], list(found["metrics"])) == ("pearson", ["pearson", "spearman"])
+    assert found["metrics"]["pearson"]["winner"] == "a"
+    assert (found["num_sentences_that_differ"], found["mcnemar_p"]) == (0, None)
+    assert main_compare(["near", "far", "--storage-path", str(tmp_path)]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "near wins: " in out.replace("Near", "near")
+    assert "more Pearson correlation" in out
+    assert "The verdict is on Pearson correlation, which both were chosen by." in out
+
+
+def test_values_are_read_from_a_file_and_are_not_compared_with_classes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    label = np.arange(40) / 8
+    for name, noise in (("a", 0.2), ("b", 3.0)):
+        answer = label + np.random.default_rng(2).normal(0, noise, len(label))
+        rows = [f"{i},{y},{z}" for i, (y, z) in enumerate(zip(label, answer, strict=True))]
+        (tmp_path / f"{name}.csv").write_text("\n".join(["row_id,label,prediction", *rows]))
+    sides = [str(tmp_path / "a.csv"), str(tmp_path / "b.csv")]
+    assert main_compare([*sides, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["decided_by"] == "spearman"
+    assert found["metrics"]["spearman"]["a"] > found["metrics"]["spearman"]["b"]
+    with pytest.raises(InputError, match="one answers with classes, the other with values"):
+        main_compare([sides[0], predictions(tmp_path / "c.csv", 0.9)])
+
+
+def test_the_verdict_is_on_the_metric_that_both_sides_were_chosen_by(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of rare positives: one side answers them all, and is wrong more often."""
+    table = ResultsTable(str(tmp_path))
+    label = (np.arange(200) % 20 == 0).astype(int)
+    answers = {"careful": np.zeros(200, dtype=int), "keen": np.where(np.arange(200) % 15 == 1, 1, label)}
+    for name, answer in answers.items():
+        for seed in range(3):
+            found = np.where(np.arange(200) == 3 + 40 * seed, 1 - answer, answer)
+            score = matthews(label, found)
+            values = {"model": name, "seed": seed, "configuration_id": name, "eval_split": "dev of rare"}
+            chosen = {"chosen_by": "mcc", "best_score": score, "best_global_step": 100}
+            accuracy = float((found == label).mean())
+            table.write("trials", [trial(f"{name}{seed}", best_dev_accuracy=accuracy, **values, **chosen)])
+            rows = enumerate(zip(label.tolist(), found.tolist(), strict=True))
+            table.write("predictions", [prediction(i, f"{name}{seed}", label=y, predicted=z) for i, (y, z) in rows])
+    assert main_compare(["keen", "careful", "--storage-path", str(tmp_path), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["decided_by"], next(iter(found["metrics"]))) == ("mcc", "mcc")
+    assert found["metrics"]["mcc"]["winner"] == "a"
+    assert found["metrics"]["accuracy"]["difference"] < 0
+    assert main_compare(["keen", "careful", "--storage-path", str(tmp_path)]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "Keen wins: " in out
+    assert "more MCC" in out
+    assert "The verdict is on MCC, which both were chosen by." in out
 
 
 # ---- power

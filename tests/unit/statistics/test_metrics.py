@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import scipy
 from sklearn.metrics import (
     accuracy_score,
     confusion_matrix,
@@ -14,7 +15,14 @@ from sklearn.metrics import (
     roc_auc_score,
 )
 
-from sst2_ray.statistics.metrics import auroc, confusion_scores, row_values, standard_error
+from sst2_ray.statistics.metrics import (
+    auroc,
+    confusion_scores,
+    correlation,
+    row_values,
+    standard_error,
+    value_contributions,
+)
 
 
 def answers(num_classes: int, num_rows: int = 120) -> tuple[np.ndarray, np.ndarray]:
@@ -72,3 +80,34 @@ def test_rows_contribute_their_jackknife_pseudo_values(metric: str, num_classes:
     assert found == pytest.approx(expected - expected.mean() + of_all)
     assert found.mean() == pytest.approx(of_all)
     assert standard_error(found) == pytest.approx(expected.std(ddof=1) / num**0.5)
+
+
+# ---- regression
+
+
+def values(num_rows: int = 60) -> tuple[np.ndarray, np.ndarray]:
+    random = np.random.default_rng(2)
+    label = np.round(random.uniform(0, 5, num_rows), 1)
+    return label, label + random.normal(0, 1.5, num_rows)
+
+
+def test_correlations_are_those_of_scipy_and_0_for_a_constant_answer() -> None:
+    label, value = values()
+    assert correlation("pearson", label, value) == pytest.approx(scipy.stats.pearsonr(label, value)[0])
+    assert correlation("spearman", label, value) == pytest.approx(scipy.stats.spearmanr(label, value)[0])
+    assert correlation("pearson", label, np.ones(len(label))) == 0.0
+
+
+def test_rows_contribute_to_a_regression_as_leaving_them_out_shows() -> None:
+    label, value = values()
+    num, whole = len(label), correlation("pearson", label, value)
+    left = [correlation("pearson", np.delete(label, row), np.delete(value, row)) for row in range(num)]
+    expected = num * whole - (num - 1) * np.array(left)
+    assert value_contributions("pearson", label, value) == pytest.approx(expected - expected.mean() + whole)
+    assert value_contributions("loss", label, value) == pytest.approx((label - value) ** 2)
+    of_ranks = value_contributions("spearman", label, value)
+    assert of_ranks.mean() == pytest.approx(correlation("spearman", label, value))
+    # ranks are kept: close to leaving rows out, and not the same
+    left = [correlation("spearman", np.delete(label, row), np.delete(value, row)) for row in range(num)]
+    exact = (num - 1) * np.std(left) * num**0.5 / (num - 1) ** 0.5 / num**0.5 * ((num - 1) / num) ** 0.5
+    assert standard_error(of_ranks) == pytest.approx(exact, rel=0.1)
