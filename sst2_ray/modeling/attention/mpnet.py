@@ -14,7 +14,7 @@ from sst2_ray.modeling.layout.packing import Packing, Segment, attend_packed
 
 @dataclass(frozen=True)
 class _PackedBias:
-    """What layers are handed in place of a bias for the whole batch."""
+    """The layout of a packed batch and its bias, which layers are handed in place of a bias for all places."""
 
     packing: Packing
     table: Tensor
