@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Hashable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import yaml
 
@@ -205,6 +206,20 @@ def shipped(path: str | Path) -> Path:
     return next((root / path for root in roots if (root / path).exists()), path)
 
 
+class _Loader(yaml.SafeLoader):
+    """A loader that refuses a key that stands twice in one mapping: YAML would silently keep the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen: dict[str, int] = {}
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+            line = key.start_mark.line + 1
+            if key.value in seen and key.value != "<<":
+                problem = f"key {key.value!r} stands in line {seen[key.value]} and in line {line}"
+                raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
+            seen[key.value] = line
+        return super().construct_mapping(node, deep)
+
+
 def load_cluster_file(path: str | Path) -> ClusterFile:
     """Parse `path`; the names of the shipped files are found from any folder.
 
@@ -212,10 +227,12 @@ def load_cluster_file(path: str | Path) -> ClusterFile:
     """
     file = shipped(path)
     try:
-        text = file.read_text(encoding="utf-8")
-        if text.startswith("#!") and "#SBATCH" in text:
+        text = file.read_bytes().decode("utf-8")  # with the ends of lines as they are: a shell reads them, too
+        if re.search(r"^#SBATCH\b", text, re.MULTILINE) and not re.search(
+            r"^provider:|^apiVersion:", text, re.MULTILINE
+        ):
             return ClusterFile(path=file, platform="slurm", document=Section({"script": text}))
-        document = yaml.safe_load(text)
+        document = yaml.load(text, Loader=_Loader)  # nosec B506: a SafeLoader
     except FileNotFoundError:
         raise InputError(
             f"{file}: no such cluster file; the repository's are ray_cluster.yaml and cluster/*.yaml"

@@ -176,13 +176,29 @@ def start_flags() -> frozenset[str]:
     return frozenset(flag for parameter in start.params for flag in (*parameter.opts, *parameter.secondary_opts))
 
 
+def start_value_problem(flag: str, value: str) -> str:
+    """Return why `ray start` refuses the value of a flag; empty where it takes it, or has no such flag."""
+    import click
+    from ray.scripts.scripts import start
+
+    parameter = next((parameter for parameter in start.params if flag in parameter.opts), None)
+    try:
+        if parameter is not None:
+            parameter.type.convert(value, parameter, None)
+    except click.UsageError as error:
+        return str(error.message)
+    return ""
+
+
 @functools.cache
-def azure_template_parameters() -> frozenset[str]:
-    """Return what Ray's template of an Azure machine takes; Azure refuses anything else, minutes into a deployment."""
+def azure_template_parameters() -> dict[str, str]:
+    """Return the parameters of Ray's template of an Azure machine with their types; Azure refuses anything else, minutes
+    into a deployment."""
     import ray.autoscaler._private as private
 
     path = Path(private.__file__ or "").parent / "_azure" / "azure-vm-template.json"
-    return frozenset(json.loads(path.read_text())["parameters"]) | {"availability_zone"}
+    parameters = json.loads(path.read_text())["parameters"]
+    return {**{name: entry["type"].lower() for name, entry in parameters.items()}, "availability_zone": "string"}
 
 
 def drain_node(address: str | None, node_id: str | None, deadline_ms: int) -> str:

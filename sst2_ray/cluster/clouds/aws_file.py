@@ -7,6 +7,7 @@ import functools
 import re
 from typing import TYPE_CHECKING
 
+from sst2_ray.cluster.clouds.aws_values import check_values
 from sst2_ray.cluster.clouds.checks import check_machine
 from sst2_ray.cluster.file import ClusterFile, NodeType
 from sst2_ray.cluster.findings import Findings
@@ -40,6 +41,7 @@ def check_file(cluster: ClusterFile, found: Findings) -> None:
         config = node_type.config
         _check_instance(node_type, found)
         _check_keys(node_type, found)
+        check_values(cluster, node_type, found)
         _check_image(config, found)
         _check_disk(config, found)
         if not (config.get("SecurityGroupIds") or config.get("LaunchTemplate") or config.get("NetworkInterfaces")):
@@ -87,6 +89,9 @@ def _check_keys(node_type: NodeType, found: Findings) -> None:
         elif isinstance(shape, ListShape) and isinstance(value, list):
             for index, item in enumerate(value):
                 visit(item, shape.member, f"{path}[{index}]")
+        elif isinstance(shape, (ListShape, StructureShape)):
+            kind = "a list" if isinstance(shape, ListShape) else "a mapping"
+            found.error(path, f"{value!r} is not what EC2 takes", f"{kind} is expected")
         elif (
             shape.type_name in ("boolean", "integer")
             and type(value) is not {"boolean": bool, "integer": int}[shape.type_name]
@@ -121,11 +126,6 @@ def _check_template(cluster: ClusterFile, found: Findings) -> None:
         template = node_type.config.section("LaunchTemplate")
         if {"LaunchTemplateName", "LaunchTemplateId"} <= template.raw.keys():
             found.error(where, "EC2 takes a name or an id, not both", "remove LaunchTemplateId")
-        for group in node_type.config.texts("SecurityGroupIds"):
-            if not re.fullmatch(r"sg-[0-9a-f]{8,17}", group):
-                found.error(
-                    node_type.config.at("SecurityGroupIds"), f"{group!r} is not an id", "sg- and 8 or 17 hex digits"
-                )
 
 
 @functools.cache
@@ -186,7 +186,8 @@ def _check_instance(node_type: NodeType, found: Findings) -> None:
         what = f"{name} is an Arm machine, the image and the wheels are x86-64"
         found.error(where, what, "choose the i or a variant, or g5/g6 for a GPU")
     else:
-        check_machine(where, machine_of("aws", name), name, node_type, found)
+        has_gpu = bool(re.match(r"(p|g|gr)\d", name))
+        check_machine(where, machine_of("aws", name), name, node_type, found, may_have_gpu=has_gpu)
 
 
 def _check_image(config: Section, found: Findings) -> None:

@@ -17,6 +17,8 @@ from sst2_ray.errors import did_you_mean
 MIN_ROOT_GB = 100
 # Images with the NVIDIA driver; an own one by imageId is believed.
 _GPU_OFFERS = ("ubuntu-hpc", "ubuntu-2204", "ubuntu-2404")
+_HPC_SKUS = {"ubuntu-hpc": ("2204", "2404")}
+"""First digits of the SKUs with a driver that is new enough."""
 _IMAGE_KEYS = ("imagePublisher", "imageOffer", "imageSku", "imageVersion")
 _OTHER_SIZES = re.compile(r"^Standard_[BDEF]\d+[a-z]*(_v\d)?$")
 
@@ -39,9 +41,12 @@ class Azure(Cloud):
                 found.error(parameters.path, "missing", "copy it from the repository's file")
                 continue
             known = azure_template_parameters()
-            for name in parameters.raw.keys() - known:
+            for name in parameters.raw.keys() - known.keys():
                 what = f"Ray's machine template has no such parameter; {did_you_mean(name, known)}"
                 found.error(parameters.at(name), what, "Azure would refuse the deployment")
+            for key in node_type.config.raw.keys() - {"azure_arm_parameters", "tags"}:
+                found.error(node_type.config.at(key), "is not read here", "put it into azure_arm_parameters")
+            _check_types(parameters, known, found)
             _check_size(parameters, node_type, found)
             _check_spot(parameters, node_type, found)
         self.warn_without_spot(cluster, found)
@@ -60,6 +65,23 @@ class Azure(Cloud):
     def is_spot(self, node_type: NodeType) -> bool:
         """Return True for Spot priority."""
         return _parameters(node_type).text("priority") == "Spot"
+
+
+_TYPES: dict[str, tuple[type, ...]] = {
+    "string": (str,), "securestring": (str,), "int": (int,), "bool": (bool,), "object": (dict,), "array": (list,),
+}  # fmt: skip
+
+
+def _check_types(parameters: Section, known: dict[str, str], found: Findings) -> None:
+    """Check the types of the template's parameters: Azure takes no number in place of a text."""
+    for name, value in parameters.raw.items():
+        kind = known.get(name, "")
+        if kind in _TYPES and type(value) not in _TYPES[kind]:
+            remedy = "in quotation marks" if kind == "string" else "without quotation marks and unit"
+            found.error(parameters.at(name), f"{value!r} is no {kind}, and the template takes nothing else", remedy)
+    price = parameters.section("billingProfile")
+    if "maxPrice" in price and price.number("maxPrice") is None:
+        found.error(price.at("maxPrice"), f"{price.get('maxPrice')!r} is no number", "-1, without quotation marks")
 
 
 def _parameters(node_type: NodeType) -> Section:
@@ -133,7 +155,7 @@ def _check_size(parameters: Section, node_type: NodeType, found: Findings) -> No
             f"{size} takes NVIDIA's GRID drivers, the image brings the data-center driver: the GPU would not be found"
         )
         found.error(where, what, "an NC or ND size, e.g. Standard_NC24ads_A100_v4")
-    check_machine(where, machine, size, node_type, found)
+    check_machine(where, machine, size, node_type, found, may_have_gpu=not _OTHER_SIZES.match(size))
     if node_type.resources.whole("CPU") is None:
         what = "Ray reads no sizes from Azure: without resources nothing is ever scheduled here"
         found.error(node_type.path, what, "set CPU and GPU")
@@ -150,7 +172,7 @@ def _check_size(parameters: Section, node_type: NodeType, found: Findings) -> No
 
 
 def _check_image(parameters: Section, found: Findings, *, has_gpu: bool) -> None:
-    publisher, offer, version = (parameters.text(key) for key in ("imagePublisher", "imageOffer", "imageVersion"))
+    publisher, offer, sku, version = (parameters.text(key) for key in _IMAGE_KEYS)
     if any(key not in parameters for key in _IMAGE_KEYS):
         found.error(parameters.path, "no image", f"{', '.join(_IMAGE_KEYS)}, or imageId")
     elif offer in _GPU_OFFERS and publisher != "microsoft-dsvm":
@@ -159,6 +181,9 @@ def _check_image(parameters: Section, found: Findings, *, has_gpu: bool) -> None
     elif not re.fullmatch(r"latest|\d+(\.\d+)+", version):
         what = f"{version!r} is not a version"
         found.error(parameters.at("imageVersion"), what, "latest, or the numbers of one")
+    elif offer in _HPC_SKUS and re.match(r"\d+", sku) and sku[:4] not in _HPC_SKUS[offer]:
+        what = f"{offer} {sku} is none of the images whose driver fits torch's CUDA 13"
+        found.error(parameters.at("imageSku"), what, f'"{_HPC_SKUS[offer][0]}"')
     elif has_gpu and parameters.text("imageOffer") not in _GPU_OFFERS:
         what = f"{parameters.text('imageOffer')!r} brings no NVIDIA driver"
         found.error(parameters.at("imageOffer"), what, "microsoft-dsvm ubuntu-hpc 2204")

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import difflib
 import functools
+import importlib.metadata
 import json
+import re
+import subprocess  # nosec B404: bash reads a script, and runs nothing
 from pathlib import Path
 
-from sst2_ray.cluster.file import NodeType
+from sst2_ray.cluster.file import NodeType, shipped
 from sst2_ray.cluster.findings import Findings
 from sst2_ray.cluster.prices import Machine
+from sst2_ray.cluster.section import Section
+
+Limits = dict[str, tuple[float, float] | None]
+"""Least and largest value by key; None: the key is not taken."""
 
 
 @functools.cache
@@ -29,8 +36,18 @@ def check_place(where: str, name: str, kind: str, found: Findings) -> None:
         found.warning(where, f"{name!r} is not among the locations known here", "is it spelled right?")
 
 
-def check_machine(where: str, machine: Machine | None, name: str, node_type: NodeType, found: Findings) -> None:
-    """Check GPU count, age of the GPU and memory. `machine`: None where the table does not hold the type."""
+def check_machine(
+    where: str, machine: Machine | None, name: str, node_type: NodeType, found: Findings, *, may_have_gpu: bool = True
+) -> None:
+    """Check GPU count, age of the GPU and memory.
+
+    `machine`: None where the table does not hold the type; `may_have_gpu`: types of this family have GPUs.
+    """
+    if machine is None and not may_have_gpu and not node_type.is_head:
+        declared = node_type.resources.number("GPU") or 0
+        what = f"{name} has no GPU: " + (f"resources declare {declared:g}" if declared else "training runs on its CPUs")
+        add = found.error if declared else found.warning
+        add(where, what, "choose a machine with a GPU unless that is meant")
     if machine is None:
         what = f"{name} exists but is not in the table of prices: its GPUs, memory and cost are not checked"
         found.warning(where, what, "give --price-per-hour for the cost")
@@ -67,3 +84,52 @@ def _check_worker(where: str, machine: Machine, node_type: NodeType, found: Find
     if cpus is not None and cpus > machine.cpus:
         what = f"{machine.name} has {machine.cpus} CPUs, resources declare {cpus}"
         found.error(where, what, f"set resources.CPU to {machine.cpus}")
+
+
+def check_limits(section: Section, limits: Limits, what: str, found: Findings) -> None:
+    """Check numbers against a table of limits."""
+    for key, bounds in limits.items():
+        value = section.number(key)
+        if key in section and bounds is None:
+            found.error(section.at(key), f"{what} takes no {key}: the launch is refused", "remove it")
+        elif value is not None and bounds is not None and not bounds[0] <= value <= bounds[1]:
+            found.error(
+                section.at(key), f"{value:g}: {what} takes {bounds[0]:g} to {bounds[1]:g}", "a value in between"
+            )
+
+
+@functools.cache
+def nodes_python() -> str:
+    """Return the version of Python, e.g. 3.11, that the lock of the nodes is made for; empty where it does not lie here."""
+    path = shipped("cluster/node/lock.sh")
+    found = re.search(r"--python-version (\d+\.\d+)", path.read_text(encoding="utf-8")) if path.is_file() else None
+    return found[1] if found else ""
+
+
+def check_image_tag(where: str, image: str, found: Findings) -> None:
+    """Check the versions that the tag of one of Ray's images (rayproject/ray) names: Ray refuses others beside it."""
+    ray = re.search(r"(?:^|/)rayproject/ray(?:-ml)?:(\d+\.\d+\.\d+)", image)
+    python = re.search(r":[^/]*-py(\d)(\d+)\b", image)
+    here = importlib.metadata.version("ray")
+    if ray and ray[1] != here:
+        found.error(where, f"{image} has Ray {ray[1]}, this project runs on {here}", f"rayproject/ray:{here}-...")
+    if python and nodes_python() not in ("", f"{python[1]}.{python[2]}"):
+        what = f"{image} has Python {python[1]}.{python[2]}, the packages are locked for {nodes_python()}"
+        found.error(where, what, f"an image with py{nodes_python().replace('.', '')}")
+
+
+def check_shell(where: str, script: str, found: Findings) -> None:
+    """Check that the shell can read a script: its first line, the ends of its lines, and its grammar."""
+    if "\r" in script:
+        what = "lines end as on Windows (CRLF): the shell takes the last letter for a part of each command"
+        found.error(where, what, "sed -i 's/\\r$//' FILE")
+        return
+    if not script.startswith("#!"):
+        found.error(where, "has no interpreter in its first line", "#!/usr/bin/env bash")
+    try:
+        read = subprocess.run(["bash", "-n"], input=script, capture_output=True, text=True, check=False)  # nosec B603 B607
+    except OSError:  # no bash here
+        return
+    if read.returncode != 0:
+        problem = " ".join(read.stderr.split())[:160]
+        found.error(where, f"the shell cannot read it: {problem}", "correct the line")

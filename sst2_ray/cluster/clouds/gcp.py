@@ -9,6 +9,7 @@ from pathlib import Path
 
 from sst2_ray.cluster.clouds.base import Cloud, own_key
 from sst2_ray.cluster.clouds.checks import check_machine, check_place, places
+from sst2_ray.cluster.clouds.gcp_fields import check_fields
 from sst2_ray.cluster.file import PLACEHOLDER, ClusterFile, NodeType
 from sst2_ray.cluster.findings import Findings
 from sst2_ray.cluster.prices import Machine, machine_of, names_of
@@ -51,7 +52,9 @@ class Gcp(Cloud):
             machine, known = _machine(node_type.config, found)
             if known:
                 name = node_type.config.text("machineType")
-                check_machine(node_type.config.at("machineType"), machine, name, node_type, found)
+                where, series = node_type.config.at("machineType"), _OTHER_SERIES.match(name)
+                check_machine(where, machine, name, node_type, found, may_have_gpu=not series)
+            check_fields(cluster, node_type, found)
             has_gpu = bool(machine and machine.gpus)
             _check_disk(node_type.config, found, has_gpu=has_gpu)
             _check_network(node_type.config, found)

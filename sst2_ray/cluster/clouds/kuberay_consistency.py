@@ -30,6 +30,8 @@ _UNITS = {
     "Gi": 2**30,
     "Ti": 2**40,
 }
+_GPU = "nvidia.com/gpu"
+_LEAST_BYTES = 2**26
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 
 
@@ -104,7 +106,8 @@ def _check_deadlines(spec: Section, found: Findings) -> None:
         found.error("spec.suspend", "the run never starts", "remove it")
 
 
-def _quantity(text: str) -> float | None:
+def quantity(text: str) -> float | None:
+    """Return the value of one of Kubernetes' quantities, e.g. 500m or 28Gi; None where it is none."""
     match = re.fullmatch(r"([0-9.]+)([a-zA-Z]*)", text)
     return float(match[1]) * _UNITS[match[2]] if match and match[2] in _UNITS else None
 
@@ -135,28 +138,38 @@ def _check_pod(name: str, spec: Section, found: Findings) -> None:
 def _check_sizes(where: str, container: Section, spec: Section, found: Findings) -> None:
     requests, limits = (container.section("resources").section(key) for key in ("requests", "limits"))
     for key in requests.raw:
-        asked, most = _quantity(requests.text(key)), _quantity(limits.text(key))
+        asked, most = quantity(requests.text(key)), quantity(limits.text(key))
         if asked is None:
             found.error(f"{where}.requests.{key}", f"{requests.text(key)!r} is not a quantity", "e.g. 28Gi, 500m, 4")
         elif most is not None and asked > most:
             what = f"{requests.text(key)} is more than its limit {limits.text(key)}: the pod is refused"
             found.error(f"{where}.requests.{key}", what, "the same value for both")
-        elif key == "nvidia.com/gpu" and asked != most:
-            found.error(
-                f"{where}.requests.{key}",
-                "GPUs cannot be shared: request and limit must be equal",
-                "the same value for both",
-            )
+        elif key == _GPU and asked != most:
+            what = "GPUs cannot be shared: request and limit must be equal"
+            found.error(f"{where}.requests.{key}", what, "the same value for both")
     for key in limits.raw:
-        if _quantity(limits.text(key)) is None:
+        if quantity(limits.text(key)) is None:
             found.error(f"{where}.limits.{key}", f"{limits.text(key)!r} is not a quantity", "e.g. 28Gi, 500m, 4")
-    memory = _quantity(limits.text("memory"))
+    _check_amounts(where, {**requests.raw, **limits.raw}, found)
+    memory = quantity(limits.text("memory"))
     for volume in spec.sections("volumes"):
-        size = _quantity(volume.section("emptyDir").text("sizeLimit", "0"))
+        size = quantity(volume.section("emptyDir").text("sizeLimit", "0"))
         if volume.section("emptyDir").text("medium") == "Memory" and size and memory and size >= memory:
             taken = volume.section("emptyDir").text("sizeLimit")
             what = f"{volume.text('name')} may take {taken} of memory, the container has {limits.text('memory')}"
             found.error(f"{where}.volumes", what, "a quarter of the memory")
+
+
+def _check_amounts(where: str, amounts: dict[str, object], found: Findings) -> None:
+    """Check that amounts are ones with which a container can start."""
+    for key, value in amounts.items():
+        amount = quantity(str(value))
+        if amount is None:
+            continue
+        if key == _GPU and amount != int(amount):
+            found.error(f"{where}.limits.{key}", "GPUs cannot be shared: a whole number", "1")
+        if key in ("memory", "ephemeral-storage") and amount < _LEAST_BYTES:
+            found.error(f"{where}.limits.{key}", f"{amount:g} bytes: nothing starts in them", "with a unit, e.g. 24Gi")
 
 
 def _submitter(spec: Section) -> Section:
@@ -202,9 +215,12 @@ def _check_entrypoint(spec: Section, groups: list[Section], found: Findings) -> 
     except ValueError as error:
         found.error(where, f"cannot be read: {error}", "close the quotation")
         return
-    scripts = [PurePosixPath(word) for word in words if word.endswith(".py")]
     if not words:
         found.error(where, "is empty: nothing is run", "python /home/ray/sst2-ray/jobs/train.py ...")
+    elif words[0].endswith(".py"):
+        found.error(where, f"{words[0]} is not executable", f"python {words[0]} ...")
+    _check_project(spec, groups, found)
+    scripts = [PurePosixPath(word) for word in words if word.endswith(".py")]
     for script in scripts:
         if script.parent.name == "jobs" and script.name not in JOBS:
             found.error(where, f"the image has no jobs/{script.name}", did_you_mean(script.name, JOBS))
@@ -217,9 +233,21 @@ def _check_entrypoint(spec: Section, groups: list[Section], found: Findings) -> 
     _check_storage(words, groups, found)
 
 
+def _check_project(spec: Section, groups: list[Section], found: Findings) -> None:
+    """Check that the image holds the project that the command runs."""
+    specs = [group.section("template").section("spec") for group in groups]
+    images = [container.text("image") for pod in specs for container in pod.sections("containers")]
+    own = [image for image in images if re.match(r"(docker\.io/)?rayproject/ray", image)]
+    if own and re.search(r"sst2|jobs/", spec.text("entrypoint")) and "runtimeEnvYAML" not in spec:
+        what = f"{own[0]} is Ray's own image, without this project"
+        found.error("spec.entrypoint", what, "the image of cluster/Dockerfile")
+
+
 def _check_storage(words: list[str], groups: list[Section], found: Findings) -> None:
     pairs = dict(itertools.pairwise(word for pair in words for word in pair.split("=", 1)))
     path = pairs.get("--storage-path", "")
+    if re.match(r"[a-z0-9]+:/?[^/]", path):
+        found.error("spec.entrypoint", f"--storage-path {path} is no URI", path.replace(":/", "://", 1))
     if not path.startswith("/"):
         return
     for group in groups:

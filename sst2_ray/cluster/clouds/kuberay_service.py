@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import yaml
 
+from sst2_ray.cluster.clouds.kuberay_consistency import quantity
 from sst2_ray.cluster.findings import Findings
 from sst2_ray.cluster.section import Section
+from sst2_ray.errors import did_you_mean
 
 _IMPORT_PATH = "sst2_ray.serving.app:build"
+SETTINGS = (
+    "model_dir", "device", "precision", "num_replicas", "cpus_per_replica", "gpus_per_replica", "tokens_per_batch", "max_texts",
+    "max_text_chars", "max_body_bytes", "max_queued_requests", "require_token",
+)  # fmt: skip
+"""Settings of the application, which this room does not import."""
 _TOKEN = "SST2_RAY_SERVE_TOKEN"  # nosec B105: the name of a variable
 
 
@@ -24,6 +31,7 @@ def check_service(spec: Section, groups: list[tuple[str, Section]], found: Findi
         found.error(where, "has no application: nothing is served", f"applications: [{{import_path: {_IMPORT_PATH}}}]")
     if config.section("http_options").text("host") in ("127.0.0.1", "localhost"):
         found.error(f"{where}.http_options.host", "the service cannot reach loopback", 'host: "0.0.0.0"')
+    _check_port(config.section("http_options"), groups, found)
     for application in applications:
         if application.text("import_path") != _IMPORT_PATH:
             what = f"{application.text('import_path')!r} is not the application of this project"
@@ -34,15 +42,36 @@ def check_service(spec: Section, groups: list[tuple[str, Section]], found: Findi
         found.ok(where, f"{applications[0].section('args').text('model_dir')} behind a token")
 
 
+def _containers(group: Section) -> list[Section]:
+    return group.section("template").section("spec").sections("containers")
+
+
+def _check_port(options: Section, groups: list[tuple[str, Section]], found: Findings) -> None:
+    """Check that KubeRay's service, which looks for a port of this name, leads to where the proxies listen."""
+    told = options.whole("port") or 8000
+    for name, group in groups:
+        ports = [port for container in _containers(group) for port in container.sections("ports")]
+        named = [port.whole("containerPort") for port in ports if port.text("name") == "serve"]
+        if named != [told]:
+            what = f"the proxies listen on {told}, the port named `serve` is {named[0] if named else 'missing'}"
+            found.error(f"{name}.ports", what, f"{{containerPort: {told}, name: serve}}")
+
+
 def _check_application(application: Section, groups: list[tuple[str, Section]], found: Findings) -> None:
     args = application.section("args")
+    for key in args.raw:
+        if key not in SETTINGS:
+            found.error(
+                args.at(key), "the application has no such setting, and does not start", did_you_mean(key, SETTINGS)
+            )
+    _check_room(args, groups[1:], found)
     if not args.text("model_dir"):
         found.error(args.at("model_dir"), "missing: there is nothing to serve", "the model's folder or URI")
     if args.get("require_token") is False:
         found.error(args.at("require_token"), "false: every pod of the cluster can ask", "remove it")
     else:
         for name, group in groups:
-            containers = group.section("template").section("spec").sections("containers")
+            containers = _containers(group)
             names = {entry.text("name") for container in containers for entry in container.sections("env")}
             if _TOKEN not in names:
                 what = f"{_TOKEN} is missing: the application does not start without a token"
@@ -55,7 +84,22 @@ def _check_application(application: Section, groups: list[tuple[str, Section]], 
         found.error(args.at("num_replicas"), what, "raise maxReplicas or ask for fewer")
 
 
+def _check_room(args: Section, workers: list[tuple[str, Section]], found: Findings) -> None:
+    """Check that one pod of some group can hold one replica."""
+    for key, resource, default in (("cpus_per_replica", "cpu", 1.0), ("gpus_per_replica", "nvidia.com/gpu", 0.0)):
+        asked = args.number(key)
+        asked = default if asked is None else asked
+        sizes = [
+            quantity(container.section("resources").section("limits").text(resource, "0")) or 0.0
+            for _, group in workers
+            for container in _containers(group)[:1]
+        ]
+        if sizes and asked > max(sizes):
+            what = f"{asked:g}, the largest pod has {max(sizes):g}: no replica can ever be placed"
+            found.error(args.at(key), what, f"at most {max(sizes):g}")
+
+
 def _gpus(group: Section) -> float:
-    containers = group.section("template").section("spec").sections("containers")
+    containers = _containers(group)
     limits = [container.section("resources").section("limits").text("nvidia.com/gpu", "0") for container in containers]
     return float(sum(int(limit) for limit in limits if limit.isdigit()))

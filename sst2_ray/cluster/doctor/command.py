@@ -9,10 +9,11 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 from sst2_ray.cluster.clouds import cloud_of
+from sst2_ray.cluster.doctor.build_files import check_build_file
 from sst2_ray.cluster.doctor.laptop import check_laptop
 from sst2_ray.cluster.doctor.node_versions import check_hosts
 from sst2_ray.cluster.doctor.ray_file import check_ray_file, check_text
-from sst2_ray.cluster.file import ClusterFile, load_cluster_file, use_token_if_present
+from sst2_ray.cluster.file import ClusterFile, load_cluster_file, shipped, use_token_if_present
 from sst2_ray.cluster.findings import Finding, Findings
 from sst2_ray.cluster.pricing import check_prices
 from sst2_ray.cluster.ssh import Tunnel
@@ -27,7 +28,8 @@ class DoctorConfig:
     """Check this machine, a cluster file, and the cluster that runs from it."""
 
     cluster: Positional[str | None] = None
-    """Cluster file (ray_cluster.yaml, cluster/*.yaml). None: this machine, and --address if given."""
+    """Cluster file (ray_cluster.yaml, cluster/*.yaml), cluster/Dockerfile or cluster/node/setup.sh. None: this machine, and
+    --address if given."""
     address: str | None = None
     """Job server of a running cluster, e.g. http://127.0.0.1:8265."""
     offline: bool = False
@@ -55,6 +57,9 @@ class DoctorConfig:
 def main(argv: list[str]) -> int:
     """Print the report; return 0 if nothing would fail, 2 otherwise."""
     config = parse(DoctorConfig, argv, prog="sst2-ray doctor")
+    built = check_build_file(shipped(config.cluster)) if config.cluster else None
+    if built is not None:
+        return report(built, verbose=True)
     cluster = load_cluster_file(config.cluster) if config.cluster else None
     use_token_if_present(cluster)
     findings = [*examine_file(cluster, config), *examine_cluster(cluster, config)]
@@ -62,12 +67,17 @@ def main(argv: list[str]) -> int:
 
 
 def examine_file(cluster: ClusterFile | None, config: DoctorConfig) -> Findings:
-    """Check this machine and the file: what can be told without any other machine."""
+    """Check this machine, then the file: what can be told without any other machine."""
     found = check_laptop(cluster)
-    if cluster is None:
-        return found
+    if cluster is not None:
+        found += check_file(cluster, config)
+    return found
+
+
+def check_file(cluster: ClusterFile, config: DoctorConfig) -> Findings:
+    """Check the file alone."""
     cloud = cloud_of(cluster)
-    found += check_text(cluster)
+    found = check_text(cluster)
     if cloud.starts_by_ray:
         found += check_ray_file(cluster, sizes_from_cloud=cloud.sizes_from_cloud)
     found += cloud.check(cluster)

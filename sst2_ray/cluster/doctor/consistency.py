@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from sst2_ray.cluster.doctor.commands import HEAD, WORKER, commands_of
-from sst2_ray.cluster.file import ClusterFile
+from sst2_ray.cluster.file import PLACEHOLDER, ClusterFile
 from sst2_ray.cluster.findings import Findings
 from sst2_ray.cluster.ray_private import start_flags
 from sst2_ray.errors import did_you_mean
@@ -119,6 +119,8 @@ def _check_homes(cluster: ClusterFile, found: Findings) -> None:
 
 def _check_users(cluster: ClusterFile, found: Findings) -> None:
     user = cluster.auth.text("ssh_user", "ubuntu")
+    if not re.fullmatch(r"[A-Za-z_][\w.-]{0,31}", user) and not PLACEHOLDER.search(user):
+        found.error("auth.ssh_user", f"{user!r} is not a login", "the name alone, without @ and host")
     if user in _RESERVED_USERS.get(cluster.platform, ()):
         found.error("auth.ssh_user", f"{user!r} is refused by {cluster.platform}", "ubuntu")
     images = [text for node_type in cluster.node_types for _, text in node_type.config.strings() if "ubuntu" in text]

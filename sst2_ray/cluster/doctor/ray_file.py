@@ -6,8 +6,10 @@ import re
 import stat
 from pathlib import Path
 
+from sst2_ray.cluster.clouds.checks import check_image_tag
 from sst2_ray.cluster.doctor.commands import check_pins, check_start_commands
 from sst2_ray.cluster.doctor.consistency import check_consistency
+from sst2_ray.cluster.doctor.node_scripts import check_node_scripts
 from sst2_ray.cluster.file import PLACEHOLDER, ClusterFile, NodeType, is_pinned_image, shipped
 from sst2_ray.cluster.findings import Findings
 from sst2_ray.cluster.ray_private import schema_problem
@@ -39,6 +41,7 @@ def check_ray_file(cluster: ClusterFile, *, sizes_from_cloud: bool) -> Findings:
     check_pins(cluster, found)
     check_start_commands(cluster, found)
     check_consistency(cluster, found)
+    check_node_scripts(cluster, found)
     if cluster.platform != "local":
         _check_idle(cluster, found)
         for node_type in cluster.node_types:
@@ -49,6 +52,7 @@ def check_ray_file(cluster: ClusterFile, *, sizes_from_cloud: bool) -> Findings:
         if docker.get(key) and not is_pinned_image(docker.text(key)):
             what = f"{docker.text(key)} is not pinned: two nodes may get two versions"
             found.error(docker.at(key), what, "name a tag or digest that does not move")
+        check_image_tag(docker.at(key), docker.text(key), found)
     return found
 
 

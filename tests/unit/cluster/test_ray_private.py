@@ -48,7 +48,7 @@ def test_ray_prefers_these_variables_to_the_address_that_it_is_given() -> None:
 
 def test_what_is_read_out_of_ray_has_content() -> None:
     assert {"--head", "--port", "--dashboard-host"} <= ray_private.start_flags()
-    assert {"vmSize", "osDiskSize", "priority"} <= ray_private.azure_template_parameters()
+    assert {"vmSize", "osDiskSize", "priority"} <= ray_private.azure_template_parameters().keys()
     assert (
         ray_private.generated_key("azure", None, "westus2", "g", "ubuntu").name
         == "ray-autoscaler_azure_westus2_g_ubuntu"

@@ -1,0 +1,103 @@
+"""Checks of values in an AWS file's node_config that EC2 takes by their form: ids, volumes, the image for its machine."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+
+from sst2_ray.cluster.clouds.checks import Limits, check_limits
+from sst2_ray.cluster.file import ClusterFile, NodeType
+from sst2_ray.cluster.findings import Findings
+from sst2_ray.cluster.prices import machine_of
+from sst2_ray.cluster.section import Section
+
+_IDS = {
+    "SubnetIds": "subnet", "SubnetId": "subnet", "SecurityGroupIds": "sg", "Groups": "sg", "LaunchTemplateId": "lt",
+    "NetworkInterfaceId": "eni", "SnapshotId": "snap", "CapacityReservationId": "cr", "HostId": "h",
+}  # fmt: skip
+"""Keys whose values are ids, and what those begin with."""
+_PROFILE = re.compile(r"arn:aws[\w-]*:iam::\d{12}:instance-profile/[\w+=,.@/-]+")
+_VOLUMES: dict[str, Limits] = {
+    "gp3": {"VolumeSize": (1, 65536), "Iops": (3000, 80000), "Throughput": (125, 2000)},
+    "gp2": {"VolumeSize": (1, 16384), "Iops": None, "Throughput": None},
+    "io1": {"VolumeSize": (4, 16384), "Iops": (100, 64000), "Throughput": None},
+    "io2": {"VolumeSize": (4, 65536), "Iops": (100, 256000), "Throughput": None},
+    "standard": {"VolumeSize": (1, 1024), "Iops": None, "Throughput": None},
+}
+"""Limits of EC2's volume types that can hold a system; None: the type takes no such value."""
+_ROOT_NAMES = {"/dev/sda1": ("ubuntu", "debian"), "/dev/xvda": ("al2023", "amazon-linux", "amzn")}
+"""Names of the root volume, and the images that have it under this name."""
+_DRIVER = re.compile(r"nvidia|gpu|deeplearning|dlami|cuda", re.IGNORECASE)
+
+
+def check_values(cluster: ClusterFile, node_type: NodeType, found: Findings) -> None:
+    """Make every check of this module for one node type."""
+    _check_ids(node_type.config, found)
+    _check_volumes(node_type.config, found)
+    _check_image(node_type, found)
+    zone = node_type.config.section("Placement").text("AvailabilityZone")
+    if zone and cluster.zones and zone not in cluster.zones:
+        what = f"{zone}, and the cluster lies in {', '.join(cluster.zones)}"
+        found.error(node_type.config.at("Placement"), what, "remove it: provider.availability_zone says where")
+
+
+def _values(value: object, path: str, key: str = "") -> Iterator[tuple[str, str, str]]:
+    """Yield (path, last key, text) of every text."""
+    if isinstance(value, dict):
+        for name, item in value.items():
+            yield from _values(item, f"{path}.{name}", str(name))
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from _values(item, f"{path}[{index}]", key)
+    elif isinstance(value, str):
+        yield path, key, value
+
+
+def _check_ids(config: Section, found: Findings) -> None:
+    if "SubnetIds" in config and not isinstance(
+        config.get("SubnetIds"), list
+    ):  # Ray's own key: EC2's rules do not name it
+        found.error(config.at("SubnetIds"), "is not a list", f"[{config.text('SubnetIds')}]")
+    for path, key, text in _values(config.raw, config.path):
+        begin = _IDS.get(key)
+        if begin and not re.fullmatch(rf"{begin}-[0-9a-f]{{8}}([0-9a-f]{{9}})?", text):
+            found.error(path, f"{text!r} is not an id", f"{begin}- and 8 or 17 hex digits")
+        if key == "Arn" and path.endswith("IamInstanceProfile.Arn") and not _PROFILE.fullmatch(text):
+            found.error(path, f"{text!r} names no instance profile", "arn:aws:iam::ACCOUNT:instance-profile/NAME")
+        if key == "KeyName" and re.search(r"[/~]|\.pem$", text):
+            found.error(path, f"{text!r} is a path, EC2 wants a name", "the name without folder and .pem")
+
+
+def _check_volumes(config: Section, found: Findings) -> None:
+    disks = config.sections("BlockDeviceMappings")
+    for name, times in Counter(disk.text("DeviceName") for disk in disks).items():
+        if times > 1:
+            found.error(config.at("BlockDeviceMappings"), f"{name} is mapped {times} times", "a name for each")
+    image = config.text("ImageId").lower()
+    for right, images in _ROOT_NAMES.items():
+        wrong = [disk for disk in disks if disk.text("DeviceName") in _ROOT_NAMES.keys() - {right}]
+        if wrong and any(word in image for word in images):
+            what = f"{wrong[0].text('DeviceName')}: the image's root volume is {right}: this is a second disk beside a small one"
+            found.error(config.at("BlockDeviceMappings"), what, f"DeviceName: {right}")
+    for disk in disks:
+        volume = disk.section("Ebs")
+        limits = _VOLUMES.get(volume.text("VolumeType", "gp2"))
+        if limits is not None:
+            check_limits(volume, limits, f"a {volume.text('VolumeType', 'gp2')} volume", found)
+        elif volume.text("VolumeType") in ("st1", "sc1") and disk.text("DeviceName") in _ROOT_NAMES:
+            what = f"{volume.text('VolumeType')} cannot hold a system: the launch is refused"
+            found.error(volume.at("VolumeType"), what, "gp3")
+
+
+def _check_image(node_type: NodeType, found: Findings) -> None:
+    """Check that a public parameter names an image for this machine: x86-64, with a driver where there is a GPU."""
+    where, image = node_type.config.at("ImageId"), node_type.config.text("ImageId")
+    if not image.startswith("resolve:ssm:"):
+        return
+    machine = machine_of("aws", node_type.config.text("InstanceType"))
+    if re.search(r"/(arm64|aarch64)\b", image):
+        found.error(where, "an image for Arm, the machines and the wheels are x86-64", "x86_64 in place of arm64")
+    elif image.startswith("resolve:ssm:/aws/service/") and machine and machine.gpus and not _DRIVER.search(image):
+        what = f"{image.removeprefix('resolve:ssm:')} brings no NVIDIA driver, and {machine.name} has a GPU"
+        found.error(where, what, "the resolve:ssm: line of the repository's ray_cluster.yaml")

@@ -1,0 +1,135 @@
+"""Checks of the image's Dockerfile: the base's versions, files, packages, the token and the users."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from sst2_ray.cluster.clouds.checks import check_image_tag
+from sst2_ray.cluster.file import is_pinned_image, shipped
+from sst2_ray.cluster.findings import Findings
+from sst2_ray.errors import did_you_mean
+
+_NEEDED = {
+    "cluster/node/requirements.lock": "the locked versions",
+    "sst2_ray": "the project",
+    "jobs": "what a RayJob runs",
+}
+"""Sources that the image needs, and what they bring."""
+_INSTRUCTIONS = (
+    "FROM", "RUN", "CMD", "LABEL", "EXPOSE", "ENV", "ADD", "COPY", "ENTRYPOINT", "VOLUME", "USER", "WORKDIR", "ARG", "ONBUILD",
+    "STOPSIGNAL", "HEALTHCHECK", "SHELL", "MAINTAINER",
+)  # fmt: skip
+_ROOT = ("root", "0")
+_SYSTEM_PACKAGES = re.compile(r"(?<!sudo )\b(apt-get|apt|apk|yum|dnf) (-\S+ )*(install|update)")
+_BARE_NAME = re.compile(r"['\"]?[A-Za-z][\w.-]*(\[[\w,]+\])?['\"]?")
+
+
+@dataclass(frozen=True)
+class Step:
+    """An instruction, with its arguments and the user that it runs as."""
+
+    name: str
+    rest: str
+    user: str
+
+    @property
+    def words(self) -> list[str]:
+        """Arguments without the instruction's own flags."""
+        return [word for word in self.rest.split() if not word.startswith("--")]
+
+
+def check_dockerfile(text: str, found: Findings) -> None:
+    """Make every check of this module."""
+    steps = _steps(text)
+    for step in steps:
+        _check_step(step, found)
+    copies = [step for step in steps if step.name in ("COPY", "ADD") and "--from=" not in step.rest]
+    _check_copies(copies, found)
+    _check_requirements(steps, copies, found)
+    mode = re.search(r"RAY_AUTH_MODE[= ](\w+)", " ".join(step.rest for step in steps if step.name == "ENV"))
+    if mode is None or mode[1] != "token":
+        what = f"RAY_AUTH_MODE {mode[1] if mode else 'is missing'}: whoever reaches a container that was started by hand runs code in it"
+        found.error("ENV", what, "RAY_AUTH_MODE=token")
+    if steps and steps[-1].user in _ROOT:
+        what = "the image ends as root: pods with runAsNonRoot refuse it, and others run jobs as root"
+        found.error("USER", what, "USER 1000 as the last one")
+
+
+def _steps(text: str) -> list[Step]:
+    """Return the instructions in their order, with continued lines joined and comments left out."""
+    lines = [line for line in text.splitlines() if not line.lstrip().startswith("#")]
+    joined = re.sub(r"\\\n", " ", "\n".join(lines)).splitlines()
+    steps: list[Step] = []
+    user = "root"
+    for name, _, rest in (line.strip().partition(" ") for line in joined if line.strip()):
+        if name.upper() == "FROM":
+            user = "ray" if "rayproject/ray" in rest else "root"
+        elif name.upper() == "USER":
+            user = rest.strip().split(":")[0]
+        steps.append(Step(name.upper(), rest.strip(), user))
+    return steps
+
+
+def _check_step(step: Step, found: Findings) -> None:
+    if step.name not in _INSTRUCTIONS:
+        found.error(step.name, f"is no instruction; {did_you_mean(step.name, _INSTRUCTIONS)}", "correct it")
+    elif step.name == "FROM" and step.words:
+        image = step.words[0]
+        if not is_pinned_image(image):
+            what = f"{image} is not pinned: the image of tomorrow has another Ray"
+            found.error("FROM", what, "name a tag that does not move")
+        check_image_tag("FROM", image, found)
+    elif step.name == "WORKDIR" and not step.rest.startswith(("/", "$")):
+        found.error("WORKDIR", f"{step.rest} is relative", "an absolute path")
+    elif step.name == "RUN":
+        if step.user not in _ROOT and _SYSTEM_PACKAGES.search(step.rest):
+            what = f"user {step.user} may not install system packages"
+            found.error("RUN", what, "USER root before it, USER 1000 after it")
+        for command in re.findall(r"\bpip3? install ([^&|;]*)", step.rest):
+            loose = [word for word in command.split() if _BARE_NAME.fullmatch(word)]
+            if loose and not re.search(r"(^|\s)(-r|-c|--requirement|--constraint)\b", command):
+                found.error("RUN", f"installs {', '.join(loose)} without a version", "NAME==VERSION")
+
+
+def _check_copies(copies: list[Step], found: Findings) -> None:
+    sources = [source for step in copies for source in step.words[:-1]]
+    for source in sources:
+        if not re.search(r"[*?\[$]|://", source) and not shipped(source).exists():
+            remedy = "build from the repository's root, or correct the path"
+            found.error("COPY", f"{source} does not exist in the repository", remedy)
+    copied = {source.rstrip("/") for source in sources}
+    for source, what in _NEEDED.items():
+        if source not in copied and "." not in copied:
+            what = f"{source} is not copied: the image lacks {what}"
+            found.error("COPY", what, f"COPY --chown=1000:100 {source} ...")
+    jobs = _manifest_jobs()
+    for step in copies:
+        target = step.words[-1].rstrip("/") if step.words else ""
+        if jobs and step.words[:-1] in (["jobs"], ["jobs/"]) and target != jobs:
+            what = f"jobs are copied to {target}, cluster/kuberay-rayjob.yaml runs those of {jobs}"
+            found.error("COPY", what, f"COPY --chown=1000:100 jobs {jobs}")
+
+
+def _manifest_jobs() -> str:
+    """Return the folder of the scripts that the shipped RayJob runs; empty where the manifest does not lie here."""
+    manifest = shipped("cluster/kuberay-rayjob.yaml")
+    text = manifest.read_text(encoding="utf-8") if manifest.is_file() else ""
+    named = re.search(r"^\s*entrypoint: python (/\S+)/\w+\.py", text, re.MULTILINE)
+    return named[1] if named else ""
+
+
+def _check_requirements(steps: list[Step], copies: list[Step], found: Findings) -> None:
+    """Check that requirement files are copied, and installed with their hashes."""
+    files = set()
+    for step in copies:
+        *sources, target = step.words or [""]
+        several = target.endswith("/") or len(sources) > 1
+        files |= {f"{target.rstrip('/')}/{PurePosixPath(source).name}" if several else target for source in sources}
+    for rest in (step.rest for step in steps if step.name == "RUN"):
+        for path in re.findall(r"(?:-r|--requirement)[= ]?(/\S+)", rest):
+            if path not in files and not any(path.startswith(f"{file}/") for file in files):
+                found.error("RUN", f"installs {path}, which no COPY brings", f"one of {', '.join(sorted(files))}")
+            if "--require-hashes" not in rest:
+                found.warning("RUN", f"installs {path} without hashes", "pip install --require-hashes")
