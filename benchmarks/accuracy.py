@@ -1,6 +1,6 @@
 """After equal epochs, does the main job learn what the Hugging Face Trainer learns?
 
-    python -m benchmarks.accuracy [--train-rows 4096] [--margin 2] [--seeds 0 1 2] [--json FILE]
+    python -m benchmarks.accuracy [--train-rows 4096] [--margin POINTS] [--seeds 0 1 2] [--json FILE]
 
 The same model, rows, optimizer and schedule for one epoch; for every seed the main job (Ray and ZeRO-2), then the Trainer
 with random batches and with batches of like length, each scored on dev at the end. The main job is not inferior (exit code
@@ -22,6 +22,7 @@ import numpy as np
 import torch
 
 from benchmarks import peers
+from benchmarks.aims import ACCURACY_MARGIN
 from benchmarks.shared import data_name, finish, parser_of, provenance, run_in, with_the_workers_allocator
 from sst2_ray.config.train import TrainConfig
 from sst2_ray.results.store.table import ResultsTable
@@ -37,7 +38,7 @@ def main() -> int:
     parser = parser_of(__doc__)
     parser.add_argument("--train-rows", type=int, default=4096)
     parser.add_argument("--batch-size", type=int, default=64)
-    parser.add_argument("--margin", type=float, default=2.0, help="points that count as no worse")
+    parser.add_argument("--margin", type=float, default=ACCURACY_MARGIN, help="points that count as no worse")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     arguments = parser.parse_args()
     with_the_workers_allocator("benchmarks.accuracy")

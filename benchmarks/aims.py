@@ -10,6 +10,9 @@ from typing import Any
 Found = Mapping[str, Mapping[str, Any]]
 """Figures by file name."""
 
+ACCURACY_MARGIN = 2.0
+"""Points of dev accuracy by which one way of training may be behind another and counts as no worse."""
+
 
 @dataclass(frozen=True)
 class Aim:
@@ -63,11 +66,10 @@ def of_workers(name: str) -> Callable[[Found], float]:
 
 
 def of_accuracy(way: str) -> Callable[[Found], float]:
-    """Return how far from 0 the interval of the main job's difference from `way` ends, in points; 0 where it holds 0."""
+    """Return by how many points of dev accuracy the main job may be behind `way`: the lower end of the interval, below 0."""
 
     def value(found: Found) -> float:
-        _, low, high = found["accuracy.json"]["differences"][way]
-        return max(low, -high, 0.0)
+        return max(-found["accuracy.json"]["differences"][way][1], 0.0)
 
     return value
 
@@ -100,7 +102,7 @@ RAYS_PRICE = (
 TWO_WORKERS = "[messages of 0.5 GB a step](../benchmarks/NOTES.md#two-workers-in-the-place-of-one)"
 FORECAST = "[what a forecast has to count](../benchmarks/NOTES.md#what-a-forecast-has-to-count)"
 WHERE = "[where a step goes](../benchmarks/NOTES.md#what-was-tried-for-speed-and-what-came-of-it)"
-LESS = "[the table says which way learned more](../docs/speed.md#does-the-faster-one-learn-the-same)"
+LESS = "[the table says how far apart they may be](../docs/speed.md#does-the-faster-one-learn-the-same)"
 AIMS = (
     Aim(
         "main job against the Trainer's best, batch 32",
@@ -111,11 +113,18 @@ AIMS = (
     Aim("the same, batch 64", Ratio(64, "main-job", "trainer-grouped"), 1.2, why=RAYS_PRICE),
     Aim("main job against the notebook study's way, batch 64", Ratio(64, "main-job", "notebook"), 20, why=RAYS_PRICE),
     Aim(
-        "points by which the 95 % interval of dev accuracy less the Trainer's misses 0, equal epochs, random batches",
+        "points of dev accuracy by which the main job may be behind the Trainer (the end of the 95 % interval for new seeds "
+        "and new sentences; the margin of no inferiority is the aim), equal epochs, random batches",
         of_accuracy("trainer"),
-        at_most=0,
+        at_most=ACCURACY_MARGIN,
+        why=LESS,
     ),
-    Aim("the same, the Trainer's batches of like length", of_accuracy("trainer-grouped"), at_most=0, why=LESS),
+    Aim(
+        "the same, the Trainer's batches of like length",
+        of_accuracy("trainer-grouped"),
+        at_most=ACCURACY_MARGIN,
+        why=LESS,
+    ),
     Aim("per cent of the rate of matrix products of 2048", share_of_products, 50, why=WHERE),
     Aim("main job against its loop on plain torch, batch 64", Ratio(64, "main-job", "bare"), 0.95, why=RAYS_PRICE),
     Aim("two workers of one core against one of two, sbert-minilm, batch 64", of_workers("workers.json"), 0.8),

@@ -47,8 +47,9 @@ SECTIONS = (
         "Does the faster one learn the same?",
         ("accuracy.json",),
         "benchmarks.accuracy",
-        "Dev accuracy after equal epochs, the same seeds: a way that learns less is not faster. Smaller differences than "
-        "the intervals' widths cannot be seen with three seeds.",
+        "Dev accuracy after equal epochs, the same seeds: a way that learns less is not faster. The claim is that the main job "
+        "is not inferior: the 95 % interval of the difference, for new seeds and new sentences, lies above minus the margin. "
+        "Differences that are smaller than the interval is wide cannot be seen with so few seeds and sentences.",
     ),
     Section(
         "One worker's cores shared out to two",

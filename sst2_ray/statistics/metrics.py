@@ -154,6 +154,28 @@ def _pseudo_values(whole: float, without: Array) -> Array:
     return np.asarray(values - values.mean() + whole)
 
 
+def least_error(metric: str, label: Array, predicted: Array) -> float:
+    """Compute what one sentence that is answered otherwise changes in a metric, at most: the least error of a score.
+
+    Args:
+        metric: One of `OF_CONFUSION`; of other metrics the share of one sentence stands for it.
+        label: Numbers of the classes, [rows].
+        predicted: One run's answers, [rows].
+    """
+    if metric not in OF_CONFUSION or min(label.min(), predicted.min()) < 0:
+        return 1 / len(label)
+    classes = max(int(label.max()), int(predicted.max()), 1) + 1
+    confusion = np.zeros((classes, classes), dtype=np.int64)
+    np.add.at(confusion, (label, predicted), 1)
+    whole, changes = confusion_scores(confusion)[metric], [1 / len(label)]
+    for actual, answered in zip(*np.nonzero(confusion), strict=True):
+        for other in {actual, (answered + 1) % classes} - {answered}:
+            confusion[actual, [answered, other]] += (-1, 1)
+            changes.append(abs(confusion_scores(confusion)[metric] - whole))
+            confusion[actual, [answered, other]] += (1, -1)
+    return max(changes)
+
+
 def standard_error(values: Array) -> float:
     """Compute the standard error of the mean of what rows contribute (`row_values`)."""
     return float(values.std(ddof=1)) / len(values) ** 0.5

@@ -25,7 +25,7 @@ def detectable(estimate: Estimate) -> float:
     )
 
 
-def planned_error(estimate: Estimate, num_seeds: int, num_sentences: int) -> float:
+def planned_error(estimate: Estimate, num_seeds: float, num_sentences: int) -> float:
     """Return the standard error of a difference with other numbers of seeds and sentences, from its variance components."""
     sentence = (estimate.sentence_variance + estimate.residual_variance / num_seeds) / num_sentences
     return math.sqrt(sentence + estimate.seed_variance / num_seeds)
@@ -43,7 +43,7 @@ def variance_shares(estimate: Estimate) -> tuple[float, float, float]:
     return (parts[0] / total, parts[1] / total, parts[2] / total) if total else (1.0, 0.0, 0.0)
 
 
-def planned_difference(estimate: Estimate, num_seeds: int, num_sentences: int) -> float:
+def planned_difference(estimate: Estimate, num_seeds: float, num_sentences: int) -> float:
     """Return the smallest difference that a design shows in four of five studies, by quantiles of large samples."""
     return _factor(estimate.interval.level) * planned_error(estimate, num_seeds, num_sentences)
 

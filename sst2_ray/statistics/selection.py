@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ import scipy
 
 from sst2_ray.statistics import crossed
 from sst2_ray.statistics.crossed import SeedVariance
-from sst2_ray.statistics.scores import Array
+from sst2_ray.statistics.scores import Array, Interval
 
 NUM_DRAWS = 4_000
 
@@ -30,8 +31,12 @@ class Search:
     seed_degrees_of_freedom: float
 
     @staticmethod
-    def of(samples: Sequence[Array], variances: Sequence[SeedVariance | None]) -> Search:
+    def of(
+        samples: Sequence[Array], variances: Sequence[SeedVariance | None], smallest_error: float | None = None
+    ) -> Search:
         """Build it from values [seeds, sentences] of every configuration and their seed variances.
+
+        The smallest error of a difference is that of one sentence of a mean of right and wrong unless it is given.
 
         The covariance is that of the sentence means over the number of sentences, plus each configuration's seed variance
         over its seeds. Degrees of freedom: those of the average comparison of two (Satterthwaite).
@@ -50,7 +55,7 @@ class Search:
             means=by_sentence.mean(axis=1),
             covariance=covariance,
             degrees_of_freedom=1 / float(np.mean([1 / one for one in df])) if df else float(num - 1),
-            smallest_error=1 / num,
+            smallest_error=1 / num if smallest_error is None else smallest_error,
             seed_degrees_of_freedom=min([num - 1.0, *(own.degrees_of_freedom for own in known)]),
         )
 
@@ -103,6 +108,18 @@ class Search:
         errors = self.draws(normal=True)
         chosen = np.argmax(self.means + errors, axis=1)
         return max(0.0, float(errors[np.arange(len(errors)), chosen].mean()))
+
+
+def after_choice(interval: Interval, bias: float, *, less_is_better: bool = False) -> Interval:
+    """Shift the interval of the best score of a search by its bias, to where the truth is expected.
+
+    Args:
+        interval: As if the configuration had not been chosen.
+        bias: Estimated excess of the score (`Search.bias_of_best`), at least 0.
+        less_is_better: The score is a loss.
+    """
+    shift = bias if less_is_better else -bias
+    return dataclasses.replace(interval, low=interval.low + shift, high=interval.high + shift)
 
 
 def p_of_larger_search(search: Search, num_a: int, difference: float, level: float = 0.95) -> tuple[float, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -11,6 +12,7 @@ from sst2_ray.results.analysis import wording
 from sst2_ray.results.analysis.comparison import Comparison, compare, possible_bests
 from sst2_ray.results.analysis.evidence import Evidence
 from sst2_ray.results.analysis.ranking import Configuration
+from sst2_ray.statistics.selection import after_choice
 from tests.support.worlds import World, configuration, evidence
 
 ACCURACY = 0.94
@@ -98,6 +100,34 @@ def covers_score(num_seeds: int) -> Callable[[World], bool]:
     return judge
 
 
+def covers_chosen(num: int, num_seeds: int) -> Callable[[World], bool]:
+    """The interval of the best of equal configurations, corrected for the choice, covers the truth."""
+
+    def judge(world: World) -> bool:
+        members, found = _study(world, {"a": ([ACCURACY] * num, num_seeds)})
+        estimate, search = found.estimate(max(members["a"], key=_mean)), found.search(members["a"])
+        assert estimate is not None and search is not None
+        corrected = after_choice(estimate.interval, search.bias_of_best())
+        return corrected.low <= ACCURACY <= corrected.high
+
+    return judge
+
+
+TRUTHS = {"f1": ACCURACY, "mcc": 2 * ACCURACY - 1, "loss": -ACCURACY * math.log(0.9) - (1 - ACCURACY) * math.log(0.1)}
+"""Of answers to as many positive as negative sentences, each given with a probability of 0.9."""
+
+
+def covers_metric(metric: str, num_seeds: int) -> Callable[[World], bool]:
+    """The interval of another score than accuracy covers the truth."""
+
+    def judge(world: World) -> bool:
+        members, found = _study(world, {"a": ([ACCURACY] * 2, num_seeds)})
+        estimate = found.estimate(members["a"][0], metric)
+        return estimate is not None and estimate.interval.low <= TRUTHS[metric] <= estimate.interval.high
+
+    return judge
+
+
 def covers_difference(num_seeds: int) -> Callable[[World], bool]:
     """The interval of a difference covers the truth, 1 point."""
 
@@ -177,6 +207,11 @@ def cells() -> list[Cell]:
         ("wins in loss, between models", "equal", "3", between((3, 3), metric="loss"), *NO_WIN),
         ("wins in macro F1 of 5 classes", "equal", "3", between((3, 3), metric="f1", num_classes=5), *NO_WIN),
         ("wins in MCC of 5 classes", "equal", "3", between((3, 3), metric="mcc", num_classes=5), *NO_WIN),
+        ("interval of an F1 covers it", "equal", "3", covers_metric("f1", 3), *COVERED),
+        ("interval of an MCC covers it", "equal", "3", covers_metric("mcc", 3), *COVERED),
+        ("interval of a loss covers it", "equal", "3", covers_metric("loss", 3), *COVERED),
+        ("interval of the best of 15 covers it", "equal", "3", covers_chosen(15, 3), *COVERED),
+        ("interval of the best of 45 covers it", "equal", "3", covers_chosen(45, 3), *COVERED),
         ("wins, best of 15 against 1", "equal", "3", searched((15, 1), 3), 0.0, 0.06),
         ("wins, best of 10 against best of 10", "equal", "3", searched((10, 10), 3), 0.0, 0.06),
         ("wins, best of 10 against best of 10", "2 points apart", "2", searched((10, 10), 2, second=0.92), 0.70, 1.0),

@@ -6,6 +6,7 @@ writes its table into docs/results.md.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -28,7 +29,9 @@ def error(rate: float, num: int) -> float:
     return max((rate * (1 - rate) / num) ** 0.5, 1 / num)
 
 
-@pytest.mark.parametrize("cell", [c for c in cells() if "15" not in c.statement + c.truth], ids=name)
+@pytest.mark.parametrize(
+    "cell", [c for c in cells() if not {"15", "45"} & set(re.findall(r"\d+", c.statement + c.truth))], ids=name
+)
 def test_a_few_studies_are_not_far_from_what_is_claimed(cell: Cell) -> None:
     rate = cell.rate(FEW_STUDIES, 10_000)
     slack = 4 * error(min(max(cell.low, 0.05), cell.high, 0.95), FEW_STUDIES)

@@ -9,8 +9,9 @@ import numpy as np
 from scipy.optimize import brentq
 from scipy.stats import multivariate_normal, norm
 
-from sst2_ray.results.analysis.evidence import Evidence, Sample
+from sst2_ray.results.analysis.evidence import Evidence
 from sst2_ray.results.analysis.ranking import Configuration, Run
+from sst2_ray.results.analysis.sample import Sample
 from sst2_ray.statistics.scores import f1
 
 

@@ -64,26 +64,26 @@ def compare_sides(a: Side, b: Side, *, margin: float) -> Compared:
     Raises InputError when they are the same configuration or were scored on other data.
     """
     _refuse_incomparable(a, b)
-    first, second = (_named(side, mark) for side, mark in ((a, "a"), (b, "b")))
-    samples = {**first.evidence.samples, **second.evidence.samples}
+    first, second = (_named(side) for side in (a, b))
+    stored = first.evidence, second.evidence
+    samples = {**stored[0].samples, **stored[1].samples}
     metrics = _metrics(a, b, is_values={sample.is_values for sample in samples.values()})
     is_multiclass = any(sample.is_multiclass for sample in samples.values())
     if is_multiclass and "macro_f1" in metrics:
         metrics = tuple(m for m in metrics if m != "f1")  # the same
+    # A configuration of both sides counts once: twice it would double the degrees of freedom of the seed variance.
     both = Evidence(
-        configurations=(*first.evidence.configurations, *second.evidence.configurations),
+        configurations=tuple({c.configuration_id: c for one in stored for c in one.configurations}.values()),
         samples=samples,
         split="dev",
         chosen_by=metrics[0],
+        lacks={**stored[0].lacks, **stored[1].lacks},
     )
     x, y = first.configuration, second.configuration
     searched = None
     if first.searched is not None or second.searched is not None:
         searched = (first.searched or [x], second.searched or [y])
-    found = [
-        compare(x, y, both, metric=m, margin=margin_of(m, margin), searched=searched if m == metrics[0] else None)
-        for m in metrics
-    ]
+    found = [compare(x, y, both, metric=m, margin=margin_of(m, margin), searched=searched) for m in metrics]
     return Compared(
         a=a,
         b=b,
@@ -117,16 +117,20 @@ def _metrics(a: Side, b: Side, *, is_values: set[bool]) -> tuple[str, ...]:
     return tuple(dict.fromkeys((first, *known)))
 
 
-def _named(side: Side, mark: str) -> Side:
-    """Mark the ids of a side, as those of two storages may be equal."""
+def _named(side: Side) -> Side:
+    """Add the origin to the ids of a side, as those of two storages may be equal."""
+
+    def name(configuration_id: str) -> str:
+        return f"{side.origin}:{configuration_id}"
 
     def renamed(c: Configuration) -> Configuration:
-        return dataclasses.replace(c, configuration_id=f"{mark}:{c.configuration_id}")
+        return dataclasses.replace(c, configuration_id=name(c.configuration_id))
 
     stored = Evidence(
         configurations=tuple(renamed(c) for c in side.evidence.configurations),
-        samples={f"{mark}:{i}": sample for i, sample in side.evidence.samples.items()},
+        samples={name(i): sample for i, sample in side.evidence.samples.items()},
         split="dev",
+        lacks={name(i): lack for i, lack in side.evidence.lacks.items()},
     )
     searched = None if side.searched is None else [renamed(c) for c in side.searched]
     return dataclasses.replace(side, configuration=renamed(side.configuration), evidence=stored, searched=searched)

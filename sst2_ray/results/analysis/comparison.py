@@ -7,15 +7,19 @@ verdict: answers that were not stored, or a single seed, leave it undecided.
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
 from sst2_ray import formatting
+from sst2_ray.config.metrics import oriented
 from sst2_ray.config.sweep import DEFAULT_MARGIN
 from sst2_ray.results.analysis.evidence import Evidence
+from sst2_ray.results.analysis.lacks import reasons
 from sst2_ray.results.analysis.ranking import Configuration, model_label
 from sst2_ray.statistics import crossed, selection
+from sst2_ray.statistics.bounds import at_least, in_range
 from sst2_ray.statistics.crossed import Estimate
 from sst2_ray.statistics.scores import Array
 
@@ -61,6 +65,11 @@ class Comparison:
         """The score of a minus that of b."""
         return self.estimate.value if self.estimate else None
 
+    def is_leader_of_larger(self, estimate: Estimate) -> bool:
+        """Return whether the one that is ahead was chosen from more configurations than the other."""
+        ahead, behind = self.searched if oriented(self.metric, estimate.value) > 0 else self.searched[::-1]
+        return ahead > behind
+
     @property
     def winner(self) -> Configuration | None:
         """The better configuration; None unless the verdict is a win."""
@@ -96,16 +105,16 @@ def compare(
     assert values[0] is not None and values[1] is not None
     pair = evidence.variance(a, metric), evidence.variance(b, metric)
     estimate = crossed.compare(values[0], values[1], seed_variance=pair)
-    ahead, behind = searches if estimate.value > 0 else searches[::-1]
-    if searched is not None and ahead > behind and metric == evidence.chosen_by and estimate.covers_seeds:
-        corrected = _corrected(estimate, searched, evidence)
+    if metric != "accuracy":
+        estimate = at_least(estimate, evidence.least_error([a, b], metric))
+    if searched is not None and undecided.is_leader_of_larger(estimate) and estimate.covers_seeds:
+        corrected = _corrected(estimate, metric, searched, evidence)
         if corrected is None:
-            reason = (
-                "the predictions of another configuration that was searched were not stored, so it cannot be corrected for the "
-                "larger search"
-            )
-            return dataclasses.replace(undecided, estimate=estimate, missing=reason)
+            others = [c for side in searched for c in side]
+            reason = f"{_why_not_searched(others, evidence, metric)}, so it cannot be corrected for the larger search"
+            return dataclasses.replace(undecided, estimate=in_range(estimate, metric), missing=reason)
         estimate = corrected
+    estimate = in_range(estimate, metric)
     return dataclasses.replace(
         undecided, estimate=estimate, p_value=estimate.p_value, verdict=_verdict(estimate, margin)
     )
@@ -119,17 +128,10 @@ def _missing(
 ) -> str:
     """Say what a comparison lacks; empty when it lacks nothing."""
     samples = evidence.sample(pair[0]), evidence.sample(pair[1])
-    if metric == "loss" and any(one is not None and one.is_multiclass for one in samples):
-        return "of more than two classes the loss on single sentences is not stored"
-    if lacking := [c.label for c, found in zip(pair, values, strict=True) if found is None]:
-        return not_stored(lacking)
+    if any(found is None for found in values):
+        return reasons((c.label, lack) for c in pair if (lack := evidence.lack(c, metric)) is not None)
     assert samples[0] and samples[1]
     return "" if samples[0].is_on_sentences_of(samples[1]) else "they were scored on different sentences"
-
-
-def not_stored(names: Sequence[str]) -> str:
-    """Say that there is no evidence on some configurations, or evaluations."""
-    return f"the predictions of {' and of '.join(names)} on the single sentences were not stored"
 
 
 def _verdict(estimate: Estimate, margin: float, p_value: float | None = None) -> Verdict:
@@ -141,13 +143,15 @@ def _verdict(estimate: Estimate, margin: float, p_value: float | None = None) ->
     return Verdict.TIE if estimate.is_within(margin) else Verdict.NOT_DECIDED
 
 
-def _corrected(estimate: Estimate, searched: Sequence[Sequence[Configuration]], evidence: Evidence) -> Estimate | None:
+def _corrected(
+    estimate: Estimate, metric: str, searched: Sequence[Sequence[Configuration]], evidence: Evidence
+) -> Estimate | None:
     """Widen the interval towards 0 and raise p as if all configurations were equal and the larger search were lucky.
 
     None when a configuration that was searched has no stored answers.
     """
-    ahead, behind = searched if estimate.value > 0 else searched[::-1]
-    search = evidence.search([*ahead, *behind])
+    ahead, behind = searched if oriented(metric, estimate.value) > 0 else searched[::-1]
+    search = evidence.search([*ahead, *behind], metric)
     if search is None:
         return None
     p_value, half = selection.p_of_larger_search(search, len(ahead), abs(estimate.value))
@@ -194,8 +198,8 @@ class Bests:
 
     configurations: tuple[Configuration, ...]
     """Best first."""
-    not_stored: int
-    """How many of them are in the set because their sentences were not stored."""
+    not_known: int
+    """How many of them are in the set because they lack answers to single sentences, or a second seed."""
     num_compared: int
     """Configurations in all."""
     reason: str = ""
@@ -207,34 +211,42 @@ class Bests:
         return Verdict.WIN if len(self.configurations) == 1 else Verdict.NOT_DECIDED
 
 
-def _single_seeds(members: Sequence[Configuration], evidence: Evidence) -> str:
-    """Name the models of which nothing is known about how much seeds vary; empty where there is none."""
-    models = dict.fromkeys(model_label(c.setting) for c in members if evidence.variance(c, evidence.chosen_by) is None)
-    return f"one seed of {formatting.join(list(models))} does not tell how much seeds vary" if models else ""
+def _single_seeds(members: Sequence[Configuration], evidence: Evidence, metric: str) -> str:
+    """Name those of which nothing is known about how much seeds vary; empty where there is none.
+
+    Whole models by their name, single configurations of a model of which others are known by theirs.
+    """
+    unknown = [c for c in members if evidence.variance(c, metric) is None]
+    known = {model_label(c.setting) for c in members if evidence.variance(c, metric) is not None}
+    names = [c.label if model_label(c.setting) in known else model_label(c.setting) for c in unknown]
+    names = list(dict.fromkeys(names))
+    return f"one seed of {formatting.join(names)} does not tell how much seeds vary" if names else ""
 
 
-def _why_not_searched(stored: Sequence[Configuration], evidence: Evidence) -> str:
-    if not stored:
-        return not_stored(["all"])
-    return _single_seeds(stored, evidence) or "they were scored on different sentences"
+def _why_not_searched(members: Sequence[Configuration], evidence: Evidence, metric: str) -> str:
+    """Say why `Evidence.search` finds nothing for these configurations."""
+    counts = Counter(lack for c in members if (lack := evidence.lack(c, metric)) is not None)
+    if counts:
+        return reasons((f"{num} of {len(members)} configurations", lack) for lack, num in counts.items())
+    return _single_seeds(members, evidence, metric) or "they were scored on different sentences"
 
 
 def possible_bests(ranked: Sequence[Configuration], evidence: Evidence, *, margin: float = MARGIN) -> Bests | None:
     """Find the configurations of a ranking that may be the best; None for fewer than two."""
     if len(ranked) < 2:
         return None
-    stored = [c for c in ranked if evidence.sample(c) is not None]
-    missing = [c for c in ranked if evidence.sample(c) is None]
-    whole = Bests(configurations=tuple(ranked), not_stored=len(missing), num_compared=len(ranked))
-    if len(stored) == len(ranked) == 2:
+    known = [c for c in ranked if evidence.is_known(c)]
+    unknown = [c for c in ranked if not evidence.is_known(c)]
+    whole = Bests(configurations=tuple(ranked), not_known=len(unknown), num_compared=len(ranked))
+    if len(known) < 2:
+        return dataclasses.replace(whole, reason=_why_not_searched(ranked, evidence, evidence.chosen_by))
+    if len(known) == len(ranked) == 2:
         metric = evidence.chosen_by
         found = compare(ranked[0], ranked[1], evidence, metric=metric, margin=margin_of(metric, margin))
-        if found.winner is not None:
-            return dataclasses.replace(whole, configurations=(found.winner,))
-        return dataclasses.replace(whole, reason=_single_seeds(ranked, evidence))
-    search = evidence.search(stored)
+        return whole if found.winner is None else dataclasses.replace(whole, configurations=(found.winner,))
+    search = evidence.search(known)
     if search is None:
-        return dataclasses.replace(whole, reason=_why_not_searched(stored, evidence))
-    indices = search.possible_bests(num_missing=len(missing))
-    kept = {c.configuration_id for c in (*missing, *(stored[i] for i in indices))}
+        return dataclasses.replace(whole, reason=_why_not_searched(known, evidence, evidence.chosen_by))
+    indices = search.possible_bests(num_missing=len(unknown))
+    kept = {c.configuration_id for c in (*unknown, *(known[i] for i in indices))}
     return dataclasses.replace(whole, configurations=tuple(c for c in ranked if c.configuration_id in kept))

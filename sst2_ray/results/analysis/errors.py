@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sst2_ray.results.analysis.evidence import Sample
 from sst2_ray.results.analysis.findings import Study
 from sst2_ray.results.analysis.ranking import Configuration, model_label
+from sst2_ray.results.analysis.sample import Sample
 from sst2_ray.statistics.scores import Array, Calibration, calibration
 from sst2_ray.statistics.temperature import uncalibrated
 

@@ -10,15 +10,16 @@ from dataclasses import dataclass, field
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from scipy.special import chdtri
 
-from sst2_ray.config.metrics import REGRESSION_METRICS
-from sst2_ray.results.analysis.ranking import Configuration, Run, model_label
+from sst2_ray.results.analysis.lacks import Lack, lack_of
+from sst2_ray.results.analysis.ranking import Configuration, model_label
+from sst2_ray.results.analysis.sample import Sample
 from sst2_ray.results.store.table import ResultsTable
 from sst2_ray.statistics import crossed
+from sst2_ray.statistics.bounds import at_least, in_range
 from sst2_ray.statistics.crossed import Estimate, SeedVariance
-from sst2_ray.statistics.metrics import row_values, value_contributions
-from sst2_ray.statistics.scores import Array, f1, matthews
+from sst2_ray.statistics.pools import pooled, too_large
+from sst2_ray.statistics.scores import Array, matthews
 from sst2_ray.statistics.selection import Search
 
 MAX_CONFIGURATIONS = 200
@@ -39,66 +40,6 @@ _SCORES = {
     ("selection", "accuracy"): "selection_accuracy",
 }
 """Columns of `trials` that hold a run's score, with or without stored answers."""
-_OUTLIER_LEVEL = 0.01
-
-
-@dataclass(frozen=True, kw_only=True)
-class Sample:
-    """Answers of one configuration to the same sentences under every seed."""
-
-    row_id: Array
-    """[sentences], ascending."""
-    label: Array
-    """[sentences]."""
-    predicted: Array
-    """[seeds, sentences]."""
-    probability: Array
-    """Probability of class 1 of two, else of the answer, [seeds, sentences]; NaN when it was not stored."""
-    is_values: bool = False
-    """True: labels and answers are the values of a regression."""
-
-    @property
-    def is_multiclass(self) -> bool:
-        """Return whether there are more than two classes; probabilities are then those of the answers."""
-        return not self.is_values and bool(self.label.max(initial=0) > 1 or self.predicted.max(initial=0) > 1)
-
-    @property
-    def correct(self) -> Array:
-        """Right answers, bool [seeds, sentences]."""
-        return np.asarray(self.predicted == self.label)
-
-    def values(self, metric: str) -> Array | None:
-        """Return per-sentence values whose mean over a row is a run's score, [seeds, sentences]; None when not stored.
-
-        metric: accuracy (bool), loss (cross entropy in nats; two classes), scores of classes and auroc (jackknife
-        pseudo-values); of a regression pearson and spearman.
-        """
-        if self.is_values:
-            known = metric in REGRESSION_METRICS
-            return np.array([value_contributions(metric, self.label, one) for one in self.predicted]) if known else None
-        if metric == "accuracy":
-            return self.correct
-        if metric in ("macro_f1", "weighted_f1", "auroc") or (metric in ("f1", "mcc") and self.is_multiclass):
-            return self._row_values(metric)
-        if metric not in ("f1", "mcc", "loss"):
-            return None
-        if metric == "loss":
-            if not np.isfinite(self.probability).all() or self.is_multiclass:
-                return None
-            chosen = np.where(self.label == 1, self.probability, 1 - self.probability)
-            return np.asarray(-np.log(np.maximum(chosen, 1e-38)))
-        return crossed.pseudo_values({"f1": f1, "mcc": matthews}[metric], self.label, self.predicted)
-
-    def _row_values(self, metric: str) -> Array | None:
-        if metric == "auroc" and (self.is_multiclass or not np.isfinite(self.probability).all()):
-            return None
-        scores = self.probability if metric == "auroc" else [None] * len(self.predicted)
-        rows = [row_values(metric, self.label, one, score) for one, score in zip(self.predicted, scores, strict=True)]
-        return None if any(row is None for row in rows) else np.array(rows)
-
-    def is_on_sentences_of(self, other: Sample) -> bool:
-        """Return whether both hold the same sentences with the same labels."""
-        return np.array_equal(self.row_id, other.row_id) and np.array_equal(self.label, other.label)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -111,6 +52,8 @@ class Evidence:
     split: str
     chosen_by: str = "accuracy"
     """Metric that the configurations are chosen by."""
+    lacks: Mapping[str, Lack] = field(default_factory=dict)
+    """Why a sample is missing, by configuration id; else its predictions were not stored."""
     _pools: dict[str, dict[str, SeedVariance]] = field(default_factory=dict, init=False, repr=False)
 
     def sample(self, configuration: Configuration) -> Sample | None:
@@ -122,27 +65,55 @@ class Evidence:
         sample = self.sample(configuration)
         return None if sample is None else sample.values(metric)
 
+    def lack(self, configuration: Configuration, metric: str = "accuracy") -> Lack | None:
+        """Return why there are no values of a configuration; None when there are."""
+        sample = self.sample(configuration)
+        if sample is None:
+            return self.lacks.get(configuration.configuration_id, Lack.NOT_STORED)
+        if sample.values(metric) is not None:
+            return None
+        if metric == "loss" and sample.is_multiclass:
+            return Lack.LOSS_OF_CLASSES
+        no_probabilities = metric in ("loss", "auroc") and not np.isfinite(sample.probability).all()
+        return Lack.NO_PROBABILITIES if no_probabilities else Lack.NOT_DEFINED
+
     def estimate(self, configuration: Configuration, metric: str = "accuracy") -> Estimate | None:
         """Estimate a score over new seeds and new sentences; None when its sentences were not stored."""
         values = self.values(configuration, metric)
-        return None if values is None else crossed.interval(values, seed_variance=self.variance(configuration, metric))
+        if values is None:
+            return None
+        estimate = crossed.interval(values, seed_variance=self.variance(configuration, metric))
+        if metric != "accuracy":
+            estimate = at_least(estimate, self.least_error([configuration], metric))
+        return in_range(estimate, metric)
+
+    def least_error(self, configurations: Sequence[Configuration], metric: str) -> float:
+        """Return the least standard error that configurations with stored answers can have."""
+        return max(self.samples[c.configuration_id].least_error(metric) for c in configurations)
 
     def variance(self, configuration: Configuration, metric: str = "accuracy") -> SeedVariance | None:
         """Return the seed variance pooled over the configurations of a model; None when none has two seeds."""
         return self._variances(metric).get(configuration.configuration_id)
 
-    def search(self, configurations: Sequence[Configuration]) -> Search | None:
-        """Return means (more is better) and covariance of configurations in the metric that they are chosen by.
+    def is_known(self, configuration: Configuration) -> bool:
+        """Return whether there are answers in the metric that configurations are chosen by, and a seed variance."""
+        known = self.lack(configuration, self.chosen_by) is None
+        return known and self.variance(configuration, self.chosen_by) is not None
+
+    def search(self, configurations: Sequence[Configuration], metric: str | None = None) -> Search | None:
+        """Return means (more is better) and covariance of configurations in a metric; None: that they are chosen by.
 
         None when one has no stored answers, or answered other sentences, or its seed variance is not known.
         """
+        metric = metric or self.chosen_by
         samples = [self.sample(c) for c in configurations]
-        variances = [self.variance(c, self.chosen_by) for c in configurations]
+        variances = [self.variance(c, metric) for c in configurations]
         stored = [s for s in samples if s is not None and samples[0] is not None and s.is_on_sentences_of(samples[0])]
-        values = [v for s in stored if (v := s.values(self.chosen_by)) is not None]
+        values = [v for s in stored if (v := s.values(metric)) is not None]
         if not values or len(values) < len(samples) or any(v is None for v in variances):
             return None
-        return Search.of([-v for v in values] if self.chosen_by == "loss" else values, variances)
+        least = self.least_error(configurations, metric)
+        return Search.of([-v for v in values] if metric == "loss" else values, variances, least)
 
     @functools.cached_property
     def majority_share(self) -> float | None:
@@ -154,16 +125,23 @@ class Evidence:
         return None
 
     def num_collapsed(self, configuration: Configuration) -> int:
-        """Count the seeds whose accuracy is within two standard errors of the majority share, or below it.
+        """Count the seeds that did not learn: no better than the majority share, their answers unrelated to the labels.
 
-        Such runs, which often answer one class only, did not learn (Dodge et al. 2020, arXiv 2002.06305; Mosbach et al.
-        2021, arXiv 2006.04884).
+        Accuracy within two standard errors of the majority share, or below it, and Matthews' coefficient, where the answers
+        are stored, within two of 0 (Dodge et al. 2020, arXiv 2002.06305; Mosbach et al. 2021, arXiv 2006.04884).
         """
+        near, sample = self._near_majority(configuration), self.sample(configuration)
+        if sample is None or not any(near):
+            return sum(near)
+        bound = 2 / len(sample.label) ** 0.5
+        return sum(matthews(sample.label, one) <= bound for one, at in zip(sample.predicted, near, strict=True) if at)
+
+    def _near_majority(self, configuration: Configuration) -> list[bool]:
         share, scores = self.majority_share, configuration.metric(_SCORES[self.split, "accuracy"])
-        if share is None or scores is None:
-            return 0
+        if share is None or share == 1 or scores is None:
+            return []
         num = len(next(iter(self.samples.values())).label)
-        return sum(score <= share + 2 * (share * (1 - share) / num) ** 0.5 for score in scores)
+        return [score <= share + 2 * (share * (1 - share) / num) ** 0.5 for score in scores]
 
     def _column(self, metric: str) -> str:
         """Return the column of `trials` that holds a run's score, with or without stored answers; empty: there is none."""
@@ -191,11 +169,11 @@ class Evidence:
         column = self._column(metric)
         if any(c.metric(column) is None for c in members):
             return own
-        collapsed = {c.configuration_id for c in members if self.num_collapsed(c)}
-        odd = collapsed | _too_large({i: v for i, v in own.items() if i not in collapsed})
-        pooled = _pooled([v for i, v in own.items() if i not in odd])
+        collapsed = {c.configuration_id for c in members if any(self._near_majority(c))}
+        odd = collapsed | too_large({i: v for i, v in own.items() if i not in collapsed})
+        shared = pooled([v for i, v in own.items() if i not in odd])
         usual = {c.configuration_id for c in members} - odd
-        return {i: v for i, v in own.items() if i in odd} | (dict.fromkeys(usual, pooled) if pooled else {})
+        return {i: v for i, v in own.items() if i in odd} | (dict.fromkeys(usual, shared) if shared else {})
 
     def _own_variance(self, configuration: Configuration, metric: str) -> SeedVariance | None:
         values = self.values(configuration, metric)
@@ -205,29 +183,6 @@ class Evidence:
         if scores is None or len(scores) < 2:
             return None
         return SeedVariance(mean_square=float(np.var(scores, ddof=1)), residual=0.0, degrees_of_freedom=len(scores) - 1)
-
-
-def _pooled(own: Sequence[SeedVariance]) -> SeedVariance | None:
-    if not own:
-        return None
-    weights = [one.degrees_of_freedom for one in own]
-    return SeedVariance(
-        mean_square=float(np.average([one.mean_square for one in own], weights=weights)),
-        residual=float(np.average([one.residual for one in own], weights=weights)),
-        degrees_of_freedom=sum(weights),
-    )
-
-
-def _too_large(own: Mapping[str, SeedVariance]) -> set[str]:
-    """Return the members whose variance is an outlier for a scaled chi-square, its scale taken from the median."""
-    median = float(np.median([one.mean_square for one in own.values()])) if len(own) > 2 else 0.0
-    return {
-        i
-        for i, one in own.items()
-        if 0.0
-        < median * chdtri(one.degrees_of_freedom, _OUTLIER_LEVEL / len(own)) / chdtri(one.degrees_of_freedom, 0.5)
-        < one.mean_square
-    }
 
 
 def load(
@@ -256,19 +211,23 @@ def collect(
     by_run = _by_run(predictions)
     is_values = predictions.num_rows > 0 and predictions.column("label").null_count == predictions.num_rows
     kind = float if is_values else int
-    found = {}
-    for configuration in configurations:
-        answers = [_answers(run, by_run) for run in configuration.runs]
-        stored = [a for a in answers if a is not None]
-        if len(stored) == len(answers) and all(np.array_equal(a[:2], stored[0][:2]) for a in stored):
-            found[configuration.configuration_id] = Sample(
-                row_id=stored[0][0].astype(int),
-                label=stored[0][1].astype(kind),
-                predicted=np.array([a[2] for a in stored]).astype(kind),
-                is_values=is_values,
-                probability=np.array([a[3] for a in stored]),
-            )
-    return Evidence(configurations=tuple(configurations), samples=found, split=split, chosen_by=chosen_by)
+    found: dict[str, Sample] = {}
+    lacks: dict[str, Lack] = {}
+    for number, configuration in enumerate(configurations):
+        stored = [by_run.get((run.experiment, run.trial_id)) for run in configuration.runs]
+        lack = Lack.NOT_READ if number >= MAX_CONFIGURATIONS else lack_of(configuration.runs, stored)
+        if lack is not None:
+            lacks[configuration.configuration_id] = lack
+            continue
+        answers = [a for a in stored if a is not None]
+        found[configuration.configuration_id] = Sample(
+            row_id=answers[0][0].astype(int),
+            label=answers[0][1].astype(kind),
+            predicted=np.array([a[2] for a in answers]).astype(kind),
+            is_values=is_values,
+            probability=np.array([a[3] for a in answers]),
+        )
+    return Evidence(configurations=tuple(configurations), samples=found, split=split, chosen_by=chosen_by, lacks=lacks)
 
 
 def _by_run(predictions: pa.Table) -> dict[tuple[str, str], Array]:
@@ -290,11 +249,3 @@ def _numbers(rows: pa.Table, name: str) -> Array:
     if f"{name}_value" not in rows.column_names:
         return found
     return np.where(np.isnan(found), np.asarray(rows.column(f"{name}_value").to_numpy(), dtype=float), found)
-
-
-def _answers(run: Run, by_run: Mapping[tuple[str, str], Array]) -> Array | None:
-    found = by_run.get((run.experiment, run.trial_id))
-    if found is None or found.shape[1] < 2 or not np.isfinite(found[:3]).all():
-        return None
-    step = run.values.get("best_global_step")
-    return found if step is None or (found[4] == step).all() else None

@@ -10,9 +10,10 @@ from typing import Literal
 import numpy as np
 
 from sst2_ray import formatting
-from sst2_ray.results.analysis.comparison import Comparison, Verdict, compare, margin_of, not_stored, with_holm
+from sst2_ray.results.analysis.comparison import Comparison, Verdict, compare, margin_of, with_holm
 from sst2_ray.results.analysis.curves import Curve, Curves
 from sst2_ray.results.analysis.evidence import Evidence
+from sst2_ray.results.analysis.lacks import Lack
 from sst2_ray.results.analysis.ranking import Configuration, RankedGroup
 
 _SCORES = ("accuracy", "f1", "loss")
@@ -167,6 +168,6 @@ class _Pair:
         else:
             found = Comparison(
                 a=a, b=b, metric=metric, verdict=Verdict.NOT_DECIDED, estimate=None, margin=margin,
-                missing=not_stored(["these evaluations"]),
+                missing=Lack.NOT_STORED.of(["these evaluations"]),
             )  # fmt: skip
         return MomentRow(metric=metric, mean_a=means[0], mean_b=means[1], comparison=found)

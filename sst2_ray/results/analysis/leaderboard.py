@@ -221,14 +221,15 @@ def print_table(
 
 def _caption(shown: Sequence[Row], num_all: int) -> str:
     lines = [
-        "± is the standard deviation over seeds, accuracies are in per cent; the interval is for new seeds and new sentences."
+        "± is the standard deviation over seeds, accuracies are in per cent; the interval is for new seeds and new sentences, "
+        "and does not count that the best was chosen."
     ]
     if any(row["diverged"] and row["rank"] for row in shown):
         lines.append("Configurations that diverged under a seed are ranked after the others.")
     if any(row["covers"] == "sentences" for row in shown):
         lines.append("* one seed: the interval is for new sentences, but not for new seeds.")
     if any(row["low"] is None and row["accuracy"] is not None for row in shown):
-        lines.append("– no interval: the predictions on the single sentences were not stored.")
+        lines.append("– no interval: no predictions on the single sentences that can be used were stored.")
     if len(shown) < num_all:
         lines.append(f"{len(shown)} of {num_all} configurations; --limit 0 shows all.")
     return "\n".join(lines)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 
 from sst2_ray import formatting
@@ -42,9 +43,11 @@ def _lacks_of_evidence(study: Study, main: RankedGroup) -> Iterator[str]:
         yield "Configurations have different numbers of seeds: a mean of few seeds is less certain, and its interval wider."
     if len(study.groups) > 1:
         yield "Configurations that were chosen in another way are listed but not ranked with the others."
-    if missing := [c for c in main.configurations if study.selected_on.sample(c) is None]:
-        num = f"{len(missing)} of {formatting.count(len(main.configurations), 'configuration')}"
-        yield f"The predictions of {num} on the single sentences were not stored: no difference from them can be decided."
+    by = main.chosen_by
+    lacks = Counter(lack for c in main.configurations if (lack := study.selected_on.lack(c, by)) is not None)
+    for lack, num in lacks.items():
+        said = lack.of([f"{num} of {formatting.count(len(main.configurations), 'configuration')}"])
+        yield f"{said[0].upper()}{said[1:]}: no difference from them can be decided."
     if main.on_selection and not main.is_reported_on_dev(main.best):
         yield "The chosen configuration has not been scored on dev: its sweep has not ended."
 

@@ -31,6 +31,7 @@ def paragraph(comparisons: Sequence[Comparison]) -> str:
     e = c.estimate
     a, b = e.num_seeds
     runs = f"{a} training runs (seeds) each" if a == b else f"{a} and {b} training runs (seeds)"
+    runs = "one training run (seed) each" if a == b == 1 else runs
     over = (
         "new seeds and new sentences"
         if e.covers_seeds

@@ -194,7 +194,9 @@ def rank(trials: pa.Table, *, metric: Metric | None = None) -> list[RankedGroup]
             data_fingerprint=fingerprint,
             metric=chosen,
             chosen_by=chosen_by,
-            configurations=_sorted(members, chosen, chosen_by, diverged),
+            configurations=_sorted(
+                members, chosen, chosen_by, {name for name, data in diverged if data == (split, fingerprint)}
+            ),
         )
         for (split, fingerprint, chosen, chosen_by), members in comparable.items()
     ]
@@ -210,10 +212,18 @@ def _ranked_by(configuration: Configuration, chosen_by: str) -> Metric:
     return "selection_score" if configuration.metric("selection_score") else "best_score"
 
 
-def _diverged(trials: pa.Table) -> set[str]:
-    """Return the configurations whose loss was not finite under some seed."""
-    rows = trials.select(["configuration_id", "failure_class"]).to_pylist()
-    return {row["configuration_id"] for row in rows if row["failure_class"] == FailureClass.NON_FINITE}
+_Data = tuple[str | None, str | None]
+"""Evaluation split and fingerprint of the data."""
+
+
+def _diverged(trials: pa.Table) -> set[tuple[str, _Data]]:
+    """Return the configurations whose loss was not finite under some seed, each with its data."""
+    rows = trials.select(["configuration_id", "eval_split", "data_fingerprint", "failure_class"]).to_pylist()
+    return {
+        (row["configuration_id"], (row["eval_split"], row["data_fingerprint"]))
+        for row in rows
+        if row["failure_class"] == FailureClass.NON_FINITE
+    }
 
 
 def _sorted(

@@ -50,6 +50,8 @@ class Side:
     data: str | None
     """Evaluation data; None: not known."""
     texts: dict[int, str]
+    origin: str
+    """Results table or file that it is of."""
     chosen_by: str | None = None
     """Metric that its epochs, and it among others, were chosen by; None: not known."""
 
@@ -76,6 +78,7 @@ def find_side(name: str, storage_path: str) -> Side:
         chosen=dataclasses.replace(group, configurations=tuple(searched)).chosen if many else "",
         data=group.eval_split,
         texts=_texts(table, configuration),
+        origin=table.location,
         chosen_by=group.chosen_by,
     )
 
@@ -177,8 +180,9 @@ def _from_file(path: Path) -> Side:
     texts = rows.column(column["text"]).to_pylist() if "text" in column else []
     by_row = dict(zip(numbers["row_id"].astype(int).tolist(), texts, strict=False))
     return Side(
-        name=path.name, configuration=configuration, evidence=found, searched=None, chosen="", data=None, texts=by_row
-    )
+        name=path.name, configuration=configuration, evidence=found, searched=None, chosen="", data=None, texts=by_row,
+        origin=str(path),
+    )  # fmt: skip
 
 
 def _read_file(path: Path) -> tuple[pa.Table, dict[str, str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 
 from sst2_ray import formatting
@@ -9,10 +10,11 @@ from sst2_ray.config.metrics import METRIC_NAMES, SHARES, oriented, shown
 from sst2_ray.records import Status
 from sst2_ray.results.analysis import wording
 from sst2_ray.results.analysis.comparison import Comparison, Verdict
+from sst2_ray.results.analysis.evidence import Evidence
 from sst2_ray.results.analysis.findings import Study
 from sst2_ray.results.analysis.ranking import Configuration, Edge, RankedGroup, model_label
 from sst2_ray.statistics.scores import Summary
-from sst2_ray.statistics.selection import expected_best
+from sst2_ray.statistics.selection import after_choice, expected_best
 
 METRIC_WORDS = {
     "best_dev_accuracy": "dev accuracy at the best epoch",
@@ -106,7 +108,7 @@ def _best_sentence(study: Study, group: RankedGroup) -> str:
     if summary is None:
         return ""
     by = group.chosen_by
-    spread = [_seeds(summary), wording.score_span(study.selected_on.estimate(best, by), by)]
+    spread = [_seeds(summary), _score_span(study.selected_on, best, by, bias=study.bias_of_best or 0.0)]
     last = best.summary("last_dev_accuracy") if group.metric == "best_dev_accuracy" else None
     ended = f" After its last epoch it stands at {_mean(last)}." if last else ""
     share = study.selected_on.majority_share
@@ -118,6 +120,17 @@ def _best_sentence(study: Study, group: RankedGroup) -> str:
         f"{which} is {best.label}: {_mean(summary, by)} {metric_words(group, group.metric)} "
         f"({', '.join(spread)}{seeds_lost(study, best)}).{ended}{floor}{constant_answers(best)}"
     )
+
+
+def _score_span(stored: Evidence, configuration: Configuration, metric: str, *, bias: float = 0.0) -> str:
+    estimate, lack = stored.estimate(configuration, metric), stored.lack(configuration, metric)
+    if estimate is None or bias < (0.00005 if metric in SHARES else 0.0005):
+        return wording.score_span(estimate, metric, lack=lack)
+    interval = after_choice(estimate.interval, bias, less_is_better=metric == "loss")
+    if metric in SHARES:
+        interval = dataclasses.replace(interval, low=max(0.0, interval.low))
+    said = wording.score_span(dataclasses.replace(estimate, interval=interval), metric)
+    return f"{said}, corrected for the choice"
 
 
 def constant_answers(configuration: Configuration) -> str:
@@ -136,7 +149,7 @@ def seeds_lost(study: Study, configuration: Configuration) -> str:
     )
     collapsed, num = study.selected_on.num_collapsed(configuration), len(configuration.runs)
     said = [f"{failed} of {num + failed} seeds failed"] if failed else []
-    said += [f"{collapsed} of {num} seeds collapsed to the majority share"] if collapsed else []
+    said += [f"{collapsed} of {num} seeds collapsed, no better than the majority share"] if collapsed else []
     return "".join(f", {one}" for one in said)
 
 
@@ -147,8 +160,9 @@ def _selection_sentence(study: Study, group: RankedGroup) -> str:
     if study.bias_of_best < (0.00005 if group.chosen_by in SHARES else 0.0005):
         size = "less than 0.01 points" if group.chosen_by in SHARES else "less than 0.001"
     epochs = "" if group.on_selection else "; the choice of its epochs is not in this figure"
+    off = "Its loss is too low" if group.chosen_by == "loss" else "Its score is too high"
     return (
-        f"Its score is too high, by {size}, because it was chosen by these very scores among "
+        f"{off}, by {size}, because it was chosen by these very scores among "
         f"{formatting.count(len(group.configurations), 'configuration')} (bootstrap estimate{epochs})."
     )
 
@@ -164,7 +178,7 @@ def _dev_sentences(study: Study, group: RankedGroup) -> Iterator[str]:
         if best is None:
             continue
         ended = f", {_mean(last)} after the last epoch" if last else ""
-        spans = wording.score_span(study.on_dev.estimate(configuration, group.chosen_by), group.chosen_by)
+        spans = _score_span(study.on_dev, configuration, group.chosen_by)
         yield (
             f"On {study.title}, which had no part in the choice, {configuration.label} scores {_mean(best, group.chosen_by)} "
             f"at the chosen epoch{ended} ({_seeds(best)}, {spans})."
@@ -175,19 +189,21 @@ def _bests_sentence(study: Study) -> str:
     bests = study.bests
     if bests is None:
         return ""
+    where = " on the held-out part of train" if study.main is not None and study.main.on_selection else ""
     if len(bests.configurations) == 1:
-        return f"With 95 % confidence {bests.configurations[0].label} is the best of the {bests.num_compared} configurations."
+        best = bests.configurations[0].label
+        return f"With 95 % confidence {best} is the best of the {bests.num_compared} configurations{where}."
     names = [c.label for c in bests.configurations]
     shown = names[:MAX_NAMES] + ([f"{len(names) - MAX_NAMES} more"] if len(names) > MAX_NAMES else [])
-    begin, listed = "Which configuration is best is not decided", f"{'; '.join(shown)}."
+    begin, listed = f"Which configuration is best{where} is not decided", f"{'; '.join(shown)}."
     if bests.reason:
         return f"{begin}, because {bests.reason}; none of the {len(names)} can be ruled out: {listed}"
     if len(names) == bests.num_compared:
         return f"{begin}; with 95 % confidence none of the {len(names)} can be ruled out: {listed}"
     why = ""
-    if bests.not_stored:
-        num = "one of them is" if bests.not_stored == 1 else f"{bests.not_stored} of them are"
-        why = f" ({num} in because predictions on the single sentences were not stored)"
+    if bests.not_known:
+        are = "one of them is" if bests.not_known == 1 else f"{bests.not_known} of them are"
+        why = f" ({are} in because usable predictions on the single sentences, or a second seed, are missing)"
     return f"{begin}; with 95 % confidence it is one of these {len(names)} of the {bests.num_compared}{why}: {listed}"
 
 

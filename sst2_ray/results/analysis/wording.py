@@ -5,6 +5,7 @@ from __future__ import annotations
 from sst2_ray import formatting
 from sst2_ray.config.metrics import METRIC_NAMES, SHARES, shown
 from sst2_ray.results.analysis.comparison import Comparison, Verdict
+from sst2_ray.results.analysis.lacks import Lack
 from sst2_ray.results.analysis.ranking import Configuration
 from sst2_ray.statistics import power
 from sst2_ray.statistics.crossed import Estimate
@@ -25,10 +26,10 @@ def span(estimate: Estimate, metric: str = "accuracy", *, sign: int = 1) -> str:
     return f"{100 * interval.level:.0f} % interval {low} to {high}"
 
 
-def score_span(estimate: Estimate | None, metric: str = "accuracy") -> str:
-    """Say the interval of a score and what it covers."""
+def score_span(estimate: Estimate | None, metric: str = "accuracy", *, lack: Lack | None = None) -> str:
+    """Say the interval of a score and what it covers; `lack`: why there is none."""
     if estimate is None:
-        return "no interval, as its predictions on the single sentences were not stored"
+        return f"no interval, as {(lack or Lack.NOT_STORED).of_it}"
     interval = estimate.interval
     low, high = (shown(metric, v).removesuffix(" %") for v in (interval.low, interval.high))
     covers = "" if estimate.covers_seeds else " for new sentences, but not for new seeds"
@@ -132,7 +133,8 @@ def _basis(c: Comparison, estimate: Estimate) -> str:
     )
     basis = f"{seeds}, all on the same {formatting.count(estimate.num_sentences, 'sentence')}"
     if c.searched[0] != c.searched[1]:
-        basis += f"; the best of {c.searched[0]} against the best of {c.searched[1]}, corrected for the larger search"
+        basis += f"; the best of {c.searched[0]} against the best of {c.searched[1]}"
+        basis += ", corrected for the larger search" if c.is_leader_of_larger(estimate) else ""
     return basis
 
 

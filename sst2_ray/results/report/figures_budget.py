@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
-from sst2_ray.config.metrics import METRIC_NAMES, SHARES
+from sst2_ray.config.metrics import METRIC_NAMES, SHARES, oriented
 from sst2_ray.results.analysis.findings import Study
 from sst2_ray.results.analysis.ranking import Configuration, model_label
 from sst2_ray.results.report import drawing
@@ -58,6 +58,11 @@ def mean_of(study: Study, configuration: Configuration) -> float:
     return summary.mean if summary else float("nan")
 
 
+def oriented_mean(study: Study, configuration: Configuration) -> float:
+    """Return a configuration's mean of the ranking metric such that more is better: the loss with its sign turned."""
+    return oriented(study.main.chosen_by if study.main else "accuracy", mean_of(study, configuration))
+
+
 def _against(study: Study, palette: dict[str, str], column: str, name: str) -> Drawn | None:
     """Draw accuracy against time or cost per run, with the Pareto front."""
     points = [
@@ -73,7 +78,8 @@ def _against(study: Study, palette: dict[str, str], column: str, name: str) -> D
         if mine:
             xs, ys = zip(*mine, strict=True)
             axes.scatter(xs, ys, color=color, s=22, alpha=0.8, label=drawing.short(model), zorder=3, linewidths=0)
-    front = pareto_front([(x, y) for x, y, _ in points])
+    by = study.main.chosen_by if study.main else "accuracy"
+    front = [(x, oriented(by, y)) for x, y in pareto_front([(x, oriented(by, y)) for x, y, _ in points])]
     axes.step(
         *zip(*front, strict=True), where="post", color=drawing.MUTED, linewidth=1.1, label="Pareto front", zorder=2
     )
@@ -86,18 +92,19 @@ def _against(study: Study, palette: dict[str, str], column: str, name: str) -> D
     )
     axes.legend(loc="best")
     return drawing.save(
-        figure, name, f"Accuracy against the {word} of a run, a point a configuration (means over seeds); "
-        "nothing is both more accurate and cheaper than the points on the Pareto front.",
+        figure, name, f"{capitalized(metric_title(study).removesuffix(', %'))} against the {word} of a run, a point a "
+        "configuration (means over seeds); no point is better in both than one on the Pareto front.",
     )  # fmt: skip
 
 
 def _expected_best(study: Study, palette: dict[str, str], name: str) -> Drawn:
     """Draw the expected best of k configurations, against k and against the time, or the cost, of running them."""
     column, unit = ("cost_usd", "US$") if any(c.summary("cost_usd") for c in study.configurations) else ("seconds", "h")
+    by = study.main.chosen_by if study.main else "accuracy"
     figure, axes, right = drawing.new_pair()
     for model, color in palette.items():
         members = of_model(study, model)
-        best = expected_best([mean_of(study, c) for c in members])
+        best = [oriented(by, value) for value in expected_best([oriented_mean(study, c) for c in members])]
         count = np.arange(1, len(best) + 1)
         axes.plot(count, best, color=color, marker="o", markersize=3, label=drawing.short(model))
         spent = _spent(members, column)

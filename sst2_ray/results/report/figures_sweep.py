@@ -18,7 +18,15 @@ from sst2_ray.results.analysis.published import PAPER_LEARNING_RATE
 from sst2_ray.results.analysis.ranking import Configuration, model_label
 from sst2_ray.results.report import drawing, figures_budget
 from sst2_ray.results.report.drawing import Drawn
-from sst2_ray.results.report.figures_budget import capitalized, mean_of, metric_of, metric_title, metric_word, of_model
+from sst2_ray.results.report.figures_budget import (
+    capitalized,
+    mean_of,
+    metric_of,
+    metric_title,
+    metric_word,
+    of_model,
+    oriented_mean,
+)
 from sst2_ray.statistics.scores import Array
 
 MAX_HEAT_MAPS = 6
@@ -85,7 +93,7 @@ def _heat_map(study: Study, model: str, name: str) -> Drawn | None:
     return drawing.save(
         figure,
         name,
-        f"{caption} mean over seeds in %, ± standard deviation, n: number of seeds. "
+        f"{caption} mean over seeds{'' if '×' in caption else ' in %'}, ± standard deviation, n: number of seeds. "
         "All heat maps have the same colors.",
     )
 
@@ -102,7 +110,7 @@ def _values(members: Sequence[Configuration], axis: str) -> list[float]:
 
 
 def _worst_first(study: Study, members: Sequence[Configuration]) -> list[Configuration]:
-    return sorted(members, key=lambda c: mean_of(study, c))
+    return sorted(members, key=lambda c: oriented_mean(study, c))
 
 
 def _cell(axes: Axes, x: int, y: int, configuration: Configuration, metric: str, *, dark: bool) -> None:
@@ -227,7 +235,7 @@ def _parallel_coordinates(study: Study, name: str) -> Drawn | None:
     if len(axes_names) < 3 or len(members) < 2:
         return None
     figure, axes = drawing.new_figure(width=9.6, height=3.4)
-    scores = np.array([mean_of(study, c) for c in members])
+    scores = np.array([oriented_mean(study, c) for c in members])
     low, high = float(np.nanmin(scores)), float(np.nanmax(scores))
     positions = [_positions([float(c.setting(a)) for c in members], a) for a in axes_names]
     last = (scores - low) / max(high - low, 1e-12)
@@ -239,7 +247,7 @@ def _parallel_coordinates(study: Study, name: str) -> Drawn | None:
     for x, axis in enumerate(axes_names):
         _label_values(axes, x, axis, [float(c.setting(axis)) for c in members], positions[x])
     for y, value in ((0, low), (1, high)):
-        label = formatting.percent(value)
+        label = formatting.percent(abs(value) if study.main and study.main.chosen_by == "loss" else value)
         axes.annotate(label, (len(axes_names), y), xytext=(5, 0), textcoords="offset points", va="center", fontsize=7)
     axes.set_xticks(
         range(len(axes_names) + 1), [*(_AXIS_TITLES[a] for a in axes_names), metric_title(study).split(" ", 1)[1]]
@@ -251,7 +259,7 @@ def _parallel_coordinates(study: Study, name: str) -> Drawn | None:
     return drawing.save(
         figure,
         name,
-        "Parallel coordinates: one line a configuration, the more orange, the higher its score.",
+        "Parallel coordinates: one line a configuration, the more orange, the better its score.",
         wide=True,
     )
 

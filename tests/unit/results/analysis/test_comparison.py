@@ -188,7 +188,10 @@ def test_a_search_that_is_not_wholly_stored_is_never_a_win() -> None:
     assert compare(members[0], members[-1], found, searched=searched).verdict is Verdict.WIN
     verdict = compare(members[0], members[-1], lacking, searched=searched)
     assert verdict.verdict is Verdict.NOT_DECIDED
-    assert "the predictions of another configuration that was searched were not stored" in said(verdict)
+    assert (
+        "the predictions of 1 of 16 configurations on the single sentences were not stored, so it cannot be corrected"
+        in said(verdict)
+    )
 
 
 def test_holm_corrects_the_verdicts_of_a_page() -> None:
@@ -261,7 +264,7 @@ def test_whose_sentences_were_not_stored_may_be_the_best() -> None:
     )
     bests = possible_bests(members, lacking)
     assert bests is not None
-    assert bests.not_stored == 1
+    assert bests.not_known == 1
     assert "s" in {c.configuration_id for c in bests.configurations}
 
 

@@ -10,14 +10,18 @@ import dataclasses
 import inspect
 from collections.abc import Callable
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
 
 from sst2_ray.results.analysis import limits, verdict, wording
 from sst2_ray.results.analysis.comparison import Comparison, compare, margin_of, with_holm
+from sst2_ray.results.analysis.findings import studies
+from sst2_ray.results.analysis.lacks import Lack
 from sst2_ray.results.store.table import ResultsTable
 from sst2_ray.statistics import crossed
+from tests.support.answered import put, wrong_at
 from tests.support.studies import Tried, write
 from tests.support.worlds import World, configuration, evidence
 
@@ -80,8 +84,9 @@ STUDIES = {
         """
         sbert beats modernbert by 1.75 points.
         The best of 2 configurations, 6 runs, chosen on reviews dev, is sbert, lr 8e-5, batch 32: 96.50 ± 0.00 % dev
-            accuracy at the best epoch (mean ± standard deviation of 3 seeds, 95 % interval 94.20 to 97.91). After its
-            last epoch it stands at 96.50 ± 0.00 %. Always answering the more frequent class scores 50.00 %.
+            accuracy at the best epoch (mean ± standard deviation of 3 seeds, 95 % interval 94.20 to 97.90, corrected
+            for the choice). After its last epoch it stands at 96.50 ± 0.00 %. Always answering the more frequent
+            class scores 50.00 %.
         Its score is too high, by about 0.01 points, because it was chosen by these very scores among 2 configurations
             (bootstrap estimate; the choice of its epochs is not in this figure).
         With 95 % confidence sbert, lr 8e-5, batch 32 is the best of the 2 configurations.
@@ -116,8 +121,9 @@ STUDIES = {
         """
         Not decided: modernbert and sbert differ by 0.17 points.
         The best of 2 configurations, 6 runs, chosen on reviews dev, is modernbert, lr 8e-5, batch 32: 94.00 ± 1.00 %
-            dev accuracy at the best epoch (mean ± standard deviation of 3 seeds, 95 % interval 91.51 to 95.79). After
-            its last epoch it stands at 94.00 ± 1.00 %. Always answering the more frequent class scores 50.00 %.
+            dev accuracy at the best epoch (mean ± standard deviation of 3 seeds, 95 % interval 91.34 to 95.62,
+            corrected for the choice). After its last epoch it stands at 94.00 ± 1.00 %. Always answering the more
+            frequent class scores 50.00 %.
         Its score is too high, by about 0.17 points, because it was chosen by these very scores among 2 configurations
             (bootstrap estimate; the choice of its epochs is not in this figure).
         Which configuration is best is not decided; with 95 % confidence none of the 2 can be ruled out: modernbert,
@@ -139,8 +145,9 @@ STUDIES = {
         """
         Not decided: modernbert and sbert differ by 0.00 points.
         The best of 2 configurations, 6 runs, chosen on reviews dev, is modernbert, lr 8e-5, batch 32: 94.75 ± 0.25 %
-            dev accuracy at the best epoch (mean ± standard deviation of 3 seeds, 95 % interval 92.66 to 96.27). After
-            its last epoch it stands at 94.75 ± 0.25 %. Always answering the more frequent class scores 50.00 %.
+            dev accuracy at the best epoch (mean ± standard deviation of 3 seeds, 95 % interval 92.12 to 95.73,
+            corrected for the choice). After its last epoch it stands at 94.75 ± 0.25 %. Always answering the more
+            frequent class scores 50.00 %.
         Its score is too high, by about 0.54 points, because it was chosen by these very scores among 2 configurations
             (bootstrap estimate; the choice of its epochs is not in this figure).
         Which configuration is best is not decided; with 95 % confidence none of the 2 can be ruled out: modernbert,
@@ -162,8 +169,9 @@ STUDIES = {
         """
         Not decided: modernbert and sbert differ by 0.75 points.
         The best of 2 configurations, 4 runs, chosen on reviews dev, is modernbert, lr 8e-5, batch 32: 90.00 ± 10.61 %
-            dev accuracy at the best epoch (mean ± standard deviation of 2 seeds, 95 % interval 8.60 to 99.88). After
-            its last epoch it stands at 90.00 ± 10.61 %. Always answering the more frequent class scores 50.00 %.
+            dev accuracy at the best epoch (mean ± standard deviation of 2 seeds, 95 % interval 4.30 to 95.59,
+            corrected for the choice). After its last epoch it stands at 90.00 ± 10.61 %. Always answering the more
+            frequent class scores 50.00 %.
         Its score is too high, by about 4.29 points, because it was chosen by these very scores among 2 configurations
             (bootstrap estimate; the choice of its epochs is not in this figure).
         Which configuration is best is not decided; with 95 % confidence none of the 2 can be ruled out: modernbert,
@@ -187,8 +195,9 @@ STUDIES = {
         """
         Not decided: modernbert and sbert-mpnet differ by 0.00 points.
         The best of 4 configurations, 12 runs, chosen on reviews dev, is sbert-mpnet, lr 8e-5, batch 32: 94.75 ± 0.25
-            % dev accuracy at the best epoch (mean ± standard deviation of 3 seeds, 95 % interval 92.60 to 96.30).
-            After its last epoch it stands at 94.75 ± 0.25 %. Always answering the more frequent class scores 50.00 %.
+            % dev accuracy at the best epoch (mean ± standard deviation of 3 seeds, 95 % interval 92.39 to 96.09,
+            corrected for the choice). After its last epoch it stands at 94.75 ± 0.25 %. Always answering the more
+            frequent class scores 50.00 %.
         Its score is too high, by about 0.21 points, because it was chosen by these very scores among 4 configurations
             (bootstrap estimate; the choice of its epochs is not in this figure).
         Which configuration is best is not decided; with 95 % confidence it is one of these 3 of the 4: sbert-mpnet,
@@ -279,8 +288,9 @@ STUDIES = {
         The best of 2 configurations, 6 runs, chosen on reviews dev, is modernbert, lr 8e-5, batch 32: 94.75 ± 0.25 %
             dev accuracy at the best epoch (mean ± standard deviation of 3 seeds, no interval, as its predictions on
             the single sentences were not stored). After its last epoch it stands at 94.75 ± 0.25 %.
-        Which configuration is best is not decided, because the predictions of all on the single sentences were not
-            stored; none of the 2 can be ruled out: modernbert, lr 8e-5, batch 32; sbert, lr 8e-5, batch 32.
+        Which configuration is best is not decided, because the predictions of 2 of 2 configurations on the single
+            sentences were not stored; none of the 2 can be ruled out: modernbert, lr 8e-5, batch 32; sbert, lr 8e-5,
+            batch 32.
         ModernBERT against SBERT, each at its best (modernbert, lr 8e-5, batch 32; sbert, lr 8e-5, batch 32): 94.75 ±
             0.25 % against 84.75 ± 0.25 % dev accuracy at the best epoch; not decided: the predictions of modernbert,
             lr 8e-5, batch 32 and of sbert, lr 8e-5, batch 32 on the single sentences were not stored.
@@ -303,8 +313,8 @@ STUDIES = {
             single sentences were not stored). After its last epoch it stands at 94.75 ± 0.25 %. Always answering the
             more frequent class scores 50.00 %.
         Which configuration is best is not decided; with 95 % confidence it is one of these 2 of the 3 (one of them is
-            in because predictions on the single sentences were not stored): sbert, lr 8e-5, batch 32; sbert, lr 4e-5,
-            batch 32.
+            in because usable predictions on the single sentences, or a second seed, are missing): sbert, lr 8e-5,
+            batch 32; sbert, lr 4e-5, batch 32.
         note: No ModernBERT run succeeded on this data, so ModernBERT and SBERT are not compared.
         note: The predictions of 1 of 3 configurations on the single sentences were not stored: no difference from
             them can be decided.
@@ -324,8 +334,8 @@ STUDIES = {
             single sentences were not stored). After its last epoch it stands at 94.75 ± 0.25 %. Always answering the
             more frequent class scores 50.00 %.
         Which configuration is best is not decided; with 95 % confidence it is one of these 3 of the 4 (2 of them are
-            in because predictions on the single sentences were not stored): sbert, lr 8e-5, batch 32; sbert, lr 2e-5,
-            batch 32; sbert, lr 4e-5, batch 32.
+            in because usable predictions on the single sentences, or a second seed, are missing): sbert, lr 8e-5,
+            batch 32; sbert, lr 2e-5, batch 32; sbert, lr 4e-5, batch 32.
         note: No ModernBERT run succeeded on this data, so ModernBERT and SBERT are not compared.
         note: The predictions of 2 of 4 configurations on the single sentences were not stored: no difference from
             them can be decided.
@@ -343,12 +353,12 @@ STUDIES = {
             dev accuracy at the best epoch (mean ± standard deviation of 3 seeds, 95 % interval 92.66 to 96.27). After
             its last epoch it stands at 94.75 ± 0.25 %. Always answering the more frequent class scores 50.00 %.
         Which configuration is best is not decided; with 95 % confidence it is one of these 2 of the 3 (one of them is
-            in because predictions on the single sentences were not stored): modernbert, lr 8e-5, batch 32;
-            modernbert, lr 4e-5, batch 32.
+            in because usable predictions on the single sentences, or a second seed, are missing): modernbert, lr
+            8e-5, batch 32; modernbert, lr 4e-5, batch 32.
         ModernBERT against SBERT, each at its best (modernbert, lr 8e-5, batch 32; sbert, lr 8e-5, batch 32): 94.75 ±
             0.25 % against 84.75 ± 0.25 % dev accuracy at the best epoch; not decided: modernbert leads by 10.00
-            points, 95 % interval +7.36 to +12.64, but the predictions of another configuration that was searched were
-            not stored, so it cannot be corrected for the larger search.
+            points, 95 % interval +7.36 to +12.64, but the predictions of 1 of 3 configurations on the single
+            sentences were not stored, so it cannot be corrected for the larger search.
         modernbert was searched with 2 configurations, sbert with 1; one drawn at random from each would score 93.50 %
             and 84.75 % on average (Tang et al. 2020).
         The best learning rate of modernbert, 8e-5, is the highest that was tried, so a better one may lie beyond;
@@ -404,7 +414,8 @@ STUDIES = {
         On reviews dev, which had no part in the choice, sbert, lr 8e-5, batch 32 scores 84.75 ± 0.25 % at the chosen
             epoch, 84.75 ± 0.25 % after the last epoch (mean ± standard deviation of 3 seeds, 95 % interval 81.16 to
             87.76).
-        With 95 % confidence modernbert, lr 8e-5, batch 32 is the best of the 4 configurations.
+        With 95 % confidence modernbert, lr 8e-5, batch 32 is the best of the 4 configurations on the held-out part of
+            train.
         ModernBERT against SBERT, each at its best (modernbert, lr 8e-5, batch 32; sbert, lr 8e-5, batch 32): 92.50 ±
             0.25 % against 84.75 ± 0.25 % dev accuracy at the best epoch; modernbert wins: 7.75 points more accuracy,
             95 % interval +5.43 to +10.07 (p < 0.001; 3 seeds each, all on the same 400 sentences).
@@ -426,7 +437,8 @@ STUDIES = {
             92.66 to 96.27). Always answering the more frequent class scores 50.00 %.
         Its score is too high, by less than 0.01 points, because it was chosen by these very scores among 2
             configurations (bootstrap estimate).
-        With 95 % confidence modernbert, lr 8e-5, batch 32 is the best of the 2 configurations.
+        With 95 % confidence modernbert, lr 8e-5, batch 32 is the best of the 2 configurations on the held-out part of
+            train.
         ModernBERT against SBERT, each at its best (modernbert, lr 8e-5, batch 32; sbert, lr 8e-5, batch 32): 94.75 ±
             0.25 % against 87.75 ± 0.35 % accuracy on the held-out part of train; modernbert wins: 7.00 points more
             accuracy, 95 % interval +4.87 to +9.13 (p < 0.001; 3 seeds and 2 seeds, all on the same 400 sentences).
@@ -462,9 +474,9 @@ STUDIES = {
         """
         Best: sbert, lr 8e-5, batch 32, 79.92 % dev accuracy at the best epoch.
         The only configuration is sbert, lr 8e-5, batch 32: 79.92 ± 25.91 % dev accuracy at the best epoch (mean ±
-            standard deviation of 3 seeds, 95 % interval 18.36 to 98.60, 1 of 4 seeds failed, 1 of 3 seeds collapsed
-            to the majority share). After its last epoch it stands at 79.92 ± 25.91 %. Always answering the more
-            frequent class scores 50.00 %.
+            standard deviation of 3 seeds, 95 % interval 18.36 to 98.60, 1 of 4 seeds failed, 1 of 3 seeds collapsed,
+            no better than the majority share). After its last epoch it stands at 79.92 ± 25.91 %. Always answering
+            the more frequent class scores 50.00 %.
         sbert was tried with one learning rate only, 8e-5; next to try: 4e-5 and 1.6e-4.
         note: No ModernBERT run succeeded on this data, so ModernBERT and SBERT are not compared.
         """,
@@ -477,8 +489,9 @@ STUDIES = {
         """
         Not decided: sbert-minilm and sbert-mpnet differ by 0.25 points.
         The best of 2 configurations, 6 runs, chosen on reviews dev, is sbert-minilm, lr 8e-5, batch 32: 94.75 ± 0.25
-            % dev accuracy at the best epoch (mean ± standard deviation of 3 seeds, 95 % interval 92.66 to 96.27).
-            After its last epoch it stands at 94.75 ± 0.25 %. Always answering the more frequent class scores 50.00 %.
+            % dev accuracy at the best epoch (mean ± standard deviation of 3 seeds, 95 % interval 92.64 to 96.25,
+            corrected for the choice). After its last epoch it stands at 94.75 ± 0.25 %. Always answering the more
+            frequent class scores 50.00 %.
         Its score is too high, by about 0.02 points, because it was chosen by these very scores among 2 configurations
             (bootstrap estimate; the choice of its epochs is not in this figure).
         Which configuration is best is not decided; with 95 % confidence none of the 2 can be ruled out: sbert-minilm,
@@ -497,8 +510,9 @@ STUDIES = {
         """
         Best: sbert, lr 1.1e-4, batch 32, 94.75 % dev accuracy at the best epoch.
         The best of 14 configurations, 42 runs, chosen on reviews dev, is sbert, lr 1.1e-4, batch 32: 94.75 ± 0.25 %
-            dev accuracy at the best epoch (mean ± standard deviation of 3 seeds, 95 % interval 92.66 to 96.27). After
-            its last epoch it stands at 94.75 ± 0.25 %. Always answering the more frequent class scores 50.00 %.
+            dev accuracy at the best epoch (mean ± standard deviation of 3 seeds, 95 % interval 92.63 to 96.24,
+            corrected for the choice). After its last epoch it stands at 94.75 ± 0.25 %. Always answering the more
+            frequent class scores 50.00 %.
         Its score is too high, by about 0.03 points, because it was chosen by these very scores among 14
             configurations (bootstrap estimate; the choice of its epochs is not in this figure).
         Which configuration is best is not decided; with 95 % confidence none of the 14 can be ruled out: sbert, lr
@@ -567,6 +581,27 @@ STUDIES = {
         sbert was tried with one learning rate only, 8e-5; next to try: 4e-5 and 1.6e-4.
         """,
     ),
+    "chosen by loss": (
+        [
+            Tried(model="sbert", wrong=[20, 21], values={"chosen_by": "loss", "best_score": 1.2040}),
+            Tried(model="sbert-minilm", wrong=[60, 62], values={"chosen_by": "loss", "best_score": 1.2040}),
+        ],
+        """
+        A tie: sbert and sbert-minilm differ by 0.000 nats of loss.
+        The best of 2 configurations, 4 runs, chosen on reviews dev, is sbert, lr 8e-5, batch 32: 1.2040 ± 0.000 loss
+            on dev at the best epoch (mean ± standard deviation of 2 seeds, 95 % interval 1.0958 to 1.3121). Always
+            answering the more frequent class scores an accuracy of 50.00 %.
+        Its loss is too low, by less than 0.001, because it was chosen by these very scores among 2 configurations
+            (bootstrap estimate; the choice of its epochs is not in this figure).
+        Which configuration is best is not decided; with 95 % confidence none of the 2 can be ruled out: sbert, lr
+            8e-5, batch 32; sbert-minilm, lr 8e-5, batch 32.
+        sbert against sbert-minilm, each at its best (sbert, lr 8e-5, batch 32; sbert-minilm, lr 8e-5, batch 32):
+            1.2040 ± 0.000 against 1.2040 ± 0.000 loss on dev at the best epoch; a tie: the difference is smaller than
+            the margin of 0.010 nats (90 % interval −0.009 to +0.009; 2 seeds each, all on the same 400 sentences).
+        sbert was tried with one learning rate only, 8e-5; next to try: 4e-5 and 1.6e-4.
+        sbert-minilm was tried with one learning rate only, 8e-5; next to try: 4e-5 and 1.6e-4.
+        """,
+    ),
     "chosen by MCC on a held-out part; a constant answer": (
         [
             Tried(
@@ -579,9 +614,9 @@ STUDIES = {
         """
         Best: sbert, lr 8e-5, batch 32, 0.0000 MCC on dev at the best epoch.
         The only configuration is sbert, lr 8e-5, batch 32: 0.0000 MCC on the held-out part of train (one seed, 95 %
-            interval -0.0987 to 0.0987 for new sentences, but not for new seeds, 1 of 1 seeds collapsed to the
-            majority share). Always answering the more frequent class scores an accuracy of 50.00 %. It answers one
-            class for every sentence of dev.
+            interval -0.0987 to 0.0987 for new sentences, but not for new seeds, 1 of 1 seeds collapsed, no better
+            than the majority share). Always answering the more frequent class scores an accuracy of 50.00 %. It
+            answers one class for every sentence of dev.
         On reviews dev, which had no part in the choice, sbert, lr 8e-5, batch 32 scores 0.0000 at the chosen epoch
             (one seed, 95 % interval -0.0987 to 0.0987 for new sentences, but not for new seeds).
         sbert was tried with one learning rate only, 8e-5; next to try: 4e-5 and 1.6e-4.
@@ -616,6 +651,85 @@ def test_a_study_is_told_in_these_sentences(name: str, table: ResultsTable) -> N
     found = said(table, *tried, margin=0.05 if "smaller than the margin" in name else 0.005)
     left_out = () if name == "one configuration, one seed" else COMMON
     assert [one for one in found if one not in left_out] == lines(expected)
+
+
+# ---- why there is no verdict
+
+UNSURE = np.full(400, np.nan)
+LACKS: dict[Lack, tuple[dict[str, Any], dict[str, Any], str, str]] = {
+    Lack.NOT_STORED: (
+        {"stored": False},
+        {},
+        "its predictions on the single sentences were not stored",
+        "the predictions of modernbert, lr 8e-5, batch 32 on the single sentences were not stored",
+    ),
+    Lack.OTHER_EVALUATION: (
+        {"best_global_step": 200},
+        {},
+        "its stored predictions are of another evaluation than its score",
+        "the stored predictions of modernbert, lr 8e-5, batch 32 are of another evaluation than the score",
+    ),
+    Lack.OTHER_SENTENCES: (
+        {"row_ids": np.arange(400) + 1000},
+        {"seeds": (1,)},
+        "its runs answered different sentences",
+        "the runs of modernbert, lr 8e-5, batch 32 answered different sentences",
+    ),
+    Lack.NO_PROBABILITIES: (
+        {"probability": UNSURE, "chosen_by": "loss", "best_score": 0.2},
+        {"others": {"chosen_by": "loss"}},
+        "the probabilities of its answers were not stored",
+        "the probabilities of the answers of modernbert, lr 8e-5, batch 32 were not stored",
+    ),
+    Lack.ONE_SENTENCE: (
+        {},
+        {"rows": 1},
+        "one sentence does not tell how much sentences vary",
+        "the one sentence of modernbert, lr 8e-5, batch 32 and of sbert, lr 8e-5, batch 32 does not tell how much sentences vary",
+    ),
+    Lack.LOSS_OF_CLASSES: (
+        {"chosen_by": "loss"},
+        {"others": {"chosen_by": "loss"}, "classes": 3},
+        "of more than two classes the loss on single sentences is not stored",
+        "of more than two classes the loss on single sentences is not stored",
+    ),
+    Lack.NOT_DEFINED: (
+        {"chosen_by": "auroc", "best_score": 0.9},
+        {"others": {"chosen_by": "auroc", "best_score": 0.8}, "labels": 1},
+        "the metric is not defined on its sentences",
+        "the metric is not defined on the sentences of modernbert, lr 8e-5, batch 32 and of sbert, lr 8e-5, batch 32",
+    ),
+}
+"""Lack -> columns of modernbert's runs, what else is odd, and the two sentences: of the best, and of the comparison."""
+
+
+@pytest.mark.parametrize("lack", LACKS, ids=lambda lack: lack.name.lower())
+def test_what_a_verdict_lacks_is_told_in_these_words(lack: Lack, table: ResultsTable) -> None:
+    odd, more, of_best, of_pair = LACKS[lack]
+    rows, classes = more.get("rows", 400), more.get("classes", 2)
+    label = (np.arange(rows) % classes) if "labels" not in more else np.full(rows, more["labels"])
+    for seed in range(2):
+        mine = odd if seed in more.get("seeds", (0, 1)) else {}
+        for number, (model, columns) in enumerate((("modernbert", mine), ("sbert", more.get("others", {})))):
+            answers = wrong_at(label, *range(20 + 40 * number), classes=classes) if rows > 1 else label
+            put(table, model, seed, label, answers, **columns)
+    study = studies(table, table.read("trials", attempts="latest"))[0]
+    told = verdict.sentences(study)
+    assert f"no interval, as {of_best}" in told[0]
+    assert any(f"not decided: {of_pair}." in one for one in told)
+    assert all(c.winner is None for c in study.comparisons)
+
+
+def test_every_lack_is_told_here() -> None:
+    assert set(Lack) - set(LACKS) == {
+        Lack.NOT_READ,
+        Lack.NO_LABELS,
+    }  # of the 201st configuration; of no file of this package
+    assert (
+        Lack.NOT_READ.of(["a", "b"])
+        == "the predictions of a and of b were not read, for only those of the best 200 are"
+    )
+    assert Lack.NO_LABELS.of_it == "its stored predictions hold sentences without a label"
 
 
 # ---- comparisons of two, in other metrics and after Holm's correction
@@ -666,7 +780,7 @@ COMPARISONS: dict[str, tuple[Callable[[], Comparison], str]] = {
     "loss, a tie": (
         lambda: of(40, 40, metric="loss"),
         """
-        a tie: the difference is smaller than the margin of 0.010 nats (90 % interval +0.000 to +0.000; 3 seeds
+        a tie: the difference is smaller than the margin of 0.010 nats (90 % interval −0.004 to +0.004; 3 seeds
         each, all on the same 872 sentences)
         """,
     ),
