@@ -12,7 +12,7 @@ from sst2_ray.cluster.prices import machine_of, price_note
 from sst2_ray.config.fields import Positional
 from sst2_ray.config.flags import parse
 from sst2_ray.errors import ExitCode, InputError
-from sst2_ray.terminal import console
+from sst2_ray.terminal import busy, console
 
 _BILLED = ("running", "pending", "stopping")
 
@@ -30,7 +30,8 @@ def main(argv: list[str]) -> int:
     config = parse(CostConfig, argv, prog="sst2-ray cost")
     cluster = load_cluster_file(config.cluster)
     cloud = cloud_of(cluster)
-    instances = cloud.status(cluster) if cloud.price_list else None
+    with busy(f"asking {cluster.platform}"):
+        instances = cloud.status(cluster) if cloud.price_list else None
     if instances is None or cloud.price_list is None:
         raise InputError(f"{cluster.path}: {cluster.platform} cannot be asked from here; see its own list of machines")
     out, now, total, hourly = console(), time.time(), 0.0, 0.0

@@ -16,6 +16,7 @@ from sst2_ray.cluster.ray_private import ADDRESS_VARIABLES, ignored_addresses
 from sst2_ray.config.fields import Positional
 from sst2_ray.config.flags import parse
 from sst2_ray.errors import FailureClass, InputError, RunFailedError
+from sst2_ray.terminal import busy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +49,8 @@ def main(argv: list[str]) -> int:
 def down(cluster: ClusterFile) -> None:
     """End the cluster. Raises RunFailedError where `ray down` fails or something still runs, InputError where the cloud does not answer."""
     cloud = cloud_of(cluster)
-    cloud.status(cluster)  # asked first: where the cloud does not answer, Ray ends in pages of traceback
+    with busy(f"asking {cluster.platform}"):
+        cloud.status(cluster)  # asked first: where the cloud does not answer, Ray ends in pages of traceback
     code = run_ray(["down", "--yes", str(cluster.for_ray())], cluster)
     cloud.end(cluster)
     if code != 0:

@@ -23,6 +23,7 @@ from sst2_ray.cluster.zones import leave, wanted_zone
 from sst2_ray.config.fields import Positional
 from sst2_ray.config.flags import parse
 from sst2_ray.errors import FailureClass, InfeasibleError, InputError, RunFailedError
+from sst2_ray.terminal import busy
 
 _NODES = 'import ray; ray.init(address="auto", logging_level="ERROR"); print(*[n["NodeManagerAddress"] for n in ray.nodes() if n["Alive"]])'
 
@@ -69,7 +70,8 @@ def main(argv: list[str]) -> int:
     use_token_if_present(cluster)
     for line in ignored_addresses(config.cluster):
         _say(line)
-    _refuse_mistakes(cluster, examine_file)
+    with busy(f"checking {config.cluster}"):
+        _refuse_mistakes(cluster, examine_file)
     zone = wanted_zone(cluster, zone=config.zone, next_zone=config.next_zone)
     if zone is not None:
         _move_away(cluster, zone, restart=config.restart)

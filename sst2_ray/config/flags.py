@@ -189,7 +189,9 @@ def parse(
     for f in dataclasses.fields(cls):
         if f.name not in values and f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING:
             shown = f.name.upper() if line.kinds[f.name].is_positional else flag(f.name)
-            raise InputError(f"{shown}: must be given (see {prog} --help)")
+            choices = line.kinds[f.name].choices
+            values = f": {', '.join(choices[:-1])} or {choices[-1]}" if choices else ""
+            raise InputError(f"{shown}: must be given{values} (see {prog} --help)")
     return cls(**values)
 
 
@@ -201,7 +203,8 @@ def _convert(kind: Kind, shown: str, word: str, prog: str) -> object:
     try:
         value = coerce(one, shown, value, prog)
     except InputError:
-        raise InputError(f"{shown} {word}: must be {kind} (see {prog} --help)") from None
+        blanks = f"; several stand behind each other: {word.replace(',', ' ')}" if kind.is_tuple and "," in word else ""
+        raise InputError(f"{shown} {word}: must be {kind}{blanks} (see {prog} --help)") from None
     kind.check_rules(shown, value)
     return value
 

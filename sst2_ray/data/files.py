@@ -8,7 +8,7 @@ from collections import defaultdict
 from pathlib import Path
 
 from sst2_ray.data.streams import COMPRESSIONS, one_line
-from sst2_ray.errors import InputError
+from sst2_ray.errors import InputError, did_you_mean
 
 TEXT_SUFFIXES = (".csv", ".tsv", ".tab", ".txt", ".jsonl", ".ndjson", ".json")
 SUFFIXES = (*TEXT_SUFFIXES[:3], ".jsonl", ".ndjson", ".json", ".parquet", ".pq", ".arrow", ".feather", ".txt")
@@ -51,7 +51,10 @@ def find_files(pattern: str, flag: str) -> list[Path]:
     else:
         found = sorted(match for match in path.parent.glob(path.name) if match.is_file()) if path.name else []
     if not found:
-        raise InputError(f"{flag} {pattern}: no such file or folder, or no file of a known format in it")
+        there = [one.name for one in path.parent.iterdir()] if path.parent.is_dir() else []
+        near = did_you_mean(path.name, there) if there else ""
+        meant = f"; {near}" if near.startswith("did") and path.name not in there else ""
+        raise InputError(f"{flag} {pattern}: no such file or folder, or no file of a known format in it{meant}")
     return found
 
 

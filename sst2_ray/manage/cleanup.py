@@ -23,6 +23,7 @@ from sst2_ray.results.analysis.verdict import metric_words
 from sst2_ray.results.store.table import ResultsTable
 from sst2_ray.storage import Storage
 from sst2_ray.sweep.queue import Outcome
+from sst2_ray.terminal import busy
 from sst2_ray.training.names import CHECKPOINT_FOLDER, EXPORT_FOLDER, LAST_EXPORT_FOLDER
 
 
@@ -91,7 +92,8 @@ def main_gc(argv: list[str]) -> int:
     """Run `sst2-ray gc`."""
     config = parse(GcConfig, argv, prog="sst2-ray gc")
     storage = Storage.open(config.storage_path)
-    found = list(find_garbage(storage, list_runs(config.storage_path)))
+    with busy(f"reading {config.storage_path}"):
+        found = list(find_garbage(storage, list_runs(config.storage_path)))
     for item in found:
         print(f"{item.path}: {formatting.size(item.num_bytes)}, {item.why}")
         if not config.dry_run:
@@ -104,7 +106,8 @@ def main_gc(argv: list[str]) -> int:
 def main_best(argv: list[str]) -> int:
     """Run `sst2-ray best`."""
     config = parse(BestConfig, argv, prog="sst2-ray best")
-    group, run = copy_best(config)
+    with busy(f"reading {config.storage_path}"):
+        group, run = copy_best(config)
     seeds = f"mean of {formatting.count(len(group.best.runs), 'seed')}"
     score = f"{shown(group.chosen_by, group.score(group.best))} {metric_words(group, group.metric)}"
     print(f"{group.best.label}: {score} ({seeds}), {group.chosen}")

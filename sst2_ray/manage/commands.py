@@ -27,7 +27,7 @@ from sst2_ray.manage.runs import (
 )
 from sst2_ray.run.logs import DRIVER_LOG
 from sst2_ray.storage import Storage
-from sst2_ray.terminal import Column, console, print_table
+from sst2_ray.terminal import Column, busy, console, print_table
 
 _WATCH_S = 5.0
 _RUN_COLUMNS = (
@@ -98,7 +98,9 @@ class StopConfig(_StorageFlags):
 def main_ls(argv: list[str]) -> int:
     """Run `sst2-ray ls`."""
     config = parse(LsConfig, argv, prog="sst2-ray ls")
-    _show_runs(console(), list_runs(config.storage_path, states_only=True), config)
+    with busy(f"reading {config.storage_path}"):
+        runs = list_runs(config.storage_path, states_only=True)
+    _show_runs(console(), runs, config)
     return 0
 
 
@@ -141,7 +143,8 @@ def main_status(argv: list[str]) -> int:
 def _show_status(out: Console, config: StatusConfig) -> bool:
     """Show one run, or all that run. Returns True if something still runs."""
     if config.name is not None:
-        run = find_run(config.storage_path, config.name)
+        with busy(f"reading {config.storage_path}"):
+            run = find_run(config.storage_path, config.name)
         if config.json:
             print(json.dumps(run.to_dict(), indent=1))
         else:
@@ -152,7 +155,8 @@ def _show_status(out: Console, config: StatusConfig) -> bool:
             if not run.now:
                 _show_last_lines(out, [run], config.storage_path)
         return run.is_running
-    runs = list_runs(config.storage_path, states_only=True)
+    with busy(f"reading {config.storage_path}"):
+        runs = list_runs(config.storage_path, states_only=True)
     running = [run for run in runs if run.is_running]
     if running or config.json:
         _show_runs(out, running, config)

@@ -137,9 +137,17 @@ def open_table(storage_path: str) -> ResultsTable:
     if not table.exists():
         raise InputError(
             f"--storage-path {storage_path}: no results table there ({table.location} is missing or empty); "
-            "give the --storage-path that the runs were started with"
+            f"{_other_storage(storage_path) or 'give the --storage-path that the runs were started with'}"
         )
     return table
+
+
+def _other_storage(storage_path: str) -> str:
+    """Name the folders below a local storage path that hold a results table; empty if there is none."""
+    found = sorted(
+        str(path.parent) for path in Path(storage_path).glob("*/results") if ResultsTable(str(path.parent)).exists()
+    )
+    return f"did you mean {' or '.join(found[:3])}?" if found else ""
 
 
 @contextlib.contextmanager
@@ -166,7 +174,7 @@ def _leaderboard(argv: Sequence[str]) -> int:
     config = parse(LeaderboardConfig, argv, prog="sst2-ray results")
     table = open_table(config.storage_path)
     console, errors = _consoles()
-    with skipped_files_told(errors):
+    with skipped_files_told(errors), busy(f"reading {table.location}"):
         board = leaderboard.load(table, where=config.where, sort=config.sort, experiment=config.experiment)
     if not board.num_rows:
         _explain_nothing(table, config)

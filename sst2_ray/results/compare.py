@@ -17,7 +17,7 @@ from sst2_ray.results.analysis.compared import Compared, Difference, compare_sid
 from sst2_ray.results.analysis.sides import find_side
 from sst2_ray.results.margin import margin_points
 from sst2_ray.statistics import power
-from sst2_ray.terminal import Column, Tabular, console, print_table
+from sst2_ray.terminal import Column, Tabular, busy, console, print_table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -234,7 +234,8 @@ def compared(config: CompareConfig) -> Compared:
 def main_compare(argv: list[str]) -> int:
     """Run `sst2-ray compare`."""
     config = parse(CompareConfig, argv, prog="sst2-ray compare")
-    found = compared(config)
+    with busy(f"comparing {config.a} and {config.b}"):
+        found = compared(config)
     if config.json:
         print(json.dumps(to_json(found, config.sentences), indent=1))
     elif config.markdown or config.latex:

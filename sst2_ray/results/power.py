@@ -16,7 +16,7 @@ from sst2_ray.results.analysis.ranking import Configuration, model_label, rank
 from sst2_ray.results.store.table import ResultsTable
 from sst2_ray.statistics import crossed, power
 from sst2_ray.statistics.crossed import Estimate
-from sst2_ray.terminal import Column, Tabular, console
+from sst2_ray.terminal import Column, Tabular, busy, console
 
 SEEDS = (2, 3, 5, 10, 20)
 SENTENCES = (872, 1821, 5000, 20_000)
@@ -152,7 +152,8 @@ def planned(config: PowerConfig) -> PowerResult:
 def main(argv: list[str]) -> int:
     """Run `sst2-ray power`."""
     config = parse(PowerConfig, argv, prog="sst2-ray power")
-    found = planned(config)
+    with busy(f"reading {config.storage_path}"):
+        found = planned(config)
     if config.json:
         print(json.dumps(found.to_dict(), indent=1))
     else:

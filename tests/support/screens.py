@@ -39,8 +39,23 @@ def screen(argv: Sequence[str], *, columns: int, folder: Path) -> str:
             shown += chunk
     os.close(controller)
     process.wait(timeout=60)
-    text = ESCAPE.sub("", shown.decode()).replace("\r\n", "\n")
-    return "\n".join(line.rstrip() for line in text.split("\n")).strip() + "\n"
+    return left_on_screen(shown.decode())
+
+
+def left_on_screen(shown: str) -> str:
+    """Return the text that stands on a terminal in the end: live lines that were erased are gone."""
+    lines, row = [""], 0
+    for token in re.findall(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b.|\r?\n|\r|[^\x1b\r\n]+", shown):
+        if token.endswith("\n"):
+            row += 1
+            lines += [""] * (row == len(lines))
+        elif token == "\x1b[1A":
+            row -= 1
+        elif token == "\x1b[2K":
+            lines[row] = ""
+        elif token != "\r" and not token.startswith("\x1b"):
+            lines[row] += token
+    return "\n".join(line.rstrip() for line in lines).strip() + "\n"
 
 
 def check_screen(text: str, file: Path) -> None:

@@ -21,6 +21,7 @@ from sst2_ray.config.fields import Positional
 from sst2_ray.config.flags import parse
 from sst2_ray.errors import ExitCode, InputError
 from sst2_ray.formatting import count
+from sst2_ray.terminal import busy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +63,8 @@ def main(argv: list[str]) -> int:
         return report(built, verbose=True)
     cluster = load_cluster_file(config.cluster) if config.cluster else None
     use_token_if_present(cluster)
-    findings = [*examine_file(cluster, config), *examine_cluster(cluster, config)]
+    with busy(f"checking {config.cluster or 'this machine'}"):
+        findings = [*examine_file(cluster, config), *examine_cluster(cluster, config)]
     return report(findings, verbose=config.verbose or cluster is None)
 
 

@@ -36,6 +36,8 @@ def local_export(given: str, *, flag: str = "--model-dir ") -> Path:
     folder = Path(given).expanduser()
     inner = folder / "model"
     found = inner if (inner / META_FILE).is_file() and not (folder / META_FILE).is_file() else folder
+    if not found.is_dir():
+        raise InputError(f"{flag}{given}: no such folder; give a run's model folder")
     if not (found / META_FILE).is_file():
         raise InputError(
             f"{flag}{given}: it has no {META_FILE}, so it is no export of this package; give a run's model folder"

@@ -141,3 +141,26 @@ def test_help_is_taken_before_and_behind_a_command(capsys, argv, usage) -> None:
 @pytest.mark.parametrize("word", ["-v", "version"])
 def test_the_version_is_printed_for_other_words_as_well(capsys, word) -> None:
     assert said(capsys, word)[0] == 0
+
+
+def test_a_list_with_commas_is_told_how_lists_are_written() -> None:
+    with pytest.raises(InputError, match="several stand behind each other: 1e-5 2e-5"):
+        sweep_command_line("sst2-ray sweep").read(["--learning-rates", "1e-5,2e-5"])
+
+
+def test_a_missing_word_is_told_its_choices(capsys) -> None:
+    assert said(capsys, "completion")[2] == (
+        "error: SHELL: must be given: bash, zsh or fish (see sst2-ray completion --help)\n"
+    )
+
+
+def test_a_file_that_is_not_there_is_answered_with_the_one_beside_it(capsys, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "reviews.csv").write_text("text,label\n")
+    code, _, err = said(capsys, "train", "--data", "revews.csv")
+    assert code == 2
+    assert err.endswith("; did you mean reviews.csv?\n")
+
+
+def test_a_model_folder_that_is_not_there_is_said_to_be_missing(capsys) -> None:
+    assert said(capsys, "export", "nowhere/model")[2].startswith("error: --model-dir nowhere/model: no such folder")

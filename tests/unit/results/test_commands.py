@@ -119,3 +119,13 @@ def test_report_says_who_won_and_where_the_page_is(
     out = capsys.readouterr().out
     assert "modernbert-base beats sbert" in out
     assert str(tmp_path / "out" / "report.html") in out
+
+
+def test_a_storage_path_above_the_table_is_answered_with_the_one_below(
+    study: ResultsTable, capsys: pytest.CaptureFixture[str]
+) -> None:
+    above = Path(study.storage_path).parent
+    with pytest.raises(InputError, match=f"did you mean .*{study.storage_path}"):
+        main_results(["--storage-path", str(above)])
+    assert main_results([study.storage_path]) == 0
+    assert "modernbert-base" in capsys.readouterr().out
