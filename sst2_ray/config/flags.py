@@ -190,8 +190,8 @@ def parse(
         if f.name not in values and f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING:
             shown = f.name.upper() if line.kinds[f.name].is_positional else flag(f.name)
             choices = line.kinds[f.name].choices
-            values = f": {', '.join(choices[:-1])} or {choices[-1]}" if choices else ""
-            raise InputError(f"{shown}: must be given{values} (see {prog} --help)")
+            among = f": {', '.join(choices[:-1])} or {choices[-1]}" if choices else ""
+            raise InputError(f"{shown}: must be given{among} (see {prog} --help)")
     return cls(**values)
 
 
