@@ -117,6 +117,17 @@ def prepare_standard_files() -> None:
             setattr(sys, name, lasting)
 
 
+def use_utf8_for_names() -> None:
+    """Start this process again in Python's UTF-8 mode where names of files would be read in another encoding (LC_ALL=C).
+
+    Object stores, tables and workers take names as UTF-8. What is printed stays in the terminal's encoding.
+    """
+    if sys.getfilesystemencoding() != "utf-8" and os.environ.get("PYTHONUTF8") != "1":
+        encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+        os.environ |= {"PYTHONUTF8": "1", "PYTHONIOENCODING": os.environ.get("PYTHONIOENCODING", f"{encoding}:replace")}
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+
+
 def let_signals_interrupt() -> None:
     """Have SIGTERM (docker stop, Slurm) and SIGHUP (a closed terminal) do what Ctrl-C does, from the first moment on.
 
@@ -130,6 +141,8 @@ def let_signals_interrupt() -> None:
 
 def run(command: str, argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code. `argv`: words behind the command; None: those of this process."""
+    if argv is None:
+        use_utf8_for_names()
     try:
         let_signals_interrupt()
         prepare_standard_files()
@@ -149,13 +162,22 @@ def run(command: str, argv: Sequence[str] | None = None) -> int:
 
 
 def _call(command: str, words: list[str]) -> int:
-    """Run one command where it stands. Raises InputError where that folder is gone: every relative path would fail."""
+    """Run one command where it stands.
+
+    Raises InputError where that folder is gone, since every relative path would fail, and for names that are not UTF-8.
+    """
     from sst2_ray.errors import InputError
 
     try:
-        Path.cwd()
+        here = str(Path.cwd())
     except FileNotFoundError:
         raise InputError("the current folder has been deleted; change to another one") from None
+    for name in (here, *words):
+        try:
+            name.encode()
+        except UnicodeEncodeError:
+            shown = os.fsencode(name).decode(errors="backslashreplace")
+            raise InputError(f"{shown}: is not UTF-8; rename it") from None
     module, function, *_ = COMMANDS[command]
     return int(getattr(importlib.import_module(module), function)(words))
 
@@ -172,6 +194,7 @@ def usage() -> str:
 
 def main() -> None:
     """Run the command that this process was started with, and exit with its code."""
+    use_utf8_for_names()
     words = sys.argv[1:]
     if words[:1] == ["help"] and len(words) > 1:
         words = [words[1], "--help"]

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import importlib
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from sst2_ray import cli
 from sst2_ray.version import __version__
+
+ROOT = Path(__file__).parents[2]
 
 
 def said(capsys, *argv: str) -> tuple[int, str, str]:
@@ -63,6 +67,22 @@ def test_a_command_in_a_folder_that_is_gone_is_one_line(capsys, tmp_path, monkey
     gone.rmdir()
     assert cli.run(command, []) == 2
     assert capsys.readouterr().err == "error: the current folder has been deleted; change to another one\n"
+
+
+@pytest.mark.parametrize("words", [["-m", "sst2_ray", "ls"], ["-c", "from sst2_ray.cli import run; exit(run('ls'))"]])
+@pytest.mark.parametrize("variables", [{}, {"PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}])
+def test_names_are_utf8_in_every_locale_and_the_output_is_the_terminal_s(tmp_path, words, variables):
+    env = {**os.environ, "LC_ALL": "C", **variables, "PYTHONIOENCODING": "latin-1", "PYTHONPATH": str(ROOT)}
+    folder = "--storage-path=\N{LATIN SMALL LETTER E WITH ACUTE}\N{BULLET}"
+    done = subprocess.run([sys.executable, *words, folder], env=env, cwd=tmp_path, capture_output=True, timeout=60)
+    assert (done.returncode, done.stderr.count(b"\n")) == (2, 1)
+    assert b"--storage-path \xe9?: no run there" in done.stderr
+
+
+@pytest.mark.parametrize("command", ["ls", "train", "report", "predict", "doctor"])
+def test_a_name_that_is_not_utf8_is_one_line(capsys, command):
+    assert cli.run(command, [os.fsdecode(b"--name=caf\xe9")]) == 2
+    assert capsys.readouterr().err == "error: --name=caf\\xe9: is not UTF-8; rename it\n"
 
 
 def test_a_command_s_exit_code_is_the_process_s(capsys):
