@@ -150,8 +150,10 @@ def run(command: str, argv: Sequence[str] | None = None) -> int:
         logging.getLogger("matplotlib").setLevel(logging.ERROR)
         from sst2_ray.config.flags import run_main
         from sst2_ray.home import have_a_home
+        from sst2_ray.run.environment import drop_wrong_threads
 
         have_a_home()
+        drop_wrong_threads()
         return run_main(partial(_call, command), sys.argv[1:] if argv is None else argv)
     except KeyboardInterrupt:  # before anything has begun
         from sst2_ray.errors import ExitCode

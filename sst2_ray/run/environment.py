@@ -70,6 +70,7 @@ PASSED_ON = ("HF_ENDPOINT", "HF_HUB_OFFLINE", "HF_HOME")
 def prepare_driver() -> None:
     """Set the driver's variables, before ray is imported. Those that the user has set stay."""
     have_a_home()
+    drop_wrong_threads()
     for name, value in DRIVER_ENV.items():
         os.environ.setdefault(name, value)
     warnings.filterwarnings("ignore", module=r"(ray|transformers|torch|deepspeed|huggingface_hub)\b.*")
@@ -101,9 +102,15 @@ def is_wsl() -> bool:
 
 
 def omp_num_threads() -> int | None:
-    """Return the threads that OMP_NUM_THREADS grants; of a list for nested regions ("4,2") the first. None: not set."""
-    first = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
-    return int(first) if first.isdigit() and int(first) > 0 else None
+    """Return the threads that OMP_NUM_THREADS grants; of a list for nested regions ("4,2") the first. None: no number."""
+    words = [word.strip() for word in os.environ.get("OMP_NUM_THREADS", "").split(",")]
+    return int(words[0]) if all(word.isdigit() and int(word) > 0 for word in words) else None
+
+
+def drop_wrong_threads() -> None:
+    """Unset an OMP_NUM_THREADS that is no number, before a library reads it: each would print a line and ignore it."""
+    if omp_num_threads() is None:
+        os.environ.pop("OMP_NUM_THREADS", None)
 
 
 def _jemalloc() -> Path | None:

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
+from sst2_ray.errors import FailureClass, RunFailedError, Sst2RayError
 from sst2_ray.run.environment import OWN_RAY_ENV, worker_env, yielding_children
 from sst2_ray.run.planning.nodes import memory_limit, num_usable_cpus, this_machine, told_resources
 
@@ -33,7 +34,24 @@ OBJECT_STORE_BYTES = 10**10
 
 
 def start_local_ray(ray: ModuleType) -> None:
-    """Start Ray on this machine alone, its workers forked from a process that has imported what they need."""
+    """Start Ray on this machine alone, its workers forked from a process that has imported what they need.
+
+    Raises RunFailedError where Ray does not start: too few open files or processes, a full disk, settings of Ray's own.
+    """
+    try:
+        _start(ray)
+    except (Sst2RayError, ImportError):
+        raise
+    except Exception as error:  # Ray's processes have logged the reason, if anything has
+        said = " ".join(str(error).split())[:300]
+        logs = f"{short_temp_dir()}/ray/session_latest/logs"
+        raise RunFailedError(
+            f"Ray does not start on this machine ({type(error).__name__}: {said}); its logs are below {logs}",
+            failure_class=FailureClass.WORKER_LOST,
+        ) from None
+
+
+def _start(ray: ModuleType) -> None:
     from sst2_ray.run.ray.fork_server import ForkServer
     from sst2_ray.run.ray.state import keeping_signal_handlers, loopback_only, own_process_groups, raylet_pid
 

@@ -67,6 +67,16 @@ def test_a_policy_that_the_user_chose_stays():
     assert told == [os.SCHED_IDLE, os.SCHED_IDLE]
 
 
+@pytest.mark.parametrize(
+    ("said", "left", "threads"),
+    [("4", "4", 4), ("4,2", "4,2", 4), ("0", None, None), ("", None, None), ("abc", None, None), ("4,x", None, None)],
+)
+def test_a_number_of_threads_that_is_none_is_dropped(monkeypatch, said, left, threads):
+    monkeypatch.setenv("OMP_NUM_THREADS", said)
+    environment.drop_wrong_threads()
+    assert (os.environ.get("OMP_NUM_THREADS"), environment.omp_num_threads()) == (left, threads)
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may take another user id")
 def test_a_user_id_that_nobody_has_gets_a_private_home_that_is_deleted():
     code = (  # imports first: the interpreter may lie in a home that others may not enter
