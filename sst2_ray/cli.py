@@ -149,11 +149,9 @@ def run(command: str, argv: Sequence[str] | None = None) -> int:
         # It warns that there is no home to keep its list of fonts in; it makes the list anew.
         logging.getLogger("matplotlib").setLevel(logging.ERROR)
         from sst2_ray.config.flags import run_main
-        from sst2_ray.home import have_a_home
-        from sst2_ray.run.environment import drop_wrong_threads
+        from sst2_ray.run.environment import prepare_process
 
-        have_a_home()
-        drop_wrong_threads()
+        prepare_process()
         return run_main(partial(_call, command), sys.argv[1:] if argv is None else argv)
     except KeyboardInterrupt:  # before anything has begun
         from sst2_ray.errors import ExitCode

@@ -62,15 +62,23 @@ JEMALLOC_CONF = "dirty_decay_ms:30000,muzzy_decay_ms:0,thp:always,metadata_thp:a
 # Memory comes in segments that grow: micro-batches differ in size, and fixed blocks would leave holes between them.
 GPU_ENV = {"PYTORCH_ALLOC_CONF": "expandable_segments:True"}
 
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
 # Passed on from the driver's environment where they are set. Everybody who sees the dashboard sees them: secrets go
 # through the progress actor (see progress_actor.SECRETS).
 PASSED_ON = ("HF_ENDPOINT", "HF_HUB_OFFLINE", "HF_HOME")
 
 
-def prepare_driver() -> None:
-    """Set the driver's variables, before ray is imported. Those that the user has set stay."""
+def prepare_process() -> None:
+    """Set what every command needs, before any library reads it: a home, threads that are a number, loopback without a proxy."""
     have_a_home()
     drop_wrong_threads()
+    reach_loopback_directly()
+
+
+def prepare_driver() -> None:
+    """Set the driver's variables, before ray is imported. Those that the user has set stay."""
+    prepare_process()
     for name, value in DRIVER_ENV.items():
         os.environ.setdefault(name, value)
     warnings.filterwarnings("ignore", module=r"(ray|transformers|torch|deepspeed|huggingface_hub)\b.*")
@@ -105,6 +113,17 @@ def omp_num_threads() -> int | None:
     """Return the threads that OMP_NUM_THREADS grants; of a list for nested regions ("4,2") the first. None: no number."""
     words = [word.strip() for word in os.environ.get("OMP_NUM_THREADS", "").split(",")]
     return int(words[0]) if all(word.isdigit() and int(word) > 0 for word in words) else None
+
+
+def reach_loopback_directly() -> None:
+    """Have no library ask a proxy for this machine: what listens here, a tunnel or a tracker, is not there for a proxy."""
+    names = {name.lower() for name, value in os.environ.items() if value}
+    if names.isdisjoint(("http_proxy", "https_proxy", "all_proxy")):
+        return
+    for name in ("no_proxy", "NO_PROXY"):
+        given = [host.strip() for host in os.environ.get(name, "").split(",") if host.strip()]
+        if "*" not in given:
+            os.environ[name] = ",".join(dict.fromkeys([*given, *LOOPBACK]))
 
 
 def drop_wrong_threads() -> None:

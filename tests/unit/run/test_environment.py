@@ -67,6 +67,27 @@ def test_a_policy_that_the_user_chose_stays():
     assert told == [os.SCHED_IDLE, os.SCHED_IDLE]
 
 
+@pytest.mark.parametrize("proxy", ["HTTP_PROXY", "https_proxy", "ALL_PROXY"])
+@pytest.mark.parametrize(
+    ("given", "left"),
+    [
+        ("", "localhost,127.0.0.1,::1"),
+        ("intranet, localhost", "intranet,localhost,127.0.0.1,::1"),
+        ("*", "*"),
+    ],
+)
+def test_no_proxy_is_asked_for_this_machine(monkeypatch, proxy, given, left):
+    for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
+        monkeypatch.delenv(name)
+    environment.reach_loopback_directly()
+    assert "no_proxy" not in os.environ
+    monkeypatch.setenv(proxy, "http://127.0.0.1:9")
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.setenv(name, given)
+    environment.reach_loopback_directly()
+    assert (os.environ["no_proxy"], os.environ["NO_PROXY"]) == (left, left)
+
+
 @pytest.mark.parametrize(
     ("said", "left", "threads"),
     [("4", "4", 4), ("4,2", "4,2", 4), ("0", None, None), ("", None, None), ("abc", None, None), ("4,x", None, None)],

@@ -17,6 +17,7 @@ import pytest
 from sst2_ray.errors import InputError
 from sst2_ray.network import free_port
 from sst2_ray.records import EpochRecord
+from sst2_ray.run.environment import reach_loopback_directly
 from sst2_ray.run.tracking import trackers
 from sst2_ray.run.tracking.trackers import Trackers, check_trackers
 from sst2_ray.storage import Storage
@@ -112,6 +113,16 @@ def test_an_mlflow_server_is_told_settings_metrics_and_the_end(mlflow: Mlflow, t
     assert {"key": "learning_rate", "value": "8e-05"} in mlflow.told["runs/log-batch"][0]["params"]
     assert [m["value"] for body in mlflow.metrics for m in body["metrics"] if m["key"] == "accuracy"] == [0.9, 0.9]
     assert [m["step"] for body in mlflow.metrics for m in body["metrics"] if m["key"] == "loss"] == [10, 20]
+    assert mlflow.told["runs/update"][-1]["status"] == "FINISHED"
+
+
+def test_a_server_on_this_machine_is_not_asked_for_through_a_proxy(
+    mlflow: Mlflow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("http_proxy", "HTTP_PROXY", "no_proxy", "NO_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9" if name.lower() == "http_proxy" else "")
+    reach_loopback_directly()
+    assert track(tmp_path, "mlflow")[0] == []
     assert mlflow.told["runs/update"][-1]["status"] == "FINISHED"
 
 
