@@ -5,8 +5,10 @@ Not through `datasets`: pandas, which reads text there, guesses types and takes 
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
+import json
 import re
 import sys
 from collections.abc import Iterator, Sequence
@@ -19,6 +21,7 @@ import pyarrow as pa
 from sst2_ray.data.options import ReadOptions
 from sst2_ray.data.streams import one_line, open_text, read_sample
 from sst2_ray.errors import InputError
+from sst2_ray.formatting import count
 
 if TYPE_CHECKING:
     import pyarrow.csv as pacsv
@@ -30,6 +33,8 @@ _QUOTING_BYTES = 64 * 2**20
 """Part of a TSV that decides its quoting."""
 _BLOCK_BYTES = 4 * 2**20
 _MAX_NAMED = 3
+_PREFACE = re.compile(r'(?:[ ]*\r?\n)*(?:"?sep=(.)"?[ ]*\r?\n(?:[ ]*\r?\n)*)?', re.IGNORECASE)
+"""Blank lines, and the line by which Excel is told the delimiter."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +45,8 @@ class Dialect:
     quoted: bool
     """Cells may stand in quotation marks, doubled inside."""
     header: bool
+    skipped: int = 0
+    """Lines before the first row: blank ones, and the one by which Excel is told the delimiter."""
     names: tuple[str, ...]
     """Of the columns, without white space around; without a header text and label, or 1, 2, ..."""
     notes: tuple[str, ...]
@@ -62,9 +69,11 @@ def find_dialect(path: Path, suffix: str, options: ReadOptions, usual: frozenset
     if not sample.strip():
         raise InputError(f"{path}: is empty; give a file with text")
     known = usual | options.columns
-    delimiter = options.separator or _find_delimiter(sample, suffix, known)
+    skipped, stated, sample = _without_preface(sample)
+    delimiter = options.separator or stated or _find_delimiter(sample, suffix, known)
     quoted, quoting_note = _find_quoting(path, sample, delimiter, options)
     rows = _records(sample, delimiter, quoted)
+    _refuse_other_forms(path, rows[0], delimiter, quoted)
     header = _has_header(rows, known) if options.header == "auto" else options.header == "yes"
     names, header_note = tuple(cell.strip() for cell in rows[0]), None
     if not header:
@@ -74,7 +83,7 @@ def find_dialect(path: Path, suffix: str, options: ReadOptions, usual: frozenset
         shown = {"\t": "a tab"}.get(delimiter, repr(delimiter))
         form_note = f"columns are divided by {shown}"
     notes = tuple(f"{path.name}: {note}" for note in (form_note, quoting_note, header_note) if note)
-    return Dialect(delimiter=delimiter, quoted=quoted, header=header, names=names, notes=notes)
+    return Dialect(delimiter=delimiter, quoted=quoted, header=header, skipped=skipped, names=names, notes=notes)
 
 
 def read_delimited(path: Path, dialect: Dialect, encoding: str | None) -> Iterator[pa.RecordBatch]:
@@ -100,6 +109,7 @@ def read_delimited(path: Path, dialect: Dialect, encoding: str | None) -> Iterat
     )
     read = pacsv.ReadOptions(
         column_names=list(dialect.names),
+        skip_rows=dialect.skipped,
         skip_rows_after_names=int(dialect.header),
         block_size=_BLOCK_BYTES,
         use_threads=False,  # bad rows have no number otherwise
@@ -116,7 +126,8 @@ def read_delimited(path: Path, dialect: Dialect, encoding: str | None) -> Iterat
     if bad:
         named = ", ".join(bad[:_MAX_NAMED]) + (", ..." if len(bad) > _MAX_NAMED else "")
         raise InputError(
-            f"{path}: {len(bad):,} rows do not have {len(dialect.names)} cells as the first row has: {named}; "
+            f"{path}: {count(len(bad), 'row')} {'does' if len(bad) == 1 else 'do'} not have {len(dialect.names)} cells "
+            f"as the first row has: {named}; "
             f"put quotation marks around cells that hold the delimiter, or choose --delimiter or --quoting"
         )
 
@@ -133,6 +144,26 @@ def is_table(path: Path, options: ReadOptions, usual: frozenset[str]) -> bool:
 
 
 # ---- decisions
+
+
+def _without_preface(sample: str) -> tuple[int, str | None, str]:
+    """Return the number of lines before the first row, the delimiter that Excel's line `sep=` states, and the rest."""
+    match = _PREFACE.match(sample)
+    assert match is not None
+    return match[0].count("\n"), match[1], sample[match.end() :]
+
+
+def _refuse_other_forms(path: Path, first: Sequence[str], delimiter: str, quoted: bool) -> None:
+    """Refuse a file whose first row shows that it is no such table. Raises InputError."""
+    if first[0].lstrip().startswith("{"):
+        with contextlib.suppress(ValueError):
+            if isinstance(json.loads(delimiter.join(first)), dict):
+                raise InputError(f"{path}: holds JSON Lines; give it a name that ends in .jsonl")
+    if quoted and any(re.fullmatch(r'\s+".*"', cell, re.DOTALL) for cell in first):
+        raise InputError(
+            f"{path}: spaces stand before the quotation marks of its cells, which then enclose nothing; "
+            f"remove the spaces after the delimiter {delimiter!r}"
+        )
 
 
 def _usual_delimiter(suffix: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from sst2_ray.data.streams import COMPRESSIONS, one_line
@@ -91,10 +92,22 @@ def _splits_in(folder: Path) -> dict[str, list[Path]]:
         if path.is_dir() and stem.lower() in _STEMS:
             splits[stem.lower()] = files_of_folder(path)
         elif path.is_file() and match and has_known_format(path):
-            files[match[1].lower(), format_of(path)].append(path)
-    for stem, suffix in sorted(files, key=lambda key: SUFFIXES.index(key[1])):
-        splits.setdefault(stem, files[stem, suffix])
+            files[match[1].lower(), path.name[len(stem) :].lower()].append(path)
+    for key in sorted(files, key=lambda key: SUFFIXES.index(format_of(Path(f"x{key[1]}")))):
+        splits.setdefault(key[0], files[key])
     return {stem: paths for stem, paths in splits.items() if paths}
+
+
+def overlooked(splits: Mapping[str, Sequence[Path]]) -> list[str]:
+    """Name the files beside those of splits that are of the same split in another format."""
+    used = {path for paths in splits.values() for path in paths}
+    folders = sorted({path.parent for path in used})
+    return [
+        path.name
+        for folder in folders
+        for path in sorted(folder.iterdir())
+        if path not in used and path.is_file() and has_known_format(path) and _SHARD.fullmatch(path.name.split(".")[0])
+    ]
 
 
 def is_single_table(folder: Path) -> bool:

@@ -6,8 +6,11 @@ import contextlib
 import math
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from datetime import date, time
+from decimal import Decimal
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +24,10 @@ _KIN = {"negative": 0, "positive": 1, "neg": 0, "pos": 1, "false": 0, "true": 1,
 """Spellings of SST-2's two classes; CSV carries everything as text, so "true" is a Boolean column there."""
 _WHOLE_NUMBER = re.compile(r"(?:LABEL_)?([+-]?\d+)(?:\.0*)?", re.IGNORECASE)
 """2, what pandas writes after one gap (2.0), and what transformers calls a class without a name (LABEL_2)."""
+_MAX_NAMED = 8
 _NUMBERED = re.compile(r"(.+)=(\d+)")
+_NO_LABEL = frozenset({"nan", "<na>", "#n/a"})
+"""Cells, in lower case, that pandas and spreadsheets leave where there is nothing."""
 _UNKNOWN_LABEL = "-1"
 """GLUE's test splits hold it in every row."""
 
@@ -30,21 +36,25 @@ def canonical_label(value: object) -> str | None:
     """Return the one spelling of a label that a cell holds; None: the cell is empty.
 
     Raises:
-        InputError: The value holds several labels.
+        InputError: The value holds several labels, or none that could be one.
     """
-    if value is None or (isinstance(value, float) and math.isnan(value)):
+    if value is None or (isinstance(value, float | Decimal) and math.isnan(value)):
         return None
+    if isinstance(value, Decimal):
+        value = float(value)
+    if isinstance(value, date | time):
+        value = value.isoformat()
     if isinstance(value, bool | int):
         return str(value).lower()
     if isinstance(value, float):
         return str(int(value)) if value.is_integer() else repr(value)
-    if not isinstance(value, str):
-        raise InputError(f"label {str(value)[:40]!r}: holds several labels; only one label a row can be trained on")
-    text = unicodedata.normalize("NFC", value).strip()
-    if text.startswith("[") and text.endswith("]"):
+    text = unicodedata.normalize("NFC", value).strip() if isinstance(value, str) else str(value)
+    if isinstance(value, list) or (text.startswith("[") and text.endswith("]")):
         raise InputError(f"label {text[:40]!r}: holds several labels; only one label a row can be trained on")
+    if not isinstance(value, str) or (text.startswith("{") and text.endswith("}")):
+        raise InputError(f"label {text[:40]!r}: is an object, not a label; name another column with --label-column")
     whole = _WHOLE_NUMBER.fullmatch(text)
-    return str(int(whole[1])) if whole else text or None
+    return str(int(whole[1])) if whole else None if text.casefold() in _NO_LABEL else text or None
 
 
 def canonical_labels(values: Iterable[object], names: list[str] | None) -> list[str | None]:
@@ -88,6 +98,15 @@ class ClassNames:
 
     def __str__(self) -> str:
         return ", ".join(self.names)
+
+    @property
+    def case_note(self) -> str | None:
+        """Name the classes that differ in case alone, as they are perhaps meant to be one; None: there are none."""
+        counts = Counter(name.casefold() for name in self.names)
+        alike = [name for name in self.names if counts[name.casefold()] > 1]
+        if not alike:
+            return None
+        return f"classes {', '.join(alike[:_MAX_NAMED])} differ in case alone and are taken for different ones"
 
     @classmethod
     def of_labels(cls, labels: Collection[str], declared: Sequence[str] = ()) -> ClassNames:

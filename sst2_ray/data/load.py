@@ -75,7 +75,7 @@ def load_splits(config: TrainConfig) -> Splits:
         fingerprint=_fingerprint(train, dev, selection, *others.values(), class_weights=from_file),
         text_columns=read.train.text_columns,
         corpus=corpus,
-        notes=tuple(note for note in notes if note),
+        notes=tuple(note for note in (*notes, classes.case_note) if note),
     )
 
 

@@ -22,6 +22,7 @@ from sst2_ray.data.files import (
     format_of,
     is_single_table,
     local_copy,
+    overlooked,
 )
 from sst2_ray.data.labels import canonical_labels
 from sst2_ray.data.options import ReadOptions
@@ -192,6 +193,8 @@ def _read_folder(folder: Path, options: ReadOptions, data: str) -> Source:
     unused = [stem for stem in splits if stem not in (train, dev)]
     if unused:
         notes.append(f"not used: its split {', '.join(unused)}")
+    if others := overlooked(splits):
+        notes.append(f"not used: {_shown(others)}, of a split that is there in another format")
     name = _last(data)
     return Source(
         train=read_files(splits[train], options),

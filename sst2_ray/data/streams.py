@@ -10,6 +10,8 @@ import pyarrow as pa
 
 from sst2_ray.errors import InputError
 
+_MAGIC = ((b"\x1f\x8b", "gzip"), (b"\x28\xb5\x2f\xfd", "zstd"), (b"BZh", "bz2"))
+"""First bytes of compressed files."""
 COMPRESSIONS = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2"}
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
@@ -22,11 +24,18 @@ _CHUNK_BYTES = 2**20
 
 
 def open_bytes(path: Path) -> pa.NativeFile:
-    """Open a file for reading, decompressed where its suffix says so. Raises InputError with one line."""
+    """Open a file for reading, decompressed where its suffix or its first bytes say so. Raises InputError with one line."""
     try:
-        return pa.input_stream(str(path), compression=COMPRESSIONS.get(path.suffix.lower()))
+        compression = COMPRESSIONS.get(path.suffix.lower()) or _compression_of(path)
+        return pa.input_stream(str(path), compression=compression)
     except (OSError, pa.ArrowInvalid) as error:
         raise InputError(f"{path}: cannot be read ({one_line(error)})") from None
+
+
+def _compression_of(path: Path) -> str | None:
+    with path.open("rb") as file:
+        first = file.read(4)
+    return next((name for magic, name in _MAGIC if first.startswith(magic)), None)
 
 
 def open_text(path: Path, encoding: str | None = None) -> io.BufferedReader:

@@ -21,6 +21,9 @@ from sst2_ray.errors import InputError
 
 T = TypeVar("T")
 
+_UNLABELLED = ("unsup",)
+"""Folders beside those of classes whose texts have no label (IMDB's reviews)."""
+
 BATCH_ROWS = 16_384
 _PARQUET_BUFFER_BYTES = 2**20
 
@@ -139,13 +142,16 @@ class _ClassFolder(TableFile):
     def __init__(self, path: Path, encoding: str | None) -> None:
         super().__init__(path)
         self._encoding = encoding
+        left_out = [name for name in _UNLABELLED if (path / name).is_dir()]
+        self.notes = tuple(f"{path.name}: left out its folder {name}, whose texts have no label" for name in left_out)
 
     @property
     def columns(self) -> list[str]:
         return ["text", "label"]
 
     def batches(self, rows: int = BATCH_ROWS) -> Iterator[pa.RecordBatch]:
-        for files in _chunks(sorted(self.path.glob("*/*.txt")), rows):
+        labelled = (file for file in sorted(self.path.glob("*/*.txt")) if file.parent.name not in _UNLABELLED)
+        for files in _chunks(labelled, rows):
             texts = [self._text_of(file) for file in files]
             labels = [file.parent.name for file in files]
             yield pa.record_batch([pa.array(texts, pa.string()), pa.array(labels, pa.string())], names=self.columns)

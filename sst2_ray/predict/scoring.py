@@ -30,6 +30,9 @@ _MAX_LABELS = 10_000
 """Different labels that are kept apart; a column with more holds no classes."""
 
 
+_MAX_LETTERS = 40
+"""Letters of a label that are shown where the model does not know it."""
+
 _MAX_ANSWERS = 8
 """Classes whose predictions are counted in one line."""
 
@@ -102,7 +105,9 @@ class Scores:
         unknown = [(label, num) for label, num in self.num_rows.most_common() if label not in known]
         notes = []
         if unknown:
-            named = ", ".join(f"{label} ({num:,})" for label, num in unknown[:3]) + ", ..." * (len(unknown) > 3)
+            named = ", ".join(f"{label[:_MAX_LETTERS]} ({num:,})" for label, num in unknown[:3]) + ", ..." * (
+                len(unknown) > 3
+            )
             rows = count(sum(num for _, num in unknown), "row")
             notes.append(f"{rows} not scored: labels {named} are not among the model's classes {self.classes}")
         return notes

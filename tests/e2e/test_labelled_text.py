@@ -6,9 +6,12 @@ Runs that train on them: tests/ray/test_labelled_text.py.
 from __future__ import annotations
 
 import csv
+import gzip
 import json
 import shutil
 from collections.abc import Callable
+from datetime import date
+from decimal import Decimal
 from pathlib import Path
 
 import pyarrow as pa
@@ -242,6 +245,140 @@ def test_half_a_character_is_one_line_with_its_row_in_train_and_predict(refused,
     assert (code, "60 rows cannot be read: row 1 holds half a character" in err) == (2, True)
 
 
+PLAIN = "".join(f"{text},{label}\n" for text, label in DATA)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("blank-lines.csv", b"\n\r\ntext,label\n\n" + PLAIN.encode()),
+        ("excel.csv", b"sep=;\ntext;label\n" + PLAIN.replace(",", ";").encode()),
+        ("excel-quoted.csv", b'"sep=|"\r\ntext|label\r\n' + PLAIN.replace(",", "|").encode()),
+        ("compressed.csv", gzip.compress(b"text,label\n" + PLAIN.encode())),
+        ("compressed.tsv", pa.compress(b"text\tlabel\n" + PLAIN.replace(",", "\t").encode(), "zstd", asbytes=True)),
+        ("mac.csv", b"text,label\r" + PLAIN.replace("\n", "\r").encode()),
+        ("dos.csv", b"text,label\r\n" + PLAIN.replace("\n", "\r\n").encode()),
+        ("trailing.csv", b"text,label,\n" + PLAIN.replace("\n", ",\n").encode()),
+        ("spaces.csv", b"text , label\n" + PLAIN.replace(",", " , ").encode()),
+        ("row-numbers.csv", b",text,label\n" + "".join(f"{i},{t},{y}\n" for i, (t, y) in enumerate(DATA)).encode()),
+    ],
+)
+def test_what_spreadsheets_and_editors_add_to_a_table_is_no_row_of_it(plan, label_file, tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    assert NEGATIVE_POSITIVE in plan(tmp_path / name)
+    rows, said = label_file(tmp_path / name)
+    assert (len(rows), " of 60; " in said) == (60, True)
+
+
+@pytest.mark.parametrize("cell", ["nan", "NaN", "<NA>", "#N/A", ""])
+def test_cells_that_pandas_leaves_where_there_is_no_label_are_none(plan, label_file, tmp_path, cell):
+    rows = [(text, cell if i in (8, 19) else label) for i, (text, label) in enumerate(DATA)]
+    said = plan(delimited(tmp_path / "mine.csv", rows))
+    assert "left out 2 rows: 2 without a label (rows 9, 20)" in said
+    assert "classes negative 26, positive 26;" in said
+    assert "2 rows without a label not scored (rows 9, 20)" in label_file(tmp_path / "mine.csv")[1]
+
+
+def test_json_s_not_a_number_is_no_label(plan, tmp_path):
+    lines = [json.dumps({"text": t, "label": float("nan") if i == 3 else float(y)}) for i, (t, y) in enumerate(DATA)]
+    (tmp_path / "mine.jsonl").write_text("\n".join(lines))
+    assert "left out 1 row: 1 without a label (row 4)" in plan(tmp_path / "mine.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "classes"),
+    [
+        (pa.decimal128(5, 2), [Decimal(0), Decimal(1)], NEGATIVE_POSITIVE),
+        (pa.decimal128(5, 2), [Decimal("0.50"), Decimal("1.50")], "classes 0.5 27, 1.5 27;"),
+        (pa.date32(), [date(2024, 1, 2), date(2024, 1, 1)], "classes 2024-01-01 27, 2024-01-02 27;"),
+        (pa.bool_(), [False, True], NEGATIVE_POSITIVE),
+        (pa.float32(), [0.0, 1.0], NEGATIVE_POSITIVE),
+        (pa.dictionary(pa.int8(), pa.string()), ["ham", "spam"], "classes ham 27, spam 27;"),
+    ],
+)
+def test_labels_of_a_typed_column_are_classes_whatever_their_type(plan, tmp_path, kind, values, classes):
+    labels = pa.array([values[i % 2] for i in range(60)], kind)
+    pq.write_table(pa.table({"text": [text for text, _ in DATA], "label": labels}), tmp_path / "mine.parquet")
+    assert classes in plan(tmp_path / "mine.parquet")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        (
+            "lines.csv",
+            "".join(json.dumps({"text": t, "label": y}) + "\n" for t, y in DATA),
+            "holds JSON Lines; give it a",
+        ),
+        ("spaced.csv", '"text", "label"\n' + "".join(f'"{t}", "{y}"\n' for t, y in DATA), "remove the spaces after"),
+        ("caret.csv", "text^label\n" + PLAIN.replace(",", "^"), "has no text column"),
+        ("nul.csv", "text,label\n" + PLAIN.replace("a", "\0"), "holds zero bytes"),
+        ("open.csv", "text,label\n" + PLAIN + '"open,1\n' + PLAIN, "cells as the first row has"),
+        ("twice.csv", "text,Text,label\n" + "".join(f"{t},{t},{y}\n" for t, y in DATA), "has several columns 'text'"),
+        ("object.jsonl", "".join(json.dumps({"text": t, "label": {"id": y}}) + "\n" for t, y in DATA), "is an object"),
+        (
+            "splits.json",
+            json.dumps({"train": [{"text": "a"}, {"text": "b"}], "test": [{"text": "c"}]}),
+            "holds no table",
+        ),
+        ("pairs.json", json.dumps(DATA), "holds no table"),
+        ("one.csv", "text,label\n" + "".join(f"{t},pos\n" for t, _ in DATA), "at least two classes are needed"),
+        ("measures.csv", "text,label\n" + "".join(f"{t},{i / 7}\n" for i, (t, _) in enumerate(DATA)), "are no classes"),
+        ("marked.csv", "\ufeff", "is empty"),
+    ],
+)
+def test_what_is_no_table_of_labelled_texts_is_one_line(refused, tmp_path, name, content, reason):
+    (tmp_path / name).write_text(content, encoding="utf-8")
+    said = refused(tmp_path / name)
+    assert reason in said
+    assert len(said) < 400
+
+
+def test_classes_that_differ_in_case_alone_are_said(plan, tmp_path):
+    said = plan(delimited(tmp_path / "mine.csv", labelled(labels=("ham", "spam", "Spam"))))
+    assert "classes Spam, spam differ in case alone and are taken for different ones" in said
+
+
+def test_a_split_in_two_formats_says_which_file_is_not_read(plan, tmp_path):
+    delimited(tmp_path / "data" / "train.csv", DATA[:40])
+    delimited(tmp_path / "data" / "train.csv.gz", DATA[:40])
+    delimited(tmp_path / "data" / "train.tsv", DATA[:40], delimiter="\t")
+    delimited(tmp_path / "data" / "dev.csv", DATA[40:])
+    said = plan(tmp_path / "data")
+    assert "40 train rows, 20 dev of data" in said
+    assert "not used: train.csv.gz, train.tsv, of a split that is there in another format" in said
+
+
+def test_class_folders_have_any_names_and_texts_without_a_class_are_left_out(plan, tmp_path):
+    for i, (text, label) in enumerate(DATA):
+        split, name = ("train", "test")[i >= 40], ("1 \u2605 (bad)", "5 \u2605")[label]
+        file = tmp_path / "reviews" / split / name / f"{i}_7.txt"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+    (tmp_path / "reviews" / "train" / "unsup").mkdir()
+    (tmp_path / "reviews" / "train" / "unsup" / "0_0.txt").write_text("of no class")
+    (tmp_path / "reviews" / "train" / ".DS_Store").write_bytes(b"\0")
+    said = plan(tmp_path / "reviews")
+    assert "classes 1 \u2605 (bad) 20, 5 \u2605 20;" in said
+    assert "left out its folder unsup, whose texts have no label" in said
+
+
+@pytest.mark.parametrize(
+    ("dev", "reason"),
+    [
+        ("", "dev.csv: is empty"),
+        ("text,label\n", "evaluation split: has no rows"),
+        ("text\nfine\n", "has one column (text)"),
+        ("text,label\na good one,neutral\na bad one,pos\n", "labels neutral (1) are not among the classes"),
+        ("text,label\na good one,-1\na bad one,-1\n", "none of its 2 rows has both a text and a label"),
+    ],
+)
+def test_an_evaluation_split_that_cannot_be_scored_is_one_line(refused, tmp_path, dev, reason):
+    delimited(tmp_path / "data" / "train.csv", DATA)
+    (tmp_path / "data" / "dev.csv").write_text(dev)
+    assert reason in refused(tmp_path / "data")
+
+
 # ---- scripts
 
 
@@ -273,6 +410,9 @@ def test_sentences_that_differ_in_vowel_signs_alone_are_no_leak(plan, tmp_path, 
         ("it scored 1.5 of 5 in room", "it scored 15 of 5 in room"),
         ("10,5 points for team", "105 points for team"),
         ("an A+ for pupil", "an A for pupil"),
+        ("\u0641\u064a\u0644\u0645 \u062c\u064a\u0651\u062f", "\u0641\u064a\u0644\u0645 \u0633\u064a\u0651\u0626"),
+        ("\u8fd9\u90e8\u7535\u5f71\u5f88\u597d", "\u8fd9\u90e8\u7535\u5f71\u5f88\u5dee"),
+        ("\U0001f600\U0001f389 \U0001f603", "\U0001f600\U0001f389 \U0001f622"),
     ],
 )
 def test_sentences_that_differ_in_pictographs_or_numbers_alone_are_different(plan, tmp_path, pair):
