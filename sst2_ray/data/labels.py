@@ -38,23 +38,30 @@ def canonical_label(value: object) -> str | None:
     Raises:
         InputError: The value holds several labels, or none that could be one.
     """
-    if value is None or (isinstance(value, float | Decimal) and math.isnan(value)):
-        return None
     if isinstance(value, Decimal):
         value = float(value)
-    if isinstance(value, date | time):
-        value = value.isoformat()
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return None
     if isinstance(value, bool | int):
         return str(value).lower()
     if isinstance(value, float):
         return str(int(value)) if value.is_integer() else repr(value)
+    if isinstance(value, date | time):
+        return value.isoformat()
     text = unicodedata.normalize("NFC", value).strip() if isinstance(value, str) else str(value)
+    _refuse_compound(value, text)
+    whole = _WHOLE_NUMBER.fullmatch(text)
+    if whole:
+        return str(int(whole[1]))
+    return None if text.casefold() in _NO_LABEL else text or None
+
+
+def _refuse_compound(value: object, text: str) -> None:
+    """Refuse what holds more than a label. Raises InputError."""
     if isinstance(value, list) or (text.startswith("[") and text.endswith("]")):
         raise InputError(f"label {text[:40]!r}: holds several labels; only one label a row can be trained on")
     if not isinstance(value, str) or (text.startswith("{") and text.endswith("}")):
         raise InputError(f"label {text[:40]!r}: is an object, not a label; name another column with --label-column")
-    whole = _WHOLE_NUMBER.fullmatch(text)
-    return str(int(whole[1])) if whole else None if text.casefold() in _NO_LABEL else text or None
 
 
 def canonical_labels(values: Iterable[object], names: list[str] | None) -> list[str | None]:

@@ -28,7 +28,13 @@ def test_an_empty_cell_is_no_label(value):
     assert canonical_label(value) is None
 
 
-@pytest.mark.parametrize("value", [[1, 0], ["a"], {"a": 1}, "[1, 0]", '["toxic", "insult"]'])
+@pytest.mark.parametrize("value", [{"a": 1}, '{"id": 0}', b"bytes"])
+def test_an_object_is_no_label(value):
+    with pytest.raises(InputError, match="is an object, not a label"):
+        canonical_label(value)
+
+
+@pytest.mark.parametrize("value", [[1, 0], ["a"], "[1, 0]", '["toxic", "insult"]'])
 def test_several_labels_a_row_are_refused(value):
     with pytest.raises(InputError, match="holds several labels"):
         canonical_label(value)

@@ -140,7 +140,7 @@ def test_a_row_with_too_many_cells_is_refused(tmp_path):
     path = tmp_path / "a.tsv"
     path.write_text("sentence\tlabel\nfine\t1\nbad\t0\textra\n")
     message = refusal(path)
-    assert "1 rows do not have 2 cells as the first row has: 3 in row 2 ('bad\\t0\\textra')" in message
+    assert "1 row does not have 2 cells as the first row has: 3 in row 2 ('bad\\t0\\textra')" in message
 
 
 @pytest.mark.parametrize("name", ["a.parquet", "a.jsonl"])
