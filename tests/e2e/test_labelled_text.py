@@ -587,6 +587,52 @@ def test_an_adapter_is_named_as_such_with_how_it_is_merged(command, tmp_path, ki
     assert (code, "adapter" in err, "merge" in err) == (2, True, True)
 
 
+def settings(folder: Path, **changes: object) -> None:
+    """Change a model's config.json."""
+    file = folder / "config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
+
+
+def pickled(folder: Path) -> None:
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+
+
+def pointer(folder: Path) -> None:
+    (folder / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 9\n")
+
+
+def plain_tokenizer(folder: Path) -> None:
+    PreTrainedTokenizerFast(tokenizer_object=toy_tokenizer().backend_tokenizer).save_pretrained(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (pickled, "has its weights as a pickle only, which is never loaded; save them as safetensors"),
+        (pointer, "is a pointer of Git LFS, not the weights; run git lfs pull"),
+        (plain_tokenizer, "has no pad token"),
+        (
+            lambda folder: settings(folder, model_type="xbert", auto_map={"AutoModel": "m.X"}),
+            "code of models is not run",
+        ),
+        (lambda folder: settings(folder, model_type="llama"), "has a decoder, which generates text"),
+        (lambda folder: settings(folder, is_decoder=True), "has a decoder, which generates text"),
+        (
+            lambda folder: settings(folder, quantization_config={"quant_method": "gptq"}),
+            "its weights are quantized (gptq)",
+        ),
+        (lambda folder: settings(folder, vocab_size=30_000), "300 of the model's 30,000 entries"),
+        (lambda folder: (folder / "config.json").write_text("{"), "cannot be read"),
+        (lambda folder: (folder / "config.json").unlink(), "config.json is missing"),
+    ],
+)
+def test_a_folder_that_cannot_be_trained_on_is_refused_in_words_that_say_why(command, tmp_path, change, reason):
+    change(family_folder("bert", tmp_path / "model"))
+    source = delimited(tmp_path / "mine.csv", DATA)
+    code, _, err = command("train", "--data", source, "--model", "./model", "--batch-size", 8, "--dry-run")
+    assert (code, reason in err) == (2, True), err
+
+
 @pytest.mark.parametrize("family", ["distilbert", "squeezebert", "bert", "xlm", "mpnet"])
 def test_every_familys_sizes_are_found_for_the_plan(command, tmp_path, family):
     # BERT's folder comes from a task with several labels a text.

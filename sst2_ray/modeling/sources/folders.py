@@ -33,6 +33,9 @@ ENCODER_FOLDER = "encoder"
 META_FILE = "sst2_ray.json"
 """Facts of an export about itself."""
 
+_LFS_POINTER = b"version https://git-lfs"
+"""First bytes of what a clone without Git LFS holds in place of a large file."""
+
 _PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".npy", ".npz")
 
 
@@ -96,6 +99,12 @@ def check_safetensors(path: Path, *, source: str) -> None:
     from safetensors import SafetensorError, safe_open
 
     try:
+        with path.open("rb") as file:
+            if file.read(len(_LFS_POINTER)) == _LFS_POINTER:
+                raise InputError(
+                    f"{source}: {path} is a pointer of Git LFS, not the weights; run git lfs pull in its folder, or "
+                    "download the model"
+                )
         with safe_open(path, framework="np"):
             pass
     except (SafetensorError, OSError) as error:

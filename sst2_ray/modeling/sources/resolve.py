@@ -232,6 +232,12 @@ def _kind(model: str, architecture: JsonObject, stack: SbertStack | None) -> Mod
     model_type = architecture.get("model_type")
     if not isinstance(model_type, str):
         raise InputError(f"--model {model}: its config.json names no model_type; download or export the model again")
+    if quantization := architecture.get("quantization_config"):
+        how = quantization.get("quant_method") if isinstance(quantization, dict) else None
+        raise InputError(
+            f"--model {model}: its weights are quantized ({how or 'by a method that it does not name'}), which cannot be "
+            "trained; give the model that it was made from"
+        )
     if stack is not None and not (architecture.get("is_encoder_decoder") or architecture.get("is_decoder")):
         return "sbert"
     if model_type == "modernbert":

@@ -486,7 +486,7 @@ def test_impossible_requests(refused, export, words, reason):
         ("in.csv", b"text,predicted\nfine,1\n", "has a column 'predicted', which the output adds"),
         ("in.csv", b"text\ncaf\xe9\n", "line 2 is not UTF-8 (byte 0xe9)"),
         ("in.txt", b"caf\xe9\n", "line 1 is not UTF-8 (byte 0xe9)"),
-        ("in.csv", b"text,label\na,1\nb,1,2\n", "1 rows do not have 2 cells as the first row has: 3 in row 2"),
+        ("in.csv", b"text,label\na,1\nb,1,2\n", "1 row does not have 2 cells as the first row has: 3 in row 2"),
         ("in.jsonl", b'{"text": "a"}\n{"text": \n', "line 2 is not a JSON object"),
         ("in.jsonl", b"[1]\n", "line 1 is not a JSON object"),
         ("in.parquet", b"PAR1 but not really", "is not valid PARQUET"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import json
 import time
@@ -13,13 +14,16 @@ import torch
 
 from sst2_ray.config.train import TrainConfig
 from sst2_ray.data.labels import VALUE
+from sst2_ray.errors import InputError
 from sst2_ray.modeling.sources import resolve_model
 from sst2_ray.modeling.tokenizers import load_tokenizer, tokenizer_to_json
+from sst2_ray.predict.export import main as convert
 from sst2_ray.predict.predictor import Predictor, is_regression
 from sst2_ray.predict.scoring import ValueScores
 from sst2_ray.predict.shapes import added_columns, predictions_of
 from sst2_ray.results.analysis.findings import studies
 from sst2_ray.results.store.table import ResultsTable
+from sst2_ray.serving.app import Model, ServeSettings
 from sst2_ray.storage import Storage
 from sst2_ray.training.attempt import Attempt
 from sst2_ray.training.calibrate import NullReporter
@@ -114,6 +118,12 @@ def test_an_export_of_a_regression_gives_its_values_in_plain_transformers(tmp_pa
     with torch.no_grad():
         plain = model(**tokenizer(texts, padding=True, return_tensors="pt")).logits[:, 0]
     assert Predictor(export, precision="fp32").logits(texts)[:, 0] == pytest.approx(plain.numpy(), abs=1e-5)
+    served = Model(ServeSettings(model_dir=str(export), precision="fp32"))
+    assert asyncio.run(served.facts())["columns"] == ["predicted"]
+    rows = asyncio.run(served.predict(texts))
+    assert [row["predicted"] for row in rows] == pytest.approx(plain.tolist(), abs=1e-5)
+    with pytest.raises(InputError, match="answers with values; only models of classes are converted"):
+        convert([str(export), "--to", "onnx"])
 
 
 def test_values_beside_a_file_are_scored_and_what_is_none_is_said() -> None:
