@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
+import numpy as np
+
 from sst2_ray import formatting
 from sst2_ray.config.metrics import oriented
 from sst2_ray.config.sweep import DEFAULT_MARGIN
@@ -25,6 +27,8 @@ from sst2_ray.statistics.scores import Array
 
 MARGIN = DEFAULT_MARGIN / 100
 """Difference in accuracy below which two configurations are as good as equal, unless another is given: 0.5 points."""
+
+_OTHER_SENTENCES = "they were scored on different sentences"
 
 
 class Verdict(str, Enum):
@@ -131,7 +135,10 @@ def _missing(
     if any(found is None for found in values):
         return reasons((c.label, lack) for c in pair if (lack := evidence.lack(c, metric)) is not None)
     assert samples[0] and samples[1]
-    return "" if samples[0].is_on_sentences_of(samples[1]) else "they were scored on different sentences"
+    if samples[0].is_on_sentences_of(samples[1]):
+        return ""
+    same_rows = np.array_equal(samples[0].row_id, samples[1].row_id)
+    return "the labels of their sentences differ" if same_rows else _OTHER_SENTENCES
 
 
 def _verdict(estimate: Estimate, margin: float, p_value: float | None = None) -> Verdict:
@@ -228,7 +235,7 @@ def _why_not_searched(members: Sequence[Configuration], evidence: Evidence, metr
     counts = Counter(lack for c in members if (lack := evidence.lack(c, metric)) is not None)
     if counts:
         return reasons((f"{num} of {len(members)} configurations", lack) for lack, num in counts.items())
-    return _single_seeds(members, evidence, metric) or "they were scored on different sentences"
+    return _single_seeds(members, evidence, metric) or _OTHER_SENTENCES
 
 
 def possible_bests(ranked: Sequence[Configuration], evidence: Evidence, *, margin: float = MARGIN) -> Bests | None:

@@ -27,8 +27,8 @@ class Lack(Enum):
         "the one sentence of {} does not tell how much sentences vary",
     )
     NO_LABELS = (
-        "its stored predictions hold sentences without a label",
-        "the stored predictions of {} hold sentences without a label",
+        "its predictions hold sentences without a label or an answer",
+        "the predictions of {} hold sentences without a label or an answer",
     )
     OTHER_EVALUATION = (
         "its stored predictions are of another evaluation than its score",

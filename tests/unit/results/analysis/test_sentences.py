@@ -729,7 +729,7 @@ def test_every_lack_is_told_here() -> None:
         Lack.NOT_READ.of(["a", "b"])
         == "the predictions of a and of b were not read, for only those of the best 200 are"
     )
-    assert Lack.NO_LABELS.of_it == "its stored predictions hold sentences without a label"
+    assert Lack.NO_LABELS.of_it == "its predictions hold sentences without a label or an answer"
 
 
 # ---- comparisons of two, in other metrics and after Holm's correction
