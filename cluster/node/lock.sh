@@ -4,8 +4,9 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 resolve() { uv pip compile --python-version 3.11 --python-platform x86_64-manylinux_2_28 --quiet --no-header --no-annotate "$@"; }
+# The extras: sweeps that search with Optuna, and Ray Serve (serve.yaml, kuberay-rayservice.yaml).
 # With hashes: a package that was replaced in the index is refused.
-resolve --generate-hashes --extra optuna --constraint constraints.txt pyproject.toml --output-file cluster/node/requirements.lock
+resolve --generate-hashes --extra optuna --extra serve --constraint constraints.txt pyproject.toml --output-file cluster/node/requirements.lock
 # What the heads of the three clouds need besides, for the autoscaler; without hashes, since each head installs a part of it.
 resolve --constraint cluster/node/requirements.lock --output-file cluster/node/clouds.lock - <<'CLIENTS'
 boto3>=1.28

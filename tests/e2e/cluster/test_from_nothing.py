@@ -75,29 +75,6 @@ def home(tmp_path: Path) -> Path:
     return home
 
 
-def test_the_lock_resolves_for_a_node_with_every_hash(tmp_path: Path) -> None:
-    for name in ("uv", "node"):
-        subprocess.run([SYSTEM_PYTHON, "-m", "venv", str(tmp_path / name)], check=True)
-    made = pip("install", f"uv=={UV}", python=str(tmp_path / "uv/bin/python"))
-    if made.returncode != 0:
-        pytest.skip(f"the package index has no uv {UV}: {made.stderr[-200:]}")
-    lock = NODE / "requirements.lock"
-    words = [
-        "pip",
-        "install",
-        "--dry-run",
-        "--require-hashes",
-        "--python",
-        str(tmp_path / "node/bin/python"),
-        "-r",
-        str(lock),
-    ]
-    done = subprocess.run([str(tmp_path / "uv/bin/uv"), *words], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
-    chosen = set(re.findall(r"^ \+ ([\w.-]+==\S+)", done.stderr, re.MULTILINE))
-    assert chosen == set(re.findall(r"^([\w.-]+==[^\s\\]+)", lock.read_text(), re.MULTILINE))
-
-
 def on_the_node(home: Path, script: str, log: Path) -> float:
     """Run a script as a login of the node would, the tests' environment hidden; return its seconds."""
     hidden = f"mount -t tmpfs tmpfs {sys.prefix} && exec bash -c '. ~/.bashrc 2>/dev/null; {script}'"

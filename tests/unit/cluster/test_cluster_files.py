@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from sst2_ray.cluster.clouds.aws import check_source
 from sst2_ray.cluster.file import load_cluster_file, use_token_if_present
@@ -51,6 +52,16 @@ def test_nodes_get_the_versions_that_the_tests_ran_with() -> None:
     tested = pins(TESTED)
     other = {name: (version, tested[name]) for name, version in pins().items() if tested.get(name, version) != version}
     assert other == {}
+
+
+def test_the_lock_holds_what_serving_on_a_cluster_needs() -> None:
+    (serve,) = (Requirement(text) for text in PROJECT["optional-dependencies"]["serve"])
+    asked = [Requirement(text) for text in importlib.metadata.requires(serve.name) or []]
+    wanted = [
+        r for r in asked if r.marker and r.marker.evaluate({"extra": "serve"}) and not r.marker.evaluate({"extra": ""})
+    ]
+    assert len(wanted) > 3
+    assert [str(r) for r in wanted if canonicalize_name(r.name) not in pins()] == []
 
 
 def test_every_package_of_the_lock_has_a_hash() -> None:
