@@ -36,10 +36,32 @@ def check_values(cluster: ClusterFile, node_type: NodeType, found: Findings) -> 
     _check_ids(node_type.config, found)
     _check_volumes(node_type.config, found)
     _check_image(node_type, found)
+    _check_template_kept(node_type, found)
     zone = node_type.config.section("Placement").text("AvailabilityZone")
     if zone and cluster.zones and zone not in cluster.zones:
         what = f"{zone}, and the cluster lies in {', '.join(cluster.zones)}"
         found.error(node_type.config.at("Placement"), what, "remove it: provider.availability_zone says where")
+
+
+def _check_template_kept(node_type: NodeType, found: Findings) -> None:
+    """Check that the file does not undo what the launch template sets for safety and for the bill."""
+    config = node_type.config
+    if config.text("InstanceInitiatedShutdownBehavior", "terminate") != "terminate":
+        what = "a machine that shuts itself down would stay, and its disks bill: autostop ends nothing"
+        found.error(
+            config.at("InstanceInitiatedShutdownBehavior"), what, "remove it: the launch template says terminate"
+        )
+    if config.section("MetadataOptions").text("HttpTokens", "required") != "required":
+        what = "whatever fetches a URL on the machine can read the keys of its role"
+        found.error(config.at("MetadataOptions"), what, "remove it: the launch template says HttpTokens: required")
+    beside = [key for key in ("SecurityGroupIds", "SubnetIds") if key in config]
+    if "NetworkInterfaces" in config and beside:
+        what = f"beside {' and '.join(beside)}: EC2 takes groups and subnets in one of the two places"
+        found.error(config.at("NetworkInterfaces"), what, "inside NetworkInterfaces, or without it")
+    profile = config.section("IamInstanceProfile")
+    if not node_type.is_head and re.search(r"-head$", profile.text("Name") or profile.text("Arn")):
+        what = "the head's: workers would get the right to start and end machines"
+        found.error(profile.path, what, "the profile of the workers")
 
 
 def _values(value: object, path: str, key: str = "") -> Iterator[tuple[str, str, str]]:

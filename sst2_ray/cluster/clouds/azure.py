@@ -96,6 +96,9 @@ def _check_place(cluster: ClusterFile, found: Findings) -> None:
         )
     else:
         check_place("provider.location", location, "azure", found)
+    zone = cluster.provider.text("availability_zone")
+    if zone and not re.fullmatch(r"none|auto|[1-3](\s*,\s*[1-3])*", zone):
+        found.error("provider.availability_zone", f"{zone!r} is not a zone of Azure", '"1", "1,2" or none')
     _check_group(cluster, found)
     _check_exposure(cluster, found)
     if ("ssh_private_key" in cluster.auth) != ("ssh_public_key" in cluster.auth):

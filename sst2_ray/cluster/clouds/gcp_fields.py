@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from sst2_ray.cluster.file import ClusterFile, NodeType
+from sst2_ray.cluster.file import PLACEHOLDER, ClusterFile, NodeType
 from sst2_ray.cluster.findings import Findings
 from sst2_ray.cluster.section import Section
 from sst2_ray.errors import did_you_mean
@@ -25,6 +25,8 @@ _MAPPINGS = (
 _DISK = re.compile(
     r"(.*/)?(pd-(standard|balanced|ssd|extreme)|hyperdisk-(balanced|extreme|throughput|ml|balanced-high-availability)|local-ssd)"
 )
+_KEY = re.compile(r"[a-z_][\w-]*:(ssh-(ed25519|rsa)|ecdsa-\S+|sk-\S+) [A-Za-z0-9+/=]{20,}")
+_LARGEST_DISK_GB = 65536
 _LABEL = re.compile(r"[a-z0-9_-]{0,63}")
 _PUBLIC_PROJECTS = (
     "deeplearning-platform-release",
@@ -85,6 +87,7 @@ def check_fields(cluster: ClusterFile, node_type: NodeType, found: Findings) -> 
     for disk in node_type.config.sections("disks"):
         _check_family(disk.section("initializeParams"), found)
     _check_life(cluster, node_type, found)
+    _check_access(cluster, node_type, found)
 
 
 def _visit(value: Any, place: str, path: str, found: Findings) -> None:
@@ -122,7 +125,15 @@ def _check_family(parameters: Section, found: Findings) -> None:
         found.error(
             parameters.at("diskType"), f"{disk!r} is not a kind of disk", "pd-balanced, pd-ssd, hyperdisk-balanced"
         )
+    if (parameters.whole("diskSizeGb") or 0) > _LARGEST_DISK_GB:
+        found.error(
+            parameters.at("diskSizeGb"), f"{parameters.whole('diskSizeGb')}: a disk takes {_LARGEST_DISK_GB}", "150"
+        )
     image = parameters.text("sourceImage")
+    if re.search(r"arm64|aarch64", image):
+        found.error(
+            parameters.at("sourceImage"), "an image for Arm, the machines and the wheels are x86-64", "without arm64"
+        )
     named = re.search(r"projects/([^/]+)/global/images/(family/)?([^/]+)$", image)
     if not named or named[1] not in _PUBLIC_PROJECTS:
         return
@@ -131,6 +142,21 @@ def _check_family(parameters: Section, found: Findings) -> None:
         kind = "an image's name, not a family's" if has_date else "a family's name, not an image's"
         right = f"images/{named[3]}" if has_date else f"images/family/{named[3]}"
         found.error(parameters.at("sourceImage"), f"{named[3]} is {kind}: it is not found", right)
+
+
+def _check_access(cluster: ClusterFile, node_type: NodeType, found: Findings) -> None:
+    """Check that workers have an account of their own, and that keys are whole."""
+    heads = [other for other in cluster.node_types if other.is_head and not node_type.is_head]
+    theirs = {account.text("email") for head in heads for account in head.config.sections("serviceAccounts")}
+    for account in node_type.config.sections("serviceAccounts"):
+        if account.text("email") in theirs:
+            what = f"{account.text('email')} is the head's: workers would get the right to start and end machines"
+            found.error(node_type.config.at("serviceAccounts"), what, "an account of the workers")
+    for item in node_type.config.section("metadata").sections("items"):
+        for line in item.text("value").splitlines() if item.text("key") == "ssh-keys" else ():
+            if not PLACEHOLDER.search(line) and not _KEY.match(line):
+                what = f"{line[:40]!r} is no public key with its user"
+                found.error(node_type.config.section("metadata").path, what, "USER:ssh-ed25519 AAAA...")
 
 
 def _check_life(cluster: ClusterFile, node_type: NodeType, found: Findings) -> None:

@@ -74,7 +74,7 @@ class KubeRay(ForeignCloud):
         images = {container.text("image") for _, group in pods for container in _containers(group)}
         _check_versions(ray_cluster, images, found)
         check_consistency(manifest, ray_cluster, found)
-        check_fields(manifest, pods, found)
+        check_fields(manifest, ray_cluster, pods, found)
         if kind == "RayService":
             check_service(spec, pods, found)
         return found

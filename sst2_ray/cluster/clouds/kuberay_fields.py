@@ -63,6 +63,9 @@ _KEYS: dict[str, frozenset[str]] = {
         " nodeName nodeSelector os overhead preemptionPolicy priority priorityClassName readinessGates resourceClaims resources"
         " restartPolicy runtimeClassName schedulerName schedulingGates schedulingGroup securityContext serviceAccount serviceAccountName"
         " setHostnameAsFQDN shareProcessNamespace subdomain terminationGracePeriodSeconds tolerations topologySpreadConstraints volumes",
+        "spec.volumes": "name awsElasticBlockStore azureDisk azureFile cephfs cinder configMap csi downwardAPI emptyDir ephemeral fc"
+        " flexVolume flocker gcePersistentDisk glusterfs hostPath image iscsi nfs persistentVolumeClaim photonPersistentDisk"
+        " portworxVolume projected quobyte rbd scaleIO secret storageos vsphereVolume",
         "tolerations": "key operator value effect tolerationSeconds",
         "emptyDir": "medium sizeLimit",
         "persistentVolumeClaim": "claimName readOnly",
@@ -81,20 +84,50 @@ _KEYS: dict[str, frozenset[str]] = {
 """Keys by the end of the path; a place that is not named is not checked."""
 _KEYS["rayClusterConfig"] = _KEYS["rayClusterSpec"]
 _KEYS["submitterPodTemplate"] = _KEYS["template"]
+_LISTS = ("containers", "initContainers", "volumes", "volumeMounts", "env", "ports", "tolerations", "workerGroupSpecs")
+_MAPPINGS = (
+    "spec", "template", "metadata", "resources", "limits", "requests", "emptyDir", "persistentVolumeClaim", "rayStartParams",
+    "headGroupSpec", "rayClusterSpec", "rayClusterConfig", "autoscalerOptions", "securityContext", "nodeSelector", "secretKeyRef",
+)  # fmt: skip
+_NAMES = (
+    "claimName",
+    "serviceAccountName",
+    "secretName",
+    "namespace",
+    "priorityClassName",
+    "secretKeyRef.name",
+    "configMapKeyRef.name",
+)
+"""Keys whose values name other objects of Kubernetes."""
+_OBJECT_NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
+_LONGEST_IDLE_S = 1800
 _PORT_NAME = re.compile(r"(?=.{1,15}$)(?=.*[a-z])[a-z0-9]+(-[a-z0-9]+)*")
 
 
-def check_fields(manifest: Section, pods: list[tuple[str, Section]], found: Findings) -> None:
+def check_fields(manifest: Section, ray_cluster: Section, pods: list[tuple[str, Section]], found: Findings) -> None:
     """Check the whole manifest, then its pods. `pods`: (name, group), the head first."""
     if manifest.text("apiVersion") != "ray.io/v1":
         what = f"{manifest.text('apiVersion')}: the operator of today serves ray.io/v1"
         found.error("apiVersion", what, "apiVersion: ray.io/v1")
+    for key in manifest.section("metadata").raw.keys() & {"namespace"}:
+        _check_form("metadata", key, manifest.section("metadata").get(key), f"metadata.{key}", found)
+    idle = ray_cluster.section("autoscalerOptions").whole("idleTimeoutSeconds") or 0
+    if idle > _LONGEST_IDLE_S:
+        where = ray_cluster.section("autoscalerOptions").at("idleTimeoutSeconds")
+        found.warning(where, f"idle workers are paid for {idle} s", "120 keeps them between two trials")
     _visit(manifest.section("spec").raw, ("spec",), found)
     restart = manifest.section("spec").section("submitterPodTemplate").section("spec").text("restartPolicy", "Never")
     if restart == "Always":
         found.error("spec.submitterPodTemplate.spec.restartPolicy", "a Kubernetes job refuses Always", "Never")
     for name, group in pods:
         spec = group.section("template").section("spec")
+        gpus = [
+            container.section("resources").section("limits").text("nvidia.com/gpu", "0")
+            for container in spec.sections("containers")
+        ]
+        if name == "head" and set(gpus) - {"0"}:
+            what = "the head has a GPU, paid while it waits for workers, on which the work runs"
+            found.warning("head.containers", what, "no nvidia.com/gpu on the head")
         _check_ports(name, spec, found)
         _check_names(name, spec, found)
         for flag in group.section("rayStartParams").raw:
@@ -136,6 +169,16 @@ def _check_value(parent: str, key: str, item: object, where: str, found: Finding
 
 def _check_form(parent: str, key: str, item: object, where: str, found: Findings) -> None:
     """Check a value against those that exist for its key, or against the type that the key has everywhere."""
+    shape, expected = (list, "a list") if key in _LISTS else (dict, "a mapping") if key in _MAPPINGS else (object, "")
+    if item is not None and not isinstance(item, shape):
+        found.error(where, f"{item!r} is not what the server takes", f"{expected} is expected")
+    if (key in _NAMES or f"{parent}.{key}" in _NAMES) and not _OBJECT_NAME.fullmatch(str(item)):
+        found.error(where, f"{item!r} is refused as a name", "small letters, digits, hyphens and dots")
+    _check_kind(parent, key, item, where, found)
+
+
+def _check_kind(parent: str, key: str, item: object, where: str, found: Findings) -> None:
+    """Check a scalar."""
     allowed = _VALUES.get(f"{parent}.{key}") or _VALUES.get(key)
     if allowed is not None and isinstance(item, (str, int)) and item not in allowed:
         found.error(where, f"{item!r} does not exist", did_you_mean(str(item), map(str, allowed)))

@@ -75,7 +75,7 @@ def _check_addresses(cluster: ClusterFile, found: Findings) -> None:
             what = f"{address} is a name: every machine must resolve it to the same address"
             found.warning("provider", what, "prefer the address")
             continue
-        if parsed.is_loopback or parsed.is_unspecified:
+        if any((parsed.is_loopback, parsed.is_unspecified, parsed.is_link_local, parsed.is_multicast)):
             what = f"{address} is not an address that other machines reach"
             found.error("provider", what, "the machine's address in your network")
         elif parsed.is_global:

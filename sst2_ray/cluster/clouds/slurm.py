@@ -24,6 +24,11 @@ _FORMS = (
 )
 _HARMFUL = (
     (
+        r"--kill-on-bad-exit(=1)?(\s|$)",
+        "one task that fails ends Ray everywhere, before a checkpoint",
+        "--kill-on-bad-exit=0",
+    ),
+    (
         r"^\s*export CUDA_VISIBLE_DEVICES=",
         "CUDA_VISIBLE_DEVICES is fixed: workers see other GPUs than Slurm gave",
         "remove it",
@@ -114,7 +119,7 @@ def _check_values(given: dict[str, str], found: Findings) -> None:
             "missing: a run that hangs holds its nodes as long as the partition allows",
             "#SBATCH --time=04:00:00",
         )
-    elif not _TIME.fullmatch(given["time"]):
+    elif not _TIME.fullmatch(given["time"]) or not re.search(r"[1-9]", given["time"]):
         found.error("--time", f"{given['time']!r} is not a time", "minutes, H:MM:SS or D-HH:MM:SS")
     if "array" in given:
         found.error(
@@ -154,6 +159,10 @@ def _check_steps(script: str, given: dict[str, str], found: Findings) -> None:
         if value != nodes:
             what = f"srun {flag} {value}, and the allocation has {nodes or 'other'} nodes: the rest stays idle"
             found.error("srun", what, f"remove {flag}: srun takes the allocation's")
+    if given.get("ntasks", nodes) != nodes:
+        what = f"{given['ntasks']} tasks on {nodes} nodes: Ray is started once a node"
+        found.error("--ntasks", what, "remove it: --ntasks-per-node=1")
+    _check_head_address(script, ray, found)
     least = re.search(r"--min-nodes[= ](\d+)", ray)
     if least and least[1] != nodes:
         what = f"waits for {least[1]} nodes, the allocation has {nodes}: it never starts, or starts without the rest"
@@ -163,6 +172,17 @@ def _check_steps(script: str, given: dict[str, str], found: Findings) -> None:
     if gpus and gpus[1] != (allocated[1] if allocated else "0"):
         what = f"Ray is told {gpus[1]} GPUs, the allocation has {allocated[1] if allocated else 'none'} a node"
         found.error("--num-gpus", what, '--num-gpus="${SLURM_GPUS_ON_NODE:-0}"')
+
+
+def _check_head_address(script: str, ray: str, found: Findings) -> None:
+    """Check that symmetric-run is given the head's address, not its name."""
+    head = re.search(r"--address[= ][\"']?\$\{?(\w+)", ray)
+    by_name = head and re.search(
+        rf"read -r {head[1]}\b.*show hostnames|^{head[1]}=.*show hostnames", script, re.MULTILINE
+    )
+    if head and by_name:
+        what = f"${head[1]} is a name: symmetric-run finds out by the address which node is the head"
+        found.error("--address", what, "the head's address: srun ... hostname -I")
 
 
 def _check_ray(script: str, found: Findings) -> None:
@@ -178,6 +198,12 @@ def _check_ray(script: str, found: Findings) -> None:
             found.error("script", what, remedy)
     if "jobs/" in script and not re.search(r'jobs/[^\n]*"\$@"', script):
         found.error("script", "drops what stands behind its name: the run has no arguments", '"$@" behind the job')
+    if not re.search(r"^\s*set -[a-z]*e", script, re.MULTILINE):
+        found.error(
+            "script",
+            "goes on after an error: without the environment it would start another Python",
+            "set -euo pipefail",
+        )
     for needed, why in (
         ("RAY_ADDRESS=", "the run would start a Ray of its own on the first node"),
         ("--cpu-bind=none", "Slurm would bind the one task of a node to one core"),

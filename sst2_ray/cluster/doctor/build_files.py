@@ -42,12 +42,24 @@ def check_setup(path: Path, found: Findings) -> None:
     if version and nodes_python() and not f"{version[1]}.".startswith(f"{nodes_python()}."):
         what = f"PYTHON_VERSION {version[1]}, the packages are locked for {nodes_python()}"
         found.error(where, what, f"PYTHON_VERSION={nodes_python()}, or cluster/node/lock.sh for another one")
-    for line in re.findall(r"^\s*uv pip install[^\n]*requirements\.lock[^\n]*", text, re.MULTILINE):
-        if "--require-hashes" not in line:
-            what = "installs the lock without its hashes: a package that was replaced is taken"
-            found.error(where, what, "uv pip install --require-hashes -r ...")
+    _check_installs(text, where, found)
+    for mode in re.findall(r"chmod (\d+) \S*auth_token", text):
+        if int(mode, 8) & 0o077:
+            found.error(where, f"chmod {mode}: others on the node can read the token", "chmod 600")
     if not re.search(r"^\s*export RAY_AUTH_MODE=token\b", text, re.MULTILINE):
         found.error(where, "no token: anybody who reaches a node runs code as you", "export RAY_AUTH_MODE=token")
     for name in sorted(set(re.findall(r"\$\{?HERE\}?/([\w./-]+)", text))):
         if not (path.parent / name).exists() and not (shipped("cluster/node") / name).exists():
             found.error(where, f"reads {name}, which does not lie beside it", "correct the name")
+
+
+def _check_installs(text: str, where: str, found: Findings) -> None:
+    """Check that everything is installed from the lock, with its hashes, or at its pins."""
+    for line in re.findall(r"^\s*uv pip install[^\n]*requirements\.lock[^\n]*", text, re.MULTILINE):
+        if "--require-hashes" not in line:
+            what = "installs the lock without its hashes: a package that was replaced is taken"
+            found.error(where, what, "uv pip install --require-hashes -r ...")
+    for command in re.findall(r"^\s*(?:\[[^\n]*\|\| )?uv pip install([^\n|;&]*)", text, re.MULTILINE):
+        if not re.search(r"\s(-r|--requirement|-c|--constraint)\b", command):
+            what = f"installs {command.split()[-1]} at any version: a worker of tomorrow differs from today's head"
+            found.error(where, what, "into the lock (cluster/node/lock.sh), or --constraint")

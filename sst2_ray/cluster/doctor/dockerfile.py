@@ -9,6 +9,7 @@ from pathlib import PurePosixPath
 from sst2_ray.cluster.clouds.checks import check_image_tag
 from sst2_ray.cluster.file import is_pinned_image, shipped
 from sst2_ray.cluster.findings import Findings
+from sst2_ray.cluster.secret_scan import holds_secret
 from sst2_ray.errors import did_you_mean
 
 _NEEDED = {
@@ -43,8 +44,10 @@ class Step:
 def check_dockerfile(text: str, found: Findings) -> None:
     """Make every check of this module."""
     steps = _steps(text)
+    stages = re.findall(r"^FROM\s.*\sAS\s+(\S+)", text, re.MULTILINE | re.IGNORECASE)
     for step in steps:
-        _check_step(step, found)
+        if step.name != "FROM" or not step.words or step.words[0] not in stages:
+            _check_step(step, found)
     copies = [step for step in steps if step.name in ("COPY", "ADD") and "--from=" not in step.rest]
     _check_copies(copies, found)
     _check_requirements(steps, copies, found)
@@ -65,7 +68,7 @@ def _steps(text: str) -> list[Step]:
     user = "root"
     for name, _, rest in (line.strip().partition(" ") for line in joined if line.strip()):
         if name.upper() == "FROM":
-            user = "ray" if "rayproject/ray" in rest else "root"
+            user = "ray" if "rayproject/ray" in rest else user
         elif name.upper() == "USER":
             user = rest.strip().split(":")[0]
         steps.append(Step(name.upper(), rest.strip(), user))
@@ -76,21 +79,47 @@ def _check_step(step: Step, found: Findings) -> None:
     if step.name not in _INSTRUCTIONS:
         found.error(step.name, f"is no instruction; {did_you_mean(step.name, _INSTRUCTIONS)}", "correct it")
     elif step.name == "FROM" and step.words:
-        image = step.words[0]
-        if not is_pinned_image(image):
-            what = f"{image} is not pinned: the image of tomorrow has another Ray"
-            found.error("FROM", what, "name a tag that does not move")
-        check_image_tag("FROM", image, found)
+        _check_base(step, found)
     elif step.name == "WORKDIR" and not step.rest.startswith(("/", "$")):
         found.error("WORKDIR", f"{step.rest} is relative", "an absolute path")
+    elif step.name in ("ENV", "ARG") and holds_secret(step.rest):
+        what = "holds a secret, and everybody who has the image has it"
+        found.error(step.name, what, "mount it where the container runs")
     elif step.name == "RUN":
         if step.user not in _ROOT and _SYSTEM_PACKAGES.search(step.rest):
             what = f"user {step.user} may not install system packages"
             found.error("RUN", what, "USER root before it, USER 1000 after it")
         for command in re.findall(r"\bpip3? install ([^&|;]*)", step.rest):
-            loose = [word for word in command.split() if _BARE_NAME.fullmatch(word)]
-            if loose and not re.search(r"(^|\s)(-r|-c|--requirement|--constraint)\b", command):
-                found.error("RUN", f"installs {', '.join(loose)} without a version", "NAME==VERSION")
+            _check_versions(command, found)
+
+
+def _check_base(step: Step, found: Findings) -> None:
+    image = step.words[0]
+    if not is_pinned_image(image):
+        what = f"{image} is not pinned: the image of tomorrow has another Ray"
+        found.error("FROM", what, "name a tag that does not move")
+    check_image_tag("FROM", image, found)
+    if re.search(r"--platform=\S*arm", step.rest):
+        found.error("FROM", f"{step.rest.split()[0]}: the lock holds wheels for x86-64", "remove --platform")
+
+
+def _check_versions(command: str, found: Findings) -> None:
+    """Check what `pip install` is given: versions that are fixed, and no others than the lock's."""
+    loose = [word for word in command.split() if _BARE_NAME.fullmatch(word)]
+    if loose and not re.search(r"(^|\s)(-r|-c|--requirement|--constraint)\b", command):
+        found.error("RUN", f"installs {', '.join(loose)} without a version", "NAME==VERSION")
+    for name, version in re.findall(r"(?:^|\s)['\"]?([A-Za-z][\w.-]*)==([^\s;'\"]+)", command):
+        locked = _locked().get(name.lower().replace("_", "-"), version)
+        if locked != version:
+            what = f"installs {name} {version} over {locked} of the lock: the image differs from what was tested"
+            found.error("RUN", what, "remove it, or change the lock")
+
+
+def _locked() -> dict[str, str]:
+    """Return the versions of the nodes' lock by name; none where it does not lie here."""
+    lock = shipped("cluster/node/requirements.lock")
+    text = lock.read_text(encoding="utf-8") if lock.is_file() else ""
+    return dict(re.findall(r"^([\w.-]+)==([^\s;\\]+)", text, re.MULTILINE))
 
 
 def _check_copies(copies: list[Step], found: Findings) -> None:
@@ -99,11 +128,19 @@ def _check_copies(copies: list[Step], found: Findings) -> None:
         if not re.search(r"[*?\[$]|://", source) and not shipped(source).exists():
             remedy = "build from the repository's root, or correct the path"
             found.error("COPY", f"{source} does not exist in the repository", remedy)
+    if {".", "./"} & set(sources):
+        what = "the whole folder is copied: .git, results, and whatever secrets lie in it"
+        found.error("COPY", what, "pyproject.toml, sst2_ray and jobs one by one")
     copied = {source.rstrip("/") for source in sources}
     for source, what in _NEEDED.items():
         if source not in copied and "." not in copied:
             what = f"{source} is not copied: the image lacks {what}"
             found.error("COPY", what, f"COPY --chown=1000:100 {source} ...")
+    _check_jobs(copies, found)
+
+
+def _check_jobs(copies: list[Step], found: Findings) -> None:
+    """Check that the scripts lie where the shipped RayJob runs them."""
     jobs = _manifest_jobs()
     for step in copies:
         target = step.words[-1].rstrip("/") if step.words else ""

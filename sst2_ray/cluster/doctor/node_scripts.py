@@ -45,17 +45,28 @@ def _check_scripts(cluster: ClusterFile, found: Findings) -> None:
     """Check that every script of the user's home is one that a mount brings, and lies in the folder that it brings."""
     mounts = {remote.rstrip("/"): local for remote, local in cluster.document.section("file_mounts").raw.items()}
     for path, command in commands_of(cluster):
+        for name in re.findall(r"(?:^|[;&|]\s*)(?:bash|sh|source)\s+((?![~/$-])\S+\.sh)\b", command):
+            what = f"runs {name}, a path of this machine: nodes run their commands in the home of auth.ssh_user"
+            found.error(path, what, "the path that file_mounts gives it, with ~/")
         for name in re.findall(r"(?:^|[;&|]\s*|\s)(?:bash|sh|source|\.|python3?)\s+(~/[\w./-]+)", command):
             remote = next((remote for remote in mounts if name == remote or name.startswith(f"{remote}/")), None)
             if remote is None:
                 if not name.startswith(("~/.bashrc", "~/.profile", "~/.sst2-ray/")):  # the latter: told with its mount
                     found.error(path, f"runs {name}, which no file_mounts entry brings", "mount it")
                 continue
-            local = shipped(str(mounts[remote]))
-            file = local / name[len(remote) :].lstrip("/") if name != remote else local
-            if local.exists() and not file.exists():
-                siblings = [entry.name for entry in file.parent.iterdir()] if file.parent.is_dir() else []
-                found.error(path, f"runs {name}, and there is no {file}", did_you_mean(file.name, siblings or ["none"]))
+            problem = _not_brought(name, remote, str(mounts[remote]))
+            if problem:
+                found.error(path, f"runs {name}, and there is no {problem[0]}", problem[1])
+
+
+def _not_brought(name: str, remote: str, source: str) -> tuple[Path, str] | None:
+    """Return the file that a mount does not bring, with the remedy; None where it is there."""
+    local = shipped(source)
+    file = local / name[len(remote) :].lstrip("/") if name != remote else local
+    if not local.exists() or file.exists():  # a mount without a source is told with the mounts
+        return None
+    siblings = [entry.name for entry in file.parent.iterdir()] if file.parent.is_dir() else []
+    return file, did_you_mean(file.name, siblings or ["none"])
 
 
 def _check_autostop(cluster: ClusterFile, key: str, role: str, command: str, found: Findings) -> None:
@@ -75,6 +86,9 @@ def _check_autostop(cluster: ClusterFile, key: str, role: str, command: str, fou
             found.error(key, f"autostop.sh has no {flag}; {did_you_mean(flag, _AUTOSTOP_FLAGS)}", "correct the flag")
         elif kind == "number" and not re.fullmatch(r"\d*\.?\d+", value):
             found.error(key, f"autostop.sh {flag} {value}: not a number, the watch does not start", "without a unit")
+    if role == "worker" and flags.get("--lost-minutes") in ("0", "0.0"):
+        what = "autostop.sh --lost-minutes 0: workers whose head is gone are paid until somebody looks"
+        found.warning(key, what, "--lost-minutes 15")
     cloud = flags.get("--cloud", "aws")
     if cloud != cluster.platform and cluster.platform != "local":
         what = f"autostop.sh --cloud {cloud}: on {cluster.platform} it could not end a machine"
