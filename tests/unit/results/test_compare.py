@@ -10,6 +10,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 
+from sst2_ray import cli
 from sst2_ray.errors import InputError
 from sst2_ray.results.compare import main_compare
 from sst2_ray.results.power import main as main_power
@@ -225,6 +226,17 @@ def test_regressions_are_compared_by_the_correlation_that_they_were_chosen_by(
     assert "near wins: " in out.replace("Near", "near")
     assert "more Pearson correlation" in out
     assert "The verdict is on Pearson correlation, which both were chosen by." in out
+
+
+def test_the_report_of_regressions_goes_by_their_correlation(tmp_path: Path) -> None:
+    for name, noise in (("near", 0.5), ("far", 3.0)):
+        write_values(str(tmp_path), name, noise, "pearson")
+    out = tmp_path / "report"
+    assert cli.run("report", ["--storage-path", str(tmp_path), "--out", str(out)]) == 0
+    page = " ".join((out / "report.html").read_text().split())
+    assert "near beats far by " in page
+    assert "of Pearson correlation." in page
+    assert "The models answer with values: no single sentence is right or wrong." in page
 
 
 def test_values_are_read_from_a_file_and_are_not_compared_with_classes(
