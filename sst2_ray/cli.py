@@ -117,14 +117,20 @@ def prepare_standard_files() -> None:
             setattr(sys, name, lasting)
 
 
-def use_utf8_for_names() -> None:
-    """Start this process again in Python's UTF-8 mode where names of files would be read in another encoding (LC_ALL=C).
+def restart_with_usable_python() -> None:
+    """Start this process again where Python's settings are of no use to what it runs.
 
-    Object stores, tables and workers take names as UTF-8. What is printed stays in the terminal's encoding.
+    Names of files are read in another encoding than UTF-8 (LC_ALL=C), as which object stores, tables and workers take them;
+    what is printed stays in the terminal's encoding. Docstrings are left out (PYTHONOPTIMIZE=2), which transformers reads.
     """
-    if sys.getfilesystemencoding() != "utf-8" and os.environ.get("PYTHONUTF8") != "1":
+    wanted = {}
+    if sys.getfilesystemencoding() != "utf-8":
         encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
-        os.environ |= {"PYTHONUTF8": "1", "PYTHONIOENCODING": os.environ.get("PYTHONIOENCODING", f"{encoding}:replace")}
+        wanted = {"PYTHONUTF8": "1", "PYTHONIOENCODING": os.environ.get("PYTHONIOENCODING", f"{encoding}:replace")}
+    if sys.flags.optimize > 1:
+        wanted["PYTHONOPTIMIZE"] = "1"
+    if any(os.environ.get(name) != value for name, value in wanted.items()):
+        os.environ.update(wanted)
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
@@ -142,7 +148,7 @@ def let_signals_interrupt() -> None:
 def run(command: str, argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code. `argv`: words behind the command; None: those of this process."""
     if argv is None:
-        use_utf8_for_names()
+        restart_with_usable_python()
     try:
         let_signals_interrupt()
         prepare_standard_files()
@@ -194,7 +200,7 @@ def usage() -> str:
 
 def main() -> None:
     """Run the command that this process was started with, and exit with its code."""
-    use_utf8_for_names()
+    restart_with_usable_python()
     words = sys.argv[1:]
     if words[:1] == ["help"] and len(words) > 1:
         words = [words[1], "--help"]

@@ -79,6 +79,14 @@ def test_names_are_utf8_in_every_locale_and_the_output_is_the_terminal_s(tmp_pat
     assert b"--storage-path \xe9?: no run there" in done.stderr
 
 
+def test_a_python_that_leaves_docstrings_out_is_started_again_with_them():
+    """transformers reads docstrings when it is imported."""
+    env = {**os.environ, "PYTHONOPTIMIZE": "2", "PYTHONPATH": str(ROOT)}
+    code = "import sys; from sst2_ray import cli; cli.restart_with_usable_python(); print(sys.flags.optimize)"
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=60)
+    assert done.stdout == "1\n", done.stderr
+
+
 @pytest.mark.parametrize("command", ["ls", "train", "report", "predict", "doctor"])
 def test_a_name_that_is_not_utf8_is_one_line(capsys, command):
     assert cli.run(command, [os.fsdecode(b"--name=caf\xe9")]) == 2
