@@ -6,6 +6,7 @@ import atexit
 import contextlib
 import logging
 import os
+import resource
 import secrets
 import shutil
 import signal
@@ -15,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
-from sst2_ray.errors import FailureClass, RunFailedError, Sst2RayError
+from sst2_ray.errors import FailureClass, InputError, RunFailedError, Sst2RayError
 from sst2_ray.run.environment import OWN_RAY_ENV, worker_env, yielding_children
 from sst2_ray.run.planning.nodes import memory_limit, num_usable_cpus, this_machine, told_resources
 
@@ -25,6 +26,9 @@ _TMP = "/tmp"  # nosec B108 - Ray makes folders of its own below it; its paths m
 """Below Ray's folder. The kernel takes paths of sockets of at most `_SOCKET_BYTES`."""
 
 _SOCKET_BYTES = 107
+
+_LEAST_FILES, _MOST_FILES = 256, 65536
+"""Open files of a process: what a local Ray needs, and as many as it is given."""
 
 OBJECT_STORE_SHARE = 0.3
 """Share of the memory that the object store may take: Ray's own default."""
@@ -36,8 +40,10 @@ OBJECT_STORE_BYTES = 10**10
 def start_local_ray(ray: ModuleType) -> None:
     """Start Ray on this machine alone, its workers forked from a process that has imported what they need.
 
-    Raises RunFailedError where Ray does not start: too few open files or processes, a full disk, settings of Ray's own.
+    Raises InputError where too few files may be open, and RunFailedError where Ray does not start: too few processes, a
+    full disk, settings of Ray's own.
     """
+    allow_open_files()
     try:
         _start(ray)
     except (Sst2RayError, ImportError):
@@ -74,6 +80,21 @@ def _start(ray: ModuleType) -> None:
         # What Ray gives a worker and its library reads once, at import.
         job = ray.get_runtime_context().get_job_id()
         server.ray_runs({"RAY_RAYLET_PID": str(raylet_pid()), "RAY_JOB_ID": job})
+
+
+def allow_open_files() -> None:
+    """Raise this process's limit of open files as far as it may. Raises InputError where even that is too few.
+
+    Ray's processes inherit the limit; one that reaches it aborts, and leaves others behind.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = _MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, _MOST_FILES)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    if most < _LEAST_FILES:
+        raise InputError(
+            f"only {most} files may be open at once, Ray needs {_LEAST_FILES}; raise the limit (ulimit -Hn)"
+        )
 
 
 @contextlib.contextmanager

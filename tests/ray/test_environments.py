@@ -197,6 +197,15 @@ def test_a_terminal_that_is_closed_stops_a_run_unless_it_is_under_nohup(
     assert small.row(name)["status"] == status
 
 
+def test_a_ray_that_does_not_start_is_one_line(small: SmallRuns, tmp_path: Path) -> None:
+    done = small.run(
+        small.words("no-ray"), RAY_AUTH_MODE="token", RAY_AUTH_TOKEN_PATH=str(tmp_path / "nothing"), RAY_AUTH_TOKEN=""
+    )
+    assert (done.returncode, done.stderr.count("\n")) == (4, 1), done.stderr
+    assert done.stderr.startswith("error: Ray does not start on this machine (")
+    assert not (small.folder / "runs/no-ray").exists()
+
+
 def test_a_process_that_never_starts_is_given_up_at_placement_s_deadline(tmp_path: Path) -> None:
     import ray
 

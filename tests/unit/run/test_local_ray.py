@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -84,3 +86,22 @@ def test_ray_is_told_the_cores_and_the_memory_that_the_process_may_use(monkeypat
     assert resources() == {"num_cpus": 3, "object_store_memory": 300, "_memory": 700}
     monkeypatch.setenv("RAY_OVERRIDE_RESOURCES", '{"CPU": 2}')
     assert resources() == {"object_store_memory": 300, "_memory": 700}
+
+
+@pytest.mark.parametrize(
+    ("limits", "said"),
+    [
+        ((128, 4096), "(4096, 4096)"),
+        ((300, 300), "(300, 300)"),
+        ((64, 64), "only 64 files may be open at once, Ray needs 256; raise the limit (ulimit -Hn)"),
+    ],
+)
+def test_the_limit_of_open_files_is_raised_or_refused(limits: tuple[int, int], said: str) -> None:
+    code = (
+        "import resource; from sst2_ray.errors import InputError; from sst2_ray.run.local_ray import allow_open_files\n"
+        f"resource.setrlimit(resource.RLIMIT_NOFILE, {limits})\n"
+        "try:\n    allow_open_files(); print(resource.getrlimit(resource.RLIMIT_NOFILE))\n"
+        "except InputError as error:\n    print(error)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == f"{said}\n"
