@@ -152,7 +152,7 @@ def _show_status(out: Console, config: StatusConfig) -> bool:
             for line in run.now_lines():
                 out.print(Text(line))
             out.print(Text(run.summary()))
-            if not run.now:
+            if run.is_sweep or not run.now:
                 _show_last_lines(out, [run], config.storage_path)
         return run.is_running
     with busy(f"reading {config.storage_path}"):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import datetime as dt
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.fs as pafs
@@ -183,7 +185,8 @@ def list_runs(storage_path: str, *, states_only: bool = False) -> list[StoredRun
     storage = Storage.open(storage_path)
     files = _files_by_run(storage)
     if not files:
-        raise InputError(f"--storage-path {storage_path}: no run there; give the folder that runs were written to")
+        remedy = _other_storage(storage) or "give the folder that runs were written to"
+        raise InputError(f"--storage-path {storage_path}: no run there; {remedy}")
     trials = ResultsTable(storage_path).read(
         "trials", columns=_STATE_FIELDS if states_only else _TRIAL_FIELDS, attempts="latest"
     )
@@ -195,7 +198,8 @@ def find_run(storage_path: str, name: str) -> StoredRun:
     storage = Storage.open(storage_path)
     if "/" in name or not storage.exists(f"{name}/config.json"):
         names = _names(storage)
-        remedy = did_you_mean(name, names) if names else "there is none at all; give its --storage-path"
+        remedy = did_you_mean(name, names) if names else _other_storage(storage)
+        remedy = remedy or "there is none at all; give its --storage-path"
         raise InputError(f"{name}: no such run below {storage.root}; {remedy}")
     table = ResultsTable(storage_path)
     trials = table.read("trials", columns=_TRIAL_FIELDS, experiment=name, attempts="latest")
@@ -207,6 +211,14 @@ def find_run(storage_path: str, name: str) -> StoredRun:
 
 def _names(storage: Storage) -> list[str]:
     return [name for name in storage.list() if storage.exists(f"{name}/config.json")]
+
+
+def _other_storage(storage: Storage) -> str:
+    """Name the folders of this disk below a storage path that hold runs; empty if there is none."""
+    found = sorted(
+        {str(path.parents[1]) for path in Path(storage.root).glob("*/*/config.json")} if storage.is_local else ()
+    )
+    return f"did you mean --storage-path {' or '.join(map(os.path.relpath, found[:3]))}?" if found else ""
 
 
 def _files_by_run(storage: Storage) -> dict[str, list[pafs.FileInfo]]:

@@ -147,7 +147,7 @@ def _other_storage(storage_path: str) -> str:
     found = sorted(
         str(path.parent) for path in Path(storage_path).glob("*/results") if ResultsTable(str(path.parent)).exists()
     )
-    return f"did you mean {' or '.join(found[:3])}?" if found else ""
+    return f"did you mean --storage-path {' or '.join(found[:3])}?" if found else ""
 
 
 @contextlib.contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from scipy.special import chdtri
+import scipy  # loads its parts on use
 
 from sst2_ray.statistics.crossed import SeedVariance
 
@@ -31,6 +31,8 @@ def too_large(own: Mapping[str, SeedVariance]) -> set[str]:
         i
         for i, one in own.items()
         if 0.0
-        < median * chdtri(one.degrees_of_freedom, _OUTLIER_LEVEL / len(own)) / chdtri(one.degrees_of_freedom, 0.5)
+        < median
+        * scipy.special.chdtri(one.degrees_of_freedom, _OUTLIER_LEVEL / len(own))
+        / scipy.special.chdtri(one.degrees_of_freedom, 0.5)
         < one.mean_square
     }

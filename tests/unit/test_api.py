@@ -47,7 +47,7 @@ def storage(tmp_path: Path) -> str:
 
 def test_every_command_that_gives_something_back_has_its_function():
     commands = {
-        "train", "sweep", "predict", "results", "report", "compare", "power", "status", "best", "stop", "runs", "presets",
+        "train", "sweep", "predict", "export", "results", "report", "compare", "power", "status", "best", "stop", "runs", "presets",
     }  # fmt: skip
     assert commands <= set(dir(sst2_ray))
     assert all(getattr(sst2_ray, name).__doc__ for name in dir(sst2_ray) if not name.startswith("_"))

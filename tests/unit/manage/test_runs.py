@@ -256,3 +256,9 @@ def test_best_ranks_nothing_that_was_evaluated_on_other_sentences(command, stora
     assert code == 2
     assert "choose one with --experiment (other, sweep)" in err
     assert not (tmp_path / "x").exists()
+
+
+def test_a_folder_above_the_runs_is_answered_with_theirs(storage: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for words in (["ls", str(storage.parent)], ["status", "sweep", "--storage-path", str(storage.parent)]):
+        assert run(words[0], words[1:]) == 2
+        assert "did you mean --storage-path " in capsys.readouterr().err

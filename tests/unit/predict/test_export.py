@@ -8,7 +8,9 @@ import shutil
 import numpy as np
 import pytest
 
+import sst2_ray
 from sst2_ray.cli import run
+from sst2_ray.errors import InputError
 from sst2_ray.predict import measuring
 from sst2_ray.predict.measuring import Candidate
 from sst2_ray.predict.proof import Row, fastest
@@ -124,3 +126,29 @@ def test_few_sentences_show_little_and_leave_only_fp32():
     slow, fast = row("fp32", wrong=0, rate=1, num=40), row("int8", wrong=0, rate=2, num=40)
     assert fastest([slow, fast], 0.005) is slow
     assert fastest([fast], 0.005) is None
+
+
+def test_python_does_what_the_command_does(model, data, monkeypatch):
+    monkeypatch.setattr(measuring, "_ROUND_S", 0.01)
+    pytest.importorskip("onnxruntime", reason="needs the extra onnx")
+    made = sst2_ray.export(model)
+    assert list(made.files) == ["onnx fp32"]
+    assert made.files["onnx fp32"].endswith("model/onnx/model.onnx")
+    assert "onnx fp32" in repr(made) and "<td" in made._repr_html_()
+    texts = ["a quiet triumph", "tedious from start to end"]
+    labels = [one.label for one in sst2_ray.predict(model, texts, precision="fp32")]  # as the converted model
+    assert [one.label for one in sst2_ray.predict(model, texts, backend="onnx")] == labels
+    proved = sst2_ray.export(model, to=["onnx"], data=str(data), keep_best=True, max_loss=100)
+    assert [row.candidate.name for row in proved.rows] == ["torch fp32", "torch (as predict)", "onnx fp32"]
+    assert proved.kept == "onnx fp32"
+    assert proved.sentences.startswith("40 sentences of ")
+    assert "kept: onnx fp32; the others are deleted" in repr(proved)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [({"to": "tflite"}, "--to"), ({"max_loss": -1}, "--max-loss -1"), ({"to": ()}, "--to: name at least one")],
+)
+def test_python_refuses_what_the_command_refuses(model, options, said):
+    with pytest.raises(InputError, match=said):
+        sst2_ray.export(model, **options)
