@@ -169,7 +169,9 @@ def _study(table: ResultsTable, trials: pa.Table, split: str | None, fingerprint
         best_per_model=tuple(best),
         against_best=against,
         bests=possible_bests(ranked, selected_on, margin=margin),
-        head_to_head=head_to_head(groups[0], overall, curves, curve_split, on_dev) if overall else None,
+        head_to_head=head_to_head(
+            groups[0], overall, curves, curve_split, on_dev if curve_split == "dev" else selected_on
+        ) if overall else None,
         edges=_edges(trials, groups),
     )  # fmt: skip
 

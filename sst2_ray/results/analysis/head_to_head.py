@@ -72,14 +72,18 @@ def opponents(group: RankedGroup) -> tuple[Configuration, Configuration] | None:
 
 
 def head_to_head(
-    group: RankedGroup, overall: Comparison, curves: Curves, curve_split: str, on_dev: Evidence
+    group: RankedGroup, overall: Comparison, curves: Curves, curve_split: str, stored: Evidence
 ) -> HeadToHead:
-    """Add the comparisons at equal epochs and at equal time to that of the best evaluations."""
+    """Add the comparisons at equal epochs and at equal time to that of the best evaluations.
+
+    `stored`: the answers to the sentences of the curves.
+    """
     sides = [_run_curves(c, curves) for c in (overall.a, overall.b)]
     if not all(sides):
         return HeadToHead(overall=overall, moments=())
-    stored = on_dev if curve_split == "dev" else None
-    pair = _Pair(group=group, overall=overall, sides=(sides[0], sides[1]), on_dev=stored)
+    if stored.split != curve_split:
+        stored = Evidence(configurations=stored.configurations, samples={}, split=curve_split)
+    pair = _Pair(group=group, overall=overall, sides=(sides[0], sides[1]), stored=stored)
     where = "" if curve_split == "dev" else ", on the held-out part of train"
     epochs = min(float(curve.epoch[-1]) for side in sides for curve in side.values())
     moments = [
@@ -126,8 +130,8 @@ class _Pair:
     group: RankedGroup
     overall: Comparison
     sides: tuple[Mapping[str, Curve], Mapping[str, Curve]]
-    on_dev: Evidence | None
-    """None when the curves are those of other sentences than the stored answers."""
+    stored: Evidence
+    """Answers to the sentences of the curves."""
 
     def rows(self, reached: Literal["seconds", "epoch"], **limit: float) -> tuple[MomentRow, ...]:
         """Compare the scores at the best evaluation within a limit, and how far, or how long, the runs were by then."""
@@ -152,7 +156,7 @@ class _Pair:
             for side, found, c in zip(self.sides, best, (self.overall.a, self.overall.b), strict=True)
             for run in c.runs
         ]
-        return self.on_dev is not None and all(step == stored for step, stored in steps)
+        return all(step == stored for step, stored in steps)
 
     def _score(self, metric: str, best: list[dict[str, int | None]]) -> MomentRow | None:
         means = [
@@ -163,8 +167,10 @@ class _Pair:
             return None
         a, b = self.overall.a, self.overall.b
         margin = margin_of(metric, self.overall.margin / margin_of(self.overall.metric, 1.0))
-        if self.on_dev is not None and self._are_stored(best):
-            found = compare(a, b, self.on_dev, metric=metric, margin=margin, searched=self.group.searched_for(a, b))
+        if self._are_stored(best):
+            chosen_on_these = self.stored.split == "selection" or not self.group.on_selection
+            searched = self.group.search_of(a, b) if chosen_on_these else None
+            found = compare(a, b, self.stored, metric=metric, margin=margin, searched=searched)
         else:
             found = Comparison(
                 a=a, b=b, metric=metric, verdict=Verdict.NOT_DECIDED, estimate=None, margin=margin,

@@ -45,34 +45,39 @@ def load(table: ResultsTable, *, where: str | None, sort: str | None, experiment
         columns += [name for name in arrow_schema("trials").names if name in words and name not in columns]
     trials = table.read("trials", columns=columns, experiment=experiment, attempts="latest")
     board = query.leaderboard(trials, where=where)
-    found = [evidence.load(table, group.configurations, "dev", group.chosen_by) for group in rank(trials)]
-    board = with_intervals(board, found)
+    groups = rank(trials)
+    found = [evidence.load(table, group.configurations, "dev", group.chosen_by) for group in groups]
+    chosen = [
+        evidence.load(table, group.configurations, "selection", group.chosen_by) if group.on_selection else on_dev
+        for group, on_dev in zip(groups, found, strict=True)
+    ]
+    board = with_intervals(board, found, chosen)
     return query.sort_rows(board, sort) if sort else board
 
 
 def of_study(study: Study) -> pa.Table:
     """Return the leaderboard of one study."""
-    return with_intervals(query.leaderboard(study.trials), [study.on_dev])
+    return with_intervals(query.leaderboard(study.trials), [study.on_dev], [study.selected_on])
 
 
-def with_intervals(board: pa.Table, found: Sequence[Evidence]) -> pa.Table:
+def with_intervals(board: pa.Table, found: Sequence[Evidence], chosen: Sequence[Evidence]) -> pa.Table:
     """Add low and high, the 95 % interval of the metric chosen_by on dev, covers and collapsed to a leaderboard.
 
     covers: "seeds and sentences", or "sentences" for one seed without a known seed variance; null, as are low and high, when
-    the sentences were not stored. collapsed: seeds that did not learn.
+    the sentences were not stored. collapsed: seeds that did not learn, by the sentences of `chosen`, which rank them.
     """
     by_row = {
-        (c.configuration_id, c.setting("data_fingerprint"), c.setting("eval_split")): (c, one)
-        for one in found
+        (c.configuration_id, c.setting("data_fingerprint"), c.setting("eval_split")): (c, one, other)
+        for one, other in zip(found, chosen, strict=True)
         for c in one.configurations
     }
     rows: list[tuple[float | None, float | None, str | None, int | None]] = []
     for key in zip(
         *(board.column(n).to_pylist() for n in ("configuration", "data_fingerprint", "eval_split")), strict=True
     ):
-        c, one = by_row.get(key, (None, None))
+        c, one, other = by_row.get(key, (None, None, None))
         estimate = one.estimate(c, one.chosen_by) if one is not None and c is not None else None
-        collapsed = one.num_collapsed(c) if one is not None and c is not None else None
+        collapsed = other.num_collapsed(c) if other is not None and c is not None else None
         if estimate is None:
             rows.append((None, None, None, collapsed))
             continue

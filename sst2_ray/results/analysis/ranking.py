@@ -115,9 +115,11 @@ class RankedGroup:
         return self.on_selection and self.reported(*chosen) != self.metric
 
     def searched_for(self, *chosen: Configuration) -> tuple[list[Configuration], ...] | None:
-        """Return the configurations of each one's model, from which it was chosen; None when dev had no part in it."""
-        if self.is_reported_on_dev(*chosen):
-            return None
+        """Return what `search_of` does for a comparison on the sentences reported; None when those had no part in the choice."""
+        return None if self.is_reported_on_dev(*chosen) else self.search_of(*chosen)
+
+    def search_of(self, *chosen: Configuration) -> tuple[list[Configuration], ...]:
+        """Return the configurations of each one's model, from which it was chosen."""
         of_model = {model_label(c.setting): [] for c in chosen}  # type: dict[str, list[Configuration]]
         for c in self.configurations:
             of_model.setdefault(model_label(c.setting), []).append(c)
