@@ -54,7 +54,7 @@ def server(folder: Path, port: int) -> Iterator[str]:
         process = subprocess.Popen(words, env=env, cwd=folder, stdout=log, stderr=log, start_new_session=True)
     try:
         address = f"http://127.0.0.1:{port}"
-        waited(lambda: answers(address), "the server", 120)
+        waited(lambda: answers(address), "the server", 240)
         yield address
     finally:
         os.killpg(process.pid, signal.SIGKILL)
