@@ -6,8 +6,8 @@
 Without --model-dir, sbert-minilm is fine-tuned on SST2_RAY_DATA for `--train-steps` steps of 64 sentences, a tenth of train
 held out. Every model runs in a process of its own, as `sst2-ray predict` would; the medians are of five rounds in
 alternation, at 1, 32 and 256 sentences a call, tokenization included. Then `predict` labels a file of `--rows` sentences
-with torch and with the fastest model, `--repeats` times in alternation; with `--before CHECKOUT` the predict of another
-checkout of this repository takes part.
+with torch and with the fastest model, `--repeats` times in alternation (`--formats` without a word: torch alone); with
+`--before CHECKOUT` the predict of another checkout of this repository takes part.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def main() -> int:
     parser.add_argument("--model-dir", help="an export, or the folder of a run; by default one is trained")
     parser.add_argument("--train-steps", type=int, default=800)
     parser.add_argument("--random", metavar="MODEL", help="a named model's shape from random numbers instead")
-    parser.add_argument("--formats", nargs="+", choices=("onnx", "openvino"), default=["onnx", "openvino"])
+    parser.add_argument("--formats", nargs="*", choices=("onnx", "openvino"), default=["onnx", "openvino"])
     parser.add_argument("--dev-rows", type=int, help="label so many sentences; default: all of dev")
     parser.add_argument("--rows", type=int, default=0, help="rows of a file to label as well")
     parser.add_argument("--repeats", type=int, default=3)
@@ -60,9 +60,12 @@ def main() -> int:
         candidates = converted(folder, arguments.formats, splits.train.texts[:512])
         rows = prove(candidates, sentences, splits.classes.names)
         text = table(rows)
-        figures: dict[str, Any] = {**vars(arguments), "rows_found": [as_json(row) for row in rows], **found}
+        given = {name: value for name, value in vars(arguments).items() if name not in ("model_dir", "before")}
+        figures: dict[str, Any] = {**given, "rows_found": [as_json(row) for row in rows], **found}
         if arguments.rows:
             best = fastest(rows, MAX_LOSS)
+            if arguments.before:
+                figures["before"] = commit_of(arguments.before)
             seconds = labelled(Path(scratch), folder, splits.train.texts, best, arguments)
             figures["file_seconds"] = seconds
             text += "\n\n" + file_table(seconds, arguments.rows)
@@ -140,6 +143,11 @@ def labelled(scratch: Path, folder: Path, texts: list[str], best: Row | None, ar
             seconds[name].append(time.perf_counter() - start)
             print(f"{name}: {arguments.rows / seconds[name][-1]:,.0f} rows/s", flush=True)
     return seconds
+
+
+def commit_of(checkout: str) -> str:
+    command = ["git", "-C", checkout, "rev-parse", "--short", "HEAD"]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
 
 def as_json(row: Row) -> dict[str, Any]:

@@ -29,6 +29,7 @@ from sst2_ray.predict.parts import (
     find_inputs,
     fingerprint,
 )
+from sst2_ray.predict.places import placement_of, wait_for_place
 from sst2_ray.predict.progress import RowProgress
 from sst2_ray.predict.scoring import refuse_leak, scores_of
 from sst2_ray.storage import absolute
@@ -66,7 +67,7 @@ def label_folder(config: PredictConfig) -> tuple[Labelled, ExportMeta, list[str 
 
     Raises:
         InputError: Something is wrong; nothing was computed.
-        InfeasibleError: The cluster can never hold so many workers.
+        InfeasibleError: The cluster can never hold so many workers, or none has found a place in time.
         RunFailedError: A part cannot be written.
         StoppedError: Ctrl-C or SIGTERM; what is finished stays.
     """
@@ -79,11 +80,12 @@ def label_folder(config: PredictConfig) -> tuple[Labelled, ExportMeta, list[str 
     files, output = find_inputs(config.input), OutputFolder(absolute(config.out))
     output.check(overwrite=job.overwrite)
     if starts_ray_here():
-        _placement(job, this_machine())
+        placement_of(job, this_machine())
     predictor, model = _checked_model(job)
     ray = start_ray()
     logging.getLogger("ray.data").setLevel(logging.ERROR)
-    placement = _placement(job, cluster_view())
+    placement = placement_of(job, cluster_view())
+    wait_for_place(ray, job, placement)
     options = job.read_options(predictor.text_columns)
     plan = _plan(job, options, predictor, model, _checked_files(ray, files, options), output)
     scores = scores_of(predictor.classes) if plan.has_labels else None
@@ -124,16 +126,6 @@ def _plan(
         todo=output.begin(_manifest(job, options, model, facts), parts, overwrite=job.overwrite),
         notes=[note, *dict.fromkeys(line for one in facts for line in one.notes)],
     )
-
-
-def _placement(job: PredictConfig, view: object) -> Placement:
-    """Decide what a worker gets. Raises InfeasibleError with the arithmetic."""
-    from sst2_ray.config.train import TrainConfig
-    from sst2_ray.run.planning.placement import ClusterView, decide
-
-    assert isinstance(view, ClusterView)
-    use_gpu = {"cpu": False, "cuda": True}.get(job.device)
-    return decide(TrainConfig(batch_size=1, num_workers=job.num_workers, use_gpu=use_gpu), view)
 
 
 def _checked_model(job: PredictConfig) -> tuple[Predictor, str]:

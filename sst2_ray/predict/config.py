@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal, TypedDict
 
-from sst2_ray.config.fields import AlsoPositional, AtLeastOne, Folder, OldName
+from sst2_ray.config.fields import AlsoPositional, AtLeastOne, Folder, OldName, Positive
 from sst2_ray.config.train import check_columns
 from sst2_ray.data.options import Header, Quoting, ReadOptions
 from sst2_ray.data.texts import Text
@@ -49,6 +49,9 @@ class PredictConfig:
     """Label the files of a folder on a Ray cluster (that of RAY_ADDRESS, else this machine's cores), with so many workers;
     --out is then a folder of Parquet parts in any storage, and the same command goes on where it was killed. None: this
     process alone, without Ray."""
+    placement_timeout_s: Positive[float] | None = None
+    """With --num-workers: seconds to wait until a worker has found a place. None: 600, where the cluster starts machines
+    1,800."""
     overwrite: bool = False
     """Replace the output and the picture where they exist."""
     picture: str | None = None
@@ -96,6 +99,10 @@ class PredictConfig:
         self._check_texts()
         if self.num_workers is not None:
             self._check_folders()
+        elif self.placement_timeout_s is not None:
+            raise InputError(
+                f"--placement-timeout-s {self.placement_timeout_s:g}: belongs to --num-workers; one process alone waits for none"
+            )
         if self.picture is not None and not self.text:
             raise InputError(f"--picture {self.picture}: it shows the sentences of --text; give some")
         if self.picture is not None and len(self.text) > _PICTURE_SENTENCES:

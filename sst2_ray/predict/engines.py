@@ -68,6 +68,7 @@ class TorchEngine:
         import torch
 
         from sst2_ray.modeling.export.folder import load_export
+        from sst2_ray.modeling.prepack import prepack
         from sst2_ray.training.evaluate import BATCH_TOKENS
         from sst2_ray.training.precision import use_bf16
 
@@ -78,6 +79,8 @@ class TorchEngine:
         self.bf16 = use_bf16(precision, self.device)
         self.model, self.tokenizer, self.meta = load_export(folder, device=self.device)
         self.takes_type_ids = self.model.takes_type_ids
+        if self.bf16 and self.device.type == "cpu":
+            prepack(self.model)
         self.max_tokens = batch_tokens or BATCH_TOKENS[self.device.type]
 
     def logits(self, tokens: TokenArrays) -> NDArray[np.float32]:
@@ -90,6 +93,7 @@ class TorchEngine:
             pad_id=int(self.tokenizer.pad_token_id),
             max_tokens=self.max_tokens,
             device=self.device,
+            in_lanes=self.device.type == "cpu",
         )
 
 

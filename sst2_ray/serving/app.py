@@ -19,6 +19,7 @@ from ray.serve.handle import DeploymentHandle
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
+from sst2_ray.data.texts import Text, stripped
 from sst2_ray.errors import InputError, did_you_mean
 from sst2_ray.serving.batching import TokenBatcher
 from sst2_ray.serving.protocol import (
@@ -26,7 +27,6 @@ from sst2_ray.serving.protocol import (
     Limits,
     RequestError,
     check_token,
-    has_text,
     read_texts,
     rows_of,
     token_hash,
@@ -80,11 +80,10 @@ class Model:
         compute_at_once()
         torch.set_num_threads(settings.cpus_per_replica)
         self._predictor = Predictor(settings.model_dir, device=settings.device, precision=settings.precision)
-        self._predictor.check_pairs(pairs=False, flag="predict: a server answers for single texts")
         self._batcher = TokenBatcher(self._predictor.logits, settings.tokens_per_batch)
-        self._predictor.logits(["warm up"])
+        self._predictor.logits([("warm", "up") if self._predictor.text_columns else "warm up"])
 
-    async def predict(self, texts: Sequence[str]) -> list[dict[str, object]] | str:
+    async def predict(self, texts: Sequence[Text]) -> list[dict[str, object]] | str:
         """Label texts that are not blank; returns their columns a row, or why they are refused."""
         from sst2_ray.predict.shapes import added_columns
 
@@ -106,6 +105,7 @@ class Model:
         columns = list(added_columns(np.zeros((0, len(classes)), dtype=np.float32), classes))
         return {
             "model": meta.info.label, "labels": list(classes.names), "max_length": meta.max_length, "columns": columns,
+            "text_columns": list(self._predictor.text_columns),
         }  # fmt: skip
 
 
@@ -114,7 +114,7 @@ class Gateway:
 
     def __init__(self, model: DeploymentHandle, limits: Limits, token: str | None) -> None:
         self._model, self._limits, self._token = model, limits, token
-        self._columns: list[str] = []
+        self._known: dict[str, Any] = {}
 
     async def __call__(self, request: Request) -> JSONResponse:
         """Answer one request."""
@@ -136,12 +136,13 @@ class Gateway:
         if request.method != "POST":
             raise RequestError(405, f"{request.method} /predict: use POST")
         check_token(request.headers.get("authorization"), self._token)
-        texts = read_texts(await self._body(request), self._limits)
-        if not self._columns:
-            self._columns = list(map(str, (await self._facts())["columns"]))
-        given = [text for text in texts if text is not None and has_text(text)]
+        body = await self._body(request)
+        self._known = self._known or await self._facts()
+        pairs = bool(self._known["text_columns"])
+        texts = read_texts(body, self._limits, pairs=pairs)
+        given = [text for text in texts if text is not None and stripped(text) is not None]
         predicted = await self._predicted(given) if given else []
-        return 200, {"predictions": rows_of(texts, predicted, self._columns)}
+        return 200, {"predictions": rows_of(texts, predicted, self._known["columns"], pairs=pairs)}
 
     async def _body(self, request: Request) -> bytes:
         """Read the body. Raises RequestError where it is too large."""
@@ -156,7 +157,7 @@ class Gateway:
             raise RequestError(413, f"the body has more than {most:,} bytes; send several requests")
         return bytes(body)
 
-    async def _predicted(self, texts: Sequence[str]) -> list[dict[str, object]]:
+    async def _predicted(self, texts: Sequence[Text]) -> list[dict[str, object]]:
         for _ in range(_TRIES):
             try:
                 found = await self._model.predict.remote(texts)

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from sst2_ray.data.texts import Text
+
 Logits = NDArray[np.float32]
 
 
@@ -18,7 +20,7 @@ Logits = NDArray[np.float32]
 class _Waiting:
     """Texts of one request that wait for their logits."""
 
-    texts: Sequence[str]
+    texts: Sequence[Text]
     num_tokens: int
     done: asyncio.Future[Logits]
 
@@ -30,7 +32,7 @@ class TokenBatcher:
     request that is larger is a batch of its own.
     """
 
-    def __init__(self, compute: Callable[[Sequence[str]], Logits], max_tokens: int) -> None:
+    def __init__(self, compute: Callable[[Sequence[Text]], Logits], max_tokens: int) -> None:
         """Prepare an empty queue.
 
         Args:
@@ -42,7 +44,7 @@ class TokenBatcher:
         self._thread = ThreadPoolExecutor(1)
         self._worker: asyncio.Task[None] | None = None
 
-    async def logits(self, texts: Sequence[str], num_tokens: int) -> Logits:
+    async def logits(self, texts: Sequence[Text], num_tokens: int) -> Logits:
         """Compute logits [texts, classes] together with whatever else is waiting."""
         loop = asyncio.get_running_loop()
         waiting = _Waiting(texts, num_tokens, loop.create_future())

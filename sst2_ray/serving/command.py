@@ -15,7 +15,7 @@ from typing import Annotated, Literal
 from sst2_ray.config.fields import AtLeastOne, Positional, Rule
 from sst2_ray.config.flags import parse
 from sst2_ray.errors import InfeasibleError, InputError, RunFailedError, first_line
-from sst2_ray.serving.protocol import EXAMPLE, TOKEN_VARIABLE, Limits
+from sst2_ray.serving.protocol import EXAMPLE, EXAMPLE_OF_PAIRS, TOKEN_VARIABLE, Limits
 from sst2_ray.storage import absolute
 from sst2_ray.terminal import busy
 
@@ -102,8 +102,7 @@ def _check(config: ServeConfig) -> None:
             ) from None
     from sst2_ray.predict.predictor import Predictor
 
-    predictor = Predictor(config.model_dir, device="cpu")  # a damaged model is told here, in one line
-    predictor.check_pairs(pairs=False, flag="sst2-ray predict: a server answers for single texts")
+    Predictor(config.model_dir, device="cpu")  # a damaged model is told here, in one line
 
 
 def _started(config: ServeConfig) -> tuple[ModuleType, ModuleType]:
@@ -152,15 +151,17 @@ def _started(config: ServeConfig) -> tuple[ModuleType, ModuleType]:
 
 
 def _announce(config: ServeConfig) -> None:
+    from sst2_ray.predict.predictor import export_text_columns
     from sst2_ray.terminal import console
 
     host = f"[{config.host}]" if ":" in config.host else config.host
     url = f"http://{host}:{config.port}"
     token = f" -H 'Authorization: Bearer '${TOKEN_VARIABLE}" if os.environ.get(TOKEN_VARIABLE) else ""
     out = console()
+    example = EXAMPLE_OF_PAIRS if export_text_columns(config.model_dir) else EXAMPLE
     for line in (
         f"serving {config.model_dir} at {url}   (POST /predict, GET /ready, GET /health; Ctrl-C stops)",
-        f"curl {url}/predict{token} -d '{EXAMPLE}'",
+        f"curl {url}/predict{token} -d '{example}'",
     ):
         out.print(line, soft_wrap=True, markup=False, highlight=False)
 

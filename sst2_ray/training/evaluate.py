@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from sst2_ray.data.batching import MicroBatch, batches_of_like_length, collate, 
 from sst2_ray.data.tokens import TokenArrays
 from sst2_ray.modeling.classifier import SentenceClassifier
 from sst2_ray.modeling.layout.varlen import model_inputs
+from sst2_ray.training.lanes import MOST_LANES, Lanes
 
 CLOSE = 0.5
 """Difference of two logits in bf16 below which a row is computed again in fp32. bf16 changes the difference by less
@@ -28,7 +29,6 @@ def evaluation_tokens(micro_batch_tokens: int, device: torch.device) -> int:
     return min(BATCH_TOKENS[device.type], 4 * micro_batch_tokens)
 
 
-@torch.inference_mode()
 def compute_logits(
     model: SentenceClassifier,
     tokens: TokenArrays,
@@ -41,6 +41,7 @@ def compute_logits(
     world_size: int = 1,
     on_batch: Callable[[], None] = lambda: None,
     close: float = CLOSE,
+    in_lanes: bool = False,
 ) -> NDArray[np.float32]:
     """Compute float32 [rows, classes], the same on all ranks.
 
@@ -49,33 +50,49 @@ def compute_logits(
         max_tokens: Padded tokens of a batch.
         on_batch: Called after each batch, as a sign of life.
         close: Width of that boundary, see CLOSE.
+        in_lanes: On a CPU, compute several batches at once, each in one thread; one batch alone gets all threads.
     """
     num_classes, was_training = len(model.info.labels), model.training
     bf16 = bf16 and num_classes > 1  # a value has no boundary away from which its rounding does not matter
     model.eval()
-
-    def fill(table: Tensor, batches: list[MicroBatch], *, autocast: bool) -> None:
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=autocast):  # keeps the weights that it has cast
-            for batch in batches:
-                padded = map(torch.from_numpy, collate(tokens, batch, pad_id=pad_id))
-                inputs = model_inputs(
-                    *padded, varlen=autocast and model.supports_varlen, move=lambda tensor: tensor.to(device)
-                )
-                table[torch.from_numpy(batch.rows).to(device), :num_classes] = model(*inputs).float()
-                on_batch()
-
     batches = plan_evaluation(tokens, rank=rank, world_size=world_size, max_tokens=max_tokens)
-    # The last column counts how often a row was computed.
-    table = torch.zeros(len(tokens), num_classes + 1, dtype=torch.float32, device=device)
-    fill(table, batches, autocast=bf16)
-    for batch in batches:
-        table[torch.from_numpy(batch.rows).to(device), num_classes] += 1
+
+    def fill(some: list[MicroBatch], *, autocast: bool) -> None:
+        def lane(taken: Iterator[MicroBatch]) -> None:
+            # One context for all batches: it keeps the weights that it has cast, which it does not in inference mode.
+            with torch.no_grad(), torch.autocast(device.type, dtype=torch.bfloat16, enabled=autocast):
+                for batch in taken:
+                    logits = _logits(model, tokens, batch, pad_id=pad_id, device=device, autocast=autocast)
+                    table[torch.from_numpy(batch.rows).to(device), :num_classes] = logits
+                    on_batch()
+
+        Lanes(MOST_LANES if in_lanes and len(batches) > 1 else 1).run(lane, some)
+
+    own = np.concatenate([np.zeros(0, dtype=np.int64), *(batch.rows for batch in batches)])  # longest first
+    table = torch.zeros(len(tokens), num_classes + 1, dtype=torch.float32, device=device)  # the last column counts rows
+    fill(batches, autocast=bf16)
+    table[:, num_classes] = torch.from_numpy(np.bincount(own, minlength=len(tokens))).to(device)
     if bf16:
         near = table[:, :num_classes].topk(2).values.diff(dim=1).view(-1).abs().cpu().numpy() < close
-        own = np.concatenate([np.zeros(0, dtype=np.int64), *(batch.rows for batch in batches)])  # longest first
-        fill(table, batches_of_like_length(tokens, own[near[own]], max_tokens=max_tokens), autocast=False)
+        fill(batches_of_like_length(tokens, own[near[own]], max_tokens=max_tokens), autocast=False)
     if world_size > 1:
         torch.distributed.all_reduce(table)
     model.train(was_training)
     assert bool((table[:, num_classes] == 1).all()), "an evaluation must count every row exactly once"
     return table[:, :num_classes].cpu().numpy()
+
+
+def _logits(
+    model: SentenceClassifier,
+    tokens: TokenArrays,
+    batch: MicroBatch,
+    *,
+    pad_id: int,
+    device: torch.device,
+    autocast: bool,
+) -> Tensor:
+    """Compute float32 [rows, classes] of one batch."""
+    padded = map(torch.from_numpy, collate(tokens, batch, pad_id=pad_id))
+    inputs = model_inputs(*padded, varlen=autocast and model.supports_varlen, move=lambda tensor: tensor.to(device))
+    logits: Tensor = model(*inputs)
+    return logits.float()

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+import ray
 
 from sst2_ray.errors import InfeasibleError, InputError
 from sst2_ray.predict.command import main
@@ -102,6 +103,24 @@ def test_more_workers_than_the_cluster_can_hold_are_refused_with_the_arithmetic(
 ) -> None:
     with pytest.raises(InfeasibleError, match=r"--num-workers 9: .*room for 2 is all there can be"):
         main(words(export, folder, tmp_path / "out", "--num-workers", "9"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_workers_that_find_no_place_are_given_up(export: Path, folder: Path, tmp_path: Path) -> None:
+    @ray.remote(num_cpus=2)
+    class Other:
+        """Somebody who holds the cluster."""
+
+        def there(self) -> None:
+            """Answer."""
+
+    other = Other.remote()
+    ray.get(other.there.remote())
+    with pytest.raises(
+        InfeasibleError, match=r"no worker has found a place within --placement-timeout-s 2 \(2 workers of"
+    ):
+        main(words(export, folder, tmp_path / "out", "--num-workers", "2", "--placement-timeout-s", "2"))
+    ray.kill(other)
     assert not (tmp_path / "out").exists()
 
 

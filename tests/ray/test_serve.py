@@ -18,6 +18,7 @@ import pytest
 
 from sst2_ray.network import free_port
 from sst2_ray.predict.command import main as predict
+from sst2_ray.predict.predictor import Predictor
 from sst2_ray.serving.protocol import TOKEN_VARIABLE
 from tests.support import models
 from tests.support.folders import labelled_rows, review_folder
@@ -67,15 +68,14 @@ class Server:
         return False
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    folder = tmp_path_factory.mktemp("serve")
-    export = models.export_of(models.sbert_folder(folder / "sbert"), folder / "export", max_length=64)
+@contextlib.contextmanager
+def served(folder: Path, export: Path, *more: str) -> Iterator[Server]:
+    """A server of its own, of which nothing is left afterwards."""
     port, log = free_port(), folder / "log"
     env = {
         **os.environ, MARKER: str(folder), "RAY_OVERRIDE_RESOURCES": '{"CPU": 2}', TOKEN_VARIABLE: TOKEN,
     }  # fmt: skip
-    words = ["serve", str(export), "--port", str(port), "--num-replicas", "2", "--precision", "fp32"]
+    words = ["serve", str(export), "--port", str(port), "--precision", "fp32", *more]
     with log.open("wb") as out:
         process = subprocess.Popen(
             [sys.executable, "-m", "sst2_ray", *words], cwd=REPOSITORY, env=env, stdout=out, stderr=out,
@@ -91,6 +91,14 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         for pid in pids_of(str(folder)):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("serve")
+    export = models.export_of(models.sbert_folder(folder / "sbert"), folder / "export", max_length=64)
+    with served(folder, export, "--num-replicas", "2") as started:
+        yield started
 
 
 @pytest.fixture(scope="module")
@@ -180,3 +188,22 @@ def test_sigterm_ends_the_server_and_leaves_no_process(server: Server) -> None:
     server.process.send_signal(signal.SIGTERM)
     assert server.process.wait(60) == 0
     waited(lambda: not pids_of(server.marker), "the end of all processes", 20)
+
+
+@pytest.mark.slow
+def test_a_model_of_pairs_is_served(tmp_path: Path) -> None:
+    export = models.pair_export(tmp_path / "pairs", ("premise", "hypothesis"))
+    pairs = [("a gripping film", "it never comes to life"), ("warm", "no movement"), ("uneasy", "funny , engaging")]
+    expected = Predictor(export, precision="fp32").predict(pairs)
+    with served(tmp_path, export) as server:
+        assert json.dumps(["a man plays a guitar", "a person makes music"]) in server.log.read_text()
+        body = json.dumps({"texts": [*pairs, None]}).encode()
+        status, answer = server.ask("POST", "/predict", body)
+        assert status == 200, answer
+        *rows, blank = answer["predictions"]  # type: ignore[misc]
+        assert blank["text"] is blank["text_pair"] is blank["predicted"] is None
+        assert [(row["text"], row["text_pair"]) for row in rows] == pairs
+        assert [row["predicted_label"] for row in rows] == [one.label for one in expected]
+        assert [row["probability"] for row in rows] == pytest.approx([one.probability for one in expected], abs=1e-5)
+        status, answer = server.label(["a gripping film"])
+        assert (status, "the model reads pairs" in str(answer["error"])) == (422, True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -147,6 +148,15 @@ def export_of(model, out: Path, *, corpora=(), texts=SENTENCES, **config) -> Pat
     spread_head(classifier, tokenizer, texts)
     export_model(classifier, tokenizer, out, card_facts(classifier, train_config, corpora=corpora))
     return out
+
+
+def pair_export(folder: Path, columns: tuple[str, str]) -> Path:
+    """The export of a toy ModernBERT that reads pairs."""
+    model, tokenizer, config = build(modernbert_folder(folder / "model"), max_length=64)
+    model.info = dataclasses.replace(model.info, text_columns=columns)
+    spread_head(model, tokenizer)
+    export_model(model, tokenizer, folder / "export", card_facts(model, config))
+    return folder / "export"
 
 
 def encode(tokenizer, texts=SENTENCES, max_length=128):

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import csv
-import dataclasses
 import json
 
 import pyarrow.parquet as pq
 import pytest
 
 import sst2_ray
-from sst2_ray.modeling.export.folder import export_model
-from tests.support.models import SENTENCES, build, card_facts, modernbert_folder, spread_head
+from tests.support import models
+from tests.support.models import SENTENCES
 
 PAIRS = [*zip(SENTENCES, SENTENCES[2:] + SENTENCES[:2], strict=True)]
 COLUMNS = ("sentence1", "sentence2")
@@ -19,12 +18,7 @@ COLUMNS = ("sentence1", "sentence2")
 
 @pytest.fixture(scope="module")
 def pair_export(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("pairs")
-    model, tokenizer, config = build(modernbert_folder(folder / "model"), max_length=64)
-    model.info = dataclasses.replace(model.info, text_columns=COLUMNS)
-    spread_head(model, tokenizer)
-    export_model(model, tokenizer, folder / "export", card_facts(model, config))
-    return folder / "export"
+    return models.pair_export(tmp_path_factory.mktemp("pairs"), COLUMNS)
 
 
 @pytest.fixture(scope="module")

@@ -16,6 +16,31 @@ def test_texts_are_read_in_order_and_null_is_a_row_without_a_text() -> None:
     assert read_texts(b'{"texts": []}', LIMITS) == []
 
 
+def test_pairs_are_read_as_lists_of_two_and_null_is_a_row_without_one() -> None:
+    assert read_texts(b'{"texts": [["a", "b"], null]}', LIMITS, pairs=True) == [("a", "b"), None]
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        (b'{"texts": ["a"]}', r"texts\[0\] is no list of two strings: the model reads pairs"),
+        (b'{"texts": [["a", "b", "c"]]}', r"texts\[0\] is no list of two strings"),
+        (b'{"texts": [["a", "b"], ["a", null]]}', r"texts\[1\]\[1\] is of type NoneType, not a string"),
+    ],
+)
+def test_what_is_no_pair_is_refused_for_a_model_of_pairs(body: bytes, told: str) -> None:
+    with pytest.raises(RequestError, match=told) as refused:
+        read_texts(body, LIMITS, pairs=True)
+    assert refused.value.status == 422
+
+
+def test_rows_of_pairs_have_both_texts() -> None:
+    assert rows_of([("a", "b"), (" ", "b"), None], [{"predicted": 1}], ["predicted"], pairs=True) == [
+        {"text": "a", "text_pair": "b", "predicted": 1}, {"text": " ", "text_pair": "b", "predicted": None},
+        {"text": None, "text_pair": None, "predicted": None},
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("body", "status", "told"),
     [

@@ -1,0 +1,82 @@
+"""A prediction on a cluster that is killed at random moments, and started again, writes the rows of one process."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.support import models
+from tests.support.faults import REPOSITORY
+from tests.support.folders import counted_rows, labelled_rows, review_folder
+from tests.support.heads import MARKER, pids_of
+
+FILES, ROWS = 40, 500
+CLI = (sys.executable, "-m", "sst2_ray", "predict")
+
+
+def kill(marker: str) -> None:
+    """What a power cut does: the command, Ray and its workers are gone at once."""
+    for pid in pids_of(marker):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_killed_five_times_it_writes_the_rows_of_one_process(tmp_path: Path) -> None:
+    export = models.export_of(models.sbert_folder(tmp_path / "sbert"), tmp_path / "export")
+    folder, output = review_folder(tmp_path / "in", files=FILES, rows=ROWS), tmp_path / "out"
+    words = [*CLI, "--model-dir", str(export), "--input", str(folder), "--precision", "fp32"]
+    env = {**os.environ, MARKER: str(tmp_path), "RAY_OVERRIDE_RESOURCES": '{"CPU": 2}'}
+    alone = {**env, "OMP_NUM_THREADS": "1"}  # as a worker of one core
+    subprocess.run([*words, "--out", str(tmp_path / "one.parquet")], cwd=REPOSITORY, env=alone, check=True)
+    draw, seen = random.Random(7), []
+    for _ in range(5):
+        with (tmp_path / "log").open("ab") as log:
+            process = subprocess.Popen(
+                [*words, "--out", str(output), "--num-workers", "2"], cwd=REPOSITORY, env=env, stdout=log, stderr=log,
+                start_new_session=True,
+            )  # fmt: skip
+        deadline, before = time.monotonic() + 120, counted_rows(output)
+        while process.poll() is None and counted_rows(output) == before and time.monotonic() < deadline:
+            time.sleep(0.05)
+        time.sleep(draw.uniform(0, 1.5))
+        kill(str(tmp_path))
+        process.wait(30)
+        seen.append(counted_rows(output))
+    assert 0 < seen[0] < FILES * ROWS, (tmp_path / "log").read_text()
+    assert seen == sorted(seen)
+    subprocess.run([*words, "--out", str(output), "--num-workers", "2"], cwd=REPOSITORY, env=env, check=True)
+    assert labelled_rows(output).equals(labelled_rows(tmp_path / "one.parquet"))
+    assert (output / "_SUCCESS").is_file()
+    kill(str(tmp_path))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_lost_worker_is_replaced_and_no_row_is_lost(tmp_path: Path) -> None:
+    export = models.export_of(models.sbert_folder(tmp_path / "sbert"), tmp_path / "export")
+    folder, output = review_folder(tmp_path / "in", files=FILES, rows=ROWS), tmp_path / "out"
+    words = [*CLI, "--model-dir", str(export), "--input", str(folder), "--precision", "fp32"]
+    env = {**os.environ, MARKER: str(tmp_path), "RAY_OVERRIDE_RESOURCES": '{"CPU": 2}'}
+    alone = {**env, "OMP_NUM_THREADS": "1"}  # as a worker of one core
+    subprocess.run([*words, "--out", str(tmp_path / "one.parquet")], cwd=REPOSITORY, env=alone, check=True)
+    process = subprocess.Popen([*words, "--out", str(output), "--num-workers", "2"], cwd=REPOSITORY, env=env)
+    deadline = time.monotonic() + 120
+    while counted_rows(output) == 0 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    workers = [
+        pid for pid in pids_of(str(tmp_path)) if b"MapWorker" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    ]  # fmt: skip
+    assert len(workers) == 2
+    os.kill(workers[0], signal.SIGKILL)
+    assert process.wait(180) == 0
+    assert labelled_rows(output).equals(labelled_rows(tmp_path / "one.parquet"))
