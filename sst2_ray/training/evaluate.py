@@ -46,15 +46,15 @@ def compute_logits(
     """Compute float32 [rows, classes], the same on all ranks.
 
     Args:
-        bf16: Matrix products in bf16, as in training; rows near the decision boundary are computed in fp32 as well.
+        bf16: Products in bf16, as in training; rows near the decision boundary are computed in fp32 as well.
         max_tokens: Padded tokens of a batch.
         on_batch: Called after each batch, as a sign of life.
-        close: Width of that boundary, see CLOSE.
-        in_lanes: On a CPU, compute several batches at once, each in one thread; one batch alone gets all threads.
+        close: Width of that boundary.
+        in_lanes: On a CPU, compute several batches at once, a thread each; one batch alone gets all threads.
     """
     num_classes, was_training = len(model.info.labels), model.training
-    bf16 = bf16 and num_classes > 1  # a value has no boundary away from which its rounding does not matter
     model.eval()
+    bf16 = bf16 and num_classes > 1  # a value has no boundary away from which its rounding does not matter
     batches = plan_evaluation(tokens, rank=rank, world_size=world_size, max_tokens=max_tokens)
 
     def fill(some: list[MicroBatch], *, autocast: bool) -> None:
@@ -62,37 +62,30 @@ def compute_logits(
             # One context for all batches: it keeps the weights that it has cast, which it does not in inference mode.
             with torch.no_grad(), torch.autocast(device.type, dtype=torch.bfloat16, enabled=autocast):
                 for batch in taken:
-                    logits = _logits(model, tokens, batch, pad_id=pad_id, device=device, autocast=autocast)
-                    table[torch.from_numpy(batch.rows).to(device), :num_classes] = logits
+                    _fill_rows(table[:, :num_classes], model, tokens, batch, pad_id, autocast)
                     on_batch()
 
         Lanes(MOST_LANES if in_lanes and len(batches) > 1 else 1).run(lane, some)
 
+    table = torch.zeros(len(tokens), num_classes + 1, dtype=torch.float32, device=device)
     own = np.concatenate([np.zeros(0, dtype=np.int64), *(batch.rows for batch in batches)])  # longest first
-    table = torch.zeros(len(tokens), num_classes + 1, dtype=torch.float32, device=device)  # the last column counts rows
+    table[:, num_classes] = torch.from_numpy(np.bincount(own, minlength=len(tokens)))  # computations of a row
     fill(batches, autocast=bf16)
-    table[:, num_classes] = torch.from_numpy(np.bincount(own, minlength=len(tokens))).to(device)
     if bf16:
-        near = table[:, :num_classes].topk(2).values.diff(dim=1).view(-1).abs().cpu().numpy() < close
-        fill(batches_of_like_length(tokens, own[near[own]], max_tokens=max_tokens), autocast=False)
+        apart = table[:, :num_classes].topk(2).values.diff(dim=1).view(-1).abs().cpu().numpy()[own]
+        fill(batches_of_like_length(tokens, own[apart < close], max_tokens=max_tokens), autocast=False)
     if world_size > 1:
         torch.distributed.all_reduce(table)
-    model.train(was_training)
     assert bool((table[:, num_classes] == 1).all()), "an evaluation must count every row exactly once"
+    model.train(was_training)
     return table[:, :num_classes].cpu().numpy()
 
 
-def _logits(
-    model: SentenceClassifier,
-    tokens: TokenArrays,
-    batch: MicroBatch,
-    *,
-    pad_id: int,
-    device: torch.device,
-    autocast: bool,
-) -> Tensor:
-    """Compute float32 [rows, classes] of one batch."""
+def _fill_rows(
+    table: Tensor, model: SentenceClassifier, tokens: TokenArrays, batch: MicroBatch, pad_id: int, autocast: bool
+) -> None:
+    """Compute the logits of one batch into their rows of `table` [rows, classes]."""
+    device = table.device
     padded = map(torch.from_numpy, collate(tokens, batch, pad_id=pad_id))
     inputs = model_inputs(*padded, varlen=autocast and model.supports_varlen, move=lambda tensor: tensor.to(device))
-    logits: Tensor = model(*inputs)
-    return logits.float()
+    table[torch.from_numpy(batch.rows).to(device)] = model(*inputs).float()

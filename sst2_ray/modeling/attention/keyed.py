@@ -141,10 +141,8 @@ def _attend(
     scores = torch.matmul(query * (scaling or query.size(-1) ** -0.5), key.transpose(2, 3))
     if bias is not None:
         scores = scores + bias
-    if keys is None and not torch.is_grad_enabled() and not torch.jit.is_tracing():
-        if mask is not None:  # rounds once, from fp32, as the lines below do, without their copies
-            scores.masked_fill_(~mask, torch.finfo(scores.dtype).min)
-        return torch.matmul(torch.softmax(scores, dim=-1).to(value.dtype), value)
+    if keys is None and _is_inference():
+        return _weighted(scores, mask, value)
     if mask is not None:
         scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
     probabilities = torch.softmax(scores, dim=-1, dtype=torch.float32).to(value.dtype)
@@ -152,6 +150,18 @@ def _attend(
         kept = keep_mask(keys, site.site, tuple(probabilities.shape[1:]), dropout)
         probabilities = apply_mask(probabilities, kept, dropout)
     return torch.matmul(probabilities, value)
+
+
+def _is_inference() -> bool:
+    """Tell whether nothing is recorded: neither gradients nor a graph to export."""
+    return not (torch.is_grad_enabled() or torch.jit.is_tracing())
+
+
+def _weighted(scores: Tensor, mask: Tensor | None, value: Tensor) -> Tensor:
+    """Weight values by scores, which are overwritten. Rounds once, from fp32, as with gradients, without copies in fp32."""
+    if mask is not None:
+        scores.masked_fill_(~mask, torch.finfo(scores.dtype).min)
+    return torch.matmul(torch.softmax(scores, dim=-1).to(value.dtype), value)
 
 
 def _windowed(segment: Segment, sliding_window: int | None) -> Tensor | None:
