@@ -45,7 +45,7 @@ class _Product:
         """Compute [..., out] of [..., in], in bf16 under autocast."""
         if not torch.is_autocast_enabled("cpu"):
             return self._in_fp32(x)
-        after = ("gelu", [], "none") if self._gelu else ("none", [], "")
+        after: tuple[str, list[float], str] = ("gelu", [], "none") if self._gelu else ("none", [], "")
         found: Tensor = torch.ops.mkldnn._linear_pointwise(self._last.in_bf16(x), self._weight, self._bias, *after)
         return found
 
