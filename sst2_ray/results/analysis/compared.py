@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -80,9 +81,7 @@ def compare_sides(a: Side, b: Side, *, margin: float) -> Compared:
         lacks={**stored[0].lacks, **stored[1].lacks},
     )
     x, y = first.configuration, second.configuration
-    searched = None
-    if first.searched is not None or second.searched is not None:
-        searched = (first.searched or [x], second.searched or [y])
+    searched = _searched(first, second)
     found = [compare(x, y, both, metric=m, margin=margin_of(m, margin), searched=searched) for m in metrics]
     return Compared(
         a=a,
@@ -93,6 +92,13 @@ def compare_sides(a: Side, b: Side, *, margin: float) -> Compared:
         mcnemar_p=_mcnemar(both, first, second),
         is_multiclass=is_multiclass,
     )
+
+
+def _searched(a: Side, b: Side) -> tuple[Sequence[Configuration], Sequence[Configuration]] | None:
+    """Return what each side was chosen from on dev, at least itself; None where neither was chosen there."""
+    if a.searched is None and b.searched is None:
+        return None
+    return a.searched or [a.configuration], b.searched or [b.configuration]
 
 
 def _refuse_incomparable(a: Side, b: Side) -> None:

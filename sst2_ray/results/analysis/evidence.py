@@ -106,14 +106,20 @@ class Evidence:
         None when one has no stored answers, or answered other sentences, or its seed variance is not known.
         """
         metric = metric or self.chosen_by
-        samples = [self.sample(c) for c in configurations]
         variances = [self.variance(c, metric) for c in configurations]
-        stored = [s for s in samples if s is not None and samples[0] is not None and s.is_on_sentences_of(samples[0])]
-        values = [v for s in stored if (v := s.values(metric)) is not None]
-        if not values or len(values) < len(samples) or any(v is None for v in variances):
+        if not self._are_on_the_same(configurations) or any(v is None for v in variances):
+            return None
+        values = [v for c in configurations if (v := self.values(c, metric)) is not None]
+        if len(values) < len(configurations):
             return None
         least = self.least_error(configurations, metric)
         return Search.of([-v for v in values] if metric == "loss" else values, variances, least)
+
+    def _are_on_the_same(self, configurations: Sequence[Configuration]) -> bool:
+        """Return whether all have stored answers, to the same sentences; False for none."""
+        samples = [self.sample(c) for c in configurations]
+        first = samples[0] if samples else None
+        return first is not None and all(one is not None and one.is_on_sentences_of(first) for one in samples)
 
     @functools.cached_property
     def majority_share(self) -> float | None:

@@ -136,13 +136,7 @@ def _classes(label: list[object], predicted: list[object], path: Path, column: d
             raise InputError(
                 f"{path}: column {wrong}: must hold the classes as the other column does, numbers or names"
             )
-        names = sorted({_text(v) for v in label if v is not None})
-        names += sorted({_text(v) for v in predicted if v is not None} - set(names))
-        number = {name: float(i) for i, name in enumerate(names)}
-        return (
-            np.array([np.nan if v is None else number[_text(v)] for v in label]),
-            np.array([np.nan if v is None else number[_text(v)] for v in predicted]),
-        )
+        return _named_classes(label, predicted)
     found = {*np.unique(pair[0]).tolist(), *np.unique(pair[1]).tolist()}
     if found <= {-1.0, 1.0} and 1.0 in np.unique(pair[0]):
         return (pair[0] > 0).astype(float), (pair[1] > 0).astype(float)
@@ -152,6 +146,15 @@ def _classes(label: list[object], predicted: list[object], path: Path, column: d
             f"{path}: column {column['label']}: {num} of {len(label)} rows have the label -1, which is none"
         )
     return pair[0], pair[1]
+
+
+def _named_classes(label: list[object], predicted: list[object]) -> tuple[Array, Array]:
+    """Give each class name its place in their order, those of labels first."""
+    names = sorted({_text(v) for v in label if v is not None})
+    names += sorted({_text(v) for v in predicted if v is not None} - set(names))
+    number = {name: float(i) for i, name in enumerate(names)}
+    a, b = (np.array([np.nan if v is None else number[_text(v)] for v in column]) for column in (label, predicted))
+    return a, b
 
 
 def _probabilities(values: list[object], path: Path, name: str | None) -> Array:

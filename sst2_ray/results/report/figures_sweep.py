@@ -247,7 +247,7 @@ def _parallel_coordinates(study: Study, name: str) -> Drawn | None:
     for x, axis in enumerate(axes_names):
         _label_values(axes, x, axis, [float(c.setting(axis)) for c in members], positions[x])
     for y, value in ((0, low), (1, high)):
-        label = formatting.percent(abs(value) if study.main and study.main.chosen_by == "loss" else value)
+        label = formatting.percent(_unoriented(study, value))
         axes.annotate(label, (len(axes_names), y), xytext=(5, 0), textcoords="offset points", va="center", fontsize=7)
     axes.set_xticks(
         range(len(axes_names) + 1), [*(_AXIS_TITLES[a] for a in axes_names), metric_title(study).split(" ", 1)[1]]
@@ -262,6 +262,10 @@ def _parallel_coordinates(study: Study, name: str) -> Drawn | None:
         "Parallel coordinates: one line a configuration, the more orange, the better its score.",
         wide=True,
     )
+
+
+def _unoriented(study: Study, value: float) -> float:
+    return -value if study.main and study.main.chosen_by == "loss" else value
 
 
 def _label_values(axes: Axes, x: int, axis: str, values: list[float], positions: Array) -> None:
