@@ -154,13 +154,13 @@ def count(inputs: RunInputs, way: str) -> LaunchCounter:
 
 @contextmanager
 def as_on_a_gpu() -> Iterator[None]:
-    """Choose inside as on a GPU: embedding tables have dense gradients, and torch's sdpa computes padded attention."""
-    rows, short = zero._TABLE_ROWS, keyed._SHORT
-    zero._TABLE_ROWS, keyed._SHORT = sys.maxsize, 0
+    """Choose inside as on a GPU: tables have dense gradients, clipping reads no norm, torch's sdpa computes padded attention."""
+    rows, read, short = zero._TABLE_ROWS, zero._READ_AT_ONCE, keyed._SHORT
+    zero._TABLE_ROWS, zero._READ_AT_ONCE, keyed._SHORT = sys.maxsize, "", 0
     try:
         yield
     finally:
-        zero._TABLE_ROWS, keyed._SHORT = rows, short
+        zero._TABLE_ROWS, zero._READ_AT_ONCE, keyed._SHORT = rows, read, short
 
 
 def counted(loop: Loop, graphs: GraphCounter, *, warm_up_steps: int = 2) -> LaunchCounter:

@@ -55,7 +55,7 @@ NODES = {
 
 HEADS = (
     "GPUs", "sentences a step", "tokens a GPU", "memory a GPU, GiB", "sent a GPU, MiB", "arithmetic, ms", "optimizer, ms",
-    "communication, ms", "of it hidden, ms", "launches, ms", "step at least, ms", "utilisation at most", "bottleneck", "epoch at least, s",
+    "communication, ms", "of it hidden, ms", "launches, ms", "step at least, ms", "utilization at most", "bottleneck", "epoch at least, s",
     "epoch at least, USD",
 )  # fmt: skip
 
@@ -129,8 +129,8 @@ def text(model: str, size: ModelSize, tables: dict[str, list[list[str]]], counts
         "",
         "Made by `python -m benchmarks.scaling --docs docs/scaling.md`; nothing here was measured. Times are lower bounds: "
         "chips at their data sheets' dense bf16 peak, networks at their stated rate, no latency, no data loading. Launches: "
-        f"{launches(size):,} a step of one micro-batch where layers are not compiled (counted, `python -m benchmarks.launches`; "
-        f"compiled ones launch fewer), {1e6 * LAUNCH_S:g} us of a host each (assumed). "
+        f"{launches(size):,} a step of one micro-batch with compiled layers (counted, `python -m benchmarks.launches`; "
+        f"{launches(size, compiled=False):,} where no compiler is), {1e6 * LAUNCH_S:g} us of a host each (assumed). "
         "Gradients hide behind the backward pass where a GPU's share of them is a million numbers or more. "
         "Formulas and their sources: `sst2_ray/run/planning/cost_model.py`; GPUs: `sst2_ray/training/gpus.py`. "
         "For a run of your own: `--dry-run --network-gbit-per-s RATE`, and `--calibrate` where it is to run on this machine's CPUs.",

@@ -141,13 +141,13 @@ def optimizer_bytes(size: ModelSize, *, num_workers: int) -> float:
     return size.parameters * (8 + 36 / num_workers)
 
 
-def launches(size: ModelSize, *, micro_batches: int = 1) -> int:
-    """Estimate the operators that the host launches in a step, sentences laid end to end, layers not compiled.
+def launches(size: ModelSize, *, micro_batches: int = 1, compiled: bool = True) -> int:
+    """Estimate the operators that the host launches in a step, sentences laid end to end.
 
-    The counts of benchmarks/results/launches.json: so many a layer, forward and backward, and a rest. Compiled layers launch
-    fewer.
+    The counts of benchmarks/results/launches.json: so many a layer, forward and backward, and a rest that is not compiled.
     """
-    layer, rest = (51, 94) if size.gated else (79, 111)
+    rest = 97 if size.gated else 112
+    layer = (25 if compiled else 51) if size.gated else (35 if compiled else 79)
     return micro_batches * (layer * size.layers + rest) + _OPTIMIZER_LAUNCHES
 
 

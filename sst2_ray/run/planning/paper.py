@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from sst2_ray import formatting
-from sst2_ray.run.planning.cost_model import BACKWARD, ModelSize, StepTime, communication_bytes, step_time
+from sst2_ray.run.planning.cost_model import BACKWARD, ModelSize, StepTime, communication_bytes, launches, step_time
 from sst2_ray.training.gpus import GPUS, Gpu
 
 CHIPS = {
@@ -30,6 +31,10 @@ class Step:
     """Of the global batch."""
     length: int
     """Mean tokens of a sentence."""
+    micro_batch_tokens: int
+    """That a worker computes at once, at most."""
+    compiled: bool
+    """The encoder's layers are."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,13 +76,14 @@ class PaperForecast:
         if now is not None and known:
             rate = f", {self.network_gbit_per_s:g} Gbit/s between machines" if self.network_gbit_per_s else ""
             said = [
-                f"{count} are {'slower' if step >= now else 'faster'} ({1e3 * step:.3g} ms a step at least)"
+                f"{count} are {'faster' if step < now else 'slower' if step > now else 'no faster'} "
+                f"({1e3 * step:.3g} ms a step at least)"
                 for count, step in sorted(known.items())
             ]
             return f"on paper {', '.join(said)}{rate}"
         twice = 2 * self.num_workers
         if self.needed_gbit_per_s is None:
-            return f"{twice} are slower on paper, on any network: their shares of a batch are too small"
+            return f"{twice} are no faster on paper, on any network: their shares of a batch are too small"
         return f"{twice} on machines of their own are slower on paper below {self.needed_gbit_per_s:,.0f} Gbit/s between them"
 
     def to_dict(self) -> dict[str, object]:
@@ -123,6 +129,7 @@ def paper_forecast(
 
 
 def _step(step: Step, gpu: Gpu, num_workers: int, gpus_per_node: int, network_gbit_per_s: float | None) -> StepTime:
+    micro_batches = math.ceil(step.tokens / num_workers / step.micro_batch_tokens)
     return step_time(
         step.size,
         gpu,
@@ -131,6 +138,7 @@ def _step(step: Step, gpu: Gpu, num_workers: int, gpus_per_node: int, network_gb
         length=step.length,
         gpus_per_node=gpus_per_node,
         network_bytes_per_s=(network_gbit_per_s or 1.0) * 1e9 / 8,
+        num_launches=launches(step.size, micro_batches=micro_batches, compiled=step.compiled),
     )
 
 
@@ -141,7 +149,7 @@ def _needed_rate(step: Step, gpu: Gpu, num_workers: int) -> float | None:
     """
     before, after = (_step(step, gpu, count, count, None) for count in (num_workers, 2 * num_workers))
     saved = before.total - (after.arithmetic + after.optimizer)
-    if saved <= 0:
+    if saved <= 0 or after.launching >= before.total:
         return None
     share = after.can_hide / after.communication  # of the messages that can hide, at any rate
     seconds = min(saved / (1 - share), saved + after.arithmetic * BACKWARD)

@@ -113,6 +113,7 @@ def on_paper(
         network_gbit_per_s: rate between the workers' machines; None: it is not known.
     """
     from sst2_ray.training.step_counts import total_steps
+    from sst2_ray.training.task import DEFAULT_MICRO_BATCH_TOKENS
 
     if not placement.use_gpu:
         return None
@@ -120,7 +121,13 @@ def on_paper(
     mean = len(train.input_ids) / len(train)
     gpus = [int(node.gpus) for node in cluster.nodes] + [int(gpus) for _, gpus, _ in cluster.node_types]
     return paper_forecast(
-        Step(size=model_size(inputs.resolved, inputs.vocab_size), tokens=mean * config.batch_size, length=round(mean)),
+        Step(
+            size=model_size(inputs.resolved, inputs.vocab_size),
+            tokens=mean * config.batch_size,
+            length=round(mean),
+            micro_batch_tokens=config.micro_batch_tokens or DEFAULT_MICRO_BATCH_TOKENS["cuda"],
+            compiled=config.compile is not False,
+        ),
         cluster.chips,
         num_steps=total_steps(config, len(train)),
         num_workers=placement.num_workers,
@@ -181,9 +188,10 @@ def _launch_rows(inputs: RunInputs, size: ModelSize, placement: Placement) -> li
     mean = len(train.input_ids) / len(train)
     tokens = mean * config.batch_size / placement.num_workers
     micro_batches = math.ceil(tokens / (config.micro_batch_tokens or DEFAULT_MICRO_BATCH_TOKENS["cuda"]))
-    count = launches(size, micro_batches=micro_batches)
-    taken = f"{1e3 * LAUNCH_S * count:.1f} ms of the host's time"
-    rows = [("launches", f"about {count:,} a step, {taken} at 5 us each; compiled layers launch fewer")]
+    compiled, eager = (launches(size, micro_batches=micro_batches, compiled=c) for c in (True, False))
+    count, other = (eager, "") if config.compile is False else (compiled, f" ({eager:,} where no compiler is)")
+    taken = f"{1e3 * LAUNCH_S * count:.1f} ms of the host's time at {1e6 * LAUNCH_S:g} us each"
+    rows = [("launches", f"about {count:,} a step{other}, {taken}")]
     if tokens < FEWEST_TOKENS:
         fewer = "" if placement.num_workers == 1 else "fewer GPUs or "
         larger = math.ceil(FEWEST_TOKENS * placement.num_workers / mean)

@@ -21,6 +21,9 @@ _NORM_ROW = 1024
 _TABLE_ROWS = 4096
 """Rows from which on an embedding table has sparse gradients on a CPU: a batch looks up few of them."""
 
+_READ_AT_ONCE = "cpu"
+"""Kind of device whose norm the host has at hand: nothing computes on while it looks."""
+
 PRIVATE_NAMES = {
     "deepspeed.runtime.engine:DeepSpeedEngine": ("_flush_coalesced_reduction_zero12", "coalesce_grad_reduction"),
     "deepspeed.runtime.zero.stage_1_and_2": ("all_gather_dp_groups", "GradPartitionBufferGroup"),
@@ -207,13 +210,12 @@ class ZeroEngine:
         return GradientNorm(norm)
 
     def _grad_scale(self, norm: Tensor) -> Tensor | None:
-        """Return what fused AdamW divides gradients by on its one pass over them, a float32 scalar; None: nothing is clipped.
+        """Return what fused AdamW divides gradients by, a float32 scalar; None: it need not write them back.
 
-        A GPU is not asked whether it clips, and divides by 1.0 where it does not. A CPU has the norm at hand; without a
-        scale AdamW does not write the gradients back, which is as much as it writes of weights.
+        A GPU is not asked whether it clips, and divides by 1.0 where it does not.
         """
         limit = self.max_grad_norm
-        if limit <= 0 or (norm.device.type == "cpu" and norm.numpy() <= limit):
+        if limit <= 0 or (norm.device.type == _READ_AT_ONCE and norm.numpy() <= limit):
             return None
         return (norm / limit).clamp_(min=1.0).to(torch.float32)
 

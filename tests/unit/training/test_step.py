@@ -117,18 +117,22 @@ def test_clipping_on_the_device_gives_the_bits_of_clipping_by_the_host(norm):
 
 def test_weights_are_held_once(loop_of):
     """DeepSpeed's first copy of the fp32 shard is freed: what is as large as the shard is the weights and the gradients."""
+    before = _tensors()  # kept, so that nothing new lies where they lie
     engine = loop_of().context.engine
     assert isinstance(engine, ZeroEngine)
     flat = engine.optimizer.bit16_groups_flat[0]
     gc.collect()
+    of_others = {tensor.untyped_storage().data_ptr() for tensor in before}
     held = {
-        thing.untyped_storage().data_ptr()
-        for thing in gc.get_objects()
-        if type(thing) in (torch.Tensor, torch.nn.Parameter) and thing.untyped_storage().nbytes() == flat.nbytes
-    }
+        tensor.untyped_storage().data_ptr() for tensor in _tensors() if tensor.untyped_storage().nbytes() == flat.nbytes
+    } - of_others
     assert flat.data_ptr() in held
     assert held <= {flat.data_ptr(), engine._gradients[0].data_ptr()}
     assert not any(parameter._hp_mapping for parameter in engine.module.parameters())
+
+
+def _tensors() -> list[torch.Tensor]:
+    return [thing for thing in gc.get_objects() if type(thing) in (torch.Tensor, torch.nn.Parameter)]
 
 
 def test_nothing_hangs_on_a_parameter_but_what_is_used(loop_of):

@@ -10,7 +10,7 @@ import pytest
 from sst2_ray.config.sources import TrainCommand, read_train_command
 from sst2_ray.config.train import TrainConfig
 from sst2_ray.errors import InputError
-from sst2_ray.run.planning.cost_model import ModelSize, communication_bytes, step_time
+from sst2_ray.run.planning.cost_model import ModelSize, communication_bytes, launches, step_time
 from sst2_ray.run.planning.nodes import machines_on_demand
 from sst2_ray.run.planning.paper import CHIPS, PaperForecast, Step, paper_forecast
 from sst2_ray.run.planning.placement import decide
@@ -21,7 +21,7 @@ SIZE = ModelSize(
     parameters=150_000_000, multiplied=111_000_000, layers=22, hidden=768, inner=1152, gated=True, heads=12, window=128,
     global_layers=8,
 )  # fmt: skip
-STEP = Step(size=SIZE, tokens=64 * 15.3, length=15)
+STEP = Step(size=SIZE, tokens=64 * 15.3, length=15, micro_batch_tokens=32768, compiled=True)
 
 
 def on(chip: str = "L4", *, step: Step = STEP, **options: float | int | None) -> PaperForecast:
@@ -35,7 +35,7 @@ def test_the_steps_are_those_of_the_cost_model():
     for count, seconds in found.step_seconds.items():
         expected = step_time(
             SIZE, GPUS["NVIDIA L4"], num_gpus=count, tokens_per_gpu=64 * 15.3 / count, length=15, gpus_per_node=1,
-            network_bytes_per_s=1.25e9,
+            network_bytes_per_s=1.25e9, num_launches=launches(SIZE),
         )  # fmt: skip
         assert seconds == expected.total
     assert found.seconds == pytest.approx(1053 * found.step_seconds[1])
