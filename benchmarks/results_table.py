@@ -33,7 +33,7 @@ from sst2_ray.statistics.scores import Array
 
 Columns = dict[str, Any]
 POINTS_PER_TRIAL = 10
-START = dt.datetime(2026, 1, 1, tzinfo=dt.timezone.utc)
+START = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 LIMITS = {"merged": (3.0, 1.0), "after": (2.0, 1.0)}
 """Seconds and GiB that a leaderboard must stay below."""
 

@@ -202,7 +202,7 @@ def main() -> int:
     result: dict[str, Any] = {
         **collect_provenance(),
         "seed": arguments.seed,
-        "started_at": dt.datetime.now(dt.timezone.utc).isoformat(timespec="seconds"),
+        "started_at": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
         "undisturbed_s": round(ended.seconds, 1),
         "runs": [],
     }

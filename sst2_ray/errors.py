@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
-from enum import Enum, IntEnum
+from enum import IntEnum, StrEnum
 
 _MOST_NAMES = 24
 """Valid names that an error message lists."""
@@ -23,7 +23,7 @@ class ExitCode(IntEnum):
     """Stopped on request; it can be resumed."""
 
 
-class FailureClass(str, Enum):
+class FailureClass(StrEnum):
     """Reason why an attempt failed or stopped; a column of the results table."""
 
     OUT_OF_MEMORY = "out_of_memory"
@@ -37,8 +37,6 @@ class FailureClass(str, Enum):
     STORAGE_ERROR = "storage_error"
     USER_STOP = "user_stop"
     BUG = "bug"
-
-    __str__ = str.__str__
 
 
 class Sst2RayError(Exception):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import StrEnum
 from typing import Any, Literal
 
 from sst2_ray.errors import FailureClass
@@ -18,7 +18,7 @@ SCHEMA_VERSION = 3
 null."""
 
 
-class Status(str, Enum):
+class Status(StrEnum):
     """State of an attempt."""
 
     RUNNING = "running"
@@ -31,8 +31,6 @@ class Status(str, Enum):
     """Ended by a scheduler."""
     LOST = "lost"
     """An attempt without an end row that a resume closed."""
-
-    __str__ = str.__str__
 
 
 StopRequest = Literal[Status.EARLY_STOPPED, Status.STOPPED]

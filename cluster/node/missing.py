@@ -6,7 +6,6 @@ usage: missing.py PYPROJECT LOCK [REQUIREMENT...]     runs on a node before anyt
 import importlib.metadata
 import re
 import sys
-
 import tomllib
 
 

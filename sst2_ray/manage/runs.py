@@ -75,7 +75,7 @@ class StoredRun:
         """Return the state of the trials in words."""
         counts = Counter(trial.status for trial in self.trials)
         if self.is_running:
-            silent_s = (dt.datetime.now(dt.timezone.utc) - self.written_at).total_seconds()
+            silent_s = (dt.datetime.now(dt.UTC) - self.written_at).total_seconds()
             return Status.RUNNING if silent_s < SILENT_S else f"running? silent for {formatting.duration(silent_s)}"
         if not counts:
             return "no trial yet"

@@ -22,7 +22,7 @@ from sst2_ray.training.outcome import Finished, PhaseSeconds
 
 def now() -> dt.datetime:
     """Return the time in UTC."""
-    return dt.datetime.now(dt.timezone.utc)
+    return dt.datetime.now(dt.UTC)
 
 
 def trial_row(inputs: RunInputs, *, experiment: str, trial_id: str, world_size: int) -> TrialRecord:

@@ -61,7 +61,7 @@ class Driver:
             pid=pid,
             machine=_machine(),
             process_started=_process_started(pid),
-            since=dt.datetime.now(dt.timezone.utc).isoformat(),
+            since=dt.datetime.now(dt.UTC).isoformat(),
             beat=0,
         )
 

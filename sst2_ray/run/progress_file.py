@@ -51,7 +51,7 @@ class StoredProgress:
     @property
     def age_s(self) -> float:
         """Return the seconds since it was written, by this machine's clock."""
-        return (dt.datetime.now(dt.timezone.utc) - dt.datetime.fromisoformat(self.written_at)).total_seconds()
+        return (dt.datetime.now(dt.UTC) - dt.datetime.fromisoformat(self.written_at)).total_seconds()
 
     def words(self) -> str:
         """Describe it in one line."""
@@ -100,7 +100,7 @@ class ProgressFile:
         now = progress or Progress(phase=Phase.START_UP)
         if now.phase is Phase.TRAINING and heartbeat and heartbeat.phase in (Phase.EVALUATION, Phase.CHECKPOINT):
             now = replace(now, phase=heartbeat.phase)
-        written_at = dt.datetime.now(dt.timezone.utc).isoformat(timespec="seconds")
+        written_at = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
         stored = StoredProgress(written_at=written_at, attempt=self._attempt, progress=now)
         self._thread = threading.Thread(target=self._write, args=(stored,), name="progress-file", daemon=True)
         self._thread.start()

@@ -175,7 +175,7 @@ class Gateway:
         """Ask a replica about its model. Raises RequestError 503 where none answers."""
         try:
             facts: dict[str, Any] = await asyncio.wait_for(self._ask(), _READY_WITHIN_S)
-        except (TimeoutError, asyncio.TimeoutError, RayActorError, BackPressureError, DeploymentUnavailableError):
+        except (TimeoutError, RayActorError, BackPressureError, DeploymentUnavailableError):
             raise RequestError(503, "no replica of the model is ready; try again") from None
         return facts
 

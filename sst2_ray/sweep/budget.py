@@ -105,7 +105,7 @@ class SweepClock:
         self.earlier_s = sum(session["seconds"] for session in self.sessions)
         self._began = now()
         self._written = now()
-        started = dt.datetime.now(dt.timezone.utc).isoformat()
+        started = dt.datetime.now(dt.UTC).isoformat()
         self._this: _Session = {"started_at": started, "seconds": 0.0, "usd_per_hour": usd_per_hour}
 
     @property

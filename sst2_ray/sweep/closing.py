@@ -286,4 +286,4 @@ def _state_on_card(run: Storage, record: TrialRecord, shared: Shared, info: Mode
 
 
 def _now() -> dt.datetime:
-    return dt.datetime.now(dt.timezone.utc)
+    return dt.datetime.now(dt.UTC)

@@ -225,7 +225,7 @@ class Loop:
             seconds=time.perf_counter() - self._started,
             examples_per_sec=examples_per_sec,
             tokens_per_sec=tokens_per_sec,
-            written_at=dt.datetime.now(dt.timezone.utc),
+            written_at=dt.datetime.now(dt.UTC),
         )
 
     def _checkpoint_or_yield(self) -> None:

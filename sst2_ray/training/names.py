@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from enum import Enum
+from enum import StrEnum
 
 CHECKPOINT_FOLDER = "checkpoints"
 EXPORT_FOLDER = "model"
@@ -10,7 +10,7 @@ LAST_EXPORT_FOLDER = "model-last"
 """The weights after the last step, kept where they are not the best ones and dev is scored later."""
 
 
-class Phase(str, Enum):
+class Phase(StrEnum):
     """An activity of a rank."""
 
     START_UP = "start-up"
@@ -26,5 +26,3 @@ class Phase(str, Enum):
     BEST_WEIGHTS = "best weights"
     EXPORT = "export"
     UPLOAD = "upload"
-
-    __str__ = str.__str__

@@ -52,7 +52,7 @@ def test_a_run_under_uv_trains(small: SmallRuns) -> None:
     """From a folder with a project of its own, which Ray's hook would ship to the workers."""
     project = small.folder / "project"
     project.mkdir()
-    (project / "pyproject.toml").write_text('[project]\nname = "theirs"\nversion = "0"\nrequires-python = ">=3.10"\n')
+    (project / "pyproject.toml").write_text('[project]\nname = "theirs"\nversion = "0"\nrequires-python = ">=3.11"\n')
     words = [UV, "run", "--offline", "--no-sync", "--active", *small.words("uv")]
     environment = {"VIRTUAL_ENV": sys.prefix, "UV_CACHE_DIR": str(small.folder / "uv"), "HOME": os.environ["HOME"]}
     done = small.run(words, before=["env", "-C", str(project)], **environment)

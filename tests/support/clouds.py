@@ -37,7 +37,7 @@ class Endpoint:
         self.url = f"http://127.0.0.1:{self.server.server_port}"
 
     def take(self, seconds: float) -> None:
-        self.at = dt.datetime.now(dt.timezone.utc) + dt.timedelta(seconds=seconds)
+        self.at = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=seconds)
 
     def _aws(self, method: str, path: str, headers) -> tuple[int, str]:
         if (method, path) == ("PUT", "/latest/api/token"):

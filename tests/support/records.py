@@ -7,7 +7,7 @@ from typing import Any
 
 from sst2_ray.records import EpochRecord, PredictionRecord, TrialRecord
 
-NOON = dt.datetime(2026, 1, 5, 12, 0, tzinfo=dt.timezone.utc)
+NOON = dt.datetime(2026, 1, 5, 12, 0, tzinfo=dt.UTC)
 
 
 def at(minutes: float) -> dt.datetime:

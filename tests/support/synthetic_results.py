@@ -13,7 +13,7 @@ from sst2_ray.records import EpochRecord, PredictionRecord, TrialRecord
 from sst2_ray.results.store.import_tune import best_and_last
 from sst2_ray.results.store.table import ResultsTable
 
-START = dt.datetime(2026, 1, 5, 9, 0, tzinfo=dt.timezone.utc)
+START = dt.datetime(2026, 1, 5, 9, 0, tzinfo=dt.UTC)
 NUM_DEV_ROWS = 872
 NUM_TRAIN_ROWS = 67_349
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from dataclasses import dataclass
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 
 from sst2_ray.errors import InputError
@@ -14,14 +14,12 @@ INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 """Inputs of a graph, in the order of `collate`; the last one for pairs alone, where the encoder takes it."""
 
 
-class Backend(str, Enum):
+class Backend(StrEnum):
     """A library that computes logits."""
 
     TORCH = "torch"
     ONNX = "onnx"
     OPENVINO = "openvino"
-
-    __str__ = str.__str__
 
     @property
     def module(self) -> str:
@@ -39,7 +37,7 @@ class Backend(str, Enum):
             raise InputError(f"--backend {self}: {self.module} is not installed; pip install 'sst2-ray[{self}]'")
 
 
-class Variant(str, Enum):
+class Variant(StrEnum):
     """Precision of a converted model."""
 
     FP32 = "fp32"
@@ -49,8 +47,6 @@ class Variant(str, Enum):
     """Weights in 8 bits, activations quantized at run time by their own range."""
     INT8_STATIC = "int8-static"
     """Weights in 8 bits, activations quantized by ranges measured on sentences of train."""
-
-    __str__ = str.__str__
 
 
 def file_name(backend: Backend, variant: Variant) -> str:

@@ -10,7 +10,7 @@ import dataclasses
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import Enum
+from enum import StrEnum
 
 import numpy as np
 
@@ -31,7 +31,7 @@ MARGIN = DEFAULT_MARGIN / 100
 _OTHER_SENTENCES = "they were scored on different sentences"
 
 
-class Verdict(str, Enum):
+class Verdict(StrEnum):
     """Outcome of a comparison."""
 
     WIN = "win"
@@ -39,8 +39,6 @@ class Verdict(str, Enum):
     TIE = "tie"
     """The difference lies inside the margin, by two one-sided tests."""
     NOT_DECIDED = "not decided"
-
-    __str__ = str.__str__
 
 
 @dataclass(frozen=True, kw_only=True)

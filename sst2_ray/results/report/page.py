@@ -70,7 +70,7 @@ def build(
     html = _template().render(
         title=f"sst2-ray: {experiment or table.location}",
         location=table.location,
-        generated=dt.datetime.now(dt.timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
+        generated=dt.datetime.now(dt.UTC).strftime("%Y-%m-%d %H:%M UTC"),
         version=__version__,
         margin=f"{points:g}",
         counts=_counts(trials, found, num_attempts),

@@ -171,7 +171,7 @@ class _Reader:
             trial_id=trial_id,
             attempt=0,
             split="dev",
-            written_at=dt.datetime.fromtimestamp(stamp, dt.timezone.utc) if stamp else None,
+            written_at=dt.datetime.fromtimestamp(stamp, dt.UTC) if stamp else None,
             **{**values, "global_step": int(values["global_step"] or 0), "epoch": values["epoch"] or 0.0},
         )
 
@@ -188,10 +188,10 @@ class _Reader:
             trial_id=trial_id,
             attempt=0,
             status=status,
-            written_at=dt.datetime.now(dt.timezone.utc),
+            written_at=dt.datetime.now(dt.UTC),
             failure_class=FailureClass.BUG if failed else None,
             failure_message=self._last_error_line(folder) if failed else None,
-            started_at=dt.datetime.fromtimestamp(started, dt.timezone.utc) if started else None,
+            started_at=dt.datetime.fromtimestamp(started, dt.UTC) if started else None,
             config_json=json.dumps(config),
             config_hash=hash_of(config),
             configuration_id=hash_of({k: v for k, v in config.items() if k not in seed_names}),

@@ -272,7 +272,7 @@ _NEWER = "its schema is newer than this package, which leaves out what it does n
 
 def new_file_name(after: str | None = None) -> str:
     """Return a unique file name that sorts by the time of writing; `after`: a file's name, whose time it shares."""
-    stamp = after.partition("-")[0] if after else dt.datetime.now(dt.timezone.utc).strftime("%Y%m%dT%H%M%S.%fZ")
+    stamp = after.partition("-")[0] if after else dt.datetime.now(dt.UTC).strftime("%Y%m%dT%H%M%S.%fZ")
     return f"{stamp}-{uuid.uuid4().hex[:16]}.parquet"
 
 

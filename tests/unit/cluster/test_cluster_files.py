@@ -8,6 +8,7 @@ import re
 import stat
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -22,11 +23,6 @@ from sst2_ray.cluster.ssh import Host
 from sst2_ray.cluster.up import ensure_token
 from sst2_ray.errors import InputError
 from tests.support.cluster_files import FILES, REPOSITORY, rendered
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 LOCK = (REPOSITORY / "cluster/node/requirements.lock").read_text()
 TESTED = (REPOSITORY / "constraints.txt").read_text()

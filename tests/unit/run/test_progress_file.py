@@ -60,7 +60,7 @@ def test_it_is_written_every_few_seconds_and_gone_at_the_end(run, monkeypatch):
 
 def test_a_driver_that_says_nothing_more_is_noticed(run):
     ProgressFile(run, attempt=0).update(TRAINING, None)
-    earlier = dt.datetime.now(dt.timezone.utc) - dt.timedelta(minutes=5)
+    earlier = dt.datetime.now(dt.UTC) - dt.timedelta(minutes=5)
     assert dataclasses.replace(read(run), written_at=earlier.isoformat()).words().endswith("heard 5 min ago")
 
 

@@ -116,7 +116,7 @@ def test_the_next_snapshot_is_copied_into_the_memory_of_the_one_before():
 def test_an_epoch_record_comes_back_from_json():
     record = EpochRecord(
         experiment="a", trial_id="b", attempt=0, split="dev", global_step=3, epoch=0.5, dev_accuracy=0.5,
-        written_at=dt.datetime(2024, 5, 6, 7, 8, 9, 123456, tzinfo=dt.timezone.utc),
+        written_at=dt.datetime(2024, 5, 6, 7, 8, 9, 123456, tzinfo=dt.UTC),
     )  # fmt: skip
     assert ckpt.record_from_json(json.loads(json.dumps(ckpt.record_to_json(record)))) == record
 
