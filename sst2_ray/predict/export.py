@@ -212,7 +212,7 @@ def _prove(
         from sst2_ray.predict.formats.convert import keep_only
 
         backend = Backend(kept.candidate.backend)
-        keep_only(formats, backend, Variant(kept.candidate.variant or ""))
+        keep_only(formats, backend, Variant(kept.candidate.variant or ""))  # a converted model names its own
         out.print(f"kept: {kept.candidate.name}; the others are deleted")
         left = find_format(folder, backend, source=f"--model-dir {folder}")
         return dataclasses.replace(result, formats=(left,), kept=kept.candidate.name)
