@@ -82,7 +82,7 @@ ADVICE = {
     "save_strategy load_best_model_at_end": "the best epoch's model is kept always: sst2-ray train --help-all, Checkpoints",
     "push_to_hub hub_model_id": "sst2-ray push uploads a finished model",
     "cache_dir": "HF_HOME in the environment names the cache",
-    "hf_token token use_auth_token": "HF_TOKEN in the environment is used",
+    "hf_token token use_auth_token": "HF_TOKEN in the environment is used",  # nosec B105: names of flags
     "trust_remote_code": "code of the hub is never run",
     "num_labels": "the classes are read from the data; --labels names them",
     "verbose v debug log_level q quiet": "everything is in logs/ of the run's folder: sst2-ray logs NAME",
