@@ -55,7 +55,7 @@ class Ratio:
 
 
 def of_workers(name: str) -> Callable[[Found], float]:
-    """Two workers' median rate over one's."""
+    """Make the function that computes two workers' median rate over one's."""
 
     def value(found: Found) -> float:
         runs = found[name]["runs"]
@@ -75,7 +75,7 @@ def of_accuracy(way: str) -> Callable[[Found], float]:
 
 
 def share_of_products(found: Found) -> float:
-    """Model FLOP/s of the main job over what matrix products reach, in per cent."""
+    """Compute model FLOP/s of the main job over what matrix products reach, in percent."""
     figures = found["throughput-64.json"]
     rate = statistics.median(figures["examples_per_sec"]["main-job"])
     return 100 * rate * figures["model_flops_per_example"] / statistics.median(figures["matmul_flops"])
@@ -87,7 +87,7 @@ def of_evaluation(found: Found) -> float:
 
 
 def of_forecast(quantity: str) -> Callable[[Found], float]:
-    """The largest error, in per cent."""
+    """Make the function that finds the largest error, in percent."""
 
     def value(found: Found) -> float:
         runs = found["forecast.json"]["runs"]
@@ -162,7 +162,7 @@ AIMS = (
 
 
 def aims(found: Found) -> list[str]:
-    """The rows of the table."""
+    """Return the rows of the table."""
     lines = ["| | aim | measured | |", "|---|---|---|---|"]
     for aim in AIMS:
         try:

@@ -71,7 +71,7 @@ def main() -> int:
 
 
 def measured(arguments: Any, found: dict[str, Any], model: str, flags: list[str], batch: int) -> dict[str, Any]:
-    """All runs of one model and batch: rows of `trials`, their rates those after warm-up."""
+    """Make all runs of one model and batch: rows of `trials`, their rates those after warm-up."""
     runs: dict[int, list[dict[str, Any]]] = {count: [] for count in sorted({1, found["num_gpus"]})}
     for repeat in range(arguments.repeats):
         for count, rows in runs.items():
@@ -100,7 +100,7 @@ def run(model: str, batch_size: int, steps: int, workers: int, flags: list[str])
 
 
 def write_rows(folder: Path, count: int) -> list[str]:
-    """A file of `count` training rows, the sentences over and over, and the flags that read it."""
+    """Write a file of `count` training rows, the sentences over and over, and return the flags that read it."""
     train = check(TrainConfig(data=data_name(), batch_size=1)).splits.train
     shuffled = np.random.default_rng(0).permutation(len(train.texts))  # a corpus may be sorted by label
     place = shuffled[np.arange(count) % len(shuffled)]

@@ -107,7 +107,7 @@ def one(arguments: Any, model: str, length: int) -> dict[str, Any]:
 
 
 def drawn(shortest: int, longest: int) -> list[int]:
-    """Lengths of the mixed set, always the same: `longest` tokens in all."""
+    """Draw the lengths of the mixed set, always the same: `longest` tokens in all."""
     import numpy as np
 
     random, lengths = np.random.default_rng(0), []
@@ -118,7 +118,7 @@ def drawn(shortest: int, longest: int) -> list[int]:
 
 
 def measure(model: str, lengths: list[int], depths: list[int], steps: int) -> dict[str, Any]:
-    """Seconds of `steps` steps after one of warm-up and the peak of this process, at every depth."""
+    """Measure the seconds of `steps` steps after one of warm-up and the peak of this process, at every depth."""
     from sst2_ray.training.throughput import peak_memory_gib
 
     seconds, peaks = [], []
@@ -191,12 +191,12 @@ def _classifier(model: str, layers: int, width: int) -> Any:
 
 
 def medians(rows: list[dict[str, Any]]) -> tuple[float, float]:
-    """Tokens/s and GiB."""
+    """Return the median tokens/s and GiB."""
     return tuple(statistics.median(row[name] for row in rows) for name in ("tokens_per_sec", "peak_memory_gib"))  # type: ignore[return-value]
 
 
 def table(runs: dict[str, dict[int, list[dict[str, Any]]]]) -> str:
-    """Markdown: medians and ratios by length."""
+    """Render medians and ratios by length in Markdown."""
     names = [name for name, _ in MODELS.values()]
     lines = [
         f"| length | tokens a step | {names[0]}, tokens/s | {names[1]}, tokens/s | ratio | {names[0]}, GiB | {names[1]}, GiB | ratio |",
@@ -212,7 +212,7 @@ def table(runs: dict[str, dict[int, list[dict[str, Any]]]]) -> str:
 
 
 def draw(runs: dict[str, dict[int, list[dict[str, Any]]]], path: str, chip: str) -> None:
-    """Two panels over the length; the mixed set as a dotted line."""
+    """Draw two panels over the length; the mixed set as a dotted line."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10, 4), layout="constrained")

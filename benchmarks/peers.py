@@ -99,8 +99,8 @@ class PeerModel(nn.Module):
 
 
 def main_job(job: Job) -> Run:
-    """The main job as a command, Ray included, in a process of its own, as its table of evaluations says: the first is
-    that after warm-up, and its checkpoint is written during the steps that count."""
+    """Return the main job as a command, Ray included, in a process of its own, as its table of evaluations says: the first
+    is that after warm-up, and its checkpoint is written during the steps that count."""
     assert job.config.train_rows == WARM_UP_STEPS * job.config.batch_size, "an epoch is the warm-up"
 
     def run(steps: int) -> float:
@@ -113,7 +113,7 @@ def main_job(job: Job) -> Run:
 
 
 def ours(job: Job, engine: str) -> Run:
-    """The main job's worker code: model, engine and loop of an attempt; engine zero2 or torch."""
+    """Return the main job's worker code: model, engine and loop of an attempt; engine zero2 or torch."""
     config = dataclasses.replace(job.config, engine=engine)
     task = task_of(job.prepared, config)
     return lambda steps: _in_fresh_process(process_group_of_one, _steps_of_ours, task, job.prepared.tokens, steps)
@@ -143,7 +143,7 @@ class _Clock(TrainerCallback):
 
 
 def trainer(job: Job, *, grouped: bool) -> Run:
-    """The Hugging Face Trainer, padded to the longest of a batch; grouped: batches of like length, its best setting.
+    """Return the Hugging Face Trainer, padded to the longest of a batch; grouped: batches of like length, its best setting.
 
     In a process of its own: where it sees this one's process group it wraps the model in DDP, which costs it time.
     """
@@ -179,7 +179,7 @@ def made_trainer(
     callbacks: Any = (),
     **settings: Any,
 ) -> Trainer:
-    """With the optimizer and the schedule of the main job."""
+    """Make a Trainer with the optimizer and the schedule of the main job."""
     data: Any = rows
     if grouped:
         from datasets import Dataset
@@ -252,7 +252,7 @@ def _rate_of(step: Callable[[], None], batch_size: int, warm_up_steps: int) -> R
 
 
 def _batches(rows: list[dict[str, Any]], batch_size: int, width: int | None = None) -> Iterator[dict[str, Tensor]]:
-    """Random ones, padded to `width` tokens or to their longest."""
+    """Yield random batches, padded to `width` tokens or to their longest."""
     order = np.random.default_rng(0)
     while True:
         chosen = [rows[i] for i in order.integers(len(rows), size=batch_size)]
@@ -267,7 +267,7 @@ def _batches(rows: list[dict[str, Any]], batch_size: int, width: int | None = No
 
 
 def notebook(job: Job, *, batch_size: int = 32) -> Run:
-    """The notebook study's loop: fp32, every sentence padded to 128 tokens, torch's AdamW as it comes."""
+    """Return the notebook study's loop: fp32, every sentence padded to 128 tokens, torch's AdamW as it comes."""
     model = PeerModel(job.folder).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-5)
     source = _batches(job.rows(), batch_size, WIDTH)

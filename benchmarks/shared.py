@@ -29,19 +29,19 @@ PHASES = ("data", "forward", "backward", "communication", "optimizer")
 
 
 def parser_of(doc: str | None) -> argparse.ArgumentParser:
-    """With the first line of a benchmark's docstring, and `--json`."""
+    """Make a parser with the first line of a benchmark's docstring, and `--json`."""
     parser = argparse.ArgumentParser(description=(doc or "").splitlines()[0])
     parser.add_argument("--json", help="write the figures to this file as well")
     return parser
 
 
 def data_name() -> str:
-    """The real SST-2 where its folder is named, else the packaged movie reviews."""
+    """Return the folder of the real SST-2 where it is named, else the packaged movie reviews."""
     return os.environ.get("SST2_RAY_DATA", "rotten-tomatoes")
 
 
 def provenance() -> dict[str, Any]:
-    """Chip, commit, versions and load, printed."""
+    """Collect and print chip, commit, versions and load."""
     found = {**collect_provenance(), "load_average": os.getloadavg()[0]}
     print(f"{found['chip']}, commit {found['git_commit']}, load average {found['load_average']:.1f}", flush=True)
     print(found["versions_json"], flush=True)
@@ -70,7 +70,7 @@ def with_the_workers_allocator(module: str) -> None:
 
 
 def process_group_of_one() -> None:
-    """torch's default process group, which ZeRO-2 asks for."""
+    """Start torch's default process group, which ZeRO-2 asks for."""
     import torch
 
     os.environ.update(RANK="0", WORLD_SIZE="1", LOCAL_RANK="0")
@@ -110,7 +110,7 @@ def steps_seconds(row: dict[str, Any]) -> float:
 
 
 def rate_after_warm_up(folder: str) -> float:
-    """Examples a second of the run in `folder` whose epochs are WARM_UP_STEPS long: of all but the first."""
+    """Compute examples a second of the run in `folder` whose epochs are WARM_UP_STEPS long: of all but the first."""
     epochs = ResultsTable(folder).read("epochs", experiment="benchmark").sort_by("global_step")
     return after_warm_up(epochs.to_pylist())
 
@@ -124,14 +124,14 @@ def after_warm_up(epochs: list[dict[str, Any]]) -> float:
 
 
 def run_job(flags: list[str], environment: dict[str, str] | None = None) -> tuple[dict[str, Any], float]:
-    """The main job in a process of its own: its row of the results table, and the seconds from command to end."""
+    """Run the main job in a process of its own; return its row of the results table, and the seconds from command to end."""
     with tempfile.TemporaryDirectory() as folder:
         wall = run_in(folder, flags, environment)
         return ResultsTable(folder).read("trials", experiment="benchmark").to_pylist()[-1], wall
 
 
 def run_in(folder: str, flags: list[str], environment: dict[str, str] | None = None) -> float:
-    """The main job in a process of its own, its results in `folder`: the seconds from command to end."""
+    """Run the main job in a process of its own, its results in `folder`; return the seconds from command to end."""
     command = [sys.executable, "jobs/train.py", "--name=benchmark", f"--storage-path={folder}", *flags]
     start = time.perf_counter()
     variables = {**os.environ, **(environment or {})}

@@ -1,4 +1,4 @@
-"""From the command to the end of the first optimizer step, Ray's start included, on this machine alone.
+"""Time from the command to the end of the first optimizer step, Ray's start included, on this machine alone.
 
     python -m benchmarks.startup [--repeats 5] [--json FILE]
 
@@ -52,7 +52,7 @@ def measured() -> dict[str, float]:
 
 
 def table(runs: list[dict[str, Any]]) -> str:
-    """Markdown."""
+    """Render the table in Markdown."""
     lines = ["| from the command to the first step | s, median | lowest to highest |", "|---|---|---|"]
     for words, name in ROWS:
         values = [run[name] for run in runs]

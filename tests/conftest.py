@@ -1,4 +1,4 @@
-"""What every test starts from: no cluster, hub, secret or fault of the user's environment reaches it."""
+"""Environment that every test starts from: no cluster, hub, secret or fault of the user's environment reaches it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ settings.load_profile("sst2-ray")
 
 
 def pytest_configure() -> None:
-    """Before anything is imported: huggingface_hub reads its variables at import."""
+    """Scrub the environment before anything is imported: huggingface_hub reads its variables at import."""
     for name in _SCRUBBED:
         os.environ.pop(name, None)
     # Tests that need a hub start one of their own, for a process of their own (tests/support/hub_server.py).
@@ -26,5 +26,5 @@ def pytest_configure() -> None:
 
 @pytest.fixture
 def storage_path(tmp_path) -> str:
-    """A storage folder that does not exist yet."""
+    """Return the path of a storage folder that does not exist yet."""
     return str(tmp_path / "runs")

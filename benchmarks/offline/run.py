@@ -63,7 +63,7 @@ class Stage:
 
 
 def stages(site: Path, out: Path, runs: Path) -> list[Stage]:
-    """All of them, in the order in which they are worth their time."""
+    """List all stages, in the order in which they are worth their time."""
     data = str(site / "kit" / "sst2")
     pytest = ("-m", "pytest", "tests/gpu", "-q", "-p", "no:cacheprovider", "--timeout", "120", "--durations", "20")
     smoke = (
@@ -128,7 +128,7 @@ def unpack(kit: Path, site: Path) -> None:
 
 
 def environment(site: Path) -> dict[str, str]:
-    """The variables of every stage: its packages, its data, and nothing from a hub."""
+    """Return the variables of every stage: its packages, its data, and nothing from a hub."""
     found = {
         **os.environ, "PYTHONPATH": f"{site}{os.pathsep}{REPOSITORY}", "PYTHONUNBUFFERED": "1", "HF_HUB_OFFLINE": "1",
         "RAY_USAGE_STATS_ENABLED": "0", "SST2_RAY_DATA": str(site / "kit" / "sst2"),

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class WorkerPayload:
-    """Everything that the driver hands to each worker of an attempt."""
+    """Complete payload that the driver hands to each worker of an attempt."""
 
     task: Task
     splits: Mapping[str, ObjectRef[TokenArrays]]
@@ -130,7 +130,7 @@ class TrialOverview:
 
 @dataclass(frozen=True, kw_only=True)
 class TrialView:
-    """Everything that the progress actor knows of an attempt."""
+    """Snapshot of everything that the progress actor knows of an attempt."""
 
     progress: Progress | None
     events: tuple[tuple[int, Event], ...]

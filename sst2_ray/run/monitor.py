@@ -49,7 +49,7 @@ class TrialDisplay(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class SweepMember:
-    """Everything that a trial of a sweep shares with the others."""
+    """State and settings that a trial of a sweep shares with the others."""
 
     progress_actor: ActorHandle
     on_record: Callable[[EpochRecord], None] | None = None

@@ -110,7 +110,7 @@ class SweepClock:
 
     @property
     def earlier_usd(self) -> float:
-        """Cost of the earlier sessions, each at its own price; at this one's where it had none."""
+        """Return the cost of the earlier sessions, each at its own price; at this one's where it had none."""
         return sum(
             session["seconds"] / 3600 * (session.get("usd_per_hour") or self.usd_per_hour or 0.0)
             for session in self.sessions
@@ -118,12 +118,12 @@ class SweepClock:
 
     @property
     def seconds(self) -> float:
-        """All sessions together, this one included."""
+        """Add up all sessions, this one included."""
         return self.earlier_s + self.this_session
 
     @property
     def this_session(self) -> float:
-        """Seconds since this session began."""
+        """Return the seconds since this session began."""
         return self._now() - self._began
 
     def tick(self, *, force: bool = False) -> None:
@@ -149,12 +149,12 @@ class Budget:
 
     @property
     def usd_per_hour(self) -> float | None:
-        """Price of all nodes; None: no price was given."""
+        """Return the price of all nodes; None: no price was given."""
         return None if self.price_per_hour is None else self.price_per_hour * self.num_nodes
 
     @property
     def limit_s(self) -> float | None:
-        """Seconds; None: no limit."""
+        """Return the limit in seconds; None: no limit."""
         limits = []
         if self.hours is not None:
             limits.append(self.hours * 3600)

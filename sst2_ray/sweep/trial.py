@@ -41,7 +41,7 @@ class TuneResult(TypedDict, total=False):
 
 @dataclass(frozen=True, kw_only=True)
 class SweepContext:
-    """Everything that all trials of a sweep share: in the object store once, read by every trial's driver."""
+    """Context that all trials of a sweep share: in the object store once, read by every trial's driver."""
 
     experiment: str
     workspace: Workspace

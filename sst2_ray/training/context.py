@@ -70,7 +70,7 @@ class AttemptReporter(Reporter, Protocol):
 
 @dataclass(kw_only=True)
 class LoopContext:
-    """Everything that a rank needs to train."""
+    """Setup of one rank: everything that it needs to train."""
 
     config: TrainConfig
     experiment: str

@@ -27,7 +27,7 @@ AT_ONCE = 3
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """One command in a folder of its own, in which `files` has laid out what it reads."""
+    """Command in a folder of its own, in which `files` has laid out what it reads."""
 
     words: str
     says: tuple[str, ...]
@@ -43,7 +43,7 @@ def good_data(folder: Path) -> Path:
 
 
 def data_of(train: bytes, name: str = "train.tsv") -> Callable[[Path], None]:
-    """A folder in GLUE's layout whose training split holds these bytes."""
+    """Return a function that writes a folder in GLUE's layout whose training split holds these bytes."""
 
     def write(folder: Path) -> None:
         write_tsv(folder / "data" / "dev.tsv", reviews(16, topic="play"))
@@ -91,7 +91,7 @@ def damaged_run(name: str, content: str) -> Callable[[Path], None]:
 
 
 def corrupt_checkpoints(folder: Path) -> None:
-    """Two that were committed, and lost their ends."""
+    """Write two checkpoints that were committed, and lost their ends."""
     other_run(folder)
     for step in (8, 16):
         checkpoint = folder / "runs" / "first" / "checkpoints" / f"step-{step:08d}"
@@ -100,7 +100,7 @@ def corrupt_checkpoints(folder: Path) -> None:
 
 
 def model_folder(damage: Callable[[Path], object]) -> Callable[[Path], None]:
-    """A whole SBERT folder, and then the damage."""
+    """Return a function that writes a whole SBERT folder, and then does the damage."""
 
     def write(folder: Path) -> None:
         good_data(folder)
@@ -128,7 +128,7 @@ def lost_vocabulary(model: Path) -> None:
 
 
 def foreign_tokenizer(model: Path) -> None:
-    """One that knows as many words as the model, but none of the data's."""
+    """Write a tokenizer that knows as many words as the model, but none of the data's."""
     words = {"[PAD]": 0, "[UNK]": 1, "[CLS]": 2, "[SEP]": 3, "[MASK]": 4} | {f"слово{n}": n for n in range(5, 300)}
     core = {
         "version": "1.0", "truncation": None, "padding": None, "added_tokens": [], "normalizer": None,
@@ -146,7 +146,7 @@ def adapter(model: Path) -> None:
 
 
 def family(model_type: str) -> Callable[[Path], None]:
-    """A model of the family whose table of positions has 130 rows, two of them for padding."""
+    """Return a function that writes a model of the family whose table of positions has 130 rows, two of them for padding."""
 
     def write(folder: Path) -> None:
         good_data(folder)
@@ -161,7 +161,7 @@ def decoder(model: Path) -> None:
 
 
 def export(damage: Callable[[Path], object]) -> Callable[[Path], None]:
-    """An exported model, and then the damage."""
+    """Return a function that lays out an exported model, and then does the damage."""
 
     def write(folder: Path) -> None:
         shutil.copytree(exported(folder.parent), folder / "export")
@@ -391,7 +391,7 @@ class Outcome:
 
 
 def contents(folder: Path) -> dict[str, str]:
-    """Path -> digest of every file; folders are entries, too."""
+    """Map the path of every file to its digest; folders are entries, too."""
     return {
         str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest() if p.is_file() else "folder"
         for p in folder.rglob("*")

@@ -48,7 +48,7 @@ def test_a_reason_has_a_line_that_needs_it(pattern: str) -> None:
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("page", RUNS_HERE)
 def test_the_commands_of_a_page_run_in_their_order(page: str, tmp_path: Path) -> None:
-    """In a folder that looks like a clone in which `make demo` has run, beside the reader's own files."""
+    """Commands run in a folder that looks like a clone in which `make demo` has run, beside the reader's own files."""
     prepare(tmp_path, page)
     script = tmp_path / "page.sh"
     before = (

@@ -40,7 +40,7 @@ def under_way(run: TinyRun, attempt: int, *, world_size: int) -> None:
 
 
 def trains(node: Any) -> bool:
-    """Whether a worker of the run lives on this node: among its raylet's processes. A drained raylet ends when it is idle."""
+    """Tell whether a worker of the run lives on this node: among its raylet's processes. A drained raylet ends when it is idle."""
     (raylet,) = node.all_processes["raylet"]
     listing = ["ps", "-o", "args", "--ppid", str(raylet.process.pid)]
     children = subprocess.run(listing, capture_output=True, text=True, check=False).stdout
@@ -48,7 +48,7 @@ def trains(node: Any) -> bool:
 
 
 def take(cloud: str, cluster: Any, node: Any, seconds: float) -> None:
-    """The cloud gives notice, and the watcher, which runs on every node, has Ray drain this one."""
+    """Give the cloud's notice; the watcher, which runs on every node, then has Ray drain this one."""
     with endpoint_of(cloud) as endpoint:
         where = [f"--endpoint={endpoint.url}", f"--address={cluster.address}", f"--node-id={node.node_id}"]
         watcher = subprocess.Popen(
@@ -65,7 +65,7 @@ def take(cloud: str, cluster: Any, node: Any, seconds: float) -> None:
 
 
 def newest_checkpoint_at(run: TinyRun) -> float:
-    """When it was whole."""
+    """Return the time at which the newest checkpoint was whole."""
     manifests = (run.run_folder / "checkpoints").glob("step-*/manifest.json")
     return max(path.stat().st_mtime for path in manifests)
 

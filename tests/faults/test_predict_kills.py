@@ -23,7 +23,7 @@ CLI = (sys.executable, "-m", "sst2_ray", "predict")
 
 
 def kill(marker: str) -> None:
-    """What a power cut does: the command, Ray and its workers are gone at once."""
+    """Kill the command, Ray and its workers at once, as a power cut does."""
     for pid in pids_of(marker):
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)

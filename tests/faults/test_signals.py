@@ -44,7 +44,7 @@ class Command:
         os.killpg(self.process.pid, number)
 
     def left(self) -> list[str]:
-        """Command lines of the processes that were started with the command's environment and still run."""
+        """List the command lines of the processes that were started with the command's environment and still run."""
         found = []
         for pid in pids_of(self.marker):
             with contextlib.suppress(OSError):
@@ -53,7 +53,7 @@ class Command:
 
 
 def slow_from_the_fifth_step(mark: Path) -> list[Fault]:
-    """`mark` appears after the fifth step, and each one from there on takes 0.2 s longer."""
+    """Make `mark` appear after the fifth step, and each one from there on take 0.2 s longer."""
     where = {"attempt": 0, "rank": 0, "step": 5}
     return [Fault(kind="tell", path=str(mark), **where), *[Fault(kind="slow", **where)] * 4]
 
@@ -99,7 +99,7 @@ def train_words(run: TinyRun) -> list[str]:
 
 
 def catches(pid: int, number: int) -> bool:
-    """Whether a process has installed a handler for a signal."""
+    """Tell whether a process has installed a handler for a signal."""
     status = dict(line.split(":\t") for line in Path(f"/proc/{pid}/status").read_text().splitlines())
     return bool(int(status["SigCgt"], 16) >> (number - 1) & 1)
 

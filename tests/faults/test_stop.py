@@ -54,7 +54,7 @@ def test_a_stopped_run_has_saved_the_step_it_was_at_and_goes_on_to_the_same_weig
 
 
 def progress_of(run: TinyRun, step: int) -> StoredProgress | None:
-    """Its progress, when it has come so far."""
+    """Return the progress of the run when it has come so far, else None."""
     found = StoredProgress.read(Storage.open(str(run.run_folder)))
     return found if found and found.progress.global_step >= step and found.progress.total_steps else None
 

@@ -1,4 +1,4 @@
-"""One run at changing numbers of workers: real ZeRO-2 process groups, one after the other, on each other's checkpoints."""
+"""Tests of one run at changing numbers of workers: real ZeRO-2 process groups, one after the other, on each other's checkpoints."""
 
 from __future__ import annotations
 

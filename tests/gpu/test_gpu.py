@@ -1,4 +1,4 @@
-"""What only a machine with NVIDIA GPUs can show: bf16 through ZeRO-2 with NCCL, attention, memory that runs out, parity.
+"""Tests of what only a machine with NVIDIA GPUs can show: bf16 through ZeRO-2 with NCCL, attention, memory that runs out, parity.
 
 python -m pytest tests/gpu
 """
@@ -35,7 +35,7 @@ STEPS = 20
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
-    """On a Ray that finds this machine's GPUs. The first attempt of a run of more than three epochs is out of memory."""
+    """Yield runs on a Ray that finds this machine's GPUs. The first attempt of a run of more than three epochs is out of memory."""
     made = made_runs(tmp_path_factory.mktemp("runs"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(VARIABLE, json.dumps([{"kind": "oom", "attempt": 0, "rank": 0, "step": 3 * STEPS + 1}]))
@@ -44,7 +44,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
 
 
 def on_gpus(runs: Runs, name: str, **values):
-    """The row of the run's last attempt; a worker a GPU, of at most 8."""
+    """Train with a worker a GPU, of at most 8; return the row of the run's last attempt."""
     workers = min(8, torch.cuda.device_count())
     runs.train(name, **{"num_workers": workers, "cpus_per_worker": None, "use_gpu": True, **values})
     return [row for row in runs.rows("trials", name) if row["status"] != "running"][-1]
@@ -81,7 +81,7 @@ def test_where_memory_runs_out_the_micro_batch_is_halved(runs: Runs) -> None:
 
 @pytest.mark.parametrize("kind", ["sbert", "modernbert"])
 def test_fp32_on_gpus_gives_the_losses_of_a_cpu(runs: Runs, kind: str) -> None:
-    """Loosely: kernels sum in other orders, and a GPU may round the factors of fp32 products."""
+    """Losses agree loosely: kernels sum in other orders, and a GPU may round the factors of fp32 products."""
     options = {
         "model": str(runs.folder / kind), "dropout": 0.0, "encoder_dropout": 0.0, "evaluations_per_epoch": STEPS,
     }  # fmt: skip
@@ -157,7 +157,7 @@ def test_dropout_by_key_drops_on_a_gpu_what_it_drops_on_a_cpu(dtype: torch.dtype
 @pytest.mark.parametrize("encoder_dropout", [0.0, 0.1])
 @pytest.mark.parametrize("kind", ["sbert", "modernbert"])
 def test_compiled_layers_train_as_uncompiled_ones_do(runs: Runs, kind: str, encoder_dropout: float) -> None:
-    """As a run does by itself: in bf16, with FlashAttention where it can be had."""
+    """Train as a run does by itself: in bf16, with FlashAttention where it can be had."""
     options = {
         "model": str(runs.folder / kind), "num_workers": 1, "evaluations_per_epoch": STEPS, "precision": "auto",
         "encoder_dropout": encoder_dropout,

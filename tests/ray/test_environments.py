@@ -39,7 +39,7 @@ def small() -> Iterator[SmallRuns]:
 
 @pytest.fixture
 def long(tmp_path: Path) -> str:
-    """A folder whose path is longer than a socket's may be."""
+    """Make a folder whose path is longer than a socket's may be."""
     folder = tmp_path / ("x" * 90)
     folder.mkdir()
     return str(folder)
@@ -53,7 +53,7 @@ ODD = {"OMP_NUM_THREADS": "4,2", **LATIN_1}
 
 
 def test_a_run_in_an_awkward_shell_succeeds(small: SmallRuns, long: str) -> None:
-    """One core of two, a long TMPDIR, nested thread counts, latin-1, stdin closed, and a reader that leaves at once."""
+    """The shell has one core of two, a long TMPDIR, nested thread counts, latin-1, stdin closed, and a reader that leaves at once."""
     words = small.words("awkward")
     done = small.run(words, before=["taskset", "-c", "0"], after="<&- | head -1", TMPDIR=long, **ODD)
     row = small.succeeded("awkward", done)

@@ -26,7 +26,7 @@ def small() -> Iterator[SmallRuns]:
 
 @pytest.fixture(scope="module")
 def prefix(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An environment in a folder with spaces: the wheel, and this environment's other packages."""
+    """Make an environment in a folder with spaces: the wheel, and this environment's other packages."""
     made = tmp_path_factory.mktemp("installed")
     wheel = wheel_of(made)
     prefix = made / "my environment"
@@ -49,7 +49,7 @@ def test_a_wheel_in_a_folder_with_spaces_trains_from_an_empty_folder(small: Smal
 
 @pytest.mark.skipif(not Path(UV).exists(), reason="pip install uv")
 def test_a_run_under_uv_trains(small: SmallRuns) -> None:
-    """From a folder with a project of its own, which Ray's hook would ship to the workers."""
+    """Start from a folder with a project of its own, which Ray's hook would ship to the workers."""
     project = small.folder / "project"
     project.mkdir()
     (project / "pyproject.toml").write_text('[project]\nname = "theirs"\nversion = "0"\nrequires-python = ">=3.11"\n')

@@ -1,4 +1,4 @@
-"""Which Ray a run finds itself on: another version's, one that another start has, one of a thread or an event loop."""
+"""Tests of the Ray that a run finds itself on: another version's, one that another start has, one of a thread or an event loop."""
 
 from __future__ import annotations
 

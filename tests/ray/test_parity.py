@@ -29,7 +29,7 @@ WARMUP_STEPS = 2
 
 
 def plain_steps(config: TrainConfig) -> list[tuple[float, float]]:
-    """Loss and gradient norm before clipping of every optimizer step, in one process.
+    """Compute the loss and gradient norm before clipping of every optimizer step, in one process.
 
     Without this package's engine, micro-batches, loop or schedule.
     """
@@ -63,7 +63,7 @@ def plain_steps(config: TrainConfig) -> list[tuple[float, float]]:
 
 
 def logits(model: Any, input_ids: Tensor, attention_mask: Tensor, **_: Tensor) -> Tensor:
-    """transformers' own forward pass with padding; for SBERT with mean pooling and the linear head on it."""
+    """Compute transformers' own forward pass with padding; for SBERT with mean pooling and the linear head on it."""
     model.backbone.set_attn_implementation("eager")
     if model.info.kind == "modernbert":
         return model.backbone(input_ids=input_ids, attention_mask=attention_mask).logits
@@ -78,7 +78,7 @@ def plain(runs: Runs) -> dict[str, list[tuple[float, float]]]:
 
 
 def config_of(runs: Runs, name: str, kind: str, **values: Any) -> TrainConfig:
-    """20 steps without dropout, evaluated after every one: the table's training loss is then that step's own."""
+    """Make a config of 20 steps without dropout, evaluated after every one: the table's training loss is then that step's own."""
     return runs.config(
         name, model=str(runs.folder / kind), dropout=0.0, encoder_dropout=0.0, warmup_fraction=WARMUP_STEPS / STEPS,
         weight_decay=0.1, max_grad_norm=0.5, evaluations_per_epoch=STEPS, **values,
@@ -102,7 +102,7 @@ def test_zero_2_gives_the_losses_of_plain_torch(
 
 
 def test_every_part_of_the_plain_loop_matters(plain: dict[str, list[tuple[float, float]]]) -> None:
-    """What the others are compared with is no constant, and gradients are clipped."""
+    """The reference that the others are compared with is no constant, and gradients are clipped."""
     for steps in plain.values():
         losses, norms = zip(*steps, strict=True)
         assert max(losses) - min(losses) > 0.02

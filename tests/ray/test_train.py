@@ -23,7 +23,7 @@ STEPS = steps_per_epoch(NUM_TRAIN_ROWS, BATCH_SIZE)
 
 @pytest.fixture(scope="module")
 def two_cpus_that_run_out_of_memory_once() -> Iterator[None]:
-    """In the first attempt of a run, on rank 1, at a step that only runs of more than three epochs reach."""
+    """Run out of memory in the first attempt of a run, on rank 1, at a step that only runs of more than three epochs reach."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(VARIABLE, json.dumps([{"kind": "oom", "attempt": 0, "rank": 1, "step": 3 * STEPS + 1}]))
         yield from started_ray(num_cpus=2)
@@ -31,7 +31,7 @@ def two_cpus_that_run_out_of_memory_once() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def result(runs: Runs):
-    """Three epochs, so that checkpoints come and go."""
+    """Train three epochs, so that checkpoints come and go."""
     return runs.train("whole", batch_size=BATCH_SIZE, epochs=3)
 
 

@@ -20,7 +20,7 @@ ACCURACY = 0.94
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """One kind of study with the bounds that its rate must lie in."""
+    """Kind of study with the bounds that its rate must lie in."""
 
     statement: str
     """What is printed."""
@@ -33,21 +33,21 @@ class Cell:
 
     @property
     def bounds(self) -> str:
-        """The bounds in words, in per cent."""
+        """Return the bounds in words, in percent."""
         if self.low == 0:
             return f"at most {100 * self.high:g}"
         return f"at least {100 * self.low:g}" if self.high == 1 else f"{100 * self.low:g} to {100 * self.high:g}"
 
 
 def wins(found: Comparison) -> bool:
-    """The printed verdict names a winner."""
+    """Tell whether the printed verdict names a winner."""
     return " wins: " in wording.verdict(found)
 
 
 def _study(
     world: World, models: dict[str, tuple[list[float], int]], *, all_scores: bool = False, num_classes: int = 2
 ) -> tuple[dict[str, list[Configuration]], Evidence]:
-    """Configurations by model, from their true accuracies and number of seeds, and their stored answers."""
+    """Make configurations by model, from their true accuracies and number of seeds, and their stored answers."""
     members: dict[str, list[Configuration]] = {}
     stored = []
     for model, (accuracies, num_seeds) in models.items():
@@ -68,7 +68,7 @@ def _share(judge: Callable[[World], bool], **options: float) -> Callable[[int, i
 def between(
     num_seeds: tuple[int, int], *, accuracy: float = ACCURACY, metric: str = "accuracy", num_classes: int = 2
 ) -> Callable[[World], bool]:
-    """A win between two models of one configuration each; the second has the given accuracy."""
+    """Make the judge of a win between two models of one configuration each; the second has the given accuracy."""
 
     def judge(world: World) -> bool:
         sides = {"a": ([ACCURACY], num_seeds[0]), "b": ([accuracy], num_seeds[1])}
@@ -80,7 +80,7 @@ def between(
 
 
 def within(num_seeds: int) -> Callable[[World], bool]:
-    """A win between two configurations of one model."""
+    """Make the judge of a win between two configurations of one model."""
 
     def judge(world: World) -> bool:
         members, found = _study(world, {"a": ([ACCURACY] * 2, num_seeds)})
@@ -90,7 +90,7 @@ def within(num_seeds: int) -> Callable[[World], bool]:
 
 
 def covers_score(num_seeds: int) -> Callable[[World], bool]:
-    """The interval of an accuracy covers the truth."""
+    """Make the judge of whether the interval of an accuracy covers the truth."""
 
     def judge(world: World) -> bool:
         members, found = _study(world, {"a": ([ACCURACY] * 4, num_seeds)})
@@ -101,7 +101,7 @@ def covers_score(num_seeds: int) -> Callable[[World], bool]:
 
 
 def covers_chosen(num: int, num_seeds: int) -> Callable[[World], bool]:
-    """The interval of the best of equal configurations, corrected for the choice, covers the truth."""
+    """Make the judge of whether the interval of the best of equal configurations, corrected for the choice, covers the truth."""
 
     def judge(world: World) -> bool:
         members, found = _study(world, {"a": ([ACCURACY] * num, num_seeds)})
@@ -118,7 +118,7 @@ TRUTHS = {"f1": ACCURACY, "mcc": 2 * ACCURACY - 1, "loss": -ACCURACY * math.log(
 
 
 def covers_metric(metric: str, num_seeds: int) -> Callable[[World], bool]:
-    """The interval of another score than accuracy covers the truth."""
+    """Make the judge of whether the interval of another score than accuracy covers the truth."""
 
     def judge(world: World) -> bool:
         members, found = _study(world, {"a": ([ACCURACY] * 2, num_seeds)})
@@ -129,7 +129,7 @@ def covers_metric(metric: str, num_seeds: int) -> Callable[[World], bool]:
 
 
 def covers_difference(num_seeds: int) -> Callable[[World], bool]:
-    """The interval of a difference covers the truth, 1 point."""
+    """Make the judge of whether the interval of a difference covers the truth, 1 point."""
 
     def judge(world: World) -> bool:
         members, found = _study(world, {"a": ([ACCURACY], num_seeds), "b": ([ACCURACY - 0.01], num_seeds)})
@@ -140,7 +140,7 @@ def covers_difference(num_seeds: int) -> Callable[[World], bool]:
 
 
 def searched(sizes: tuple[int, int], num_seeds: int, *, second: float = ACCURACY) -> Callable[[World], bool]:
-    """A win between the best of two searches of so many equal configurations."""
+    """Make the judge of a win between the best of two searches of so many equal configurations."""
 
     def judge(world: World) -> bool:
         members, found = _study(world, {"a": ([ACCURACY] * sizes[0], num_seeds), "b": ([second] * sizes[1], num_seeds)})
@@ -157,7 +157,7 @@ def _mean(c: Configuration) -> float:
 
 
 def best_is_in_set(gap: float, num_seeds: int, num: int = 15) -> Callable[[World], bool]:
-    """The truly best of configurations `gap` apart is among those that may be the best."""
+    """Make the judge of whether the truly best of configurations `gap` apart is among those that may be the best."""
 
     def judge(world: World) -> bool:
         members, found = _study(world, {"a": ([ACCURACY - gap * i for i in range(num)], num_seeds)})
@@ -168,7 +168,7 @@ def best_is_in_set(gap: float, num_seeds: int, num: int = 15) -> Callable[[World
 
 
 def ties(difference: float, num_sentences: int) -> Callable[[World], bool]:
-    """A tie is printed of two whose true difference is the margin."""
+    """Make the judge of whether a tie is printed of two whose true difference is the margin."""
 
     def judge(world: World) -> bool:
         assert world.num_sentences == num_sentences
@@ -182,7 +182,7 @@ NO_WIN, COVERED = (0.025, 0.065), (0.93, 0.97)
 
 
 def cells() -> list[Cell]:
-    """All of them."""
+    """List all cells."""
     found = []
     for effect in (0.0, 0.4):
         noise = f", runs vary by {effect:g} points as a whole" if effect else ""

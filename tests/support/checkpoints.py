@@ -17,7 +17,7 @@ GROUPS = ({"table": 21, "weight": 10}, {"bias": 3, "scale": 5})
 
 
 def model_of(value: float) -> nn.Module:
-    """Parameters of GROUPS' sizes, all `value`."""
+    """Make parameters of GROUPS' sizes, all `value`."""
     model = nn.Module()
     for group in GROUPS:
         for name, numel in group.items():
@@ -26,14 +26,14 @@ def model_of(value: float) -> nn.Module:
 
 
 def moments(name: str, state: str) -> torch.Tensor:
-    """The state of one parameter: no two elements of any two parameters are equal."""
+    """Return the state of one parameter: no two elements of any two parameters are equal."""
     number = 10 * list({**GROUPS[0], **GROUPS[1]}).index(name) + STATE_NAMES.index(state)
     return number * 1000 + torch.arange({**GROUPS[0], **GROUPS[1]}[name], dtype=torch.float32)
 
 
 def shard_of(rank: int, world_size: int, *, step: float = 0.0, empty: bool = False) -> OptimizerShard:
-    """What an engine of that world would hold. Like ZeRO's, vectors are padded to a multiple of the world size, and their
-    order of parameters is the engine's own: here it depends on the world size. `empty`: zeros, to be filled."""
+    """Return what an engine of that world would hold. Like ZeRO's, vectors are padded to a multiple of the world size, and
+    their order of parameters is the engine's own: here it depends on the world size. `empty`: zeros, to be filled."""
     tensors, starts, spans = {}, [], []
     for index, group in enumerate(GROUPS):
         names = list(group) if world_size % 2 else list(reversed(group))
@@ -52,7 +52,7 @@ def shard_of(rank: int, world_size: int, *, step: float = 0.0, empty: bool = Fal
 
 
 def snapshot_of(rank: int, world_size: int, step: int, **state: object) -> Snapshot:
-    """Weights are `step` everywhere, the rank's running sums (rank + 1, 0, 1)."""
+    """Take a snapshot whose weights are `step` everywhere, the rank's running sums (rank + 1, 0, 1)."""
     return Snapshot.take(
         global_step=step,
         model=model_of(float(step)) if rank == 0 else None,
@@ -65,7 +65,7 @@ def snapshot_of(rank: int, world_size: int, step: int, **state: object) -> Snaps
 def write_checkpoint(
     run: Storage, step: int, *, world_size: int = 1, on_commit: Callable[[Snapshot], None] | None = None
 ) -> None:
-    """Rank 0 commits, so it comes last."""
+    """Write the checkpoint of all ranks; rank 0 commits, so it comes last."""
     for rank in reversed(range(world_size)):
         writer = CheckpointWriter(run, rank=rank, world_size=world_size, on_commit=on_commit if rank == 0 else None)
         writer.save(snapshot_of(rank, world_size, step))

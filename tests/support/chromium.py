@@ -32,7 +32,7 @@ _FLAGS = (
 
 @dataclass
 class Page:
-    """What was seen of one loaded page."""
+    """Observations of one loaded page."""
 
     width: int
     problems: list[str] = field(default_factory=list)

@@ -53,7 +53,7 @@ class Line:
 
     @property
     def reason(self) -> str | None:
-        """Why the line does not run here; None: it runs."""
+        """Tell why the line does not run here; None: it runs."""
         patterns = ELSEWHERE if self.language == "python" else NOT_HERE
         return next((why for pattern, why in patterns.items() if re.search(pattern, self.text)), None)
 

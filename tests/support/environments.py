@@ -30,7 +30,7 @@ class SmallRuns:
     folder: Path
 
     def words(self, name: str, *more: str) -> list[str]:
-        """The command line of a run."""
+        """Return the command line of a run."""
         return [
             COMMAND, "train", f"--model={self.folder}/model", f"--data={self.folder}/data", "--batch-size=16", "--epochs=1",
             "--precision=fp32", f"--storage-path={self.folder}/runs", f"--name={name}", *more,
@@ -60,7 +60,7 @@ class SmallRuns:
         )
 
     def row(self, name: str) -> dict[str, Any]:
-        """The latest row of a run."""
+        """Return the latest row of a run."""
         (row,) = ResultsTable(f"{self.folder}/runs").read("trials", experiment=name, attempts="latest").to_pylist()
         return row
 
@@ -116,7 +116,7 @@ exec setpriv --reuid=12345 --regid=12345 --clear-groups env -u HOME -u USER -u L
 
 
 def in_container(work: Path) -> list[str]:
-    """Words that run what follows as a strict container does.
+    """Return the words that run what follows as a strict container does.
 
     A user id that nobody has, without HOME; a root that is read-only but for /tmp; 64 MB of /dev/shm. `work`: an empty folder.
     """
@@ -134,7 +134,7 @@ def in_container(work: Path) -> list[str]:
 
 
 def missing_for_containers() -> str:
-    """Why containers cannot be made here; empty where they can."""
+    """Tell why containers cannot be made here; empty where they can."""
     if os.geteuid() != 0:
         return "root is needed to make a mount namespace"
     probe = subprocess.run(["unshare", "--mount", "mount", "--make-rprivate", "/"], capture_output=True, check=False)
@@ -143,7 +143,7 @@ def missing_for_containers() -> str:
 
 @contextlib.contextmanager
 def cpu_quota(cores: float) -> Iterator[Path]:
-    """A cgroup (version 1 or 2) with a quota; yields the file that takes the ids of its processes."""
+    """Make a cgroup (version 1 or 2) with a quota; yield the file that takes the ids of its processes."""
     version_1 = Path("/sys/fs/cgroup/cpu")
     group = (version_1 if version_1.is_dir() else Path("/sys/fs/cgroup")) / f"sst2-ray-{os.getpid()}"
     group.mkdir()
@@ -169,7 +169,7 @@ def _removed(group: Path) -> bool:
 
 
 def missing_for_quotas() -> str:
-    """Why a cgroup with a quota cannot be made here; empty where it can."""
+    """Tell why a cgroup with a quota cannot be made here; empty where it can."""
     try:
         with cpu_quota(1.0):
             return ""

@@ -28,7 +28,7 @@ EVERY_STEPS = 10
 
 @dataclass(frozen=True)
 class Ended:
-    """How the command ended."""
+    """Exit code, output and duration of the command."""
 
     code: int
     output: str
@@ -36,20 +36,20 @@ class Ended:
 
 
 def slowed(attempts: int, by_s: float) -> list[Fault]:
-    """The first attempts are slower by so much a step: still at work when a node comes or goes."""
+    """Make the first attempts slower by so much a step: still at work when a node comes or goes."""
     times = round(by_s / 0.05)  # what one such fault costs
     return [Fault(kind="slow", attempt=attempt, rank=0, step=0) for attempt in range(attempts) for _ in range(times)]
 
 
 def pause_at(step: int, mark: Path, *, attempt: int = 0) -> list[Fault]:
-    """`mark` appears after this step, and each one from there on takes 0.2 s longer: time for whoever breaks something."""
+    """Make `mark` appear after this step, and each one from there on take 0.2 s longer: time for whoever breaks something."""
     where = {"attempt": attempt, "rank": 0, "step": step}
     return [Fault(kind="tell", path=str(mark), **where), *[Fault(kind="slow", **where)] * 4]
 
 
 def processes_of(pid: int, title: str) -> list[int]:
-    """Process ids below `pid`, however deep, whose command is `title`: a path's last part, or `ray::` and an actor's class,
-    behind which Ray writes the method that runs."""
+    """List process ids below `pid`, however deep, whose command is `title`: a path's last part, or `ray::` and an actor's
+    class, behind which Ray writes the method that runs."""
     parents, titles = {}, {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
@@ -64,7 +64,7 @@ def processes_of(pid: int, title: str) -> list[int]:
 
 @contextlib.contextmanager
 def started_cluster(faults: Sequence[Fault] = ()) -> Iterator[Any]:
-    """A ray.cluster_utils.Cluster whose head has one CPU. Its workers take `faults` from its nodes' environment."""
+    """Start a ray.cluster_utils.Cluster whose head has one CPU. Its workers take `faults` from its nodes' environment."""
     from ray.cluster_utils import Cluster
 
     before = os.environ.get(VARIABLE)
@@ -83,7 +83,7 @@ class TinyRun:
     """A toy SBERT with dropout on 960 sentences: 120 steps in two epochs, a checkpoint every 10, fp32, two workers."""
 
     def __init__(self, folder: Path, name: str, **flags: Any) -> None:
-        """`folder` holds the model, the data and the storage; runs of one folder share them."""
+        """Lay out `folder`, which holds the model, the data and the storage; runs of one folder share them."""
         self.folder, self.name = folder, name
         self.storage_path = str(flags.pop("storage_path", folder / "runs"))
         if not (folder / "model").exists():
@@ -103,7 +103,7 @@ class TinyRun:
     def start(
         self, faults: Sequence[Fault] = (), *, env: dict[str, str] | None = None, log: Path | None = None
     ) -> subprocess.Popen[str]:
-        """The command in the background; its output goes to `log`, or a pipe."""
+        """Start the command in the background; its output goes to `log`, or a pipe."""
         values = {**os.environ, VARIABLE: json.dumps([dataclasses.asdict(f) for f in faults]), **(env or {})}
         # Two CPUs for Ray, whatever the machine has: both workers are placed.
         values.setdefault("RAY_OVERRIDE_RESOURCES", '{"CPU": 2}')
@@ -116,7 +116,7 @@ class TinyRun:
     def running(
         self, faults: Sequence[Fault] = (), *, env: dict[str, str] | None = None
     ) -> Iterator[subprocess.Popen[str]]:
-        """`start`; whatever the test comes to, nothing of it is left."""
+        """Yield the process of `start`; whatever the test comes to, nothing of it is left."""
         process = self.start(faults, env=env)
         try:
             yield process
@@ -125,7 +125,7 @@ class TinyRun:
             process.wait()
 
     def run(self, faults: Sequence[Fault] = (), *, env: dict[str, str] | None = None, timeout_s: float = 540) -> Ended:
-        """The command to its end."""
+        """Run the command to its end."""
         begin = time.monotonic()
         process = self.start(faults, env=env)
         try:
@@ -141,7 +141,7 @@ class TinyRun:
         return Path(self.storage_path) / self.name
 
     def digest(self) -> str:
-        """Of the exported weights, all files: equal for weights that are equal bit for bit."""
+        """Digest the exported weights, all files: equal for weights that are equal bit for bit."""
         digest = hashlib.sha256()
         files = sorted((self.run_folder / "model").rglob("*.safetensors"))
         assert files, f"no export below {self.run_folder}"
@@ -150,20 +150,20 @@ class TinyRun:
         return digest.hexdigest()
 
     def attempts(self) -> list[dict[str, Any]]:
-        """Rows of `trials`, one an attempt, in order."""
+        """Return the rows of `trials`, one an attempt, in order."""
         rows = ResultsTable(self.storage_path).read("trials", experiment=self.name).to_pylist()
         return sorted(rows, key=lambda row: row["attempt"])
 
     def curve(self) -> list[tuple[int, float, float]]:
-        """(step, training loss, dev loss) of every evaluation, as the latest attempts have it."""
+        """Return (step, training loss, dev loss) of every evaluation, as the latest attempts have it."""
         rows = ResultsTable(self.storage_path).read("epochs", experiment=self.name, attempts="latest").to_pylist()
         return sorted((row["global_step"], row["train_loss"], row["dev_loss"]) for row in rows)
 
     def log(self, attempt: int, rank: int) -> str | None:
-        """Of one worker; None where it has not started."""
+        """Return the log of one worker; None where it has not started."""
         path = self.run_folder / "logs" / f"attempt-{attempt}-rank-{rank}.log"
         return path.read_text(errors="replace") if path.exists() else None
 
     def logs(self) -> str:
-        """Of all workers of all attempts."""
+        """Return the logs of all workers of all attempts."""
         return "\n".join(path.read_text(errors="replace") for path in sorted((self.run_folder / "logs").glob("*.log")))

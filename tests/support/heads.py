@@ -19,7 +19,7 @@ MARKER = "SST2_RAY_TEST_MARKER"
 
 @dataclass(frozen=True)
 class Head:
-    """Where a head answers."""
+    """Addresses at which a head answers, and its folder."""
 
     address: str
     jobs: str
@@ -56,7 +56,7 @@ def started_head(*words: str, **env: str) -> Iterator[Head]:
 
 
 def pids_of(marker: str) -> list[int]:
-    """Processes whose environment holds the marker."""
+    """List the processes whose environment holds the marker."""
     found = []
     for entry in Path("/proc").iterdir():
         with contextlib.suppress(OSError):

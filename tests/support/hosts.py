@@ -24,7 +24,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 def missing_for_hosts() -> str:
-    """Why hosts cannot be made here; empty where they can."""
+    """Tell why hosts cannot be made here; empty where they can."""
     if os.geteuid() != 0:
         return "root is needed to make namespaces"
     tools = [name for name in ("ip", "unshare", "nsenter", "ssh", "ssh-keygen", "rsync") if shutil.which(name) is None]
@@ -62,7 +62,7 @@ class HostLab:
         """HOME of commands that a user would type here."""
 
     def address(self, index: int) -> str:
-        """Address of host `index`."""
+        """Return the address of host `index`."""
         return f"{self.net}.{self.first + index}"
 
     @property
@@ -111,7 +111,7 @@ class HostLab:
         return f"{self.tag}h{index}"
 
     def root(self, index: int) -> Path:
-        """Where the host's own files lie on this machine: home at root/, tmp/ and so on."""
+        """Return the folder in which the host's own files lie on this machine: home at root/, tmp/ and so on."""
         return self.folder / f"host{index}"
 
     def _start(self, index: int) -> None:
@@ -200,7 +200,7 @@ class HostLab:
         raise RuntimeError(f"host {index} does not answer: {log}")
 
     def ssh(self, index: int) -> list[str]:
-        """An ssh command to host `index`."""
+        """Return an ssh command to host `index`."""
         quiet = [
             "-o",
             "StrictHostKeyChecking=no",
@@ -239,7 +239,7 @@ class HostLab:
         )
 
     def environment(self, **more: str) -> dict[str, str]:
-        """Environment of `laptop` commands: nothing of Ray's or AWS's that happens to be set here."""
+        """Return the environment of `laptop` commands: nothing of Ray's or AWS's that happens to be set here."""
         kept = {
             key: value
             for key, value in os.environ.items()
@@ -256,7 +256,7 @@ class HostLab:
 
 
 def _kill(pid: int) -> None:
-    """SIGKILL to a process that may have ended meanwhile."""
+    """Send SIGKILL to a process that may have ended meanwhile."""
     try:
         os.kill(pid, signal.SIGKILL)
     except ProcessLookupError:

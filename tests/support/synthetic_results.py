@@ -24,7 +24,7 @@ _NOUNS = ("plot", "cast", "score", "ending", "dialogue", "pacing", "camera", "ro
 
 @dataclass(frozen=True, kw_only=True)
 class Model:
-    """How a made-up model behaves."""
+    """Behavior of a made-up model."""
 
     name: str
     kind: str
@@ -43,7 +43,7 @@ MINI = Model(
 
 
 def sentences(num_rows: int = NUM_DEV_ROWS, seed: int = 0) -> tuple[list[str], np.ndarray]:
-    """Made-up sentences and their labels, [num_rows]."""
+    """Make up sentences and their labels, [num_rows]."""
     rng = np.random.default_rng(seed)
     labels = (rng.random(num_rows) < 444 / 872).astype(int)
     texts = []
@@ -120,14 +120,14 @@ class _Trial:
 
     @property
     def examples_per_sec(self) -> float:
-        """Larger batches are faster, and no two runs take equally long."""
+        """Return the speed: larger batches are faster, and no two runs take equally long."""
         noise = np.random.default_rng([self.number, 5]).normal(1, 0.015)
         return float(self.model.examples_per_sec * (self.batch_size / 32) ** 0.25 * noise)
 
     def run(
         self, texts: list[str], labels: np.ndarray, difficulty: np.ndarray, *, num_epochs: int
     ) -> tuple[list[EpochRecord], list[PredictionRecord]]:
-        """The curve, and the answers at its best point."""
+        """Make up the curve, and the answers at its best point."""
         rng = np.random.default_rng([self.seed, self.number])
         skill = self.model.peak - 0.012 * abs(np.log2(self.learning_rate / self.model.best_learning_rate)) ** 1.5
         skill -= 0.002 * abs(np.log2(self.batch_size / 32)) + rng.normal(0, 0.003)
@@ -189,7 +189,7 @@ class _Trial:
         )
 
     def record(self, status: str, points: list[EpochRecord] | None = None) -> TrialRecord:
-        """The row at the start, or at the end."""
+        """Return the row at the start, or at the end."""
         config = {
             "model": self.model.name,
             "learning_rate": self.learning_rate,

@@ -65,7 +65,7 @@ class Recorder:
 
 
 def training_rows(num_rows: int, *, vocabulary: int = 100) -> TokenArrays:
-    """Sentences as long as SST-2's; whether they are positive can be told from their second token."""
+    """Make sentences as long as SST-2's; whether they are positive can be told from their second token."""
     tokens = token_arrays(review_lengths(num_rows), vocabulary=vocabulary)
     labels = (tokens.input_ids[tokens.offsets[:-1] + 1] % 2).astype(np.int8)
     return dataclasses.replace(tokens, labels=labels)
@@ -84,7 +84,7 @@ def context_of(
     device: str = "cpu",
     class_weights: tuple[float, ...] | None = None,
 ) -> LoopContext:
-    """As an attempt makes it, on the newest valid checkpoint of the run where it is to be resumed."""
+    """Make the context as an attempt does, on the newest valid checkpoint of the run where it is to be resumed."""
     where = torch.device(device)
     resolved = resolve_model(config)
     tokenizer = load_tokenizer(resolved, lambda: SENTENCES)
@@ -128,7 +128,7 @@ def context_of(
 
 
 def interrupt_after(loop: Loop, step: int) -> None:
-    """The run ends at that step, when the checkpoints handed to the writer are on storage."""
+    """End the run at that step, when the checkpoints handed to the writer are on storage."""
 
     def hook(done: int) -> None:
         if done == step:
@@ -139,7 +139,7 @@ def interrupt_after(loop: Loop, step: int) -> None:
 
 
 def record_losses(loop: Loop) -> list[float]:
-    """The mean loss of every global batch, as they are trained; the same on all ranks. Call after `interrupt_after`."""
+    """Record the mean loss of every global batch, as they are trained; the same on all ranks. Call after `interrupt_after`."""
     losses: list[float] = []
     before = [0.0, 0.0]
     then = loop.context.on_step
@@ -161,7 +161,7 @@ def record_losses(loop: Loop) -> list[float]:
 
 
 def digest_of(model: torch.nn.Module) -> str:
-    """Equal for weights that are equal bit for bit."""
+    """Digest the weights: equal for weights that are equal bit for bit."""
     digest = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
@@ -173,7 +173,7 @@ def digest_of(model: torch.nn.Module) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Scenario:
-    """One run of the loop."""
+    """Description of one run of the loop."""
 
     config: TrainConfig
     folder: str
@@ -188,7 +188,7 @@ class Scenario:
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What a run came to; of rank 0."""
+    """Outcome of a run, of rank 0."""
 
     losses: tuple[float, ...]
     digest: str
@@ -223,7 +223,7 @@ def play(scenario: Scenario, *, rank: int = 0, world_size: int = 1) -> Outcome:
 
 
 def _member(rank: int, world_size: int, port: int, scenarios: list[Scenario], backend: str, out: str) -> None:
-    """One process of a group, which plays all scenarios one after the other."""
+    """Play all scenarios one after the other, as one process of a group."""
     import pickle
 
     os.environ.update(
@@ -243,8 +243,8 @@ def _member(rank: int, world_size: int, port: int, scenarios: list[Scenario], ba
 
 @contextlib.contextmanager
 def group_of_one() -> Iterator[None]:
-    """A process group of this process alone. Afterwards DeepSpeed is as it was: it keeps groups, and some of its functions
-    are replaced."""
+    """Make a process group of this process alone. Afterwards DeepSpeed is as it was: it keeps groups, and some of its
+    functions are replaced."""
     from deepspeed.comm import comm
     from deepspeed.runtime.zero import stage_1_and_2
     from deepspeed.utils import groups
@@ -263,7 +263,7 @@ def group_of_one() -> Iterator[None]:
 
 
 def play_in_group(world_size: int, scenarios: list[Scenario], *, backend: str = "gloo") -> list[Outcome]:
-    """Fresh processes, joined over loopback; an exception of one of them is raised here."""
+    """Play the scenarios in fresh processes, joined over loopback; an exception of one of them is raised here."""
     import pickle
     import socket
 

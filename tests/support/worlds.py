@@ -17,7 +17,10 @@ from sst2_ray.statistics.scores import f1
 
 @functools.lru_cache
 def _correlation(discordant: float, accuracy: float) -> float:
-    """Of two latent normals whose signs differ with probability `discordant`, each positive with probability `accuracy`."""
+    """Find the correlation of two latent normals whose signs differ with probability `discordant`.
+
+    Each of them is positive with probability `accuracy`.
+    """
     threshold = norm.ppf(1 - accuracy)
 
     def excess(correlation: float) -> float:
@@ -53,7 +56,7 @@ class World:
         self._difficulty = self.random.standard_normal(num_sentences)
 
     def model(self, accuracies: Sequence[float], num_seeds: int) -> np.ndarray:
-        """Another model with one configuration per accuracy: bool [configurations, seeds, sentences], True where right."""
+        """Draw another model with one configuration per accuracy: bool [configurations, seeds, sentences], True where right."""
         draw, num = self.random.standard_normal, len(accuracies)
         shared, model, configuration, run = self._scales
         latent = shared * self._difficulty + model * draw(self.num_sentences)
@@ -65,12 +68,12 @@ class World:
 
 
 def labels_of(right: np.ndarray, num_classes: int = 2) -> np.ndarray:
-    """Equally many of each class; of two, half are positive."""
+    """Return labels, equally many of each class; of two, half are positive."""
     return np.arange(right.shape[-1]) % num_classes
 
 
 def configuration(name: str, correct: np.ndarray, *, model: str = "sbert", all_scores: bool = True) -> Configuration:
-    """Runs with these right answers, bool [seeds, sentences]; all_scores: F1 and loss as well as accuracy."""
+    """Make runs with these right answers, bool [seeds, sentences]; all_scores: F1 and loss as well as accuracy."""
     settings = {"model": model, "model_kind": model, "learning_rate": 8e-5, "batch_size": 32, "best_global_step": 100}
     runs = []
     for seed, row in enumerate(correct):
@@ -86,7 +89,7 @@ def configuration(name: str, correct: np.ndarray, *, model: str = "sbert", all_s
 def evidence(
     correct: dict[Configuration, np.ndarray] | Sequence[tuple[Configuration, np.ndarray]], *, num_classes: int = 2
 ) -> Evidence:
-    """The stored answers of configurations; None for one whose predictions were not stored.
+    """Make the stored answers of configurations; None for one whose predictions were not stored.
 
     A wrong answer is the next class, which of more than two is always the same one of a label.
     """

@@ -1,4 +1,4 @@
-"""What a command does where its standard files are closed, break, or cannot hold a character."""
+"""Tests of what a command does where its standard files are closed, break, or cannot hold a character."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_a_command_goes_on_whatever_becomes_of_its_standard_files(tmp_path: Path
     [("| head -1", 3), ("| (exec <&-)", 3), (">&-", 3), ("> /dev/full", 4), ("2>&1 | (exec <&-)", 3)],
 )
 def test_a_command_keeps_its_exit_code_when_its_reader_ends_and_fails_on_a_full_disk(ending: str, code: int) -> None:
-    """Here a command that ends with 3 after more output than a pipe holds."""
+    """The command here ends with 3 after more output than a pipe holds."""
     text = """
 import sys
 from sst2_ray import cli

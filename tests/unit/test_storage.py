@@ -1,4 +1,4 @@
-"""One folder, on a disk or in an object store: whole files or none, and nothing left behind."""
+"""Tests of one folder, on a disk or in an object store: whole files or none, and nothing left behind."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def bucket() -> Iterator[str]:
 
 @pytest.fixture(params=["disk", "object-store"])
 def storage(request, tmp_path) -> Storage:
-    """The same behaviour is asked of both."""
+    """Open a folder on a disk or in an object store: the same behavior is asked of both."""
     if request.param == "disk":
         return Storage.open(str(tmp_path / "root"))
     return Storage.open(f"{request.getfixturevalue('bucket')}/{tmp_path.name}")

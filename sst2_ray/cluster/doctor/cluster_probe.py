@@ -189,7 +189,7 @@ def _collective(rank: int, world: int, address: str, backend: str) -> float:
 
 
 def all_reduce(nodes: list[Node]) -> Finding:
-    """All-reduce over every GPU (NCCL), or over one process a node (gloo) where there is none."""
+    """Run an all-reduce over every GPU (NCCL), or over one process a node (gloo) where there is none."""
     gpus = any(node.gpus for node in nodes)
     backend = "nccl" if gpus else "gloo"
     places = [node for node in nodes for _ in range(node.gpus if gpus else 1)]

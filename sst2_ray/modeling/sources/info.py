@@ -39,7 +39,7 @@ class ModelInfo:
 
 @dataclass(frozen=True, kw_only=True)
 class ResolvedModel:
-    """All that a worker needs to build the model, without weights: cheap to pickle."""
+    """Complete description from which a worker builds the model, without weights: cheap to pickle."""
 
     name: str
     """As the user gave it."""

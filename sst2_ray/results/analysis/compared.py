@@ -1,4 +1,4 @@
-"""Two sides compared in every metric, with the sentences on which they differ."""
+"""Comparison of two sides in every metric, with the sentences on which they differ."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Difference:
 
 @dataclass(frozen=True, kw_only=True)
 class Compared:
-    """Two sides compared in every metric."""
+    """Comparison of two sides in every metric."""
 
     a: Side
     b: Side
@@ -48,12 +48,12 @@ class Compared:
 
     @property
     def decided_by(self) -> str:
-        """Metric that decides: the one that both sides were chosen by, else accuracy, of regressions Spearman's correlation."""
+        """Return the metric that decides: the one both sides were chosen by, else accuracy, of regressions Spearman's correlation."""
         return self.comparisons[0].metric
 
     @property
     def names(self) -> tuple[str, str]:
-        """Names of the sides."""
+        """Return the names of the sides."""
         return self.a.name, self.b.name
 
 

@@ -43,7 +43,7 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """Two configurations in one metric."""
+    """Comparison of two configurations in one metric."""
 
     a: Configuration
     b: Configuration
@@ -64,7 +64,7 @@ class Comparison:
 
     @property
     def difference(self) -> float | None:
-        """The score of a minus that of b."""
+        """Return the score of a minus that of b."""
         return self.estimate.value if self.estimate else None
 
     def is_leader_of_larger(self, estimate: Estimate) -> bool:
@@ -74,7 +74,7 @@ class Comparison:
 
     @property
     def winner(self) -> Configuration | None:
-        """The better configuration; None unless the verdict is a win."""
+        """Return the better configuration; None unless the verdict is a win."""
         if self.verdict is not Verdict.WIN or self.estimate is None:
             return None
         return self.a if (self.estimate.value < 0) == (self.metric == "loss") else self.b
@@ -212,7 +212,7 @@ class Bests:
 
     @property
     def verdict(self) -> Verdict:
-        """A win when one configuration alone may be the best."""
+        """Return a win when one configuration alone may be the best."""
         return Verdict.WIN if len(self.configurations) == 1 else Verdict.NOT_DECIDED
 
 

@@ -33,7 +33,7 @@ class MomentRow:
 
 @dataclass(frozen=True, kw_only=True)
 class Moment:
-    """Two configurations at the same point of their training."""
+    """Comparison of two configurations at the same point of their training."""
 
     title: str
     detail: str
@@ -51,12 +51,12 @@ class HeadToHead:
 
     @property
     def modernbert(self) -> Configuration:
-        """The best ModernBERT."""
+        """Return the best ModernBERT."""
         return self.overall.a
 
     @property
     def sbert(self) -> Configuration:
-        """The best SBERT."""
+        """Return the best SBERT."""
         return self.overall.b
 
 
@@ -125,7 +125,7 @@ def _run_curves(configuration: Configuration, curves: Curves) -> dict[str, Curve
 
 @dataclass(frozen=True, kw_only=True)
 class _Pair:
-    """Two configurations with the curves of their runs, by trial."""
+    """Pair of configurations with the curves of their runs, by trial."""
 
     group: RankedGroup
     overall: Comparison

@@ -76,12 +76,12 @@ class Memory:
 
     @property
     def state(self) -> float:
-        """Everything but activations."""
+        """Add up everything but activations."""
         return self.weights + self.gradients + self.optimizer
 
     @property
     def total(self) -> float:
-        """All of it."""
+        """Add up everything, activations included."""
         return self.state + self.activations
 
 
@@ -169,22 +169,22 @@ class StepTime:
 
     @property
     def hidden(self) -> float:
-        """Communication behind the backward pass."""
+        """Return the communication behind the backward pass."""
         return min(self.can_hide, BACKWARD * self.arithmetic)
 
     @property
     def total(self) -> float:
-        """The whole step."""
+        """Return the time of the whole step."""
         return max(self.launching, self.arithmetic + self.optimizer + self.communication - self.hidden)
 
     @property
     def utilization(self) -> float:
-        """Upper bound of model FLOP/s over the chips' peak."""
+        """Return the upper bound of model FLOP/s over the chips' peak."""
         return self.arithmetic / self.total
 
     @property
     def bottleneck(self) -> str:
-        """Name of the longest part."""
+        """Return the name of the longest part."""
         if self.total == self.launching:
             return "launches"
         parts = {

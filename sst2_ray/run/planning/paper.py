@@ -56,7 +56,7 @@ class PaperForecast:
 
     @property
     def seconds(self) -> float | None:
-        """All steps of the run; without its start and its evaluations."""
+        """Return the time of all steps of the run, without its start and its evaluations."""
         step = self.step_seconds.get(self.num_workers)
         return None if step is None else self.num_steps * step
 

@@ -19,7 +19,7 @@ CLI = (sys.executable, "-c", "from sst2_ray.cli import main; main()")
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HostLab]:
-    """Three hosts for a cluster and a fourth that does not belong to it."""
+    """Yield three hosts for a cluster and a fourth that does not belong to it."""
     reason = missing_for_hosts()
     if reason:
         pytest.skip(f"hosts cannot be made here: {reason}")
@@ -28,7 +28,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HostLab]:
 
 
 def onprem_file(lab: HostLab, head: int = 0, workers: tuple[int, ...] = (1, 2)) -> Path:
-    """cluster/onprem.yaml with nothing but the lab's addresses, user and key filled in."""
+    """Write cluster/onprem.yaml with nothing but the lab's addresses, user and key filled in."""
     text = render("onprem", HEAD_ADDRESS=lab.address(head), SSH_USER="root")
     addresses = ", ".join(lab.address(index) for index in workers)
     text = text.replace("[192.168.7.11, 192.168.7.12]", f"[{addresses}]").replace("~/.ssh/sst2-ray", str(lab.key))
@@ -39,7 +39,7 @@ def onprem_file(lab: HostLab, head: int = 0, workers: tuple[int, ...] = (1, 2)) 
 
 @pytest.fixture(scope="module")
 def cluster(lab: HostLab) -> Path:
-    """The on-prem cluster, up; its file."""
+    """Start the on-prem cluster; return its file."""
     path = onprem_file(lab)
     result = lab.laptop(*CLI, "up", str(path), "--yes", timeout=900)
     assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-2000:]
@@ -78,7 +78,7 @@ class Submission:
         return self.process.wait(timeout=timeout_s)
 
     def interrupt(self) -> None:
-        """What Ctrl-C does."""
+        """Interrupt the command as Ctrl-C does."""
         os.killpg(self.process.pid, signal.SIGINT)
 
 
@@ -100,7 +100,7 @@ def submit(lab: HostLab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[C
 
 @pytest.fixture
 def work(tmp_path: Path) -> Path:
-    """A working directory with a small script: counts, then ends as it is told."""
+    """Make a working directory with a small script that counts, then ends as it is told."""
     folder = tmp_path / "work"
     folder.mkdir()
     (folder / "count.py").write_text(

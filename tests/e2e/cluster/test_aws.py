@@ -52,7 +52,7 @@ class Cloud:
         )
 
     def instances(self, *states: str) -> list[dict[str, Any]]:
-        """Instances in one of `states` (all of them without)."""
+        """List the instances in one of `states` (all of them without)."""
         filters = [{"Name": "instance-state-name", "Values": list(states)}] if states else []
         return [
             instance
@@ -61,7 +61,7 @@ class Cloud:
         ]
 
     def cli(self, *arguments: str, timeout: float = 400) -> subprocess.CompletedProcess[str]:
-        """sst2-ray as a user with AWS credentials runs it."""
+        """Run sst2-ray as a user with AWS credentials does."""
         keys = {
             "AWS_ACCESS_KEY_ID": LAPTOP_KEY,
             "AWS_SECRET_ACCESS_KEY": "t",
@@ -91,7 +91,7 @@ def cloud(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 @contextlib.contextmanager
 def api_server(lab: HostLab) -> Iterator[str]:
-    """The address of a server that speaks AWS's API."""
+    """Yield the address of a server that speaks AWS's API."""
     with (lab.folder / "api.log").open("wb") as log:
         server = subprocess.Popen(
             [sys.executable, "-m", "moto.server", "-H", lab.gateway, "-p", "5555"],
@@ -109,7 +109,7 @@ def api_server(lab: HostLab) -> Iterator[str]:
 
 
 def account(cloud: Cloud) -> dict[str, str]:
-    """A VPC, a subnet, the cluster's key, and the credentials of the head's role where its instance profile would put them."""
+    """Make a VPC, a subnet, the cluster's key, and the credentials of the head's role where its instance profile would put them."""
     import requests
 
     ec2 = cloud.client("ec2")
@@ -128,7 +128,7 @@ def account(cloud: Cloud) -> dict[str, str]:
 
 
 def replaced(made: dict[str, str], lab: HostLab, idle: float | None) -> dict[str, Any]:
-    """The shipped file with addresses, key, image and instance types replaced, and the idle time where the test need not wait so long."""
+    """Replace addresses, key, image and instance types of the shipped file, and the idle time where the test need not wait so long."""
     config = copy.deepcopy(yaml.safe_load(FILES["aws"].read_text()))
     config["provider"].update(use_internal_ips=True, availability_zone="us-west-2a")
     config["auth"].update(ssh_user="root", ssh_private_key=str(lab.key))
@@ -147,7 +147,7 @@ def replaced(made: dict[str, str], lab: HostLab, idle: float | None) -> dict[str
 
 @pytest.fixture(scope="module")
 def running(cloud: Cloud) -> Cloud:
-    """The cluster, up: account prepared and head started by one command."""
+    """Return the cluster, up: account prepared and head started by one command."""
     vpc = yaml.safe_load(cloud.file.read_text())["metadata"]["vpc"]
     result = cloud.cli(
         "up", str(cloud.file), "--yes", "--ssh-from", f"{cloud.lab.gateway}/32", "--bucket", BUCKET, "--vpc", vpc
@@ -190,7 +190,7 @@ def test_no_rule_is_open_to_the_world_and_only_the_own_group_is_used(running: Cl
 
 
 def statements(cloud: Cloud) -> list[dict[str, Any]]:
-    """Every statement of every policy that the account's roles have."""
+    """List every statement of every policy that the account's roles have."""
     iam = cloud.client("iam")
     found = []
     for role in iam.list_roles()["Roles"]:
@@ -266,7 +266,7 @@ def test_the_head_ends_by_itself_when_nobody_needs_it(running: Cloud) -> None:
 
 
 def called_by_the_head(cloud: Cloud) -> list[tuple[str, dict[str, str]]]:
-    """(`service:Action`, its parameters) of every call that the head made."""
+    """List (`service:Action`, its parameters) of every call that the head made."""
     import requests
 
     recording = requests.get(f"{cloud.endpoint}/moto-api/recorder/download-recording", timeout=10).text
@@ -307,7 +307,7 @@ def test_the_head_called_nothing_that_its_role_does_not_allow(running: Cloud) ->
 
 
 def detach_policies(cloud: Cloud) -> None:
-    """What CloudFormation does by itself when it deletes a stack, and this server does not."""
+    """Detach all policies, as CloudFormation does by itself when it deletes a stack, and this server does not."""
     iam = cloud.client("iam")
     for role in iam.list_roles()["Roles"]:
         for policy in iam.list_attached_role_policies(RoleName=role["RoleName"])["AttachedPolicies"]:

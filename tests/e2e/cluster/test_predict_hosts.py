@@ -21,7 +21,7 @@ QUIET = f"export RAY_USAGE_STATS_ENABLED=0 RAY_AUTH_MODE=disabled PYTHONPATH={RE
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HostLab]:
-    """Two hosts, a Ray node of one core on each."""
+    """Yield two hosts, a Ray node of one core on each."""
     reason = missing_for_hosts()
     if reason:
         pytest.skip(f"hosts cannot be made here: {reason}")

@@ -47,7 +47,7 @@ exit $code
 
 @pytest.fixture(scope="module")
 def allocation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HostLab]:
-    """Two hosts with a home, an environment and a folder for results in common, as a cluster's shared file system gives them."""
+    """Yield two hosts with a home, an environment and a folder for results in common, as a cluster's shared file system gives them."""
     reason = missing_for_hosts()
     if reason:
         pytest.skip(f"hosts cannot be made here: {reason}")
@@ -85,7 +85,7 @@ def sbatch(lab: HostLab, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def left_behind(lab: HostLab) -> list[str]:
-    """Processes of Ray on the nodes, and files of the allocation in the home."""
+    """List the processes of Ray on the nodes, and files of the allocation in the home."""
     processes = [line for index in range(2) for line in lab.run(index, "ps ax -o args").stdout.splitlines()]
     running = [line for line in processes if "raylet" in line or "gcs_server" in line or "ray::" in line]
     return [*running, *map(str, (lab.shared / "home/.ray").iterdir())]

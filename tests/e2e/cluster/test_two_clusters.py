@@ -1,4 +1,4 @@
-"""Two clusters of one account side by side: started, used, and ended by themselves, with nobody's laptop there any more.
+"""Tests of two clusters of one account side by side: started, used, and ended by themselves, with nobody's laptop there any more.
 
 A server speaks EC2's API, hosts are its instances; a host cannot be switched off, so what shuts it down asks the server to
 terminate it, which is what EC2 does with machines of the shipped launch templates.
@@ -39,7 +39,7 @@ subprocess.run(["pkill", "-9", "gcs_server|raylet"])
 
 @pytest.fixture(scope="module")
 def clouds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Cloud]]:
-    """The account, with a file for each cluster."""
+    """Yield the account, with a file for each cluster."""
     pytest.importorskip("moto", reason="moto, the server that speaks AWS's API, is not installed (the dev extra)")
     reason = missing_for_hosts()
     if reason:
@@ -54,7 +54,7 @@ def clouds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Cloud
 
 
 def file_of(name: str, lab: HostLab, made: dict[str, str]) -> Path:
-    """The shipped file with another name, machines that end sooner, and idle workers that stay: what ends them is not the autoscaler."""
+    """Write the shipped file with another name, machines that end sooner, and idle workers that the autoscaler does not end."""
     config = replaced(made, lab, idle=10)
     config["cluster_name"] = name
     end = f'--poll-s 1 --command "{sys.executable} {lab.shared}/end.py $(hostname -I)"'
@@ -72,7 +72,7 @@ def file_of(name: str, lab: HostLab, made: dict[str, str]) -> Path:
 
 
 def alive(cloud: Cloud, name: str) -> list[dict[str, Any]]:
-    """Machines of a cluster by the API's own list."""
+    """List the machines of a cluster by the API's own list."""
     return [
         instance
         for instance in cloud.instances("pending", "running", "stopping", "stopped")
@@ -108,14 +108,14 @@ def test_two_clusters_are_started_used_and_end_by_themselves_with_the_laptop_gon
 
 
 def ended_well(lab: HostLab, name: str) -> list[dict[str, Any]]:
-    """Rows of the results table of a run that has succeeded."""
+    """Return the rows of the results table of a run that has succeeded."""
     folder = lab.shared / "runs/results/trials"
     found = pq.read_table(folder).to_pylist() if folder.is_dir() else []
     return [row for row in found if row["experiment"] == name and row["status"] == "succeeded"]
 
 
 def submission(cloud: Cloud, name: str) -> subprocess.Popen[bytes]:
-    """`sst2-ray submit` as a process of its own."""
+    """Start `sst2-ray submit` as a process of its own."""
     keys = {"AWS_ACCESS_KEY_ID": "LAPTOPKEY00000000000", "AWS_SECRET_ACCESS_KEY": "t", "AWS_DEFAULT_REGION": "us-west-2",
             "AWS_EC2_METADATA_DISABLED": "true", "AWS_ENDPOINT_URL": cloud.endpoint}  # fmt: skip
     words = ["submit", str(cloud.file), "--", *TRAIN, "--storage-path", f"{cloud.lab.shared}/runs", "--name", name]

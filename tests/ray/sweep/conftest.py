@@ -11,7 +11,7 @@ from tests.support.sweeps import WORDS, Sweeps, toy_flags
 
 @pytest.fixture(scope="session")
 def toy(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
-    """A model and a data folder: 128 training sentences, 32 of dev."""
+    """Make a model and a data folder: 128 training sentences, 32 of dev."""
     folder = tmp_path_factory.mktemp("toy")
     model = models.modernbert_folder(folder / "toy")
     data = write_glue_folder(folder / "data", reviews(128), reviews(32, topic="show"))
@@ -27,7 +27,7 @@ def sweeps(toy: tuple[str, str], tmp_path_factory: pytest.TempPathFactory) -> Sw
 
 @pytest.fixture(scope="session")
 def grid(sweeps: Sweeps) -> str:
-    """What a grid of two learning rates under two seeds printed, which nobody disturbed."""
+    """Return what a grid of two learning rates under two seeds printed, which nobody disturbed."""
     done = sweeps.run("grid", *WORDS)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout

@@ -14,14 +14,14 @@ LEARNS, TOO_SMALL = ("1e-3", "1.5e-3", "2e-3"), "1e-7"
 
 
 def words(scheduler: str) -> tuple[str, ...]:
-    """One trial after the other, the smallest learning rate last: decisions do not depend on the machine's speed."""
+    """Return flags for one trial after the other, the smallest learning rate last: decisions do not depend on the machine's speed."""
     rates = ("--learning-rates", *LEARNS, TOO_SMALL, "--num-seeds", "1", "--max-concurrent", "1")
     return (*rates, "--epochs", "3", "--batch-sizes", "8", "--scheduler", scheduler)
 
 
 @pytest.fixture(scope="module")
 def sweeps(tmp_path_factory: pytest.TempPathFactory) -> Sweeps:
-    """Sentences enough to learn from: 512, and 64 of dev."""
+    """Make sweeps of sentences enough to learn from: 512, and 64 of dev."""
     folder = tmp_path_factory.mktemp("stopping")
     model = models.modernbert_folder(folder / "toy")
     data = write_glue_folder(folder / "data", reviews(512), reviews(64, topic="show"))

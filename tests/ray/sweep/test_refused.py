@@ -1,4 +1,4 @@
-"""What no machine can hold is refused at once: Ray is not even started."""
+"""Tests that what no machine can hold is refused at once: Ray is not even started."""
 
 from __future__ import annotations
 

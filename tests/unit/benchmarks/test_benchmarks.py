@@ -1,4 +1,4 @@
-"""What benchmarks compute from what they measured, and how they refuse."""
+"""Tests of what benchmarks compute from what they measured, and how they refuse."""
 
 from __future__ import annotations
 

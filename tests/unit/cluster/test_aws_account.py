@@ -1,4 +1,4 @@
-"""What `sst2-ray up` makes in an AWS account: the stack from every state, names by cluster and region, the key."""
+"""Tests of what `sst2-ray up` makes in an AWS account: the stack from every state, names by cluster and region, the key."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def cluster_of(folder: Path, name: str = "sst2", region: str = REGION, worker: s
 
 
 def stack_of(name: str, region: str = REGION) -> Any:
-    """The API server's own record of a stack, whose state can be set."""
+    """Return the API server's own record of a stack, whose state can be set."""
     from moto.cloudformation.models import cloudformation_backends
 
     stacks = cloudformation_backends["123456789012"][region].stacks.values()
@@ -56,7 +56,7 @@ def templates(region: str = REGION) -> list[str]:
 
 
 def detach_policies() -> None:
-    """What CloudFormation does by itself when it deletes a stack, and this server does not."""
+    """Detach all policies, as CloudFormation does by itself when it deletes a stack, and this server does not."""
     iam = boto3.client("iam")
     for role in iam.list_roles()["Roles"]:
         for policy in iam.list_attached_role_policies(RoleName=role["RoleName"])["AttachedPolicies"]:

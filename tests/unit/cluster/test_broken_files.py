@@ -142,7 +142,7 @@ def told_of_slurm(folder: Path, text: str) -> list[str]:
 
 @pytest.fixture
 def shipped(examine: Examine) -> dict[str, set[str]]:
-    """What doctor says of the files as they are: warnings that come with a place."""
+    """Return what doctor says of the files as they are: warnings that come with a place."""
     return {name: {f.line() for f in examine(rendered(name)) if f.level != "ok"} for name in BROKEN}
 
 

@@ -1,4 +1,4 @@
-"""What a cluster costs, said before anything is started: from a price that the user gives, or from the dated table."""
+"""Tests of a cluster's cost, said before anything is started: from a price that the user gives, or from the dated table."""
 
 from __future__ import annotations
 

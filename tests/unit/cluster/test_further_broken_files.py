@@ -14,7 +14,7 @@ from tests.support.broken_files import BROKEN, MORE, RIGHT, SHIPPED, THIRD, text
 
 
 def told(folder: Path, place: str, text: str) -> set[str]:
-    """What doctor says about the file itself; a file that is refused is told in one line."""
+    """Return what doctor says about the file itself; a file that is refused is told in one line."""
     path = folder / SHIPPED[place].name
     path.write_bytes(text.encode())
     try:

@@ -56,7 +56,7 @@ class Server:
 
 @pytest.fixture
 def servers(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Server]]:
-    """Two job servers; no token, no proxy and no address of whoever runs the tests."""
+    """Yield two job servers; no token, no proxy and no address of whoever runs the tests."""
     for name in [name for name in os.environ if name.startswith("RAY_") or name.lower().endswith("_proxy")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")

@@ -1,4 +1,4 @@
-"""What the machine of the user lacks is said in one line with its remedy, before anything is started."""
+"""Tests that what the machine of the user lacks is said in one line with its remedy, before anything is started."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the watcher understands of the clouds' notices."""
+"""Tests of what the watcher understands of the clouds' notices."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a configuration refuses from its values alone, and which of its fields make two runs the same run."""
+"""Tests of what a configuration refuses from its values alone, and which of its fields make two runs the same run."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_shares_lie_in_zero_to_one(name, value):
 
 
 def test_a_config_of_version_0_1_0_keeps_its_hash():
-    """So that runs and sweeps of that version go on, and stand beside new ones as the same configuration."""
+    """Runs and sweeps of that version then go on, and stand beside new ones as the same configuration."""
     assert TrainConfig().config_hash == "84685b76b25b"
     assert TrainConfig(data="glue", batch_size=32).config_hash == "941d442c9b84"
     assert around_paper().trials_hash == "3eed1c5e7fc6"

@@ -1,4 +1,4 @@
-"""Where the real SST-2 is, for the tests that need it."""
+"""Location of the real SST-2, for the tests that need it."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ PADDING = st.sampled_from([None, 40])
 
 
 def plans_of(tokens, world_size: int, *, seed=0, epoch=0, **options) -> list[tuple[StepPlan, ...]]:
-    """For every step, the plans of all ranks."""
+    """List the plans of all ranks for every step."""
     ranks = [
         list(plan_epoch(tokens, seed=seed, epoch=epoch, rank=rank, world_size=world_size, **options))
         for rank in range(world_size)
@@ -35,7 +35,7 @@ def plans_of(tokens, world_size: int, *, seed=0, epoch=0, **options) -> list[tup
 
 
 def rows_and_weights(step: tuple[StepPlan, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """Of all micro-batches of all ranks."""
+    """Concatenate the rows and weights of all micro-batches of all ranks."""
     micro = [m for plan in step for m in plan.micro_batches]
     return np.concatenate([m.rows for m in micro]), np.concatenate([m.weights for m in micro])
 

@@ -1,4 +1,4 @@
-"""What stands in training is not scored on, unless the user says so."""
+"""Tests that what stands in training is not scored on, unless the user says so."""
 
 from __future__ import annotations
 

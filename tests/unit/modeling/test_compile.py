@@ -18,7 +18,7 @@ from tests.support.flash import compute_with_flash
 
 @pytest.fixture(autouse=True)
 def fresh_compiler(monkeypatch):
-    """With settings as they were afterwards, and something that passes for a C compiler, which is not called."""
+    """Reset the compiler, put its settings back afterwards, and name what passes for a C compiler, which is not called."""
     monkeypatch.setenv("CC", "cc")
     torch._dynamo.reset()
     counters.clear()
@@ -28,7 +28,7 @@ def fresh_compiler(monkeypatch):
 
 
 def outcomes(model, keys, tokenizer, *, varlen):
-    """Logits and gradients of batches of several sizes."""
+    """Compute logits and gradients of batches of several sizes."""
     found = []
     for count in (3, 5):
         ids, mask = models.encode(tokenizer, (2 * models.SENTENCES)[count : 2 * count])

@@ -225,7 +225,7 @@ def logits_of(model, keys, tokenizer, rows: list[int], **padding) -> torch.Tenso
 
 @pytest.fixture(params=["sbert", "modernbert"])
 def trained(request):
-    """A toy model in training mode, its dropout keyed; ModernBERT has none by itself."""
+    """Build a toy model in training mode, its dropout keyed; ModernBERT has none by itself."""
     options = {"encoder_dropout": 0.2, "dropout": 0.2}
     model, tokenizer, _ = build(request.getfixturevalue(f"{request.param}_folder"), **options)
     return model.train(), model.key_dropout(), tokenizer
@@ -286,7 +286,7 @@ SHAPES = {
 
 
 class Encoder(nn.Module):
-    """As much of a SentenceClassifier as `install_keyed_dropout` needs."""
+    """Encoder with as much of a SentenceClassifier as `install_keyed_dropout` needs."""
 
     def __init__(self, model_type: str, probability: float, attention: str = "sdpa") -> None:
         super().__init__()
@@ -310,7 +310,7 @@ class Encoder(nn.Module):
 
 @pytest.mark.parametrize("model_type", sorted(KEYED_TYPES))
 def test_attention_that_draws_its_own_masks_is_attention(model_type):
-    """Where there is next to nothing to drop, it agrees with torch's."""
+    """Keyed attention agrees with torch's where there is next to nothing to drop."""
     lengths, rows = [30, 7, 19], [0, 1, 2]
     keyed = Encoder(model_type, 1e-12).train()
     keys = install_keyed_dropout(keyed, keyed.backbone)

@@ -81,7 +81,7 @@ def test_a_single_run_is_compared_over_the_sentences_with_mcnemars_test(
 
 
 def predictions(path: Path, share: float, *, seeds: int = 1, words: bool = False) -> str:
-    """A file as other tools write it."""
+    """Write a file as other tools do."""
     rng = np.random.default_rng(int(share * 1000))
     rows = []
     for seed in range(seeds):
@@ -190,7 +190,7 @@ def test_more_than_two_classes_are_compared_in_macro_f1_and_mcc(
 
 
 def write_values(storage: str, name: str, noise: float, chosen_by: str) -> None:
-    """Three runs of a regression whose answers are this far from the labels."""
+    """Write three runs of a regression whose answers are this far from the labels."""
     table, label = ResultsTable(storage), np.round(np.random.default_rng(1).uniform(0, 5, 120), 1)
     for seed in range(3):
         answer = label + np.random.default_rng([seed, int(10 * noise)]).normal(0, noise, len(label))
@@ -259,7 +259,7 @@ def test_values_are_read_from_a_file_and_are_not_compared_with_classes(
 def test_the_verdict_is_on_the_metric_that_both_sides_were_chosen_by(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Of rare positives: one side answers them all, and is wrong more often."""
+    """Positives are rare: one side answers them all, and is wrong more often."""
     table = ResultsTable(str(tmp_path))
     label = (np.arange(200) % 20 == 0).astype(int)
     answers = {"careful": np.zeros(200, dtype=int), "keen": np.where(np.arange(200) % 15 == 1, 1, label)}

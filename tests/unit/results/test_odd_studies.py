@@ -23,7 +23,7 @@ LABEL = np.arange(400) % 2
 
 
 def noisy(label: np.ndarray, share: float, seed: int, classes: int = 2) -> np.ndarray:
-    """Answers of which about this share is right."""
+    """Return answers of which about this share is right."""
     wrong = np.flatnonzero(np.random.default_rng(seed).random(len(label)) > share)
     return wrong_at(label, *wrong, classes=classes)
 
@@ -42,7 +42,7 @@ def board(table: ResultsTable) -> str:
 def two(
     table: ResultsTable, label: np.ndarray, shares: tuple[float, float], num_seeds: int = 3, **values: object
 ) -> Study:
-    """modernbert against sbert."""
+    """Write a study of modernbert against sbert."""
     classes = int(label.max()) + 1 if label.max() > 1 else 2
     for seed in range(num_seeds):
         for number, (model, share) in enumerate(zip(("modernbert", "sbert"), shares, strict=True)):
@@ -255,7 +255,7 @@ STRENGTH = {Verdict.NOT_DECIDED: 0, Verdict.TIE: 1, Verdict.WIN: 2}
 
 
 def strengths(table: ResultsTable) -> list[int]:
-    """Of every verdict of a report, by the models that it is on, and of who cannot be the best."""
+    """Return the strength of every verdict of a report, by the models that it is on, and of who cannot be the best."""
     study = read(table)[0]
     moments = study.head_to_head.moments if study.head_to_head else ()
     compared = [*study.comparisons, *(row.comparison for m in moments for row in m.rows if row.comparison)]

@@ -119,7 +119,7 @@ def test_auto_without_a_ray_on_this_machine_is_refused_in_one_line(monkeypatch: 
 
 
 def test_auto_of_a_ray_that_has_ended_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its address may have been left behind."""
+    """The address of a Ray that has ended may have been left behind."""
     monkeypatch.setenv("RAY_ADDRESS", "auto")
     monkeypatch.setattr(state, "head_address", lambda _: "127.0.0.1:1")
     with pytest.raises(InputError, match=r"^RAY_ADDRESS auto: no Ray head answers there"):

@@ -1,4 +1,4 @@
-"""What a run shows where there is no terminal: phases as they begin, and now and then how far it is."""
+"""Tests of what a run shows where there is no terminal: phases as they begin, and now and then how far it is."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TRAINING = Progress(
 
 @pytest.fixture
 def shown(monkeypatch):
-    """A display, and a function that returns the lines that it has shown."""
+    """Return a display, and a function that returns the lines that it has shown."""
     monkeypatch.setattr(display, "PLAIN_INTERVAL_S", 0.0)
     file = io.StringIO()
     return RunDisplay(Console(file=file, width=160)), lambda: file.getvalue().splitlines()

@@ -1,4 +1,4 @@
-"""Who holds the others up, who is asked to leave, and what `--num-workers 1:2` means; no cluster is needed for it."""
+"""Tests of who holds the others up, who is asked to leave, and what `--num-workers 1:2` means; no cluster is needed for it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which Ray a command runs on."""
+"""Tests of which Ray a command runs on."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ linux = pytest.mark.skipif(not hasattr(os, "SCHED_BATCH"), reason="scheduling po
 
 
 def policies(code):
-    """What a fresh process with `code` prints."""
+    """Return what a fresh process with `code` prints."""
     code = "import os; from sst2_ray.run import environment as e\n" + code
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     return [int(word) for word in told.split()]

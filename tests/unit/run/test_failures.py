@@ -1,4 +1,4 @@
-"""Which class a failure is of, from exceptions as Ray and torch raise them."""
+"""Classes of failures, from exceptions as Ray and torch raise them."""
 
 from __future__ import annotations
 

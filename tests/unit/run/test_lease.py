@@ -1,4 +1,4 @@
-"""Who runs a run: a second driver is refused while the first one lives, and goes on at once where it was killed."""
+"""Tests of who runs a run: a second driver is refused while the first one lives, and goes on at once where it was killed."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ with Lease(Storage.open(sys.argv[1]), "first"):
 
 @contextlib.contextmanager
 def other_driver(storage: Path) -> Iterator[subprocess.Popen[str]]:
-    """A process that runs `first` until its stdin is closed."""
+    """Start a process that runs `first` until its stdin is closed."""
     pipe = subprocess.PIPE
     process = subprocess.Popen([sys.executable, "-c", DRIVER, str(storage)], stdin=pipe, stdout=pipe, text=True)
     try:
@@ -207,7 +207,7 @@ def test_a_session_whose_run_another_driver_has_taken_over_stops_at_once(tmp_pat
 def test_a_single_run_is_held_while_its_trial_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_taken_over: bool
 ) -> None:
-    """Without Ray: everything but session and lease is a stand-in."""
+    """No Ray is needed: everything but session and lease is a stand-in."""
 
     class HeldTrial:
         def __init__(self, *_: Any, stop: StopRequests, **__: Any) -> None:

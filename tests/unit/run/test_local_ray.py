@@ -1,4 +1,4 @@
-"""What a Ray on this machine alone is given: a token for this user alone, and a folder whose sockets have short names."""
+"""Tests of what a Ray on this machine alone is given: a token for this user alone, and a folder whose sockets have short names."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ VARIABLES = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "RAY_TMPD
 
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty home, and none of the variables set."""
+    """Make an empty home, with none of the variables set."""
     for name in VARIABLES:
         monkeypatch.setenv(name, "")  # put back afterwards, also what the code sets
         monkeypatch.delenv(name)

@@ -1,4 +1,4 @@
-"""What the driver learns from the progress actor and about Ray's head."""
+"""Tests of what the driver learns from the progress actor and about Ray's head."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run's folder says before anything is started: finished, to be gone on with, or refused in one line."""
+"""Tests of what a run's folder says before anything is started: finished, to be gone on with, or refused in one line."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.support.checkpoints import write_checkpoint
 
 
 def write_data(folder: Path, *, flipped: int = 0) -> str:
-    """A folder in GLUE's layout; the first `flipped` training labels are turned over."""
+    """Write a folder in GLUE's layout; the first `flipped` training labels are turned over."""
     folder.mkdir(exist_ok=True)
     labels = [row % 2 for row in range(20)]
     labels[:flipped] = [1 - label for label in labels[:flipped]]
@@ -31,7 +31,7 @@ def write_data(folder: Path, *, flipped: int = 0) -> str:
 
 @pytest.fixture
 def checked_of(tmp_path):
-    """The config of a run `one` and its data, as they are on disk now."""
+    """Return a function that checks the config of a run `one` and its data, as they are on disk now."""
 
     def make(**options) -> RunInputs:
         config = TrainConfig(
@@ -88,7 +88,7 @@ def interrupted(storage, checked_of) -> Storage:
 
 
 def failing(monkeypatch, times: int) -> None:
-    """Reading a checkpoint's files fails as S3 does when it is asked too often."""
+    """Make reading a checkpoint's files fail as S3 does when it is asked too often."""
     digest_of, left = ckpt.digest_of, [OSError(errno.EIO, "AWS Error SLOW_DOWN")] * times
 
     def flaky(path):

@@ -1,4 +1,4 @@
-"""What the soak's page says is what the soak came to."""
+"""Tests that the soak's page says what the soak came to."""
 
 from __future__ import annotations
 

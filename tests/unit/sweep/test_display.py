@@ -18,7 +18,7 @@ SWEEP = SweepConfig(models=("sentence-transformers/all-mpnet-base-v2",), learnin
 
 
 def screen(width: int) -> str:
-    """Two trials that ended and one that trains, with a price, as a terminal of that width shows them."""
+    """Render two trials that ended and one that trains, with a price, as a terminal of that width shows them."""
     out = Console(file=io.StringIO(), width=width, height=40, force_terminal=True, color_system=None)
     queue = TrialQueue(SWEEP)
     display = SweepDisplay(out, "around-the-paper", queue)

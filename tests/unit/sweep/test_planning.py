@@ -1,4 +1,4 @@
-"""Which trials a sweep has, in which order they start, who goes on to the other seeds, and when the money is spent."""
+"""Tests of which trials a sweep has, in which order they start, who goes on to the other seeds, and when the money is spent."""
 
 from __future__ import annotations
 

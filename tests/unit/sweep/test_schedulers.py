@@ -1,4 +1,4 @@
-"""Who is stopped on the first seed: by halving, by the median, never for noise, never twice."""
+"""Tests of who is stopped on the first seed: by halving, by the median, never for noise, never twice."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_what_an_earlier_session_decided_stands(scheduler: str) -> None:
 
 @pytest.mark.parametrize(("error", "stops"), [(0.02, True), (0.3, False)])
 def test_another_metric_brings_its_own_noise(error: float, stops: bool) -> None:
-    """0.3 behind: more than the noise of a difference of two scores with an error of 0.02, not of 0.3."""
+    """A gap of 0.3 is more than the noise of a difference of two scores with an error of 0.02, not of 0.3."""
     base = TrainConfig(evaluations_per_epoch=9, choose_by="mcc")
     rule = EarlyStopping(SweepConfig(scheduler="asha", epochs=(1,), base=base))
     key = {"model": MODEL, "number": 1, "num_rows": 100, "error": error}

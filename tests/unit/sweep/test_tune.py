@@ -1,4 +1,4 @@
-"""What Tune is given, called and pickled as Tune does it."""
+"""Tests of what Tune is given, called and pickled as Tune does it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SWEEP = SweepConfig(scheduler="median", base=TrainConfig(evaluations_per_epoch=2
 
 
 def trial(position: int, *, seed: int = 0) -> SimpleNamespace:
-    """A trial as Tune hands it to schedulers and callbacks."""
+    """Make a trial as Tune hands it to schedulers and callbacks."""
     return SimpleNamespace(config={"spec": trials_of(SWEEP, planned_configurations(SWEEP)[position])[seed]})
 
 
@@ -41,7 +41,7 @@ def stopped() -> list[str]:
 
 @pytest.fixture
 def scheduler(stopped: list[str]) -> FirstSeedScheduler:
-    """Median stopping that has seen three good trials."""
+    """Make a scheduler of median stopping that has seen three good trials."""
     made = FirstSeedScheduler(EarlyStopping(SWEEP), stopped.append)
     for position in range(3):
         one = trial(position)
@@ -50,7 +50,7 @@ def scheduler(stopped: list[str]) -> FirstSeedScheduler:
 
 
 def test_a_stopped_trial_may_report_again(scheduler: FirstSeedScheduler, stopped: list[str]) -> None:
-    """What a trial function returns reaches the scheduler as one more result."""
+    """The return value of a trial function reaches the scheduler as one more result."""
     bad = trial(3)
     for result in (
         {"evaluation": evaluation(bad.config["spec"], 0.5)},
@@ -71,7 +71,7 @@ def test_other_seeds_are_never_stopped(scheduler: FirstSeedScheduler, stopped: l
 def test_what_failed_for_good_is_the_worst_and_a_lost_worker_says_nothing(
     scheduler: FirstSeedScheduler, stopped: list[str], failure_class: str, is_stopped: bool
 ) -> None:
-    """Three trials at 0.9 and three more that failed: the median of the others is 0.45, or 0.9."""
+    """The others are three trials at 0.9 and three more that failed: their median is 0.45, or 0.9."""
     for name in "abc":
         failed = SimpleNamespace(config={"spec": dataclasses.replace(trial(3).config["spec"], trial_id=name)})
         outcome = Outcome(status="failed", score=None, failure_class=failure_class)

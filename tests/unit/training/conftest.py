@@ -1,4 +1,4 @@
-"""What several tests train, and with how many threads."""
+"""Fixtures of what several tests train, and with how many threads."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.support import models
 
 @pytest.fixture(scope="package", autouse=True)
 def one_thread() -> Iterator[None]:
-    """Toy models gain nothing from several, which wait for each other wherever the machine is busy."""
+    """Train on one thread: toy models gain nothing from several, which wait for each other wherever the machine is busy."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

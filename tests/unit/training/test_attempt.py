@@ -35,7 +35,7 @@ DEV_ROWS = 12
 
 
 class Told(NullReporter):
-    """What an attempt tells, in order; of steps and of batches of evaluations, one after the other is one entry."""
+    """Record of what an attempt tells, in order; of steps and of batches of evaluations, one after the other is one entry."""
 
     def __init__(self) -> None:
         self.said: list[str] = []
@@ -56,7 +56,7 @@ class Told(NullReporter):
 
 @pytest.fixture
 def attempt_of(sbert_folder, tmp_path):
-    """Two epochs of 4 steps of the toy SBERT, on data of a fingerprint that the driver has noted."""
+    """Return a maker of attempts: two epochs of 4 steps of the toy SBERT, on data of a fingerprint that the driver has noted."""
 
     def make(fingerprint: str | None = "aaaa", run: str = "", **values) -> Attempt:
         defaults = {
@@ -229,7 +229,7 @@ print(len(calls))
 
 
 def test_ranks_wait_for_an_export_that_lasts_longer_than_a_collective_may(tmp_path):
-    """And tell meanwhile that they are alive."""
+    """Ranks tell meanwhile that they are alive."""
     ranks = [
         subprocess.Popen(
             [sys.executable, "-c", RANK, str(rank), str(tmp_path / "store"), "6", "9"],

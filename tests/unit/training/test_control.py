@@ -1,4 +1,4 @@
-"""When ranks meet, and what rank 0 tells them."""
+"""Tests of when ranks meet, and what rank 0 tells them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One rank's run: what it evaluates, records, keeps and resumes, and when it stops."""
+"""Tests of one rank's run: what it evaluates, records, keeps and resumes, and when it stops."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ ROWS, DEV_ROWS, STEPS = 100, 24, 7  # 7 steps an epoch, the last one of 4 rows
 
 @pytest.fixture
 def loop_of(sbert_folder, tmp_path):
-    """A loop on the toy SBERT, 2 epochs of 100 rows in batches of 16, in fp32 on plain torch."""
+    """Return a function that makes a loop on the toy SBERT, 2 epochs of 100 rows in batches of 16, in fp32 on plain torch."""
 
     def make(*, run: str = "run", resume: bool = False, micro_batch_tokens: int = 256, **values) -> Loop:
         defaults = {"engine": "torch", "batch_size": 16, "epochs": 2, "precision": "fp32", "learning_rate": 1e-3}
@@ -63,7 +63,7 @@ def checkpoints_of(loop: Loop) -> list[int]:
 
 
 def what_counts(record: EpochRecord) -> dict:
-    """Without the clock's part."""
+    """Return a record without the clock's part."""
     clock = ("seconds", "examples_per_sec", "tokens_per_sec", "written_at")
     return {name: value for name, value in dataclasses.asdict(record).items() if name not in clock}
 
@@ -160,7 +160,7 @@ def test_the_error_of_an_accuracy_is_not_stored(loop_of):
 
 
 def test_every_batch_of_an_evaluation_is_told(loop_of):
-    """So that a long one does not look like one that hangs."""
+    """A long evaluation then does not look like one that hangs."""
     loop = loop_of(epochs=1, micro_batch_tokens=16)
     loop.train()
     assert told(loop).batches > 4
@@ -336,7 +336,7 @@ def test_at_its_end_a_run_has_not_been_stopped(loop_of):
 
 
 def test_ranks_that_meet_after_a_step_communicate(loop_of):
-    """So a rank that waits there for one that hangs is not taken for it."""
+    """A rank that waits there for one that hangs is then not taken for it."""
     loop, phases = loop_of(), []
     loop.control.preemption_requested = lambda: phases.append(loop.context.timer.current)
     loop.train()

@@ -1,4 +1,4 @@
-"""How many steps a run has, and after which of them it evaluates."""
+"""Tests of how many steps a run has, and after which of them it evaluates."""
 
 from __future__ import annotations
 

@@ -141,7 +141,7 @@ TOKENIZER = ("config.json", "tokenizer.json", "tokenizer_config.json")
 
 
 def fill_cache(env, hub_id, revision, *names) -> None:
-    """As AutoTokenizer, AutoModel or a script of the user's does."""
+    """Fill the cache as AutoTokenizer, AutoModel or a script of the user's does."""
     subprocess.run([sys.executable, "-c", PARTIAL, hub_id, revision, *names], env=env, timeout=120, check=True)
 
 
@@ -168,7 +168,7 @@ def test_without_a_hub_a_cache_that_holds_some_files_is_no_model(hub, tmp_path):
 
 
 def test_a_model_without_modules_is_whole_with_its_weights_and_tokenizer(tmp_path, modernbert_folder):
-    """Fetched file by file, it needs no hub any more."""
+    """A model that was fetched file by file needs no hub any more."""
     revision, names = "b" * 40, ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json")
     with HubServer(standard=False) as own:
         own.add_model("someone/modern", modernbert_folder, revision=revision)
@@ -240,7 +240,7 @@ FAMILY_OF = {
 
 
 def test_named_encoders_come_from_the_hub_with_their_weights_or_with_random_ones(tmp_path):
-    """Tiny ones of the same families stand for them on the tests' hub."""
+    """Tiny encoders of the same families stand for them on the tests' hub."""
     specs = [spec for spec in MODELS.values() if spec.architecture is None]
     with HubServer(standard=False) as own:
         for spec in specs:

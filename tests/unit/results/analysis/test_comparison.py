@@ -27,7 +27,7 @@ Pair = tuple[Configuration, Configuration, Evidence]
 def pair(
     accuracies: tuple[float, float], *, seeds: tuple[int, int] = (3, 3), seed: int = 1, **world_options: Any
 ) -> Pair:
-    """A ModernBERT and an SBERT with these true accuracies."""
+    """Make a ModernBERT and an SBERT with these true accuracies."""
     world = World(seed, **world_options)
     right = [world.model([accuracy], num)[0] for accuracy, num in zip(accuracies, seeds, strict=True)]
     a, b = configuration("a", right[0], model="modernbert"), configuration("b", right[1], model="sbert")
@@ -35,7 +35,7 @@ def pair(
 
 
 def shares(wrong_a: int, wrong_b: int, *, num_seeds: int = 3, num_sentences: int = 872) -> Pair:
-    """Two that get so many sentences wrong, the same under every seed, the worse one those of the better and more."""
+    """Make two that get so many sentences wrong, the same under every seed, the worse one those of the better and more."""
     right = [np.tile(np.arange(num_sentences) >= wrong, (num_seeds, 1)) for wrong in (wrong_a, wrong_b)]
     a, b = configuration("a", right[0], model="modernbert"), configuration("b", right[1], model="sbert")
     return a, b, evidence([(a, right[0]), (b, right[1])])
@@ -156,7 +156,7 @@ def test_one_seed_of_a_model_whose_other_configurations_have_several_is_compared
 def search(
     seed: int, *, num: int = 15, accuracy: float = 0.94, other: float = 0.94
 ) -> tuple[list[Configuration], Evidence]:
-    """Configurations of ModernBERT and, last, one of SBERT."""
+    """Make configurations of ModernBERT and, last, one of SBERT."""
     world = World(seed)
     right = [*world.model([accuracy] * num, 3), world.model([other], 3)[0]]
     members = [configuration(f"m{i}", x, model="modernbert") for i, x in enumerate(right[:-1])]
@@ -282,7 +282,7 @@ STRENGTH = {Verdict.NOT_DECIDED: 0, Verdict.TIE: 1, Verdict.WIN: 2}
 
 
 def verdicts(members: list[Configuration], found: Evidence) -> list[int]:
-    """Strength of every verdict of a page: best against the other model's best, all others, and who may be the best."""
+    """Return the strength of every verdict of a page: best against the other model's best, all others, and who may be the best."""
     ranked = sorted(members, key=lambda c: (-c.summary("best_dev_accuracy").mean, c.configuration_id))  # type: ignore[union-attr]
     by_model: dict[str, list[Configuration]] = {}
     for c in ranked:
@@ -326,7 +326,7 @@ NUM_SENTENCES = 200
 def stored(
     accuracies: dict[str, list[int]], change: Callable[[str, int], dict[str, object]] | None = None
 ) -> tuple[list[Configuration], pa.Table]:
-    """Trials and predictions with so many wrong sentences for each seed of each configuration."""
+    """Make trials and predictions with so many wrong sentences for each seed of each configuration."""
     trials, predictions = [], []
     for name, seed_wrongs in accuracies.items():
         for seed, wrong in enumerate(seed_wrongs):

@@ -1,4 +1,4 @@
-"""Where the time of a trial's attempts went."""
+"""Tests of where the time of a trial's attempts went."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support.records import trial
 def attempt(
     number: int, first: int | None, last: int | None, *, status: str = "failed", **values: float
 ) -> TrialRecord:
-    """An attempt of 100 s: 10 s of start-up, 60 s of steps, 5 s of evaluation, 2 s of checkpoints."""
+    """Make an attempt of 100 s: 10 s of start-up, 60 s of steps, 5 s of evaluation, 2 s of checkpoints."""
     times = {"seconds": 100.0, "startup_seconds": 10.0, "forward_seconds": 40.0, "backward_seconds": 20.0}
     times |= {"evaluation_seconds": 5.0, "checkpoint_seconds": 2.0}
     row = trial("t", experiment="e", attempt=number, status=status)

@@ -21,7 +21,7 @@ STEPS = (100, 200, 300)  # 100 an epoch
 
 @dataclass(frozen=True, kw_only=True)
 class Course:
-    """How the runs of one kind went: dev accuracy after each epoch, and the seconds an epoch took."""
+    """Course of the runs of one kind: dev accuracy after each epoch, and the seconds an epoch took."""
 
     kind: str
     accuracy: tuple[float, float, float]
@@ -36,7 +36,7 @@ FAST = Course(kind="sbert", accuracy=(0.91, 0.92, 0.93), seconds=10.0)
 
 
 def write_course(table: ResultsTable, course: Course, *, split: str = "dev") -> None:
-    """A run a seed, the second a thousandth better; on the held-out part of train nothing is known of dev."""
+    """Write a run a seed, the second a thousandth better; on the held-out part of train nothing is known of dev."""
     for seed in range(NUM_SEEDS):
         run = f"{course.kind}-{seed}"
         accuracies = [accuracy + 0.001 * seed for accuracy in course.accuracy]
@@ -66,7 +66,7 @@ def duel_of(table: ResultsTable) -> HeadToHead:
 
 
 def means(duel: HeadToHead, moment: int) -> dict[str, tuple[float, float]]:
-    """Metric -> (ModernBERT, SBERT)."""
+    """Map each metric to (ModernBERT, SBERT)."""
     return {row.metric: (round(row.mean_a, 4), round(row.mean_b, 4)) for row in duel.moments[moment].rows}
 
 
@@ -114,7 +114,7 @@ def test_time_goes_on_over_a_restart(table: ResultsTable) -> None:
 
 @pytest.fixture
 def selected(table: ResultsTable) -> ResultsTable:
-    """Both chosen on a held-out part of train, then scored on dev, where it is the other way round."""
+    """Write both kinds, chosen on a held-out part of train, then scored on dev, where it is the other way round."""
     for course, dev, num_wrong in ((SLOW, 0.80, 40), (FAST, 0.90, 20)):
         write_course(table, course, split="selection")
         for record in table.records("trials"):

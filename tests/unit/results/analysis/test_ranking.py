@@ -19,7 +19,7 @@ from tests.support.records import at, trial
 
 
 def runs(configuration: str, accuracies: list[float], **values: Any) -> list[Any]:
-    """One succeeded run a seed."""
+    """Make one succeeded run a seed."""
     return [
         trial(
             f"{configuration}-{seed}", configuration_id=configuration, seed=seed, best_dev_accuracy=accuracy,

@@ -27,7 +27,7 @@ from tests.support.worlds import World, configuration, evidence
 
 
 def said(table: ResultsTable, *tried: Tried, margin: float = 0.005) -> list[str]:
-    """Headline, verdict, and what was not measured, as a sweep and a report print them."""
+    """Return headline, verdict, and what was not measured, as a sweep and a report print them."""
     study = write(table, *tried, margin=margin)[0]
     notes = [f"note: {one}" for one in limits.not_measured(study)]
     return [verdict.headline(study), *verdict.sentences(study), *notes]
@@ -628,7 +628,7 @@ STUDIES = {
 
 
 def lines(text: str) -> list[str]:
-    """The sentences of an entry; lines that are indented further continue the one before."""
+    """Split an entry into its sentences; lines that are indented further continue the one before."""
     found: list[str] = []
     for line in text.strip().splitlines():
         if line.startswith(" " * 9):
@@ -736,14 +736,14 @@ def test_every_lack_is_told_here() -> None:
 
 
 def of(wrong_a: int, wrong_b: int, *, metric: str, num: int = 872) -> Comparison:
-    """Two that get so many sentences wrong, the same under every seed, the worse one those of the better and more."""
+    """Compare two that get so many sentences wrong, the same under every seed, the worse one those of the better and more."""
     right = [np.tile(np.arange(num) >= wrong, (3, 1)) for wrong in (wrong_a, wrong_b)]
     a, b = configuration("a", right[0], model="first"), configuration("b", right[1], model="second")
     return compare(a, b, evidence([(a, right[0]), (b, right[1])]), metric=metric, margin=margin_of(metric, 0.005))
 
 
 def undecided_after_correction() -> Comparison:
-    """A difference that wins alone, and not among 80."""
+    """Find a difference that wins alone, and not among 80."""
     worlds = [World(seed) for seed in range(80)]
     found = []
     for number, world in enumerate(worlds):
@@ -820,7 +820,7 @@ def test_every_sentence_in_the_code_stands_here() -> None:
 
 
 def pieces_of(module: ModuleType) -> list[str]:
-    """Constant pieces of text in the functions of a module, of two words or more; of f-strings what is between the braces."""
+    """List the constant pieces of text in a module's functions, of two words or more; of f-strings what is between the braces."""
     tree = ast.parse(inspect.getsource(module))
     found = []
     for function in ast.walk(tree):

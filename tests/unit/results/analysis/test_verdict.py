@@ -13,7 +13,7 @@ NUM_SENTENCES = 400
 
 
 def study(table: ResultsTable, *, stored: bool = True, **wrong: list[int]) -> Study:
-    """One configuration a model, named by its kind, that gets so many of 400 sentences wrong under seeds 0, 1, ..."""
+    """Write one configuration a model, named by its kind, that gets so many of 400 sentences wrong under seeds 0, 1, ..."""
     for kind, counts in wrong.items():
         for seed, count in enumerate(counts):
             run, accuracy = f"{kind}{seed}", 1 - count / NUM_SENTENCES
@@ -30,7 +30,7 @@ def study(table: ResultsTable, *, stored: bool = True, **wrong: list[int]) -> St
 
 
 def mcc_study(table: ResultsTable) -> Study:
-    """Two configurations that were chosen by MCC: `skewed` is right on more sentences, `fair` on both classes."""
+    """Write two configurations that were chosen by MCC: `skewed` is right on more sentences, `fair` on both classes."""
     labels = [int(row % 5 != 0) for row in range(NUM_SENTENCES)]  # a fifth is of class 0
     for name in ("skewed", "fair"):
         for seed in range(3):

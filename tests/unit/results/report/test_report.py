@@ -22,13 +22,13 @@ SMALL: dict[str, Any] = {"learning_rates": (8e-5,), "batch_sizes": (32,), "epoch
 
 
 def words(html: str) -> str:
-    """What a reader sees, without the markup."""
+    """Return what a reader sees, without the markup."""
     body = re.sub(r"<(style|script|svg).*?</\1>", " ", html, flags=re.DOTALL)
     return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", "", body))
 
 
 def words_on(storage: Path, **options: Any) -> str:
-    """What a reader sees of the report on a small made-up study."""
+    """Return what a reader sees of the report on a small made-up study."""
     return words(report.build(write_study(str(storage), **{**SMALL, **options})).html)
 
 

@@ -1,4 +1,4 @@
-"""What a process may use of its machine: cores by affinity and quota, memory by the cgroups above it, and what Ray is told."""
+"""Tests of what a process may use of its machine: cores by affinity and quota, memory by the cgroups above it, and what Ray is told."""
 
 from __future__ import annotations
 

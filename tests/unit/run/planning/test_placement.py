@@ -1,4 +1,4 @@
-"""Whether a run fits a cluster, from numbers alone."""
+"""Tests of whether a run fits a cluster, from numbers alone."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from sst2_ray.run.planning.placement import (
 
 
 def cluster(*shapes: tuple[float, float], types=()) -> ClusterView:
-    """Nodes of (CPUs, GPUs), and what an autoscaler may add: (CPUs, GPUs, most nodes)."""
+    """Make a cluster of nodes of (CPUs, GPUs), and what an autoscaler may add: (CPUs, GPUs, most nodes)."""
     nodes = tuple(
         Node(address=f"10.0.0.{i}", cpus=cpus, gpus=gpus, free_cpus=cpus, free_gpus=gpus)
         for i, (cpus, gpus) in enumerate(shapes)

@@ -32,7 +32,7 @@ pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="fo
 
 @pytest.fixture
 def worker(tmp_path: Path) -> Path:
-    """Stands in for Ray's worker script."""
+    """Write a script that stands in for Ray's worker script."""
     script = tmp_path / "worker.py"
     script.write_text(TELL)
     return script
@@ -44,7 +44,7 @@ class Server:
     path: str
 
     def ray_runs(self, *modules: str, raylet: int | None = None) -> None:
-        """What the driver tells when Ray runs."""
+        """Tell the server what the driver tells when Ray runs."""
         environ = {"RAY_JOB_ID": "01", "RAY_RAYLET_PID": str(raylet or os.getpid())}
         assert self.process.stdin is not None
         self.process.stdin.write(json.dumps({"environ": environ, "modules": modules}).encode() + b"\n")
@@ -81,7 +81,7 @@ def wait_for(condition: Callable[[], bool], timeout_s: float = 60) -> None:
 
 
 def start(path: str, worker: Path, told: Path, cwd: Path, *, job: str = "01") -> dict:
-    """What Ray does: start the client instead of Python; then what the worker told."""
+    """Start the client instead of Python, as Ray does; return what the worker told."""
     environ = {**os.environ, "RAY_JOB_ID": job, "RAY_RAYLET_PID": str(os.getpid()), "VARIABLE": "x"}
     command = [sys.executable, "-I", "-S", SCRIPT, path, str(worker), str(told), "--flag=1"]
     done = subprocess.run(command, cwd=cwd, env=environ, capture_output=True, text=True, timeout=60, check=True)
@@ -181,7 +181,7 @@ def test_the_server_ends_with_its_ray(server) -> None:
 
 
 def test_children_draw_different_ids(server, tmp_path: Path) -> None:
-    """Equal ones would be one placement group, one actor to Ray: each would end the other's."""
+    """Equal ids would be one placement group, one actor to Ray: each would end the other's."""
     draw = "f'{os.getppid()} {ray.PlacementGroupID.of(ray.JobID.from_int(1)).hex()}'"
     worker = tmp_path / "draw.py"
     worker.write_text(f"import os, pathlib, ray, sys\npathlib.Path(sys.argv[1]).write_text({draw})\n")

@@ -35,7 +35,7 @@ def run(tmp_path) -> Storage:
 
 
 def newest(run: Storage) -> tuple[int | None, list[str]]:
-    """The step of the newest valid checkpoint, and what was said on the way to it."""
+    """Return the step of the newest valid checkpoint, and what was said on the way to it."""
     said: list[str] = []
     found = ckpt.newest_valid(run, Path(run.root) / "scratch", said.append)
     return (found.global_step if found else None), said
@@ -46,7 +46,7 @@ def folder_of(run: Storage, step: int) -> Path:
 
 
 def edit_manifest(run: Storage, step: int, **changes) -> None:
-    """As somebody would who knows how the manifest is made."""
+    """Edit a manifest as somebody would who knows how it is made."""
     name = f"{ckpt.step_folder(step)}/manifest.json"
     manifest = {**run.read_json(name), **changes}
     del manifest["checksum"]
@@ -210,7 +210,7 @@ def _fail_with(error: Exception):
 
 
 def test_a_disk_that_is_away_for_a_while_is_waited_for(run, monkeypatch):
-    """As a network file system answers whose server starts again."""
+    """A network file system whose server starts again answers so."""
     monkeypatch.setattr("sst2_ray.storage._FIRST_WAIT_S", 0.01)
     failures = [SafetensorError("Error while serializing: I/O error: Input/output error (os error 5)")] * 3
     save = checkpoint_writer.save_file
@@ -252,7 +252,7 @@ FILES = ("manifest.json", "model.safetensors", "optimizer-000-of-001.safetensors
 
 @pytest.fixture(scope="module")
 def two(tmp_path_factory) -> Storage:
-    """A run with checkpoints at steps 3 and 5; what a test damages it puts back."""
+    """Make a run with checkpoints at steps 3 and 5; what a test damages it puts back."""
     run = Storage.open(str(tmp_path_factory.mktemp("two")))
     write_checkpoint(run, 3)
     write_checkpoint(run, 5)
@@ -261,7 +261,7 @@ def two(tmp_path_factory) -> Storage:
 
 @pytest.mark.parametrize("name", FILES)
 def test_a_file_cut_at_any_byte_is_never_loaded_and_the_checkpoint_before_is(two, name):
-    """At every byte near its ends, where headers are, and at every 13th in between."""
+    """Cuts are at every byte near its ends, where headers are, and at every 13th in between."""
     path = folder_of(two, 5) / name
     whole = path.read_bytes()
     near = {*range(300), *range(len(whole) - 100, len(whole)), *range(0, len(whole), 13)}
@@ -278,7 +278,7 @@ def test_a_file_cut_at_any_byte_is_never_loaded_and_the_checkpoint_before_is(two
 
 
 def _means_the_same(changed: bytes, whole: bytes) -> bool:
-    """White space between JSON's words may change."""
+    """Tell whether JSON is the same: white space between its words may change."""
     try:
         return json.loads(changed) == json.loads(whole)
     except ValueError:
@@ -301,7 +301,7 @@ def test_a_byte_that_changed_is_found(two, name, data):
 
 
 def test_a_file_cut_at_any_of_50_random_bytes_is_never_loaded(two):
-    """Over all bytes of all files of a checkpoint, wherever the ones that are drawn may be."""
+    """Cuts are drawn from all bytes of all files of a checkpoint, wherever they may be."""
     seed = int(time.time())
     print(f"seed {seed}")
     draw = random.Random(seed)
