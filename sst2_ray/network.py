@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import socket
-import threading
 from collections.abc import Callable
 from concurrent import futures
 from typing import TypeVar
+
+from sst2_ray.background import in_background
 
 T = TypeVar("T")
 
@@ -48,15 +49,7 @@ def within(timeout_s: float, call: Callable[[], T]) -> T:
     For what has no deadline of its own: a name that no server resolves, an answer that comes byte by byte. Signals are
     heard meanwhile. Raises TimeoutError, and what `call` raises.
     """
-    result: futures.Future[T] = futures.Future()
-
-    def run() -> None:
-        try:
-            result.set_result(call())
-        except BaseException as error:
-            result.set_exception(error)
-
-    threading.Thread(target=run, name="within", daemon=True).start()
+    result = in_background(call, "within")
     if not futures.wait([result], timeout_s).done:
         raise TimeoutError(f"no answer within {timeout_s:.0f} s")
     return result.result()

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future
 from html import escape
 from typing import TypeVar
 
+from sst2_ray.background import in_background
 from sst2_ray.config.train import TrainConfig
 from sst2_ray.errors import RunFailedError
 from sst2_ray.notebook import NotebookView, in_notebook
@@ -93,7 +92,7 @@ class RunSession:
             place(this_machine())
         self.storage_at_start.probe()
         self.phase("starting Ray" if starts_ray_here() else "joining the cluster")
-        prepared = _in_background(prepare)
+        prepared = in_background(prepare, "prepare").result
         start_ray()
         return cluster_view(), prepared()
 
@@ -161,21 +160,3 @@ class RunSession:
         self.out.quiet = before or self.view is not None
         yield
         self.out.quiet = before
-
-
-def _in_background(work: Callable[[], T]) -> Callable[[], T]:
-    """Run `work` in a thread that nobody waits for where a signal ends the command.
-
-    Returns:
-        A function that waits for the result.
-    """
-    future: Future[T] = Future()
-
-    def run() -> None:
-        try:
-            future.set_result(work())
-        except BaseException as error:
-            future.set_exception(error)
-
-    threading.Thread(target=run, name="prepare", daemon=True).start()
-    return future.result

@@ -6,7 +6,6 @@ own way, and the numbers are those of one thread, however many there are.
 
 from __future__ import annotations
 
-import itertools
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,36 +19,34 @@ MOST_LANES = 16
 """Threads that compute batches side by side; more would wait for Python's lock."""
 
 
-class Lanes:
-    """Threads that each compute batches of their own, without waiting for each other between operations."""
+def run_in_lanes(num_lanes: int, compute: Callable[[Iterator[T]], None], batches: Sequence[T]) -> None:
+    """Call `compute` once in each of `num_lanes` threads, at most those that torch has here, with the batches that it takes.
 
-    def __init__(self, num: int) -> None:
-        """Prepare `num` threads, at most those that torch has here; 1: the calling thread, with all of torch's."""
-        self._before = torch.get_num_threads()
-        self._num = min(num, self._before)
+    One lane is the calling thread, with all threads of torch's.
+    """
+    num_threads = torch.get_num_threads()
+    num_lanes = min(num_lanes, num_threads)
+    if num_lanes == 1:
+        compute(iter(batches))
+        return
+    waiting, lock = iter(batches), threading.Lock()
 
-    def run(self, compute: Callable[[Iterator[T]], None], batches: Sequence[T]) -> None:
-        """Hand out batches; each lane calls `compute` once, with those that it takes."""
-        if self._num == 1:
-            compute(iter(batches))
-            return
-        waiting, lock = iter(batches), threading.Lock()
-
-        def taken() -> Iterator[T]:
-            while True:
-                with lock:
-                    some = list(itertools.islice(waiting, 1))
-                if not some:
+    def taken() -> Iterator[T]:
+        while True:
+            with lock:
+                try:
+                    batch = next(waiting)
+                except StopIteration:
                     return
-                yield some[0]
+            yield batch
 
-        def lane() -> None:
-            torch.set_num_threads(self._before // self._num)
-            compute(taken())
+    def lane() -> None:
+        torch.set_num_threads(num_threads // num_lanes)
+        compute(taken())
 
-        try:
-            with ThreadPoolExecutor(self._num) as threads:
-                for done in [threads.submit(lane) for _ in range(self._num)]:
-                    done.result()
-        finally:
-            torch.set_num_threads(self._before)
+    try:
+        with ThreadPoolExecutor(num_lanes) as threads:
+            for done in [threads.submit(lane) for _ in range(num_lanes)]:
+                done.result()
+    finally:
+        torch.set_num_threads(num_threads)

@@ -33,19 +33,19 @@ class Metrics:
 
     loss: float
     """Mean cross entropy, nats; of a regression the mean squared error."""
-    accuracy: float | None
-    f1: float | None
-    precision: float | None
-    recall: float | None
-    macro_f1: float | None
-    """Mean of the classes' F1 over the classes that occur among labels or answers."""
-    weighted_f1: float | None
-    """Mean of the classes' F1, weighted by their rows."""
-    mcc: float | None
-    """Matthews' correlation coefficient; for more than two classes R_K (Gorodkin, 2004)."""
-    num_answered: int | None
-    """Classes that are the answer for at least one row."""
     num_rows: int
+    accuracy: float | None = None
+    f1: float | None = None
+    precision: float | None = None
+    recall: float | None = None
+    macro_f1: float | None = None
+    """Mean of the classes' F1 over the classes that occur among labels or answers."""
+    weighted_f1: float | None = None
+    """Mean of the classes' F1, weighted by their rows."""
+    mcc: float | None = None
+    """Matthews' correlation coefficient; for more than two classes R_K (Gorodkin, 2004)."""
+    num_answered: int | None = None
+    """Classes that are the answer for at least one row."""
     auroc: float | None = None
     """Area under the ROC curve; None: not two classes, or computed from sums."""
     pearson: float | None = None
@@ -109,14 +109,6 @@ def metrics_from_logits(logits: NDArray[np.float32], labels: LabelArray) -> Metr
 def _regression_metrics(values: NDArray[np.float64], labels: LabelArray) -> Metrics:
     return Metrics(
         loss=float(((values - labels) ** 2).mean()),
-        accuracy=None,
-        f1=None,
-        precision=None,
-        recall=None,
-        macro_f1=None,
-        weighted_f1=None,
-        mcc=None,
-        num_answered=None,
         num_rows=len(labels),
         pearson=correlation("pearson", labels, values),
         spearman=correlation("spearman", labels, values),

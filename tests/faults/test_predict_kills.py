@@ -29,22 +29,26 @@ def kill(marker: str) -> None:
             os.kill(pid, signal.SIGKILL)
 
 
+def labelled_by_one_process(folder: Path) -> tuple[list[str], Path, dict[str, str]]:
+    """Label a folder of reviews into one.parquet; return the command that has two workers do it, its output and environment."""
+    export = models.export_of(models.sbert_folder(folder / "sbert"), folder / "export")
+    reviews, output = review_folder(folder / "in", files=FILES, rows=ROWS), folder / "out"
+    words = [*CLI, "--model-dir", str(export), "--input", str(reviews), "--precision", "fp32"]
+    env = {**os.environ, MARKER: str(folder), "RAY_OVERRIDE_RESOURCES": '{"CPU": 2}'}
+    alone = {**env, "OMP_NUM_THREADS": "1"}  # as a worker of one core
+    subprocess.run([*words, "--out", str(folder / "one.parquet")], cwd=REPOSITORY, env=alone, check=True)
+    return [*words, "--out", str(output), "--num-workers", "2"], output, env
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_killed_five_times_it_writes_the_rows_of_one_process(tmp_path: Path) -> None:
-    export = models.export_of(models.sbert_folder(tmp_path / "sbert"), tmp_path / "export")
-    folder, output = review_folder(tmp_path / "in", files=FILES, rows=ROWS), tmp_path / "out"
-    words = [*CLI, "--model-dir", str(export), "--input", str(folder), "--precision", "fp32"]
-    env = {**os.environ, MARKER: str(tmp_path), "RAY_OVERRIDE_RESOURCES": '{"CPU": 2}'}
-    alone = {**env, "OMP_NUM_THREADS": "1"}  # as a worker of one core
-    subprocess.run([*words, "--out", str(tmp_path / "one.parquet")], cwd=REPOSITORY, env=alone, check=True)
+    command, output, env = labelled_by_one_process(tmp_path)
     draw, seen = random.Random(7), []
     for _ in range(5):
         with (tmp_path / "log").open("ab") as log:
-            process = subprocess.Popen(
-                [*words, "--out", str(output), "--num-workers", "2"], cwd=REPOSITORY, env=env, stdout=log, stderr=log,
-                start_new_session=True,
-            )  # fmt: skip
+            streams = {"stdout": log, "stderr": log}
+            process = subprocess.Popen(command, cwd=REPOSITORY, env=env, start_new_session=True, **streams)
         deadline, before = time.monotonic() + 120, counted_rows(output)
         while process.poll() is None and counted_rows(output) == before and time.monotonic() < deadline:
             time.sleep(0.05)
@@ -54,7 +58,7 @@ def test_killed_five_times_it_writes_the_rows_of_one_process(tmp_path: Path) -> 
         seen.append(counted_rows(output))
     assert 0 < seen[0] < FILES * ROWS, (tmp_path / "log").read_text()
     assert seen == sorted(seen)
-    subprocess.run([*words, "--out", str(output), "--num-workers", "2"], cwd=REPOSITORY, env=env, check=True)
+    subprocess.run(command, cwd=REPOSITORY, env=env, check=True)
     assert labelled_rows(output).equals(labelled_rows(tmp_path / "one.parquet"))
     assert (output / "_SUCCESS").is_file()
     kill(str(tmp_path))
@@ -63,13 +67,8 @@ def test_killed_five_times_it_writes_the_rows_of_one_process(tmp_path: Path) -> 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_a_lost_worker_is_replaced_and_no_row_is_lost(tmp_path: Path) -> None:
-    export = models.export_of(models.sbert_folder(tmp_path / "sbert"), tmp_path / "export")
-    folder, output = review_folder(tmp_path / "in", files=FILES, rows=ROWS), tmp_path / "out"
-    words = [*CLI, "--model-dir", str(export), "--input", str(folder), "--precision", "fp32"]
-    env = {**os.environ, MARKER: str(tmp_path), "RAY_OVERRIDE_RESOURCES": '{"CPU": 2}'}
-    alone = {**env, "OMP_NUM_THREADS": "1"}  # as a worker of one core
-    subprocess.run([*words, "--out", str(tmp_path / "one.parquet")], cwd=REPOSITORY, env=alone, check=True)
-    process = subprocess.Popen([*words, "--out", str(output), "--num-workers", "2"], cwd=REPOSITORY, env=env)
+    command, output, env = labelled_by_one_process(tmp_path)
+    process = subprocess.Popen(command, cwd=REPOSITORY, env=env)
     deadline = time.monotonic() + 120
     while counted_rows(output) == 0 and time.monotonic() < deadline:
         time.sleep(0.05)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from sst2_ray.predict.predictor import Predictor
-from sst2_ray.training.lanes import Lanes
+from sst2_ray.training.lanes import run_in_lanes
 from tests.support.models import SENTENCES, export_of, sbert_folder
 
 
@@ -30,7 +30,7 @@ def test_every_batch_is_taken_once_by_a_thread_of_one(threads):
             seen.append(batch)
             used.add((threading.get_ident(), torch.get_num_threads()))
 
-    Lanes(16).run(compute, range(100))
+    run_in_lanes(16, compute, range(100))
     assert sorted(seen) == list(range(100))
     assert {num for _, num in used} == {1} and threading.get_ident() not in {ident for ident, _ in used}
     assert torch.get_num_threads() == 3
@@ -43,7 +43,7 @@ def test_an_error_in_a_lane_is_the_caller_s(threads):
         raise ValueError(f"batch {next(batches)}")
 
     with pytest.raises(ValueError, match="batch"):
-        Lanes(2).run(compute, range(2))
+        run_in_lanes(2, compute, range(2))
     assert torch.get_num_threads() == 2
 
 
