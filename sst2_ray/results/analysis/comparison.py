@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -170,25 +170,31 @@ def _corrected(
     )
 
 
-def with_holm(comparisons: Sequence[Comparison]) -> list[Comparison]:
+def _pair(c: Comparison) -> tuple[str, ...]:
+    return (c.metric, *sorted((c.a.configuration_id, c.b.configuration_id)))
+
+
+def with_holm(
+    comparisons: Sequence[Comparison], *, test_of: Callable[[Comparison], Hashable] = _pair
+) -> list[Comparison]:
     """Correct the verdicts of a page for their number (Holm); wins that do not survive become a tie or not decided.
 
     Comparisons that lack their sentences count as well: less evidence must not make the others stronger.
+
+    Args:
+        comparisons: All of a page.
+        test_of: Tells which of them are one test, said twice; by default those of one pair in one metric.
     """
-    p_values = {_pair(c): 1.0 if c.p_value is None else c.p_value for c in comparisons}
+    p_values = {test_of(c): 1.0 if c.p_value is None else c.p_value for c in comparisons}
     adjusted = dict(zip(p_values, selection.holm(list(p_values.values())), strict=True))
     found = []
     for c in comparisons:
         if c.estimate is not None and c.p_value is not None:
-            p_value = adjusted[_pair(c)]
+            p_value = adjusted[test_of(c)]
             verdict = _verdict(c.estimate, c.margin, p_value)
             c = dataclasses.replace(c, p_value=p_value, num_tests=len(p_values), verdict=verdict)
         found.append(c)
     return found
-
-
-def _pair(c: Comparison) -> tuple[str, ...]:
-    return (c.metric, *sorted((c.a.configuration_id, c.b.configuration_id)))
 
 
 def margin_of(metric: str, margin: float) -> float:

@@ -106,9 +106,9 @@ def head_to_head(
 
 
 def _corrected(moments: list[Moment]) -> tuple[Moment, ...]:
-    """Apply Holm's correction over all comparisons of the moments, a family of their own."""
+    """Apply Holm's correction over all comparisons of the moments, a family of their own: the pair is tested at each."""
     rows = [row for moment in moments for row in moment.rows if row.comparison is not None]
-    corrected = with_holm([row.comparison for row in rows if row.comparison is not None])
+    corrected = with_holm([row.comparison for row in rows if row.comparison is not None], test_of=id)
     by_row = {id(row): c for row, c in zip(rows, corrected, strict=True)}
     return tuple(
         dataclasses.replace(m, rows=tuple(dataclasses.replace(r, comparison=by_row.get(id(r))) for r in m.rows))

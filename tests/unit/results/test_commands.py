@@ -122,10 +122,10 @@ def test_report_says_who_won_and_where_the_page_is(
 
 
 def test_a_storage_path_above_the_table_is_answered_with_the_one_below(
-    study: ResultsTable, capsys: pytest.CaptureFixture[str]
+    study: ResultsTable, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    above = Path(study.storage_path).parent
-    with pytest.raises(InputError, match=f"did you mean .*{study.storage_path}"):
-        main_results(["--storage-path", str(above)])
+    (tmp_path / "runs").symlink_to(study.storage_path)
+    with pytest.raises(InputError, match=f"did you mean --storage-path {tmp_path / 'runs'}\\?"):
+        main_results(["--storage-path", str(tmp_path)])
     assert main_results([study.storage_path]) == 0
     assert "modernbert-base" in capsys.readouterr().out

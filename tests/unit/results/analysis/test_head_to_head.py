@@ -96,6 +96,23 @@ def test_at_equal_time_the_slower_model_has_done_fewer_epochs(table: ResultsTabl
     assert means(duel, 1) == {"accuracy": (0.9005, 0.9305), "f1": (0.9005, 0.9305), "epoch": (1.0, 3.0)}
 
 
+def test_what_is_known_at_equal_epochs_is_decided_there_though_answers_at_equal_time_are_missing(
+    table: ResultsTable,
+) -> None:
+    for course, num_wrong in ((SLOW, 10), (FAST, 80)):
+        write_course(table, course)
+        best = STEPS[course.accuracy.index(max(course.accuracy))]
+        for seed in range(NUM_SEEDS):
+            run, wrong = f"{course.kind}-{seed}", num_wrong - seed
+            answers = (prediction(i, run, global_step=best, predicted=int(i >= wrong)) for i in range(400))
+            table.write("predictions", list(answers))
+    epochs, time = ([row.comparison for row in moment.rows[:2]] for moment in duel_of(table).moments)
+    assert [c.verdict for c in epochs if c] == [Verdict.WIN, Verdict.WIN]
+    assert {c.num_tests for c in epochs if c} == {4}
+    assert all(c and c.p_value is not None and c.p_value < 0.001 for c in epochs)
+    assert [c.verdict for c in time if c] == [Verdict.NOT_DECIDED, Verdict.NOT_DECIDED]
+
+
 def test_a_model_without_an_evaluation_in_that_time_is_not_compared(table: ResultsTable) -> None:
     write_course(table, Course(kind="modernbert", accuracy=SLOW.accuracy, seconds=100.0))
     write_course(table, FAST)
