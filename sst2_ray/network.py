@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable
-from concurrent import futures
 from typing import TypeVar
 
-from sst2_ray.background import in_background
+from sst2_ray.background import in_background, result_of
 
 T = TypeVar("T")
 
@@ -49,10 +48,7 @@ def within(timeout_s: float, call: Callable[[], T]) -> T:
     For what has no deadline of its own: a name that no server resolves, an answer that comes byte by byte. Signals are
     heard meanwhile. Raises TimeoutError, and what `call` raises.
     """
-    result = in_background(call, "within")
-    if not futures.wait([result], timeout_s).done:
-        raise TimeoutError(f"no answer within {timeout_s:.0f} s")
-    return result.result()
+    return result_of(in_background(call, "within"), timeout_s)
 
 
 def split_address(address: str) -> tuple[str, int]:

@@ -26,6 +26,8 @@ ADDRESS_VARIABLES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
 """Ray prefers these to any address that it is given."""
 CONNECT_TIMEOUT_S = 5.0
 ANSWER_TIMEOUT_S = 8.0
+SUBMIT_TIMEOUT_S = 15.0
+"""The server itself waits 10 s for the agent that starts jobs before it says that there is none."""
 UPLOAD_TIMEOUT_S = 600.0
 
 PREEMPTION = 2
@@ -75,7 +77,7 @@ def job_client(address: str) -> JobSubmissionClient:
             json_data: dict[str, object] | None = None,
             **options: object,
         ) -> object:
-            answer_s = UPLOAD_TIMEOUT_S if data else ANSWER_TIMEOUT_S
+            answer_s = UPLOAD_TIMEOUT_S if data else SUBMIT_TIMEOUT_S if method == "POST" else ANSWER_TIMEOUT_S
             options["timeout"] = (CONNECT_TIMEOUT_S, answer_s)
             if local:
                 options["proxies"] = {"http": None, "https": None, "all": None}

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from html import escape
 from typing import TypeVar
 
-from sst2_ray.background import in_background
+from sst2_ray.background import in_background, result_of
 from sst2_ray.config.train import TrainConfig
 from sst2_ray.errors import RunFailedError
 from sst2_ray.notebook import NotebookView, in_notebook
@@ -92,9 +92,9 @@ class RunSession:
             place(this_machine())
         self.storage_at_start.probe()
         self.phase("starting Ray" if starts_ray_here() else "joining the cluster")
-        prepared = in_background(prepare, "prepare").result
+        prepared = in_background(prepare, "prepare")
         start_ray()
-        return cluster_view(), prepared()
+        return cluster_view(), result_of(prepared)
 
     def cluster_without_starting(self) -> tuple[ClusterView, bool]:
         """Look at the cluster of RAY_ADDRESS, or at this machine where none is named, for a dry run.

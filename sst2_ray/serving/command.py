@@ -7,7 +7,7 @@ import ipaddress
 import logging
 import os
 import socket
-import threading
+import time
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Annotated, Literal
@@ -75,7 +75,8 @@ def main(argv: list[str]) -> int:
         ray, serve = _started(config)
     try:
         _announce(config)
-        threading.Event().wait()
+        while True:  # one long wait would not hear a signal that arrives just before it
+            time.sleep(1)
     except KeyboardInterrupt:
         return 0
     finally:

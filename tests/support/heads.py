@@ -25,20 +25,22 @@ class Head:
     jobs: str
     """URL of the job server."""
     folder: Path
+    pid: int
+    """Process that the head's others are below."""
 
 
 @contextlib.contextmanager
 def started_head(*words: str, **env: str) -> Iterator[Head]:
     """Start a head of two CPUs that asks for no token; `words`: more of `ray start`. Nothing of it is left afterwards."""
     with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp", ignore_cleanup_errors=True) as folder:
-        head = Head(f"127.0.0.1:{free_port()}", f"http://127.0.0.1:{free_port()}", Path(folder))
+        port, jobs_port = free_port(), free_port()
         command = [
             str(Path(sys.executable).with_name("ray")), "start", "--head", "--block", "--num-cpus=2",
-            f"--port={head.address.split(':')[1]}", f"--dashboard-port={head.jobs.split(':')[2]}",
+            f"--port={port}", f"--dashboard-port={jobs_port}",
             # Agents of other Rays on this machine have the default port.
             "--node-ip-address=127.0.0.1", f"--dashboard-agent-listen-port={free_port()}", f"--temp-dir={folder}", *words,
         ]  # fmt: skip
-        with (head.folder / "head.log").open("wb") as log:
+        with Path(folder, "head.log").open("wb") as log:
             process = subprocess.Popen(
                 command,
                 env={**os.environ, MARKER: folder, "RAY_AUTH_MODE": "disabled", **env},
@@ -47,7 +49,7 @@ def started_head(*words: str, **env: str) -> Iterator[Head]:
                 start_new_session=True,
             )
         try:
-            yield head
+            yield Head(f"127.0.0.1:{port}", f"http://127.0.0.1:{jobs_port}", Path(folder), process.pid)
         finally:
             for pid in pids_of(folder):
                 with contextlib.suppress(ProcessLookupError):

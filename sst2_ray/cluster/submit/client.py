@@ -12,11 +12,13 @@ import shlex
 import socket
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sst2_ray import formatting
 from sst2_ray.cluster.ray_private import job_client
+from sst2_ray.cluster.submit.reach import CALL_ERRORS, NO_AGENT, reach, server_trouble, takes_jobs_later
 from sst2_ray.cluster.submit.upload import Upload
 from sst2_ray.errors import FailureClass, InputError, RunFailedError
 from sst2_ray.storage import without_secret
@@ -109,12 +111,29 @@ def still_running(jobs: Iterable[JobDetails], *, but: str | None = None) -> list
 
 
 def submit(
-    client: JobSubmissionClient, job: Job, *, again: bool, force: bool = False, say: Callable[[str], None]
+    client: JobSubmissionClient,
+    job: Job,
+    *,
+    again: bool,
+    force: bool = False,
+    say: Callable[[str], None],
+    retry_for_s: float,
+    heal: Callable[[], None] = lambda: None,
 ) -> str:
-    """Submit, or re-attach to what was submitted before (with `again` only where that has ended); return the id to follow.
+    """Submit a job, or re-attach to what was submitted before; return the id to follow.
 
-    Jobs of other owners are left alone, unless `force` allows to follow theirs. Raises InputError where the job server
-    refuses the job, RunFailedError where it is lost while it takes the job.
+    Args:
+        client: of the job server.
+        job: to submit.
+        again: run again what has succeeded; refused where it has not ended.
+        force: follow the same command of another owner; False: it is left alone.
+        say: takes one line about the job.
+        retry_for_s: seconds for which a server that is lost, or takes no jobs yet, is asked again.
+        heal: reopens the way to the server.
+
+    Raises:
+        InputError: the server refuses the job.
+        RunFailedError: the server has not taken the job in time.
     """
     jobs = list_jobs(client)
     running = _running(jobs, job, force=force, say=say)
@@ -130,7 +149,7 @@ def submit(
         candidate = f"{job.id}-{attempt}"
     if attempt > 1:
         say(f"submitted before (attempt {attempt - 1}); this is attempt {attempt}")
-    return _submit_new(client, job, candidate, say=say)
+    return _submit_new(client, job, candidate, say=say, retry_for_s=retry_for_s, heal=heal)
 
 
 def _running(jobs: list[JobDetails], job: Job, *, force: bool, say: Callable[[str], None]) -> list[JobDetails]:
@@ -165,32 +184,64 @@ def _re_attach(running: list[JobDetails], job: Job, *, again: bool, say: Callabl
     return name
 
 
-def _submit_new(client: JobSubmissionClient, job: Job, job_id: str, *, say: Callable[[str], None]) -> str:
-    import requests
-
+def _submit_new(
+    client: JobSubmissionClient,
+    job: Job,
+    job_id: str,
+    *,
+    say: Callable[[str], None],
+    retry_for_s: float,
+    heal: Callable[[], None],
+) -> str:
     runtime_env: dict[str, object] = {"working_dir": str(job.upload.folder), "excludes": list(job.upload.excludes)}
     if job.variables:
         runtime_env["env_vars"] = dict(job.variables)
     custom = {name: amount for name, amount in job.demand.items() if name not in ("CPU", "GPU")}
+    # Trying again is safe: a job that was taken although its answer was lost exists already.
+    take = partial(
+        client.submit_job,
+        entrypoint=shlex.join(job.command),
+        submission_id=job_id,
+        runtime_env=runtime_env,
+        metadata={OWNER: job.owner},
+        entrypoint_num_cpus=job.demand.get("CPU"),
+        entrypoint_num_gpus=job.demand.get("GPU"),
+        entrypoint_resources=custom or None,
+    )
     try:
-        client.submit_job(
-            entrypoint=shlex.join(job.command), submission_id=job_id, runtime_env=runtime_env, metadata={OWNER: job.owner},
-            entrypoint_num_cpus=job.demand.get("CPU"), entrypoint_num_gpus=job.demand.get("GPU"), entrypoint_resources=custom or None,
-        )  # fmt: skip
-    except RuntimeError as error:
-        if "already exists" in str(error):  # submitted by another terminal between our look and now
+        reach(
+            take,
+            limit_s=retry_for_s,
+            heal=heal,
+            notice=lambda error: say(f"the job server has not taken the job ({_in_short(error)}); trying again"),
+            passes=takes_jobs_later,
+        )
+    except CALL_ERRORS as error:
+        text = str(error)
+        if f"{job_id} already exists" in text:  # submitted by another terminal, or by a call whose answer was lost
             say(f"{job_id} exists, re-attaching")
             return job_id
-        if "413" in str(error):
+        if "status code 413" in text:
             raise InputError(
                 f"the job server refuses the upload of {formatting.size(job.upload.total_bytes)} as too large; name more in .rayignore"
             ) from None
-        raise InputError(f"the job server refuses the job: {' '.join(str(error).split())[:300]}") from None
-    except (requests.RequestException, ConnectionError, ValueError, TypeError) as error:
+        if isinstance(error, RuntimeError) and not takes_jobs_later(error):
+            raise InputError(f"the job server refuses the job: {' '.join(text.split())[:300]}") from None
+        if NO_AGENT in text:
+            raise RunFailedError(
+                f"the head has taken no job for {retry_for_s:.0f} s: its dashboard agent does not run; two Rays on one machine "
+                "need a --dashboard-agent-listen-port each",
+                failure_class=FailureClass.WORKER_LOST,
+            ) from None
         raise RunFailedError(
-            f"the job server was lost while it took job {job_id} ({type(error).__name__}); submit the same again: it re-attaches "
+            f"the job server was lost while it took job {job_id} ({_in_short(error)}); submit the same again: it re-attaches "
             "where the job was accepted",
             failure_class=FailureClass.WORKER_LOST,
         ) from None
     say(f"submitted {job_id}: {shlex.join(job.command)}")
     return job_id
+
+
+def _in_short(error: Exception) -> str:
+    """Return the reason why a job was not taken, in a few words."""
+    return "its agent does not run" if NO_AGENT in str(error) else server_trouble(error) or type(error).__name__

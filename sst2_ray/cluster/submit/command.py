@@ -134,7 +134,15 @@ def _run(job: Job, config: SubmitConfig, cluster: ClusterFile | None) -> int:
         stack.enter_context(_end_on_signals())
         address, heal = _way_to(config, cluster, stack)
         client = connect(address)
-        job_id = submit(client, job, again=config.again, force=config.force, say=say)
+        job_id = submit(
+            client,
+            job,
+            again=config.again,
+            force=config.force,
+            say=say,
+            retry_for_s=config.reconnect_timeout_s,
+            heal=heal,
+        )
         if config.detach:
             say(f"detached from {job_id}; submit the same again to follow it")
             return 0

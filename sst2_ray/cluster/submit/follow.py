@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import re
 import threading
 import time
 from collections.abc import Callable
@@ -12,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
 from sst2_ray.cluster.ray_private import node_totals, nodes_being_set_up, whole_log
+from sst2_ray.cluster.submit.reach import CALL_ERRORS, is_outage, reach, server_trouble
 from sst2_ray.errors import ExitCode, FailureClass, InfeasibleError, RunFailedError
 
 if TYPE_CHECKING:
@@ -146,36 +146,27 @@ class Follower:
 
         Raises RunFailedError when it cannot be reached any more, or refuses to answer.
         """
-        import requests
-
         limit_s = self.reconnect_timeout_s if limit_s is None else limit_s
-        deadline = time.monotonic() + limit_s
-        told = False
-        while True:
-            try:
-                return ask()
-            except (requests.RequestException, ConnectionError, RuntimeError, ValueError, TypeError) as error:
-                # Ray has a bare RuntimeError for every status but 200; only the server's own troubles pass. What is no
-                # answer of a job server at all is an error of the types that read it.
-                trouble = re.search(r"status code 5\d\d", str(error))
-                if not isinstance(error, OSError) and not trouble:
-                    raise RunFailedError(
-                        f"the job server does not answer for job {self.job_id}: {' '.join(str(error).split())[:160]}; "
-                        "if the cluster was started anew its jobs are gone: submit the same again",
-                        failure_class=FailureClass.WORKER_LOST,
-                    ) from None
-                if time.monotonic() > deadline:
-                    raise RunFailedError(
-                        f"the cluster was not reached for {limit_s:.0f} s ({trouble[0] if trouble else type(error).__name__}); whether job "
-                        f"{self.job_id} goes on is not known; submit the same again to re-attach",
-                        failure_class=FailureClass.WORKER_LOST,
-                    ) from None
-                if not told:
-                    told = True
-                    self.say("connection lost, which the job does not notice; reconnecting")
-                with contextlib.suppress(Exception):  # e.g. ssh refused; the next round tries again until the deadline
-                    self.heal()
-                time.sleep(1.0)
+        try:
+            return reach(
+                ask,
+                limit_s=limit_s,
+                heal=self.heal,
+                notice=lambda _: self.say("connection lost, which the job does not notice; reconnecting"),
+                passes=is_outage,
+            )
+        except CALL_ERRORS as error:
+            if is_outage(error):
+                said = (
+                    f"the cluster was not reached for {limit_s:.0f} s ({server_trouble(error) or type(error).__name__}); whether "
+                    f"job {self.job_id} goes on is not known; submit the same again to re-attach"
+                )
+            else:
+                said = (
+                    f"the job server does not answer for job {self.job_id}: {' '.join(str(error).split())[:160]}; "
+                    "if the cluster was started anew its jobs are gone: submit the same again"
+                )
+            raise RunFailedError(said, failure_class=FailureClass.WORKER_LOST) from None
 
     def explain_pending(self, info: JobDetails) -> str:
         """Say what a PENDING job waits for, in numbers where the cluster gives them."""

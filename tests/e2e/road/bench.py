@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.request import urlopen
 
-from sst2_ray.network import free_port
 from tests.support import models
+from tests.support.heads import started_head
 from tests.support.reviews import reviews, write_glue_folder
+from tests.support.waiting import waited
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -79,23 +79,14 @@ class Bench:
 
 @contextlib.contextmanager
 def job_server(bench: Bench) -> Iterator[None]:
-    """Run a real Ray with its job server on loopback."""
-    port, folder = free_port(), bench.folder
-    code = (
-        "import ray, time, sys; "
-        f"ray.init(address='local', include_dashboard=True, dashboard_port={port}, _node_ip_address='127.0.0.1', "
-        "log_to_driver=False, num_cpus=1); print('ready', flush=True); time.sleep(1e6)"
-    )
-    environment = {**os.environ, "RAY_AUTH_MODE": "disabled", "RAY_TMPDIR": str(folder / "ray")}
-    (folder / "ray").mkdir(exist_ok=True)
-    server = subprocess.Popen(
-        [sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-        start_new_session=True, text=True,
-    )  # fmt: skip
-    try:
-        assert server.stdout and server.stdout.readline().strip() == "ready"
-        bench.address, bench.server = f"http://127.0.0.1:{port}", server.pid
+    """Run a head with a job server on loopback, and wait until it answers."""
+    with started_head("--num-cpus=1") as head:
+        waited(lambda: _answers(head.jobs), "the job server", 120)
+        bench.address, bench.server = head.jobs, head.pid
         yield
-    finally:
-        os.killpg(server.pid, signal.SIGTERM)
-        server.wait(30)
+
+
+def _answers(url: str) -> bool:
+    with contextlib.suppress(OSError), urlopen(f"{url}/api/version", timeout=10):
+        return True
+    return False

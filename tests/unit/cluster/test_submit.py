@@ -219,14 +219,84 @@ def test_a_server_that_does_not_list_its_jobs_or_is_lost_while_it_takes_one_is_o
     client: Any = Client()
     client.answers = [RuntimeError("Request failed with status code 500: Trace\nback.")]
     with pytest.raises(InputError, match=r"does not list its jobs .Request failed with status code 500: Trace back"):
-        submit_job(client, job(folder), again=False, say=print)
+        submit_job(client, job(folder), again=False, say=print, retry_for_s=0.1)
 
     def lost(**_: Any) -> str:
         raise requests.ConnectionError("reset\nby peer")
 
     monkeypatch.setattr(client, "submit_job", lost)
     with pytest.raises(RunFailedError, match=r"lost while it took job sst2-[\w-]+ \(ConnectionError\)"):
-        submit_job(client, job(folder), again=False, say=print)
+        submit_job(client, job(folder), again=False, say=print, retry_for_s=0.1)
+
+
+def test_a_job_whose_answer_was_lost_is_submitted_once(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client: Any = Client(ends="RUNNING")
+    first = client.submit_job
+
+    def take_and_lose(**options: Any) -> str:
+        if client.submitted:
+            name = options["submission_id"]
+            raise RuntimeError(f"Request failed with status code 500: Job with submission_id {name} already exists.")
+        first(**options)
+        raise requests.ReadTimeout("timed out")
+
+    healed: list[int] = []
+    monkeypatch.setattr(client, "submit_job", take_and_lose)
+    own = submit_job(
+        client, job(folder), again=False, say=print, retry_for_s=30, heal=lambda: healed.append(1)
+    )  # fmt: skip
+    assert client.submitted == [own] and healed
+    assert capsys.readouterr().out.splitlines() == [
+        "the job server has not taken the job (ReadTimeout); trying again", f"{own} exists, re-attaching",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        RuntimeError("Request failed with status code 500: No available agent to submit job, please try again later."),
+        RuntimeError("Request failed with status code 503: Service Unavailable"),
+        requests.ConnectionError("reset by peer"),
+    ],
+)
+def test_a_server_that_takes_no_jobs_yet_is_asked_again(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, trouble: Exception
+) -> None:
+    client: Any = Client(ends="RUNNING")
+    first, troubles = client.submit_job, [trouble]
+
+    def not_yet(**options: Any) -> str:
+        if troubles:
+            raise troubles.pop()
+        return str(first(**options))
+
+    monkeypatch.setattr(client, "submit_job", not_yet)
+    assert submit_job(client, job(folder), again=False, say=print, retry_for_s=30) == job(folder).id
+
+
+@pytest.mark.parametrize(
+    ("trouble", "raised", "said"),
+    [
+        ("500: No available agent to submit job.", RunFailedError, "has taken no job for 0 s: its dashboard agent does not run"),
+        ("413: Request Entity Too Large", InputError, "refuses the upload of 0.0 KiB as too large"),
+        ("400: ValueError: no such runtime_env\n", InputError, "refuses the job: Request failed with status code 400"),
+        ("500: Traceback: a 413 in it", InputError, "refuses the job: Request failed with status code 500"),
+    ],
+)  # fmt: skip
+def test_a_job_that_is_not_taken_is_one_line(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, trouble: str, raised: type[Exception], said: str
+) -> None:
+    client: Any = Client()
+
+    def refuse(**_: Any) -> str:
+        raise RuntimeError(f"Request failed with status code {trouble}")
+
+    monkeypatch.setattr(client, "submit_job", refuse)
+    with pytest.raises(raised, match=said) as failed:
+        submit_job(client, job(folder), again=False, say=print, retry_for_s=0)
+    assert "\n" not in str(failed.value)
 
 
 @pytest.mark.parametrize("status", ["RUNNING", "FAILED"])
@@ -255,7 +325,7 @@ def test_the_same_command_with_edited_files_re_attaches_to_what_runs_and_says_so
 ) -> None:
     client: Any = Client(details(job(folder).id, "RUNNING"))
     (folder / "jobs/train.py").write_text("print('edited')\n")
-    assert submit_job(client, job(folder), again=False, say=print) == next(iter(client.jobs))
+    assert submit_job(client, job(folder), again=False, say=print, retry_for_s=0.1) == next(iter(client.jobs))
     assert client.submitted == []
     told = capsys.readouterr().out
     assert (
@@ -268,23 +338,23 @@ def test_the_same_content_re_attaches_without_a_word_about_files(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     client: Any = Client(details("sst2-edited", "RUNNING"), details(job(folder).id, "PENDING"))
-    assert submit_job(client, job(folder), again=False, say=print) == job(folder).id
+    assert submit_job(client, job(folder), again=False, say=print, retry_for_s=0.1) == job(folder).id
     assert capsys.readouterr().out == f"{job(folder).id} was submitted before and is PENDING: re-attaching\n"
 
 
 def test_again_is_refused_while_the_same_command_runs(folder: Path) -> None:
     client: Any = Client(details("sst2-edited", "RUNNING"))
     with pytest.raises(InputError, match=r"--again: sst2-edited runs the same command.*--on-interrupt stop"):
-        submit_job(client, job(folder), again=True, say=print)
+        submit_job(client, job(folder), again=True, say=print, retry_for_s=0.1)
     assert client.submitted == []
 
 
 def test_another_command_and_one_that_has_ended_are_no_reason_not_to_submit(folder: Path) -> None:
     own = job(folder).id
     client: Any = Client(details("sst2-other", "RUNNING", "python other.py"), details(own, "SUCCEEDED"))
-    assert submit_job(client, job(folder), again=False, say=print) == own
+    assert submit_job(client, job(folder), again=False, say=print, retry_for_s=0.1) == own
     assert client.submitted == []
-    assert submit_job(client, job(folder), again=True, say=print) == f"{own}-2"
+    assert submit_job(client, job(folder), again=True, say=print, retry_for_s=0.1) == f"{own}-2"
     assert client.submitted == [f"{own}-2"]
 
 
@@ -293,10 +363,10 @@ def test_the_same_command_of_somebody_else_is_left_alone_unless_force_is_given(
 ) -> None:
     client: Any = Client(details("sst2-bob-1", "RUNNING", by="bob-1a2b3c"))
     own = job(folder).id
-    assert submit_job(client, job(folder), again=False, say=print) == own and client.submitted == [own]
+    assert submit_job(client, job(folder), again=False, say=print, retry_for_s=0.1) == own and client.submitted == [own]
     assert "sst2-bob-1 of bob-1a2b3c runs the same command; yours is a job of its own" in capsys.readouterr().out
     client = Client(details("sst2-bob-1", "RUNNING", by="bob-1a2b3c"))
-    assert submit_job(client, job(folder), again=False, force=True, say=print) == "sst2-bob-1"
+    assert submit_job(client, job(folder), again=False, force=True, say=print, retry_for_s=0.1) == "sst2-bob-1"
 
 
 @pytest.mark.usefixtures("home")
