@@ -217,29 +217,34 @@ def _submit_new(
             passes=takes_jobs_later,
         )
     except CALL_ERRORS as error:
-        text = str(error)
-        if f"{job_id} already exists" in text:  # submitted by another terminal, or by a call whose answer was lost
+        if f"{job_id} already exists" in str(error):  # taken from another terminal, or by a call whose answer was lost
             say(f"{job_id} exists, re-attaching")
             return job_id
-        if "status code 413" in text:
-            raise InputError(
-                f"the job server refuses the upload of {formatting.size(job.upload.total_bytes)} as too large; name more in .rayignore"
-            ) from None
-        if isinstance(error, RuntimeError) and not takes_jobs_later(error):
-            raise InputError(f"the job server refuses the job: {' '.join(text.split())[:300]}") from None
-        if NO_AGENT in text:
-            raise RunFailedError(
-                f"the head has taken no job for {retry_for_s:.0f} s: its dashboard agent does not run; two Rays on one machine "
-                "need a --dashboard-agent-listen-port each",
-                failure_class=FailureClass.WORKER_LOST,
-            ) from None
-        raise RunFailedError(
-            f"the job server was lost while it took job {job_id} ({_in_short(error)}); submit the same again: it re-attaches "
-            "where the job was accepted",
-            failure_class=FailureClass.WORKER_LOST,
-        ) from None
+        raise _not_taken(error, job, job_id, retry_for_s) from None
     say(f"submitted {job_id}: {shlex.join(job.command)}")
     return job_id
+
+
+def _not_taken(error: Exception, job: Job, job_id: str, retry_for_s: float) -> InputError | RunFailedError:
+    """Return what is told of a job that the server has not taken for so many seconds."""
+    text = " ".join(str(error).split())
+    if "status code 413" in text:
+        return InputError(
+            f"the job server refuses the upload of {formatting.size(job.upload.total_bytes)} as too large; name more in .rayignore"
+        )
+    if isinstance(error, RuntimeError) and not takes_jobs_later(error):
+        return InputError(f"the job server refuses the job: {text[:300]}")
+    if NO_AGENT in text:
+        said = (
+            f"the head has taken no job for {retry_for_s:.0f} s: its dashboard agent does not run; two Rays on one machine "
+            "need a --dashboard-agent-listen-port each"
+        )
+    else:
+        said = (
+            f"the job server was lost while it took job {job_id} ({_in_short(error)}); submit the same again: it re-attaches "
+            "where the job was accepted"
+        )
+    return RunFailedError(said, failure_class=FailureClass.WORKER_LOST)
 
 
 def _in_short(error: Exception) -> str:
