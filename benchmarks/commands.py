@@ -22,7 +22,6 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pyarrow.fs as pafs
 
@@ -220,11 +219,6 @@ def table(first: dict[str, list[float]], ends: dict[str, list[float]]) -> str:
     slowest = sorted(first, key=lambda name: -statistics.median(first[name]))
     lines += [row(f"`{name}`", first[name], FIRST_LINE_S) for name in slowest]
     return "\n".join(lines)
-
-
-def worst_first_line(figures: dict[str, Any]) -> float:
-    """Return the largest median of the seconds to a first line."""
-    return max(statistics.median(runs) for runs in figures["first_line_s"].values())
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import json
 import re
 import statistics
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from benchmarks.shared import REPOSITORY
 RESULTS = REPOSITORY / "benchmarks/results"
 README = REPOSITORY / "README.md"
 PAGE = REPOSITORY / "docs/speed.md"
+_BEGIN, _END = "<!-- throughput -->", "<!-- end of throughput -->"
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,12 @@ SECTIONS = (
         "![Speed and memory by length](images/length.png)",
     ),
     Section(
+        "Waiting for a command",
+        ("commands.json",),
+        "benchmarks.commands",
+        "From Enter to the first line in a terminal, and to the end on large storage; all runs are made up.",
+    ),
+    Section(
         "Checkpoints",
         ("checkpoint-cost.json",),
         "benchmarks.checkpoint_cost",
@@ -134,12 +142,12 @@ def page(found: dict[str, dict[str, Any]]) -> str:
     lines = [
         "# Speed, measured",
         "",
-        "Made by `python -m benchmarks.speed_page` from [the benchmarks' figures](../benchmarks/results), which hold the raw "
-        "runs and the versions. `SST2_RAY_DATA=FOLDER SST2_RAY_TOKENIZER=FOLDER make bench bench-more`, with the folders of "
-        "GLUE's SST-2 and of ModernBERT's tokenizer as here (else the packaged reviews are read), measures them again, some "
-        "with more repeats; checkpoints: the command below. A table names the commit that it was measured at; later ones may "
-        "be faster. Nothing was measured on a GPU, for which there is `make bench-gpu`. What was tried for speed, and what "
-        "came of it: [notes](../benchmarks/NOTES.md).",
+        "Every table names the commit that it was measured at; later ones may differ. Nothing was measured on a GPU: there, "
+        "run `make bench-gpu`. The raw runs and the versions are in [the benchmarks' figures](../benchmarks/results), from "
+        "which `python -m benchmarks.speed_page` writes this page. To measure again: "
+        "`SST2_RAY_DATA=FOLDER SST2_RAY_TOKENIZER=FOLDER make bench bench-more`, with the folders of GLUE's SST-2 and of "
+        "ModernBERT's tokenizer, as here; without them the packaged reviews are read. Checkpoints and commands: the command "
+        "at the table. What was tried for speed, with which result: [notes](../benchmarks/NOTES.md).",
         "",
         "## What was aimed at, and what was reached",
         "",
@@ -162,27 +170,32 @@ def origin(figures: dict[str, Any]) -> str:
 
 
 def with_rows(readme: str, found: dict[str, dict[str, Any]]) -> str:
-    """Write the README's rows about throughput anew."""
-    rows = [row(figures) + "\n" for name, figures in found.items() if name.startswith("throughput-")]
-    return re.sub(r"(^\| examples a second at batch .*\n)+", lambda _: "".join(rows), readme, flags=re.MULTILINE)
+    """Write the README's table about throughput anew."""
+    figures = [one for name, one in found.items() if name.startswith("throughput-")]
+    table = "\n".join(throughput_rows(figures))
+    return re.sub(f"({_BEGIN}\n).*?({_END})", lambda m: f"{m[1]}{table}\n{m[2]}", readme, flags=re.DOTALL)
 
 
-def row(figures: dict[str, Any]) -> str:
-    """Format a row of the README's table."""
-    median = {way: statistics.median(rates) for way, rates in figures["examples_per_sec"].items()}
-    said = (
-        ("the main job", "main-job"),
+def throughput_rows(figures: Sequence[dict[str, Any]]) -> list[str]:
+    """Format the README's table: a row for each way, a column for each batch size."""
+    ways = (
+        ("this package, one worker under Ray", "main-job"),
         ("Hugging Face Trainer, random batches", "trainer"),
-        ("and batches of like length", "trainer-grouped"),
+        ("Hugging Face Trainer, batches of like length", "trainer-grouped"),
         ("Ray's DeepSpeed example", "ray-example"),
-        ("padded to 128 in fp32 at batch 32", "notebook"),
+        ("fp32, padded to 128, batch 32", "notebook"),
     )
-    label, values = " / ".join(words for words, _ in said), " / ".join(f"{median[way]:.0f}" for _, way in said)
-    speed = statistics.median(figures["matmul_flops"]) / 1e9
-    return (
-        f"| examples a second at batch {figures['batch_size']}: {label} | {values} "
-        f"({len(figures['examples_per_sec']['main-job'])} runs each, medians; matrix products at {speed:.0f} GFLOP/s) |"
-    )
+    rows = [["examples a second, `sbert-minilm`", *(f"batch {one['batch_size']}" for one in figures)]]
+    rows.append(["---"] * len(rows[0]))
+    for words, way in ways:
+        rows.append([words, *(f"{statistics.median(one['examples_per_sec'][way]):.0f}" for one in figures)])
+    runs = {len(one["examples_per_sec"]["main-job"]) for one in figures}
+    speeds = " and ".join(f"{statistics.median(one['matmul_flops']) / 1e9:.0f}" for one in figures)
+    return [
+        *(f"| {' | '.join(row)} |" for row in rows),
+        "",
+        f"Medians of {' and '.join(map(str, sorted(runs)))} runs; matrix products at {speeds} GFLOP/s.",
+    ]
 
 
 if __name__ == "__main__":

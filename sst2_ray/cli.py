@@ -60,6 +60,7 @@ COMMANDS: dict[str, Command] = {
     "submit": Command("sst2_ray.cluster.submit.command", "main", "run a job on a cluster and follow it", _CLUSTER),
     "cost": Command("sst2_ray.cluster.cost", "main", "show what runs and what it has cost", _CLUSTER),
     "down": Command("sst2_ray.cluster.down", "main", "end a cluster and name what still costs money", _CLUSTER),
+    "presets": Command("sst2_ray.manage.commands", "main_presets", "list the named experiments", _MORE),
     "gc": Command("sst2_ray.manage.cleanup", "main_gc", "delete what no run needs any more", _MORE),
     "completion": Command("sst2_ray.completion", "main", "print tab completion for bash, zsh or fish", _MORE),
 }
@@ -216,10 +217,12 @@ def main() -> None:
         case [command, *rest] if command in COMMANDS:
             sys.exit(run(command, rest))
     from sst2_ray.config.habits import command_hint
-    from sst2_ray.errors import ExitCode
+    from sst2_ray.errors import ExitCode, did_you_mean
 
     if words[0].startswith("-"):
-        line = f"{words[0]}: flags stand behind a command: sst2-ray train {words[0]} ...; sst2-ray --help lists them"
+        near = did_you_mean(words[0], ("--help", "--version"))
+        behind = f"flags stand behind a command: sst2-ray train {words[0]} ...; sst2-ray --help lists them"
+        line = f"{words[0]}: {near if near.startswith('did') else behind}"
     else:
         line = f"no command {words[0]!r}; {command_hint(words[0], COMMANDS)}"
     print(f"error: {line}", file=sys.stderr)

@@ -11,6 +11,7 @@ from typing import Literal
 from sst2_ray.cli import COMMANDS
 from sst2_ray.config.fields import Positional
 from sst2_ray.config.flags import LIST_FLAGS, parse
+from sst2_ray.terminal import busy
 
 _BASH = """\
 _sst2_ray() {{
@@ -49,12 +50,17 @@ Flags = dict[str, tuple[str, ...]]
 def main(argv: list[str]) -> int:
     """Run `sst2-ray completion`."""
     examples = (
-        "source <(sst2-ray completion bash)        in ~/.bashrc",
-        "source <(sst2-ray completion zsh)         in ~/.zshrc",
+        "# for this shell",
+        "source <(sst2-ray completion bash)",
+        "# for every new one: a file that is read at the first tab, since making it takes a second",
+        "sst2-ray completion bash > ~/.local/share/bash-completion/completions/sst2-ray",
         "sst2-ray completion fish > ~/.config/fish/completions/sst2-ray.fish",
+        "# zsh: the file, and in ~/.zshrc the line `source ~/.sst2-ray.zsh`",
+        "sst2-ray completion zsh > ~/.sst2-ray.zsh",
     )
     config = parse(CompletionConfig, argv, prog="sst2-ray completion", examples=examples)
-    commands = {name: flags_of(name) for name in COMMANDS}
+    with busy("reading the flags of all commands"):
+        commands = {name: flags_of(name) for name in COMMANDS}
     print(fish_script(commands) if config.shell == "fish" else bash_script(commands, zsh=config.shell == "zsh"), end="")
     return 0
 

@@ -8,6 +8,8 @@ from enum import IntEnum, StrEnum
 
 _MOST_NAMES = 24
 """Valid names that an error message lists."""
+_MOST_BEHIND = 0.2
+"""Similarity (0 to 1) by which a suggested name may be behind the nearest one."""
 
 
 class ExitCode(IntEnum):
@@ -83,6 +85,9 @@ def did_you_mean(value: str, valid: Iterable[str]) -> str:
     plain = [name.lower().replace("_", "-") for name in names]
     wanted = value.lower().replace("_", "-")
     found = [wanted] if wanted in plain else difflib.get_close_matches(wanted, dict.fromkeys(plain), n=3, cutoff=0.6)
+    if found:  # a weak match beside a strong one only distracts
+        ratios = {one: difflib.SequenceMatcher(None, wanted, one).ratio() for one in found}
+        found = [one for one in found if ratios[one] > max(ratios.values()) - _MOST_BEHIND]
     near = [name for one in found for name, key in zip(names, plain, strict=True) if key == one]
     if near:
         return f"did you mean {' or '.join(near)}?"

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
+from sst2_ray.config.examples import EXAMPLES
 from sst2_ray.config.fields import Kind, coerce, flag, kinds_of
 from sst2_ray.config.habits import flag_hint
 from sst2_ray.config.help import CommandHelp
@@ -180,7 +181,8 @@ def parse(
 
     `default`: instance whose values hold where no flag is given; None: the defaults of `cls`.
     """
-    line = CommandLine(prog=prog, classes=(cls,), description=description, examples=tuple(examples))
+    lines = tuple(examples) or EXAMPLES.get(prog.removeprefix("sst2-ray "), ())
+    line = CommandLine(prog=prog, classes=(cls,), description=description, examples=lines)
     (values,) = line.read(
         argv, lambda _: {f.name: getattr(default, f.name) for f in dataclasses.fields(cls)} if default else {}
     )

@@ -94,7 +94,7 @@ ADVICE = {
 COMMANDS = {
     "train": "fit finetune fine-tune run start",
     "sweep": "tune hpo search grid optimize hyperparameter-search",
-    "ls": "list runs experiments",
+    "ls": "list runs",
     "status": "ps show info describe watch progress",
     "logs": "log tail",
     "stop": "kill cancel abort terminate",
@@ -111,9 +111,17 @@ COMMANDS = {
     "cost": "price prices bill",
     "down": "teardown destroy delete",
     "gc": "clean cleanup prune rm",
+    "presets": "preset experiments recipes examples",
     "completion": "complete autocomplete",
 }
 """Command here -> names in other tools, separated by blanks."""
+
+COMMAND_ADVICE = {
+    "resume restart continue": "give the interrupted command again: it goes on where it stopped",
+    "models datasets data": "sst2-ray train --help names the models and the data",
+    "init login config configure setup": "nothing needs setting up; begin with sst2-ray train --preset demo",
+}
+"""Names of commands in other tools, separated by blanks -> what stands in for them here."""
 
 
 def _plain(word: str) -> str:
@@ -146,5 +154,8 @@ def command_hint(spelled: str, commands: Iterable[str]) -> str:
     for command, others in COMMANDS.items():
         if name == command or name in others.split():
             return f"did you mean {command}?"
+    for words, advice in COMMAND_ADVICE.items():
+        if name in words.split():
+            return advice
     near = did_you_mean(name, known)
     return near if near.startswith("did") else "sst2-ray --help lists them"

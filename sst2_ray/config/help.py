@@ -62,17 +62,20 @@ def value_name(name: str, kind: Kind) -> str:
 
 
 def usage(name: str, kind: Kind, *, is_on: bool = False) -> str:
-    """Return what to type for a field: `--batch-size N`, `--compile`, `CLUSTER`; `--no-x` for a switch that is on."""
+    """Return what to type for a field: `--batch-size N`, `--compile`, `CLUSTER`; for a switch that is on, both forms."""
     if kind.is_positional:
         return name.upper()
     if kind.type is bool:
-        return f"{flag(name)} {{true, false}}" if kind.optional else flag(f"no_{name}" if is_on else name)
+        both = f"{flag(name)}, {flag(f'no_{name}')}"
+        return f"{flag(name)} {{true, false}}" if kind.optional else both if is_on else flag(name)
     return f"{flag(name)} {value_name(name, kind)}"
 
 
 def default_text(value: object) -> str:
     """Return a default value as one would type it; empty if there is nothing to say."""
-    is_empty = value is None or isinstance(value, bool) or value == () or value is dataclasses.MISSING
+    if value is True:
+        return "on"
+    is_empty = value is None or value is False or value == () or value is dataclasses.MISSING
     return "" if is_empty else format_value(value)
 
 
@@ -101,6 +104,8 @@ class _Field:
     def explanation(self) -> str:
         default = default_text(self.default)
         doc = self.doc.replace("None: ", "default: ").replace(". default: ", ". Default: ")  # None is a value of Python
+        if self.kind.may_be_positional and not self.kind.is_positional:
+            doc += " Also without the flag."
         return doc + (" (required)" if self.is_required else f" [{default}]" if default else "")
 
 

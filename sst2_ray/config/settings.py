@@ -81,7 +81,7 @@ class DataSettings:
     drop_label: tuple[str, ...] = ()
     """Labels whose rows are left out of all splits."""
     drop_blank: bool = True
-    """Leave rows without a text or a label out, and say how many; False: refuse data that have any."""
+    """Leave out rows without a text or a label, and say how many; off: refuse data that have any."""
     split_column: str | None = None
     """Column that says which split a row belongs to (train, dev, ...); None: split, if its cells are names of splits."""
     group_column: str | None = None
@@ -110,7 +110,7 @@ class DataSettings:
     max_length: Annotated[int, Rule[int](lambda v: v >= 4, "must be at least 4 tokens, two of them are special")] = 128
     """Tokens a sentence is truncated to, special tokens included."""
     pad_to_max_length: bool = False
-    """Pad every sentence to max_length (as the notebook study did); False: only to the longest of its micro-batch."""
+    """Pad every sentence to --max-length, as the notebook study did; otherwise to the longest of its micro-batch."""
     drop_leaks: bool = False
     """Leave training rows out whose sentence also stands in the evaluation split."""
     allow_leak: bool = False
@@ -131,7 +131,7 @@ class OptimizationSettings:
     max_steps: Positive[int] | None = None
     """Stop after this many optimizer steps; the schedule ends there as well. None: epochs decides."""
     weight_decay: NotNegative[float] = 0.01
-    """Weight decay, read as `weight_decay_form` says; never on biases, norms and other vectors."""
+    """Weight decay, read as --weight-decay-form says; never on biases, norms and other vectors."""
     weight_decay_form: Literal["adamw", "fully_decoupled"] = "adamw"
     """adamw: p -= lr_t * wd * p (torch). fully_decoupled: p -= lr_t / lr_max * wd * p (the ModernBERT paper's)."""
     adam_beta1: Fraction = 0.9
@@ -155,7 +155,7 @@ class OptimizationSettings:
     """Metric that the best epoch, early stopping and the best configuration of a sweep go by; None: the task's own, which is
     accuracy but for some of GLUE. auroc: two classes only; pearson, spearman: regression only."""
     patience: Positive[int] | None = None
-    """Stop after this many evaluations that were no better (see choose_by); None: never."""
+    """Stop after this many evaluations that were no better (see --choose-by); None: never."""
     seed: NotNegative[int] = 0
     """Seed of the head's initial weights, the order of the data and dropout."""
     precision: Literal["auto", "bf16", "fp32"] = "auto"
@@ -173,7 +173,7 @@ class PlacementSettings:
     """Data-parallel workers; None: one a GPU of a cluster of fixed size, one where machines are started on demand, or one with
     all cores if there is no GPU."""
     max_workers: Positive[int] | None = None
-    """More workers than num_workers that the run may grow to while the cluster has room, at a checkpoint; it goes on with
+    """Workers beyond --num-workers that the run may grow to while the cluster has room, at a checkpoint; it goes on with
     fewer if a node is lost. `--num-workers 2:8` gives both. None: exactly num_workers."""
     cpus_per_worker: Positive[int] | None = None
     """CPU cores a worker; None: an equal share of the largest node's."""
@@ -185,7 +185,7 @@ class PlacementSettings:
     """GPUs: torch.compile the encoder's layers: fewer kernels a step, a minute more at the start. None: on GPUs whose node
     has a C compiler."""
     overlap_comm: bool = True
-    """GPUs: send gradients during the backward pass; False: after it, in one reduce-scatter."""
+    """GPUs: send gradients during the backward pass; off: after it, in one reduce-scatter."""
 
 
 @dataclass(frozen=True, kw_only=True)

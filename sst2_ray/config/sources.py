@@ -158,6 +158,8 @@ def read_config_file(file: str) -> dict[str, Any]:
 
     try:
         values = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"--config {file}: cannot be read (no such file)") from None
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"--config {file}: cannot be read ({error})") from None
     except yaml.YAMLError as error:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal, TypedDict
 
-from sst2_ray.config.fields import AlsoPositional, AtLeastOne, Folder, OldName, Positive
+from sst2_ray.config.fields import AlsoPositional, AtLeastOne, File, Folder, OldName, Positive, Value
 from sst2_ray.config.train import check_columns
 from sst2_ray.data.options import Header, Quoting, ReadOptions
 from sst2_ray.data.texts import Text
@@ -34,15 +34,15 @@ class PredictConfig:
     model_dir: Annotated[Folder, AlsoPositional()]
     """Exported model: the folder `model` of a run, or the run's own folder; a path or a URI (s3://, gs://)."""
     text: tuple[str, ...] = ()
-    """Sentences."""
+    """Sentences to label."""
     text_pair: tuple[str, ...] = ()
     """For a model of pairs: the second text of each pair, in the order of --text."""
-    input: str | None = None
+    input: File | None = None
     """File of sentences: all that training reads, or plain text with a sentence a line; a path, a pattern (*.parquet), a
     URI, or - for standard input. With a label column it is scored as well."""
-    data: str | None = None
-    """Data set to score on its evaluation split: glue, rotten-tomatoes, a folder in GLUE's layout, or a file."""
-    out: Annotated[str | None, OldName("output")] = None
+    data: Annotated[str, Value("DATA")] | None = None
+    """Data set to score on its evaluation split: what `train --data` takes."""
+    out: Annotated[File | None, OldName("output")] = None
     """File to write (Parquet, CSV, TSV or JSON Lines), or - for standard output: the input's columns, `predicted` (the
     class's number), `predicted_label`, `probability` (of class 1 of two, else of the label)."""
     num_workers: AtLeastOne | None = None
@@ -54,7 +54,7 @@ class PredictConfig:
     1,800."""
     overwrite: bool = False
     """Replace the output and the picture where they exist."""
-    picture: str | None = None
+    picture: File | None = None
     """PNG, SVG or PDF file to draw the sentences of --text in, each with its label and confidence."""
     text_column: str | None = None
     """Column with the sentence; None: sentence or text."""

@@ -89,7 +89,7 @@ class ReportConfig:
 
     storage_path: Annotated[Folder, AlsoPositional()] = "runs"
     """Folder or URI that runs were written to; its subfolder `results` holds the table."""
-    out: str = "report"
+    out: Folder = "report"
     """Folder or URI for report.html and figures/; an older report there is replaced."""
     experiment: str | None = None
     """Only this run or sweep; None: all of them."""

@@ -45,7 +45,7 @@ class RunDisplay:
         self._bar = bars.Progress(
             bars.TextColumn("{task.description}"),
             bars.BarColumn(),
-            bars.TextColumn("{task.completed:.0f}/{task.total:.0f} steps"),
+            bars.TextColumn("{task.completed:,.0f}/{task.total:,.0f} steps"),
             bars.TextColumn("{task.fields[info]}"),
             console=out,
             transient=True,

@@ -200,7 +200,7 @@ def epoch_line(record: EpochRecord, *, is_best: bool, metric: Metric = "accuracy
 
 def step_line(progress: Progress) -> str:
     """Describe how far training is in one line, with loss and speed of the last minute."""
-    place = f"epoch {progress.epoch:.2f}  step {progress.global_step}/{progress.total_steps}"
+    place = f"epoch {progress.epoch:.2f}  step {progress.global_step:,}/{progress.total_steps:,}"
     words = rate_words(progress)
     return f"{place}  last minute: {words}" if words else place
 

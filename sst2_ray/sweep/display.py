@@ -232,5 +232,5 @@ def _place(found: TrialOverview | None) -> str:
     if progress is None:
         return "starting"
     if progress.phase is Phase.TRAINING:
-        return f"step {progress.global_step}/{progress.total_steps}"
+        return f"step {progress.global_step:,}/{progress.total_steps:,}"
     return str(progress.phase)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import shlex
@@ -11,7 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.doc_blocks import ELSEWHERE, NOT_HERE, PAGES, ROOT, Line, lines_of
+from sst2_ray.cli import COMMANDS
+from sst2_ray.completion import flags_of
+from sst2_ray.config.examples import EXAMPLES
+from sst2_ray.sweep.command import read_sweep_command
+from tests.support.doc_blocks import ELSEWHERE, NOT_HERE, OTHERS, PAGES, ROOT, Line, blocks_of, is_command, lines_of
 from tests.support.reviews import reviews, write_csv, write_glue_folder, write_parquet
 from tests.support.synthetic_results import MODERNBERT, SBERT, sentences, write_study
 
@@ -23,7 +28,7 @@ PLACEHOLDERS = {
     "docs/sweeps.md": {"DIR": "runs", "NAME": "first", "T": "first"},
 }
 """Words that a reader replaces, by page."""
-TRAINED = ("docs/using.md", "docs/sweeps.md", "docs/export.md")
+TRAINED = ("docs/sweeps.md", "docs/export.md", "docs/serving.md")
 """Pages that begin with a model that was trained."""
 
 
@@ -37,6 +42,49 @@ def test_the_pages_have_commands_and_most_pages_of_ours_run() -> None:
         "docs/results.md",
         "docs/sweeps.md",
     } <= set(RUNS_HERE)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_block_is_run_or_says_that_it_is_no_command(page: Path) -> None:
+    for block in blocks_of(page):
+        assert block.language in ("", "python", *OTHERS), f"{page.name}:{block.number}"
+        if block.language in OTHERS:
+            assert not any(map(is_command, block.text.splitlines())), f"{page.name}:{block.number}"
+    assert [
+        line.text for line in LINES[str(page.relative_to(ROOT))] if not (line.language or is_command(line.text))
+    ] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_a_flag_on_a_page_is_one_of_its_command(page: Path) -> None:
+    check_flags(page.read_text(encoding="utf-8").replace("\\\n", " "))
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_a_flag_in_the_examples_of_a_help_is_one_of_its_command(name: str) -> None:
+    check_flags("\n".join(EXAMPLES[name]))
+
+
+def check_flags(text: str) -> None:
+    for command in re.findall(r"(?:sst2-ray |jobs/)(\w+)(?:\.py)?((?:(?! -- )[^`\n#|(])*)", text):
+        name, words = command
+        if name in COMMANDS and not words.startswith((" compact", " import-tune")):
+            flags = set(re.findall(r"(?<![\w-])--[a-z][\w-]*", words)) - {"--help-all"}
+            assert flags <= flags_of_command(name), command
+
+
+@functools.cache
+def flags_of_command(name: str) -> set[str]:
+    flags = flags_of(name).keys()
+    return {*flags, *(f"--no-{flag[2:]}" for flag in flags)}
+
+
+def test_the_config_file_on_the_page_is_one(tmp_path: Path) -> None:
+    (block,) = [block for block in blocks_of(ROOT / "docs/using.md") if block.language == "yaml"]
+    (tmp_path / "this.yaml").write_text(block.text)
+    _, config = read_sweep_command(["--config", str(tmp_path / "this.yaml")])
+    assert (config.models, config.num_seeds) == (("modernbert-base", "sbert"), 3)
+    assert config.base.evaluations_per_epoch == 4
 
 
 @pytest.mark.parametrize("pattern", [*NOT_HERE, *ELSEWHERE])
@@ -83,6 +131,10 @@ def prepare(folder: Path, page: str) -> None:
     write_csv(folder / "reviews.csv", rows)
     write_csv(folder / "new.csv", rows[:40])
     write_parquet(folder / "reviews.parquet", reviews(80))
+    (folder / "reviews").mkdir()
+    write_parquet(folder / "reviews" / "first.parquet", reviews(80))
+    ratings = [f'"{text}",{1 + label + row % 3}' for row, (text, label) in enumerate(reviews(240))]
+    (folder / "ratings.csv").write_text("\n".join(["text,stars", *ratings]))
     write_glue_folder(folder / "glue-folder", reviews(480), reviews(64, topic="show"))
     pairs = [f"{text}\t{rows[0][0]}\t{label}" for text, label in rows]
     for name, some in (("pairs.tsv", pairs), ("new-pairs.tsv", pairs[:40])):

@@ -41,7 +41,7 @@ def test_five_commands_lead_from_a_file_to_predictions(
     assert len(lines) == 5
     for name, *words in lines:
         assert run(name, words) == 0, capsys.readouterr().err
-    with (tmp_path / "labelled.csv").open(newline="") as file:
+    with (tmp_path / "labeled.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 12
     assert {row["predicted_label"] for row in rows} <= {"negative", "positive"}

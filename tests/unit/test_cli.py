@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import os
 import subprocess
 import sys
@@ -57,6 +58,29 @@ def test_an_unknown_command_is_answered_with_the_nearest_one(capsys):
     code, out, err = said(capsys, "trian")
     assert (code, out) == (2, "")
     assert err == "error: no command 'trian'; did you mean train?\n"
+
+
+@pytest.mark.parametrize(
+    "typed, answer", [("--versoin", "did you mean --version?"), ("--hlep", "did you mean --help?")]
+)
+def test_a_mistyped_flag_before_any_command_is_answered_with_the_nearest_one(capsys, typed, answer):
+    assert said(capsys, typed) == (2, "", f"error: {typed}: {answer}\n")
+
+
+def test_resume_is_no_command_and_says_how_to_go_on(capsys):
+    code, _, err = said(capsys, "resume")
+    assert (code, err) == (
+        2,
+        "error: no command 'resume'; give the interrupted command again: it goes on where it stopped\n",
+    )
+
+
+def test_presets_are_listed_with_the_commands_that_run_them(capsys):
+    code, out, _ = said(capsys, "presets", "--json")
+    listed = {one["command"]: one["config"] for one in json.loads(out)}
+    assert code == 0
+    assert listed["sst2-ray train --preset paper"]["learning_rate"] == 8e-5
+    assert {command.split()[1] for command in listed} == {"train", "sweep"}
 
 
 @pytest.mark.parametrize("command", ["train", "predict", "report", "doctor", "ls"])

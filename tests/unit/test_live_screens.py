@@ -89,7 +89,7 @@ def test_run_at_work(columns: int) -> None:
     out.print(display._bar.get_renderable())
     text = check_text(out, "live-run")
     assert all(
-        word in text for word in ("epoch 1.25", "12000/168380", "loss 0.353", "2,104 examples/s", "2 h 16 min left")
+        word in text for word in ("epoch 1.25", "12,000/168,380", "loss 0.353", "2,104 examples/s", "2 h 16 min left")
     )
 
 
@@ -130,7 +130,9 @@ def test_sweep_at_work(columns: int) -> None:
     out.print(display._table(status))
     out.print(display.summary(status))
     text = check_text(out, "live-sweep")
-    assert all(word in text for word in (*MODELS[:2], "1.25e-4", "8e-5", "94.53", "out_of_memory", "step 12000/168380"))
+    assert all(
+        word in text for word in (*MODELS[:2], "1.25e-4", "8e-5", "94.53", "out_of_memory", "step 12,000/168,380")
+    )
 
 
 @pytest.fixture(scope="module")

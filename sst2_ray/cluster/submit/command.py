@@ -28,6 +28,7 @@ from sst2_ray.cluster.zones import move, zone_after
 from sst2_ray.config.fields import Positional
 from sst2_ray.config.flags import parse
 from sst2_ray.errors import ExitCode, InfeasibleError, InputError, RunFailedError, StoppedError
+from sst2_ray.terminal import busy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,9 +52,9 @@ class SubmitConfig:
     entrypoint_resources: tuple[str, ...] = ()
     """NAME=AMOUNT of custom resources that the command itself reserves."""
     again: bool = False
-    """Run again what has succeeded; False: show its log. Refused while the same command runs."""
+    """Run again what has succeeded; otherwise its log is shown. Refused while the same command runs."""
     force: bool = False
-    """Follow, and be able to stop, the same command that somebody else runs; False: yours is a job of its own."""
+    """Follow the same command that somebody else runs, and be able to stop it; otherwise yours is a job of its own."""
     detach: bool = False
     """Return once the job is accepted; submit the same again to follow it."""
     dry_run: bool = False
@@ -90,11 +91,13 @@ def main(argv: list[str]) -> int:
     given = config.cluster or config.address
     for line in ignored_addresses(given) if given else ():
         say(line)
+    with busy(f"listing {config.working_dir}"):
+        upload = list_upload(config.working_dir, config.exclude)
     job = Job(
         command=tuple(command),
         variables=read_variables(config.env),
         demand=read_demand(config.entrypoint_cpus, config.entrypoint_gpus, config.entrypoint_resources),
-        upload=list_upload(config.working_dir, config.exclude),
+        upload=upload,
         owner=owner(),
     )
     _show(job.upload)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from sst2_ray import formatting
 from sst2_ray.config.train import TrainConfig
 from sst2_ray.modeling.sources import ResolvedModel
 from sst2_ray.modeling.sources.families import encoder_sizes
@@ -169,7 +170,7 @@ def _steps_words(config: TrainConfig, num_rows: int) -> str:
     last_words = f", the last one of {last}" if last else ""
     return (
         f"{total_steps(config, num_rows):,} of {config.batch_size} examples ({per_epoch:,} an epoch{last_words}), "
-        f"learning rate up to {config.learning_rate:g}, seed {config.seed}"
+        f"learning rate up to {formatting.learning_rate(config.learning_rate)}, seed {config.seed}"
     )
 
 

@@ -46,7 +46,7 @@ def screen(width: int) -> str:
 def test_the_live_table_shows_settings_whole_at_every_width(width: int) -> None:
     text = screen(width)
     assert max(map(len, text.splitlines())) <= width
-    for word in ("1.25e-4", "8e-5", "94.53", "94.72", "out_of_memory", "step 1200/16838"):
+    for word in ("1.25e-4", "8e-5", "94.53", "94.72", "out_of_memory", "step 1,200/16,838"):
         assert word in text
     assert "…" not in text
 
