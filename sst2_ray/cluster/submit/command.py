@@ -23,7 +23,7 @@ from sst2_ray.cluster.submit.client import Job, connect, owner, still_running, s
 from sst2_ray.cluster.submit.follow import Follower, exit_code_of
 from sst2_ray.cluster.submit.output import Output, say
 from sst2_ray.cluster.submit.plan import plan_rows
-from sst2_ray.cluster.submit.upload import Upload, check_upload, list_upload
+from sst2_ray.cluster.submit.upload import Upload, check_upload, list_upload, shown
 from sst2_ray.cluster.zones import move, zone_after
 from sst2_ray.config.fields import Positional
 from sst2_ray.config.flags import parse
@@ -171,11 +171,11 @@ def _run(job: Job, config: SubmitConfig, cluster: ClusterFile | None) -> int:
 
 
 def _show(upload: Upload) -> None:
-    largest = ", ".join(f"{file.path} {formatting.size(file.size)}" for file in upload.largest())
+    largest = ", ".join(f"{shown(file.path)} {formatting.size(file.size)}" for file in upload.largest())
     counts = f"{formatting.count(len(upload.files), 'file')}, {formatting.size(upload.total_bytes)}"
     say(f"upload: {counts}, from {upload.folder}; largest: {largest}")
     if upload.outside:
-        say(f"links to outside, which the job gets as copies: {', '.join(upload.outside[:5])}")
+        say(f"links to outside, which the job gets as copies: {', '.join(map(shown, upload.outside[:5]))}")
 
 
 def _way_to(config: SubmitConfig, cluster: ClusterFile | None, stack: ExitStack) -> tuple[str, Callable[[], None]]:

@@ -190,6 +190,50 @@ def test_what_cannot_be_packaged_is_named_with_the_reason(project: Path) -> None
     )
 
 
+def test_a_link_into_the_system_is_named(project: Path) -> None:
+    (project / "self").symlink_to("/proc/self")
+    (project / "zero").symlink_to("/dev/zero")
+    with pytest.raises(InputError, match=r"self \(a link into /proc.*zero \(a link into /dev"):
+        check_upload(list_upload(project))
+
+
+@pytest.mark.parametrize("content", [b"caf\xe9\n", b"!\n"])
+def test_an_ignore_file_that_ray_cannot_read_is_named(project: Path, content: bytes) -> None:
+    (project / "jobs/.gitignore").write_bytes(content)
+    with pytest.raises(InputError, match=r"jobs \(its .gitignore or .rayignore cannot be read: "):
+        check_upload(list_upload(project))
+
+
+def test_a_pattern_that_is_none_is_refused(project: Path) -> None:
+    with pytest.raises(InputError, match=r"^--exclude: "):
+        list_upload(project, ["!"])
+
+
+def test_a_name_with_control_characters_is_one_line(project: Path) -> None:
+    (project / "a\nb\x1b[31m.pem").write_text("x")
+    with pytest.raises(InputError) as refused:
+        check_upload(list_upload(project))
+    assert r"a\nb\x1b[31m.pem (named like *.pem)" in str(refused.value)
+
+
+def test_a_file_that_is_gone_when_it_is_read_is_one_line(project: Path) -> None:
+    upload = list_upload(project)
+    (project / "README.md").unlink()
+    with pytest.raises(InputError, match=r"README.md: cannot be read \(No such file or directory\)"):
+        check_upload(upload)
+
+
+def test_links_that_multiply_are_refused(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_ENTRIES", 200)
+    (project / "z0").mkdir()
+    for number in range(1, 30):  # 2^29 ways to z0
+        for name in ("left", "right"):
+            (project / f"z{number}").mkdir(exist_ok=True)
+            (project / f"z{number}" / name).symlink_to(f"../z{number - 1}")
+    with pytest.raises(InputError, match=r"more than 200 files and folders, most of them below z\d+ \("):
+        list_upload(project)
+
+
 def test_a_file_that_you_cannot_read_is_named(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "access", lambda path, _: Path(path).name != "README.md")  # root may read everything
     with pytest.raises(InputError, match=r"README.md \(not readable by you\)"):
