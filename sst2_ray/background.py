@@ -1,17 +1,20 @@
-"""Work in a thread that nobody has to wait for."""
+"""Work in other threads: one that nobody has to wait for, several that share a list of items."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from concurrent import futures
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 T = TypeVar("T")
 
 _LOOK_S = 0.5
+
+MOST_THREADS = 16
+"""Threads that share a list of batches to compute; more would wait for Python's lock."""
 
 
 def in_background(work: Callable[[], T], name: str) -> Future[T]:
@@ -46,3 +49,30 @@ def result_of(future: Future[T], timeout_s: float = float("inf")) -> T:
         if time.monotonic() >= deadline:
             raise TimeoutError(f"no answer within {timeout_s:.0f} s")
     return future.result()
+
+
+def share_out(items: Sequence[T], work: Callable[[Iterator[T]], None], num_threads: int) -> None:
+    """Call `work` once in each of `num_threads` threads, with an iterator over the items that this thread takes.
+
+    One thread is the calling one.
+
+    Raises:
+        BaseException: What the work has raised, when all threads have ended.
+    """
+    if num_threads == 1:
+        work(iter(items))
+        return
+    waiting, lock = iter(items), threading.Lock()
+
+    def taken() -> Iterator[T]:
+        while True:
+            with lock:
+                try:
+                    item = next(waiting)
+                except StopIteration:
+                    return
+            yield item
+
+    with ThreadPoolExecutor(num_threads) as threads:
+        for done in [threads.submit(work, taken()) for _ in range(num_threads)]:
+            done.result()

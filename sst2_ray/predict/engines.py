@@ -115,7 +115,7 @@ class FormatEngine:
     def __init__(
         self, folder: Path, backend: Backend, variant: str | None, *, device: str, batch_tokens: int | None
     ) -> None:
-        from sst2_ray.predict.formats.runtime import BATCH_TOKENS, open_graph, usable_threads
+        from sst2_ray.predict.formats.runtime import BATCH_TOKENS, ConvertedModel
 
         if device == "cuda":
             raise InputError(f"--device cuda: --backend {backend} computes on the CPU here; use --backend torch")
@@ -127,13 +127,13 @@ class FormatEngine:
         self.tokenizer = _read_tokenizer(found, source)
         self.takes_type_ids = found.takes_type_ids
         self.max_tokens = batch_tokens or BATCH_TOKENS[backend]
-        self._graph = open_graph(backend, chosen, found.file(chosen), usable_threads())
+        self._model = ConvertedModel(backend, chosen, found.file(chosen))
 
     def logits(self, tokens: TokenArrays) -> NDArray[np.float32]:
         from sst2_ray.predict.formats.runtime import compute_logits
 
         return compute_logits(
-            self._graph,
+            self._model,
             tokens,
             pad_id=self.tokenizer.pad_token_id,
             max_tokens=self.max_tokens,

@@ -9,11 +9,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sst2_ray.background import MOST_THREADS
 from sst2_ray.data.batching import MicroBatch, batches_of_like_length, collate, plan_evaluation
 from sst2_ray.data.tokens import TokenArrays
 from sst2_ray.modeling.classifier import SentenceClassifier
 from sst2_ray.modeling.layout.varlen import model_inputs
-from sst2_ray.training.lanes import MOST_LANES, run_in_lanes
+from sst2_ray.training.lanes import run_in_lanes
 
 CLOSE = 0.5
 """Difference of two logits in bf16 below which a row is computed again in fp32. bf16 changes the difference by less
@@ -65,7 +66,7 @@ def compute_logits(
                     _fill_rows(table[:, :num_classes], model, tokens, batch, pad_id, autocast)
                     on_batch()
 
-        run_in_lanes(MOST_LANES if in_lanes and len(batches) > 1 else 1, lane, some)
+        run_in_lanes(MOST_THREADS if in_lanes and len(batches) > 1 else 1, lane, some)
 
     table = torch.zeros(len(tokens), num_classes + 1, dtype=torch.float32, device=device)
     own = np.concatenate([np.zeros(0, dtype=np.int64), *(batch.rows for batch in batches)])  # longest first

@@ -6,17 +6,14 @@ own way, and the numbers are those of one thread, however many there are.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 import torch
 
-T = TypeVar("T")
+from sst2_ray.background import share_out
 
-MOST_LANES = 16
-"""Threads that compute batches side by side; more would wait for Python's lock."""
+T = TypeVar("T")
 
 
 def run_in_lanes(num_lanes: int, compute: Callable[[Iterator[T]], None], batches: Sequence[T]) -> None:
@@ -26,27 +23,12 @@ def run_in_lanes(num_lanes: int, compute: Callable[[Iterator[T]], None], batches
     """
     num_threads = torch.get_num_threads()
     num_lanes = min(num_lanes, num_threads)
-    if num_lanes == 1:
-        compute(iter(batches))
-        return
-    waiting, lock = iter(batches), threading.Lock()
 
-    def taken() -> Iterator[T]:
-        while True:
-            with lock:
-                try:
-                    batch = next(waiting)
-                except StopIteration:
-                    return
-            yield batch
-
-    def lane() -> None:
+    def lane(taken: Iterator[T]) -> None:
         torch.set_num_threads(num_threads // num_lanes)
-        compute(taken())
+        compute(taken)
 
     try:
-        with ThreadPoolExecutor(num_lanes) as threads:
-            for done in [threads.submit(lane) for _ in range(num_lanes)]:
-                done.result()
+        share_out(batches, lane, num_lanes)
     finally:
         torch.set_num_threads(num_threads)

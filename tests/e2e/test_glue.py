@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from sst2_ray.config.registry import GLUE_HUB_ID, GLUE_REVISION
 from tests.support.glue import LABELS, NUM_ROWS, glue_files
@@ -68,3 +70,32 @@ def test_every_task_is_planned_with_its_metric_its_head_and_its_rows(hub: HubSer
         assert f"{NUM_ROWS['train']} train rows, {NUM_ROWS[dev]} dev" in said, said
         each = [f"{name} {NUM_ROWS['train'] // len(LABELS[task])}" for name in LABELS[task]]
         assert (", ".join(each) if each else "none: values from 0 to 5") in said
+
+
+@pytest.mark.parametrize(("task", "outputs"), [("rte", 2), ("stsb", 1)])
+def test_a_run_on_another_task_starts_from_the_encoder_of_mnli(
+    hub: HubServer, mnli: Path, folder: Path, task: str, outputs: int
+) -> None:
+    run = _train(hub, folder, task, "--start-from", str(mnli), "--learning-rate", "1e-30")
+    began, trained = (load_file(export / "encoder" / "model.safetensors") for export in (run, mnli))
+    assert len(began) > 50
+    assert all(torch.equal(began[name], trained[name]) for name in began)
+    heads = (load_file(export / "classifier" / "model.safetensors")["linear.weight"] for export in (run, mnli))
+    assert [len(weight) for weight in heads] == [outputs, 3]
+
+
+@pytest.fixture(scope="module")
+def mnli(hub: HubServer, folder: Path) -> Path:
+    """The run on MNLI that others start from; its encoder is not the packaged one any more."""
+    return _train(hub, folder, "mnli", "--learning-rate", "1e-3")
+
+
+def _train(hub: HubServer, folder: Path, task: str, *words: str) -> Path:
+    """Train some steps on a task through the command, and return the folder of the run's export."""
+    command = [sys.executable, "-m", "sst2_ray", "train", "--data", f"glue/{task}", "--model", "sbert-minilm", "--name", task,
+               "--batch-size", "8", "--max-steps", "4", "--num-workers", "1", "--precision", "fp32",
+               "--storage-path", str(folder / "runs"), *words]  # fmt: skip
+    env = {**hub.env(folder / "plans"), "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder / "runs" / task / "model"
