@@ -3,11 +3,11 @@
     python -m benchmarks.export [--model-dir DIR] [--train-steps 800] [--formats onnx openvino] [--json FILE]
     python -m benchmarks.export --random modernbert-base --formats openvino        # a shape alone: labels prove nothing
 
-Without --model-dir, sbert-minilm is fine-tuned on SST2_RAY_DATA for `--train-steps` steps of 64 sentences, a tenth of train
-held out. Every model runs in a process of its own, as `sst2-ray predict` would; the medians are of five rounds in
-alternation, at 1, 32 and 256 sentences a call, tokenization included. Then `predict` labels a file of `--rows` sentences
-with torch and with the fastest model, `--repeats` times in alternation (`--formats` without a word: torch alone); with
-`--before CHECKOUT` the predict of another checkout of this repository takes part.
+Without --model-dir, sbert-minilm is fine-tuned on SST2_RAY_DATA for `--train-steps` steps of 64 sentences; the tenth of train
+that is held out takes part in the proof. Every model runs in a process of its own, as `sst2-ray predict` would; the medians
+are of five rounds in alternation, at 1, 32 and 256 sentences a call, tokenization included. Then `predict` labels a file of
+`--rows` sentences with torch and with the fastest model, `--repeats` times in alternation (`--formats` without a word: torch
+alone); with `--before CHECKOUT` the predict of another checkout of this repository takes part.
 """
 
 from __future__ import annotations
@@ -28,12 +28,15 @@ from sst2_ray import formatting
 from sst2_ray.config.train import TrainConfig
 from sst2_ray.data.load import load_splits
 from sst2_ray.modeling.export.meta import local_export
+from sst2_ray.predict.export import unseen
 from sst2_ray.predict.formats.convert import Export, convert
 from sst2_ray.predict.formats.files import Backend, Variant
 from sst2_ray.predict.measuring import Candidate
-from sst2_ray.predict.proof import Row, Sentences, fastest, interval_words, prove
+from sst2_ray.predict.proof import Row, fastest, interval_words, prove
 
 MAX_LOSS = 0.005
+HELD_OUT = 0.1
+"""Share of train that the model trained here is not trained on."""
 
 
 def main() -> int:
@@ -42,7 +45,7 @@ def main() -> int:
     parser.add_argument("--train-steps", type=int, default=800)
     parser.add_argument("--random", metavar="MODEL", help="a named model's shape from random numbers instead")
     parser.add_argument("--formats", nargs="*", choices=("onnx", "openvino"), default=["onnx", "openvino"])
-    parser.add_argument("--dev-rows", type=int, help="label so many sentences; default: all of dev")
+    parser.add_argument("--prove-rows", type=int, help="label so many sentences; default: all of dev and held out")
     parser.add_argument("--rows", type=int, default=0, help="rows of a file to label as well")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--before", help="checkout whose predict labels the file as well")
@@ -55,8 +58,9 @@ def main() -> int:
         else:
             given = arguments.model_dir or trained(Path(scratch), arguments.train_steps)
             shutil.copytree(local_export(given), folder, ignore=shutil.ignore_patterns("onnx", "openvino"))
-        splits = load_splits(TrainConfig(data=data_name(), batch_size=1, dev_rows=arguments.dev_rows))
-        sentences = Sentences(texts=splits.dev.texts, labels=splits.dev.labels, name=splits.eval_split)
+        held_out = 0.0 if arguments.random or arguments.model_dir else HELD_OUT
+        splits = load_splits(TrainConfig(data=data_name(), batch_size=1, selection_fraction=held_out))
+        sentences = unseen(splits, splits.classes.names, arguments.prove_rows)
         candidates = converted(folder, arguments.formats, splits.train.texts[:512])
         rows = prove(candidates, sentences, splits.classes.names)
         text = table(rows)
@@ -77,7 +81,7 @@ def trained(scratch: Path, steps: int) -> str:
     """Fine-tune sbert-minilm as the main job does; returns the run's folder."""
     command = [
         sys.executable, "jobs/train.py", "--model=sbert-minilm", f"--data={data_name()}", "--epochs=100",
-        f"--max-steps={steps}", "--learning-rate=8e-5", "--batch-size=64", "--selection-fraction=0.1",
+        f"--max-steps={steps}", "--learning-rate=8e-5", "--batch-size=64", f"--selection-fraction={HELD_OUT}",
         f"--storage-path={scratch}/runs", "--name=export",
     ]  # fmt: skip
     subprocess.run(command, cwd=REPOSITORY, check=True, stdout=subprocess.DEVNULL)

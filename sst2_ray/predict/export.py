@@ -46,7 +46,10 @@ class ExportConfig:
     data: str | None = None
     """Data set with these sentences and those of --prove; None: the one that the model was trained on."""
     prove: bool = False
-    """Label every dev sentence with each, compare with fp32 in torch, and measure speed and memory side by side."""
+    """Label every sentence of dev and of the part of train that was held out with each, compare with fp32 in torch, and measure
+    speed and memory side by side."""
+    prove_rows: AtLeastOne | None = None
+    """Label so many of these sentences, dev's first; None: all."""
     keep_best: bool = False
     """After the proof: keep the fastest whose accuracy is shown to be less than --max-loss below, and delete the others."""
     max_loss: NotNegative[float] = 0.5
@@ -131,7 +134,9 @@ def export_model(config: ExportConfig, out: Console) -> ExportResult:
     for name in config.to:
         Backend(name).require()
     splits = _splits(config, folder) if config.int8 or config.prove or config.keep_best else None
-    sentences = _dev(splits, meta.info.labels) if splits and (config.prove or config.keep_best) else None
+    sentences = None
+    if splits is not None and (config.prove or config.keep_best):
+        sentences = unseen(splits, meta.info.labels, config.prove_rows)
     result = _convert(config, folder, splits, out)
     return result if sentences is None else _prove(config, result, sentences, meta.info.labels, out)
 
@@ -151,8 +156,17 @@ def _splits(config: ExportConfig, folder: Path) -> Splits:
         raise InputError(f"{error} (the data that the model was trained on; --data names another place)") from None
 
 
-def _dev(splits: Splits, labels: tuple[str, ...]) -> Sentences:
-    """Return the dev sentences with the model's numbers of their classes. Raises InputError where one is not among these."""
+def unseen(splits: Splits, labels: tuple[str, ...], limit: int | None = None) -> Sentences:
+    """Return the sentences that a model was not trained on, with its numbers of their classes: dev, then what was held out.
+
+    Args:
+        splits: The data that it was trained on, divided as its run did.
+        labels: Names of the model's classes.
+        limit: Return so many of them; None: all.
+
+    Raises:
+        InputError: A class is not among the model's.
+    """
     import numpy as np
 
     from sst2_ray.data.labels import ClassNames
@@ -163,8 +177,13 @@ def _dev(splits: Splits, labels: tuple[str, ...]) -> Sentences:
     if missing:
         raise InputError(f"--data: its class {missing[0]} is not among the model's: {', '.join(labels)}")
     own = np.array([number[name] for name in splits.classes.names], dtype=np.int16)
-    numbers = own[splits.dev.labels.astype(np.int64)]
-    return Sentences(texts=list(splits.dev.texts), labels=numbers, name=splits.eval_split)
+    parts = [splits.dev] if splits.selection is None else [splits.dev, splits.selection]
+    texts = [text for part in parts for text in part.texts][:limit]
+    numbers = own[np.concatenate([part.labels for part in parts])[:limit].astype(np.int64)]
+    name = splits.eval_split
+    if len(texts) > len(splits.dev):
+        name += " and of what was held out of train"
+    return Sentences(texts=texts, labels=numbers, name=name)
 
 
 def _convert(config: ExportConfig, folder: Path, splits: Splits | None, out: Console) -> ExportResult:

@@ -10,8 +10,11 @@ import pytest
 
 import sst2_ray
 from sst2_ray.cli import run
+from sst2_ray.config.train import TrainConfig
+from sst2_ray.data.load import load_splits
 from sst2_ray.errors import InputError
 from sst2_ray.predict import measuring
+from sst2_ray.predict.export import unseen
 from sst2_ray.predict.measuring import Candidate
 from sst2_ray.predict.proof import Row, fastest
 from sst2_ray.statistics import crossed
@@ -65,6 +68,19 @@ def test_proof_labels_every_dev_sentence_and_keeps_the_fastest_that_loses_little
     assert kept["variants"] == [best.removeprefix("onnx ")]
     assert f"kept: {best}" in out
     assert all(one["peak_memory_bytes"] > 10**7 for one in proof["models"])
+
+
+def test_what_the_run_held_out_of_train_takes_part_in_the_proof(data):
+    config = TrainConfig(data=str(data), batch_size=1, selection_fraction=0.25)
+    splits = load_splits(config)
+    sentences = unseen(splits, ("negative", "positive"))
+    assert sentences.texts == [*splits.dev.texts, *splits.selection.texts]
+    assert not set(sentences.texts) & set(splits.train.texts)
+    assert list(sentences.labels) == [*splits.dev.labels, *splits.selection.labels]
+    assert sentences.words.endswith(" and of what was held out of train")
+    few = unseen(splits, ("positive", "negative"), 40)  # the model numbers its classes the other way
+    assert few.texts == splits.dev.texts and list(few.labels) == [1 - label for label in splits.dev.labels]
+    assert few.words.startswith("40 sentences") and "held out" not in few.words
 
 
 def test_the_data_that_the_model_was_trained_on_is_read_where_none_is_named(command, model):
