@@ -72,6 +72,12 @@ def address(uri: str, name: str = "") -> str:
     return f"{without_secret(head).rstrip('/')}/{name}".rstrip("/") + question + options
 
 
+def typed(path: str) -> str:
+    """Return a path or URI as one would type it: relative if it lies below the current folder."""
+    below = "://" not in path and Path(path).is_relative_to(Path.cwd())
+    return str(Path(path).relative_to(Path.cwd())) if below else path
+
+
 def without_secret(uri: str) -> str:
     """Remove `user:secret@` from a URI, for messages."""
     return re.sub(r"(?<=://)[^/@]*@", "", uri)

@@ -79,7 +79,7 @@ class _CopyingConsole(Console):
         super().print(*objects, **options)
         if self._on_text is not None:
             copy = text_console(_PIPE_WIDTH)
-            copy.print(*objects, **options)
+            copy.print(*objects, **{**options, "soft_wrap": all(isinstance(one, str) for one in objects)})
             self._on_text(copy.file.getvalue())  # type: ignore[attr-defined]
 
 
@@ -102,6 +102,11 @@ def console(on_text: Callable[[str], None] | None = None) -> Console:
         return plain
     width = _NOTEBOOK_WIDTH if in_notebook() else max(plain.width, _PIPE_WIDTH)
     return _CopyingConsole(on_text, file=file, width=width, highlight=False, **force)
+
+
+def print_line(out: Console, line: str, **options: Any) -> None:
+    """Print a line as it is: in a terminal broken between words, elsewhere in one piece. `options`: of Console.print."""
+    out.print(line, soft_wrap=not out.is_terminal, markup=False, **options)
 
 
 def show_plan(out: Console, rows: Sequence[tuple[str, str]]) -> None:
@@ -146,7 +151,7 @@ class Tabular(ABC):
         """Print table and sentences."""
         print_table(out, *self.table(), whole="a wider terminal")
         for note in self.notes():
-            out.print(note, soft_wrap=not out.is_terminal, highlight=False, markup=False)
+            print_line(out, note, highlight=False)
 
     def __repr__(self) -> str:
         out = text_console(max(Console().width, 80))

@@ -260,10 +260,8 @@ def _repetitions(rows: Rows, keys: list[str]) -> str | None:
         return None
     contradictory = sum(len(labels) > 1 for labels in labels_of.values())
     units = "sentences" if isinstance(rows.texts[0], str) else "pairs"
-    return (
-        f"{repeated:,} of {len(keys):,} training {units} repeat another one but for case and punctuation; "
-        f"{contradictory:,} {units} carry several labels"
-    )
+    several = f"; {contradictory:,} {units} carry several labels" if contradictory else ""
+    return f"{repeated:,} of {len(keys):,} training {units} repeat another one but for case and punctuation{several}"
 
 
 def _fingerprint(*splits: Rows | None, class_weights: tuple[float, ...] | None) -> str:

@@ -23,7 +23,7 @@ from sst2_ray.results.analysis.verdict import metric_words
 from sst2_ray.results.store.table import ResultsTable
 from sst2_ray.storage import Storage
 from sst2_ray.sweep.queue import Outcome
-from sst2_ray.terminal import busy
+from sst2_ray.terminal import busy, console, print_line
 from sst2_ray.training.names import CHECKPOINT_FOLDER, EXPORT_FOLDER, LAST_EXPORT_FOLDER
 
 
@@ -110,8 +110,10 @@ def main_best(argv: list[str]) -> int:
         group, run = copy_best(config)
     seeds = f"mean of {formatting.count(len(group.best.runs), 'seed')}"
     score = f"{shown(group.chosen_by, group.score(group.best))} {metric_words(group, group.metric)}"
-    print(f"{group.best.label}: {score} ({seeds}), {group.chosen}")
-    print(f"its best run, {run.trial_id} of {run.experiment}, is in {config.out} (README.md: its card)")
+    out = console()
+    print_line(out, f"{group.best.label}: {score} ({seeds}), {group.chosen}", highlight=False)
+    its = f"its best run, {run.trial_id} of {run.experiment}, is in {config.out} (README.md: its card)"
+    print_line(out, its, highlight=False)
     return 0
 
 

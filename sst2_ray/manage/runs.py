@@ -26,7 +26,9 @@ SILENT_S = 600.0
 """Seconds without a written file after which a run that counts as running has most likely been killed."""
 
 _STATE_FIELDS = ("experiment", "trial_id", "attempt", "status", "written_at", "best_dev_accuracy", "selection_accuracy")
-_TRIAL_FIELDS = (*_STATE_FIELDS, "started_at", "failure_class", "failure_message", "seconds", "cost_usd", "export_path")
+_TRIAL_FIELDS = (
+    *_STATE_FIELDS, "started_at", "failure_class", "failure_message", "seconds", "cost_usd", "export_path", "last_global_step",
+)  # fmt: skip
 """Fields of TrialRecord that are read; all of them would take ten seconds for a thousand trials."""
 
 TRIAL_COLUMNS = (
@@ -131,17 +133,18 @@ class StoredRun:
         rows = []
         for trial in self.trials:
             last, now = self.progress.get(trial.trial_id), self.now.get(trial.trial_id)
+            epoch = f"{last.epoch:g}" if last else ""
+            if now and now.progress.epoch is not None:
+                epoch = f"{now.progress.epoch:.2f}"
             message = (trial.failure_message or "").partition("\n")[0]
+            if trial.status == Status.STOPPED and trial.last_global_step:
+                message = f"at step {trial.last_global_step:,}, which is saved; the same command goes on there"
             rows.append(
                 [
                     trial.trial_id,
                     str(trial.attempt),
                     trial.status.replace("_", " "),
-                    f"{now.progress.epoch:.2f}"
-                    if now and now.progress.epoch is not None
-                    else f"{last.epoch:g}"
-                    if last
-                    else "",
+                    epoch,
                     percent(self._accuracy(trial)),
                     formatting.duration(trial.seconds),
                     formatting.dollars(trial.cost_usd),

@@ -15,7 +15,15 @@ from sst2_ray.formatting import count
 from sst2_ray.predict.config import PredictConfig
 from sst2_ray.predict.outputs import STDOUT, SUFFIXES
 from sst2_ray.predict.predictor import Predictor, export_text_columns, is_regression
-from sst2_ray.predict.scoring import Scores, ValueScores, answer_words, refuse_leak, score_lines, scores_of
+from sst2_ray.predict.scoring import (
+    Scores,
+    ValueScores,
+    answer_words,
+    refuse_leak,
+    score_lines,
+    scores_of,
+    seen_in_training,
+)
 from sst2_ray.predict.shapes import predictions_of
 from sst2_ray.storage import without_secret
 from sst2_ray.terminal import busy
@@ -113,7 +121,10 @@ def _label_input(config: PredictConfig) -> None:
         with busy(f"loading {config.model_dir}"):
             predictor = _predictor(config)
         predictor.check_pairs(pairs=files.reads_pairs, flag="--text-columns")
-        notes = [refuse_leak(predictor.meta, files.texts(), config.allow_leak)] if files.has_labels else []
+        notes = []
+        if files.has_labels:
+            leak = refuse_leak(predictor.meta, files.texts(), config.allow_leak)
+            notes = [leak, seen_in_training(predictor.meta, config.input)]
         done = label_file(files, predictor, config.out)
         notes += files.notes
     scored = done.scores is not None and bool(done.scores.known)
@@ -197,7 +208,7 @@ def _report(
 
     from sst2_ray.formatting import percent
     from sst2_ray.statistics.scores import wilson_interval
-    from sst2_ray.terminal import console
+    from sst2_ray.terminal import console, print_line
 
     lines = [f"{meta.info.label}: {what}"]
     if isinstance(scores, ValueScores):
@@ -211,4 +222,4 @@ def _report(
         lines.append(f"written: {without_secret(config.out)}")
     out = Console(stderr=True) if config.out == STDOUT else console()
     for line in lines:
-        out.print(line, soft_wrap=True, markup=False)
+        print_line(out, line)

@@ -6,6 +6,7 @@ from array import array
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -208,6 +209,13 @@ def score_lines(sums: MetricSums, classes: ClassNames, interval: str) -> list[st
             f"precision {percent(found.precision)}  recall {percent(found.recall)}"
         )
     return lines
+
+
+def seen_in_training(meta: ExportMeta, file: str) -> str | None:
+    """Return a remark if a file has the name of the one that the model was trained on."""
+    if "." not in Path(meta.data).name or Path(meta.data).name != Path(file).name:
+        return None
+    return f"the model was trained on {Path(file).name}: on rows that it has seen, a score says nothing about new ones"
 
 
 def refuse_leak(meta: ExportMeta, texts: Iterable[Sequence[Text]], allow: bool) -> str | None:

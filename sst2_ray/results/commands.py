@@ -20,7 +20,7 @@ from sst2_ray.results.analysis import leaderboard
 from sst2_ray.results.store import compaction, import_tune
 from sst2_ray.results.store.schema import KEYS
 from sst2_ray.results.store.table import ResultsTable, SkippedFileWarning
-from sst2_ray.terminal import busy
+from sst2_ray.terminal import busy, print_line
 
 _PLAIN_WIDTH = 200  # of the table where no terminal says its own
 
@@ -122,7 +122,7 @@ def main_report(argv: list[str]) -> int:
 
         made = report.build(table, experiment=config.experiment, notes=notes, margin=config.margin)
         page = report.write(made, config.out)
-    console.print(made.headline, style="bold", soft_wrap=True, highlight=False)
+    print_line(console, made.headline, style="bold", highlight=False)
     console.print(
         f"{page} ({len(made.html) / 1e6:.1f} MB), {len(made.figures)} figures beside it",
         soft_wrap=True,

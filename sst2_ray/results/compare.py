@@ -17,7 +17,7 @@ from sst2_ray.results.analysis.compared import Compared, Difference, compare_sid
 from sst2_ray.results.analysis.sides import find_side
 from sst2_ray.results.margin import margin_points
 from sst2_ray.statistics import power
-from sst2_ray.terminal import Column, Tabular, busy, console, print_table
+from sst2_ray.terminal import Column, Tabular, busy, console, print_line, print_table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -227,6 +227,11 @@ def compared(config: CompareConfig) -> Compared:
     other = config.other_storage_path or config.storage_path
     a, b = find_side(config.a, config.storage_path), find_side(config.b, other)
     experiments = [[run.experiment for run in side.configuration.runs] for side in (a, b)]
+    ids_a, ids_b = ({(side.origin, run.experiment, run.trial_id) for run in side.configuration.runs} for side in (a, b))
+    if ids_a & ids_b:
+        raise InputError(
+            f"{config.a}, {config.b}: share {formatting.count(len(ids_a & ids_b), 'run')}; name two different sides"
+        )
     margin = config.margin or margin_points(zip((config.storage_path, other), experiments, strict=True))
     return compare_sides(a, b, margin=margin / 100)
 
@@ -259,10 +264,4 @@ def _print(found: Compared, num_sentences: int) -> None:
             f"The {len(shown)} of {len(found.differences)} sentences on which they differ most; runs that are right:"
         )
         print_table(out, columns, differing)
-    out.print(
-        f"Methods: {methods.paragraph(found.comparisons)}",
-        soft_wrap=not out.is_terminal,
-        style="dim",
-        markup=False,
-        highlight=False,
-    )
+    print_line(out, f"Methods: {methods.paragraph(found.comparisons)}", style="dim", highlight=False)

@@ -14,6 +14,7 @@ from sst2_ray.notebook import NotebookView, in_notebook
 from sst2_ray.records import EpochRecord
 from sst2_ray.run.logs import LOGGER, epoch_line, rate_words, step_line
 from sst2_ray.run.messages import Progress
+from sst2_ray.terminal import print_line
 from sst2_ray.training.names import Phase
 
 PLAIN_INTERVAL_S = 20.0
@@ -45,13 +46,13 @@ class RunDisplay:
         self._bar = bars.Progress(
             bars.TextColumn("{task.description}"),
             bars.BarColumn(),
-            bars.TextColumn("{task.completed:,.0f}/{task.total:,.0f} steps"),
+            bars.TextColumn("{task.fields[steps]}"),
             bars.TextColumn("{task.fields[info]}"),
             console=out,
             transient=True,
             disable=not out.is_terminal,
         )
-        self._task = self._bar.add_task("starting workers", total=1, info="")
+        self._task = self._bar.add_task("starting workers", total=None, steps="", info="")
         self._last_plain = time.monotonic()
         self._phase = Phase.START_UP
 
@@ -67,6 +68,8 @@ class RunDisplay:
             self._view.show(escape(f"{what} ..."), at_once=True)
         elif not self.out.is_terminal:
             self.line(f"{what} ...")
+        else:
+            LOGGER.info("%s ...", what)  # what `sst2-ray status` shows meanwhile
 
     def __exit__(self, *_: object) -> None:
         self._bar.stop()
@@ -85,6 +88,7 @@ class RunDisplay:
             description=f"epoch {progress.epoch:.2f}",
             completed=progress.global_step,
             total=progress.total_steps,
+            steps=f"{progress.global_step:,}/{progress.total_steps:,} steps",
             info=rate_words(progress),
         )
         if self._view is not None:
@@ -110,4 +114,4 @@ class RunDisplay:
 
     def line(self, text: str) -> None:
         """Show a line as it is."""
-        self.out.print(text, soft_wrap=True, markup=False)
+        print_line(self.out, text)

@@ -9,7 +9,7 @@ import shlex
 from sst2_ray import formatting
 from sst2_ray.config.metrics import METRIC_NAMES, shown
 from sst2_ray.records import TrialRecord
-from sst2_ray.storage import address
+from sst2_ray.storage import address, typed
 from sst2_ray.terminal import Rows
 from sst2_ray.training.names import EXPORT_FOLDER
 
@@ -135,8 +135,8 @@ def result_rows(result: TrainResult) -> list[tuple[str, str]]:
         ("speed", f"{result.examples_per_sec:.0f} examples/s, {result.seconds:.0f} s in all{start}"),
         *([("time", result.time_words)] if result.time_words else []),
         ("memory", f"peak {result.peak_memory_gib:.2f} GiB a worker, {formatting.count(result.world_size, 'worker')}"),
-        ("model folder", result.model_dir),
-        ("run folder", f"{result.run_dir} (config.json, logs/)"),
-        ("results table", result.results_dir),
-        ("try it", f'sst2-ray predict --model-dir {shlex.quote(result.model_dir)} --text "..."'),
+        ("model folder", typed(result.model_dir)),
+        ("run folder", f"{typed(result.run_dir)} (config.json, logs/)"),
+        ("results table", typed(result.results_dir)),
+        ("try it", f'sst2-ray predict {shlex.quote(typed(result.run_dir))} --text "..."'),
     ]

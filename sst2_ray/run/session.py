@@ -24,7 +24,7 @@ from sst2_ray.run.signals import StopSignals
 from sst2_ray.run.stop import STOP_FILE, StopRequests
 from sst2_ray.run.workspace import Workspace
 from sst2_ray.storage import Storage
-from sst2_ray.terminal import console, show_plan
+from sst2_ray.terminal import console, print_line, show_plan
 
 T = TypeVar("T")
 
@@ -138,7 +138,7 @@ class RunSession:
 
     def note(self, line: str) -> None:
         """Show a line as it is."""
-        self.out.print(line, soft_wrap=True, markup=False)
+        print_line(self.out, line)
 
     def show_plan(self, rows: Sequence[tuple[str, str]], notes: Iterable[str]) -> None:
         """Show the plan and remarks about data and models, each once. In a notebook the plan is in the log only."""

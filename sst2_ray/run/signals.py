@@ -11,7 +11,7 @@ from types import FrameType
 from typing import Any
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-NOTICE = "stopping: writing a checkpoint (again: at once)"
+NOTICE = "stopping: writing a checkpoint (interrupt again to stop at once)"
 
 _ONE_S = 0.5
 """Within which the same signal is one request: `timeout` sends it to the command and to its group."""

@@ -20,6 +20,7 @@ from sst2_ray.run.result import TrainResult, result_of, result_rows
 from sst2_ray.run.session import RunSession
 from sst2_ray.run.supervisor import Shared, Trial
 from sst2_ray.run.tracking.trackers import Trackers, check_trackers, tracker_rows
+from sst2_ray.storage import typed
 from sst2_ray.terminal import show_plan
 
 
@@ -37,8 +38,9 @@ def train(config: TrainConfig, *, quiet: bool = False) -> TrainResult:
         inputs = check(config)
         done = check_run(session.storage_at_start, inputs)
         if done is not None:
-            session.note(f"{config.run_name} is finished already: nothing to do")
-            return TrainResult(**done)
+            result = TrainResult(**done)
+            session.note(f"{config.run_name} is finished already: nothing to do; its model: {typed(result.model_dir)}")
+            return result
         cluster, prepared = session.start(lambda view: decide(config, view), lambda: prepare(inputs))
         placement = decide(config, cluster)
         bounds = on_paper(prepared, placement, cluster) if placement.can_scale else None

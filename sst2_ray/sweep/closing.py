@@ -29,6 +29,7 @@ from sst2_ray.run.environment import worker_env
 from sst2_ray.run.planning.placement import Placement
 from sst2_ray.run.supervisor import Shared
 from sst2_ray.storage import Storage
+from sst2_ray.terminal import print_line
 from sst2_ray.training.dev_records import prediction_records, scored_on_dev
 from sst2_ray.training.metrics import Metrics
 from sst2_ray.training.names import EXPORT_FOLDER, LAST_EXPORT_FOLDER
@@ -105,12 +106,11 @@ def show(out: Console, now: Standing) -> None:
         return
     board, whole = leaderboard.of_study(now.study), "sst2-ray results --wide"
     leaderboard.print_table(board, out, title=now.experiment, ranked=True, limit=0, whole=whole)
-    in_lines = not out.is_terminal  # a terminal's lines break between words, others' are for grep
     for sentence in verdict.sentences(now.study):
-        out.print(sentence, soft_wrap=in_lines, highlight=False, markup=False)
+        print_line(out, sentence, highlight=False)
     for sentence in limits.not_measured(now.study):
-        out.print(f"note: {sentence}", soft_wrap=in_lines, highlight=False, markup=False, style="dim")
-    out.print(counts_sentence(now), soft_wrap=in_lines, highlight=False)
+        print_line(out, f"note: {sentence}", highlight=False, style="dim")
+    print_line(out, counts_sentence(now), highlight=False)
 
 
 def counts_sentence(now: Standing) -> str:

@@ -18,17 +18,11 @@ from sst2_ray.config.train import TrainConfig
 from sst2_ray.errors import InfeasibleError
 from sst2_ray.results.store.table import ResultsTable
 from sst2_ray.run.planning.placement import ClusterView, Node, Placement, decide, most_cpus_per_worker
-from sst2_ray.run.planning.summary import num_parameters, worker_memory
+from sst2_ray.run.planning.summary import num_parameters, process_memory
 from sst2_ray.run.prepare import RunInputs
 
 DRIVER_GIB = 0.6
 """Resident memory of a trial's driver, controller and progress actor together; measured."""
-
-PROCESS_GIB = 0.9
-"""Resident memory of a CPU worker before it has a model: Python, torch, transformers, DeepSpeed, Ray; measured."""
-
-KEPT_GIB = 0.4
-"""Memory that the allocator of a CPU worker keeps for a while after it was freed (environment.JEMALLOC_CONF); measured."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,9 +41,7 @@ class Footprint:
 def footprint(prepared: RunInputs, table: ResultsTable, *, num_workers: int) -> Footprint:
     """Return a model's footprint, from the peaks that the results table has of it, else from its shape."""
     parameters = num_parameters(prepared.resolved, prepared.vocab_size)
-    part = worker_memory(prepared, num_workers=num_workers, use_gpu=False)
-    # Beside what a step needs: a checkpoint's copy of the weights and of the worker's share of the moments.
-    computed = PROCESS_GIB + KEPT_GIB + (part.total + 4 * parameters + part.optimizer) / 2**30
+    computed = sum(process_memory(prepared, num_workers=num_workers).values())
     peaks = [
         row["peak_memory_gib"]
         for row in table.read("trials", columns=["model", "device", "peak_memory_gib", "status"]).to_pylist()

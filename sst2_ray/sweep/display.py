@@ -20,7 +20,7 @@ from sst2_ray.records import Status
 from sst2_ray.run.messages import Progress, TrialOverview
 from sst2_ray.sweep.configurations import TrialSpec
 from sst2_ray.sweep.queue import Outcome, TrialQueue
-from sst2_ray.terminal import Column, fitted_table, html_table
+from sst2_ray.terminal import Column, fitted_table, html_table, print_line
 from sst2_ray.training.names import Phase
 
 PLAIN_INTERVAL_S = 60.0
@@ -84,7 +84,7 @@ class SweepDisplay:
 
     def line(self, line: str) -> None:
         """Print a line above the live table."""
-        self.out.print(line, soft_wrap=True, markup=False)
+        print_line(self.out, line)
 
     def update(self, status: SweepProgress, cost_of: Callable[[float], float | None]) -> None:
         """Show the sweep as it stands; `cost_of`: US dollars of so many seconds of one trial, None without a price."""

@@ -186,7 +186,7 @@ def _storage_words(
 
 def trials_table(config: SweepConfig) -> Table:
     """Make the table of every configuration with its seeds, in the order in which they start."""
-    table = Table(title="configurations, in the order in which they start", title_justify="left")
+    table = Table(title="configurations, in their order", title_justify="left")
     for column in ("#", "configuration", "seeds"):
         table.add_column(column, justify="right" if column == "#" else "left", no_wrap=True)
     if config.search == "optuna":

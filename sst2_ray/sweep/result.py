@@ -11,7 +11,7 @@ from sst2_ray.errors import ExitCode, FailureClass
 from sst2_ray.records import Status
 from sst2_ray.results.analysis import verdict
 from sst2_ray.run.tracking.trackers import tracker_rows
-from sst2_ray.storage import Storage, address
+from sst2_ray.storage import Storage, address, typed
 from sst2_ray.sweep import closing
 from sst2_ray.terminal import Rows
 
@@ -107,20 +107,25 @@ def closing_rows(result: SweepResult, config: SweepConfig, folder: Storage) -> l
         "budget": f"its budget: the next trial would go over ({_budget_words(config)})",
         "stop": "a request to stop",
     }.get(result.ended_by or "")
-    goes_on = f"sst2-ray sweep --resume {shlex.quote(result.sweep_dir)}"
-    table = shlex.quote(address(config.base.storage_path))
+    goes_on = f"sst2-ray sweep --resume {shlex.quote(typed(result.sweep_dir))}"
+    table = shlex.quote(typed(address(config.base.storage_path)))
     return [
         ("", ""),
         ("took", f"{formatting.duration(result.seconds)}{cost}"),
         *([("time of trials", result.time_words)] if result.time_words else []),
         *([("ended by", reason), ("goes on with", goes_on)] if reason else []),
         *(
-            [("best model", f"{result.model_dir} ({result.chosen})" if result.chosen else result.model_dir)]
+            [
+                (
+                    "best model",
+                    f"{typed(result.model_dir)} ({result.chosen})" if result.chosen else typed(result.model_dir),
+                )
+            ]
             if result.model_dir
             else []
         ),
-        ("sweep folder", result.sweep_dir),
-        ("results table", result.results_dir),
+        ("sweep folder", typed(result.sweep_dir)),
+        ("results table", typed(result.results_dir)),
         *tracker_rows(config.base.trackers, folder),
         ("try it", f"sst2-ray report --storage-path {table} --experiment {result.name}"),
     ]

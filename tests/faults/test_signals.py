@@ -22,7 +22,7 @@ from tests.support.faults import REPOSITORY, TinyRun
 from tests.support.heads import MARKER, pids_of, started_head
 from tests.support.waiting import waited
 
-NOTICE = "stopping: writing a checkpoint (again: at once)"
+NOTICE = "stopping: writing a checkpoint (interrupt again to stop at once)"
 
 
 @dataclass(frozen=True)

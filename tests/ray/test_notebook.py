@@ -44,7 +44,7 @@ def test_a_notebook_trains_is_interrupted_goes_on_and_leaves_nothing(tmp_path: P
         assert (row["status"], row["failure_class"]) == ("stopped", "user_stop")
         saved = row["last_global_step"]
         assert f"step {saved} is saved, and the same command goes on there" in reply["evalue"]
-        assert book.text.count("stopping: writing a checkpoint (again: at once)") == 1, book.text
+        assert book.text.count("stopping: writing a checkpoint (interrupt again to stop at once)") == 1, book.text
         assert {"starting Ray ...", "starting the workers ..."} <= set(book.drawn)
         assert any("<progress" in one for one in book.drawn)
         assert book.drawn[-1] == ""

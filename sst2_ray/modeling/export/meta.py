@@ -23,6 +23,8 @@ class ExportMeta:
     """Tokens a sentence is truncated to."""
     config_hash: str
     """Config hash of the run that made it."""
+    data: str = ""
+    """`--data` of that run; empty: not known."""
 
 
 def local_export(given: str, *, flag: str = "--model-dir ") -> Path:
@@ -68,6 +70,7 @@ def read_meta(folder: Path, source: str) -> ExportMeta:
             corpora=tuple(values["corpora"]),
             max_length=int(values["max_length"]),
             config_hash=values["config_hash"],
+            data=str(values.get("config", {}).get("data") or ""),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{source}: {META_FILE} is damaged ({error}); export the model again") from None

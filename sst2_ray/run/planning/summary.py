@@ -25,6 +25,12 @@ from sst2_ray.storage import address
 
 MIB, GIB = 2**20, 2**30
 
+PROCESS_GIB = 0.9
+"""Resident memory of a CPU worker before it has a model: Python, torch, transformers, DeepSpeed, Ray; measured."""
+
+KEPT_GIB = 0.4
+"""Memory that the allocator of a CPU worker keeps for a while after it was freed (environment.JEMALLOC_CONF); measured."""
+
 
 def num_parameters(resolved: ResolvedModel, vocab_size: int) -> int:
     """Count the encoder's parameters from its shape alone, to about 1 %: enough to state memory and storage."""
@@ -83,7 +89,7 @@ def describe(
     held_out = f"{others}, {len(selection):,} held out of train to choose by" if selection is not None else others
     mean, unit = len(train.input_ids) / len(train), "pair" if splits.text_columns else "sentence"
     size = model_size(inputs.resolved, inputs.vocab_size)
-    memory_words = _memory_words(worker_memory(inputs, num_workers=placement.num_workers, use_gpu=placement.use_gpu))
+    memory_words = _memory_words(inputs, placement)
     engine = "DeepSpeed ZeRO-2" if config.engine == "zero2" else "plain torch"
     return [
         ("run", f"{config.run_name} (config {config.config_hash})"),
@@ -174,11 +180,32 @@ def _steps_words(config: TrainConfig, num_rows: int) -> str:
     )
 
 
-def _memory_words(part: Memory) -> str:
-    return (
-        f"about {part.total / MIB:,.0f} MiB a worker: weights {part.weights / MIB:,.0f}, gradients {part.gradients / MIB:,.0f}, "
-        f"optimizer {part.optimizer / MIB:,.0f}, activations {part.activations / MIB:,.0f}; Python and libraries on top"
-    )
+def _memory_words(inputs: RunInputs, placement: Placement) -> str:
+    if placement.use_gpu:
+        part = worker_memory(inputs, num_workers=placement.num_workers, use_gpu=True)
+        parts, kind = _parts(part), " of its GPU"
+    else:
+        parts, kind = process_memory(inputs, num_workers=placement.num_workers), ""
+    words = ", ".join(f"{name} {gib:.2f}" for name, gib in parts.items())
+    return f"about {sum(parts.values()):.2f} GiB{kind} a worker: {words}"
+
+
+def _parts(part: Memory) -> dict[str, float]:
+    """Return what a step needs, in GiB."""
+    parts = {
+        "weights": part.weights,
+        "gradients": part.gradients,
+        "optimizer": part.optimizer,
+        "activations": part.activations,
+    }
+    return {name: num_bytes / 2**30 for name, num_bytes in parts.items()}
+
+
+def process_memory(inputs: RunInputs, *, num_workers: int) -> dict[str, float]:
+    """Compute the resident memory of a worker on CPUs, in GiB, by what it is for."""
+    part = worker_memory(inputs, num_workers=num_workers, use_gpu=False)
+    copy = 4 * num_parameters(inputs.resolved, inputs.vocab_size) + part.optimizer
+    return {"Python and libraries": PROCESS_GIB, **_parts(part), "checkpoint": copy / 2**30, "allocator": KEPT_GIB}
 
 
 def _launch_rows(inputs: RunInputs, size: ModelSize, placement: Placement) -> list[tuple[str, str]]:

@@ -37,7 +37,7 @@ def test_rows_steps_and_workers(plan):
     assert plan["steps"].startswith("12 of 16 examples (4 an epoch, the last one of 2)")
     assert plan["workers"] == "2 workers of 1 CPU, DeepSpeed ZeRO-2"
     assert "config " in plan["run"]
-    assert "MiB a worker: weights " in plan["memory"]
+    assert "GiB a worker: Python and libraries 0.90, weights " in plan["memory"]
     assert plan["messages"].endswith("gradients and weights")
     assert "GiB of checkpoints" in plan["storage"]
 
