@@ -113,7 +113,7 @@ def show_plan(out: Console, rows: Sequence[tuple[str, str]]) -> None:
     """Print names and values in two columns."""
     table = Table.grid(padding=(0, 2))
     table.add_column(style="bold", no_wrap=True)
-    table.add_column()
+    table.add_column(overflow="fold")  # a long path is cut otherwise
     for name, value in rows:
         table.add_row(name, value)
     out.print(table)

@@ -159,7 +159,8 @@ def _show_status(out: Console, config: StatusConfig) -> bool:
         if config.json:
             print(json.dumps(run.to_dict(), indent=1))
         else:
-            print_table(out, TRIAL_COLUMNS, run.rows(), wide=config.wide)
+            if run.trials:
+                print_table(out, TRIAL_COLUMNS, run.rows(), wide=config.wide)
             for line in run.now_lines():
                 out.print(Text(line))
             out.print(Text(run.summary()))

@@ -229,9 +229,8 @@ def compared(config: CompareConfig) -> Compared:
     experiments = [[run.experiment for run in side.configuration.runs] for side in (a, b)]
     ids_a, ids_b = ({(side.origin, run.experiment, run.trial_id) for run in side.configuration.runs} for side in (a, b))
     if ids_a & ids_b:
-        raise InputError(
-            f"{config.a}, {config.b}: share {formatting.count(len(ids_a & ids_b), 'run')}; name two different sides"
-        )
+        what = "are the same" if ids_a == ids_b else f"share {formatting.count(len(ids_a & ids_b), 'run')}"
+        raise InputError(f"{config.a} and {config.b} {what}; name two different sides")
     margin = config.margin or margin_points(zip((config.storage_path, other), experiments, strict=True))
     return compare_sides(a, b, margin=margin / 100)
 

@@ -15,18 +15,9 @@ from sst2_ray.records import EpochRecord
 from sst2_ray.run.logs import LOGGER, epoch_line, rate_words, step_line
 from sst2_ray.run.messages import Progress
 from sst2_ray.terminal import print_line
-from sst2_ray.training.names import Phase
+from sst2_ray.training.names import PHASE_WORDS, Phase
 
 PLAIN_INTERVAL_S = 20.0
-
-_PHASE_WORDS = {
-    Phase.MODEL: "loading the model",
-    Phase.BEST_WEIGHTS: "loading the best weights",
-    Phase.EVALUATION: "scoring",
-    Phase.EXPORT: "exporting the model",
-    Phase.UPLOAD: "uploading the model",
-}
-"""Phases of an attempt without steps; what happens between two steps is not announced."""
 
 
 class RunDisplay:
@@ -78,8 +69,8 @@ class RunDisplay:
 
     def progress(self, progress: Progress) -> None:
         """Show how far rank 0 is: in a bar, or in a line now and then where there is no terminal."""
-        if progress.phase is not self._phase and progress.phase in _PHASE_WORDS:
-            self._announce(_PHASE_WORDS[progress.phase])
+        if progress.phase is not self._phase and progress.phase in PHASE_WORDS:
+            self._announce(PHASE_WORDS[progress.phase])
         self._phase = progress.phase
         if progress.phase is not Phase.TRAINING:
             return

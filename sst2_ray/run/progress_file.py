@@ -12,7 +12,7 @@ from typing import Any
 from sst2_ray import formatting
 from sst2_ray.run.messages import Heartbeat, Progress
 from sst2_ray.storage import Storage
-from sst2_ray.training.names import Phase
+from sst2_ray.training.names import PHASE_WORDS, Phase
 from sst2_ray.training.outcome import PhaseSeconds
 
 PROGRESS_FILE = "progress.json"
@@ -56,7 +56,7 @@ class StoredProgress:
     def words(self) -> str:
         """Describe it in one line."""
         now = self.progress
-        said = [str(now.phase)]
+        said = [PHASE_WORDS.get(now.phase, str(now.phase))]
         if now.total_steps is not None:
             said = [f"step {now.global_step:,}/{now.total_steps:,}", *(said if now.phase != Phase.TRAINING else [])]
         if now.train_loss is not None:

@@ -21,7 +21,7 @@ from sst2_ray.run.messages import Progress, TrialOverview
 from sst2_ray.sweep.configurations import TrialSpec
 from sst2_ray.sweep.queue import Outcome, TrialQueue
 from sst2_ray.terminal import Column, fitted_table, html_table, print_line
-from sst2_ray.training.names import Phase
+from sst2_ray.training.names import PHASE_WORDS, Phase
 
 PLAIN_INTERVAL_S = 60.0
 MAX_ENDED_ROWS = 12
@@ -233,4 +233,4 @@ def _place(found: TrialOverview | None) -> str:
         return "starting"
     if progress.phase is Phase.TRAINING:
         return f"step {progress.global_step:,}/{progress.total_steps:,}"
-    return str(progress.phase)
+    return PHASE_WORDS.get(progress.phase, str(progress.phase))

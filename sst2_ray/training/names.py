@@ -26,3 +26,13 @@ class Phase(StrEnum):
     BEST_WEIGHTS = "best weights"
     EXPORT = "export"
     UPLOAD = "upload"
+
+
+PHASE_WORDS = {
+    Phase.MODEL: "loading the model",
+    Phase.BEST_WEIGHTS: "loading the best weights",
+    Phase.EVALUATION: "scoring",
+    Phase.EXPORT: "exporting the model",
+    Phase.UPLOAD: "uploading the model",
+}
+"""Phases of an attempt without steps, as people read them; what happens between two steps is not announced."""

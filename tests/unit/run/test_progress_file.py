@@ -39,12 +39,12 @@ def test_what_is_written_is_read_and_said_in_one_line(run):
 def test_an_evaluation_between_two_steps_is_told(run):
     evaluates = Heartbeat(global_step=1200, phase=Phase.EVALUATION, still_s=0.0)
     ProgressFile(run, attempt=0).update(TRAINING, evaluates)
-    assert read(run).words().startswith("step 1,200/4,200, evaluation, loss")
+    assert read(run).words().startswith("step 1,200/4,200, scoring, loss")
 
 
 def test_before_the_first_step_the_phase_is_told(run):
     ProgressFile(run, attempt=0).update(Progress(phase=Phase.MODEL), None)
-    assert read(run).words() == "model"
+    assert read(run).words() == "loading the model"
 
 
 def test_it_is_written_every_few_seconds_and_gone_at_the_end(run, monkeypatch):
