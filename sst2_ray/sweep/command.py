@@ -18,6 +18,7 @@ from sst2_ray.config.sweep import AXES, SweepConfig, SweepFlags, sweep_from_dict
 from sst2_ray.config.train import config_from_dict, numeric_fields
 from sst2_ray.errors import ExitCode, InputError
 from sst2_ray.storage import Storage, address
+from sst2_ray.terminal import busy
 
 if TYPE_CHECKING:
     from sst2_ray.sweep.result import SweepResult
@@ -31,7 +32,8 @@ def main(argv: list[str]) -> int:
     """Run `sst2-ray sweep`; return its exit code."""
     command, config = read_sweep_command(argv)
     try:
-        from sst2_ray.sweep.start import dry_run, sweep
+        with busy("loading Ray"):
+            from sst2_ray.sweep.start import dry_run, sweep
 
         if command.dry_run:
             dry_run(config, as_json=command.json)

@@ -17,6 +17,7 @@ from sst2_ray import formatting
 from sst2_ray.config.metrics import METRIC_NAMES, SHARES, oriented, score_of, shown
 from sst2_ray.notebook import NotebookView, in_notebook
 from sst2_ray.records import Status
+from sst2_ray.run.logs import LOGGER
 from sst2_ray.run.messages import Progress, TrialOverview
 from sst2_ray.sweep.configurations import TrialSpec
 from sst2_ray.sweep.queue import Outcome, TrialQueue
@@ -94,9 +95,8 @@ class SweepDisplay:
         for trial_id, outcome in list(self.queue.outcomes.items()):  # Tune's thread adds to them
             if trial_id not in self._told:
                 self._told.add(trial_id)
-                if self._live is None and self._view is None:
-                    self.line(self._ended_line(trial_id, outcome))
-                    self._last_plain = time.monotonic()
+                self._line_or_log(self._ended_line(trial_id, outcome))
+                self._last_plain = time.monotonic()
         if self._live is not None:
             self._live.update(Group(self._table(status), Text(self.summary(status))))
         elif self._view is not None:
@@ -104,9 +104,16 @@ class SweepDisplay:
             self._view.show(
                 f"{html_table(self._columns, rows, caption=self.name)}<p>{escape(self.summary(status))}</p>"
             )
-        elif time.monotonic() - self._last_plain >= PLAIN_INTERVAL_S:
+        if time.monotonic() - self._last_plain >= PLAIN_INTERVAL_S:
             self._last_plain = time.monotonic()
-            self.line(f"{self.summary(status)}{self._running_words(status)}")
+            self._line_or_log(f"{self.summary(status)}{self._running_words(status)}")
+
+    def _line_or_log(self, line: str) -> None:
+        """Print a line where there is no live table, which leaves nothing behind; `sst2-ray logs` has it either way."""
+        if self._live is None and self._view is None:
+            self.line(line)
+        else:
+            LOGGER.info("%s", line)
 
     # ---- words
 

@@ -210,14 +210,18 @@ def print_table(
         )
         for c in columns
     ]
-    for split in dict.fromkeys((row["eval_split"], row["data_fingerprint"]) for row in shown):
+    splits = list(dict.fromkeys((row["eval_split"], row["data_fingerprint"]) for row in shown))
+    for split in splits:
         of_split = [row for row in shown if (row["eval_split"], row["data_fingerprint"]) == split]
+        name = split[0] or "evaluation data not named"
+        if [other for other, _ in splits].count(split[0]) > 1:  # the same name, but other rows
+            name += f" ({formatting.join(sorted({row['experiment'] or 'several' for row in of_split}))})"
         terminal.print_table(
             console,
             fitted,
             [[column.cell(row) for column in columns] for row in of_split],
             wide=wide,
-            title=f"{title}: {split[0] or 'evaluation data not named'}",
+            title=f"{title}: {name}",
             whole=whole,
             bold=[n for n, row in enumerate(of_split) if ranked and row["rank"] == 1],
         )
