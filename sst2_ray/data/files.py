@@ -10,6 +10,7 @@ from pathlib import Path
 
 from sst2_ray.data.streams import COMPRESSIONS, one_line
 from sst2_ray.errors import InputError, did_you_mean
+from sst2_ray.storage import open_uri
 
 TEXT_SUFFIXES = (".csv", ".tsv", ".tab", ".txt", ".jsonl", ".ndjson", ".json")
 SUFFIXES = (*TEXT_SUFFIXES[:3], ".jsonl", ".ndjson", ".json", ".parquet", ".pq", ".arrow", ".feather", ".txt")
@@ -136,7 +137,7 @@ def local_copy(uri: str, folder: Path, flag: str) -> Path:
 
     name = uri.rstrip("/").rsplit("/", 1)[-1]
     try:
-        source, path = pafs.FileSystem.from_uri(uri)
+        source, path = open_uri(uri)
         info = source.get_file_info(path)
         if info.type == pafs.FileType.NotFound:
             raise InputError(f"{flag} {uri}: no such file or folder")

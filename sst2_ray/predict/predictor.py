@@ -16,6 +16,7 @@ from sst2_ray.data.labels import VALUE, ClassNames
 from sst2_ray.data.texts import text_of
 from sst2_ray.errors import InputError
 from sst2_ray.predict.shapes import Columns, added_columns, labeled
+from sst2_ray.storage import open_uri
 
 if TYPE_CHECKING:
     from sst2_ray.data.tokens import TokenArrays
@@ -131,9 +132,7 @@ def _export_meta(model_dir: str) -> dict[str, Any]:
     for folder in (model_dir.rstrip("/"), f"{model_dir.rstrip('/')}/model"):
         try:
             if "://" in model_dir:
-                import pyarrow.fs as pafs
-
-                source, path = pafs.FileSystem.from_uri(f"{folder}/{META_FILE}")
+                source, path = open_uri(f"{folder}/{META_FILE}")
                 with source.open_input_stream(path) as file:
                     values = json.loads(file.read())
             else:
@@ -163,7 +162,7 @@ def _download(uri: str, target: Path) -> None:
     from sst2_ray.data.streams import one_line
 
     try:
-        source, path = pafs.FileSystem.from_uri(uri.rstrip("/"))
+        source, path = open_uri(uri.rstrip("/"))
         inner = source.get_file_info(f"{path}/model/sst2_ray.json").is_file
         pafs.copy_files(
             f"{path}/model" if inner else path, str(target), source_filesystem=source,

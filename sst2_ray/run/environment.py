@@ -53,6 +53,9 @@ WORKER_ENV = {
     "TORCHDYNAMO_DISABLE": "1",
 }
 
+# Of other launchers, always: `accelerate launch` and its config would have transformers load weights on one rank only.
+NEVER = {"ACCELERATE_USE_FSDP": "false", "ACCELERATE_USE_DEEPSPEED": "false", "FSDP_CPU_RAM_EFFICIENT_LOADING": "false"}
+
 # On CPU tensor shapes change every step. glibc gives the memory back to the kernel and faults it in again, page by page,
 # which costs a third of the speed; jemalloc, which comes with Ray, is told to keep it for 30 s, in huge pages. Kept for
 # ever, a worker's memory grows by a GiB a minute; kept for 5 s, it costs a tenth of the speed. One arena for all threads:
@@ -79,6 +82,7 @@ def prepare_process() -> None:
 def prepare_driver() -> None:
     """Set the driver's variables, before ray is imported. Those that the user has set stay."""
     prepare_process()
+    os.environ.update(NEVER)
     for name, value in DRIVER_ENV.items():
         os.environ.setdefault(name, value)
     warnings.filterwarnings("ignore", module=r"(ray|transformers|torch|deepspeed|huggingface_hub)\b.*")
@@ -101,7 +105,7 @@ def worker_env(*, use_gpu: bool, compile_threads: int | None = None) -> dict[str
     library = _jemalloc()
     if not use_gpu and library is not None and "LD_PRELOAD" not in os.environ:
         env |= {"LD_PRELOAD": str(library), "MALLOC_CONF": JEMALLOC_CONF}
-    return env | {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+    return env | {name: os.environ[name] for name in PASSED_ON if name in os.environ} | NEVER
 
 
 def is_wsl() -> bool:

@@ -59,12 +59,20 @@ def start_local_ray(ray: ModuleType) -> None:
 
 def _start(ray: ModuleType) -> None:
     from sst2_ray.run.ray.fork_server import ForkServer
-    from sst2_ray.run.ray.state import keeping_signal_handlers, loopback_only, own_process_groups, raylet_pid
+    from sst2_ray.run.ray.state import (
+        keeping_signal_handlers,
+        loopback_only,
+        own_process_groups,
+        patient_start,
+        raylet_pid,
+    )
 
     for name, value in OWN_RAY_ENV.items():
         os.environ.setdefault(name, value)
     secure_token()
-    with yielding_children(), loopback_only(), keeping_signal_handlers(), _deaf_to_hangups(), own_process_groups():
+    with (
+        yielding_children(), loopback_only(), keeping_signal_handlers(), _deaf_to_hangups(), own_process_groups(), patient_start(),
+    ):  # fmt: skip
         server = ForkServer.start(worker_env(use_gpu=this_machine().gpus > 0), short_temp_dir())
         runtime_env = {"py_executable": server.py_executable} if server else None
         ray.init(

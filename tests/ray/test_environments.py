@@ -138,6 +138,19 @@ def test_a_run_goes_on_in(
 
 
 @pytest.mark.slow
+def test_variables_of_accelerate_change_nothing(small: SmallRuns) -> None:
+    """transformers would load weights and buffers on the first rank alone, for a launcher that then sends them to the others."""
+    of_accelerate = {"ACCELERATE_USE_FSDP": "true", "FSDP_CPU_RAM_EFFICIENT_LOADING": "true"}
+    rows = [
+        small.succeeded(
+            name, small.run(small.words(name, "--num-workers=2"), RAY_OVERRIDE_RESOURCES='{"CPU": 2}', **variables)
+        )
+        for name, variables in (("plain", {}), ("accelerate", of_accelerate))
+    ]
+    assert rows[0]["last_dev_loss"] == rows[1]["last_dev_loss"] and rows[0]["world_size"] == rows[1]["world_size"] == 2
+
+
+@pytest.mark.slow
 @quotas
 @pytest.mark.parametrize("cores", [0.5, 1.5])
 def test_a_quota_between_whole_cores_grants_the_whole_ones_and_at_least_one(small: SmallRuns, cores: float) -> None:

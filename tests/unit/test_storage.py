@@ -9,10 +9,12 @@ from collections.abc import Iterator
 import pytest
 from pyarrow.fs import LocalFileSystem
 
+from sst2_ray.data.files import local_copy
 from sst2_ray.errors import InputError
 from sst2_ray.storage import Storage, absolute, address
 from tests.support.disks import mounted
 from tests.support.object_store import BUCKET, object_store
+from tests.support.proxies import proxy_to
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +74,32 @@ def test_a_folder_is_copied_there_and_back(storage, tmp_path):
     assert storage.read_bytes("export/1_Pooling/config.json") == b"[]"
     storage.download("export/config.json", tmp_path / "new" / "config.json")
     assert (tmp_path / "new" / "config.json").read_text() == "{}"
+
+
+ENDPOINTS = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3")
+
+
+@pytest.mark.parametrize("query", ["", "?region=eu-west-1&scheme=http&endpoint_override=s3.example.org"])
+def test_an_object_store_is_asked_through_the_proxy_that_the_environment_names(bucket, tmp_path, monkeypatch, query):
+    with proxy_to(os.environ["AWS_ENDPOINT_URL"]) as proxy:
+        for name in ENDPOINTS:
+            monkeypatch.setenv(name, "http://s3.example.org")
+        monkeypatch.setenv("http_proxy", proxy.url)
+        storage = Storage.open(f"{bucket}/{tmp_path.name}{query}")
+        storage.write_bytes("runs/a", b"x")
+        assert storage.read_bytes("runs/a") == b"x" and storage.list("runs") == ["a"]
+        copy = local_copy(f"{bucket}/{tmp_path.name}/runs/a{query}", tmp_path, "--data")
+        assert copy.read_bytes() == b"x"
+    assert proxy.asked and all(url.startswith("http://s3.example.org/") for url in proxy.asked)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("no_proxy", "localhost,127.0.0.1"), ("http_proxy", "socks5://127.0.0.1:9"), ("http_proxy", "")]
+)
+def test_an_object_store_that_no_proxy_is_for_is_asked_directly(bucket, tmp_path, monkeypatch, name, value):
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    monkeypatch.setenv(name, value)
+    Storage.open(f"{bucket}/{tmp_path.name}").write_bytes("a", b"x")
 
 
 def test_a_probe_writes_nothing_that_stays(storage):

@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -190,6 +191,45 @@ def loopback_only() -> Iterator[None]:
             del os.environ[name]
         else:
             os.environ[name] = before
+
+
+@contextlib.contextmanager
+def patient_start(limit_s: float = 90.0) -> Iterator[None]:
+    """Give a Ray that is started meanwhile `limit_s` instead of Ray's fixed 30 s, as long as its raylet lives.
+
+    A container with a part of a core takes longer, and all the more as Ray asks again without a pause.
+    """
+    from ray._private import services
+
+    ask = services.get_node
+
+    def waiting(*where: str) -> object:
+        deadline = time.monotonic() + limit_s
+        while True:
+            try:
+                return ask(*where)
+            except RuntimeError:  # it has not registered yet
+                if time.monotonic() > deadline or not _raylet_lives():
+                    raise
+            time.sleep(0.2)
+
+    services.get_node = waiting
+    try:
+        yield
+    finally:
+        services.get_node = ask
+
+
+def _raylet_lives() -> bool:
+    """Tell whether a raylet runs below this process."""
+    import psutil
+
+    with contextlib.suppress(psutil.Error):
+        return any(
+            child.name() == "raylet" and child.status() != psutil.STATUS_ZOMBIE
+            for child in psutil.Process().children(recursive=True)
+        )
+    return True  # a process ended while it was looked at: asked again
 
 
 @contextlib.contextmanager

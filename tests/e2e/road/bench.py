@@ -70,7 +70,11 @@ class Bench:
             case "report":
                 return ["report", "--storage-path", str(self.table), "--out", str(cell / "report")]
             case "submit":
-                job = f"import time; print('hello', flush=True); time.sleep({seconds}) # {cell.name}"
+                # The file tells that it is at work, whatever becomes of its output.
+                mark = str(cell / "at-work")
+                job = (
+                    f"import time; print('hello', flush=True); open({mark!r}, 'w'); time.sleep({seconds}) # {cell.name}"
+                )
                 return ["submit", "--address", self.address, "--working-dir", str(self.folder / "upload"),
                         "--on-interrupt", "stop", "--", "python", "-c", job]  # fmt: skip
             case _:

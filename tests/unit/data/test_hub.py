@@ -11,6 +11,7 @@ import pytest
 
 from sst2_ray.config.registry import GLUE_HUB_ID, GLUE_REVISION
 from tests.support.hub_server import HubServer, hub_env, tiny_glue_files, tiny_sst2, unreachable_hub_env
+from tests.support.proxies import proxy_to
 
 LOAD = """
 import dataclasses, json
@@ -92,6 +93,12 @@ def test_what_is_cached_needs_no_hub(cache, loaded):
 def test_a_hub_that_cannot_be_reached_is_refused_with_the_remedy(tmp_path):
     message = refusal(unreachable_hub_env(tmp_path))
     assert "the hub at http://127.0.0.1:9 cannot be reached (" in message
+
+
+def test_a_hub_is_asked_through_the_proxy_that_the_environment_names(hub, loaded, tmp_path):
+    with proxy_to(hub.url) as proxy:
+        assert load(hub_env("http://hub.example.org", tmp_path) | {"http_proxy": proxy.url}) == loaded
+    assert proxy.asked and all(url.startswith("http://hub.example.org/") for url in proxy.asked)
 
 
 def test_a_hub_that_never_answers_is_refused(tmp_path):

@@ -33,6 +33,12 @@ def test_memory_of_gpus_comes_in_segments_that_grow_unless_the_user_says_otherwi
     assert "PYTORCH_ALLOC_CONF" not in worker_env(use_gpu=True)
 
 
+def test_variables_of_other_launchers_reach_no_worker(monkeypatch):
+    for name in environment.NEVER:
+        monkeypatch.setenv(name, "true")
+    assert environment.NEVER.items() <= worker_env(use_gpu=False).items()
+
+
 def test_windows_drivers_have_no_segments_that_grow(monkeypatch):
     monkeypatch.delenv("PYTORCH_ALLOC_CONF", raising=False)
     monkeypatch.setattr(environment.platform, "release", lambda: "5.15.153.1-microsoft-standard-WSL2")
