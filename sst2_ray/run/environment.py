@@ -53,8 +53,18 @@ WORKER_ENV = {
     "TORCHDYNAMO_DISABLE": "1",
 }
 
-# Of other launchers, always: `accelerate launch` and its config would have transformers load weights on one rank only.
-NEVER = {"ACCELERATE_USE_FSDP": "false", "ACCELERATE_USE_DEEPSPEED": "false", "FSDP_CPU_RAM_EFFICIENT_LOADING": "false"}
+# Whatever the user has set, in the driver and in every worker.
+ALWAYS = {
+    # With those of `accelerate launch` transformers would load weights and buffers on the first rank only.
+    "ACCELERATE_USE_FSDP": "false",
+    "ACCELERATE_USE_DEEPSPEED": "false",
+    "FSDP_CPU_RAM_EFFICIENT_LOADING": "false",
+    # The run is written for Ray Train V2, and imports what the first has not.
+    "RAY_TRAIN_V2_ENABLED": "1",
+}
+
+# Unset in the driver: Tune ends with a traceback where they are set, and reads them for nothing else.
+DROPPED = ("TUNE_RESULT_DIR", "RAY_AIR_LOCAL_CACHE_DIR")
 
 # On CPU tensor shapes change every step. glibc gives the memory back to the kernel and faults it in again, page by page,
 # which costs a third of the speed; jemalloc, which comes with Ray, is told to keep it for 30 s, in huge pages. Kept for
@@ -82,7 +92,9 @@ def prepare_process() -> None:
 def prepare_driver() -> None:
     """Set the driver's variables, before ray is imported. Those that the user has set stay."""
     prepare_process()
-    os.environ.update(NEVER)
+    os.environ.update(ALWAYS)
+    for name in DROPPED:
+        os.environ.pop(name, None)
     for name, value in DRIVER_ENV.items():
         os.environ.setdefault(name, value)
     warnings.filterwarnings("ignore", module=r"(ray|transformers|torch|deepspeed|huggingface_hub)\b.*")
@@ -105,7 +117,7 @@ def worker_env(*, use_gpu: bool, compile_threads: int | None = None) -> dict[str
     library = _jemalloc()
     if not use_gpu and library is not None and "LD_PRELOAD" not in os.environ:
         env |= {"LD_PRELOAD": str(library), "MALLOC_CONF": JEMALLOC_CONF}
-    return env | {name: os.environ[name] for name in PASSED_ON if name in os.environ} | NEVER
+    return env | {name: os.environ[name] for name in PASSED_ON if name in os.environ} | ALWAYS
 
 
 def is_wsl() -> bool:

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
+_OF_THE_CONNECTION = ("transfer-encoding", "connection", "content-length", "host", "expect")
+
 
 @dataclass
 class Proxy:
@@ -27,17 +29,29 @@ def proxy_to(server: str) -> Iterator[Proxy]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
+        def _body(self) -> bytes:
+            if self.headers.get("Transfer-Encoding", "") != "chunked":
+                return self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            body = b""
+            while size := int(self.rfile.readline().split(b";")[0], 16):
+                body += self.rfile.read(size)
+                self.rfile.readline()
+            self.rfile.readline()
+            return body
+
         def _pass_on(self) -> None:
             proxy.asked.append(self.path)
-            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            body = self._body()
             upstream = http.client.HTTPConnection(urlsplit(server).netloc)
             to = urlsplit(self.path)
-            upstream.request(self.command, f"{to.path}?{to.query}", body, dict(self.headers))
+            headers = {name: value for name, value in self.headers.items() if name.lower() not in _OF_THE_CONNECTION}
+            headers |= {"Host": urlsplit(server).netloc, "Content-Length": str(len(body))}
+            upstream.request(self.command, f"{to.path}?{to.query}", body, headers)
             answer = upstream.getresponse()
             content = answer.read()
             self.send_response(answer.status)
             for name, value in answer.getheaders():
-                if name.lower() not in ("transfer-encoding", "connection", "content-length"):
+                if name.lower() not in _OF_THE_CONNECTION:
                     self.send_header(name, value)
             length = answer.getheader("Content-Length") or "0" if self.command == "HEAD" else str(len(content))
             self.send_header("Content-Length", length)

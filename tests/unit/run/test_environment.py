@@ -33,10 +33,12 @@ def test_memory_of_gpus_comes_in_segments_that_grow_unless_the_user_says_otherwi
     assert "PYTORCH_ALLOC_CONF" not in worker_env(use_gpu=True)
 
 
-def test_variables_of_other_launchers_reach_no_worker(monkeypatch):
-    for name in environment.NEVER:
-        monkeypatch.setenv(name, "true")
-    assert environment.NEVER.items() <= worker_env(use_gpu=False).items()
+def test_variables_that_no_run_can_bear_are_set_or_dropped(monkeypatch):
+    for name in (*environment.ALWAYS, *environment.DROPPED):
+        monkeypatch.setenv(name, "7")
+    assert environment.ALWAYS.items() <= worker_env(use_gpu=False).items()
+    environment.prepare_driver()
+    assert environment.ALWAYS.items() <= os.environ.items() and not set(environment.DROPPED) & set(os.environ)
 
 
 def test_windows_drivers_have_no_segments_that_grow(monkeypatch):
