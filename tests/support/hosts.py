@@ -199,6 +199,10 @@ class HostLab:
         log = (self.root(index) / "etc" / "init.log").read_text()
         raise RuntimeError(f"host {index} does not answer: {log}")
 
+    def cut_off(self, index: int) -> None:
+        """Take host `index` from the network for good, as if its power was gone."""
+        _call("ip", "-n", self._ns(index), "link", "set", "eth0", "down")
+
     def ssh(self, index: int) -> list[str]:
         """Return an ssh command to host `index`."""
         quiet = [

@@ -1,4 +1,4 @@
-"""A provider for Ray's own autoscaler whose machines are processes of this one: they exist long before Ray runs on them.
+"""A provider for Ray's own autoscaler whose machines are processes of this one: they exist long before Ray runs on them, or are refused.
 
 Ray's fake provider starts Ray in the moment in which it is asked for a machine; a cloud takes minutes for that.
 """
@@ -9,14 +9,17 @@ import threading
 from typing import Any
 
 from ray.autoscaler._private.fake_multi_node.node_provider import FakeMultiNodeProvider
+from ray.autoscaler.node_launch_exception import NodeLaunchException
 
 
 class SlowMachines(FakeMultiNodeProvider):
-    """`provider.set_up_s`: seconds from a machine to Ray on it."""
+    """`provider.set_up_s`: seconds from a machine to Ray on it. `provider.refusal`: every request is refused with this reason."""
 
     def create_node_with_resources_and_labels(
         self, node_config: Any, tags: dict[str, str], count: int, resources: Any, labels: Any
     ) -> None:
+        if refusal := self.provider_config.get("refusal"):
+            raise NodeLaunchException(refusal, "no machine of this type is left in the zone", None)
         start = super().create_node_with_resources_and_labels
         with self.lock:
             machine = self._next_hex_node_id()
