@@ -165,6 +165,8 @@ class ClusterFile:
             self.zones
         ):  # given several, Ray would take machines of the next zone for a run whose first ones are in another
             resolved["provider"] = {**self.provider.raw, "availability_zone": self.zone}
+            if self.platform == "gcp":
+                resolved["available_node_types"] = _in_zone(self.document.get("available_node_types"), self.zone)
         if resolved == yaml.safe_load(self.path.read_text(encoding="utf-8")):
             return self.path
         copy = own_folder() / f"{self.name or 'cluster'}.yaml"
@@ -177,6 +179,15 @@ class ClusterFile:
         """Machines of an on-prem file, the head first; placeholders are left out."""
         every = [self.provider.text("head_ip"), *self.provider.texts("worker_ips")]
         return [address for address in every if address and not PLACEHOLDER.search(address)]
+
+
+def _in_zone(value: object, zone: str) -> object:
+    """Return node types whose kinds of disks are those of `zone`: Google names them by zone."""
+    if isinstance(value, dict):
+        return {key: _in_zone(item, zone) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_in_zone(item, zone) for item in value]
+    return re.sub(r"\bzones/[\w-]+/diskTypes/", f"zones/{zone}/diskTypes/", value) if isinstance(value, str) else value
 
 
 def own_folder() -> Path:

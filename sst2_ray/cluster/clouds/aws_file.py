@@ -23,6 +23,8 @@ MIN_ROOT_GB = 100
 _IMAGE = re.compile(r"^(ami-[0-9a-f]{8}([0-9a-f]{9})?|resolve:ssm:/?[\w.\-/]+(:\d+)?)$")
 _ARM = re.compile(r"(g5g|[a-z]+\d+g[a-z]*)\.")
 _RAYS_OWN_KEYS = ("SubnetIds",)
+_SCALARS: dict[str, type] = {"boolean": bool, "integer": int, "string": str}
+"""Types of values by EC2's names for them."""
 _WORLD = ("0.0.0.0/0", "::/0")  # nosec B104: looked for, not bound to
 
 
@@ -92,13 +94,9 @@ def _check_keys(node_type: NodeType, found: Findings) -> None:
         elif isinstance(shape, (ListShape, StructureShape)):
             kind = "a list" if isinstance(shape, ListShape) else "a mapping"
             found.error(path, f"{value!r} is not what EC2 takes", f"{kind} is expected")
-        elif (
-            shape.type_name in ("boolean", "integer")
-            and type(value) is not {"boolean": bool, "integer": int}[shape.type_name]
-        ):
-            found.error(
-                path, f"{value!r} is not what EC2 takes", f"a value of type {shape.type_name}, without quotation marks"
-            )
+        elif type(value) is not _SCALARS.get(shape.type_name, type(value)):
+            marks = "in quotation marks" if shape.type_name == "string" else "without quotation marks"
+            found.error(path, f"{value!r} is not what EC2 takes", f"a value of type {shape.type_name}, {marks}")
         elif (
             isinstance(shape, StringShape)
             and shape.enum

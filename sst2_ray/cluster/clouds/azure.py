@@ -80,6 +80,8 @@ def _check_types(parameters: Section, known: dict[str, str], found: Findings) ->
             remedy = "in quotation marks" if kind == "string" else "without quotation marks and unit"
             found.error(parameters.at(name), f"{value!r} is no {kind}, and the template takes nothing else", remedy)
     price = parameters.section("billingProfile")
+    for key in price.raw.keys() - {"maxPrice"}:
+        found.error(price.at(key), "Azure knows no such key", did_you_mean(str(key), ["maxPrice"]))
     if "maxPrice" in price and price.number("maxPrice") is None:
         found.error(price.at("maxPrice"), f"{price.get('maxPrice')!r} is no number", "-1, without quotation marks")
 
@@ -199,10 +201,9 @@ def _check_spot(parameters: Section, node_type: NodeType, found: Findings) -> No
         machine_of("azure", parameters.text("vmSize")),
     )
     price = machine.usd_per_hour if machine else None
-    if "evictionPolicy" in parameters and priority == "Regular":
-        found.error(
-            parameters.at("evictionPolicy"), "Azure takes it with spot machines only", "remove it, or priority: Spot"
-        )
+    for key in ("evictionPolicy", "billingProfile"):
+        if key in parameters and priority == "Regular":
+            found.error(parameters.at(key), "Azure takes it with spot machines only", "remove it, or priority: Spot")
     if most is not None and most != -1 and price and most < 0.1 * price:
         what = f"at most {most:g} US$ an hour, where the list price is {price:g}: nothing is ever granted"
         found.error(parameters.at("billingProfile"), what, "maxPrice: -1")

@@ -118,6 +118,15 @@ def check_image_tag(where: str, image: str, found: Findings) -> None:
         found.error(where, what, f"an image with py{nodes_python().replace('.', '')}")
 
 
+def check_gpu_image(where: str, image: str, found: Findings) -> None:
+    """Check that one of Ray's images is one for GPUs, with a CUDA that its driver's age allows."""
+    if re.search(r"rayproject/ray[\w-]*:\S*-cpu$|rayproject/ray[\w-]*:[\d.]+(-py\d+)?$", image):
+        found.warning(where, f"{image} is the image for machines without a GPU", "the tag with -gpu")
+    cuda = re.search(r"rayproject/ray[\w-]*:\S*-cu(\d{2})\d", image)
+    if cuda and int(cuda[1]) < 12:
+        found.error(where, f"{image}: CUDA {cuda[1]} is older than what torch is built for", "the tag with -gpu")
+
+
 def check_shell(where: str, script: str, found: Findings) -> None:
     """Check that the shell can read a script: its first line, the ends of its lines, and its grammar."""
     if "\r" in script:

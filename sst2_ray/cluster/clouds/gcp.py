@@ -18,6 +18,7 @@ from sst2_ray.errors import did_you_mean
 
 MIN_ROOT_GB = 80
 OLDEST_DRIVER = 580
+_OLDEST_CUDA = 129  # the first of Google's image families that came with driver 580
 # Series whose GPU belongs to the machine; n1 attaches one by guestAccelerators.
 _BUILT_IN = ("g2-", "a2-", "a3-", "a4-", "g4-")
 _ACCELERATORS = {"nvidia-tesla-t4": "T4", "nvidia-tesla-v100": "V100", "nvidia-tesla-p100": "P100"}
@@ -37,10 +38,7 @@ class Gcp(Cloud):
 
     platform = "gcp"
     price_list = "gcp"
-    client_library = (
-        "googleapiclient",
-        "pip install google-api-python-client google-auth-httplib2 cryptography",
-    )
+    client_library = ("googleapiclient", "pip install google-api-python-client google-auth-httplib2 cryptography")
     sizes_from_cloud = True
     spot_remedy = "scheduling: {provisioningModel: SPOT, ...}"
 
@@ -65,14 +63,14 @@ class Gcp(Cloud):
             if node_type.resources.whole("CPU") is None:
                 what = "Ray reads no sizes from Google Cloud: without them nothing is ever scheduled here"
                 found.error(node_type.section.at("resources"), what, "set CPU and GPU")
-            if not node_type.is_head and not node_type.config.items("serviceAccounts"):
-                what = "workers without an account reach no bucket"
-                found.warning(
-                    node_type.config.at("serviceAccounts"), what, "an account of its own, docs/cluster-gcp.md"
-                )
-            if node_type.is_head and not node_type.config.items("serviceAccounts"):
-                what = "missing: Ray's default account may administer all of compute and storage"
-                found.error(node_type.config.at("serviceAccounts"), what, "an account of its own, docs/cluster-gcp.md")
+            if not node_type.config.items("serviceAccounts"):
+                where, remedy = node_type.config.at("serviceAccounts"), "an account of its own, docs/cluster-gcp.md"
+                if node_type.is_head:
+                    found.error(
+                        where, "missing: Ray's default account may administer all of compute and storage", remedy
+                    )
+                else:
+                    found.warning(where, "workers without an account reach no bucket", remedy)
         self.warn_without_spot(cluster, found)
         return found
 
@@ -199,26 +197,24 @@ def _check_references(cluster: ClusterFile, node_type: NodeType, found: Findings
     """Check that zones, regions and projects inside node_config are those of the provider section."""
     provider = cluster.provider
     mine = {
-        "zones": provider.text("availability_zone"),
-        "regions": provider.text("region"),
-        "projects": provider.text("project_id"),
+        "zones": cluster.zones,
+        "regions": (provider.text("region"),),
+        "projects": (provider.text("project_id"),),
     }
     for path, text in node_type.config.strings():
         for kind, name in re.findall(r"\b(zones|regions|projects)/([\w.:-]+)", text):
-            if name != mine[kind] and not (kind == "projects" and path.endswith("sourceImage")):
-                found.error(
-                    path, f"{kind}/{name}, and the cluster is in {mine[kind]}", "the same as in the provider section"
-                )
+            if name not in mine[kind] and not (kind == "projects" and path.endswith("sourceImage")):
+                what = f"{kind}/{name}, and the cluster is in {', '.join(mine[kind])}"
+                found.error(path, what, "the same as in the provider section")
     where, before = node_type.config.at("serviceAccounts"), len(found)
     for account in node_type.config.sections("serviceAccounts"):
         email, scopes = account.text("email"), account.texts("scopes")
         owner = re.fullmatch(r"[\w-]+@([\w.-]+)\.iam\.gserviceaccount\.com", email)
         if not owner and not email.endswith("developer.gserviceaccount.com"):
             found.error(where, f"{email!r} is not a service account", "NAME@PROJECT.iam.gserviceaccount.com")
-        elif owner and owner[1] != mine["projects"]:
-            found.error(
-                where, f"{email} belongs to another project than {mine['projects']}", "an account of this project"
-            )
+        elif owner and owner[1] not in mine["projects"]:
+            what = f"{email} belongs to another project than {', '.join(mine['projects'])}"
+            found.error(where, what, "an account of this project")
         if not any(scope.endswith("/auth/cloud-platform") for scope in scopes):
             what = "without the scope cloud-platform the account's roles do not count here"
             found.error(where, what, 'scopes: ["https://www.googleapis.com/auth/cloud-platform"]')
@@ -286,7 +282,11 @@ def _check_image(where: str, image: str, found: Findings, *, has_gpu: bool) -> N
     elif has_gpu and not re.search(r"-cu\d|nvidia|gpu", image):
         what = f"{image.rsplit('/', 1)[-1]} brings no NVIDIA driver"
         found.error(where, what, "a family with -cu or nvidia in its name")
+    cuda = re.search(r"-cu(\d{3})\b", image)
     driver = re.search(r"-nvidia-(\d{3})\b", image)
+    if has_gpu and cuda and not driver and int(cuda[1]) < _OLDEST_CUDA:
+        what = f"the driver of {image.rsplit('/', 1)[-1]} is too old for torch's CUDA 13"
+        found.error(where, what, f"a family with -nvidia-{OLDEST_DRIVER}")
     if has_gpu and driver and int(driver[1]) < OLDEST_DRIVER:
         what = f"the image brings driver {driver[1]}, torch's CUDA 13 needs {OLDEST_DRIVER}"
         found.error(where, what, f"a family with -nvidia-{OLDEST_DRIVER}")

@@ -26,6 +26,13 @@ _DISK = re.compile(
     r"(.*/)?(pd-(standard|balanced|ssd|extreme)|hyperdisk-(balanced|extreme|throughput|ml|balanced-high-availability)|local-ssd)"
 )
 _KEY = re.compile(r"[a-z_][\w-]*:(ssh-(ed25519|rsa)|ecdsa-\S+|sk-\S+) [A-Za-z0-9+/=]{20,}")
+_NO_STANDARD_DISK = ("g2-", "a3-", "a4-", "g4-", "c3-", "c3d-", "c4-", "n4-", "h3-")
+"""Series that take no pd-standard, which is what a disk without diskType becomes."""
+_CPU_PLATFORMS = (
+    "Intel Sandy Bridge", "Intel Ivy Bridge", "Intel Haswell", "Intel Broadwell", "Intel Skylake", "Intel Cascade Lake", "Intel Ice Lake",
+    "Intel Sapphire Rapids", "Intel Emerald Rapids", "Intel Granite Rapids", "AMD Rome", "AMD Milan", "AMD Genoa", "AMD Turin",
+    "Ampere Altra", "AUTOMATIC",
+)  # fmt: skip
 _LARGEST_DISK_GB = 65536
 _LABEL = re.compile(r"[a-z0-9_-]{0,63}")
 _PUBLIC_PROJECTS = (
@@ -86,6 +93,16 @@ def check_fields(cluster: ClusterFile, node_type: NodeType, found: Findings) -> 
             found.error(node_type.config.at("labels"), f"{key}: {value!r} is refused", "small letters, digits, _ and -")
     for disk in node_type.config.sections("disks"):
         _check_family(disk.section("initializeParams"), found)
+        _check_disk(node_type, disk, found)
+    if node_type.config.get("deletionProtection") is True:
+        found.error(node_type.config.at("deletionProtection"), "nothing can end the machine", "remove it")
+    platform = node_type.config.text("minCpuPlatform")
+    if platform and platform not in _CPU_PLATFORMS:
+        found.error(
+            node_type.config.at("minCpuPlatform"),
+            f"{platform!r} does not exist",
+            did_you_mean(platform, _CPU_PLATFORMS),
+        )
     _check_life(cluster, node_type, found)
     _check_access(cluster, node_type, found)
 
@@ -117,6 +134,26 @@ def _value_problem(item: object, rule: object, place: str) -> str:
     if isinstance(rule, type) and type(item) is not rule:
         return "in quotation marks" if rule is str else f"a value of type {rule.__name__}, without quotation marks"
     return ""
+
+
+def _check_disk(node_type: NodeType, disk: Section, found: Findings) -> None:
+    """Check that the machine can start from the disk."""
+    parameters, machine = disk.section("initializeParams"), node_type.config.text("machineType").rsplit("/", 1)[-1]
+    kind, where = parameters.text("diskType"), parameters.at("diskType")
+    if kind and "/" not in kind:
+        what = f"{kind!r}: Compute Engine wants the kind with its zone, and refuses the launch"
+        found.error(where, what, f"zones/ZONE/diskTypes/{kind}")
+    if disk.get("boot") is True and machine.startswith(_NO_STANDARD_DISK):
+        if not kind:
+            what = f"missing: the default, pd-standard, cannot be had with {machine}, and the launch is refused"
+            found.error(where, what, "zones/ZONE/diskTypes/pd-balanced")
+        elif kind.endswith("pd-standard"):
+            found.error(where, f"pd-standard cannot be had with {machine}", "zones/ZONE/diskTypes/pd-balanced")
+    if disk.get("boot") is True and disk.text("type", "PERSISTENT") != "PERSISTENT":
+        found.error(disk.at("type"), f"a machine cannot start from {disk.text('type')}", "PERSISTENT")
+    if "diskName" in parameters:
+        what = "a fixed name: the second machine is refused, since its disk exists"
+        found.error(parameters.at("diskName"), what, "remove it")
 
 
 def _check_family(parameters: Section, found: Findings) -> None:

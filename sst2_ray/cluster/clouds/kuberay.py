@@ -12,6 +12,7 @@ from pathlib import Path
 from sst2_ray.cluster.clouds.base import ForeignCloud
 from sst2_ray.cluster.clouds.kuberay_consistency import CLUSTER_KEYS, check_consistency
 from sst2_ray.cluster.clouds.kuberay_fields import check_fields
+from sst2_ray.cluster.clouds.kuberay_pods import check_pods
 from sst2_ray.cluster.clouds.kuberay_service import check_service
 from sst2_ray.cluster.file import DASHBOARD_PORT, ClusterFile, is_pinned_image
 from sst2_ray.cluster.findings import Findings
@@ -75,6 +76,7 @@ class KubeRay(ForeignCloud):
         _check_versions(ray_cluster, images, found)
         check_consistency(manifest, ray_cluster, found)
         check_fields(manifest, ray_cluster, pods, found)
+        check_pods(manifest, ray_cluster, pods, found)
         if kind == "RayService":
             check_service(spec, pods, found)
         return found

@@ -8,6 +8,7 @@ import shlex
 from collections import Counter
 from pathlib import PurePosixPath
 
+from sst2_ray.cluster.file import shipped
 from sst2_ray.cluster.findings import Findings
 from sst2_ray.cluster.section import Section
 from sst2_ray.config.flags import parse
@@ -221,9 +222,7 @@ def _check_entrypoint(spec: Section, groups: list[Section], found: Findings) -> 
         found.error(where, f"{words[0]} is not executable", f"python {words[0]} ...")
     _check_project(spec, groups, found)
     scripts = [PurePosixPath(word) for word in words if word.endswith(".py")]
-    for script in scripts:
-        if script.parent.name == "jobs" and script.name not in JOBS:
-            found.error(where, f"the image has no jobs/{script.name}", did_you_mean(script.name, JOBS))
+    _check_scripts(scripts, found)
     if scripts and scripts[0].name == "train.py":
         given = [word for word in words[words.index(str(scripts[0])) + 1 :] if word not in _BARE]
         try:
@@ -231,6 +230,25 @@ def _check_entrypoint(spec: Section, groups: list[Section], found: Findings) -> 
         except InputError as error:
             found.error(where, str(error), "the run would end at once with exit code 2")
     _check_storage(words, groups, found)
+
+
+def _check_scripts(scripts: list[PurePosixPath], found: Findings) -> None:
+    """Check that the scripts are those of the image, where it has them."""
+    where, folder = "spec.entrypoint", _image_folder()
+    for script in scripts:
+        if folder and "sst2" in str(script) and not script.is_relative_to(folder):
+            what = f"{script}: the image of cluster/Dockerfile has the project in {folder}"
+            found.warning(where, what, f"{folder}/jobs/{script.name}")
+        if script.parent.name == "jobs" and script.name not in JOBS:
+            found.error(where, f"the image has no jobs/{script.name}", did_you_mean(script.name, JOBS))
+
+
+def _image_folder() -> str:
+    """Return the folder of the project in the image of cluster/Dockerfile; empty where that does not lie here."""
+    path = shipped("cluster/Dockerfile")
+    text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    named = re.search(r"^COPY\b.* jobs (/\S+)/jobs$", text, re.MULTILINE)
+    return named[1] if named else ""
 
 
 def _check_project(spec: Section, groups: list[Section], found: Findings) -> None:
@@ -251,9 +269,27 @@ def _check_storage(words: list[str], groups: list[Section], found: Findings) -> 
     if not path.startswith("/"):
         return
     for group in groups:
-        containers = group.section("template").section("spec").sections("containers")
-        mounted = [mount.text("mountPath") for container in containers for mount in container.sections("volumeMounts")]
-        if not any(PurePosixPath(path).is_relative_to(mount) for mount in mounted if mount):
-            what = f"--storage-path {path} lies on no volume of {group.text('groupName', 'the head')}: it goes with the pod"
-            found.error("spec.entrypoint", what, f"a path below one of {', '.join(mounted)}")
+        if not _is_kept(path, group, found):
             return
+
+
+def _is_kept(path: str, group: Section, found: Findings) -> bool:
+    """Return True where the pods of a group find the path on a volume that outlives them."""
+    pod = group.section("template").section("spec")
+    mounts = [mount for container in pod.sections("containers") for mount in container.sections("volumeMounts")]
+    own = [volume.text("name") for volume in pod.sections("volumes") if "emptyDir" in volume]
+    holding = [mount for mount in mounts if _holds(mount, path)]
+    if not holding:
+        what = f"--storage-path {path} lies on no volume of {group.text('groupName', 'the head')}: it goes with the pod"
+        mounted = ", ".join(mount.text("mountPath") for mount in mounts)
+        found.error("spec.entrypoint", what, f"a path below one of {mounted}")
+        return False
+    if any(mount.text("name") in own for mount in holding):
+        what = f"--storage-path {path} lies on an emptyDir: each pod has one of its own, and it goes with the pod"
+        found.error("spec.entrypoint", what, "a persistentVolumeClaim, s3:// or gs://")
+        return False
+    return True
+
+
+def _holds(mount: Section, path: str) -> bool:
+    return bool(mount.text("mountPath")) and PurePosixPath(path).is_relative_to(mount.text("mountPath"))

@@ -29,7 +29,7 @@ _VALUES: dict[str, tuple[object, ...]] = {
 }
 """Fixed values by the end of their path."""
 _WHOLE = re.compile(
-    r"Seconds$|SecondThreshold$|Replicas$|^replicas$|^(container|host)Port$|^runAs(User|Group)$|^fsGroup$|^backoffLimit$|^numOfHosts$"
+    r"Seconds$|SecondThreshold$|Replicas$|^replicas$|^(container|host)Port$|^runAs(User|Group)$|^fsGroup$|^backoffLimit$|^numOfHosts$|^ttlSecondsAfterFinished$"
 )
 _TRUE_OR_FALSE = re.compile(
     r"^(enableInTreeAutoscaling|shutdownAfterJobFinishes|suspend|automountServiceAccountToken|runAsNonRoot|privileged|readOnly|"
@@ -95,6 +95,7 @@ _NAMES = (
     "secretName",
     "namespace",
     "priorityClassName",
+    "runtimeClassName",
     "secretKeyRef.name",
     "configMapKeyRef.name",
 )

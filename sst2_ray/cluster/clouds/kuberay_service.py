@@ -2,42 +2,28 @@
 
 from __future__ import annotations
 
-import yaml
-
 from sst2_ray.cluster.clouds.kuberay_consistency import quantity
+from sst2_ray.cluster.clouds.serve_config import IMPORT_PATH, check_serve_config, read_serve_config
 from sst2_ray.cluster.findings import Findings
 from sst2_ray.cluster.section import Section
-from sst2_ray.errors import did_you_mean
 
-_IMPORT_PATH = "sst2_ray.serving.app:build"
-SETTINGS = (
-    "model_dir", "device", "precision", "num_replicas", "cpus_per_replica", "gpus_per_replica", "tokens_per_batch", "max_texts",
-    "max_text_chars", "max_body_bytes", "max_queued_requests", "require_token",
-)  # fmt: skip
-"""Settings of the application, which this room does not import."""
 _TOKEN = "SST2_RAY_SERVE_TOKEN"  # nosec B105: the name of a variable
 
 
 def check_service(spec: Section, groups: list[tuple[str, Section]], found: Findings) -> None:
     """Check the Serve config of a RayService against the groups of its cluster, head first."""
     where, before = "spec.serveConfigV2", len(found)
-    try:
-        config = Section(yaml.safe_load(spec.text("serveConfigV2")), where)
-    except yaml.YAMLError as error:
-        found.error(where, f"cannot be read as YAML: {' '.join(str(error).split())[:160]}", "indent it below `|`")
+    config = read_serve_config(spec.text("serveConfigV2"), where, found)
+    if config is None:
         return
-    applications = config.sections("applications")
-    if not applications:
-        found.error(where, "has no application: nothing is served", f"applications: [{{import_path: {_IMPORT_PATH}}}]")
+    check_serve_config(config, found)
     if config.section("http_options").text("host") in ("127.0.0.1", "localhost"):
         found.error(f"{where}.http_options.host", "the service cannot reach loopback", 'host: "0.0.0.0"')
     _check_port(config.section("http_options"), groups, found)
+    applications = config.sections("applications")
     for application in applications:
-        if application.text("import_path") != _IMPORT_PATH:
-            what = f"{application.text('import_path')!r} is not the application of this project"
-            found.warning(application.at("import_path"), what, _IMPORT_PATH)
-            continue
-        _check_application(application, groups, found)
+        if application.text("import_path") == IMPORT_PATH:
+            _check_application(application, groups, found)
     if len(found) == before:
         found.ok(where, f"{applications[0].section('args').text('model_dir')} behind a token")
 
@@ -59,17 +45,8 @@ def _check_port(options: Section, groups: list[tuple[str, Section]], found: Find
 
 def _check_application(application: Section, groups: list[tuple[str, Section]], found: Findings) -> None:
     args = application.section("args")
-    for key in args.raw:
-        if key not in SETTINGS:
-            found.error(
-                args.at(key), "the application has no such setting, and does not start", did_you_mean(key, SETTINGS)
-            )
     _check_room(args, groups[1:], found)
-    if not args.text("model_dir"):
-        found.error(args.at("model_dir"), "missing: there is nothing to serve", "the model's folder or URI")
-    if args.get("require_token") is False:
-        found.error(args.at("require_token"), "false: every pod of the cluster can ask", "remove it")
-    else:
+    if args.get("require_token") is not False:
         for name, group in groups:
             containers = _containers(group)
             names = {entry.text("name") for container in containers for entry in container.sections("env")}

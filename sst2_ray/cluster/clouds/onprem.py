@@ -22,6 +22,7 @@ class OnPrem(Cloud):
         found = Findings()
         _check_addresses(cluster, found)
         _check_node_address(cluster, found)
+        _check_login(cluster, found)
         _check_sizes(cluster, found)
         return found
 
@@ -83,6 +84,15 @@ def _check_addresses(cluster: ClusterFile, found: Findings) -> None:
             found.warning("provider", what, "a private address, or a firewall before ports 1024-65535")
     if not found:
         found.ok("provider", f"{len(seen)} machines, private addresses")
+
+
+def _check_login(cluster: ClusterFile, found: Findings) -> None:
+    proxy = cluster.auth.text("ssh_proxy_command")
+    if proxy and not re.search(r"%h", proxy):
+        found.error("auth.ssh_proxy_command", f"{proxy!r} does not say where to go on", "ssh -W %h:%p USER@BASTION")
+    if cluster.provider.items("worker_ips") and not cluster.auth.text("ssh_private_key"):
+        what = "missing: the head reaches the workers with whatever key its own home has"
+        found.warning("auth.ssh_private_key", what, "a key of this cluster, which goes to the head")
 
 
 def _check_node_address(cluster: ClusterFile, found: Findings) -> None:

@@ -6,6 +6,7 @@ import re
 
 from sst2_ray.cluster.clouds.base import ForeignCloud
 from sst2_ray.cluster.clouds.checks import check_shell, places
+from sst2_ray.cluster.clouds.slurm_script import check_options, check_script
 from sst2_ray.cluster.file import ClusterFile
 from sst2_ray.cluster.findings import Findings
 from sst2_ray.errors import did_you_mean
@@ -65,6 +66,8 @@ class Slurm(ForeignCloud):
         _check_values(given, found)
         _check_steps(script, given, found)
         _check_ray(script, found)
+        check_options(given, found)
+        check_script(script, found)
         if not found:
             found.ok("slurm", "one exclusive task a node, all of its memory, a token of its own")
         return found

@@ -1,4 +1,4 @@
-"""Checks of what nodes are made from: the image's Dockerfile, or the set-up script with the lock beside it."""
+"""Checks of files beside the cluster files: the image's Dockerfile, scripts of the nodes, the AWS account's stack, Serve's config."""
 
 from __future__ import annotations
 
@@ -6,21 +6,34 @@ import re
 from pathlib import Path
 
 from sst2_ray.cluster.clouds.checks import check_shell, nodes_python
+from sst2_ray.cluster.clouds.serve_config import check_serve_file
+from sst2_ray.cluster.doctor.account_stack import check_account_stack
 from sst2_ray.cluster.doctor.dockerfile import check_dockerfile
 from sst2_ray.cluster.file import shipped
 from sst2_ray.cluster.findings import Findings
 
 
 def check_build_file(path: Path) -> Findings | None:
-    """Check a Dockerfile or a set-up script; None where `path` is neither."""
-    if not path.is_file() or path.suffix in (".yaml", ".yml"):
+    """Check a Dockerfile, a script of cluster/node, a CloudFormation template or a Serve config; None where `path` is none."""
+    if not path.is_file():
         return None
     text = path.read_bytes().decode("utf-8", errors="replace")
     found = Findings()
-    if "dockerfile" in path.name.lower():
+    if path.suffix in (".yaml", ".yml"):
+        if re.search(r"^(AWSTemplateFormatVersion|Resources)\b", text, re.MULTILINE):
+            check_account_stack(text, path.name, found)
+        elif (
+            re.search(r"^(applications|proxy_location|http_options):", text, re.MULTILINE) and "apiVersion:" not in text
+        ):
+            check_serve_file(text, path.name, found)
+        else:
+            return None
+    elif "dockerfile" in path.name.lower():
         check_dockerfile(text.replace("\r\n", "\n"), found)
     elif path.name == "setup.sh":
         check_setup(path, found)
+    elif path.suffix == ".sh":
+        check_shell(path.name, text, found)
     else:
         return None
     if not found:

@@ -17,6 +17,8 @@ _RESERVED_USERS = {
 }  # fmt: skip
 _CLIENTS = {"aws": "boto3", "gcp": "google-api-python-client", "azure": "azure-mgmt-compute"}
 """What the autoscaler on the head calls its cloud with."""
+LONGEST_NAME = 64 - 8 - 1 - len("ray--worker")
+"""Letters: Ray names machines ray-NAME-worker and eight digits, and both clouds take 64 at most."""
 _NEEDED_BY: dict[str, tuple[str, ...]] = {
     "node/setup.sh": ("~/.sst2-ray/pyproject.toml",),
     "watch_spot.sh": ("~/.sst2-ray/src/sst2_ray",),
@@ -40,6 +42,11 @@ def _check_names(cluster: ClusterFile, found: Findings) -> None:
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9-]{0,62}", cluster.name):
         what = f"{cluster.name!r} names machines, stacks and roles"
         found.error("cluster_name", what, "a letter first, then letters, digits and hyphens")
+    if cluster.platform in ("gcp", "azure") and len(cluster.name) > LONGEST_NAME:
+        what = (
+            f"{len(cluster.name)} letters: with what Ray adds, the names of machines exceed {cluster.platform}'s limit"
+        )
+        found.error("cluster_name", what, f"at most {LONGEST_NAME}")
     names = [node_type.name for node_type in cluster.node_types]
     head = cluster.document.text("head_node_type")
     if names and head not in names:
@@ -78,7 +85,7 @@ def _check_used_mounts(cluster: ClusterFile, found: Findings) -> None:
     mounts = cluster.document.section("file_mounts").raw
     used: dict[str, str] = {}
     for path, command in commands_of(cluster):
-        for name in re.findall(r"~/\.sst2-ray/(?:node|src)/[\w./-]+", command):
+        for name in re.findall(r"~/\.sst2-ray/(?!venv/|bin/|env\b|tmp/)[\w-]+/[\w./-]+", command):
             used.setdefault(name, path)
         for script, further in _NEEDED_BY.items():
             if script in command:
@@ -99,6 +106,9 @@ def _check_installed(cluster: ClusterFile, found: Findings) -> None:
     )
     if head and not re.search(r"setup\.sh|pip install", common + worker):
         what = "the head is set up, the workers are not"
+        found.error("setup_commands", what, "- bash ~/.sst2-ray/node/setup.sh")
+    if not re.search(r"setup\.sh|torch|deepspeed|requirements|sst2", common + worker):
+        what = "nothing installs torch, DeepSpeed and the rest of the project's packages"
         found.error("setup_commands", what, "- bash ~/.sst2-ray/node/setup.sh")
     client = _CLIENTS.get(cluster.platform)
     if client and (common or head) and client not in common + head:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import difflib
+import json
 import re
-from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from sst2_ray.cluster.clouds.checks import check_image_tag
+from sst2_ray.cluster.clouds.checks import check_gpu_image, check_image_tag
+from sst2_ray.cluster.doctor.image_layers import Step, check_layers
 from sst2_ray.cluster.file import is_pinned_image, shipped
 from sst2_ray.cluster.findings import Findings
 from sst2_ray.cluster.secret_scan import holds_secret
@@ -24,21 +26,29 @@ _INSTRUCTIONS = (
 )  # fmt: skip
 _ROOT = ("root", "0")
 _SYSTEM_PACKAGES = re.compile(r"(?<!sudo )\b(apt-get|apt|apk|yum|dnf) (-\S+ )*(install|update)")
-_BARE_NAME = re.compile(r"['\"]?[A-Za-z][\w.-]*(\[[\w,]+\])?['\"]?")
-
-
-@dataclass(frozen=True)
-class Step:
-    """An instruction, with its arguments and the user that it runs as."""
-
-    name: str
-    rest: str
-    user: str
-
-    @property
-    def words(self) -> list[str]:
-        """Arguments without the instruction's own flags."""
-        return [word for word in self.rest.split() if not word.startswith("--")]
+_HARMFUL = (
+    (r"pip3? uninstall\b[^;&]*\b(ray|torch|deepspeed)\b", "removes what the image is for", "remove it"),
+    (r"pip3? install[^;&]*(\s-e\b|--editable)", "links the folder in place of installing it", "without -e"),
+    (r"chmod (-R )?0?777\b", "lets everybody replace what runs", "--chown=1000:100 at the COPY"),
+    (r"--trusted-host|(--index-url|--extra-index-url)[= ]http://", "takes packages over a line that anybody can change", "https://"),
+    (r"(curl|wget)[^|;&]*http://", "takes what comes over an unencrypted line", "https://, with a checksum"),
+    (r"rm -rf? \S*(anaconda3|/opt/conda|/home/ray)\s*($|[;&])", "removes Python and Ray", "remove it"),
+)  # fmt: skip
+"""What a RUN must not do: pattern, harm, remedy."""
+_MODULES = (
+    "torch",
+    "ray",
+    "deepspeed",
+    "transformers",
+    "datasets",
+    "numpy",
+    "pyarrow",
+    "sst2_ray",
+    "sentence_transformers",
+    "optuna",
+)
+_SECRET_NAME = re.compile(r"(^|\s)\w*(TOKEN|SECRET|PASSWORD|API_KEY|ACCESS_KEY)(?=[=\s]|$)")
+BARE_NAME = re.compile(r"['\"]?[A-Za-z][\w.-]*(\[[\w,]+\])?['\"]?")
 
 
 def check_dockerfile(text: str, found: Findings) -> None:
@@ -51,11 +61,20 @@ def check_dockerfile(text: str, found: Findings) -> None:
     copies = [step for step in steps if step.name in ("COPY", "ADD") and "--from=" not in step.rest]
     _check_copies(copies, found)
     _check_requirements(steps, copies, found)
+    check_layers(steps, found)
+    _check_end(steps, found)
+
+
+def _check_end(steps: list[Step], found: Findings) -> None:
+    """Check what the image is in the end: its token and its user."""
     mode = re.search(r"RAY_AUTH_MODE[= ](\w+)", " ".join(step.rest for step in steps if step.name == "ENV"))
     if mode is None or mode[1] != "token":
         what = f"RAY_AUTH_MODE {mode[1] if mode else 'is missing'}: whoever reaches a container that was started by hand runs code in it"
         found.error("ENV", what, "RAY_AUTH_MODE=token")
-    if steps and steps[-1].user in _ROOT:
+    user = steps[-1].user if steps else ""
+    if user not in (*_ROOT, "ray", "1000", ""):
+        found.error("USER", f"{user} cannot write to the home of ray, where Ray and the project lie", "USER 1000")
+    if user in _ROOT:
         what = "the image ends as root: pods with runAsNonRoot refuse it, and others run jobs as root"
         found.error("USER", what, "USER 1000 as the last one")
 
@@ -75,6 +94,28 @@ def _steps(text: str) -> list[Step]:
     return steps
 
 
+def _check_run(step: Step, found: Findings) -> None:
+    """Check one RUN."""
+    for pattern, what, remedy in _HARMFUL:
+        if re.search(pattern, step.rest):
+            found.error("RUN", what, remedy)
+    if step.user not in _ROOT and _SYSTEM_PACKAGES.search(step.rest):
+        what = f"user {step.user} may not install system packages"
+        found.error("RUN", what, "USER root before it, USER 1000 after it")
+    for command in re.findall(r"\bpip3? install ([^&|;]*)", step.rest):
+        _check_versions(command, found)
+    project = re.search(r"pip3? install([^;&|]*\s/\S*sst2-ray)\b", step.rest)
+    if project and "--no-deps" not in project[1]:
+        found.error(
+            "RUN", "installs the project with whatever its dependencies are today", "--no-deps: the lock has them"
+        )
+    for name in re.findall(r"import ([\w, ]+)", step.rest):
+        for module in (part.strip() for part in name.split(",")):
+            near = difflib.get_close_matches(module, _MODULES, n=1, cutoff=0.85)
+            if near and module not in _MODULES:
+                found.error("RUN", f"imports {module}, which does not exist", near[0])
+
+
 def _check_step(step: Step, found: Findings) -> None:
     if step.name not in _INSTRUCTIONS:
         found.error(step.name, f"is no instruction; {did_you_mean(step.name, _INSTRUCTIONS)}", "correct it")
@@ -82,15 +123,31 @@ def _check_step(step: Step, found: Findings) -> None:
         _check_base(step, found)
     elif step.name == "WORKDIR" and not step.rest.startswith(("/", "$")):
         found.error("WORKDIR", f"{step.rest} is relative", "an absolute path")
-    elif step.name in ("ENV", "ARG") and holds_secret(step.rest):
+    elif step.name in ("ENV", "ARG"):
+        _check_variables(step, found)
+    elif step.name in ("ENTRYPOINT", "CMD"):
+        _check_command(step, found)
+    elif step.name in ("COPY", "ADD"):
+        _check_ownership(step, found)
+    elif step.name == "RUN":
+        _check_run(step, found)
+
+
+def _check_variables(step: Step, found: Findings) -> None:
+    if holds_secret(step.rest) or _SECRET_NAME.search(step.rest):
         what = "holds a secret, and everybody who has the image has it"
         found.error(step.name, what, "mount it where the container runs")
-    elif step.name == "RUN":
-        if step.user not in _ROOT and _SYSTEM_PACKAGES.search(step.rest):
-            what = f"user {step.user} may not install system packages"
-            found.error("RUN", what, "USER root before it, USER 1000 after it")
-        for command in re.findall(r"\bpip3? install ([^&|;]*)", step.rest):
-            _check_versions(command, found)
+    if step.name == "ENV" and re.search(r"(^|\s)(PATH|LD_LIBRARY_PATH)[= ](?!.*\$)", step.rest):
+        found.error("ENV", "replaces PATH: Python and Ray are not found any more", "PATH=...:$PATH")
+
+
+def _check_command(step: Step, found: Findings) -> None:
+    if step.rest.startswith("[") and not _is_list(step.rest):
+        found.error(step.name, f"{step.rest} is no list of texts", '["python", "-m", "sst2_ray"]')
+    elif step.name == "ENTRYPOINT":
+        found.warning(
+            "ENTRYPOINT", "`ray up` starts a shell in the container: it would become an argument", "remove it"
+        )
 
 
 def _check_base(step: Step, found: Findings) -> None:
@@ -99,23 +156,42 @@ def _check_base(step: Step, found: Findings) -> None:
         what = f"{image} is not pinned: the image of tomorrow has another Ray"
         found.error("FROM", what, "name a tag that does not move")
     check_image_tag("FROM", image, found)
+    check_gpu_image("FROM", image, found)
     if re.search(r"--platform=\S*arm", step.rest):
         found.error("FROM", f"{step.rest.split()[0]}: the lock holds wheels for x86-64", "remove --platform")
 
 
+def _is_list(text: str) -> bool:
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return False
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)
+
+
+def _check_ownership(step: Step, found: Findings) -> None:
+    """Check that user 1000 can read what is copied."""
+    owner, mode = (re.search(rf"--{name}=(\S+)", step.rest) for name in ("chown", "chmod"))
+    if owner and not re.fullmatch(r"[\w$\{\}-]+(:[\w$\{\}-]+)?", owner[1]):
+        found.error(step.name, f"--chown={owner[1]} is no owner", "--chown=1000:100")
+    closed = mode and re.fullmatch(r"[0-7]{3,4}", mode[1]) and not int(mode[1], 8) & 0o004
+    if owner and owner[1].partition(":")[0] in _ROOT and closed:
+        found.error(step.name, f"{owner[0]} {mode[0] if mode else ''}: user 1000 cannot read it", "--chown=1000:100")
+
+
 def _check_versions(command: str, found: Findings) -> None:
     """Check what `pip install` is given: versions that are fixed, and no others than the lock's."""
-    loose = [word for word in command.split() if _BARE_NAME.fullmatch(word)]
+    loose = [word for word in command.split() if BARE_NAME.fullmatch(word)]
     if loose and not re.search(r"(^|\s)(-r|-c|--requirement|--constraint)\b", command):
         found.error("RUN", f"installs {', '.join(loose)} without a version", "NAME==VERSION")
     for name, version in re.findall(r"(?:^|\s)['\"]?([A-Za-z][\w.-]*)==([^\s;'\"]+)", command):
-        locked = _locked().get(name.lower().replace("_", "-"), version)
+        locked = locked_versions().get(name.lower().replace("_", "-"), version)
         if locked != version:
             what = f"installs {name} {version} over {locked} of the lock: the image differs from what was tested"
             found.error("RUN", what, "remove it, or change the lock")
 
 
-def _locked() -> dict[str, str]:
+def locked_versions() -> dict[str, str]:
     """Return the versions of the nodes' lock by name; none where it does not lie here."""
     lock = shipped("cluster/node/requirements.lock")
     text = lock.read_text(encoding="utf-8") if lock.is_file() else ""

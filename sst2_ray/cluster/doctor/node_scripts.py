@@ -6,10 +6,12 @@ import re
 import shlex
 from pathlib import Path
 
+from sst2_ray.cluster.clouds import cloud_of
 from sst2_ray.cluster.doctor.build_files import check_setup
 from sst2_ray.cluster.doctor.commands import HEAD, WORKER, commands_of
 from sst2_ray.cluster.file import ClusterFile, shipped
 from sst2_ray.cluster.findings import Findings
+from sst2_ray.cluster.prices import machine_of
 from sst2_ray.cluster.ray_private import start_value_problem
 from sst2_ray.errors import did_you_mean
 
@@ -39,6 +41,7 @@ def check_node_scripts(cluster: ClusterFile, found: Findings) -> None:
             start = re.search(r"\bray start\b([^;&|#]*)", command)
             if start:
                 _check_values(key, start[1], found)
+                _check_sizes(cluster, key, start[1], found)
 
 
 def _check_scripts(cluster: ClusterFile, found: Findings) -> None:
@@ -89,6 +92,9 @@ def _check_autostop(cluster: ClusterFile, key: str, role: str, command: str, fou
     if role == "worker" and flags.get("--lost-minutes") in ("0", "0.0"):
         what = "autostop.sh --lost-minutes 0: workers whose head is gone are paid until somebody looks"
         found.warning(key, what, "--lost-minutes 15")
+    if cluster.platform == "local":
+        what = "autostop.sh would switch your own machines off: nothing starts them again"
+        found.error(key, what, "remove it: they are yours, idle or not")
     cloud = flags.get("--cloud", "aws")
     if cloud != cluster.platform and cluster.platform != "local":
         what = f"autostop.sh --cloud {cloud}: on {cluster.platform} it could not end a machine"
@@ -123,6 +129,29 @@ def _check_values(key: str, start: str, found: Findings) -> None:
             found.error(key, f"ray start {flag} {value}: no such port", "0 to 65535")
         if flag == "--temp-dir":
             _check_temp_dir(key, value, found)
+
+
+def _check_sizes(cluster: ClusterFile, key: str, start: str, found: Findings) -> None:
+    """Check the CPUs and GPUs that `ray start` is told against the machines: what is told goes before what is there."""
+    told = {flag: int(value) for flag, value in re.findall(r"--(num-cpus|num-gpus)[= ](\d+)", start)}
+    for name, sizes in _sizes(cluster).items() if key == WORKER else ():
+        if name in told and sizes and told[name] > max(sizes):
+            what = f"ray start --{name}={told[name]}: the largest machine has {max(sizes)}"
+            found.error(key, what, "remove it: Ray counts them")
+    if key == HEAD and cluster.platform != "local" and told.get("num-cpus"):
+        what = f"ray start --num-cpus={told['num-cpus']}: work can land on the head, whatever its resources say"
+        found.error(key, what, "remove it")
+    if key == WORKER and told.get("num-cpus") == 0:
+        found.error(key, "ray start --num-cpus=0: no work is ever placed on a worker", "remove it: Ray counts them")
+
+
+def _sizes(cluster: ClusterFile) -> dict[str, list[int]]:
+    """Return CPUs and GPUs of the worker types whose machines the table of prices holds, by the flag of `ray start`."""
+    cloud = cloud_of(cluster)
+    types = [node_type for node_type in cluster.node_types if not node_type.is_head]
+    known = [machine_of(cloud.price_list or "", cloud.machine_name(node_type)) for node_type in types]
+    machines = [machine for machine in known if machine]
+    return {"num-cpus": [machine.cpus for machine in machines], "num-gpus": [machine.gpus for machine in machines]}
 
 
 def _check_temp_dir(key: str, value: str, found: Findings) -> None:

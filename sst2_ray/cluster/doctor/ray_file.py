@@ -6,11 +6,13 @@ import re
 import stat
 from pathlib import Path
 
-from sst2_ray.cluster.clouds.checks import check_image_tag
 from sst2_ray.cluster.doctor.commands import check_pins, check_start_commands
 from sst2_ray.cluster.doctor.consistency import check_consistency
+from sst2_ray.cluster.doctor.container import check_container, check_provider_keys
+from sst2_ray.cluster.doctor.mounts import check_mounts
 from sst2_ray.cluster.doctor.node_scripts import check_node_scripts
-from sst2_ray.cluster.file import PLACEHOLDER, ClusterFile, NodeType, is_pinned_image, shipped
+from sst2_ray.cluster.doctor.shell_commands import check_shell_commands
+from sst2_ray.cluster.file import PLACEHOLDER, ClusterFile, NodeType
 from sst2_ray.cluster.findings import Findings
 from sst2_ray.cluster.ray_private import schema_problem
 from sst2_ray.cluster.secret_scan import holds_secret
@@ -37,22 +39,19 @@ def check_ray_file(cluster: ClusterFile, *, sizes_from_cloud: bool) -> Findings:
     """Make every platform-independent check of a `ray up` file."""
     found = Findings()
     _check_schema(cluster, found, sizes_from_cloud=sizes_from_cloud)
-    _check_mounts(cluster, found)
+    check_mounts(cluster, found)
     check_pins(cluster, found)
     check_start_commands(cluster, found)
     check_consistency(cluster, found)
     check_node_scripts(cluster, found)
+    check_shell_commands(cluster, found)
     if cluster.platform != "local":
         _check_idle(cluster, found)
         for node_type in cluster.node_types:
             _check_node_type(node_type, found)
     _check_private_key(cluster, found)
-    docker = cluster.document.section("docker")
-    for key in ("image", "head_image", "worker_image"):
-        if docker.get(key) and not is_pinned_image(docker.text(key)):
-            what = f"{docker.text(key)} is not pinned: two nodes may get two versions"
-            found.error(docker.at(key), what, "name a tag or digest that does not move")
-        check_image_tag(docker.at(key), docker.text(key), found)
+    check_container(cluster, found)
+    check_provider_keys(cluster, found)
     return found
 
 
@@ -64,20 +63,6 @@ def _check_schema(cluster: ClusterFile, found: Findings, *, sizes_from_cloud: bo
         found.error(problem[0], f"Ray's schema: {problem[1]}", _REFERENCE)
     else:
         found.error("file", f"Ray refuses it: {problem[1]}", "compare with the file in the repository")
-
-
-def _check_mounts(cluster: ClusterFile, found: Findings) -> None:
-    mounts = cluster.document.section("file_mounts")
-    for remote in mounts.raw:
-        local = mounts.text(remote)
-        if not shipped(local).exists() and "auth_token" not in remote:
-            what = f"{local} does not exist here"
-            found.error(f"file_mounts.{remote}", what, "run from the repository's root, or correct the path")
-    if any(remote.endswith(".ray/auth_token") for remote in mounts.raw):
-        found.ok("file_mounts", "the token goes to every node")
-    else:
-        what = "no token: nodes without ~/.ray/auth_token run code for anybody who reaches them"
-        found.error("file_mounts", what, 'add "~/.ray/auth_token": "~/.ray/auth_token"')
 
 
 def _check_idle(cluster: ClusterFile, found: Findings) -> None:

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from sst2_ray.run.ray.node_types import NodeGroup, declared_groups
 
 NOT_A_HEAD = "what answers there is not a Ray head (its port is 6379 unless it was given another one)"
+_REFUSED = re.compile(r"Failed to launch \d+ nodes of type (\S+): (.+)")
+_LOG_BYTES = 100_000
 _UNLIMITED = 1000
 """Nodes of a group for which the autoscaler has no maximum."""
 
@@ -88,12 +92,30 @@ def nodes_to_come() -> NodesToCome:
         status = get_cluster_status(ray.get_runtime_context().gcs_address)
     except Exception:
         return NodesToCome()
-    refusals = (f"{launch.ray_node_type_name}: {launch.details or 'refused'}" for launch in status.failed_launches)
+    told = _logged_refusals() if any(not launch.details for launch in status.failed_launches) else {}
+    refusals = (
+        f"{launch.ray_node_type_name}: {launch.details or told.get(launch.ray_node_type_name, 'refused')}"
+        for launch in status.failed_launches
+    )
     return NodesToCome(
         num_being_set_up=len(status.pending_nodes),
         num_requested=sum(launch.count for launch in status.pending_launches),
         refusals=tuple(dict.fromkeys(" ".join(line.split())[:200] for line in refusals)),
     )
+
+
+def _logged_refusals() -> dict[str, str]:
+    """Read the cloud's last reason by type of node from the autoscaler's log, since its status comes without; empty off the head."""
+    try:
+        from ray._private import worker
+
+        log = Path(worker._global_node.get_logs_dir_path()) / "monitor.log"
+        with log.open("rb") as file:
+            file.seek(max(0, log.stat().st_size - _LOG_BYTES))
+            text = file.read().decode(errors="replace")
+    except (ImportError, AttributeError, OSError):
+        return {}
+    return dict(_REFUSED.findall(text))
 
 
 def other_jobs() -> list[str]:

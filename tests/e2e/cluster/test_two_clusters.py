@@ -99,7 +99,7 @@ def test_two_clusters_are_started_used_and_end_by_themselves_with_the_laptop_gon
     for name in NAMES:
         log = lab.run(lab.addresses.index(heads[name]["PrivateIpAddress"]), "cat ~/.sst2-ray/autostop.log").stdout
         assert f"this machine ends: no job and no SSH connection for {IDLE_MINUTES} minutes" in log
-    told = [lab.run(index, "cat ~/.sst2-ray/autostop.log").stdout for index in range(lab.count)]
+    told = [lab.run(index, "cat ~/.sst2-ray/autostop.log", check=False).stdout for index in range(lab.count)]
     assert sum("this machine ends: no head at" in log for log in told) == 2  # the workers, once their head was gone
     assert clouds["sst2"].client("ec2").describe_volumes()["Volumes"] == []
 

@@ -1,0 +1,356 @@
+# ruff: noqa: E501
+"""Broken files that doctor once missed, of every place and of the files beside the cluster files: (old text, new text) by name.
+
+Of 348 and 155 mistakes drawn up without a look at the checks, 258 and 62 were found at first; the 178 here are those that were
+missed, without what turned out to be right.
+"""
+
+from __future__ import annotations
+
+MISSED: dict[str, dict[str, tuple[str, str]]] = {
+    "aws": {
+        "spot maxprice number": ("SpotOptions: {", "SpotOptions: {MaxPrice: 2.5, "),
+        "io2 no iops": ("VolumeSize: 120, VolumeType: gp3", "VolumeSize: 120, VolumeType: io2"),
+        "subnetid": (
+            "      InstanceType: m6i.xlarge\n",
+            "      InstanceType: m6i.xlarge\n      SubnetId: subnet-0123456789abcdef0\n",
+        ),
+        "docker cpu": ("auth:\n", "docker: {image: 'rayproject/ray:2.60.0-py311-cpu', container_name: ray}\nauth:\n"),
+        "mount ssh": ("file_mounts:\n", 'file_mounts:\n  "~/.ssh": "~/.ssh"\n'),
+        "apt no y": ("setup_commands:\n  - bash", "setup_commands:\n  - sudo apt-get install nvtop\n  - bash"),
+        "cd": (
+            "setup_commands:\n  - bash",
+            "setup_commands:\n  - cd ~/.sst2-ray/src\n  - pip install -r requirements.txt\n  - bash",
+        ),
+        "export": ("setup_commands:\n  - bash", "setup_commands:\n  - export HF_HOME=/data/hf\n  - bash"),
+        "iam": (
+            "      InstanceType: m6i.xlarge\n",
+            "      InstanceType: m6i.xlarge\n      IamInstanceProfile: {Name: admin}\n",
+        ),
+        "hibernate": (
+            "      InstanceType: m6i.xlarge\n",
+            "      InstanceType: m6i.xlarge\n      HibernationOptions: {Configured: true}\n",
+        ),
+        "cpuoptions": (
+            "      InstanceType: m6i.xlarge\n",
+            "      InstanceType: m6i.xlarge\n      CpuOptions: {CoreCount: 16, ThreadsPerCore: 2}\n",
+        ),
+        "tag": (
+            "      InstanceType: m6i.xlarge\n",
+            "      InstanceType: m6i.xlarge\n      TagSpecifications: [{ResourceType: instance, Tags: [{Key: ray-cluster-name, Value: other}]}]\n",
+        ),
+        "key pair": ("key_pair: {key_name: sst2-ray}", "key_pair: sst2-ray"),
+        "redis password": ("--port=6379 ", "--port=6379 --redis-password=swordfish "),
+        "rootdir": ("bash ~/.sst2-ray/node/setup.sh\nhead", "bash /home/ec2-user/.sst2-ray/node/setup.sh\nhead"),
+        "setup path": (
+            "setup_commands:\n  - bash ~/.sst2-ray/node/setup.sh\n",
+            "setup_commands:\n  - bash ~/.sst2-ray/nodes/setup.sh\n",
+        ),
+        "boto": ("bash ~/.sst2-ray/node/setup.sh 'boto3>=1.28'", "bash ~/.sst2-ray/node/setup.sh boto3>=1.28"),
+        "capacity": (
+            "      InstanceMarketOptions:",
+            "      CapacityReservationSpecification: {CapacityReservationPreference: capacity-reservations-only}\n      InstanceMarketOptions:",
+        ),
+        "efa": (
+            "      InstanceMarketOptions:",
+            "      NetworkInterfaces: [{DeviceIndex: 0, InterfaceType: efa}]\n      InstanceMarketOptions:",
+        ),
+        "launch batch": ("AUTOSCALER_MAX_LAUNCH_BATCH=1", "AUTOSCALER_MAX_LAUNCH_BATCH=0"),
+        "ray numgpus": ("ray start --address=$RAY_HEAD_IP:6379", "ray start --num-gpus=4 --address=$RAY_HEAD_IP:6379"),
+        "ray numcpus": ("ray start --address=$RAY_HEAD_IP:6379", "ray start --num-cpus=64 --address=$RAY_HEAD_IP:6379"),
+        "head numcpus": ("ray start --head", "ray start --head --num-cpus=4"),
+        "synced missing": ("cluster_name: sst2", "cluster_synced_files: ['~/missing/data']\ncluster_name: sst2"),
+        "reboot": (
+            "setup_commands:\n  - bash ~/.sst2-ray/node/setup.sh\nhead",
+            "setup_commands:\n  - bash ~/.sst2-ray/node/setup.sh\n  - sudo reboot\nhead",
+        ),
+        "conda": (
+            "setup_commands:\n  - bash ~/.sst2-ray/node/setup.sh\nhead",
+            "setup_commands:\n  - bash ~/.sst2-ray/node/setup.sh\n  - conda activate sst2\nhead",
+        ),
+        "jupyter": (
+            "setup_commands:\n  - bash ~/.sst2-ray/node/setup.sh\nhead",
+            "setup_commands:\n  - bash ~/.sst2-ray/node/setup.sh\n  - jupyter lab --no-browser --ip=0.0.0.0\nhead",
+        ),
+        "tail": (
+            "setup_commands:\n  - bash ~/.sst2-ray/node/setup.sh\nhead",
+            "setup_commands:\n  - bash ~/.sst2-ray/node/setup.sh\n  - tail -f /var/log/syslog\nhead",
+        ),
+        "http": (
+            "setup_commands:\n  - bash ~/.sst2-ray/node/setup.sh\nhead",
+            "setup_commands:\n  - bash ~/.sst2-ray/node/setup.sh\n  - curl http://example.org/install.sh | sudo bash\nhead",
+        ),
+        "torch": (
+            "setup_commands:\n  - bash ~/.sst2-ray/node/setup.sh\nhead",
+            "setup_commands:\n  - bash ~/.sst2-ray/node/setup.sh\n  - pip install torch==2.4.0\nhead",
+        ),
+        "nopin": (
+            "setup_commands:\n  - bash ~/.sst2-ray/node/setup.sh\nhead",
+            "setup_commands:\n  - bash ~/.sst2-ray/node/setup.sh\n  - pip install wandb\nhead",
+        ),
+        "ufw": (
+            "setup_commands:\n  - bash ~/.sst2-ray/node/setup.sh\nhead",
+            "setup_commands:\n  - bash ~/.sst2-ray/node/setup.sh\n  - sudo ufw enable\nhead",
+        ),
+        "chmod777": (
+            "setup_commands:\n  - bash ~/.sst2-ray/node/setup.sh\nhead",
+            "setup_commands:\n  - bash ~/.sst2-ray/node/setup.sh\n  - sudo chmod -R 777 /tmp ~/.ray\nhead",
+        ),
+        "read": (
+            "setup_commands:\n  - bash ~/.sst2-ray/node/setup.sh\nhead",
+            "setup_commands:\n  - bash ~/.sst2-ray/node/setup.sh\n  - read -p 'ok?' answer\nhead",
+        ),
+        "quote cmd": (
+            "setup_commands:\n  - bash ~/.sst2-ray/node/setup.sh\nhead",
+            'setup_commands:\n  - bash ~/.sst2-ray/node/setup.sh\n  - "echo \'unclosed"\nhead',
+        ),
+        "ulimit low": ("ulimit -n 65536; ray start --address", "ulimit -n 256; ray start --address"),
+        "userdata": (
+            "      InstanceType: m6i.xlarge\n",
+            "      InstanceType: m6i.xlarge\n      UserData: {script: x}\n",
+        ),
+        "template version": (
+            "LaunchTemplateName: sst2-ray-sst2-head}",
+            "LaunchTemplateName: sst2-ray-sst2-head, Version: newest}",
+        ),
+        "tiny ebs": ("VolumeSize: 200, VolumeType: gp3", "VolumeSize: 200, VolumeType: standard"),
+        "keyname list": (
+            "      InstanceType: m6i.xlarge\n",
+            "      InstanceType: m6i.xlarge\n      KeyName: [sst2-ray]\n",
+        ),
+        "placement group": (
+            "      InstanceMarketOptions:\n",
+            "      Placement: {GroupName: '', Tenancy: host}\n      InstanceMarketOptions:\n",
+        ),
+        "maxcount": (
+            "      InstanceMarketOptions:\n",
+            "      MinCount: 4\n      MaxCount: 4\n      InstanceMarketOptions:\n",
+        ),
+        "dryrun": ("      InstanceMarketOptions:\n", "      DryRun: true\n      InstanceMarketOptions:\n"),
+        "ipv6": ("      InstanceMarketOptions:\n", "      Ipv6AddressCount: -1\n      InstanceMarketOptions:\n"),
+        "custom accel": ("    priority: 1\n", "    priority: 1\n    resources: {CPU: 8, gpu: 1}\n"),
+        "docker run": (
+            "cluster_name: sst2",
+            "docker: {image: 'rayproject/ray:2.60.0-py311-gpu', container_name: ray, run_options: ['-p 8265:8265']}\ncluster_name: sst2",
+        ),
+        "docker priv": (
+            "cluster_name: sst2",
+            "docker: {image: 'rayproject/ray:2.60.0-py311-gpu', container_name: ray, run_options: ['--privileged', '-v /:/host']}\ncluster_name: sst2",
+        ),
+        "docker name space": (
+            "cluster_name: sst2",
+            "docker: {image: 'rayproject/ray:2.60.0-py311-gpu', container_name: 'my ray'}\ncluster_name: sst2",
+        ),
+        "mount abs root": ("file_mounts:\n", 'file_mounts:\n  "/etc": "cluster/node"\n'),
+        "mount relative": ("file_mounts:\n", 'file_mounts:\n  "data": "cluster/node"\n'),
+        "mount git": ('"~/.sst2-ray/src/sst2_ray": "sst2_ray"', '"~/.sst2-ray/src/sst2_ray": "."'),
+    },
+    "stack": {
+        "pass all": ("Resource: !GetAtt WorkerRole.Arn", 'Resource: "*"'),
+        "stop": ("InstanceInitiatedShutdownBehavior: terminate", "InstanceInitiatedShutdownBehavior: stop"),
+        "optional": ("HttpTokens: required", "HttpTokens: optional"),
+        "hop": ("HttpPutResponseHopLimit: 1}\n  Worker", "HttpPutResponseHopLimit: 64}\n  Worker"),
+        "swap role": ("      Roles: [!Ref WorkerRole]\n\n  HeadRole", "      Roles: [!Ref HeadRole]\n\n  HeadRole"),
+        "type": (
+            'Type: AWS::EC2::LaunchTemplate\n    Properties:\n      LaunchTemplateName: !Sub "sst2-ray-${ClusterName}-worker"',
+            'Type: AWS::EC2::LaunchTemplates\n    Properties:\n      LaunchTemplateName: !Sub "sst2-ray-${ClusterName}-worker"',
+        ),
+        "getatt": ("!GetAtt WorkerProfile.Arn", "!GetAtt WorkerProfile.Name"),
+        "ref": ("!Ref WorkerRole]\n      PolicyDocument", "!Ref WorkersRole]\n      PolicyDocument"),
+        "s3 all": ('Resource: !Sub "arn:${AWS::Partition}:s3:::${StorageBucket}/*"', 'Resource: "arn:aws:s3:::*"'),
+        "s3 noslash": ("s3:::${StorageBucket}/*", "s3:::${StorageBucket}"),
+        "principal": ("Principal: {Service: ec2.amazonaws.com}", "Principal: {Service: ecs-tasks.amazonaws.com}"),
+        "principal star": ("Principal: {Service: ec2.amazonaws.com}", 'Principal: "*"'),
+        "toport": ("FromPort: 22, ToPort: 22", "FromPort: 22, ToPort: 65535"),
+        "ingress": ("CidrIp: !Ref SshFrom", "CidrIp: 0.0.0.0/0"),
+        "no tag": ('"aws:RequestTag/ray-cluster-name": !Ref ClusterName, ', ""),
+        "terminate any": (
+            '            Condition: {StringEquals: {"aws:ResourceTag/ray-cluster-name": !Ref ClusterName}}\n',
+            "",
+        ),
+        "action": ("ec2:TerminateInstances", "ec2:TerminateInstance"),
+        "admin": ("Action: ec2:RunInstances\n            Resource: !Sub", "Action: ec2:*\n            Resource: !Sub"),
+        "param": ('${StorageBucket}"\n', '${Bucket}"\n'),
+        "version": ('"2010-09-09"', '"2012-10-17"'),
+        "fixed name": (
+            '!Sub "sst2-ray-${ClusterName}-worker"\n      LaunchTemplateData',
+            "sst2-ray-sst2-worker\n      LaunchTemplateData",
+        ),
+        "no profile": ("        IamInstanceProfile: {Arn: !GetAtt WorkerProfile.Arn}\n", ""),
+        "default open": ("    Description: Addresses", "    Default: 0.0.0.0/0\n    Description: Addresses"),
+    },
+    "azure": {
+        "clients": ("azure-mgmt-compute==35.0.0", "azure-mgmt-compute==99.0.0"),
+        "bill od": (
+            "    priority: 1\n    resources: {CPU: 24, GPU: 1}\n    node_config:\n      azure_arm_parameters:\n",
+            "    priority: 1\n    resources: {CPU: 24, GPU: 1}\n    node_config:\n      azure_arm_parameters:\n        billingProfile: {maxPrice: -1}\n",
+        ),
+        "cap": ("billingProfile: {maxPrice: -1}", "billingProfile: {maxprice: -1}"),
+    },
+    "gcp": {
+        "image": ("common-cu129-ubuntu-2404-nvidia-580", "common-cu118-debian-11"),
+        "disktype": ("diskSizeGb: 100\n", "diskSizeGb: 100\n            diskType: pd-ssd\n"),
+        "g2 standard": (
+            "diskSizeGb: 150\n",
+            "diskSizeGb: 150\n            diskType: zones/us-central1-a/diskTypes/pd-standard\n",
+        ),
+        "name long": (
+            "cluster_name: sst2",
+            "cluster_name: a-very-long-name-for-a-cluster-that-trains-sentiment-models",
+        ),
+        "deletion": (
+            "      machineType: e2-standard-4\n",
+            "      machineType: e2-standard-4\n      deletionProtection: true\n",
+        ),
+        "diskname": ("diskSizeGb: 100\n", "diskSizeGb: 100\n            diskName: sst2\n"),
+        "local": ("type: PERSISTENT", "type: SCRATCH"),
+        "confidential": (
+            "      machineType: e2-standard-4\n",
+            "      machineType: e2-standard-4\n      minCpuPlatform: Intel Sapphire\n",
+        ),
+    },
+    "kuberay": {
+        "http": ("submissionMode: K8sJobMode", "submissionMode: HTTPMode"),
+        "tol exists value": (
+            "{key: nvidia.com/gpu, operator: Exists",
+            "{key: nvidia.com/gpu, value: 'true', operator: Exists",
+        ),
+        "no tol": ("              - {key: nvidia.com/gpu, operator: Exists, effect: NoSchedule}\n", ""),
+        "param big": ("rayStartParams: {}", 'rayStartParams: {num-cpus: "16"}'),
+        "entry": ("/home/ray/sst2-ray/jobs/train.py", "/home/ray/sst2_ray/jobs/train.py"),
+        "group dup container": ("- name: ray-worker", "- name: Ray_Worker"),
+        "grace": ("terminationGracePeriodSeconds: 120", "terminationGracePeriodSeconds: 0"),
+        "ro": (
+            "securityContext: {allowPrivilegeEscalation: false, capabilities: {drop: [ALL]}}\n                volumeMounts",
+            "securityContext: {allowPrivilegeEscalation: false, readOnlyRootFilesystem: true, capabilities: {drop: [ALL]}}\n                volumeMounts",
+        ),
+        "hostpath": ("persistentVolumeClaim: {claimName: sst2-ray-storage}", "hostPath: {path: /mnt}"),
+        "emptystore": ("persistentVolumeClaim: {claimName: sst2-ray-storage}", "emptyDir: {}"),
+        "selector": ("  submissionMode", "  clusterSelector: {ray.io/cluster: other}\n  submissionMode"),
+        "runtimeenv": ("  submissionMode", "  runtimeEnvYAML: {pip: [torch]}\n  submissionMode"),
+        "runtimeenv pip": ("  submissionMode", "  runtimeEnvYAML: |\n    pip: [torch==2.1.0]\n  submissionMode"),
+        "caps": ("capabilities: {drop: [ALL]}", "capabilities: {add: [SYS_ADMIN], drop: [ALL]}"),
+        "pull": ("            tolerations:\n", "            imagePullSecrets: [registry]\n            tolerations:\n"),
+        "env both": (
+            '{name: RAY_JOB_STOP_WAIT_TIME_S, value: "120"}',
+            '{name: RAY_JOB_STOP_WAIT_TIME_S, value: "120", valueFrom: {secretKeyRef: {name: a, key: b}}}',
+        ),
+        "subpath": (
+            "{name: storage, mountPath: /mnt/storage}",
+            "{name: storage, mountPath: /mnt/storage, subPath: /sst2}",
+        ),
+        "hostnet": ("            tolerations:\n", "            hostNetwork: true\n            tolerations:\n"),
+        "head port": ('        num-cpus: "0"', '        port: "6380"\n        num-cpus: "0"'),
+        "objstore": ("rayStartParams: {}", "rayStartParams: {object-store-memory: 8Gi}"),
+        "shm gb": ("sizeLimit: 8Gi", "sizeLimit: 8GB"),
+        "ttl neg": ("ttlSecondsAfterFinished: 600", "ttlSecondsAfterFinished: -1"),
+        "deadline long": ("activeDeadlineSeconds: 86400", "activeDeadlineSeconds: 8640000"),
+        "fsgroup": (", fsGroup: 100", ""),
+        "seccomp": ("seccompProfile: {type: RuntimeDefault}", "seccompProfile: RuntimeDefault"),
+        "label": ("- groupName: gpu", "- groupName: GPU workers"),
+        "toleration seconds": (
+            "{key: nvidia.com/gpu, operator: Exists, effect: NoSchedule}",
+            "{key: nvidia.com/gpu, operator: Exists, effect: NoSchedule, tolerationSeconds: 60}",
+        ),
+        "probe": (
+            "              ports:\n",
+            "              livenessProbe: {httpGet: {path: /, port: 80}}\n              ports:\n",
+        ),
+        "cmd": ("              ports:\n", "              command: python train.py\n              ports:\n"),
+        "affinity": (
+            "            tolerations:\n",
+            "            affinity: {nodeaffinity: {}}\n            tolerations:\n",
+        ),
+        "runtime": ("            tolerations:\n", "            runtimeClassName: NVIDIA\n            tolerations:\n"),
+    },
+    "rayservice": {
+        "loc": ("proxy_location: EveryNode", "proxy_location: EachNode"),
+        "route": ("route_prefix: /\n", "route_prefix: sst2\n"),
+        "sec": ("serviceUnhealthySecondThreshold: 900", "serviceUnhealthySecondThreshold: 5"),
+        "tokens": ("tokens_per_batch: 131072", "tokens_per_batch: lots"),
+        "dup": ("        args:\n", "        route_prefix: /x\n        args:\n"),
+        "autoscale": ("          num_replicas: 2\n", "          num_replicas: auto\n"),
+        "timeout": ("request_timeout_s: 60", "request_timeout_s: 0"),
+    },
+    "serve": {
+        "host": ("host: 127.0.0.1", "host: 0.0.0.0"),
+        "port": ("port: 8000", "port: '8000'"),
+        "zero": ("num_replicas: 1", "num_replicas: 0"),
+        "arg": ("tokens_per_batch: 4096", "token_per_batch: 4096"),
+        "loc": ("proxy_location: HeadOnly", "proxy_location: headonly"),
+        "dup": (
+            "applications:\n",
+            "applications:\n  - name: sst2\n    route_prefix: /\n    import_path: sst2_ray.serving.app:build\n    args: {model_dir: x}\n",
+        ),
+    },
+    "onprem": {
+        "nokey": ("  ssh_private_key: ~/.ssh/sst2-ray\n", ""),
+        "autostop": (
+            "worker_start_ray_commands:\n  - ray stop\n",
+            'worker_start_ray_commands:\n  - ray stop\n  - bash ~/.sst2-ray/node/autostop.sh worker --cloud aws --head "$RAY_HEAD_IP:6379"\n',
+        ),
+        "sudo": ("  - bash ~/.sst2-ray/node/setup.sh\n", "  - sudo bash ~/.sst2-ray/node/setup.sh\n"),
+        "bg": ("worker_start_ray_commands:\n  - ray stop\n", "worker_start_ray_commands:\n  - ray stop &\n"),
+        "proxycmd": ("  ssh_user: ubuntu\n", "  ssh_user: ubuntu\n  ssh_proxy_command: ssh bastion\n"),
+        "region": ("  type: local\n", "  type: local\n  region: us-west-2\n"),
+        "numcpus0": (
+            "ray start --address=$RAY_HEAD_IP:6379",
+            "ray start --num-cpus=0 --num-gpus=0 --address=$RAY_HEAD_IP:6379",
+        ),
+        "novenv": ("  - bash ~/.sst2-ray/node/setup.sh\n", "  - pip install ray[default]==2.60.0\n"),
+    },
+    "slurm": {
+        "time4": ("--time=04:00:00", "--time=4"),
+        "time min": ("--time=04:00:00", "--time=04:00"),
+        "sh": ("#!/usr/bin/env bash", "#!/bin/sh"),
+        "out": ("--output=slurm-%j.log", "--output=/logs/none/slurm-%j.log"),
+        "outfixed": ("--output=slurm-%j.log", "--output=slurm.log"),
+        "port": ("20000 + SLURM_JOB_ID % 20000", "6379"),
+        "exportnone": ("srun --export=ALL", "srun --export=NONE"),
+        "requeue mail": ("#SBATCH --exclusive", "#SBATCH --exclusive\n#SBATCH --mail-type=EVERYTHING"),
+        "gpus2": ("#SBATCH --gpus-per-node=4", "#SBATCH --gpus-per-node=4\n#SBATCH --gpus=2"),
+        "exit0": ('exit "$(cat "$code_file")"', "exit 0"),
+        "umask": ("(umask 077; ", "("),
+        "notrap": ("trap 'rm", "echo 'rm"),
+        "signal": ("#SBATCH --exclusive", "#SBATCH --exclusive\n#SBATCH --signal=KIL@60"),
+        "nodelist": ("#SBATCH --nodes=2", "#SBATCH --nodes=2\n#SBATCH --nodelist=gpu[01-04]"),
+        "py2": ('python "$@"', 'python2 "$@"'),
+        "job": ("jobs/train.py}", "jobs/trian.py}"),
+        "venv": ("/bin/activate", "/bin/activat"),
+        "tmp": ("--exclusive\n", "--exclusive\n#SBATCH --tmp=lots\n"),
+        "gpusper": ("--gpus-per-node=4", "--gpus-per-task=4"),
+        "openmode": ("--exclusive\n", "--exclusive\n#SBATCH --open-mode=appending\n"),
+        "noset": ("srun --export=ALL", "mpirun"),
+        "bg": ('"$@" || true', '"$@" &'),
+        "long": (
+            'RAY_TMPDIR="/tmp/sst2-ray-$(id -un)"',
+            'RAY_TMPDIR="/scratch/projects/a-very-long-name-of-a-project/that-goes-on/and-on/ray-session-folders/$USER"',
+        ),
+    },
+    "dockerfile": {
+        "cpu": ("2.60.0-py311-gpu", "2.60.0-py311-cpu"),
+        "path": ("ENV RAY_AUTH_MODE=token", "ENV PATH=/opt/bin RAY_AUTH_MODE=token"),
+        "order": (
+            "COPY --chown=1000:100 cluster/node/requirements.lock /tmp/build/\nRUN pip install --no-cache-dir --require-hashes -r /tmp/build/requirements.lock \\\n && python",
+            "RUN pip install --no-cache-dir --require-hashes -r /tmp/build/requirements.lock\nCOPY --chown=1000:100 cluster/node/requirements.lock /tmp/build/\nRUN python",
+        ),
+        "nochown": ("COPY --chown=1000:100 sst2_ray", "COPY --chown=0:0 --chmod=700 sst2_ray"),
+        "entry": ("WORKDIR /home/ray/sst2-ray", "WORKDIR /home/ray/sst2-ray\nENTRYPOINT [python, jobs/train.py]"),
+        "ubuntu": ("rayproject/ray:2.60.0-py311-gpu", "ubuntu:22.04"),
+        "rm": ("USER 1000", "RUN pip uninstall -y ray\nUSER 1000"),
+        "deps": ("--no-deps /home/ray/sst2-ray", "/home/ray/sst2-ray"),
+        "editable": ("pip install --no-cache-dir --no-deps /home/ray/sst2-ray", "pip install --no-deps -e ."),
+        "twofrom": ("ENV RAY_AUTH", "FROM rayproject/ray:2.60.0-py311-gpu\nENV RAY_AUTH"),
+        "user": ("USER 1000", "USER nobody"),
+        "argtoken": ("FROM ray", "ARG HF_TOKEN\nFROM ray"),
+        "chown": ("--chown=1000:100 sst2_ray", "--chown=ray:users: sst2_ray"),
+        "noproject": ("RUN pip install --no-cache-dir --no-deps /home/ray/sst2-ray\n", ""),
+        "import": ("import torch, ray, deepspeed;", "import torch, ray, deepspeeed;"),
+        "cuda": ("-gpu", "-cu117"),
+        "chmod": ("USER 1000", "RUN chmod -R 777 /home/ray\nUSER 1000"),
+        "pipconf": (
+            "pip install --no-cache-dir --require",
+            "pip install --trusted-host example.org --index-url http://example.org/simple --require",
+        ),
+    },
+}
