@@ -125,6 +125,9 @@ def _check_template_kept(node_type: NodeType, found: Findings) -> None:
         found.error(
             config.at("InstanceInitiatedShutdownBehavior"), what, "remove it: the launch template says terminate"
         )
+    if config.section("MetadataOptions").text("HttpEndpoint", "enabled") != "enabled":
+        what = "without it a machine neither gets its role nor hears that its spot capacity is taken"
+        found.error(config.at("MetadataOptions"), what, "remove it")
     if config.section("MetadataOptions").text("HttpTokens", "required") != "required":
         what = "whatever fetches a URL on the machine can read the keys of its role"
         found.error(config.at("MetadataOptions"), what, "remove it: the launch template says HttpTokens: required")

@@ -151,6 +151,8 @@ def _check_disk(node_type: NodeType, disk: Section, found: Findings) -> None:
             found.error(where, f"pd-standard cannot be had with {machine}", "zones/ZONE/diskTypes/pd-balanced")
     if disk.get("boot") is True and disk.text("type", "PERSISTENT") != "PERSISTENT":
         found.error(disk.at("type"), f"a machine cannot start from {disk.text('type')}", "PERSISTENT")
+    if {"sourceImage", "sourceSnapshot"} <= parameters.raw.keys():
+        found.error(parameters.at("sourceSnapshot"), "beside sourceImage: a disk is made from one of them", "remove it")
     if "diskName" in parameters:
         what = "a fixed name: the second machine is refused, since its disk exists"
         found.error(parameters.at("diskName"), what, "remove it")

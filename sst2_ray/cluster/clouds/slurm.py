@@ -207,11 +207,12 @@ def _check_ray(script: str, found: Findings) -> None:
             "goes on after an error: without the environment it would start another Python",
             "set -euo pipefail",
         )
+    commands = re.sub(r"^\s*#.*$", "", script, flags=re.MULTILINE)
     for needed, why in (
         ("RAY_ADDRESS=", "the run would start a Ray of its own on the first node"),
         ("--cpu-bind=none", "Slurm would bind the one task of a node to one core"),
         ("symmetric-run", "nothing starts Ray"),
         ("RAY_TMPDIR", "Ray's session folder is writable for everybody on a node"),
     ):
-        if needed not in script:
+        if needed not in commands:
             found.error(needed, f"missing: {why}", "compare with cluster/slurm.sbatch")

@@ -11,6 +11,19 @@ from sst2_ray.errors import did_you_mean
 _JOBS = ("jobs/train.py", "jobs/sweep.py", "jobs/predict.py", "jobs/report.py")
 _LONGEST_TMPDIR = 107 - len("/ray/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store")
 _SHORT_MINUTES = 15
+_LONG_MINUTES = 14 * 1440
+_WITH_VALUE = (
+    "partition",
+    "account",
+    "qos",
+    "constraint",
+    "nodelist",
+    "exclude",
+    "output",
+    "error",
+    "job-name",
+    "reservation",
+)
 _SIGNALS = ("HUP", "INT", "QUIT", "KILL", "USR1", "USR2", "ALRM", "TERM", "CHLD", "CONT", "STOP", "TSTP", "XCPU")
 _MAIL = (
     "NONE", "BEGIN", "END", "FAIL", "REQUEUE", "ALL", "INVALID_DEPEND", "STAGE_OUT", "TIME_LIMIT", "TIME_LIMIT_90", "TIME_LIMIT_80",
@@ -49,9 +62,21 @@ def check_options(given: dict[str, str], found: Findings) -> None:
 def _check_amounts(given: dict[str, str], found: Findings) -> None:
     """Check time, machines and GPUs against each other."""
     minutes = _minutes(given.get("time", ""))
+    if minutes is not None and minutes > _LONG_MINUTES:
+        what = f"{given['time']}: most partitions refuse it, and a run that hangs holds its nodes so long"
+        found.warning("--time", what, "04:00:00, and the same command again: it goes on from its checkpoints")
+    for name in _WITH_VALUE:
+        if given.get(name) == "":
+            found.error(
+                f"--{name}", "has no value: the next word is taken for it, or the job is refused", "--OPTION=VALUE"
+            )
     if minutes is not None and 0 < minutes < _SHORT_MINUTES:
         what = f"{given['time']} is {minutes:g} minutes: set-up and the first checkpoint take longer"
         found.warning("--time", what, "H:MM:SS, e.g. 04:00:00")
+    _check_machines(given, found)
+
+
+def _check_machines(given: dict[str, str], found: Findings) -> None:
     nodes, named = given.get("nodes", ""), _named(given.get("nodelist", ""))
     if nodes.isdigit() and named > int(nodes):
         what = f"{named} machines are named, and --nodes is {nodes}: Slurm takes as many as are named"

@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from sst2_ray.cluster.clouds.cloudformation import read_template
 from sst2_ray.cluster.findings import Findings
 from sst2_ray.cluster.section import Section
 from sst2_ray.errors import did_you_mean
@@ -36,6 +37,10 @@ _TOP = (
     "AWSTemplateFormatVersion", "Description", "Parameters", "Resources", "Outputs", "Metadata", "Mappings", "Conditions", "Rules",
     "Transform",
 )  # fmt: skip
+_PARAMETER_TYPE = re.compile(
+    r"String|Number|CommaDelimitedList|List<.+>|AWS::SSM::Parameter::.+|AWS::EC2::(AvailabilityZone::Name|(Image|Instance|SecurityGroup"
+    r"|Subnet|Volume|VPC)::Id|KeyPair::KeyName|SecurityGroup::GroupName)"
+)
 _PSEUDO = (
     "AWS::Partition",
     "AWS::Region",
@@ -57,31 +62,10 @@ _NOT_OPERATIONS = {
 _BUCKET_ACTIONS = ("ListBucket", "GetBucketLocation", "ListBucketMultipartUploads", "ListBucketVersions")
 
 
-class _Tag(dict[str, Any]):
-    """A short form of one of CloudFormation's functions, e.g. !Ref X as {Ref: X}."""
-
-
-class _Loader(yaml.SafeLoader):
-    """A loader that reads CloudFormation's own tags."""
-
-
-def _function(loader: _Loader, suffix: str, node: yaml.Node) -> _Tag:
-    if isinstance(node, yaml.ScalarNode):
-        value: object = loader.construct_scalar(node)
-    elif isinstance(node, yaml.SequenceNode):
-        value = loader.construct_sequence(node, deep=True)
-    else:
-        value = loader.construct_mapping(node, deep=True)  # type: ignore[arg-type]
-    return _Tag({suffix if suffix in ("Ref", "Condition") else f"Fn::{suffix}": value})
-
-
-_Loader.add_multi_constructor("!", _function)
-
-
 def check_account_stack(text: str, where: str, found: Findings) -> None:
     """Make every check of this module."""
     try:
-        template = yaml.load(text, Loader=_Loader)  # nosec B506: a SafeLoader
+        template = read_template(text)
     except yaml.YAMLError as error:
         found.error(where, f"cannot be read as YAML: {' '.join(str(error).split())[:160]}", "correct the line")
         return
@@ -105,6 +89,9 @@ def check_account_stack(text: str, where: str, found: Findings) -> None:
 
 def _check_addresses(parameters: Section, found: Findings) -> None:
     """Check that SSH cannot be opened to the world by a default, or by what the pattern lets pass."""
+    for name, parameter in parameters.named():
+        if not _PARAMETER_TYPE.fullmatch(parameter.text("Type")):
+            found.error(f"Parameters.{name}.Type", f"{parameter.text('Type')!r} does not exist", "e.g. String")
     ssh = parameters.section("SshFrom")
     pattern = ssh.text("AllowedPattern")
     if "Default" in ssh:
@@ -189,6 +176,8 @@ def _check_rule(rule: Section, found: Findings) -> None:
         return
     if isinstance(address, str) and re.search(r"/[0-7]$|^::/0$", address):
         found.error(rule.path, f"{address}: open to the whole internet", "CidrIp: !Ref SshFrom")
+    if str(rule.get("IpProtocol")) != "tcp":
+        found.error(rule.at("IpProtocol"), f"{rule.get('IpProtocol')!r} from outside: every port is open", "tcp")
     if rule.whole("FromPort") != 22 or rule.whole("ToPort") != 22:
         what = f"ports {rule.text('FromPort', 'any')} to {rule.text('ToPort', 'any')} from outside: Ray's own run code"
         found.error(rule.path, what, "FromPort: 22, ToPort: 22")
@@ -239,6 +228,8 @@ def _text(resource: object) -> str:
 
 def _check_statement(statement: Section, found: Findings) -> None:
     actions, resources = _listed(statement, "Action"), [_text(one) for one in _listed(statement, "Resource")]
+    if statement.text("Effect") not in ("Allow", "Deny"):
+        found.error(statement.at("Effect"), f"{statement.text('Effect')!r} does not exist", "Allow")
     for action in map(str, actions):
         service, _, call = action.partition(":")
         if "*" in action:

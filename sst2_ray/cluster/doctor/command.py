@@ -29,8 +29,8 @@ class DoctorConfig:
     """Check this machine, a cluster file, and the cluster that runs from it."""
 
     cluster: Positional[str | None] = None
-    """Cluster file (ray_cluster.yaml, cluster/*.yaml), cluster/Dockerfile or cluster/node/setup.sh. None: this machine, and
-    --address if given."""
+    """Cluster file (ray_cluster.yaml, cluster/*.yaml, slurm.sbatch), or a file beside it: Dockerfile, aws-account.yaml, serve.yaml,
+    a script of cluster/node. None: this machine, and --address if given."""
     address: str | None = None
     """Job server of a running cluster, e.g. http://127.0.0.1:8265."""
     offline: bool = False

@@ -74,6 +74,11 @@ def _check_numbers(cluster: ClusterFile, found: Findings) -> None:
         found.error(
             node_type.section.at("min_workers"), "a second head would be started", "0, the head is started anyway"
         )
+    limit = cluster.document.whole("max_workers")
+    for node_type in cluster.node_types:
+        if limit is not None and node_type.max_workers > limit:
+            what = f"{node_type.max_workers}, and max_workers of the whole cluster is {limit}: never more than that"
+            found.warning(node_type.section.at("max_workers"), what, "the same number")
     speed, idle = cluster.document.number("upscaling_speed"), cluster.document.number("idle_timeout_minutes")
     if speed is not None and speed <= 0:
         found.error("upscaling_speed", f"{speed:g}: no worker is ever added", "100")

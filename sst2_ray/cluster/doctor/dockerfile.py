@@ -170,7 +170,9 @@ def _is_list(text: str) -> bool:
 
 
 def _check_ownership(step: Step, found: Findings) -> None:
-    """Check that user 1000 can read what is copied."""
+    """Check that what is copied comes over a safe line, and that user 1000 can read it."""
+    if step.name == "ADD" and "http://" in step.rest:
+        found.error("ADD", "takes what comes over an unencrypted line", "https://, with --checksum")
     owner, mode = (re.search(rf"--{name}=(\S+)", step.rest) for name in ("chown", "chmod"))
     if owner and not re.fullmatch(r"[\w$\{\}-]+(:[\w$\{\}-]+)?", owner[1]):
         found.error(step.name, f"--chown={owner[1]} is no owner", "--chown=1000:100")

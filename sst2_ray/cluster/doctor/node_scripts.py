@@ -20,6 +20,8 @@ _AUTOSTOP_FLAGS = {
     "--head": "text", "--cloud": "text", "--dashboard": "text", "--command": "text",
 }  # fmt: skip
 """Flags of cluster/node/autostop.py."""
+_LEAST_IDLE_MINUTES = 5
+_MOST_HOURS = 14 * 24
 _LONGEST_TEMP_DIR = 107 - len("/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store")
 """Bytes: the path of a socket takes 107, and Ray makes the rest of it."""
 
@@ -89,6 +91,7 @@ def _check_autostop(cluster: ClusterFile, key: str, role: str, command: str, fou
             found.error(key, f"autostop.sh has no {flag}; {did_you_mean(flag, _AUTOSTOP_FLAGS)}", "correct the flag")
         elif kind == "number" and not re.fullmatch(r"\d*\.?\d+", value):
             found.error(key, f"autostop.sh {flag} {value}: not a number, the watch does not start", "without a unit")
+    _check_times(key, role, flags, found)
     if role == "worker" and flags.get("--lost-minutes") in ("0", "0.0"):
         what = "autostop.sh --lost-minutes 0: workers whose head is gone are paid until somebody looks"
         found.warning(key, what, "--lost-minutes 15")
@@ -101,6 +104,17 @@ def _check_autostop(cluster: ClusterFile, key: str, role: str, command: str, fou
         found.error(key, what, f"--cloud {cluster.platform}")
     if role == "worker":
         _check_head_address(cluster, key, flags.get("--head", ""), found)
+
+
+def _check_times(key: str, role: str, flags: dict[str, str], found: Findings) -> None:
+    """Check that a head lives long enough for a first job, and no machine for weeks."""
+    numbers = {flag: float(value) for flag, value in flags.items() if re.fullmatch(r"\d*\.?\d+", value)}
+    if role == "head" and 0 < numbers.get("--idle-minutes", 30) < _LEAST_IDLE_MINUTES:
+        what = f"autostop.sh --idle-minutes {flags['--idle-minutes']}: the head ends before anybody submits a job"
+        found.warning(key, what, "--idle-minutes 30")
+    if numbers.get("--max-hours", 72) > _MOST_HOURS:
+        what = f"autostop.sh --max-hours {flags['--max-hours']}: a forgotten machine is paid for so long"
+        found.warning(key, what, "--max-hours 72")
 
 
 def _check_head_address(cluster: ClusterFile, key: str, head: str, found: Findings) -> None:

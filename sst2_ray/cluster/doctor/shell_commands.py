@@ -44,6 +44,11 @@ _HARMFUL = (
     (r"\bray\s+(up|down|submit|attach)\b", "is a command of this machine, not of a node", "remove it"),
     (r"\bsudo\s+(-\S+\s+)*(bash|sh)\s+\S*setup\.sh", "prepares the home of root, and the jobs run as another user", "without sudo"),
     (r"\bAUTOSCALER_MAX_\w+=0\b", "no machine is ever asked for", "1"),
+    (r"(^|[;&|]\s*)exit [1-9]", "ends with an error, and the node is given up", "remove it"),
+    (r"\brm\b[^;&|]*auth_token", "removes the token: anybody who reaches the node runs code as you", "remove it"),
+    (r"\b(pkill|killall)\b[^;&|]*\b(python3?|ray|raylet|sshd|bash)\b", "ends what prepares the node, too", "ray stop"),
+    (r"\binstall\b[^;&|]*\bnvidia-(driver|utils|dkms|kernel)", "a driver over the image's own: the GPU is not found", "remove it"),
+    (r"\bsudo\s+(-\S+\s+)*pip3?\s+install", "installs for the system's Python, which runs nothing here", "without sudo"),
     (r"--redis-password[= ]\S", "a secret that every user of the node can read; the token protects Ray", "remove it"),
 )  # fmt: skip
 """What a node's command must not do: pattern, harm, remedy."""

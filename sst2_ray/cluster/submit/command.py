@@ -119,6 +119,10 @@ def _check_flags(config: SubmitConfig, cluster: ClusterFile | None) -> None:
     """Check what needs a cluster file. Raises InputError."""
     if config.down_when_done and cluster is None:
         raise InputError("--down-when-done needs a cluster file: an address alone cannot be shut down")
+    if cluster is not None and not cloud_of(cluster).starts_by_ray:
+        cloud_of(cluster).head(
+            cluster
+        )  # raises: nothing of Ray's runs there before the job, and a dry run says so as well
     if config.next_zone and (cluster is None or not cluster.zones):
         raise InputError("--next-zone needs a cluster file that lists zones (provider.availability_zone)")
 

@@ -451,3 +451,11 @@ def test_a_secret_is_known_by_its_flag_or_by_its_form(command: list[str]) -> Non
     with pytest.raises(InputError, match="looks like a secret") as refused:
         arguments.refuse_secrets(command)
     assert "hunter2" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("file", "command"), [("cluster/slurm.sbatch", "sbatch"), ("cluster/kuberay-rayjob.yaml", "kubectl")]
+)
+def test_a_dry_run_says_as_the_run_does_that_there_is_no_head_to_submit_to(file: str, command: str) -> None:
+    with pytest.raises(InputError, match=command):
+        submit.main([file, "--dry-run", "--", "python", "jobs/train.py"])
