@@ -131,7 +131,11 @@ def _check_settings(args: Section, found: Findings) -> None:
     if not args.text("model_dir"):
         found.error(args.at("model_dir"), "missing: there is nothing to serve", "the model's folder or URI")
     if args.get("require_token") is False:
-        found.error(args.at("require_token"), "false: whoever reaches the port can ask", "remove it")
+        found.error(
+            args.at("require_token"),
+            "false: every pod of the cluster can ask, and whoever else reaches the port",
+            "remove it",
+        )
 
 
 def check_serve_file(text: str, where: str, found: Findings) -> None:
