@@ -267,20 +267,17 @@ def export(
         fp16, int8: Also with weights in 16 bits; also in int8, with ranges found at run time and with measured ones.
         calibration_rows: Sentences of train that those ranges are measured on.
         data: Data set with these sentences and those of the proof; None: the one that the model was trained on.
-        prove: Label every sentence of dev and of the part of train that was held out with each, compare with fp32 in torch,
-            measure speed and memory.
+        prove: Label dev and what was held out of train with each, compare with fp32 in torch, measure speed and memory.
         prove_rows: Label so many of these sentences, dev's first; None: all.
-        keep_best: After the proof: keep the fastest whose accuracy is shown to be less than `max_loss` points below.
-        max_loss: Points of accuracy that `keep_best` may lose.
+        keep_best, max_loss: Then keep the fastest whose accuracy is shown to be less than `max_loss` points below.
 
     Raises InputError if `model_dir` is no whole, safe export, or a library is not installed.
     """
     from sst2_ray.predict.export import ExportConfig, export_model
 
     config = ExportConfig(
-        model_dir=str(model_dir), to=tuple([to] if isinstance(to, str) else to), fp16=fp16, int8=int8,
+        model_dir=str(model_dir), to=tuple([to] if isinstance(to, str) else to), fp16=fp16, int8=int8, max_loss=max_loss,
         calibration_rows=calibration_rows, data=data, prove=prove, prove_rows=prove_rows, keep_best=keep_best,
-        max_loss=max_loss,
     )  # type: ignore[arg-type]  # fmt: skip
     return export_model(config, text_console(100))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -210,12 +211,7 @@ def print_table(
         )
         for c in columns
     ]
-    splits = list(dict.fromkeys((row["eval_split"], row["data_fingerprint"]) for row in shown))
-    for split in splits:
-        of_split = [row for row in shown if (row["eval_split"], row["data_fingerprint"]) == split]
-        name = split[0] or "evaluation data not named"
-        if [other for other, _ in splits].count(split[0]) > 1:  # the same name, but other rows
-            name += f" ({formatting.join(sorted({row['experiment'] or 'several' for row in of_split}))})"
+    for name, of_split in _by_data(shown):
         terminal.print_table(
             console,
             fitted,
@@ -226,6 +222,20 @@ def print_table(
             bold=[n for n, row in enumerate(of_split) if ranked and row["rank"] == 1],
         )
     console.print(_caption(shown, len(rows)), style="dim", highlight=False)
+
+
+def _by_data(rows: Sequence[Row]) -> list[tuple[str, list[Row]]]:
+    """Divide rows by their evaluation split; two of one name that hold other sentences are told apart by their experiments."""
+    found: dict[tuple[str, str], list[Row]] = {}
+    for row in rows:
+        found.setdefault((row["eval_split"], row["data_fingerprint"]), []).append(row)
+    times = Counter(split for split, _ in found)
+    named = []
+    for (split, _), of_split in found.items():
+        experiments = sorted({row["experiment"] or "several" for row in of_split})
+        which = f" ({formatting.join(experiments)})" if times[split] > 1 else ""
+        named.append((f"{split or 'evaluation data not named'}{which}", of_split))
+    return named
 
 
 def _caption(shown: Sequence[Row], num_all: int) -> str:
