@@ -217,7 +217,7 @@ def shipped(path: str | Path) -> Path:
     return next((root / path for root in roots if (root / path).exists()), path)
 
 
-class _Loader(yaml.SafeLoader):
+class UniqueKeyLoader(yaml.SafeLoader):
     """A loader that refuses a key that stands twice in one mapping: YAML would silently keep the last."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
@@ -243,7 +243,7 @@ def load_cluster_file(path: str | Path) -> ClusterFile:
             r"^provider:|^apiVersion:", text, re.MULTILINE
         ):
             return ClusterFile(path=file, platform="slurm", document=Section({"script": text}))
-        document = yaml.load(text, Loader=_Loader)  # nosec B506: a SafeLoader
+        document = yaml.load(text, Loader=UniqueKeyLoader)  # nosec B506: a SafeLoader
     except FileNotFoundError:
         raise InputError(
             f"{file}: no such cluster file; the repository's are ray_cluster.yaml and cluster/*.yaml"

@@ -6,7 +6,7 @@ from collections import Counter
 
 import yaml
 
-from sst2_ray.cluster.file import PLACEHOLDER
+from sst2_ray.cluster.file import PLACEHOLDER, UniqueKeyLoader
 from sst2_ray.cluster.findings import Findings
 from sst2_ray.cluster.section import Section
 from sst2_ray.errors import did_you_mean
@@ -33,31 +33,14 @@ _HTTP = (
 )  # fmt: skip
 _PROXIES = ("EveryNode", "HeadOnly", "Disabled")
 _TAKEN_PORTS = {
-    6379: "Ray's own",
-    8076: "Ray's object manager",
-    8265: "the dashboard",
-    10001: "Ray's client",
-    22: "SSH",
-}
-
-
-class _Loader(yaml.SafeLoader):
-    """A loader that refuses a key that stands twice in one mapping."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[object, object]:
-        names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-        for name, times in Counter(names).items():
-            if times > 1 and name != "<<":
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"key {name!r} stands {times} times", node.start_mark
-                )
-        return dict(super().construct_mapping(node, deep))
+    6379: "Ray's own", 8076: "Ray's object manager", 8265: "the dashboard", 10001: "Ray's client", 22: "SSH",
+}  # fmt: skip
 
 
 def read_serve_config(text: str, where: str, found: Findings) -> Section | None:
     """Parse the config; None, and an error, where it cannot be read."""
     try:
-        value = yaml.load(text, Loader=_Loader)  # nosec B506: a SafeLoader
+        value = yaml.load(text, Loader=UniqueKeyLoader)  # nosec B506: a SafeLoader
     except yaml.YAMLError as error:
         found.error(where, f"cannot be read as YAML: {' '.join(str(error).split())[:160]}", "correct the line")
         return None

@@ -13,17 +13,8 @@ _LONGEST_TMPDIR = 107 - len("/ray/session_2026-01-01_00-00-00_000000_4194304/soc
 _SHORT_MINUTES = 15
 _LONG_MINUTES = 14 * 1440
 _WITH_VALUE = (
-    "partition",
-    "account",
-    "qos",
-    "constraint",
-    "nodelist",
-    "exclude",
-    "output",
-    "error",
-    "job-name",
-    "reservation",
-)
+    "partition", "account", "qos", "constraint", "nodelist", "exclude", "output", "error", "job-name", "reservation",
+)  # fmt: skip
 _SIGNALS = ("HUP", "INT", "QUIT", "KILL", "USR1", "USR2", "ALRM", "TERM", "CHLD", "CONT", "STOP", "TSTP", "XCPU")
 _MAIL = (
     "NONE", "BEGIN", "END", "FAIL", "REQUEUE", "ALL", "INVALID_DEPEND", "STAGE_OUT", "TIME_LIMIT", "TIME_LIMIT_90", "TIME_LIMIT_80",
@@ -31,15 +22,8 @@ _MAIL = (
 )  # fmt: skip
 _CHOICES = {"mail-type": _MAIL, "open-mode": ("append", "truncate")}
 _NUMBERS = (
-    "tmp",
-    "nice",
-    "priority",
-    "mincpus",
-    "cores-per-socket",
-    "sockets-per-node",
-    "threads-per-core",
-    "cpus-per-gpu",
-)
+    "tmp", "nice", "priority", "mincpus", "cores-per-socket", "sockets-per-node", "threads-per-core", "cpus-per-gpu",
+)  # fmt: skip
 _UNITS = re.compile(r"-?\d+[KMGT]?")
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Iterator
-from typing import Any
 
 import yaml
 
@@ -42,14 +41,8 @@ _PARAMETER_TYPE = re.compile(
     r"|Subnet|Volume|VPC)::Id|KeyPair::KeyName|SecurityGroup::GroupName)"
 )
 _PSEUDO = (
-    "AWS::Partition",
-    "AWS::Region",
-    "AWS::AccountId",
-    "AWS::StackName",
-    "AWS::StackId",
-    "AWS::NoValue",
-    "AWS::URLSuffix",
-)
+    "AWS::Partition", "AWS::Region", "AWS::AccountId", "AWS::StackName", "AWS::StackId", "AWS::NoValue", "AWS::URLSuffix",
+)  # fmt: skip
 _NAMES = ("GroupName", "RoleName", "InstanceProfileName", "LaunchTemplateName")
 _NOT_OPERATIONS = {
     "iam": ("PassRole",),
@@ -107,7 +100,7 @@ def _check_addresses(parameters: Section, found: Findings) -> None:
         found.error(ssh.at("AllowedPattern"), what, "as in the repository's file")
 
 
-def _functions(value: Any, path: str) -> Iterator[tuple[str, str, Any]]:
+def _functions(value: object, path: str) -> Iterator[tuple[str, str, object]]:
     """Yield (path, function, argument) of every Ref, GetAtt and Sub."""
     if isinstance(value, dict):
         for key, item in value.items():
@@ -217,7 +210,7 @@ def _operations(service: str) -> tuple[str, ...]:
     return (*_NOT_OPERATIONS.get(service, ()), *names) if service != "s3" else _NOT_OPERATIONS["s3"]
 
 
-def _listed(statement: Section, key: str) -> list[Any]:
+def _listed(statement: Section, key: str) -> list[object]:
     value = statement.get(key)
     return value if isinstance(value, list) else [value]
 
@@ -241,7 +234,7 @@ def _check_statement(statement: Section, found: Findings) -> None:
     _check_bounds(statement, actions, resources, found)
 
 
-def _check_bounds(statement: Section, actions: list[Any], resources: list[str], found: Findings) -> None:
+def _check_bounds(statement: Section, actions: list[object], resources: list[str], found: Findings) -> None:
     """Check that the rights are bound to the cluster's own machines."""
     conditions = str(statement.get("Condition") or "")
     if "*" in resources and not all(str(action).startswith("ec2:Describe") for action in actions):

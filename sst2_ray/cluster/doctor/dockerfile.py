@@ -36,17 +36,9 @@ _HARMFUL = (
 )  # fmt: skip
 """What a RUN must not do: pattern, harm, remedy."""
 _MODULES = (
-    "torch",
-    "ray",
-    "deepspeed",
-    "transformers",
-    "datasets",
-    "numpy",
-    "pyarrow",
-    "sst2_ray",
-    "sentence_transformers",
+    "torch", "ray", "deepspeed", "transformers", "datasets", "numpy", "pyarrow", "sst2_ray", "sentence_transformers",
     "optuna",
-)
+)  # fmt: skip
 _SECRET_NAME = re.compile(r"(^|\s)\w*(TOKEN|SECRET|PASSWORD|API_KEY|ACCESS_KEY)(?=[=\s]|$)")
 BARE_NAME = re.compile(r"['\"]?[A-Za-z][\w.-]*(\[[\w,]+\])?['\"]?")
 
