@@ -21,7 +21,7 @@ from benchmarks.shared import data_name, finish, parser_of, provenance, run_job,
 from sst2_ray import formatting
 
 LIMIT = 0.03
-"""Of the time may be stood still."""
+"""Largest share of the time that a run may spend standing still."""
 
 FLAGS = (
     "--model=modernbert-base", "--random-weights", "--num-workers=1", "--cpus-per-worker=2", "--batch-size=64", "--epochs=1",

@@ -57,7 +57,7 @@ WORDS = {
     "down": ["onprem.yaml"],
     "completion": ["bash"],
 }
-"""What stands behind a command; nothing behind the others."""
+"""Arguments of a command; the others get none."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -136,7 +136,7 @@ def waits(loop: Loop, device: torch.device, steps: int = 2) -> dict[str, float]:
 
 
 def _short(frame: str) -> str:
-    """Without the machine's folders."""
+    """Return a path without the machine's folders."""
     for mark in ("site-packages/", "/sst2_ray/"):
         if mark in frame:
             return frame[frame.rindex(mark) :].removeprefix("site-packages/").lstrip("/")

@@ -202,7 +202,7 @@ class GraphCounter:
 
     def __init__(self) -> None:
         self.counter: LaunchCounter | None = None
-        """Where calls of graphs are counted; None: nowhere."""
+        """Counter of graph calls; None: they are not counted."""
 
     def __call__(self, graph: Any, inputs: Any) -> Any:
         from torch._dynamo.backends.common import aot_autograd

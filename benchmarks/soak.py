@@ -35,7 +35,7 @@ KINDS = {
     "hung": "a collective that never ends",
 }
 INSIDE = {"worker": "kill", "stopped": "stop", "hung": "hang"}
-"""What a worker does to itself; nodes and drivers are killed from here when a worker tells where it is."""
+"""Faults that a worker brings on itself; nodes and drivers are killed from here when a worker tells where it is."""
 
 FAULTS_A_RUN = 5
 BEGIN, END = "<!-- soak -->", "<!-- /soak -->"

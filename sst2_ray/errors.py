@@ -17,7 +17,7 @@ class ExitCode(IntEnum):
 
     SUCCEEDED = 0
     WRONG_INPUT = 2
-    """Nothing was started."""
+    """Code for wrong input: nothing was started."""
     INFEASIBLE = 3
     """Can never be placed, or was not placed within the time allowed."""
     FAILED = 4

@@ -33,7 +33,7 @@ from packaging.utils import canonicalize_name
 from benchmarks.shared import REPOSITORY, data_name
 
 TESTED_BY = ("pytest", "pytest-timeout")
-"""What tests/gpu needs besides the project's own dependencies."""
+"""Packages that tests/gpu needs besides the project's own dependencies."""
 
 EXTRAS = ("demo",)
 """Extras of the project that are packed: SBERT's folder, without its weights."""

@@ -17,7 +17,7 @@ class Finding:
     """A key of the file, a host, or a tool."""
     what: str
     remedy: str = ""
-    """What to do; every error and warning has one."""
+    """Remedy; every error and warning has one."""
 
     def line(self) -> str:
         """Return the line as it is printed."""

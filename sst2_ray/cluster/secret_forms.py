@@ -16,7 +16,7 @@ FILE_NAMES = (
     "secrets.yaml", "secrets.yml", "secrets.json", "passwords.txt", "password.txt", "cookies.txt", ".bash_history", ".zsh_history",
     ".python_history",
 )  # fmt: skip
-"""In lower case; names are compared without regard to case."""
+"""Names in lower case; case is ignored."""
 
 FILE_PATHS = (
     "*.kube/*", "*.docker/config.json", "*.aws/config", "*.azure/*.json", "*.ssh/*", "*.gnupg/*", "*huggingface/token",
@@ -25,7 +25,7 @@ FILE_PATHS = (
 )  # fmt: skip
 
 HARMLESS_FILE_NAMES = ("*.example", "*.template", "*.sample", "*.dist", "*.defaults", "*.pub")
-"""Whatever such a file is named before that; its content is looked at all the same."""
+"""Endings with which a file is not refused by its name; its content is still searched."""
 
 PLUGINS = {
     "aws": "AWSKeyDetector", "azure_storage_key": "AzureStorageKeyDetector", "gitlab_token": "GitLabTokenDetector",  # nosec B105 - a name
@@ -77,7 +77,7 @@ USUAL_PASSWORDS = (
     "pass", "passwd", "passwort", "pwd", "secret", "user", "username", "admin", "root", "postgres", "mysql", "guest", "test", "token",
     "port", "x-oauth-basic",
 )  # fmt: skip
-"""Of examples, and of servers on the machine that one sits at."""
+"""Passwords of examples and of servers on the user's own machine."""
 
 ASSIGNED = {
     word: re.compile(
@@ -105,7 +105,7 @@ BEFORE_KEY = tuple(
     )
     for between in ("_", "-", "")
 )
-"""What stands before the "key" of a secret's name."""
+"""Words that precede "key" in the name of a secret."""
 
 WORDS = re.compile(r"(?:(?:[a-z]+|[A-Z]+|[A-Z][a-z]+)\d{0,4}|\d{1,14}|)")
 """A part of a name that people make up: `sst2`, `Model`, `v1`, `2024`; what a generator makes has others."""

@@ -118,7 +118,7 @@ class CommandHelp:
     classes: tuple[type[DataclassInstance], ...]
     """A field that several of them have belongs to the first one."""
     description: str = ""
-    """What the command does; empty: the docstring of the first class."""
+    """Description of the command; empty: the docstring of the first class."""
     first: tuple[str, ...] = ()
     """Fields that `--help` explains; the others it only names, and `--help-all` explains them. Empty: all."""
     hidden: frozenset[str] = frozenset()

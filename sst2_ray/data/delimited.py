@@ -48,7 +48,7 @@ class Dialect:
     skipped: int = 0
     """Lines before the first row: blank ones, and the one by which Excel is told the delimiter."""
     names: tuple[str, ...]
-    """Of the columns, without white space around; without a header text and label, or 1, 2, ..."""
+    """Names of the columns, stripped; without a header: text and label, or 1, 2, ..."""
     notes: tuple[str, ...]
     """Decisions that the user should know of, one line each."""
 

@@ -79,7 +79,7 @@ class Found:
     """The files of a data set, on this machine."""
 
     dataset: HubDataset
-    """With the commit as its revision."""
+    """Data set with the commit as its revision."""
     splits: Splits
     notes: tuple[str, ...] = ()
 

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 MAX_WORDS = 64
-"""Longer texts are not searched: a text of n words has n * n / 2 phrases."""
+"""Words of the longest text that is searched: a text of n words has n * n / 2 phrases."""
 
 Int64 = npt.NDArray[np.int64]
 UInt64 = npt.NDArray[np.uint64]

@@ -25,7 +25,7 @@ _REMEDIES = {
     ("--text-column", False): "name one with --text-column (the two of a pair with --text-columns)",
     ("--text-columns", True): "name the two of a pair with --text-columns",
 }
-"""What to do about a missing column, by the flag and whether it was given, where that is not to name one with the flag."""
+"""Remedy for a missing column, by the flag and whether it was given, where it is not to name one with the flag."""
 INDEX_COLUMNS = ("idx", "id", "index", "unnamed: 0", "")
 """Columns of row numbers, which nobody misses."""
 USUAL_COLUMNS = frozenset((*TEXT_COLUMNS, *LABEL_COLUMNS))

@@ -53,11 +53,11 @@ class Splits:
     train: Rows
     dev: Rows
     classes: ClassNames
-    """Of the training split; dev holds no others."""
+    """Classes of the training split; dev holds no others."""
     selection: Rows | None
     """Held-out part of train for choosing the epoch (at most `dev_rows` rows of it); None: dev chooses."""
     source: str
-    """Where the rows came from, e.g. nyu-mll/glue@<commit> or a path."""
+    """Origin of the rows, e.g. nyu-mll/glue@<commit> or a path."""
     eval_split: str
     """Name of `dev`: "SST-2 dev", "hold-out of rotten-tomatoes", "dev of <name>"; a subset says so."""
     fingerprint: str
@@ -67,7 +67,7 @@ class Splits:
     corpus: str | None
     """Name for the rules of known leaks ("glue", "rotten-tomatoes"); None: not a corpus that they know."""
     notes: tuple[str, ...]
-    """One-line remarks for the user."""
+    """Remarks for the user, one line each."""
     others: Mapping[str, Rows] = field(default_factory=dict)
     """Further evaluation splits, by name (MNLI's second one); scored once, at the end."""
     class_weights: tuple[float, ...] | None = None

@@ -40,9 +40,9 @@ class Source:
 
     train: Cells
     dev: Cells | None
-    """None: to be held out of `train`."""
+    """Evaluation data; None: held out of `train`."""
     source: str
-    """Where the rows came from."""
+    """Origin of the rows."""
     train_name: str
     """Name for a hold-out."""
     dev_name: str = ""

@@ -54,7 +54,7 @@ class DropoutKeys:
         self.keys: Tensor | None = None  # int32 [rows]
         self.layout: Packing | Varlen | None = None
         self.of_tokens: tuple[Tensor, Tensor] | None = None
-        """In varlen layout, the key of each token's row and the offset of its position, int32 [T]."""
+        """Key and position in varlen layout: the key of each token's row and the offset of its position, int32 [T]."""
 
     def set(self, keys: Tensor | None) -> None:
         """Take int32 [rows] for the batch that follows; None: torch's own dropout."""

@@ -78,7 +78,7 @@ class PredictConfig:
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto: the GPU where there is one."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """Of matrix products; auto: bf16 where the chip computes in it. Labels are those of fp32 either way, probabilities differ
+    """Precision of matrix products; auto: bf16 where the chip computes in it. Labels are those of fp32 either way, probabilities differ
     in the third digit."""
     backend: Literal["torch", "onnx", "openvino"] = "torch"
     """Library that computes: torch, or the one whose format `sst2-ray export` has written into the model's folder."""

@@ -51,7 +51,7 @@ class Engine(Protocol):
 
     meta: ExportMeta
     takes_type_ids: bool
-    """It reads pairs and is told which text each token belongs to."""
+    """True if it reads pairs and is told which text each token belongs to."""
 
     @property
     def tokenizer(self) -> TextTokenizer:

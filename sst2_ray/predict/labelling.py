@@ -37,7 +37,7 @@ class Labelled:
 
     classes: ClassNames
     scores: Scores | ValueScores | None
-    """None: the file has no labels, or they are ignored."""
+    """Scores against the labels; None: the file has none, or they are ignored."""
     num_rows: int = 0
     blank: list[int] = field(default_factory=list)
     """Positions of the rows without a text."""

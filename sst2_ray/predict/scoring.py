@@ -48,9 +48,9 @@ class Scores:
     classes: ClassNames
     num_rows: Counter[str] = field(default_factory=Counter)
     _predicted: dict[str, NDArray[np.int64]] = field(default_factory=dict)
-    """By label: rows of each predicted class, [classes]."""
+    """Counts by label: rows of each predicted class, [classes]."""
     _log_probability: dict[str, NDArray[np.float64]] = field(default_factory=lambda: defaultdict(float))  # type: ignore[arg-type]
-    """By label: sum of each class's log probability, [classes]."""
+    """Sums by label: sum of each class's log probability, [classes]."""
 
     def add(self, logits: NDArray[np.float32], labels: Sequence[str | None]) -> None:
         """Count `logits` [rows, classes] of rows with `labels` [rows]; None: no label."""

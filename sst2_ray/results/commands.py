@@ -76,7 +76,7 @@ class ImportTuneConfig:
     experiment: str | None = None
     """Its name in the table; None: the folder's."""
     eval_split: str | None = None
-    """What its accuracies were measured on, e.g. "SST-2 dev"; None: not known, so it is compared with nothing else."""
+    """Data that its accuracies were measured on, e.g. "SST-2 dev"; None: not known, so it is compared with nothing else."""
     model: str | None = None
     """The model of trials whose own settings do not name one."""
     map: tuple[str, ...] = ()

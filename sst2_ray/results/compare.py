@@ -32,7 +32,7 @@ class CompareConfig:
     storage_path: str = "runs"
     """Folder or URI whose subfolder `results` holds the table."""
     other_storage_path: str | None = None
-    """That of B; None: the same."""
+    """Storage path of B; None: the same."""
     margin: Positive[float] | None = None
     """Points of accuracy that count as no difference (a point of MCC or a correlation is 0.02); None: what the sweeps were
     given (`sweep --margin`), else 0.5."""

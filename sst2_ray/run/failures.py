@@ -64,11 +64,11 @@ class Failure:
 
     failure_class: FailureClass
     message: str
-    """One line."""
+    """Message of one line."""
     trace: str = ""
     """Frames of this project."""
     head_lost: bool = False
-    """There is no Ray to try again on."""
+    """True if there is no Ray to try again on."""
 
     @property
     def may_retry(self) -> bool:

@@ -17,7 +17,7 @@ from sst2_ray.errors import InputError
 from sst2_ray.storage import Storage
 
 LEASE_FILE = "running.json"
-"""Below the folder of a run or a sweep, while a driver runs it."""
+"""File below the folder of a run or a sweep, while a driver runs it."""
 
 BEAT_S = 10.0
 """Seconds between two writes of the lease."""
@@ -30,7 +30,7 @@ DEAD_AFTER_S = 60.0
 """Seconds without a change, by this machine's own clock, after which a driver on another machine counts as dead."""
 
 FIRST_BEAT_S = 1.0
-"""Of two drivers that started at once, one learns after so long that the other has the run: before its workers start."""
+"""Seconds until the first renewal: of two drivers that started at once, one learns that the other has the run before its workers start."""
 
 _POLL_S = 0.5
 
@@ -44,7 +44,7 @@ class Driver:
     host: str
     pid: int
     machine: str
-    """Where `pid` means the same process: boot, container, user; empty: not known."""
+    """Machine on which `pid` names this process: boot, container, user; empty: not known."""
     process_started: str | None
     """Start of the process in the kernel's ticks, since process ids are used again."""
     since: str

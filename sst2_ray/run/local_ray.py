@@ -23,7 +23,7 @@ from sst2_ray.run.planning.nodes import memory_limit, num_usable_cpus, this_mach
 _LONGEST_SOCKET = "/session_2026-11-26_14-52-46_123456_1234567/sockets/plasma_store.1"
 _TMP = "/tmp"  # nosec B108 - Ray makes folders of its own below it; its paths must be short
 
-"""Below Ray's folder. The kernel takes paths of sockets of at most `_SOCKET_BYTES`."""
+"""Path of the longest socket below Ray's folder. The kernel takes paths of sockets of at most `_SOCKET_BYTES`."""
 
 _SOCKET_BYTES = 107
 

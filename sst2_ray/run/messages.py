@@ -28,7 +28,7 @@ class WorkerPayload:
     task: Task
     splits: Mapping[str, ObjectRef[TokenArrays]]
     texts: ObjectRef[Sequence[Text]]
-    """Of dev."""
+    """Texts of dev."""
     workspace: Workspace
     run_path: str
     """Folder of the run below the storage path."""
@@ -102,7 +102,7 @@ class Progress:
     saved_step: int | None = None
     """Steps at the newest checkpoint that this attempt has put on storage."""
     phase_seconds: PhaseSeconds = field(default_factory=PhaseSeconds)
-    """So far in this attempt."""
+    """Seconds so far in this attempt."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,4 +136,4 @@ class TrialView:
     events: tuple[tuple[int, Event], ...]
     """Numbered, ascending."""
     heartbeats: Mapping[int, Heartbeat]
-    """By rank."""
+    """Heartbeats by rank."""

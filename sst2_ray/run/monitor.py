@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
 POLL_S = 0.5
 ANSWER_POLL_S = 0.1
-"""Where workers wait for a scheduler's answer. Each look takes a millisecond or two from who computes on the same cores."""
+"""Seconds between looks while workers wait for a scheduler's answer. Each look takes a millisecond or two of the
+cores that compute."""
 
 LOOK_S = 2.0
 """Seconds between two looks at Ray's head and at the nodes."""
@@ -67,16 +68,16 @@ class Watched:
     """An attempt that has ended, and what was seen of it."""
 
     end: AttemptEnd | BaseException | None
-    """What rank 0 returned, or what training raised; None: it was stopped without either."""
+    """Result of rank 0, or the exception of training; None: it was stopped without either."""
     nodes: tuple[NodeFacts, ...]
     progress: Progress | None
     """The last of rank 0."""
     micro_batch_tokens: int | None
-    """None: no model was built."""
+    """Padded tokens of a micro-batch; None: no model was built."""
     hung: str | None
     """The rank that made no progress, in one line."""
     leaving: Leaving | None
-    """Why its workers were asked to leave."""
+    """Reason why its workers were asked to leave."""
     was_stopped: bool
     """Somebody asked it to stop."""
 

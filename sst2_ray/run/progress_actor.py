@@ -37,7 +37,7 @@ class _Trial:
     asks_scheduler: bool
     progress: Progress | None = None
     heartbeats: dict[int, tuple[Heartbeat, float]] = field(default_factory=dict)
-    """With the time.time() at which each was heard."""
+    """Heartbeats by rank, with the time.time() at which each was heard."""
     preemption_requested: bool = False
     evaluation: EpochRecord | None = None
     events: list[tuple[int, Event]] = field(default_factory=list)

@@ -16,7 +16,7 @@ from sst2_ray.training.names import PHASE_WORDS, Phase
 from sst2_ray.training.outcome import PhaseSeconds
 
 PROGRESS_FILE = "progress.json"
-"""Below the folder of a trial, while it runs."""
+"""File below the folder of a trial, while it runs."""
 
 WRITE_EVERY_S, UPLOAD_EVERY_S = 3.0, 15.0
 """Seconds between two writes: to a disk, to an object store."""

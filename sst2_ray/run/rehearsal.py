@@ -30,7 +30,7 @@ class Rehearsal:
     """Figures of a rehearsal, as its worker measured them."""
 
     steps_per_sec: float
-    """After warm-up."""
+    """Rate after warm-up."""
     train_loss: float
     device: str
     """Name of the GPU; empty: its CPUs."""

@@ -24,7 +24,7 @@ class TrainResult(Rows):
     eval_split: str
     """Name of dev, e.g. 'SST-2 dev' or 'hold-out of rotten-tomatoes'."""
     best_dev_accuracy: float | None
-    """None: a regression."""
+    """Accuracy; None: a regression."""
     best_dev_f1: float | None
     best_dev_loss: float
     best_dev_macro_f1: float | None = None
@@ -34,7 +34,7 @@ class TrainResult(Rows):
     chosen_by: str = "accuracy"
     """Metric that the best epoch was chosen by."""
     best_score: float | None = None
-    """That metric at the best epoch, on dev."""
+    """Score in that metric at the best epoch, on dev."""
     other_scores_json: str | None = None
     """Scores on further evaluation splits of the data, by split."""
     majority_share: float | None = None
@@ -59,7 +59,7 @@ class TrainResult(Rows):
     num_lost_steps: int | None = None
     """Optimizer steps that attempts did again."""
     time_words: str = ""
-    """Where the time of all attempts went, in one line."""
+    """Use of the time of all attempts, in one line."""
 
     def rows(self) -> list[tuple[str, str]]:
         """Return name and value of each line of the closing table."""

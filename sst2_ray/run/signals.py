@@ -14,7 +14,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 NOTICE = "stopping: writing a checkpoint (interrupt again to stop at once)"
 
 _ONE_S = 0.5
-"""Within which the same signal is one request: `timeout` sends it to the command and to its group."""
+"""Seconds within which the same signal is one request: `timeout` sends it to the command and to its group."""
 
 
 class StopSignals:

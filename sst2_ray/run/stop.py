@@ -9,7 +9,7 @@ from sst2_ray.run.lease import Lease
 from sst2_ray.storage import Storage
 
 STOP_FILE = "stop.json"
-"""Below the folder of a run or a sweep: whoever can write to the storage can ask it to stop."""
+"""File below the folder of a run or a sweep that asks it to stop; write access to the storage is enough."""
 
 STOP_POLL_S = 2.0
 """Seconds between two looks at the stop file."""

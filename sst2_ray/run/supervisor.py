@@ -50,11 +50,11 @@ class Shared:
     """Token arrays and sentences in the object store, put there once for all trials that use them."""
 
     inputs: RunInputs
-    """Without the tokens."""
+    """Inputs without the tokens."""
     tokenizer_json: str
     splits: dict[str, ObjectRef[TokenArrays]]
     texts: ObjectRef[Sequence[Text]]
-    """Of dev."""
+    """Texts of dev."""
 
     @classmethod
     def put(cls, inputs: RunInputs) -> Shared:
@@ -76,7 +76,7 @@ class _Ended:
     row: TrialRecord
     failure: Failure | None = None
     goes_on: bool = False
-    """Its workers left, so that another attempt goes on at once."""
+    """True if its workers left, so that another attempt goes on at once."""
 
 
 class Trial:

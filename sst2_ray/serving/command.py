@@ -43,7 +43,7 @@ class ServeConfig:
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto: the GPU where there is one."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """Of matrix products, as in predict."""
+    """Precision of matrix products, as in predict."""
     tokens_per_batch: AtLeastOne = 4096
     """Most tokens of the requests that a replica computes together."""
     max_texts: AtLeastOne = Limits.max_texts

@@ -47,7 +47,7 @@ class Estimate:
     degrees_of_freedom: float
     interval: Interval
     p_value: float | None
-    """Two-sided, of a difference of 0; None for a single score."""
+    """Two-sided p value of a difference of 0; None for a single score."""
     num_seeds: tuple[int, ...]
     """Seeds of each configuration."""
     num_sentences: int

@@ -24,7 +24,7 @@ class Search:
     means: Array
     """[configurations]."""
     covariance: Array
-    """Of the errors over new sentences and new seeds, [configurations, configurations]."""
+    """Covariance of the errors over new sentences and new seeds, [configurations, configurations]."""
     degrees_of_freedom: float
     smallest_error: float
     """Least standard error of a difference: that of one sentence on which two configurations differ."""

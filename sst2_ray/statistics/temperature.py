@@ -24,7 +24,7 @@ class Rescaling:
 
     temperature: float
     shift: float | None = None
-    """None: there are more than two classes."""
+    """Logit added to that of class 1; None: there are more than two classes."""
     num_rows: int
     """Sentences that it was fitted on."""
 

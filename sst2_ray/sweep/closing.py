@@ -46,7 +46,7 @@ class Standing:
 
     experiment: str
     study: Study | None
-    """None: no trial has a row yet."""
+    """Findings; None: no trial has a row yet."""
     counts: Mapping[str, int]
     """Trials by status."""
     failures: Mapping[str, int]

@@ -32,7 +32,7 @@ class SweepResult(Rows):
     best: str | None
     """The best configuration, in words."""
     best_trial: str | None
-    """Its best run."""
+    """Best run of the sweep."""
     mean: float | None
     """Mean over seeds that the best is ranked by, see `metric`."""
     metric: str | None
@@ -49,7 +49,7 @@ class SweepResult(Rows):
     """Wall-clock over all sessions."""
     cost_usd: float | None
     time_words: str = ""
-    """Where the time of all trials went, in one line."""
+    """Use of the time of all trials, in one line."""
 
     def rows(self) -> list[tuple[str, str]]:
         """Return name and value of each line that a notebook shows."""

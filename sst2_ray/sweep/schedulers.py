@@ -35,7 +35,7 @@ class Evaluation:
     num_rows: int
     """Sentences that it is taken over."""
     error: float | None = None
-    """Its standard error over the sentences; None: of an accuracy, which follows from it."""
+    """Standard error over the sentences; None: of an accuracy, which follows from it."""
 
 
 def evaluation_number(epoch: float, evaluations_per_epoch: int) -> int:

@@ -46,7 +46,7 @@ class SweepContext:
     experiment: str
     workspace: Workspace
     shared: dict[str, Shared]
-    """By model."""
+    """Shared inputs by model."""
     placement: Placement
     cost_share: float
     progress_actor: ActorHandle

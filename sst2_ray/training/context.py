@@ -129,7 +129,7 @@ class LoopResult:
     """Logits [rows, classes] of the evaluation split at the best evaluation; None: it was before a restart."""
     global_step: int
     stop: StopRequest | None
-    """Who ended it early; None: it reached its end, or ran out of patience."""
+    """Request that ended it early; None: it reached its end, or ran out of patience."""
 
 
 def better(candidate: EpochRecord, best: EpochRecord | None, metric: Metric = "accuracy") -> bool:

@@ -17,7 +17,7 @@ INTERVAL_S = 0.5
 MAX_STEPS = 1000
 
 MOST_SHARE = 0.05
-"""Of the time that checkpoints may cost, however often workers fail."""
+"""Largest share of the time that checkpoints may cost, however often workers fail."""
 
 
 class Decision(IntEnum):

@@ -56,7 +56,7 @@ class _OnDev:
     best_logits: NDArray[np.float32] | None = None
     last: Metrics | None = None
     others: dict[str, Metrics] = field(default_factory=dict)
-    """Of the best weights on further evaluation splits."""
+    """Metrics of the best weights on further evaluation splits."""
 
 
 class Finish:

@@ -17,7 +17,7 @@ class Gpu:
     memory_gb: int
     """Memory in 10^9 bytes."""
     link_bytes_per_s: float
-    """One-way rate to the other GPUs of the node: half of the data sheet's NVLink figure, or PCIe's without NVLink."""
+    """Rate in one direction to the other GPUs of the node: half of the data sheet's NVLink figure, or PCIe's without NVLink."""
 
 
 # By torch's full device name: an unknown chip, or a slice of one, gets no utilization figure.

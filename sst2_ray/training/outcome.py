@@ -79,14 +79,14 @@ class Finished:
     """An attempt that came to the end of its training: facts that only the workers know, the same on all ranks."""
 
     stop: StopRequest | None
-    """Who ended it before its time; None: nobody."""
+    """Request that ended it before its time; None: there was none."""
     model: ModelFacts
     speed: SpeedFacts
     best: EvaluationFacts
     last: EvaluationFacts
     last_train_loss: float | None
     selection_accuracy: float | None
-    """At the best evaluation, where that was chosen on a held-out part of train."""
+    """Accuracy at the best evaluation, where that was chosen on a held-out part of train."""
     selection_score: float | None
     """Likewise, the metric that the run is chosen by."""
     others: dict[str, dict[str, float]] = field(default_factory=dict)
@@ -101,7 +101,7 @@ class Yielded:
     """An attempt that wrote a checkpoint on request and gave its workers back; another can go on from it."""
 
     global_step: int
-    """Of the checkpoint."""
+    """Step of the checkpoint."""
 
 
 AttemptEnd = Finished | Yielded

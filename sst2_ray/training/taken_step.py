@@ -16,7 +16,7 @@ class TakenStep:
 
     norm: GradientNorm
     global_step: int
-    """With this one."""
+    """Steps taken, this one included."""
     total_steps: int
     learning_rate: float
     rows: NDArray[np.int64]

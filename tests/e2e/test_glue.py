@@ -54,7 +54,7 @@ for task in sys.argv[1:]:
 print(json.dumps(found))
 """
 METRICS = {"cola": "mcc", "mrpc": "f1", "qqp": "f1", "stsb": "spearman"}
-"""Of the other tasks: accuracy."""
+"""Metric of a task; the others have accuracy."""
 
 
 def test_every_task_is_planned_with_its_metric_its_head_and_its_rows(hub: HubServer, folder: Path) -> None:

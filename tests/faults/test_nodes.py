@@ -17,10 +17,10 @@ from tests.support.waiting import waited
 pytestmark = pytest.mark.timeout(1200)
 
 START_S, END_S = 180, 240
-"""In which an attempt's workers come, and its end, on a machine that others use as well."""
+"""Seconds until an attempt's workers are there, and until it has ended, on a machine that others use as well."""
 
 NOTICE_S = 30
-"""What Azure and Google tell ahead."""
+"""Warning time of Azure and Google."""
 
 
 def started(run: TinyRun, attempt: int, *, world_size: int) -> None:

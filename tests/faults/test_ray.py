@@ -18,7 +18,7 @@ from tests.support.faults import TinyRun, pause_at, processes_of
 from tests.support.waiting import waited
 
 START_S, END_S = 180, 240
-"""In which a run reaches its fault, and its end, on a machine that others use as well."""
+"""Seconds until a run reaches its fault, and until it has ended, on a machine that others use as well."""
 
 
 def kill(process: subprocess.Popen[str], title: str) -> None:

@@ -16,7 +16,7 @@ from tests.support.object_store import BUCKET, ObjectStore
 from tests.support.waiting import waited
 
 START_S, END_S = 180, 240
-"""In which a run reaches its fault, and its end, on a machine that others use as well."""
+"""Seconds until a run reaches its fault, and until it has ended, on a machine that others use as well."""
 
 
 def only_whole_checkpoints(run: Storage, scratch: Path) -> int:

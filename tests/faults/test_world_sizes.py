@@ -10,7 +10,7 @@ from tests.support.training import Scenario, play_in_group
 
 WORLD_SIZES = (2, 1, 4, 2)
 STEPS = 20
-"""Of each."""
+"""Steps of each run."""
 
 
 def test_losses_are_those_of_a_constant_world_size(tmp_path):

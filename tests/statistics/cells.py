@@ -23,7 +23,7 @@ class Cell:
     """Kind of study with the bounds that its rate must lie in."""
 
     statement: str
-    """What is printed."""
+    """Printed statement."""
     truth: str
     num_seeds: str
     rate: Callable[[int, int], float]
@@ -114,7 +114,7 @@ def covers_chosen(num: int, num_seeds: int) -> Callable[[World], bool]:
 
 
 TRUTHS = {"f1": ACCURACY, "mcc": 2 * ACCURACY - 1, "loss": -ACCURACY * math.log(0.9) - (1 - ACCURACY) * math.log(0.1)}
-"""Of answers to as many positive as negative sentences, each given with a probability of 0.9."""
+"""Scores of answers to as many positive as negative sentences, each given with a probability of 0.9."""
 
 
 def covers_metric(metric: str, num_seeds: int) -> Callable[[World], bool]:

@@ -18,7 +18,7 @@ class Disk:
         self._filler = folder / "filler"
 
     def fill(self) -> None:
-        """To the last byte."""
+        """Fill the disk to the last byte."""
         with contextlib.suppress(OSError), self._filler.open("wb", buffering=0) as file:
             while True:
                 file.write(bytes(4096))

@@ -36,7 +36,7 @@ class ObjectStore:
         }
 
     def start(self) -> None:
-        """At the port that it had before."""
+        """Start it again at the port that it had before."""
         from moto.server import ThreadedMotoServer
 
         self._server = ThreadedMotoServer(ip_address="127.0.0.1", port=self._port, verbose=False)

@@ -25,13 +25,13 @@ class Tried:
     held_out: Sequence[int] | None = None
     """On a held-out part of train, of as many sentences; None: none was held out."""
     apart: int = 7
-    """How many sentences further on each seed begins to be wrong."""
+    """Distance, in sentences, from where one seed begins to be wrong to where the next does."""
     begin: int = 0
     """The first sentence that seed 0 gets wrong."""
     stored: bool = True
-    """Whether the predictions were stored."""
+    """True if the predictions were stored."""
     evaluations: bool = True
-    """Whether the evaluations on the way were stored."""
+    """True if the evaluations on the way were stored."""
     learning_rate: float = 8e-5
     status: str = "succeeded"
     values: Mapping[str, Any] = field(default_factory=dict)

@@ -21,7 +21,7 @@ WORDS = (
     *("--learning-rates", "1e-4", "1e-3", "--num-seeds", "2", "--evaluations-per-epoch", "2"),
     *("--max-concurrent", "8", "--keep-models", "1", "--trackers", "tensorboard"),
 )
-"""Of the sweep that is killed, and of the one that is not. Of the 8 trials at once, as many run as there are cores."""
+"""Settings of the sweep that is killed, and of the one that is not. Of the 8 trials at once, as many run as there are cores."""
 
 _SAME = ("status", "best_dev_accuracy", "last_dev_accuracy", "best_dev_loss", "last_global_step", "config_hash")
 

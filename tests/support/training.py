@@ -44,7 +44,7 @@ class Recorder:
     best_at: list[int] = field(default_factory=list)
     steps: list[int] = field(default_factory=list)
     batches: int = 0
-    """Of evaluations."""
+    """Batches of evaluations."""
     stop_after: int | None = None
     """Asks to stop at the evaluation after this step."""
 

@@ -15,7 +15,7 @@ from sst2_ray.results.store.table import ResultsTable
 from tests.support.records import epoch, prediction, trial
 
 ROWS_PER_TRIAL = {"trials": 1, "epochs": 2, "predictions": 400}
-"""What a writer writes of each trial; enough predictions for a kill to fall into the middle of them."""
+"""Rows that a writer writes of each trial; enough predictions for a kill to fall into the middle of them."""
 
 _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload(["tests.support.writers"])

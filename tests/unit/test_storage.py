@@ -179,7 +179,7 @@ def test_no_name_leads_out_of_the_storage(tmp_path, name):
 
 
 class Flaky(LocalFileSystem):
-    """Not there for its first uses."""
+    """File system that is not there for its first uses."""
 
     failures = 0
     error: OSError

@@ -48,7 +48,7 @@ class Cloud(ABC):
     """False where `ray up` and `ray down` have nothing to start or end."""
     start_with: ClassVar[str] = ""
     end_with: ClassVar[str] = ""
-    """Where Ray does not: the commands that do."""
+    """Commands that end a cluster where Ray does not."""
     sizes_from_cloud: ClassVar[bool] = False
     """`ray up` asks the cloud for the resources of a machine type."""
     asks_account: ClassVar[bool] = False
@@ -139,7 +139,7 @@ class ForeignCloud(Cloud):
 
     starts_by_ray = False
     reached_by: ClassVar[str]
-    """Why there is no head to tunnel to, and what to do instead."""
+    """Reason why there is no head to tunnel to, and what to do instead."""
 
     def key(self, cluster: ClusterFile) -> Path | None:
         """Return nothing: no SSH reaches it."""

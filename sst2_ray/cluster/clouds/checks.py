@@ -8,6 +8,7 @@ import importlib.metadata
 import json
 import re
 import subprocess  # nosec B404: bash reads a script, and runs nothing
+from collections.abc import Iterable
 from pathlib import Path
 
 from sst2_ray.cluster.file import NodeType, shipped
@@ -18,11 +19,21 @@ from sst2_ray.cluster.section import Section
 Limits = dict[str, tuple[float, float] | None]
 """Least and largest value by key; None: the key is not taken."""
 
+Harmful = tuple[str, str, str]
+"""Pattern of what must not stand in a text, its harm, the remedy."""
+
 
 @functools.cache
 def places(kind: str) -> tuple[str, ...]:
     """Return the locations of a kind in places.json."""
     return tuple(json.loads((Path(__file__).parents[1] / "places.json").read_text())[kind])
+
+
+def check_harmful(where: str, text: str, harmful: Iterable[Harmful], found: Findings, *, prefix: str = "") -> None:
+    """Add an error for each pattern that `text` matches. `prefix`: of the harm, where several texts stand at one place."""
+    for pattern, harm, remedy in harmful:
+        if re.search(pattern, text):
+            found.error(where, f"{prefix}{harm}", remedy)
 
 
 def check_place(where: str, name: str, kind: str, found: Findings) -> None:

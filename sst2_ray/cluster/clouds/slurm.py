@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from sst2_ray.cluster.clouds.base import ForeignCloud
-from sst2_ray.cluster.clouds.checks import check_shell, places
+from sst2_ray.cluster.clouds.checks import check_harmful, check_shell, places
 from sst2_ray.cluster.clouds.slurm_script import check_options, check_script
 from sst2_ray.cluster.file import ClusterFile
 from sst2_ray.cluster.findings import Findings
@@ -30,7 +30,7 @@ _HARMFUL = (
         "--kill-on-bad-exit=0",
     ),
     (
-        r"^\s*export CUDA_VISIBLE_DEVICES=",
+        r"(?m)^\s*export CUDA_VISIBLE_DEVICES=",
         "CUDA_VISIBLE_DEVICES is fixed: workers see other GPUs than Slurm gave",
         "remove it",
     ),
@@ -40,12 +40,12 @@ _HARMFUL = (
         "as in cluster/slurm.sbatch",
     ),
     (
-        r"^\s*port=\"?\$\{?SLURM_JOB_ID\}?\"?\s*$",
+        r"(?m)^\s*port=\"?\$\{?SLURM_JOB_ID\}?\"?\s*$",
         "the job's number is no port: there are 65535",
         "port=$((20000 + SLURM_JOB_ID % 20000))",
     ),
 )
-"""What a script must not do: pattern, harm, remedy."""
+"""Harmful lines of a script: pattern, harm, remedy."""
 _TIME = re.compile(r"\d+|\d+:\d\d(:\d\d)?|\d+-\d+(:\d\d){0,2}")
 
 
@@ -196,9 +196,7 @@ def _check_ray(script: str, found: Findings) -> None:
         )
     if not re.search(r"RAY_AUTH_MODE=token\b", script):
         found.error("RAY_AUTH_MODE", "no token: anybody on the network runs code as you", "export RAY_AUTH_MODE=token")
-    for pattern, what, remedy in _HARMFUL:
-        if re.search(pattern, script, re.MULTILINE):
-            found.error("script", what, remedy)
+    check_harmful("script", script, _HARMFUL, found)
     if "jobs/" in script and not re.search(r'jobs/[^\n]*"\$@"', script):
         found.error("script", "drops what stands behind its name: the run has no arguments", '"$@" behind the job')
     if not re.search(r"^\s*set -[a-z]*e", script, re.MULTILINE):

@@ -16,7 +16,7 @@ from sst2_ray.errors import did_you_mean
 _VERSION = "2010-09-09"
 _POLICY_VERSION = "2012-10-17"
 _PARAMETERS = ("VpcId", "SshFrom", "StorageBucket", "ClusterName", "InstanceTypes")
-"""What `sst2-ray up` fills in."""
+"""Parameters that `sst2-ray up` fills in."""
 _TYPES: dict[str, tuple[str, ...]] = {
     "AWS::EC2::SecurityGroup": ("GroupId", "VpcId", "Id"),
     "AWS::EC2::SecurityGroupIngress": ("Id",),

@@ -16,7 +16,7 @@ _RESERVED_USERS = {
     "gcp": {"root"},
 }  # fmt: skip
 _CLIENTS = {"aws": "boto3", "gcp": "google-api-python-client", "azure": "azure-mgmt-compute"}
-"""What the autoscaler on the head calls its cloud with."""
+"""Client library of each cloud, which the autoscaler on the head imports."""
 LONGEST_NAME = 64 - 8 - 1 - len("ray--worker")
 """Letters: Ray names machines ray-NAME-worker and eight digits, and both clouds take 64 at most."""
 _NEEDED_BY: dict[str, tuple[str, ...]] = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from sst2_ray.cluster.clouds.checks import check_gpu_image, check_image_tag
+from sst2_ray.cluster.clouds.checks import check_gpu_image, check_harmful, check_image_tag
 from sst2_ray.cluster.file import ClusterFile, is_pinned_image
 from sst2_ray.cluster.findings import Findings
 from sst2_ray.cluster.section import Section
@@ -26,7 +26,7 @@ _PROVIDER_KEYS = {
     " msi_name msi_resource_group msi_identity_id msi_identity_principal_id subnet_id subnet_mask unique_id tags subnet nsg msi",
     "local": "head_ip worker_ips external_head_ip coordinator_address",
 }  # fmt: skip
-"""What Ray's providers read; all take type, module and disable_node_updaters."""
+"""Keys that Ray's providers read; all take type, module and disable_node_updaters."""
 
 
 def check_container(cluster: ClusterFile, found: Findings) -> None:
@@ -51,9 +51,7 @@ def check_container(cluster: ClusterFile, found: Findings) -> None:
 def _check_options(docker: Section, found: Findings) -> None:
     for key in ("run_options", "head_run_options", "worker_run_options"):
         for option in docker.texts(key):
-            for pattern, what, remedy in _OPTIONS:
-                if re.search(pattern, option):
-                    found.error(docker.at(key), f"{option}: {what}", remedy)
+            check_harmful(docker.at(key), option, _OPTIONS, found, prefix=f"{option}: ")
 
 
 def check_provider_keys(cluster: ClusterFile, found: Findings) -> None:

@@ -7,7 +7,7 @@ import json
 import re
 from pathlib import PurePosixPath
 
-from sst2_ray.cluster.clouds.checks import check_gpu_image, check_image_tag
+from sst2_ray.cluster.clouds.checks import check_gpu_image, check_harmful, check_image_tag
 from sst2_ray.cluster.doctor.image_layers import Step, check_layers
 from sst2_ray.cluster.file import is_pinned_image, shipped
 from sst2_ray.cluster.findings import Findings
@@ -34,7 +34,7 @@ _HARMFUL = (
     (r"(curl|wget)[^|;&]*http://", "takes what comes over an unencrypted line", "https://, with a checksum"),
     (r"rm -rf? \S*(anaconda3|/opt/conda|/home/ray)\s*($|[;&])", "removes Python and Ray", "remove it"),
 )  # fmt: skip
-"""What a RUN must not do: pattern, harm, remedy."""
+"""Harmful commands of a RUN: pattern, harm, remedy."""
 _MODULES = (
     "torch", "ray", "deepspeed", "transformers", "datasets", "numpy", "pyarrow", "sst2_ray", "sentence_transformers",
     "optuna",
@@ -88,9 +88,7 @@ def _steps(text: str) -> list[Step]:
 
 def _check_run(step: Step, found: Findings) -> None:
     """Check one RUN."""
-    for pattern, what, remedy in _HARMFUL:
-        if re.search(pattern, step.rest):
-            found.error("RUN", what, remedy)
+    check_harmful("RUN", step.rest, _HARMFUL, found)
     if step.user not in _ROOT and _SYSTEM_PACKAGES.search(step.rest):
         what = f"user {step.user} may not install system packages"
         found.error("RUN", what, "USER root before it, USER 1000 after it")

@@ -6,6 +6,7 @@ import functools
 import re
 import subprocess  # nosec B404: bash reads a command, and runs nothing
 
+from sst2_ray.cluster.clouds.checks import check_harmful
 from sst2_ray.cluster.doctor.commands import HEAD, WORKER, commands_of
 from sst2_ray.cluster.doctor.dockerfile import BARE_NAME, locked_versions
 from sst2_ray.cluster.file import ClusterFile, shipped
@@ -51,7 +52,7 @@ _HARMFUL = (
     (r"\bsudo\s+(-\S+\s+)*pip3?\s+install", "installs for the system's Python, which runs nothing here", "without sudo"),
     (r"--redis-password[= ]\S", "a secret that every user of the node can read; the token protects Ray", "remove it"),
 )  # fmt: skip
-"""What a node's command must not do: pattern, harm, remedy."""
+"""Harmful commands of a node: pattern, harm, remedy."""
 
 
 def check_shell_commands(cluster: ClusterFile, found: Findings) -> None:
@@ -60,9 +61,7 @@ def check_shell_commands(cluster: ClusterFile, found: Findings) -> None:
     for path, command in commands_of(cluster):
         told = len(found)
         _check_grammar(path, command, found)
-        for pattern, what, remedy in _HARMFUL:
-            if re.search(pattern, command):
-                found.error(path, f"{_short(command)}: {what}", remedy)
+        check_harmful(path, command, _HARMFUL, found, prefix=f"{_short(command)}: ")
         _check_effect(path, command, found)
         _check_packages(path, command, found)
         for home in re.findall(r"(?<![\w~])/home/([\w.-]+)/", command):

@@ -37,7 +37,7 @@ class Job:
 
     command: tuple[str, ...]
     variables: Mapping[str, str]
-    """For the job and its workers."""
+    """Environment variables of the job and its workers."""
     demand: Mapping[str, float]
     """Resources that the command itself reserves, by Ray's names."""
     upload: Upload

@@ -62,13 +62,13 @@ class SubmitConfig:
     hours: float | None = None
     """With --dry-run: length of the job, for its cost; None: forecast, where the command is one of this package's."""
     on_interrupt: Literal["ask", "detach", "stop"] = "ask"
-    """What Ctrl-C does to the job; ask: detach where there is no terminal to ask on."""
+    """Effect of Ctrl-C on the job; ask: detach where there is no terminal to ask on."""
     pending_timeout_s: float = 1800.0
     """Seconds that the command may wait for its own resources before it is given up (exit code 3), and on while a machine is set up."""
     reconnect_timeout_s: float = 300.0
     """Seconds that the cluster may be out of reach before it is given up (exit code 4)."""
     next_zone: bool = False
-    """Where the workers were never placed for want of machines: move the cluster to the file's next zone, and submit again."""
+    """If the workers were never placed for want of machines, move the cluster to the file's next zone, and submit again."""
     down_when_done: bool = False
     """`ray down` the cluster once the job has ended, whatever its result, or was given up as never placed; not after a detach, and
     not while another job runs on it."""

@@ -26,11 +26,11 @@ class JobForecast:
     num_workers: int | None
     """None: the command is not one of this package's, and asks for what it likes."""
     seconds: float | None = None
-    """All steps at least; None: not known."""
+    """Least seconds of all steps; None: not known."""
     sent_bytes: float | None = None
     """Bytes that its workers send each other in the whole run; of two where it has one."""
     more_workers: str = ""
-    """What more workers would change, as the plan says it."""
+    """Effect of more workers, as the plan states it."""
     why_unknown: str = ""
 
 

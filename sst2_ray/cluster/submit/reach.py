@@ -11,11 +11,11 @@ from typing import TypeVar
 T = TypeVar("T")
 
 CALL_ERRORS = (OSError, RuntimeError, ValueError, TypeError)
-"""What a call raises that is not answered as it should be: requests' errors are OSErrors, Ray has a bare RuntimeError for
+"""Exceptions of a call without a proper answer: requests' errors are OSErrors, Ray has a bare RuntimeError for
 every status but 200, and what is no answer of a job server at all is an error of the types that read it."""
 
 NO_AGENT = "No available agent"
-"""What the server answers, after ten seconds, while the head's agent, which starts jobs, does not run."""
+"""Answer of the server, after ten seconds, while the head's agent, which starts jobs, does not run."""
 
 
 def reach(

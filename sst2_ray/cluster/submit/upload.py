@@ -52,7 +52,7 @@ class Upload:
     excludes: tuple[str, ...]
     files: tuple[UploadedFile, ...]
     problems: tuple[str, ...] = ()
-    """What cannot be packaged, each with its reason."""
+    """Paths that cannot be packaged, each with its reason."""
     outside: tuple[str, ...] = ()
     """Links that lead out of the folder: what they lead to is uploaded."""
 

@@ -20,7 +20,7 @@ class CalibrationFacts:
     """Held-out sentences of train that it was fitted on."""
     before: CalibrationError | None
     after: CalibrationError | None
-    """On dev; None: not scored on dev."""
+    """Calibration errors on dev, before and after; None: not scored on dev."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +49,7 @@ class CardFacts:
     """Optimizer steps at the exported weights."""
     calibration: CalibrationFacts | None = None
     pearson: float | None = None
-    """Of a regression, which has neither accuracy nor F1."""
+    """Pearson correlation of a regression, which has neither accuracy nor F1."""
     spearman: float | None = None
 
     @property

@@ -44,7 +44,7 @@ class SbertStack:
     """Modules of a sentence-transformers folder, as far as a classifier needs them."""
 
     pooling_modes: tuple[str, ...] = ("mean",)
-    """One or several of POOLING_MODES; the features of several are concatenated."""
+    """Modes out of POOLING_MODES; the features of several are concatenated."""
     transformer_path: str = ""
     """Folder of the transformer, relative to the model's."""
     pooling_path: str = "1_Pooling"

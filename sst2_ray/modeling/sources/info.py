@@ -24,7 +24,7 @@ class ModelInfo:
     attention: str
     """Attention implementation; as asked for ("auto" included) until the model is built on its device."""
     notes: tuple[str, ...] = ()
-    """One-line remarks for the user."""
+    """Remarks for the user, one line each."""
     origin: str = ""
     """Local folder of the weights: snapshot, package or the user's; empty for random weights."""
     trained_on: tuple[str, ...] = ()
@@ -42,7 +42,7 @@ class ResolvedModel:
     """Complete description from which a worker builds the model, without weights: cheap to pickle."""
 
     name: str
-    """As the user gave it."""
+    """Name as the user gave it."""
     info: ModelInfo
     architecture: JsonObject
     """The encoder's transformers config as plain JSON values, `model_type` included."""

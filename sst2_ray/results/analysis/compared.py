@@ -38,7 +38,7 @@ class Compared:
     comparisons: tuple[Comparison, ...]
     """The one that decides first."""
     scores: tuple[tuple[float | None, float | None], ...]
-    """Of a and b, by metric."""
+    """Scores of a and b, by metric."""
     differences: tuple[Difference, ...]
     """The widest first."""
     mcnemar_p: float | None

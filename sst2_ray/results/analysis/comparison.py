@@ -51,14 +51,14 @@ class Comparison:
     """A name in `evidence.METRICS`."""
     verdict: Verdict
     estimate: Estimate | None
-    """Of a minus b; None when the sentences of one were not stored or the two answered other sentences."""
+    """Score of a minus that of b; None when the sentences of one were not stored or the two answered other sentences."""
     margin: float
     missing: str = ""
-    """Why there is no estimate, in words."""
+    """Reason why there is no estimate."""
     searched: tuple[int, int] = (1, 1)
     """Configurations that a and b were chosen from by these very sentences."""
     p_value: float | None = None
-    """After the correction for the search, and by Holm over the comparisons of a page."""
+    """P value after the correction for the search, and by Holm over the comparisons of a page."""
     num_tests: int = 1
     """Comparisons that Holm's correction covers."""
 
@@ -210,11 +210,11 @@ class Bests:
     configurations: tuple[Configuration, ...]
     """Best first."""
     not_known: int
-    """How many of them are in the set because they lack answers to single sentences, or a second seed."""
+    """Number of them in the set because they lack answers to single sentences, or a second seed."""
     num_compared: int
     """Configurations in all."""
     reason: str = ""
-    """Why all of them are in the set; empty when the set was computed."""
+    """Reason why all of them are in the set; empty when the set was computed."""
 
     @property
     def verdict(self) -> Verdict:

@@ -32,7 +32,7 @@ COLUMNS = (
 METRICS = ("accuracy", "f1", "mcc", "loss")
 """Metrics that two sides are compared in, after the one that both were chosen by."""
 VALUE_METRICS = ("spearman", "pearson")
-"""Those of regressions."""
+"""Metrics of regressions."""
 _SCORES = {
     ("dev", "accuracy"): "best_dev_accuracy",
     ("dev", "f1"): "best_dev_f1",
@@ -48,12 +48,12 @@ class Evidence:
 
     configurations: tuple[Configuration, ...]
     samples: Mapping[str, Sample]
-    """By configuration id; a configuration with a run whose answers were not stored is missing."""
+    """Samples by configuration id; a configuration with a run whose answers were not stored is missing."""
     split: str
     chosen_by: str = "accuracy"
     """Metric that the configurations are chosen by."""
     lacks: Mapping[str, Lack] = field(default_factory=dict)
-    """Why a sample is missing, by configuration id; else its predictions were not stored."""
+    """Reason why a sample is missing, by configuration id; else its predictions were not stored."""
     _pools: dict[str, dict[str, SeedVariance]] = field(default_factory=dict, init=False, repr=False)
 
     def sample(self, configuration: Configuration) -> Sample | None:

@@ -37,7 +37,7 @@ class Moment:
 
     title: str
     detail: str
-    """Which evaluations are compared."""
+    """Evaluations that are compared, in words."""
     rows: tuple[MomentRow, ...]
     """Empty when one had no evaluation by then."""
 

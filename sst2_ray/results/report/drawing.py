@@ -62,14 +62,14 @@ class Drawn:
     name: str
     """Name of its files, without a suffix."""
     caption: str
-    """One sentence on what it shows; also its alternative text."""
+    """Sentence on what it shows; also its alternative text."""
     png: bytes
     svg: bytes
     pdf: bytes
     page_svg: str
     """SVG for the page: without a background, in the page's colors."""
     wide: bool = False
-    """Whether it takes the width of two figures."""
+    """True if it takes the width of two figures."""
 
 
 @contextmanager

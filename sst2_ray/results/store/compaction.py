@@ -38,7 +38,7 @@ class Compacted:
     """Raw files whose records are in the snapshot."""
     num_rows: int
     snapshot: str
-    """Its location."""
+    """Location of the snapshot."""
     num_bytes: int
     num_pruned: int
     """Raw files deleted."""

@@ -61,7 +61,7 @@ class Imported:
     trials: list[TrialRecord]
     epochs: list[EpochRecord]
     notes: list[str] = field(default_factory=list)
-    """What was skipped or assumed, one line each."""
+    """Skipped rows and assumptions, one line each."""
 
 
 def parse_names(pairs: tuple[str, ...]) -> dict[str, tuple[str, ...]]:

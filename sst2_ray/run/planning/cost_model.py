@@ -41,7 +41,7 @@ class ModelSize:
     inner: int
     """Width of the feed-forward layer."""
     gated: bool
-    """Its first matrix is twice as wide (GeGLU)."""
+    """True if its first matrix is twice as wide (GeGLU)."""
     heads: int
     window: int | None = None
     """Positions that a layer of local attention sees; None: every layer is global."""

@@ -51,7 +51,7 @@ class Forecast:
     batch_size: int
     seconds_per_step: float
     evaluation_seconds: float
-    """All evaluations together."""
+    """Seconds of all evaluations together."""
     peak_memory_gib: float
     """Memory of one worker, everything included."""
     utilization: float | None = None
@@ -111,9 +111,9 @@ class _Measurement:
     tokens: Mapping[str, TokenArrays]
     placement: Placement
     address: str
-    """Where the processes meet, as torch.distributed takes it."""
+    """Address at which the processes meet, as torch.distributed takes it."""
     folder: str
-    """For a log of each process."""
+    """Folder for a log of each process."""
 
 
 def _measure(inputs: RunInputs, placement: Placement) -> StepCost:

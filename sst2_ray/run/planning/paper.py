@@ -28,11 +28,11 @@ class Step:
 
     size: ModelSize
     tokens: float
-    """Of the global batch."""
+    """Tokens of the global batch."""
     length: int
     """Mean tokens of a sentence."""
     micro_batch_tokens: int
-    """That a worker computes at once, at most."""
+    """Most tokens that a worker computes at once."""
     compiled: bool
     """The encoder's layers are."""
 
@@ -45,9 +45,9 @@ class PaperForecast:
     """Device name of the data sheet."""
     num_steps: int
     num_workers: int
-    """That the run has."""
+    """Workers of the run."""
     step_seconds: Mapping[int, float]
-    """At least, by number of workers; those that need a network of unknown rate are left out."""
+    """Least seconds of a step by number of workers; those that need a network of unknown rate are left out."""
     sent_bytes: Mapping[int, float]
     """Sent by all workers together in the whole run, by number of workers."""
     network_gbit_per_s: float | None

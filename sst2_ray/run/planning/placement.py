@@ -65,7 +65,7 @@ class Placement:
     cpus_per_worker: int
     use_gpu: bool
     max_workers: int | None = None
-    """None: it does not grow."""
+    """Most workers; None: it does not grow."""
     can_scale: bool = False
     """An autoscaler may have to start nodes for it first."""
 

@@ -24,7 +24,7 @@ SWITCH = "SST2_RAY_FORK_WORKERS"
 """0: every worker imports for itself."""
 
 NO_CUDA = {"PYTORCH_NVML_BASED_CUDA_CHECK": "1"}
-"""Whether there is a GPU is asked without starting CUDA: a process that has touched it is not forked."""
+"""Setting with which torch looks for a GPU without starting CUDA: a process that has touched it is not forked."""
 
 ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "JE_ARROW_MALLOC_CONF": "background_thread:false"}
 """Libraries that would start threads at import: a process with threads is not forked."""

@@ -21,7 +21,7 @@ from typing import TypeVar
 from sst2_ray.run.tracking.services import REQUEST_S, RefusedError, make_tracker, send
 
 FOLDER = "trackers"
-"""Below the folder of a run or a sweep: the events and how far each tracker has got with them."""
+"""Folder below that of a run or a sweep: the events and how far each tracker has got with them."""
 
 EVENTS_FILE = "events.jsonl"
 

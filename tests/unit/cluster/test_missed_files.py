@@ -16,7 +16,7 @@ from sst2_ray.cluster.file import load_cluster_file
 from tests.support.broken_files import SHIPPED, Edit, doc, sub, text_of
 from tests.support.cluster_files import REPOSITORY
 from tests.support.missed_files import MISSED
-from tests.unit.cluster.test_further_broken_files import told
+from tests.unit.cluster.test_further_broken_files import accused, told
 
 BESIDE = {"stack": REPOSITORY / "cluster/aws-account.yaml", "serve": REPOSITORY / "cluster/serve.yaml"}
 SET_UP = "setup_commands:\n  - bash ~/.sst2-ray/node/setup.sh\nhead"
@@ -131,11 +131,7 @@ RIGHT: dict[str, dict[str, Edit]] = {
 @pytest.mark.parametrize("place", RIGHT)
 def test_what_is_right_is_not_accused(place: str, home: Path, tmp_path: Path) -> None:
     del home
-    accused = {
-        name: [line for line in told_of(tmp_path, place, change(text(place))) if line.startswith("ERROR")]
-        for name, change in RIGHT[place].items()
-    }
-    assert {name: lines for name, lines in accused.items() if lines} == {}
+    assert accused(RIGHT[place], text(place), lambda changed: told_of(tmp_path, place, changed)) == {}
 
 
 def test_the_settings_that_doctor_knows_are_those_of_the_application() -> None:

@@ -134,7 +134,7 @@ def test_a_search_learns_that_what_diverges_is_the_worst_and_nothing_of_a_lost_w
 
 
 def test_a_resumed_search_forgets_no_configuration_that_was_drawn(tmp_path: Path) -> None:
-    """It may be cut off again before it has asked for all of them."""
+    """Resume a search that may be cut off again before it has asked for all of them."""
     folder, known = Storage.open(str(tmp_path)), [Told().ask(i) for i in range(4)]
     for num_asked in (2, 4, 5):
         queue = SimpleNamespace(proposer=Told(), configurations=[Told().ask(i) for i in range(num_asked)])
