@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import yaml
 
-from sst2_ray.cluster.section import Section
+from sst2_ray.config.section import Section
 from sst2_ray.errors import InputError, did_you_mean
 from sst2_ray.home import is_temporary
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode, urlsplit
 
-from sst2_ray.cluster.section import Section
+from sst2_ray.config.section import Section
 from sst2_ray.network import within
 
 if TYPE_CHECKING:

@@ -25,8 +25,7 @@ if TYPE_CHECKING:
 
 POLL_S = 0.5
 ANSWER_POLL_S = 0.1
-"""Seconds between looks while workers wait for a scheduler's answer. Each look takes a millisecond or two of the
-cores that compute."""
+"""Seconds between looks while workers wait for a scheduler's answer. Each takes a millisecond or two of their cores."""
 
 LOOK_S = 2.0
 """Seconds between two looks at Ray's head and at the nodes."""

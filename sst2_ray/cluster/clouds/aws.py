@@ -14,7 +14,7 @@ from sst2_ray.cluster.clouds.aws_stack import make_stack, stack_change
 from sst2_ray.cluster.clouds.base import AccountCloud, CreateRequest, Instance, own_key
 from sst2_ray.cluster.file import ClusterFile, NodeType
 from sst2_ray.cluster.findings import Findings
-from sst2_ray.cluster.section import Section
+from sst2_ray.config.section import Section
 from sst2_ray.errors import InputError
 
 

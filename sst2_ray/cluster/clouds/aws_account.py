@@ -10,7 +10,7 @@ from sst2_ray.cluster.clouds.base import Cloud
 from sst2_ray.cluster.file import ClusterFile, NodeType
 from sst2_ray.cluster.findings import Findings
 from sst2_ray.cluster.prices import machine_of
-from sst2_ray.cluster.section import Section
+from sst2_ray.config.section import Section
 
 # Service quotas of EC2 in vCPUs: (name of the families, their instance types, on demand, spot)
 _QUOTAS = (("G and VT", r"^(g|vt)\d", "L-DB2E81BA", "L-3819A6DF"), ("P", r"^p\d", "L-417A185B", "L-7212CCBC"))

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from sst2_ray.cluster.file import ClusterFile
-from sst2_ray.cluster.section import Section
+from sst2_ray.config.section import Section
 from sst2_ray.errors import InputError
 
 _ALIVE = ["pending", "running", "stopping", "stopped", "shutting-down"]

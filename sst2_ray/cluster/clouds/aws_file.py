@@ -12,7 +12,7 @@ from sst2_ray.cluster.clouds.checks import check_machine
 from sst2_ray.cluster.file import ClusterFile, NodeType
 from sst2_ray.cluster.findings import Findings
 from sst2_ray.cluster.prices import ZONE_USD_PER_GB, machine_of, names_of
-from sst2_ray.cluster.section import Section
+from sst2_ray.config.section import Section
 from sst2_ray.errors import did_you_mean
 
 if TYPE_CHECKING:

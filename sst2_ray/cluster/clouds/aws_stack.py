@@ -11,7 +11,7 @@ from pathlib import Path
 from sst2_ray.cluster.clouds.aws_api import client, missing_templates, one_line_refusals
 from sst2_ray.cluster.clouds.base import CreateRequest
 from sst2_ray.cluster.file import ClusterFile, shipped
-from sst2_ray.cluster.section import Section
+from sst2_ray.config.section import Section
 from sst2_ray.errors import FailureClass, InputError, RunFailedError
 
 TEMPLATE = Path("cluster/aws-account.yaml")

@@ -10,7 +10,7 @@ from sst2_ray.cluster.clouds.checks import Limits, check_limits
 from sst2_ray.cluster.file import ClusterFile, NodeType
 from sst2_ray.cluster.findings import Findings
 from sst2_ray.cluster.prices import machine_of
-from sst2_ray.cluster.section import Section
+from sst2_ray.config.section import Section
 
 _IDS = {
     "SubnetIds": "subnet", "SubnetId": "subnet", "SecurityGroupIds": "sg", "Groups": "sg", "LaunchTemplateId": "lt",

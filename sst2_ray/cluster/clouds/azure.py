@@ -11,7 +11,7 @@ from sst2_ray.cluster.file import PLACEHOLDER, ClusterFile, NodeType
 from sst2_ray.cluster.findings import Findings
 from sst2_ray.cluster.prices import machine_of, names_of
 from sst2_ray.cluster.ray_private import azure_template_parameters, generated_key
-from sst2_ray.cluster.section import Section
+from sst2_ray.config.section import Section
 from sst2_ray.errors import did_you_mean
 
 MIN_ROOT_GB = 100

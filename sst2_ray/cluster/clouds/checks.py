@@ -14,7 +14,7 @@ from pathlib import Path
 from sst2_ray.cluster.file import NodeType, shipped
 from sst2_ray.cluster.findings import Findings
 from sst2_ray.cluster.prices import Machine
-from sst2_ray.cluster.section import Section
+from sst2_ray.config.section import Section
 
 Limits = dict[str, tuple[float, float] | None]
 """Least and largest value by key; None: the key is not taken."""

@@ -13,7 +13,7 @@ from sst2_ray.cluster.clouds.gcp_fields import check_fields
 from sst2_ray.cluster.file import PLACEHOLDER, ClusterFile, NodeType
 from sst2_ray.cluster.findings import Findings
 from sst2_ray.cluster.prices import Machine, machine_of, names_of
-from sst2_ray.cluster.section import Section
+from sst2_ray.config.section import Section
 from sst2_ray.errors import did_you_mean
 
 MIN_ROOT_GB = 80

@@ -16,7 +16,7 @@ from sst2_ray.cluster.clouds.kuberay_pods import check_pods
 from sst2_ray.cluster.clouds.kuberay_service import check_service
 from sst2_ray.cluster.file import DASHBOARD_PORT, ClusterFile, is_pinned_image
 from sst2_ray.cluster.findings import Findings
-from sst2_ray.cluster.section import Section
+from sst2_ray.config.section import Section
 
 SCHEMAS_VARIABLE = "SST2_RAY_KUBERAY_SCHEMAS"
 """Folder with rayjob.v1.schema.json[.gz] and rayservice.v1.schema.json[.gz]: KubeRay's resource definitions as strict JSON schemas."""

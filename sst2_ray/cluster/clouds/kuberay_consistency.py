@@ -10,8 +10,8 @@ from pathlib import PurePosixPath
 
 from sst2_ray.cluster.file import shipped
 from sst2_ray.cluster.findings import Findings
-from sst2_ray.cluster.section import Section
 from sst2_ray.config.flags import parse
+from sst2_ray.config.section import Section
 from sst2_ray.config.train import TrainConfig
 from sst2_ray.errors import InputError, did_you_mean
 

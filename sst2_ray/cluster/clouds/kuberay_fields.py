@@ -9,7 +9,7 @@ from typing import Any
 from sst2_ray.cluster.clouds.checks import check_image_tag
 from sst2_ray.cluster.findings import Findings
 from sst2_ray.cluster.ray_private import start_flags
-from sst2_ray.cluster.section import Section
+from sst2_ray.config.section import Section
 from sst2_ray.errors import did_you_mean
 
 _VALUES: dict[str, tuple[object, ...]] = {

@@ -9,7 +9,7 @@ import yaml
 from sst2_ray.cluster.clouds.kuberay_consistency import quantity
 from sst2_ray.cluster.findings import Findings
 from sst2_ray.cluster.ray_private import start_value_problem
-from sst2_ray.cluster.section import Section
+from sst2_ray.config.section import Section
 
 _GPU = "nvidia.com/gpu"
 _LONGEST_LIFE_S = 14 * 86400

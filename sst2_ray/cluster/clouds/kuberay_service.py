@@ -5,7 +5,7 @@ from __future__ import annotations
 from sst2_ray.cluster.clouds.kuberay_consistency import quantity
 from sst2_ray.cluster.clouds.serve_config import IMPORT_PATH, check_serve_config, read_serve_config
 from sst2_ray.cluster.findings import Findings
-from sst2_ray.cluster.section import Section
+from sst2_ray.config.section import Section
 
 _TOKEN = "SST2_RAY_SERVE_TOKEN"  # nosec B105: the name of a variable
 

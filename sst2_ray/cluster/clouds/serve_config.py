@@ -8,7 +8,7 @@ import yaml
 
 from sst2_ray.cluster.file import PLACEHOLDER, UniqueKeyLoader
 from sst2_ray.cluster.findings import Findings
-from sst2_ray.cluster.section import Section
+from sst2_ray.config.section import Section
 from sst2_ray.errors import did_you_mean
 
 IMPORT_PATH = "sst2_ray.serving.app:build"

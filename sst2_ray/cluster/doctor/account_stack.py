@@ -10,7 +10,7 @@ import yaml
 
 from sst2_ray.cluster.clouds.cloudformation import read_template
 from sst2_ray.cluster.findings import Findings
-from sst2_ray.cluster.section import Section
+from sst2_ray.config.section import Section
 from sst2_ray.errors import did_you_mean
 
 _VERSION = "2010-09-09"

@@ -18,7 +18,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from sst2_ray.cluster.doctor import probe
 from sst2_ray.cluster.findings import Finding
-from sst2_ray.cluster.section import Section
+from sst2_ray.config.section import Section
 from sst2_ray.network import free_port, use_node_interface
 
 _ALL_REDUCE_BYTES = {"nccl": 256 * 2**20, "gloo": 16 * 2**20}

@@ -7,7 +7,7 @@ import re
 from sst2_ray.cluster.clouds.checks import check_gpu_image, check_harmful, check_image_tag
 from sst2_ray.cluster.file import ClusterFile, is_pinned_image
 from sst2_ray.cluster.findings import Findings
-from sst2_ray.cluster.section import Section
+from sst2_ray.config.section import Section
 from sst2_ray.errors import did_you_mean
 
 _OPTIONS = (

@@ -13,14 +13,19 @@ from sst2_ray.cluster.clouds import cloud_of
 from sst2_ray.cluster.doctor.laptop import local_source_hash
 from sst2_ray.cluster.file import ClusterFile
 from sst2_ray.cluster.findings import Findings
-from sst2_ray.cluster.section import Section
 from sst2_ray.cluster.ssh import Host
+from sst2_ray.config.section import Section
 from sst2_ray.formatting import count
 
 PROBE = Path(__file__).with_name("probe.py")
 # Differences in these change numbers or break collectives; Ray and Python differences keep a node out altogether.
 _SAME = ("torch", "cuda", "deepspeed", "transformers")
-_MIN_DISK_GB = 20.0
+_ENVIRONMENT_GB = 10.0
+"""Size of the packages with torch for CUDA, and of what pip unpacks to install them."""
+_WORKING_GB = 4.0
+"""Size of the default models' cache, and of the checkpoint of ModernBERT-base that a run keeps and the one it writes."""
+_ROOMY_GB = 20.0
+"""Space that leaves Ray room to spill objects, and a run to keep its checkpoints."""
 _MAX_CLOCK_SKEW_S = 5.0
 _DRIVER_FOR_CUDA = {12: 525, 13: 580}
 """Oldest NVIDIA driver of each CUDA generation (NVIDIA's table of minor version compatibility)."""
@@ -81,14 +86,21 @@ def check_node(where: str, node: Section, found: Findings, *, prepared: bool) ->
     if abs(skew) > _MAX_CLOCK_SKEW_S:
         what = f"its clock is {skew:+.0f} s off: records would be out of order, object stores refuse requests"
         found.error(where, what, "switch time synchronization on (chrony)")
-    free, shm = node.number("disk_free_gb") or 0.0, node.number("shm_gib") or 0.0
-    if free < _MIN_DISK_GB:
-        remedy = f"{_MIN_DISK_GB:g} GB for packages, model cache and spilled objects"
-        found.error(where, f"{free:g} GB free in the home folder", remedy)
+    _check_disk(where, node, found)
+    shm = node.number("shm_gib") or 0.0
     if 0 < shm < 1:
         what = f"/dev/shm of {shm:g} GiB: Ray's object store falls back to the disk"  # nosec B108
         found.warning(where, what, "a quarter of the memory (docker: --shm-size)")
     check_gpus(where, node, found)
+
+
+def _check_disk(where: str, node: Section, found: Findings) -> None:
+    free = node.number("disk_free_gb") or 0.0
+    needed = _WORKING_GB + (0.0 if "ray" in node.section("versions") else _ENVIRONMENT_GB)
+    if free < _ROOMY_GB:
+        tell = found.error if free < needed else found.warning
+        remedy = f"{needed:g} GB at least, {_ROOMY_GB:g} with checkpoints and spilled objects"
+        tell(where, f"{free:g} GB free in the home folder", remedy)
 
 
 def check_gpus(where: str, node: Section, found: Findings) -> None:

@@ -13,9 +13,9 @@ from pathlib import Path
 from sst2_ray.cluster.doctor.node_versions import check_node, compare
 from sst2_ray.cluster.doctor.probe import MARK
 from sst2_ray.cluster.findings import Finding, Findings, Level
-from sst2_ray.cluster.section import Section
 from sst2_ray.cluster.submit.client import connect
 from sst2_ray.cluster.submit.follow import Follower
+from sst2_ray.config.section import Section
 from sst2_ray.errors import Sst2RayError
 
 _LEVELS: dict[str, Level] = {"ok": "ok", "warning": "warning", "error": "error"}

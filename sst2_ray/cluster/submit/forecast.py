@@ -13,7 +13,7 @@ from pathlib import Path
 
 from sst2_ray.cluster.prices import Machine
 from sst2_ray.cluster.ray_private import ADDRESS_VARIABLES
-from sst2_ray.cluster.section import Section
+from sst2_ray.config.section import Section
 
 _TIMEOUT_S = 180.0
 _OWN_TRAIN, _OWN_SWEEP = ("jobs/train.py", "train"), ("jobs/sweep.py", "sweep")

@@ -14,7 +14,7 @@ import yaml
 from sst2_ray.cluster.clouds import kuberay
 from sst2_ray.cluster.clouds.kuberay import SCHEMAS_VARIABLE
 from sst2_ray.cluster.findings import Findings
-from sst2_ray.cluster.section import Section
+from sst2_ray.config.section import Section
 from tests.support.cluster_files import FILES, REPOSITORY, rendered
 
 PAGE = (REPOSITORY / "docs/cluster-kubernetes.md").read_text()

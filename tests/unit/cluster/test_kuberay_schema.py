@@ -12,7 +12,7 @@ import pytest
 from sst2_ray.cluster.clouds import kuberay
 from sst2_ray.cluster.clouds.kuberay import SCHEMAS_VARIABLE
 from sst2_ray.cluster.findings import Findings
-from sst2_ray.cluster.section import Section
+from sst2_ray.config.section import Section
 from tests.support.cluster_files import planted, rendered
 
 

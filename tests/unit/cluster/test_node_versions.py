@@ -10,7 +10,7 @@ import pytest
 from sst2_ray.cluster.doctor import node_versions, probe, running
 from sst2_ray.cluster.doctor.probe import MARK, describe
 from sst2_ray.cluster.findings import Findings
-from sst2_ray.cluster.section import Section
+from sst2_ray.config.section import Section
 
 RAY = importlib.metadata.version("ray")
 
@@ -100,6 +100,17 @@ def test_no_remedy_restarts_ray_under_jobs_that_run(node: dict[str, Any]) -> Non
 )
 def test_what_is_wrong_with_one_node_is_told(node: dict[str, Any], change: dict[str, Any], told: str) -> None:
     assert told in lines(check_node("worker", {**node, **change}, prepared=True), "error")
+
+
+@pytest.mark.parametrize(
+    ("free", "versions", "level"),
+    [(3.9, {"ray": RAY}, "error"), (4.1, {"ray": RAY}, "warning"), (13.9, {}, "error"), (14.1, {}, "warning")],
+)
+def test_a_node_needs_room_for_what_is_not_installed_yet(
+    node: dict[str, Any], free: float, versions: dict[str, str], level: str
+) -> None:
+    found = lines(check_node("worker", {**node, "disk_free_gb": free, "versions": versions}, prepared=False), level)
+    assert f"{free:g} GB free in the home folder" in found
 
 
 def gpu(**change: str) -> dict[str, str]:
