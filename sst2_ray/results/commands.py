@@ -114,7 +114,7 @@ def main_report(argv: list[str]) -> int:
     config = parse(ReportConfig, argv, prog="sst2-ray report")
     table = open_table(config.storage_path)
     console, errors = _consoles()
-    with skipped_files_told(errors) as notes:
+    with skipped_files_told(errors) as notes, busy(f"reading {table.location}"):
         table.read("trials", columns=["status"])
     with warnings.catch_warnings(), busy("drawing the report"):
         warnings.simplefilter("ignore", SkippedFileWarning)

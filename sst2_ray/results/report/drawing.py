@@ -13,6 +13,7 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 INK = "#15171a"
 GRID = "#d5d8dd"
@@ -84,14 +85,14 @@ def style() -> Iterator[None]:
 
 def new_figure(*, width: float = 4.7, height: float = 3.3) -> tuple[Figure, Axes]:
     """Make a figure, its size in inches, with one set of axes. It does not use pyplot, so there is no global state."""
-    figure = Figure(figsize=(width, height), layout="constrained")
+    figure = Figure(figsize=(width, height))
     FigureCanvasAgg(figure)
     return figure, figure.add_subplot()
 
 
 def new_pair(*, width: float = 9.6, height: float = 3.3) -> tuple[Figure, Axes, Axes]:
     """Make a figure of two sets of axes side by side that share their vertical axis."""
-    figure = Figure(figsize=(width, height), layout="constrained")
+    figure = Figure(figsize=(width, height))
     FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2, sharey=True)
     return figure, left, right
@@ -104,8 +105,7 @@ def colors(names: Sequence[str]) -> dict[str, str]:
 
 def save(figure: Figure, name: str, caption: str, *, wide: bool = False) -> Drawn:
     """Render a figure in all formats, reproducibly to the byte."""
-    figure.draw_without_rendering()
-    figure.set_layout_engine("none")  # already laid out; otherwise every format repeats it
+    ConstrainedLayoutEngine().execute(figure)  # once; an engine of the figure's own would lay it out for every format
     with matplotlib.rc_context({"svg.hashsalt": name}):
         png, svg, pdf = io.BytesIO(), io.BytesIO(), io.BytesIO()
         figure.savefig(pdf, format="pdf", metadata={"CreationDate": None, "Title": caption})

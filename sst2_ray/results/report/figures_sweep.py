@@ -82,7 +82,7 @@ def _heat_map(study: Study, model: str, name: str) -> Drawn | None:
     axes.set(xlabel="learning rate", ylabel="batch size", title=drawing.short(model, 44))
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0)
-    bar = figure.colorbar(image, ax=axes, pad=0.02)
+    bar = figure.colorbar(image, ax=axes, pad=0.02, use_gridspec=False)
     bar.outline.set_visible(False)  # type: ignore[operator]
     bar.ax.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.1f}")
     others = [_AXIS_TITLES[axis] for axis in study.axes if axis not in ("learning_rate", "batch_size")]

@@ -25,6 +25,7 @@ from sst2_ray.results.report import answer_tables, drawing, figures_curves, figu
 from sst2_ray.results.report import run_tables as report_runs
 from sst2_ray.results.report import tables as report_tables
 from sst2_ray.results.report.drawing import Drawn
+from sst2_ray.results.store.dedup import latest_attempts
 from sst2_ray.results.store.table import ResultsTable
 from sst2_ray.storage import Storage
 from sst2_ray.version import __version__
@@ -55,12 +56,12 @@ def build(
 
     Raises InputError when there is no trial to report.
     """
-    trials = table.read("trials", experiment=experiment, attempts="latest")
+    every_attempt = table.read("trials", experiment=experiment)
+    trials = latest_attempts("trials", every_attempt)
     if not trials.num_rows:
         if experiment is not None:
             table.check_experiment(experiment)
         raise InputError(f"no trial in {table.location}")
-    num_attempts = table.read("trials", columns=["attempt"], experiment=experiment).num_rows
     points = margin or margin_points([(table.storage_path, trials.column("experiment").to_pylist())])
     found = studies(table, trials, margin=points / 100)
     figures: list[Drawn] = []
@@ -73,7 +74,7 @@ def build(
         generated=dt.datetime.now(dt.UTC).strftime("%Y-%m-%d %H:%M UTC"),
         version=__version__,
         margin=f"{points:g}",
-        counts=_counts(trials, found, num_attempts),
+        counts=_counts(trials, found, every_attempt.num_rows),
         notes=[*notes, *([f"Evaluated on other data and left out: {formatting.join(left_out)}."] if left_out else [])],
         studies=parts,
         several=len(parts) > 1,

@@ -128,9 +128,8 @@ def read_columns(
     Columns are only ever added to the schemas, so old files stay readable. `where` may use key columns only. Raises
     UnreadableFileError.
     """
-    schema = arrow_schema(dataset)
-    file_schema = file.schema_arrow
-    present = [name for name in columns if name in file_schema.names]
+    schema, found = arrow_schema(dataset), frozenset(file.schema_arrow.names)
+    present = [name for name in columns if name in found]
     try:
         raw = (
             file.read(columns=present, use_threads=False)
@@ -140,7 +139,7 @@ def read_columns(
         arrays = []
         for name in columns:
             field = schema.field(name)
-            if name not in raw.column_names:
+            if name not in found:
                 arrays.append(pa.chunked_array([pa.nulls(raw.num_rows, field.type)]))
                 continue
             column = raw.column(name)
