@@ -6,13 +6,16 @@ No other module sets them.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import importlib.util
 import os
 import platform
+import re
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
+from sst2_ray.errors import InputError, first_line
 from sst2_ray.home import have_a_home
 
 # The driver's own; Ray Train passes its RAY_TRAIN_* on to the controller and the workers.
@@ -66,6 +69,10 @@ ALWAYS = {
 # Unset in the driver: Tune ends with a traceback where they are set, and reads them for nothing else.
 DROPPED = ("TUNE_RESULT_DIR", "RAY_AIR_LOCAL_CACHE_DIR")
 
+# Not numbers, unlike the others that Tune and Ray Train read.
+_TEXTS = ("TUNE_RESULT_DELIM", "TUNE_ORIG_WORKING_DIR", "RAY_TRAIN_CALLBACKS", "RAY_TRAIN_NCCL_RAS_ACTION")
+_NUMBER = re.compile(r"\s*(-?\d+(\.\d*)?|auto|inf|true|false|)\s*", re.IGNORECASE)
+
 # On CPU tensor shapes change every step. glibc gives the memory back to the kernel and faults it in again, page by page,
 # which costs a third of the speed; jemalloc, which comes with Ray, is told to keep it for 30 s, in huge pages. Kept for
 # ever, a worker's memory grows by a GiB a minute; kept for 5 s, it costs a tenth of the speed. One arena for all threads:
@@ -90,15 +97,32 @@ def prepare_process() -> None:
 
 
 def prepare_driver() -> None:
-    """Set the driver's variables, before ray is imported. Those that the user has set stay."""
+    """Set the driver's variables, before ray is imported. Those that the user has set stay.
+
+    Raises InputError for one that Tune or Ray Train would end at with a traceback.
+    """
     prepare_process()
     os.environ.update(ALWAYS)
     for name in DROPPED:
         os.environ.pop(name, None)
+    _check_ray_libraries()
     for name, value in DRIVER_ENV.items():
         os.environ.setdefault(name, value)
     warnings.filterwarnings("ignore", module=r"(ray|transformers|torch|deepspeed|huggingface_hub)\b.*")
     warnings.filterwarnings("ignore", message="IProgress not found")  # tqdm's, in a notebook: no bars of it are shown
+
+
+def _check_ray_libraries() -> None:
+    for name, value in os.environ.items():
+        if name.startswith(("TUNE_", "RAY_TRAIN_", "RAY_AIR_")) and name not in _TEXTS and not _NUMBER.fullmatch(value):
+            raise InputError(f"{name}={value}: Ray reads a number there; give one, or unset it")
+    for path in filter(None, map(str.strip, os.environ.get("RAY_TRAIN_CALLBACKS", "").split(","))):
+        module, _, callback = path.rpartition(".")
+        try:
+            getattr(importlib.import_module(module), callback)
+        except (ImportError, AttributeError, ValueError) as error:
+            reason = first_line(error)
+            raise InputError(f"RAY_TRAIN_CALLBACKS={path}: cannot be imported ({reason}); unset it") from None
 
 
 def worker_env(*, use_gpu: bool, compile_threads: int | None = None) -> dict[str, str]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from sst2_ray.errors import InputError
 from sst2_ray.run import environment
 from sst2_ray.run.connect import starts_ray_here
 from sst2_ray.run.environment import worker_env, yielding_children
@@ -39,6 +40,35 @@ def test_variables_that_no_run_can_bear_are_set_or_dropped(monkeypatch):
     assert environment.ALWAYS.items() <= worker_env(use_gpu=False).items()
     environment.prepare_driver()
     assert environment.ALWAYS.items() <= os.environ.items() and not set(environment.DROPPED) & set(os.environ)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("TUNE_MAX_PENDING_TRIALS_PG", "abc", "Ray reads a number there"),
+        ("TUNE_FORCE_TRIAL_CLEANUP_S", "10 s", "Ray reads a number there"),
+        ("RAY_TRAIN_COLLECTIVE_TIMEOUT_S", "1h", "Ray reads a number there"),
+        ("RAY_TRAIN_CALLBACKS", "nonsense", "cannot be imported"),
+        ("RAY_TRAIN_CALLBACKS", "json.NoSuch", "cannot be imported"),
+    ],
+)
+def test_variables_that_ray_libraries_end_at_are_told_in_one_line(monkeypatch, name, value, told):
+    monkeypatch.setenv(name, value)
+    with pytest.raises(InputError, match=f"^{name}={value}: {told}.*unset it$"):
+        environment.prepare_driver()
+
+
+def test_numbers_and_words_of_ray_libraries_pass(monkeypatch):
+    good = {
+        "TUNE_MAX_PENDING_TRIALS_PG": "auto",
+        "TUNE_WARN_THRESHOLD_S": "0.5",
+        "TUNE_RESULT_DELIM": "/",
+        "RAY_TRAIN_COLLECTIVE_TIMEOUT_S": "-1",
+        "RAY_TRAIN_CALLBACKS": "collections.OrderedDict,",
+    }
+    for name, value in good.items():
+        monkeypatch.setenv(name, value)
+    environment.prepare_driver()
 
 
 def test_windows_drivers_have_no_segments_that_grow(monkeypatch):
