@@ -1,4 +1,4 @@
-"""The package as people install it: from a wheel, in a folder with spaces, under uv."""
+"""The package as people install it: from a wheel, in a folder with spaces, in a prefix of its own, by pipx, under uv."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.environments import SmallRuns, small_runs, wheel_of
+from tests.support.environments import REPOSITORY, SmallRuns, small_runs, wheel_of
 
 UV = shutil.which("uv") or str(Path(sys.executable).with_name("uv"))
 
@@ -25,26 +25,67 @@ def small() -> Iterator[SmallRuns]:
 
 
 @pytest.fixture(scope="module")
-def prefix(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Make an environment in a folder with spaces: the wheel, and this environment's other packages."""
-    made = tmp_path_factory.mktemp("installed")
-    wheel = wheel_of(made)
-    prefix = made / "my environment"
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", prefix], check=True)
-    (packages,) = prefix.glob("lib/python*/site-packages")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return wheel_of(tmp_path_factory.mktemp("wheel"))
+
+
+def install(wheel: Path, prefix: Path) -> Path:
+    """Install the wheel, and give the prefix this environment's other packages; returns the command."""
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "-q"]
     subprocess.run([*pip, "--python", prefix / "bin/python", "install", "--no-deps", wheel], check=True)
+    (packages,) = prefix.glob("lib/python*/site-packages")
     (packages / "others.pth").write_text("\n".join(site.getsitepackages()))
-    return prefix
+    return prefix / "bin/sst2-ray"
 
 
-def test_a_wheel_in_a_folder_with_spaces_trains_from_an_empty_folder(small: SmallRuns, prefix: Path) -> None:
-    _, *flags = small.words("wheel")
-    empty = small.folder / "an empty folder"
+def trains_from_an_empty_folder(small: SmallRuns, name: str, command: Path, **environment: str) -> None:
+    _, *flags = small.words(name)
+    empty = small.folder / f"an empty folder for {name}"
     empty.mkdir()
-    done = small.run([str(prefix / "bin/sst2-ray"), *flags], before=["env", "-C", str(empty)], PYTHONPATH="")
-    small.succeeded("wheel", done)
+    done = small.run([str(command), *flags], before=["env", "-C", str(empty)], PYTHONPATH="", **environment)
+    small.succeeded(name, done)
     assert not list(empty.iterdir())
+
+
+def test_a_wheel_in_a_folder_with_spaces_trains_from_an_empty_folder(
+    small: SmallRuns, wheel: Path, tmp_path: Path
+) -> None:
+    prefix = tmp_path / "my environment"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", prefix], check=True)
+    trains_from_an_empty_folder(small, "wheel", install(wheel, prefix))
+
+
+def test_a_prefix_of_its_own_trains_as_conda_s_do(small: SmallRuns, wheel: Path, tmp_path: Path) -> None:
+    """Make a whole Python in a folder, not a virtual environment; its standard library is linked."""
+    prefix, version = tmp_path / "envs/sst2", f"python{sys.version_info.major}.{sys.version_info.minor}"
+    library, base = prefix / "lib" / version, Path(sys.base_prefix)
+    (library / "site-packages").mkdir(parents=True)
+    (prefix / "bin").mkdir()
+    (prefix / "conda-meta").mkdir()
+    for entry in (base / "lib" / version).iterdir():
+        if entry.name != "site-packages":
+            (library / entry.name).symlink_to(entry)
+    for shared in (base / "lib").glob("libpython*"):
+        (prefix / "lib" / shared.name).symlink_to(shared)
+    shutil.copy(os.path.realpath(sys.executable), prefix / "bin" / version)
+    (prefix / "bin/python").symlink_to(version)
+    asked = [prefix / "bin/python", "-c", "import sys; print(sys.prefix, sys.base_prefix)"]
+    told = subprocess.run(asked, capture_output=True, text=True, check=True).stdout
+    assert told.split() == [str(prefix)] * 2
+    conda = {"CONDA_PREFIX": str(prefix), "CONDA_DEFAULT_ENV": "sst2", "VIRTUAL_ENV": ""}
+    trains_from_an_empty_folder(small, "conda", install(wheel, prefix), **conda)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_pipx_installs_a_command_that_trains(small: SmallRuns, wheel: Path, tmp_path: Path) -> None:
+    """Install everything anew: pipx asks each package that the wheel needs for its metadata."""
+    folders = {"PIPX_HOME": f"{tmp_path}/pipx", "PIPX_BIN_DIR": f"{tmp_path}/bin", "PIPX_MAN_DIR": f"{tmp_path}/man"}
+    pins = f"--pip-args=-c {REPOSITORY}/constraints.txt"
+    words = [sys.executable, "-m", "pipx", "install", pins, str(wheel)]
+    done = subprocess.run(words, env={**os.environ, **folders}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    trains_from_an_empty_folder(small, "pipx", tmp_path / "bin/sst2-ray")
 
 
 @pytest.mark.skipif(not Path(UV).exists(), reason="pip install uv")
