@@ -26,7 +26,8 @@ def plan_rows(
     """
     pricing = price_cluster(cluster)
     if pricing is None:
-        return [("machines", f"{formatting.count(len(cluster.hosts), 'machine')} of your own: no list price")]
+        named = f"{formatting.count(len(cluster.hosts), 'machine')} of your own: no list price"
+        return [("machines", named if cluster.hosts else "none yet: fill in provider.head_ip and worker_ips")]
     workers = [node_type for node_type in by_priority(cluster) if not node_type.is_head]
     machine = machine_for(cloud_of(cluster), workers[0]) if workers else None
     forecast = forecast_job(command, folder, machine)

@@ -115,6 +115,10 @@ def test_a_file_without_autostop_says_what_a_month_costs(tmp_path: Path) -> None
 def test_machines_of_ones_own_have_a_plan_without_prices(tmp_path: Path) -> None:
     rows = plan_rows(cluster_of("onprem", tmp_path), ("python", "a.py"), tmp_path)
     assert rows == [("machines", "3 machines of your own: no list price")]
+    shipped = load_cluster_file(FILES["onprem"])
+    assert plan_rows(shipped, ("python", "a.py"), tmp_path) == [
+        ("machines", "none yet: fill in provider.head_ip and worker_ips")
+    ]
 
 
 def test_the_plan_of_a_training_job_is_the_dry_run_of_its_own_command_for_the_clusters_gpus(tmp_path: Path) -> None:
