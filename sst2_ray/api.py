@@ -53,7 +53,7 @@ class Results:
         from sst2_ray.results.analysis.leaderboard import print_table
 
         out = text_console(max(Console().width, 80))
-        print_table(self.table, out, title=self.location, ranked=self.ranked, limit=50, whole="table.to_pandas()")
+        print_table(self.table, out, title=self.location, ranked=self.ranked, limit=50, whole=".table.to_pandas()")
         assert isinstance(out.file, io.StringIO)
         return out.file.getvalue().rstrip()
 

@@ -132,7 +132,7 @@ def export_model(config: ExportConfig, out: Console) -> ExportResult:
     if is_regression(str(folder)):
         raise InputError(f"{source}: answers with values; only models of classes are converted")
     for name in config.to:
-        Backend(name).require()
+        Backend(name).require("--to")
     splits = _splits(config, folder) if config.int8 or config.prove or config.keep_best else None
     sentences = None
     if splits is not None and (config.prove or config.keep_best):

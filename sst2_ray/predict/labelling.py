@@ -86,7 +86,7 @@ class Labelled:
             )
         if self.blank:
             notes.append(
-                f"{count(len(self.blank), 'row')} without a text have no prediction ({named_rows(self.blank)})"
+                f"{count(len(self.blank), 'row')} without a text and so without a prediction ({named_rows(self.blank)})"
             )
         return notes
 

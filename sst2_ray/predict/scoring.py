@@ -186,7 +186,7 @@ def score_lines(sums: MetricSums, classes: ClassNames, interval: str) -> list[st
     """
     metrics = sums.metrics()
     rows = sums.confusion.sum(axis=1)
-    majority = f"{percent(rows.max() / rows.sum())} always answering {classes.names[int(rows.argmax())]}"
+    majority = f"{percent(rows.max() / rows.sum())} % always answering {classes.names[int(rows.argmax())]}"
     two = f"F1 {percent(metrics.f1)}  precision {percent(metrics.precision)}  recall {percent(metrics.recall)}  "
     lines = [
         f"accuracy {percent(metrics.accuracy)} % ({sums.right:,} of {sums.num_rows:,}; {interval}; {majority})  "

@@ -168,8 +168,8 @@ class Lease:
         since = dt.datetime.fromisoformat(other.since)
         return (
             f"--name {self.name}: {other} has run it since {since:%Y-%m-%d %H:%M:%S} UTC "
-            f"({self.run.path(LEASE_FILE)}); wait for its end, end it with `sst2-ray stop {self.name}`, or choose another "
-            "--name"
+            f"({self.run.path(LEASE_FILE)}); wait for its end, end it with "
+            f"`sst2-ray stop {self.name}` (and the same --storage-path), or choose another --name"
         )
 
 

@@ -37,6 +37,8 @@ class TrainResult(Rows):
     """Score in that metric at the best epoch, on dev."""
     other_scores_json: str | None = None
     """Scores on further evaluation splits of the data, by split."""
+    num_dev_rows: int | None = None
+    """Rows of dev."""
     majority_share: float | None = None
     """Accuracy on dev of always answering its most frequent class."""
     best_num_answered: int | None = None
@@ -111,9 +113,10 @@ def _score_rows(result: TrainResult) -> list[tuple[str, str]]:
             ("chosen by", METRIC_NAMES[result.chosen_by]),
             ("squared error", f"{result.best_dev_loss:.4f}"),
         ]
+    of_rows = f" of {formatting.count(result.num_dev_rows, 'row')}" if result.num_dev_rows else ""
     last = f"{formatting.percent(result.last_dev_accuracy)} %" if result.last_dev_accuracy is not None else "not scored"
     return [
-        ("accuracy", f"{formatting.percent(result.best_dev_accuracy)} % {best}; last {last}"),
+        ("accuracy", f"{formatting.percent(result.best_dev_accuracy)} %{of_rows} {best}; last {last}"),
         ("F1 / loss", f"{formatting.percent(result.best_dev_f1)} % / {result.best_dev_loss:.4f}"),
     ]
 

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from sst2_ray.background import in_background, result_of
 from sst2_ray.config.train import TrainConfig
-from sst2_ray.errors import RunFailedError
+from sst2_ray.errors import RunFailedError, Sst2RayError
 from sst2_ray.notebook import NotebookView, in_notebook
 from sst2_ray.results.store.compaction import merge_small_files
 from sst2_ray.results.store.table import SkippedFileWarning
@@ -61,7 +61,9 @@ class RunSession:
         self.signals.install()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        if isinstance(error, Sst2RayError):  # which the command prints as its last line
+            self.log.write(str(error))
         self.signals.restore()
         self.log.close()
 

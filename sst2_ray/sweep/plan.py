@@ -147,9 +147,7 @@ def _time_rows(
     expected = [durations.predict(trial.config) for trial in trials]
     unknown = sorted({trial.config.model for trial, seconds in zip(trials, expected, strict=True) if seconds is None})
     if unknown:
-        time_words = (
-            f"not known: no run of {formatting.join(unknown)} in this results table yet; known after its first trial"
-        )
+        time_words = f"not known: no comparable run of {formatting.join(unknown)} in this results table yet; known after its first trial"
         cost = None
     else:
         seconds = makespan([s for s in expected if s is not None], at_once.chosen)

@@ -38,6 +38,7 @@ def test_a_stopped_run_has_saved_the_step_it_was_at_and_goes_on_to_the_same_weig
     assert (row["status"], row["failure_class"]) == ("stopped", "user_stop")
     saved = row["last_global_step"]
     assert 10 < saved < STEPS // 2, output
+    assert f"step {saved} is saved" in (run.run_folder / "logs/driver.log").read_text().splitlines()[-1]
     assert ckpt.committed_steps(Storage.open(str(run.run_folder)))[-1] == saved
     assert f"goes on at step {saved} (attempt 1)" in dry_run(run)
     again = run.run()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sst2_ray import formatting
 from sst2_ray.cluster.clouds import cloud_of
-from sst2_ray.cluster.file import ClusterFile, NodeType
+from sst2_ray.cluster.file import PLACEHOLDER, ClusterFile, NodeType
 from sst2_ray.cluster.prices import ZONE_USD_PER_GB
 from sst2_ray.cluster.pricing import Pricing, by_priority, forgotten_words, machine_for, price_cluster
 from sst2_ray.cluster.submit.forecast import JobForecast, forecast_job
@@ -26,12 +26,13 @@ def plan_rows(
     """
     pricing = price_cluster(cluster)
     if pricing is None:
-        named = f"{formatting.count(len(cluster.hosts), 'machine')} of your own: no list price"
-        return [("machines", named if cluster.hosts else "none yet: fill in provider.head_ip and worker_ips")]
+        machines = f"{formatting.count(len(cluster.hosts), 'machine')} of your own: no list price"
+        return [*_open_rows(cluster), *([("machines", machines)] if cluster.hosts else [])]
     workers = [node_type for node_type in by_priority(cluster) if not node_type.is_head]
     machine = machine_for(cloud_of(cluster), workers[0]) if workers else None
     forecast = forecast_job(command, folder, machine)
     rows = [
+        *_open_rows(cluster),
         ("machines", ", ".join(_machine_words(cluster, node_type) for node_type in by_priority(cluster))),
         ("zone", _zone_words(cluster, forecast)),
     ]
@@ -41,9 +42,23 @@ def plan_rows(
         *rows,
         ("an hour", _hour_words(pricing, forecast)),
         ("this job", _job_words(pricing, forecast, hours)),
+        *_results_rows(command, forecast),
         *([("more workers", forecast.more_workers)] if forecast.more_workers else []),
         ("forgotten", forgotten_words(pricing, forecast.num_workers)),
     ]
+
+
+def _open_rows(cluster: ClusterFile) -> list[tuple[str, str]]:
+    names = dict.fromkeys(name for _, text in cluster.document.strings() for name in PLACEHOLDER.findall(text))
+    return [("to fill in", f"{formatting.join(list(names))}: the file cannot be used before")] if names else []
+
+
+def _results_rows(command: Sequence[str], forecast: JobForecast) -> list[tuple[str, str]]:
+    """Say where results go that have no storage folder of their own."""
+    told = any(word.replace("_", "-").startswith(("--storage-path", "--config", "--resume")) for word in command)
+    if told or forecast.num_workers is None:
+        return []
+    return [("results", "on the head's disk, and gone with it; --storage-path s3://... (gs://, abfs://) keeps them")]
 
 
 def _machine_words(cluster: ClusterFile, node_type: NodeType) -> str:

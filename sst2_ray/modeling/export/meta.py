@@ -42,7 +42,8 @@ def local_export(given: str, *, flag: str = "--model-dir ") -> Path:
         raise InputError(f"{flag}{given}: no such folder; give a run's model folder")
     if not (found / META_FILE).is_file():
         raise InputError(
-            f"{flag}{given}: it has no {META_FILE}, so it is no export of this package; give a run's model folder"
+            f"{flag}{given}: it has no {META_FILE}, so it is no export of this package; give the model folder of a "
+            "run or a trial (`sst2-ray best` copies a sweep's best)"
         )
     return found
 

@@ -31,10 +31,10 @@ class Backend(StrEnum):
         """Return the library's own spelling."""
         return {Backend.TORCH: "torch", Backend.ONNX: "ONNX Runtime", Backend.OPENVINO: "OpenVINO"}[self]
 
-    def require(self) -> None:
+    def require(self, flag: str = "--backend") -> None:
         """Raise InputError, with the install line, where the library is not installed."""
         if importlib.util.find_spec(self.module) is None:
-            raise InputError(f"--backend {self}: {self.module} is not installed; pip install 'sst2-ray[{self}]'")
+            raise InputError(f"{flag} {self}: {self.module} is not installed; pip install 'sst2-ray[{self}]'")
 
 
 class Variant(StrEnum):

@@ -147,7 +147,10 @@ class Evidence:
         if share is None or share == 1 or scores is None:
             return []
         num = len(next(iter(self.samples.values())).label)
-        return [score <= share + 2 * (share * (1 - share) / num) ** 0.5 for score in scores]
+        bound = share + 2 * (share * (1 - share) / num) ** 0.5
+        if bound >= 1:  # so few sentences tell no model from the majority share
+            bound = share
+        return [score <= bound for score in scores]
 
     def _column(self, metric: str) -> str:
         """Return the column of `trials` that holds a run's score, with or without stored answers; empty: there is none."""

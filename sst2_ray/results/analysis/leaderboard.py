@@ -138,11 +138,10 @@ def _status(row: Row) -> str:
         for status in (Status.FAILED, Status.STOPPED, Status.LOST, Status.RUNNING)
         if row[status]
     ]
-    if row["collapsed"]:
-        found.insert(0, f"{row['collapsed']} collapsed")
-    return (
-        ", ".join([f"{row[Status.SUCCEEDED]} ok", *found]) if row[Status.SUCCEEDED] or not found else ", ".join(found)
-    )
+    if row[Status.SUCCEEDED] or not found:
+        collapsed = f" ({row['collapsed']} collapsed)" if row["collapsed"] else ""
+        found.insert(0, f"{row[Status.SUCCEEDED]} ok{collapsed}")
+    return ", ".join(found)
 
 
 def _columns(rows: Sequence[Row]) -> list[_Column]:

@@ -149,7 +149,7 @@ def seeds_lost(study: Study, configuration: Configuration) -> str:
     )
     collapsed, num = study.selected_on.num_collapsed(configuration), len(configuration.runs)
     said = [f"{failed} of {num + failed} seeds failed"] if failed else []
-    said += [f"{collapsed} of {num} seeds collapsed, no better than the majority share"] if collapsed else []
+    said += [f"{collapsed} of {num} seeds collapsed, within the noise of the majority share"] if collapsed else []
     return "".join(f", {one}" for one in said)
 
 

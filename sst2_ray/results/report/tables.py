@@ -289,5 +289,5 @@ def _general(value: float | None) -> str:
 
 def _statuses(row: leaderboard.Row) -> str:
     states = (Status.SUCCEEDED, Status.FAILED, Status.STOPPED, Status.LOST, Status.RUNNING)
-    collapsed = [f"{row['collapsed']} collapsed"] if row["collapsed"] else []
-    return ", ".join([*(f"{row[s]} {s}" for s in states if row[s]), *collapsed])
+    collapsed = f" ({row['collapsed']} collapsed)" if row["collapsed"] else ""
+    return ", ".join(f"{row[s]} {s}" for s in states if row[s]) + collapsed

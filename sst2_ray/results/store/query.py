@@ -162,4 +162,5 @@ def sort_rows(board: pa.Table, sort: str) -> pa.Table:
 
 def _explain(error: duckdb.Error) -> str:
     message = " ".join(line.strip() for line in str(error).splitlines() if line.strip() and "^" not in line)
-    return message.split(" LINE ")[0].removesuffix(".")
+    said = message.split(" LINE ")[0].removesuffix(".")
+    return f"{said}; text stands in single quotes: model = 'sbert'" if "Referenced column" in said else said

@@ -116,9 +116,17 @@ def test_machines_of_ones_own_have_a_plan_without_prices(tmp_path: Path) -> None
     rows = plan_rows(cluster_of("onprem", tmp_path), ("python", "a.py"), tmp_path)
     assert rows == [("machines", "3 machines of your own: no list price")]
     shipped = load_cluster_file(FILES["onprem"])
-    assert plan_rows(shipped, ("python", "a.py"), tmp_path) == [
-        ("machines", "none yet: fill in provider.head_ip and worker_ips")
-    ]
+    ((name, words),) = plan_rows(shipped, ("python", "a.py"), tmp_path)
+    assert name == "to fill in" and words.startswith("HEAD_ADDRESS, WORKER_ADDRESS_1")
+
+
+def test_results_that_end_with_the_head_are_said(tmp_path: Path) -> None:
+    cluster = cluster_of("aws", tmp_path)
+    words = ("python", "jobs/sweep.py", "--num-workers", "2")
+    assert "gone with it" in dict(plan_rows(cluster, words, tmp_path))["results"]
+    for told in ("--storage-path=s3://bucket/runs", "--config"):
+        assert "results" not in dict(plan_rows(cluster, (*words, told), tmp_path))
+    assert "results" not in dict(plan_rows(cluster, ("python", "a.py"), tmp_path))
 
 
 def test_the_plan_of_a_training_job_is_the_dry_run_of_its_own_command_for_the_clusters_gpus(tmp_path: Path) -> None:

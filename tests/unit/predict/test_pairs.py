@@ -102,7 +102,7 @@ def test_a_pair_with_a_blank_text_has_no_prediction(command, pair_export, tmp_pa
     source, out = write(tmp_path / "pairs.csv"), tmp_path / "out.parquet"
     source.write_text(source.read_text() + "only the first,\n")
     code, said, _ = command("--model-dir", pair_export, "--input", source, "--output", out)
-    assert (code, "1 row without a text have no prediction" in said) == (0, True)
+    assert (code, "1 row without a text and so without a prediction" in said) == (0, True)
     assert pq.read_table(out)["predicted"].to_pylist()[-1] is None
 
 

@@ -214,7 +214,7 @@ def test_a_row_without_a_text_has_no_prediction_and_is_counted(command, export, 
     source = write(tmp_path / "in.parquet", rows)
     out = command("--model-dir", export, "--input", source, "--out", tmp_path / "out.parquet")[1]
     assert [row["predicted"] is None for row in table(tmp_path / "out.parquet")] == [False, True, True, False]
-    assert "note: 2 rows without a text have no prediction (rows 2, 3)" in out
+    assert "note: 2 rows without a text and so without a prediction (rows 2, 3)" in out
 
 
 def test_a_file_with_labels_is_scored(command, export, tmp_path, expected):

@@ -98,7 +98,7 @@ def test_one_collapsed_run_of_one_seed_does_not_void_what_is_known_of_the_others
     assert study.bests is not None
     assert {c.setting("learning_rate") for c in study.bests.configurations} == {8e-5, 1e-2}  # it may be bad luck
     assert study.bests.not_known == 1
-    assert "1 ok, 1 collapsed" in board(table)
+    assert "1 ok (1 collapsed)" in board(table)
 
 
 def test_a_search_that_holds_a_single_seed_names_it(table: ResultsTable) -> None:
@@ -303,4 +303,4 @@ def test_what_was_chosen_on_a_held_out_part_is_judged_there_too(table: ResultsTa
     assert study.head_to_head is not None
     rows = {row.metric: row.comparison for row in study.head_to_head.moments[0].rows}
     assert {m for m, c in rows.items() if c and c.winner is study.head_to_head.modernbert} == {"accuracy", "f1", "loss"}
-    assert board(table).count("3 ok, 3 collapsed") == 2
+    assert board(table).count("3 ok (3 collapsed)") == 2
