@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
+
+if TYPE_CHECKING:
+    from tests.support.environments import SmallRuns
 
 _SCRUBBED = ("RAY_ADDRESS", "HF_TOKEN", "HF_ENDPOINT", "SST2_RAY_FAULTS")
 
@@ -28,3 +35,12 @@ def pytest_configure() -> None:
 def storage_path(tmp_path) -> str:
     """Return the path of a storage folder that does not exist yet."""
     return str(tmp_path / "runs")
+
+
+@pytest.fixture(scope="module")
+def small() -> Iterator[SmallRuns]:
+    """Make model and data of small runs in a folder whose path is short."""
+    from tests.support.environments import small_runs  # imports torch, which most tests do without
+
+    with tempfile.TemporaryDirectory(prefix="env-", dir="/tmp") as folder:
+        yield small_runs(Path(folder))

@@ -5,26 +5,17 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from tests.support.environments import REPOSITORY, SmallRuns, small_runs
+from tests.support.environments import REPOSITORY, SmallRuns
 
 pytestmark = pytest.mark.slow
 
 # Nobody listens there; a machine with a network would otherwise ask the real server with this key.
 NOWHERE = {"WANDB_BASE_URL": "http://127.0.0.1:9", "WANDB_API_KEY": "a0" * 20}
 GIVEN_UP_S = 90.0
-
-
-@pytest.fixture(scope="module")
-def small() -> Iterator[SmallRuns]:
-    with tempfile.TemporaryDirectory(prefix="wandb-", dir="/tmp") as folder:
-        yield small_runs(Path(folder))
 
 
 @pytest.fixture(scope="module")

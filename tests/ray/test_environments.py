@@ -10,7 +10,6 @@ import os
 import signal
 import subprocess
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -29,12 +28,6 @@ from tests.support.environments import (
     small_runs,
 )
 from tests.support.waiting import waited
-
-
-@pytest.fixture(scope="module")
-def small() -> Iterator[SmallRuns]:
-    with tempfile.TemporaryDirectory(prefix="env-", dir="/tmp") as folder:
-        yield small_runs(Path(folder))
 
 
 @pytest.fixture

@@ -7,21 +7,13 @@ import shutil
 import site
 import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.support.environments import REPOSITORY, SmallRuns, small_runs, wheel_of
+from tests.support.environments import REPOSITORY, SmallRuns, wheel_of
 
 UV = shutil.which("uv") or str(Path(sys.executable).with_name("uv"))
-
-
-@pytest.fixture(scope="module")
-def small() -> Iterator[SmallRuns]:
-    with tempfile.TemporaryDirectory(prefix="env-", dir="/tmp") as folder:
-        yield small_runs(Path(folder))
 
 
 @pytest.fixture(scope="module")

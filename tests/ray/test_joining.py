@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -48,12 +47,6 @@ thread = threading.Thread(target=run, args=("in-a-thread",))
 thread.start()
 thread.join()
 """
-
-
-@pytest.fixture(scope="module")
-def small() -> Iterator[SmallRuns]:
-    with tempfile.TemporaryDirectory(prefix="env-", dir="/tmp") as folder:
-        yield small_runs(Path(folder))
 
 
 def call(code: str, *words: str) -> subprocess.CompletedProcess[str]:
