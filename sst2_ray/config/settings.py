@@ -182,8 +182,11 @@ class PlacementSettings:
     micro_batch_tokens: Positive[int] | None = None
     """Most padded tokens a worker computes at once; None: chosen for the device. Only memory and speed depend on it."""
     compile: bool | None = None
-    """GPUs: torch.compile the encoder's layers: fewer kernels a step, a minute more at the start. None: on GPUs whose node
-    has a C compiler."""
+    """GPUs: torch.compile the encoder's layers: fewer kernels a step, half a minute more at the start. None: on GPUs whose
+    node has a C compiler, for runs that are long enough to earn it back."""
+    cuda_graphs: bool | None = None
+    """GPUs: capture a micro-batch's kernels once and replay them, which spares the host nearly all of its work in a step.
+    None: where the GPU's share of a batch is small and sentences are laid end to end."""
     overlap_comm: bool = True
     """GPUs: send gradients during the backward pass; off: after it, in one reduce-scatter."""
 

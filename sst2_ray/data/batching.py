@@ -10,7 +10,7 @@ the cut changes only the order of summation.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -123,8 +123,11 @@ def plan_step(
     max_tokens: int,
     pad_to: int | None = None,
     packed: bool = False,
+    computed: Callable[[int, int], int] = lambda tokens, rows: tokens,  # noqa: ARG005
 ) -> tuple[tuple[MicroBatch, ...], int]:
     """Plan the rank's micro-batches of one global batch.
+
+    `computed`, packed: the tokens that a micro-batch of so many tokens and rows is filled up to.
 
     A rank that is one piece short computes the shortest row as a filler of weight 0: all ranks have the same number of
     micro-batches, so every rank takes part in every collective.
@@ -136,7 +139,8 @@ def plan_step(
     pieces = cut_by_length(lengths, world_size=world_size, max_tokens=max_tokens, pad_to=pad_to, packed=packed)
     widths = [pad_to or int(lengths[piece[0]]) for piece in pieces]
     costs = [
-        int(lengths[piece].sum()) if packed else len(piece) * width for piece, width in zip(pieces, widths, strict=True)
+        computed(int(lengths[piece].sum()), len(piece)) if packed else len(piece) * width
+        for piece, width in zip(pieces, widths, strict=True)
     ]
     shares = deal(costs, world_size=world_size)
     num_each = max(map(len, shares))
@@ -170,6 +174,7 @@ def plan_epoch(
     max_tokens: int,
     pad_to: int | None = None,
     packed: bool = False,
+    computed: Callable[[int, int], int] = lambda tokens, rows: tokens,  # noqa: ARG005
     first_step: int = 0,
 ) -> Iterator[StepPlan]:
     """Yield the rank's steps of one epoch; a resumed run starts at `first_step`."""
@@ -185,6 +190,7 @@ def plan_epoch(
             max_tokens=max_tokens,
             pad_to=pad_to,
             packed=packed,
+            computed=computed,
         )
         yield StepPlan(
             epoch=epoch,

@@ -8,7 +8,8 @@ where torch's `bernoulli_` uses one. One hash of 32 bits decides about two neigh
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+import importlib.util
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -16,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from sst2_ray.modeling.compiler import enable_compiler, has_compiler
+from sst2_ray.modeling.compiler import has_compiler
 from sst2_ray.modeling.layout.packing import Packing
 from sst2_ray.modeling.layout.varlen import Varlen
 
@@ -111,12 +112,26 @@ def keep_mask(keys: Tensor, site: Tensor, shape: tuple[int, ...], probability: f
     shape: [position, feature], [head, query, key] or [feature]; a mask does not depend on the padded width. `site`,
     int32 [], tells the dropout modules of a model apart.
     """
+    if keys.is_cuda and torch.compiler.is_compiling():
+        return _untraced_mask(keys, site, shape, probability)
     places = _site_keys(keys, site).view(-1, *([1] * (len(shape) - 1)))
     for axis, size in enumerate(shape[:-1]):
         stride = _wrap32(_GOLDEN * _AXIS_STRIDE ** (len(shape) - 2 - axis))
         offsets = torch.arange(size, dtype=torch.int32, device=keys.device) * stride
         places = places + offsets.view(-1, *([1] * (len(shape) - 2 - axis)))
     return _draw(places, shape[-1], probability)
+
+
+@torch.library.custom_op("sst2_ray::keep_mask", mutates_args=())
+def _untraced_mask(keys: Tensor, site: Tensor, shape: Sequence[int], probability: float) -> Tensor:
+    """Draw what `keep_mask` draws, unseen by torch.compile: in its code for GPUs, places along an axis whose size varies
+    have 64 bits, and so has all that is computed from them."""
+    return keep_mask(keys, site, tuple(shape), probability)
+
+
+@_untraced_mask.register_fake
+def _(keys: Tensor, site: Tensor, shape: Sequence[int], probability: float) -> Tensor:  # noqa: ARG001
+    return keys.new_empty((len(keys), *shape), dtype=torch.bool)
 
 
 def _packed_mask(keys: Tensor, layout: Packing, site: Tensor, size: int, probability: float) -> Tensor:
@@ -140,8 +155,8 @@ def keyed_dropout(x: Tensor, keys: DropoutKeys, site: Tensor, probability: float
     if keys.keys is None or (keys.layout is None and x.size(0) != len(keys.keys)):
         return nn.functional.dropout(x, probability, True)
     if keys.of_tokens is not None:
-        # A compiler that traces a whole layer fuses the plain operators with their neighbors.
-        drop = _drop_tokens if torch.compiler.is_compiling() else drop_tokens
+        # A compiler that traces a whole layer fuses the plain operators with their neighbors; on a GPU see _untraced_mask.
+        drop = _drop_tokens if torch.compiler.is_compiling() and not x.is_cuda else drop_tokens
         return drop(x[0], *keys.of_tokens, site, probability)[None]
     if isinstance(keys.layout, Packing):
         mask = _packed_mask(keys.keys, keys.layout, site, x.size(-1), probability)
@@ -151,10 +166,7 @@ def keyed_dropout(x: Tensor, keys: DropoutKeys, site: Tensor, probability: float
 
 
 def _drop_tokens(x: Tensor, keys: Tensor, offsets: Tensor, site: Tensor, probability: float) -> Tensor:
-    """Apply the masks of `_packed_mask` to token vectors [T, size], element by element: one kernel of a compiler.
-
-    keys and offsets: see DropoutKeys.of_tokens.
-    """
+    """Apply the masks of `_packed_mask` to token vectors [T, size]. keys and offsets: see DropoutKeys.of_tokens."""
     feature = torch.arange(x.size(-1), dtype=torch.int32, device=x.device)
     bits = _mix(_site_keys(keys, site) + offsets)[:, None] ^ _mix(((feature >> 1) + 1) * _GOLDEN)
     bits = bits * _MIX1
@@ -166,19 +178,15 @@ def _drop_tokens(x: Tensor, keys: Tensor, offsets: Tensor, site: Tensor, probabi
 
 @torch.library.custom_op("sst2_ray::drop_tokens", mutates_args=())
 def drop_tokens(x: Tensor, keys: Tensor, offsets: Tensor, site: Tensor, probability: float) -> Tensor:
-    """Apply dropout as `_drop_tokens` does: on a GPU in one launch, where the worker has a C compiler.
+    """Apply dropout as `_drop_tokens` does: on a GPU in one launch, where Triton and the C compiler that it needs are there.
 
     The backward pass draws the masks again: none is kept.
     """
-    drop = _compiled_drop() if x.is_cuda and has_compiler() else _drop_tokens
-    return drop(x, keys, offsets, site, probability)
+    if x.is_cuda and has_compiler() and importlib.util.find_spec("triton"):
+        from sst2_ray.modeling.dropout_kernel import drop
 
-
-@functools.lru_cache(maxsize=1)
-def _compiled_drop() -> Callable[..., Tensor]:
-    enable_compiler()
-    compiled: Callable[..., Tensor] = torch.compile(_drop_tokens, dynamic=True, fullgraph=True)
-    return compiled
+        return drop(x, keys, offsets, site, _drops(probability))
+    return _drop_tokens(x, keys, offsets, site, probability)
 
 
 @drop_tokens.register_fake

@@ -10,7 +10,8 @@ import torch
 
 from sst2_ray.data.texts import Text
 from sst2_ray.data.tokens import TokenArrays
-from sst2_ray.errors import FailureClass, RunFailedError
+from sst2_ray.errors import FailureClass, InputError, RunFailedError
+from sst2_ray.modeling.attention.choice import VARLEN
 from sst2_ray.modeling.build import build_classifier, compile_layers
 from sst2_ray.modeling.classifier import SentenceClassifier
 from sst2_ray.modeling.compiler import has_compiler
@@ -23,13 +24,18 @@ from sst2_ray.training.context import AttemptReporter, LoopContext
 from sst2_ray.training.engine.base import TrainEngine
 from sst2_ray.training.engine.build import build_engine
 from sst2_ray.training.finish import Finish, Trained
+from sst2_ray.training.graphs import MOST_TOKENS
 from sst2_ray.training.loop import Loop
 from sst2_ray.training.names import Phase
 from sst2_ray.training.objective import Objective
 from sst2_ray.training.outcome import AttemptEnd, Yielded
 from sst2_ray.training.precision import use_bf16
+from sst2_ray.training.step_counts import total_steps
 from sst2_ray.training.task import DEFAULT_MICRO_BATCH_TOKENS, Task
 from sst2_ray.training.throughput import PhaseTimer, mark_of
+
+_COMPILE_FROM_TOKENS = 20_000_000
+"""Tokens of a worker's run from which on compiled layers earn back the half minute that compiling takes (benchmarks/NOTES.md)."""
 
 
 class Attempt:
@@ -143,6 +149,7 @@ class Attempt:
         keys = model.key_dropout()
         if self._compiles():
             compile_layers(model)
+        cuda_graphs = self._uses_graphs(model)
         split = "selection" if "selection" in self.tokens else "dev"
         return LoopContext(
             config=config,
@@ -160,7 +167,8 @@ class Attempt:
             pad_id=self.tokenizer.pad_token_id,
             model=model,
             dropout_keys=keys,
-            engine=self._engine(model),
+            engine=self._engine(model, cuda_graphs=cuda_graphs),
+            cuda_graphs=cuda_graphs,
             objective=Objective(
                 class_weights=task.class_weights,
                 label_smoothing=config.label_smoothing,
@@ -178,10 +186,26 @@ class Attempt:
             on_step=faults.hook_of(faults.planned(attempt=task.attempt, rank=self.rank), model, self.device),
         )
 
+    def _uses_graphs(self, model: SentenceClassifier) -> bool:
+        """Tell whether small micro-batches are replayed as graphs."""
+        can = self.device.type == "cuda" and model.info.attention == VARLEN and not self.config.pad_to_max_length
+        if self.config.cuda_graphs and not can:
+            raise InputError(
+                f"--cuda-graphs: needs a GPU and varlen attention, and this worker has {self.device.type} and "
+                f"{model.info.attention}; leave it out"
+            )
+        train = self.tokens["train"]
+        share = self.config.batch_size * len(train.input_ids) / len(train) / self.world_size
+        return can and (share <= MOST_TOKENS if self.config.cuda_graphs is None else self.config.cuda_graphs)
+
     def _compiles(self) -> bool:
         """Tell whether the encoder's layers are compiled."""
         if self.config.compile is not None or self.device.type != "cuda":
             return bool(self.config.compile)
+        train = self.tokens["train"]
+        steps = total_steps(self.config, len(train))
+        if steps * self.config.batch_size * len(train.input_ids) / len(train) < _COMPILE_FROM_TOKENS * self.world_size:
+            return False
         if not has_compiler() and self.rank == 0:
             self.reporter.note("layers run uncompiled: no C compiler (cc, gcc, clang or $CC) on this worker")
         return has_compiler()
@@ -199,12 +223,16 @@ class Attempt:
             saved.load_model(model)
         return model
 
-    def _engine(self, model: SentenceClassifier) -> TrainEngine:
-        return build_engine(
+    def _engine(self, model: SentenceClassifier, *, cuda_graphs: bool) -> TrainEngine:
+        overlaps = self.config.overlap_comm and self.device.type == "cuda" and not cuda_graphs
+        engine = build_engine(
             self.config.engine,
             model,
             build_optimizer(model, self.config),
             max_grad_norm=self.config.max_grad_norm,
             device=self.device,
-            overlap_comm=self.config.overlap_comm and self.device.type == "cuda",
+            overlap_comm=overlaps,
         )
+        if cuda_graphs:
+            engine.hold_gradients()
+        return engine

@@ -92,6 +92,8 @@ class LoopContext:
     objective: Objective
     run: Storage
     reporter: Reporter
+    cuda_graphs: bool = False
+    """Replay small micro-batches as graphs, filled up to few sizes."""
     data_fingerprint: str | None = None
     """Fingerprint of the rows, kept in every checkpoint; None: not known."""
     resume_from: Checkpoint | None = None

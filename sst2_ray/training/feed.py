@@ -7,13 +7,15 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from sst2_ray.data.batching import StepPlan, collate, plan_epoch, steps_per_epoch
 from sst2_ray.modeling.dropout import row_keys
-from sst2_ray.modeling.layout.varlen import ModelInputs, model_inputs
+from sst2_ray.modeling.layout.varlen import Bucket, model_inputs
 from sst2_ray.training.context import LoopContext
+from sst2_ray.training.graphs import MOST_TOKENS, MicroBatchInputs
 
 
 @dataclass(frozen=True)
@@ -21,8 +23,8 @@ class Batch:
     """A rank's part of an optimizer step."""
 
     plan: StepPlan
-    inputs: list[tuple[ModelInputs, Tensor, Tensor, Tensor]]
-    """For each micro-batch: arguments of the model, labels, weights, dropout keys."""
+    inputs: list[MicroBatchInputs]
+    """Filler rows weigh 0."""
 
 
 def prefetched(context: LoopContext, first_step: int, pool: ThreadPoolExecutor) -> Iterator[Batch]:
@@ -49,6 +51,7 @@ def _plans(context: LoopContext, first_step: int) -> Iterator[StepPlan]:
             max_tokens=context.micro_batch_tokens,
             pad_to=config.max_length if config.pad_to_max_length else None,
             packed=(context.model.packs(context.device) or _uses_varlen(context)) and not config.pad_to_max_length,
+            computed=lambda tokens, rows: bucket.tokens if (bucket := _bucket(context, tokens, rows, 1)) else tokens,
             first_step=step_in_epoch if epoch == first_epoch else 0,
         )
 
@@ -58,6 +61,11 @@ def _uses_varlen(context: LoopContext) -> bool:
     return context.model.supports_varlen and not context.config.pad_to_max_length
 
 
+def _bucket(context: LoopContext, tokens: int, rows: int, longest: int) -> Bucket | None:
+    """Return what a micro-batch is filled up to; None: it is not, and no graph replays it."""
+    return Bucket.of(tokens, rows, longest) if context.cuda_graphs and tokens <= MOST_TOKENS else None
+
+
 def _collate(context: LoopContext, plan: StepPlan) -> Batch:
     def move(tensor: Tensor) -> Tensor:
         return on_device(tensor, context.device)
@@ -65,12 +73,14 @@ def _collate(context: LoopContext, plan: StepPlan) -> Batch:
     scale = context.objective.batch_scale(context.train.labels[plan.global_rows])
     inputs = []
     for micro in plan.micro_batches:
-        padded = map(torch.from_numpy, collate(context.train, micro, pad_id=context.pad_id))
+        padded = [torch.from_numpy(array) for array in collate(context.train, micro, pad_id=context.pad_id)]
+        bucket = _bucket(context, int(padded[1].sum()), len(micro.rows), micro.width)
         keys = row_keys(seed=context.config.seed, global_step=plan.global_step, row_ids=micro.rows)
         labels = context.objective.targets(context.train.labels[micro.rows])
         weights = micro.weights if scale is None else micro.weights * scale
-        of_rows = (move(torch.from_numpy(array)) for array in (labels, weights, keys))
-        of_tokens = model_inputs(*padded, varlen=_uses_varlen(context), move=move)
+        fillers = 0 if bucket is None else bucket.rows - len(micro.rows)
+        of_rows = (move(torch.from_numpy(np.pad(array, (0, fillers)))) for array in (labels, weights, keys))
+        of_tokens = model_inputs(*padded, varlen=_uses_varlen(context), move=move, bucket=bucket, pad_id=context.pad_id)
         inputs.append((of_tokens, *of_rows))
     return Batch(plan, inputs)
 

@@ -1,14 +1,12 @@
 """The training loop, which knows neither Ray nor DeepSpeed: `LoopContext` says who it is, `engine` takes the steps.
 
-In the order in which it happens: train, train_step, forward_backward, evaluate, checkpoint."""
+In the order in which it happens: train, train_step, evaluate, checkpoint."""
 
 from __future__ import annotations
 
 import datetime as dt
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import numpy as np
 import torch
@@ -16,8 +14,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sst2_ray.data.batching import steps_per_epoch
-from sst2_ray.modeling.dropout import seed_gpu
-from sst2_ray.modeling.layout.varlen import ModelInputs
 from sst2_ray.modeling.optimizer import lr_factor, num_warmup_steps
 from sst2_ray.records import EpochRecord, StopRequest
 from sst2_ray.training.checkpoint import files as ckpt
@@ -28,6 +24,7 @@ from sst2_ray.training.control import Control, Decision
 from sst2_ray.training.dev_records import evaluation_columns
 from sst2_ray.training.engine.base import NonFiniteError
 from sst2_ray.training.feed import Batch, prefetched
+from sst2_ray.training.gradients import StepGradients
 from sst2_ray.training.metrics import Metrics, RecentLoss, metrics_from_logits, score_error
 from sst2_ray.training.names import Phase
 from sst2_ray.training.step_counts import evaluation_steps, total_steps
@@ -54,6 +51,7 @@ class Loop:
         self.stop: StopRequest | None = None
         # Loss sum, right predictions and examples since the last evaluation: float64, read only there.
         self.sums = torch.zeros(3, dtype=torch.float64, device=context.device)
+        self.gradients = StepGradients(context, self.sums)
         self.recent_loss = RecentLoss()
         self.grad_norm = self.learning_rate = 0.0
         self._taken: TakenStep | None = None
@@ -113,7 +111,7 @@ class Loop:
         context, plan = self.context, batch.plan
         factor = lr_factor(self.global_step, self.total_steps, self.warmup_steps)
         self.learning_rate = self.config.learning_rate * factor
-        self.forward_backward(batch)
+        self.gradients.compute(batch, self.global_step)
         with context.timer.phase(Phase.OPTIMIZER):
             norm = context.engine.step(self.learning_rate)
             self.read_norm()  # of the step before: this one's work is queued, so that the device goes on meanwhile
@@ -138,43 +136,6 @@ class Loop:
         if self._taken is not None:
             self.grad_norm = self._taken.grad_norm()
             self._taken = None
-
-    def forward_backward(self, batch: Batch) -> None:
-        """Sum the global batch's gradients over micro-batches and ranks."""
-        context, timer, engine = self.context, self.context.timer, self.context.engine
-        seed_gpu(context.device, seed=self.config.seed, global_step=self.global_step, rank=context.rank)
-        # The outer, disabled autocast keeps the inner one's casts of the weights for all micro-batches of the step.
-        with self._accumulation(), self._autocast(False) if context.bf16 else nullcontext():
-            for number, inputs in enumerate(batch.inputs, start=1):
-                with timer.phase(Phase.FORWARD):
-                    loss = self._loss(*inputs)
-                with timer.phase(Phase.BACKWARD):
-                    engine.backward(loss, is_last=number == len(batch.inputs))
-        context.dropout_keys.set(None)
-
-    def _loss(self, inputs: ModelInputs, labels: Tensor, weights: Tensor, keys: Tensor) -> Tensor:
-        """Compute this micro-batch's part of the global batch's loss."""
-        self.context.dropout_keys.set(keys)
-        with self._autocast(self.context.bf16):
-            logits = self.context.model(*inputs)  # [rows, classes]
-        losses = self.context.objective.row_losses(logits.float(), labels)  # [rows]
-        with torch.no_grad():
-            real = weights > 0
-            right = (logits.argmax(dim=1) == labels) & real
-            self.sums += torch.stack([losses * real, right, real]).sum(dim=1, dtype=torch.float64)
-        return (losses * weights).sum()
-
-    @contextmanager
-    def _accumulation(self) -> Iterator[None]:
-        """Accumulate inside; the exchange between ranks at the end counts as communication."""
-        accumulation = self.context.engine.accumulation()
-        accumulation.__enter__()
-        yield
-        with self.context.timer.phase(Phase.COMMUNICATION):
-            accumulation.__exit__(None, None, None)
-
-    def _autocast(self, enabled: bool) -> AbstractContextManager[object]:
-        return torch.autocast(self.context.device.type, dtype=torch.bfloat16, enabled=enabled)
 
     def _progress_loss(self) -> float | None:
         """Return the mean loss of the steps since the last one, now and then."""

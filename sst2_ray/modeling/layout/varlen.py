@@ -41,6 +41,45 @@ class Varlen:
         }
 
 
+_FILLER_TOKENS = 64
+"""Tokens of a filler row, about; it has at most one more."""
+
+_ROWS = 16
+"""Rows of a bucket are a multiple of these."""
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """Size that batches are filled up to, so that few sizes occur: a captured graph replays one."""
+
+    tokens: int
+    rows: int
+    longest: int
+
+    @classmethod
+    def of(cls, tokens: int, rows: int, longest: int) -> Bucket:
+        """Return the bucket of a batch of so many tokens and rows: up to an eighth more tokens, and a filler row at least."""
+        step = max(_FILLER_TOKENS, 1 << max(0, tokens.bit_length() - 4))
+        filled_rows = -(-(rows + step // _FILLER_TOKENS) // _ROWS) * _ROWS
+        filled = -(-(tokens + filled_rows - rows) // step) * step
+        return cls(filled, filled_rows, max(2 * _FILLER_TOKENS, 1 << (longest - 1).bit_length()))
+
+    def fill(self, ids: Tensor, layout: Varlen, *, pad_id: int) -> tuple[Tensor, Varlen]:
+        """Add filler rows of `pad_id` to ids [T] and their layout, each with a token at least; all their positions are 0.
+
+        No token of a sentence sees them; whoever reads the rows gives them no weight.
+        """
+        tokens, rows = len(ids), len(layout.ends) - 1
+        fillers = self.rows - rows
+        ends = tokens + torch.arange(1, fillers + 1) * (self.tokens - tokens) // fillers
+        lengths = torch.diff(ends, prepend=ends.new_tensor([tokens]))
+        row = torch.cat([layout.row, torch.repeat_interleave(torch.arange(rows, self.rows), lengths)])
+        position = torch.cat([layout.position, layout.position.new_zeros(self.tokens - tokens)])
+        filled = torch.cat([ids, ids.new_full((self.tokens - tokens,), pad_id)])
+        all_ends = torch.cat([layout.ends, ends.to(torch.int32)])
+        return filled, Varlen(row=row, position=position, ends=all_ends, longest=self.longest)
+
+
 ModelInputs = tuple[Tensor, Tensor | Varlen] | tuple[Tensor, Tensor | Varlen, Tensor]
 """Arguments of a classifier: ids, mask or layout and, for pairs of a model that is told which token is whose, type ids."""
 
@@ -52,16 +91,24 @@ def model_inputs(
     *,
     varlen: bool,
     move: Callable[[Tensor], Tensor],
+    bucket: Bucket | None = None,
+    pad_id: int = 0,
 ) -> ModelInputs:
     """Make a classifier's arguments from a batch padded on the right, each tensor as `move` returns it.
 
-    The batch is laid out before it is moved, so that nothing waits for a GPU.
+    The batch is laid out before it is moved, so that nothing waits for a GPU. `bucket`: what a varlen layout is filled up
+    to, with `pad_id`.
     """
-    ids, layout = to_varlen(input_ids, attention_mask) if varlen else (input_ids, attention_mask)
-    moved = move(ids), layout.moved(move) if isinstance(layout, Varlen) else move(layout)
-    if token_type_ids is None:
-        return moved
-    return *moved, move(token_type_ids[attention_mask.bool()] if varlen else token_type_ids)
+    if not varlen:
+        padded = (input_ids, attention_mask) if token_type_ids is None else (input_ids, attention_mask, token_type_ids)
+        return tuple(map(move, padded))  # type: ignore[return-value]
+    types = None if token_type_ids is None else token_type_ids[attention_mask.bool()]
+    ids, layout = to_varlen(input_ids, attention_mask)
+    if bucket is not None:
+        ids, layout = bucket.fill(ids, layout, pad_id=pad_id)
+        types = None if types is None else torch.cat([types, types.new_zeros(len(ids) - len(types))])
+    moved = move(ids), layout.moved(move)
+    return moved if types is None else (*moved, move(types))
 
 
 def to_varlen(input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Varlen]:

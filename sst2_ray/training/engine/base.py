@@ -84,6 +84,9 @@ class TrainEngine(Protocol):
         `is_last`: the last one of the step, so that gradients may be sent while it goes on.
         """
 
+    def hold_gradients(self) -> None:
+        """Sum gradients in memory that stays in its place, as replayed graphs need it; call it once, before the first step."""
+
     def step(self, learning_rate: float) -> GradientNorm:
         """Clip, update and clear the gradients without waiting for the device; returns their norm.
 

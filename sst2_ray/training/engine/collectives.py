@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 def exchange_rows(ids: Tensor, rows: Tensor, shares: list[tuple[int, int]]) -> list[tuple[Tensor, Tensor]]:
@@ -78,3 +78,14 @@ def _wait(works: Iterable[torch.distributed.Work]) -> None:
     """Wait for all of `works`, after all have been started."""
     for work in list(works):
         work.wait()
+
+
+def make_tables_sparse(model: nn.Module, *, least_rows: int) -> dict[nn.Parameter, Tensor]:
+    """Give large embedding tables sparse gradients; returns their weights, each with no row touched yet."""
+    touched = {}
+    for table in model.modules():
+        large = isinstance(table, nn.Embedding) and table.num_embeddings >= least_rows
+        if large and table.weight.requires_grad:
+            table.sparse = True
+            touched[table.weight] = torch.empty(0, dtype=torch.int64)
+    return touched

@@ -18,12 +18,18 @@ class TorchEngine:
         self.module, self.optimizer, self.max_grad_norm = model, optimizer, max_grad_norm
         self.groups = [list(group["params"]) for group in optimizer.param_groups]
         self.names = parameter_names(model, self.groups)
+        self._holds = False
 
     def accumulation(self) -> AbstractContextManager[object]:
         return nullcontext()
 
     def backward(self, loss: Tensor, *, is_last: bool = False) -> None:  # noqa: ARG002
         loss.backward()
+
+    def hold_gradients(self) -> None:
+        self._holds = True
+        for parameter in self.module.parameters():
+            parameter.grad = torch.zeros_like(parameter)
 
     def step(self, learning_rate: float) -> GradientNorm:
         limit = self.max_grad_norm if self.max_grad_norm > 0 else math.inf
@@ -32,7 +38,7 @@ class TorchEngine:
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
         self.optimizer.step()
-        self.optimizer.zero_grad()
+        self.optimizer.zero_grad(set_to_none=not self._holds)
         return GradientNorm(norm)
 
     def _spans(self) -> tuple[Span, ...]:

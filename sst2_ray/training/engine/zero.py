@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from sst2_ray.training.engine.base import STATE_NAMES, GradientNorm, OptimizerShard, Span, parameter_names, skips
-from sst2_ray.training.engine.collectives import exchange_rows, gather_parameters, sum_to_shards
+from sst2_ray.training.engine.collectives import exchange_rows, gather_parameters, make_tables_sparse, sum_to_shards
 from sst2_ray.training.engine.overlap import OverlappedSums, pays
 
 _NORM_ROW = 1024
@@ -115,10 +115,22 @@ class ZeroEngine:
         self._late = [i for i in every if i not in early]
         self._overlapped = OverlappedSums([(self._gradients[i], self._places(i)) for i in early]) if early else None
         # For each table: the rows of this rank's shard that are not 0 in `_gradients`.
-        self._touched = _make_tables_sparse(self.module) if device.type == "cpu" and not early else {}
+        of_cpu = device.type == "cpu" and not early
+        self._touched = make_tables_sparse(self.module, least_rows=_TABLE_ROWS) if of_cpu else {}
         self._dense = [self._dense_pieces(index) for index in every]
+        self._held: list[tuple[nn.Parameter, Tensor]] = []
+
+    def hold_gradients(self) -> None:
+        """See TrainEngine: that memory are the flat vectors, and nothing is copied into them."""
+        assert self._overlapped is None and not self._touched, "other ways to reduce replace the gradients"
+        for index, flat in enumerate(self._gradients):
+            self._held += [(p, flat.narrow(0, at, p.numel()).view_as(p)) for p, at in self._places(index)]
 
     def accumulation(self) -> AbstractContextManager[object]:
+        if self._held:
+            torch._foreach_zero_(self._gradients)
+            for parameter, place in self._held:
+                parameter.grad = place
         context: AbstractContextManager[object] = self.engine.coalesce_grad_reduction()
         return context
 
@@ -144,7 +156,7 @@ class ZeroEngine:
                 self._sum_rows(parameter, place, self._shares(index, offset, parameter))
             elif parameter.grad is None:  # nothing of this batch reached it
                 place.zero_()
-            else:
+            elif not self._held:
                 places.append(place)
                 gradients.append(parameter.grad)
             parameter.grad = None
@@ -269,17 +281,6 @@ class ZeroEngine:
                 "step": torch.tensor(shard.step, device=partition.device),
                 **moments,
             }
-
-
-def _make_tables_sparse(model: nn.Module) -> dict[nn.Parameter, Tensor]:
-    """Give large embedding tables sparse gradients; returns their weights, each with no row touched yet."""
-    touched = {}
-    for table in model.modules():
-        large = isinstance(table, nn.Embedding) and table.num_embeddings >= _TABLE_ROWS
-        if large and table.weight.requires_grad:
-            table.sparse = True
-            touched[table.weight] = torch.empty(0, dtype=torch.int64)
-    return touched
 
 
 def _import_deepspeed(device: torch.device) -> ModuleType:

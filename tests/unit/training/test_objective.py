@@ -42,7 +42,7 @@ def test_the_gradient_of_a_global_batch_is_that_of_torchs_loss_of_it(
         batch = next(prefetched(context, 0, pool))
     assert len(batch.inputs) == 1 or micro_batch_tokens == 16
     context.model.train()
-    loop.forward_backward(batch)
+    loop.gradients.compute(batch, loop.global_step)
 
     rows = batch.plan.global_rows
     whole = MicroBatch(rows=rows, weights=np.ones(len(rows), dtype=np.float32), width=int(train.lengths[rows].max()))

@@ -58,6 +58,25 @@ def test_the_host_reads_nothing_in_a_step(loop_of, kind, way, engine):
     assert loop.grad_norm > 1e-3, "nothing was clipped"
 
 
+def test_batches_filled_up_for_graphs_train_as_they_are(loop_of):
+    """Weights, loss, right predictions and number of examples; the gradients lie where they lay."""
+    found = []
+    for cuda_graphs in (False, True):
+        loop = loop_of("modernbert", precision="fp32", max_grad_norm=1.0)
+        loop.context.micro_batch_tokens, loop.context.cuda_graphs = 64, cuda_graphs
+        if cuda_graphs:
+            loop.context.engine.hold_gradients()
+        with ThreadPoolExecutor(1) as pool:
+            batches = prefetched(loop.context, 0, pool)
+            for _ in range(3):
+                batch = next(batches)
+                assert all((len(inputs[0][0]) % 64 == 0) >= cuda_graphs for inputs in batch.inputs)
+                loop.train_step(batch)
+        assert (loop.context.timer.num_padded_tokens > loop.context.timer.num_tokens) == cuda_graphs
+        found.append([loop.sums, *loop.context.model.parameters()])
+    torch.testing.assert_close(*found, rtol=1e-4, atol=1e-6)
+
+
 def test_a_read_is_refused():
     numbers = torch.arange(3)
     for read in (

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from sst2_ray.modeling.dropout import row_keys
-from sst2_ray.modeling.layout.varlen import to_varlen
+from sst2_ray.modeling.layout.varlen import Bucket, to_varlen
 from tests.support import models
 from tests.support.flash import compute_with_flash
 
@@ -38,6 +38,38 @@ def test_logits_and_gradients_are_those_of_the_padded_batch(kind, options, train
     else:
         compute_with_flash(model, monkeypatch)
     torch.testing.assert_close(outcome(*to_varlen(ids, mask)), padded, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["sbert", "modernbert"])
+def test_filler_rows_change_nothing(kind, tmp_path):
+    model, tokenizer, _ = models.build(getattr(models, f"{kind}_folder")(tmp_path / "model"))
+    model.lay_end_to_end()
+    ids, layout = to_varlen(*models.encode(tokenizer, models.SENTENCES))
+    rows = len(models.SENTENCES)
+    bucket = Bucket.of(len(ids), rows, layout.longest)
+    filled, its_layout = bucket.fill(ids, layout, pad_id=tokenizer.pad_token_id)
+    assert (len(filled), len(its_layout.ends) - 1, its_layout.longest) == (bucket.tokens, bucket.rows, bucket.longest)
+    assert (its_layout.ends.diff() > 0).all() and its_layout.ends.diff().max() <= bucket.longest
+    assert torch.equal(its_layout.row, torch.repeat_interleave(its_layout.ends.diff()))
+
+    def outcome(*inputs):
+        model.zero_grad()
+        losses = torch.nn.functional.cross_entropy(
+            model(*inputs), torch.arange(len(inputs[1].ends) - 1) % 2, reduction="none"
+        )
+        losses[:rows].sum().backward()
+        return losses[:rows].detach(), [p.grad.clone() for p in model.parameters() if p.grad is not None]
+
+    torch.testing.assert_close(outcome(filled, its_layout), outcome(ids, layout), rtol=1e-5, atol=1e-6)
+
+
+def test_buckets_are_few_and_little_larger_than_their_batches():
+    sizes = range(100, 16_385)
+    found = [Bucket.of(tokens, 64, 50) for tokens in sizes]
+    fillers = [(bucket.tokens - tokens) / (bucket.rows - 64) for bucket, tokens in zip(found, sizes, strict=True)]
+    assert min(fillers) >= 1 and max(fillers) <= 65
+    assert len(set(found)) < 80
+    assert max(b.tokens / tokens for b, tokens in zip(found, sizes, strict=True) if tokens >= 700) < 1.15
 
 
 @pytest.mark.parametrize("kind", ["sbert", "modernbert"])
