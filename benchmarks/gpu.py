@@ -8,7 +8,7 @@ where SST2_RAY_TOKENIZER names its tokenizer's folder (random weights: that chan
 Examples/s and model FLOP utilisation after warm-up, milliseconds a step by phase, by the GPU's own clock, and peak GPU
 memory. Where torch sees no GPU: one line, exit code 2.
 
-This was never run on a GPU by its authors: no figure of it is claimed anywhere. `python -m pytest tests/gpu` comes first.
+Several GPUs were never measured by its authors: no figure of them is claimed anywhere. `python -m pytest tests/gpu` comes first.
 """
 
 from __future__ import annotations

@@ -1,12 +1,14 @@
 """The cost of one worker's step on this machine's GPU, without Ray: where its time goes, and what the host does meanwhile.
 
-    python -m benchmarks.gpu_probe [--models modernbert-base sbert-minilm] [--batch 64 1024] [--ways default uncompiled sdpa]
+    python -m benchmarks.gpu_probe [--models modernbert-base sbert-minilm] [--batch 64 2048] [--ways graphs launched ...]
                                    [--steps 20] [--json FILE] [--device cpu]
 
-For every model, batch and way: milliseconds a step, tokens a second, share of the chip's peak; kernels launched and the share of
-the time that the GPU is busy (torch's profiler); places in the code where the host waits for the GPU (torch's sync debug mode);
-peak memory. Ways: what a run does by itself; without compiled layers; with padded batches through torch's sdpa. SST2_RAY_TOKENIZER:
-folder of ModernBERT's tokenizer. Where torch sees no GPU: one line, exit code 2; --device cpu tries the script itself.
+For every model, batch and way: milliseconds a step, tokens a second, share of the chip's peak; milliseconds by phase, of the
+host and of the GPU; tokens a second of an evaluation; kernels and the share of the time that the GPU is busy (torch's profiler);
+places in the code where the host waits for the GPU (torch's sync debug mode); peak memory. Ways: `graphs`, small micro-batches
+replayed as CUDA graphs, as runs do by themselves; `launched`, without; `compiled`, as `graphs` with compiled layers; `padded`, through
+torch's sdpa; `trainer`, the Hugging Face Trainer: bf16, fused AdamW, batches of like length, padded, sdpa. SST2_RAY_TOKENIZER: folder
+of ModernBERT's tokenizer. Where torch sees no GPU: one line, exit code 2; --device cpu tries the script itself.
 """
 
 from __future__ import annotations
@@ -14,35 +16,41 @@ from __future__ import annotations
 import collections
 import os
 import sys
+import tempfile
 import time
 import traceback
 import warnings
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
 import torch
 
 from benchmarks.launches import config_of
 from benchmarks.shared import finish, parser_of, provenance, task_of
-from sst2_ray.run.prepare import check, prepare
+from sst2_ray.run.prepare import RunInputs, check, prepare
 from sst2_ray.training.calibrate import loop_of, measure_steps
 from sst2_ray.training.loop import Loop
-from sst2_ray.training.throughput import model_flops_per_token, peak_flops, peak_memory_gib
+from sst2_ray.training.throughput import PHASES, model_flops_per_token, peak_flops, peak_memory_gib
 
 WAYS: dict[str, dict[str, Any]] = {
-    "default": {},
-    "uncompiled": {"compile": False},
-    "sdpa": {"attention": "sdpa", "compile": False},
+    "graphs": {"compile": False},
+    "launched": {"compile": False, "cuda_graphs": False},
+    "compiled": {"compile": True},
+    "padded": {"compile": False, "attention": "sdpa"},
+    "trainer": {},
 }
 
-WARM_UP_STEPS = 8
+WARM_UP_STEPS = 40
+"""Steps in which every size of batches occurs twice: then its graph is captured."""
+
 PROFILED_STEPS = 3
 
 
 def main() -> int:
     parser = parser_of(__doc__)
     parser.add_argument("--models", nargs="+", default=["modernbert-base", "sbert-minilm"])
-    parser.add_argument("--batch", type=int, nargs="+", default=[64, 1024])
+    parser.add_argument("--batch", type=int, nargs="+", default=[64, 2048])
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
@@ -61,6 +69,8 @@ def main() -> int:
                     {"model": model, "batch": batch, "way": way, **probed(model, batch, way, arguments, device)}
                 )
                 print(table(rows[-1:]).splitlines()[-1], flush=True)
+    if device.type == "cuda":
+        found["chip"] = f"{torch.cuda.get_device_name()}, torch {torch.__version__}"
     finish({"steps": arguments.steps, "device": str(device), "rows": rows, **found}, table(rows), arguments.json)
     return 1 if any("error" in row for row in rows) else 0
 
@@ -87,15 +97,22 @@ def probed(model: str, batch: int, way: str, arguments: Any, device: torch.devic
 
 
 def measured(model: str, batch: int, way: str, steps: int, device: torch.device) -> dict[str, Any]:
-    config = config_of(model, batch_size=batch, train_rows=16 * batch, precision="auto", **WAYS[way])
+    config = config_of(model, batch_size=batch, train_rows=64 * batch, precision="auto", **WAYS[way])
     prepared = prepare(check(config))
+    if way == "trainer":
+        return trained(prepared, batch, steps)
     begun = time.perf_counter()
     loop = loop_of(task_of(prepared, config), prepared.tokens, device=device)
     measure_steps(loop, WARM_UP_STEPS)
     set_up = time.perf_counter() - begun
     timer = loop.context.timer
     tokens, padded = timer.num_tokens, timer.num_padded_tokens
+    before = timer.phase_seconds(), dict(timer.seconds)
     examples, seconds = measure_steps(loop, steps)
+    after = timer.phase_seconds(), dict(timer.seconds)
+    on_gpu, on_host = (
+        {p: 1e3 * (b[p] - a.get(p, 0.0)) / steps for p in PHASES} for a, b in zip(before, after, strict=True)
+    )
     rate = (timer.num_tokens - tokens) / seconds
     peak = peak_flops(device, bf16=loop.context.bf16)
     return {
@@ -107,8 +124,74 @@ def measured(model: str, batch: int, way: str, steps: int, device: torch.device)
         "attention": loop.context.model.info.attention,
         "peak_memory_gib": peak_memory_gib(device),
         "set_up_s": set_up,
+        "gpu_ms": on_gpu,
+        "host_ms": on_host,
+        "evaluated_tokens_per_sec": evaluated(loop),
         "waits": waits(loop, device),
         **profiled(loop, device),
+    }
+
+
+def evaluated(loop: Loop) -> float:
+    """Measure an evaluation in bf16 of all training rows, without the fp32 of those near the boundary: random weights put all there."""
+    rows = loop.context.train
+    loop.context.logits(loop.context.evaluation, close=0.0)
+    start = time.perf_counter()
+    loop.context.logits(rows, close=0.0)
+    return len(rows.input_ids) / (time.perf_counter() - start)
+
+
+def trained(prepared: RunInputs, batch: int, steps: int) -> dict[str, Any]:
+    """Train the same architecture from random weights by the Trainer, on one GPU and without this process's group."""
+    from datasets import Dataset
+    from transformers import AutoConfig, AutoModelForSequenceClassification, Trainer, TrainerCallback, TrainingArguments
+
+    rows = prepared.tokens["train"]
+    texts = np.split(rows.input_ids, rows.offsets[1:-1])
+    data = [
+        {"input_ids": i.tolist(), "labels": int(y), "length": len(i)} for i, y in zip(texts, rows.labels, strict=True)
+    ]
+    pad_id = int(prepared.resolved.architecture.get("pad_token_id") or 0)
+
+    def collated(some: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        ids = [torch.tensor(row["input_ids"]) for row in some]
+        padded = torch.nn.utils.rnn.pad_sequence(ids, batch_first=True, padding_value=pad_id)
+        mask = torch.nn.utils.rnn.pad_sequence([torch.ones_like(i) for i in ids], batch_first=True)
+        return {"input_ids": padded, "attention_mask": mask, "labels": torch.tensor([row["labels"] for row in some])}
+
+    marks: list[float] = []
+    on_gpu = torch.cuda.is_available()
+
+    class Clock(TrainerCallback):
+        def on_step_end(self, args, state, control, **_):  # type: ignore[no-untyped-def]  # noqa: ARG002
+            if state.global_step in (WARM_UP_STEPS, WARM_UP_STEPS + steps):
+                if on_gpu:
+                    torch.cuda.synchronize()
+                marks.append(time.perf_counter())
+
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
+        os.environ.pop(name, None)
+    with tempfile.TemporaryDirectory() as scratch:
+        arguments = TrainingArguments(
+            output_dir=scratch, bf16=True, optim="adamw_torch_fused", per_device_train_batch_size=batch, learning_rate=8e-5,
+            train_sampling_strategy="group_by_length", length_column_name="length", dataloader_num_workers=2,
+            max_steps=WARM_UP_STEPS + steps, logging_strategy="no", save_strategy="no", report_to="none", disable_tqdm=True,
+            use_cpu=not on_gpu,
+        )  # fmt: skip
+        config = AutoConfig.for_model(**prepared.resolved.architecture)
+        model = AutoModelForSequenceClassification.from_config(config, attn_implementation="sdpa")
+        own: dict[str, Any] = {
+            "train_dataset": Dataset.from_list(data),
+            "data_collator": collated,
+            "callbacks": [Clock()],
+        }
+        Trainer(model=model, args=arguments, **own).train()
+    seconds = marks[1] - marks[0]
+    return {
+        "ms_a_step": 1e3 * seconds / steps,
+        "examples_per_sec": batch * steps / seconds,
+        "attention": "sdpa",
+        "utilization": None,
     }
 
 
@@ -168,34 +251,42 @@ def _longest(kernels: Iterable[Any], count: int = 8) -> dict[str, float]:
     return dict(times.most_common(count))
 
 
+_HEADS = (
+    "model", "batch", "way", "ms a step", "examples/s", "utilization", "GPU ms forward, backward, optimizer", "kernels",
+    "busy", "waits", "evaluation, tokens/s", "GiB",
+)  # fmt: skip
+
+
 def table(rows: list[dict[str, Any]]) -> str:
-    heads = (
-        "model",
-        "batch",
-        "way",
-        "attention",
-        "ms a step",
-        "examples/s",
-        "utilization",
-        "kernels",
-        "busy",
-        "waits",
-        "GiB",
-    )
-    lines = [f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}"]
+    lines = [f"| {' | '.join(_HEADS)} |", f"|{'---|' * len(_HEADS)}"]
     for row in rows:
-        known = [f"{row['model']} | {row['batch']} | {row['way']}"]
+        known = [row["model"], str(row["batch"]), row["way"]]
         if "error" in row:
-            lines.append(f"| {known[0]} | {row['error'].strip().splitlines()[-1][:100]} |{' |' * 7}")
-            continue
-        share, busy = row["utilization"], row["busy_share"]
-        known += [
-            row["attention"], f"{row['ms_a_step']:.2f}", f"{row['examples_per_sec']:,.0f}",
-            "–" if share is None else f"{share:.1%}", f"{row['kernels_a_step']:.0f}",
-            "–" if busy is None else f"{busy:.0%}", f"{sum(row['waits'].values()):.1f}", f"{row['peak_memory_gib']:.1f}",
-        ]  # fmt: skip
+            known += [row["error"].strip().splitlines()[-1][:100], *[""] * (len(_HEADS) - 4)]
+        else:
+            phases = (
+                [f"{row['gpu_ms'][phase]:.1f}" for phase in ("forward", "backward", "optimizer")]
+                if "gpu_ms" in row
+                else []
+            )
+            known += [
+                f"{row['ms_a_step']:.2f}",
+                f"{row['examples_per_sec']:,.0f}",
+                _said(row, "utilization", ".1%"),
+                ", ".join(phases) or "–",
+                _said(row, "kernels_a_step", ".0f"),
+                _said(row, "busy_share", ".0%"),
+                f"{sum(row['waits'].values()):.1f}" if "waits" in row else "–",
+                _said(row, "evaluated_tokens_per_sec", ",.0f"),
+                _said(row, "peak_memory_gib", ".1f"),
+            ]
         lines.append(f"| {' | '.join(known)} |")
     return "\n".join(lines)
+
+
+def _said(row: dict[str, Any], name: str, form: str) -> str:
+    value = row.get(name)
+    return "–" if value is None else format(value, form)
 
 
 if __name__ == "__main__":

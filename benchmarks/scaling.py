@@ -127,10 +127,11 @@ def text(model: str, size: ModelSize, tables: dict[str, list[list[str]]], counts
     lines = [
         f"# {model} on more GPUs, on paper",
         "",
-        "Made by `python -m benchmarks.scaling --docs docs/scaling.md`; nothing here was measured. Times are lower bounds: "
+        "Made by `python -m benchmarks.scaling --docs docs/scaling.md`. Times are lower bounds, on paper but for the launches': "
         "chips at their data sheets' dense bf16 peak, networks at their stated rate, no latency, no data loading. Launches: "
         f"{launches(size):,} a step of one micro-batch with compiled layers (counted, `python -m benchmarks.launches`; "
-        f"{launches(size, compiled=False):,} where no compiler is), {1e6 * LAUNCH_S:g} us of a host each (assumed). "
+        f"{launches(size, compiled=False):,} without), {1e6 * LAUNCH_S:g} us each, as an H200 replays them in a graph "
+        "([measured](speed.md)). "
         "Gradients hide behind the backward pass where a GPU's share of them is a million numbers or more. "
         "Formulas and their sources: `sst2_ray/run/planning/cost_model.py`; GPUs: `sst2_ray/training/gpus.py`. "
         "For a run of your own: `--dry-run --network-gbit-per-s RATE`, and `--calibrate` where it is to run on this machine's CPUs.",
@@ -163,9 +164,10 @@ def choice() -> list[str]:
     return [
         "## What to choose",
         "",
-        f"A step of fewer than about {FEWEST_TOKENS:,} tokens a GPU waits for its host, and more GPUs make it slower: their messages "
-        "come on top. SST-2's sentences are short: choose the batch that learns best first, then no more GPUs than it can feed, and "
-        "give the others to other trials of a sweep (a trial a GPU needs no messages at all). `--dry-run` says so of a plan.",
+        f"In a step of fewer than about {FEWEST_TOKENS:,} tokens a GPU more than half of the time does not shrink with them, and "
+        "more GPUs make it slower: their messages come on top. SST-2's sentences are short: choose the batch that learns best first, "
+        "then no more GPUs than it can feed, and give the others to other trials of a sweep (a trial a GPU needs no messages at all). "
+        "`--dry-run` says so of a plan.",
         "",
         "| sentences a step | tokens a step | GPUs at most |",
         "|---|---|---|",

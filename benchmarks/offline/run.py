@@ -2,9 +2,10 @@
 
     python3 -m benchmarks.offline.run [STAGE...] [--kit .offline] [--out FOLDER] [--limit-s 570]
 
-Stages, in this order: facts (versions, GPU, compiler), smoke (the main job, 8 steps), tests (tests/gpu, but what compiles), probe
-(benchmarks.gpu_probe), bench (benchmarks.gpu), compiled (the compiled tests). Each has a limit, and all end by --limit-s; what
-was found lies under --out: log.txt, probe.json, gpu.json. A second call finds the packages unpacked. Nothing reaches out.
+Stages, in this order: facts (versions, GPU, compiler), kernels (the tests of tests/gpu without Ray), probe (benchmarks.gpu_probe),
+smoke (the main job, 8 steps), bench (benchmarks.gpu), tests (those with Ray, but what compiles: a minute each on a slow host),
+compiled (the compiled ones). Each has a limit, and all end by --limit-s; what was found lies under --out: log.txt, probe.json,
+gpu.json. A second call finds the packages unpacked. Nothing reaches out.
 """
 
 from __future__ import annotations
@@ -53,6 +54,9 @@ print("attention", choose_attention("auto", device))
 """
 
 
+_WITHOUT_RAY = "kernels or dropout or adamw or attention_is"
+
+
 @dataclass(frozen=True)
 class Stage:
     """A command with its limit in seconds."""
@@ -72,11 +76,12 @@ def stages(site: Path, out: Path, runs: Path) -> list[Stage]:
     )  # fmt: skip
     return [
         Stage("facts", 60, ("-c", FACTS)),
+        Stage("kernels", 90, (*pytest, "-k", _WITHOUT_RAY)),
+        Stage("probe", 240, ("-m", "benchmarks.gpu_probe", "--json", str(out / "probe.json"))),
         Stage("smoke", 150, smoke),
-        Stage("tests", 260, (*pytest, "-k", "not compiled and not benchmark")),
-        Stage("probe", 180, ("-m", "benchmarks.gpu_probe", "--json", str(out / "probe.json"))),
-        Stage("bench", 200, ("-m", "benchmarks.gpu", "--steps=64", "--repeats=1", "--json", str(out / "gpu.json"))),
-        Stage("compiled", 240, (*pytest, "-k", "compiled")),
+        Stage("bench", 300, ("-m", "benchmarks.gpu", "--steps=64", "--repeats=1", "--json", str(out / "gpu.json"))),
+        Stage("tests", 900, (*pytest, "-k", f"not compiled and not benchmark and not ({_WITHOUT_RAY})")),
+        Stage("compiled", 600, (*pytest, "-k", "compiled")),
     ]
 
 

@@ -24,18 +24,14 @@ from sst2_ray.training.context import AttemptReporter, LoopContext
 from sst2_ray.training.engine.base import TrainEngine
 from sst2_ray.training.engine.build import build_engine
 from sst2_ray.training.finish import Finish, Trained
-from sst2_ray.training.graphs import MOST_TOKENS
 from sst2_ray.training.loop import Loop
 from sst2_ray.training.names import Phase
 from sst2_ray.training.objective import Objective
 from sst2_ray.training.outcome import AttemptEnd, Yielded
 from sst2_ray.training.precision import use_bf16
 from sst2_ray.training.step_counts import total_steps
-from sst2_ray.training.task import DEFAULT_MICRO_BATCH_TOKENS, Task
+from sst2_ray.training.task import DEFAULT_MICRO_BATCH_TOKENS, Task, compiles_layers, replays_graphs
 from sst2_ray.training.throughput import PhaseTimer, mark_of
-
-_COMPILE_FROM_TOKENS = 20_000_000
-"""Tokens of a worker's run from which on compiled layers earn back the half minute that compiling takes (benchmarks/NOTES.md)."""
 
 
 class Attempt:
@@ -194,17 +190,20 @@ class Attempt:
                 f"--cuda-graphs: needs a GPU and varlen attention, and this worker has {self.device.type} and "
                 f"{model.info.attention}; leave it out"
             )
+        return can and replays_graphs(self.config, self._tokens_per_step)
+
+    @property
+    def _tokens_per_step(self) -> float:
+        """Return the tokens of this worker's share of a step, about."""
         train = self.tokens["train"]
-        share = self.config.batch_size * len(train.input_ids) / len(train) / self.world_size
-        return can and (share <= MOST_TOKENS if self.config.cuda_graphs is None else self.config.cuda_graphs)
+        return self.config.batch_size * len(train.input_ids) / len(train) / self.world_size
 
     def _compiles(self) -> bool:
         """Tell whether the encoder's layers are compiled."""
         if self.config.compile is not None or self.device.type != "cuda":
             return bool(self.config.compile)
-        train = self.tokens["train"]
-        steps = total_steps(self.config, len(train))
-        if steps * self.config.batch_size * len(train.input_ids) / len(train) < _COMPILE_FROM_TOKENS * self.world_size:
+        tokens = total_steps(self.config, len(self.tokens["train"])) * self._tokens_per_step
+        if not compiles_layers(self.config, tokens):
             return False
         if not has_compiler() and self.rank == 0:
             self.reporter.note("layers run uncompiled: no C compiler (cc, gcc, clang or $CC) on this worker")

@@ -15,7 +15,8 @@ from sst2_ray.data.batching import StepPlan, collate, plan_epoch, steps_per_epoc
 from sst2_ray.modeling.dropout import row_keys
 from sst2_ray.modeling.layout.varlen import Bucket, model_inputs
 from sst2_ray.training.context import LoopContext
-from sst2_ray.training.graphs import MOST_TOKENS, MicroBatchInputs
+from sst2_ray.training.graphs import MicroBatchInputs
+from sst2_ray.training.task import MOST_REPLAYED_TOKENS
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ def _uses_varlen(context: LoopContext) -> bool:
 
 def _bucket(context: LoopContext, tokens: int, rows: int, longest: int) -> Bucket | None:
     """Return what a micro-batch is filled up to; None: it is not, and no graph replays it."""
-    return Bucket.of(tokens, rows, longest) if context.cuda_graphs and tokens <= MOST_TOKENS else None
+    return Bucket.of(tokens, rows, longest) if context.cuda_graphs and tokens <= MOST_REPLAYED_TOKENS else None
 
 
 def _collate(context: LoopContext, plan: StepPlan) -> Batch:

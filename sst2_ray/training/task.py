@@ -15,6 +15,23 @@ LEAST_OVERLAPPED_SHARE = 2**20
 """Elements of a rank's share of the gradients from which on they are sent while the backward pass goes on. Smaller messages
 cost more by their number than by their size, and one reduce-scatter is faster."""
 
+MOST_REPLAYED_TOKENS = 16_384
+"""Tokens of a micro-batch up to which a GPU replays graphs; larger ones take it about as long as their launches take its host
+(docs/speed.md)."""
+
+_COMPILE_FROM_TOKENS = 20_000_000
+"""Tokens of a worker's run from which on compiled layers earn back the time that compiling takes (benchmarks/NOTES.md)."""
+
+
+def replays_graphs(config: TrainConfig, tokens_per_step: float) -> bool:
+    """Tell whether a worker on a GPU, which computes so many tokens a step, replays graphs of micro-batches laid end to end."""
+    return tokens_per_step <= MOST_REPLAYED_TOKENS if config.cuda_graphs is None else config.cuda_graphs
+
+
+def compiles_layers(config: TrainConfig, tokens: float) -> bool:
+    """Tell whether a worker on a GPU with a C compiler, which trains on so many tokens in all, compiles its layers."""
+    return tokens >= _COMPILE_FROM_TOKENS if config.compile is None else config.compile
+
 
 @dataclass(frozen=True, kw_only=True)
 class Task:

@@ -20,10 +20,15 @@ from sst2_ray.modeling.attention.choice import VARLEN, choose_attention
 from sst2_ray.modeling.attention.varlen import varlen_attention
 from sst2_ray.modeling.dropout import drop_tokens
 from sst2_ray.modeling.optimizer import build_optimizer
+from sst2_ray.storage import Storage
+from sst2_ray.training.calibrate import measure_steps
 from sst2_ray.training.fault_injection import VARIABLE
 from sst2_ray.training.feed import on_device
+from sst2_ray.training.loop import Loop
 from sst2_ray.training.task import DEFAULT_MICRO_BATCH_TOKENS
+from tests.support import models
 from tests.support.runs import Runs, made_runs, started_ray
+from tests.support.training import context_of, digest_of, training_rows
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU that torch can compute on")
 
@@ -103,13 +108,37 @@ def test_sentences_laid_end_to_end_train_as_padded_ones_do(runs: Runs, kind: str
     """bf16 rounds, and FlashAttention sums in another order."""
     options = {
         "model": str(runs.folder / kind), "precision": "bf16", "num_workers": 1, "dropout": 0.0, "encoder_dropout": 0.0,
-        "evaluations_per_epoch": STEPS,
+        "evaluations_per_epoch": STEPS, "cuda_graphs": False,
     }  # fmt: skip
     for attention in (VARLEN, "sdpa"):
         row = on_gpus(runs, f"{attention}-{kind}", attention=attention, **options)
         assert attention != VARLEN or row["padding_fraction"] == 0
     losses = {name: [row["train_loss"] for row in runs.rows("epochs", f"{name}-{kind}")] for name in (VARLEN, "sdpa")}
     np.testing.assert_allclose(losses[VARLEN], losses["sdpa"], rtol=2e-2)
+
+
+@needs_varlen
+@pytest.mark.parametrize("kind", ["sbert", "modernbert"])
+def test_graphs_train_as_launched_kernels_do_bit_for_bit(tmp_path: Path, kind: str) -> None:
+    """Several micro-batches a step, dropout by keys and of attention by the GPU's generator, clipping; sizes that recur."""
+    folder = getattr(models, f"{kind}_folder")(tmp_path / kind)
+    config = TrainConfig(
+        model=str(folder), engine="torch", batch_size=16, precision="bf16", max_grad_norm=1e-3, dropout=0.1, encoder_dropout=0.1,
+        attention=VARLEN,
+    )  # fmt: skip
+    found = []
+    for replayed in (True, False):
+        rows = training_rows(96), training_rows(8)
+        context = context_of(config, *rows, Storage.open(str(tmp_path / str(replayed))), device="cuda")
+        context.cuda_graphs, context.micro_batch_tokens = True, 128
+        context.engine.hold_gradients()
+        loop = Loop(context)
+        if not replayed:
+            loop.gradients.graphs = None
+        measure_steps(loop, 30)
+        assert not replayed or any(loop.gradients.graphs._graphs.values()), "nothing was captured"
+        found.append((digest_of(context.model), loop.sums.tolist()))
+    assert found[0] == found[1]
 
 
 @needs_varlen

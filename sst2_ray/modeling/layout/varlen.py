@@ -44,9 +44,6 @@ class Varlen:
 _FILLER_TOKENS = 64
 """Tokens of a filler row, about; it has at most one more."""
 
-_ROWS = 16
-"""Rows of a bucket are a multiple of these."""
-
 
 @dataclass(frozen=True)
 class Bucket:
@@ -58,9 +55,10 @@ class Bucket:
 
     @classmethod
     def of(cls, tokens: int, rows: int, longest: int) -> Bucket:
-        """Return the bucket of a batch of so many tokens and rows: up to an eighth more tokens, and a filler row at least."""
+        """Return the bucket of a batch: up to an eighth more tokens and a sixteenth more rows, and a filler row at least."""
         step = max(_FILLER_TOKENS, 1 << max(0, tokens.bit_length() - 4))
-        filled_rows = -(-(rows + step // _FILLER_TOKENS) // _ROWS) * _ROWS
+        rows_step = 1 << max(0, rows.bit_length() - 5)
+        filled_rows = -(-(rows + step // _FILLER_TOKENS) // rows_step) * rows_step
         filled = -(-(tokens + filled_rows - rows) // step) * step
         return cls(filled, filled_rows, max(2 * _FILLER_TOKENS, 1 << (longest - 1).bit_length()))
 

@@ -1,8 +1,8 @@
 """The cost of a step on paper: memory, communication, and the times of its parts on GPUs that are not here.
 
-Pure arithmetic over the model's shape. Every formula names its source; nothing here was measured. Times are lower
-bounds: a chip at its data sheet's peak, a network at its full rate, no latency; a host that launches an operator in 5 us. They
-tell which part a step cannot be faster than, and when that part changes.
+Pure arithmetic over the model's shape. Every formula names its source. Times are lower bounds: a chip at its data sheet's
+peak, a network at its full rate, no latency; only the time of a small operator was measured. They tell which part a step cannot
+be faster than, and when that part changes.
 """
 
 from __future__ import annotations
@@ -15,14 +15,16 @@ from sst2_ray.training.task import LEAST_OVERLAPPED_SHARE
 FP32, BF16 = 4, 2
 """Bytes."""
 
-LAUNCH_S = 5e-6
-"""Host time of a launch (Python, torch's dispatcher, the driver), whatever the operator's size: assumed, not measured here."""
+LAUNCH_S = 8e-6
+"""Time of an operator over a few hundred tokens in a replayed graph, whatever its size: measured on an H200 (docs/speed.md) for
+ModernBERT-base, a step less its optimizer over its launches. Launched one by one, they took that machine's host 45 us each."""
 
 _OPTIMIZER_LAUNCHES = 41
 """Gradients to the flat vector, norm and AdamW, for one worker."""
 
-FEWEST_TOKENS = 4000
-"""Tokens a GPU and step below which the host's launches take longer than a large GPU's arithmetic."""
+FEWEST_TOKENS = 1500
+"""Tokens a GPU and step below which what does not grow with them takes more than half of a step: measured on an H200, with
+graphs, from steps of 881 and 6,739 tokens of SST-2."""
 
 BACKWARD = 2 / 3
 """Share of a step's arithmetic: two of the three products a weight."""

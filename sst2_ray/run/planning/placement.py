@@ -146,6 +146,10 @@ def _check_without_gpu(config: TrainConfig) -> None:
         raise InputError(
             "--compile: is for GPUs, and the workers have none; leave it out: on CPUs compiled layers are slower"
         )
+    if config.cuda_graphs:
+        raise InputError(
+            "--cuda-graphs: is for GPUs, and the workers have none; leave it out, or use a cluster with GPUs"
+        )
 
 
 def _types(cluster: ClusterView) -> str:

@@ -120,12 +120,13 @@ def on_paper(
         network_gbit_per_s: rate between the workers' machines; None: it is not known.
     """
     from sst2_ray.training.step_counts import total_steps
-    from sst2_ray.training.task import DEFAULT_MICRO_BATCH_TOKENS
+    from sst2_ray.training.task import DEFAULT_MICRO_BATCH_TOKENS, compiles_layers
 
     if not placement.use_gpu:
         return None
     config, train = inputs.config, inputs.tokens["train"]
     mean = len(train.input_ids) / len(train)
+    steps = total_steps(config, len(train))
     gpus = [int(node.gpus) for node in cluster.nodes] + [int(gpus) for _, gpus, _ in cluster.node_types]
     return paper_forecast(
         Step(
@@ -133,10 +134,10 @@ def on_paper(
             tokens=mean * config.batch_size,
             length=round(mean),
             micro_batch_tokens=config.micro_batch_tokens or DEFAULT_MICRO_BATCH_TOKENS["cuda"],
-            compiled=config.compile is not False,
+            compiled=compiles_layers(config, mean * config.batch_size * steps / placement.num_workers),
         ),
         cluster.chips,
-        num_steps=total_steps(config, len(train)),
+        num_steps=steps,
         num_workers=placement.num_workers,
         gpus_per_node=max([1, *gpus]),
         network_gbit_per_s=network_gbit_per_s,
@@ -209,25 +210,29 @@ def process_memory(inputs: RunInputs, *, num_workers: int) -> dict[str, float]:
 
 
 def _launch_rows(inputs: RunInputs, size: ModelSize, placement: Placement) -> list[tuple[str, str]]:
-    """Return what the host launches for a GPU, and what to change where that takes longer than the arithmetic."""
-    from sst2_ray.training.task import DEFAULT_MICRO_BATCH_TOKENS
+    """Return what is launched for a GPU, and what to change where that takes longer than the arithmetic."""
+    from sst2_ray.training.step_counts import total_steps
+    from sst2_ray.training.task import DEFAULT_MICRO_BATCH_TOKENS, compiles_layers, replays_graphs
 
     config, train = inputs.config, inputs.tokens["train"]
     mean = len(train.input_ids) / len(train)
     tokens = mean * config.batch_size / placement.num_workers
     micro_batches = math.ceil(tokens / (config.micro_batch_tokens or DEFAULT_MICRO_BATCH_TOKENS["cuda"]))
-    compiled, eager = (launches(size, micro_batches=micro_batches, compiled=c) for c in (True, False))
-    count, other = (eager, "") if config.compile is False else (compiled, f" ({eager:,} where no compiler is)")
-    taken = f"{1e3 * LAUNCH_S * count:.1f} ms of the host's time at {1e6 * LAUNCH_S:g} us each"
-    rows = [("launches", f"about {count:,} a step{other}, {taken}")]
+    compiled = compiles_layers(config, tokens * total_steps(config, len(train)))
+    count = launches(size, micro_batches=micro_batches, compiled=compiled)
+    graphs = replays_graphs(config, tokens)
+    how = "replayed as CUDA graphs where sentences are laid end to end" if graphs else "one by one"
+    taken = f"{1e3 * LAUNCH_S * count:.1f} ms at {1e6 * LAUNCH_S:g} us each"
+    layers = ", layers compiled" if compiled else ""
+    rows = [("launches", f"about {count:,} a step{layers}, {how}: {taken}" + ("" if graphs else " or more"))]
     if tokens < FEWEST_TOKENS:
         fewer = "" if placement.num_workers == 1 else "fewer GPUs or "
         larger = math.ceil(FEWEST_TOKENS * placement.num_workers / mean)
         rows.append(
             (
                 "advice",
-                f"{tokens:,.0f} tokens a GPU and step: launches take longer than a large GPU's arithmetic below about "
-                f"{FEWEST_TOKENS:,}; {fewer}a larger batch ({larger:,}) would use it better",
+                f"{tokens:,.0f} tokens a GPU and step: below about {FEWEST_TOKENS:,} more than half of a large GPU's step is "
+                f"launches; {fewer}a larger batch ({larger:,}) would use it better",
             )
         )
     return rows

@@ -83,7 +83,7 @@ def test_an_unknown_stage_is_refused_with_the_list(tmp_path: Path, monkeypatch, 
     monkeypatch.setattr(sys, "argv", ["run", "smok", "--kit", str(tmp_path)])
     with pytest.raises(SystemExit):
         run.main()
-    assert "no stage smok; there are facts, smoke, tests, probe, bench, compiled" in capsys.readouterr().err
+    assert "no stage smok; there are facts, kernels, probe, smoke, bench, tests, compiled" in capsys.readouterr().err
 
 
 def test_the_stages_run_modules_and_tests_that_there_are(tmp_path: Path) -> None:

@@ -54,8 +54,8 @@ def test_parameters_are_counted_to_a_few_percent_at_toy_size(kind, tmp_path):
 @pytest.mark.parametrize(("workers", "remedy"), [(1, "a larger batch ("), (8, "fewer GPUs or a larger batch (")])
 def test_a_plan_that_leaves_its_gpus_waiting_is_told_so(prepared, workers, remedy):
     plan = dict(describe(prepared, Placement(num_workers=workers, cpus_per_worker=1, use_gpu=True)))
-    assert "of the host's time at 5 us each" in plan["launches"]
-    assert "tokens a GPU and step: launches take longer" in plan["advice"]
+    assert "replayed as CUDA graphs where sentences are laid end to end: " in plan["launches"]
+    assert "tokens a GPU and step: below about 1,500 more than half of a large GPU's step is launches" in plan["advice"]
     assert remedy in plan["advice"]
 
 
@@ -63,6 +63,8 @@ def test_a_plan_with_enough_tokens_gets_no_advice_and_cpus_launch_nothing(prepar
     large = dataclasses.replace(prepared, config=dataclasses.replace(prepared.config, batch_size=4096))
     placement = Placement(num_workers=1, cpus_per_worker=1, use_gpu=True)
     assert "advice" not in dict(describe(large, placement))
+    long = dataclasses.replace(large, config=dataclasses.replace(large.config, epochs=1_000_000, cuda_graphs=False))
+    assert "a step, layers compiled, one by one: " in dict(describe(long, placement))["launches"]
     assert not {"launches", "advice"} & plan.keys()
 
 
