@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import Any, Literal, TextIO
+from typing import Any, Literal
 
 from rich.cells import cell_len
 from rich.console import Console
@@ -18,53 +18,12 @@ from rich.table import Table
 from rich.text import Text
 
 from sst2_ray.formatting import NONE
+from sst2_ray.lasting_file import LastingFile, without_padding
 from sst2_ray.notebook import in_notebook
 
 _PIPE_WIDTH = 160
 """Least width if stdout is not a terminal: wide enough for paths."""
 _NOTEBOOK_WIDTH = 100
-
-
-class _LastingFile(io.TextIOBase):
-    """A text file that takes everything and writes it as long as somebody reads: a pipe may break, a terminal close."""
-
-    def __init__(self, file: TextIO) -> None:
-        self._file, self._is_lost = file, False
-
-    @property
-    def encoding(self) -> str:  # type: ignore[override]
-        return self._file.encoding
-
-    def isatty(self) -> bool:
-        return not self._is_lost and self._file.isatty()
-
-    def fileno(self) -> int:
-        return self._file.fileno()
-
-    def write(self, text: str) -> int:
-        if not self._is_lost:
-            try:
-                return self._file.write(text)
-            except OSError:
-                self._lose()
-        return len(text)
-
-    def flush(self) -> None:
-        if not self._is_lost:
-            try:
-                self._file.flush()
-            except OSError:
-                self._lose()
-
-    def _lose(self) -> None:
-        """Write nothing more; what is buffered goes to the null device, or the interpreter's end would fail at it."""
-        self._is_lost = True
-        try:
-            null = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(null, self._file.fileno())
-            os.close(null)
-        except (OSError, ValueError):  # no file behind it
-            pass
 
 
 class _CopyingConsole(Console):
@@ -80,7 +39,7 @@ class _CopyingConsole(Console):
         if self._on_text is not None:
             copy = text_console(_PIPE_WIDTH)
             copy.print(*objects, **{**options, "soft_wrap": all(isinstance(one, str) for one in objects)})
-            self._on_text(copy.file.getvalue())  # type: ignore[attr-defined]
+            self._on_text(without_padding(copy.file.getvalue()))  # type: ignore[attr-defined]
 
 
 def text_console(width: int) -> Console:
@@ -91,16 +50,17 @@ def text_console(width: int) -> Console:
 def console(on_text: Callable[[str], None] | None = None) -> Console:
     """Return a console on stdout that goes on where nobody reads any more.
 
-    It is wide enough for paths if stdout is not a terminal. In a notebook its lines are one output of the cell, not a box
-    each. `on_text`: is given the plain text of all that is printed.
+    It is wide enough for paths if stdout is not a terminal and COLUMNS is not set. In a notebook its lines are one output of
+    the cell, not a box each. `on_text`: is given the plain text of all that is printed.
     """
-    file: Any = _LastingFile(sys.stdout)
+    file: Any = LastingFile(sys.stdout)
     # A notebook's stdout says that it is a terminal.
     force: Any = {"force_jupyter": False, "force_terminal": False if in_notebook() else None}
     plain = _CopyingConsole(on_text, file=file, **force)
     if plain.is_terminal:
         return plain
-    width = _NOTEBOOK_WIDTH if in_notebook() else max(plain.width, _PIPE_WIDTH)
+    least = 0 if "COLUMNS" in os.environ else _PIPE_WIDTH
+    width = _NOTEBOOK_WIDTH if in_notebook() else max(plain.width, least)
     return _CopyingConsole(on_text, file=file, width=width, highlight=False, **force)
 
 

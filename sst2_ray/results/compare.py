@@ -200,10 +200,13 @@ class CompareResult(Tabular):
 
     def table(self) -> tuple[Sequence[Column], Sequence[Sequence[str]]]:
         """Return a row for each metric: both scores, difference, interval and verdict."""
-        heads = ("", *self.compared.names, "difference", "95 % interval", "verdict")
-        return [Column(title=h, align="left" if i in (0, 5) else "right") for i, h in enumerate(heads)], cells(
-            self.compared
-        )
+        columns = [Column(title="", align="left"), *(Column(title=name) for name in self.compared.names)]
+        columns += [
+            Column(title="difference"),
+            Column(title="95 % interval", min_width=len("+15.54 to")),
+            Column(title="verdict", align="left", rank=1),  # stands in the sentence below as well
+        ]
+        return columns, cells(self.compared)
 
     def notes(self) -> Sequence[str]:
         """Return the verdict and what it rests on."""

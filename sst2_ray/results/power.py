@@ -107,13 +107,17 @@ class PowerResult(Tabular):
     def table(self) -> tuple[Sequence[Column], Sequence[Sequence[str]]]:
         """Return a row for each number of seeds."""
         shown, takes = self.smallest_difference, self.num_sentences_needed
-        heads = ["seeds of each", *(f"{s:,} sentences" for s in shown[SEEDS[0]]), f"for {self.difference:g} points"]
+        heads = [
+            "seeds of each",
+            *(f"{s:,} sentences" for s in shown[SEEDS[0]]),
+            f"sentences for {self.difference:g} points",
+        ]
         rows = []
         for n in SEEDS:
             needed = takes[n]
-            last = formatting.count(needed, "sentence") if needed else "never"
+            last = f"{needed:,}" if needed else "never"
             rows.append((str(n), *(f"{value:.2f}" for value in shown[n].values()), last))
-        return [Column(title=h) for h in heads], rows
+        return [Column(title=h, min_width=10) for h in heads], rows
 
     def notes(self) -> Sequence[str]:
         """Return what the table shows, what the difference takes, and what the variance consists of."""

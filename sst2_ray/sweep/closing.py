@@ -99,22 +99,26 @@ def best_run(ranking: RankedGroup, configuration: Configuration) -> Run:
 # ---- what is shown
 
 
-def show(out: Console, now: Standing) -> None:
-    """Print the table of configurations, the verdict in words, what was not measured, what failed."""
+def show(out: Console, now: Standing, *, num_not_run: int = 0) -> None:
+    """Print the table of configurations, the verdict in words, what was not measured, what failed.
+
+    While trials are yet to run, what lies beyond the best is no advice: they may be it.
+    """
     if now.study is None:
         out.print("no trial has ended yet")
         return
     board, whole = leaderboard.of_study(now.study), "sst2-ray results --wide"
     leaderboard.print_table(board, out, title=now.experiment, ranked=True, limit=0, whole=whole)
-    for sentence in verdict.sentences(now.study):
+    study = dataclasses.replace(now.study, edges=()) if num_not_run else now.study
+    for sentence in verdict.sentences(study):
         print_line(out, sentence, highlight=False)
     for sentence in limits.not_measured(now.study):
         print_line(out, f"note: {sentence}", highlight=False, style="dim")
-    print_line(out, counts_sentence(now), highlight=False)
+    print_line(out, counts_sentence(now, num_not_run=num_not_run), highlight=False)
 
 
-def counts_sentence(now: Standing) -> str:
-    """Count the trials in words: 24 trials: 22 succeeded, 2 failed (1 non_finite, 1 out_of_memory)."""
+def counts_sentence(now: Standing, *, num_not_run: int = 0) -> str:
+    """Count the trials in words: 24 trials: 20 succeeded, 2 failed (1 non_finite, 1 out_of_memory), 2 not run yet."""
     parts = []
     for status in (Status.SUCCEEDED, Status.EARLY_STOPPED, Status.STOPPED, Status.RUNNING):
         if now.counts.get(status):
@@ -122,7 +126,9 @@ def counts_sentence(now: Standing) -> str:
     if now.num_failed:
         classes = ", ".join(f"{count} {name}" for name, count in sorted(now.failures.items()))
         parts.append(f"{now.num_failed} failed ({classes})")
-    return f"{formatting.count(sum(now.counts.values()), 'trial')}: {', '.join(parts) or 'none'}."
+    if num_not_run:
+        parts.append(f"{num_not_run} not run yet")
+    return f"{formatting.count(sum(now.counts.values()) + num_not_run, 'trial')}: {', '.join(parts) or 'none'}."
 
 
 # ---- the models that stay

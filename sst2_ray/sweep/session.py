@@ -99,6 +99,9 @@ class SweepRun:
         """Run what is left of the sweep, then rank and close it."""
         from sst2_ray.sweep.tune import SweepSearcher
 
+        if self.past:
+            num_over = sum(trial.outcome.is_over for trial in self.past.values())
+            self.session.note(f"goes on: {num_over} of {self.queue.num_expected} trials are over, and stay as they are")
         searcher = SweepSearcher(
             self.queue,
             budget=self.budget,
@@ -257,7 +260,8 @@ class SweepRun:
         result = result_of(now, config=self.config, ended_by=ended_by, seconds=seconds, cost_usd=cost_usd)
         self.folder.write_json("result.json", dataclasses.asdict(result))
         self.out.print("")
-        closing.show(self.out, now)
+        num_not_run = max(0, self.queue.num_expected - sum(now.counts.values())) if ended_by else 0
+        closing.show(self.out, now, num_not_run=num_not_run)
         self.session.show_end(closing_rows(result, self.config, self.folder))
         return result
 

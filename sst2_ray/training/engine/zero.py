@@ -39,7 +39,6 @@ PRIVATE_NAMES = {
 }
 """Names of DeepSpeed that are used here without being public API, by module and class."""
 
-
 _CONFIG = {
     "train_micro_batch_size_per_gpu": 1,  # bookkeeping only: data.batching decides what a step holds
     "gradient_accumulation_steps": 1,
