@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 
 from sst2_ray.modeling.layout.varlen import ModelInputs, Varlen
-from sst2_ray.training.task import MOST_REPLAYED_TOKENS
 
 _MOST_GRAPHS = 64
 """Sizes that are captured; micro-batches of any further one are launched kernel by kernel."""
@@ -40,7 +39,7 @@ class Graphs:
         The first time, libraries choose and load kernels for it, which they must not do during a capture.
         """
         layout = inputs[0][1]
-        if not isinstance(layout, Varlen) or len(inputs[0][0]) > MOST_REPLAYED_TOKENS:
+        if not (isinstance(layout, Varlen) and layout.filled):
             return None
         size = (layout.longest, *(tensor.shape for tensor in _tensors(inputs)))
         if size not in self._graphs:

@@ -24,7 +24,9 @@ class Varlen:
     ends: Tensor
     """int32 [rows + 1]: 0, then the tokens up to the end of each row; the kernels' cu_seqlens."""
     longest: int
-    """Tokens of the longest row."""
+    """Tokens of the longest row; of a filled batch at least so many."""
+    filled: bool = False
+    """Whether it is filled up to a Bucket: then its size occurs again."""
 
     def moved(self, move: Callable[[Tensor], Tensor]) -> Varlen:
         """Return a copy with every tensor as `move` returns it."""
@@ -75,7 +77,7 @@ class Bucket:
         position = torch.cat([layout.position, layout.position.new_zeros(self.tokens - tokens)])
         filled = torch.cat([ids, ids.new_full((self.tokens - tokens,), pad_id)])
         all_ends = torch.cat([layout.ends, ends.to(torch.int32)])
-        return filled, Varlen(row=row, position=position, ends=all_ends, longest=self.longest)
+        return filled, Varlen(row=row, position=position, ends=all_ends, longest=self.longest, filled=True)
 
 
 ModelInputs = tuple[Tensor, Tensor | Varlen] | tuple[Tensor, Tensor | Varlen, Tensor]
