@@ -110,6 +110,17 @@ def of_command(title: str) -> Callable[[Found], float]:
     return value
 
 
+def of_gpu(figure: str, *, batch: int, way: str) -> Callable[[Found], float]:
+    """Make the function that finds a figure of the probe on a GPU."""
+
+    def value(found: Found) -> float:
+        rows = found["gpu-probe-h200.json"]["rows"]
+        (row,) = (row for row in rows if (row["batch"], row["way"]) == (batch, way))
+        return float(row[figure])
+
+    return value
+
+
 RAYS_PRICE = (
     "[Ray's processes interrupt the two threads](../benchmarks/NOTES.md#the-price-of-ray-on-a-machine-of-its-own)"
 )
@@ -117,6 +128,7 @@ TWO_WORKERS = "[messages of 0.5 GB a step](../benchmarks/NOTES.md#two-workers-in
 FORECAST = "[what a forecast has to count](../benchmarks/NOTES.md#what-a-forecast-has-to-count)"
 WHERE = "[where a step goes](../benchmarks/NOTES.md#what-was-tried-for-speed-and-what-came-of-it)"
 WAITING = "[what a command waits for](../benchmarks/NOTES.md#waiting-for-a-command)"
+GPU = "[where the milliseconds go](../benchmarks/NOTES.md#on-a-gpu)"
 LESS = "[the table says how far apart they may be](../docs/speed.md#does-the-faster-one-learn-the-same)"
 AIMS = (
     Aim(
@@ -187,6 +199,23 @@ AIMS = (
     ),
     Aim("the same, time in all", of_forecast("wall_s"), at_most=20, why=FORECAST),
     Aim("the same, memory of a worker", of_forecast("peak_memory_gib"), at_most=10, why=FORECAST),
+    Aim(
+        "ModernBERT-base on an H200, compiled: milliseconds a step of 64 sentences",
+        of_gpu("ms_a_step", batch=64, way="compiled"),
+        at_most=8,
+        why=GPU,
+    ),
+    Aim(
+        "the same: per cent of the bf16 peak, steps of 27,200 tokens",
+        lambda found: 100 * of_gpu("utilization", batch=2048, way="compiled")(found),
+        40,
+        why=GPU,
+    ),
+    Aim(
+        "the same: thousands of tokens a second in an evaluation",
+        lambda found: of_gpu("evaluated_tokens_per_sec", batch=2048, way="compiled")(found) / 1000,
+        700,
+    ),
     Aim("seconds to the first line of a command, the slowest of all", worst_first_line, at_most=1, why=WAITING),
     Aim("seconds of `sst2-ray --help`", of_command("`--help`"), at_most=0.3),
     Aim("seconds of `results`, 1,000 trials", of_command("`results`, 1,000 trials"), at_most=2, why=WAITING),
