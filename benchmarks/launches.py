@@ -29,6 +29,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmarks.shared import data_name, finish, parser_of, process_group_of_one, provenance, task_of
 from sst2_ray.config.train import TrainConfig
+from sst2_ray.modeling import dropout
 from sst2_ray.modeling.attention import keyed
 from sst2_ray.modeling.build import compile_layers
 from sst2_ray.run.prepare import RunInputs, check, prepare
@@ -140,6 +141,7 @@ def inputs_of(model: str) -> RunInputs:
 
 def count(inputs: RunInputs, way: str) -> LaunchCounter:
     """The launches of a step after two that set everything up."""
+    dropout._pairs.cache_clear()  # kept from another model of this process, they would not be launched
     with as_on_a_gpu():
         loop = loop_of(task_of(inputs), inputs.tokens)
         if way == "padded":
