@@ -18,13 +18,12 @@ from sst2_ray.config.presets import SWEEP_PRESETS, TRAIN_PRESETS
 from sst2_ray.config.sweep import SweepConfig
 from sst2_ray.config.train import TrainConfig
 from sst2_ray.errors import InputError, did_you_mean
+from sst2_ray.manage.cells import HELD_OUT, TRIAL_COLUMNS, percent
 from sst2_ray.manage.runs import (
-    TRIAL_COLUMNS,
     StoredRun,
     find_run,
     last_line,
     list_runs,
-    percent,
     request_stop,
     run_folder,
 )
@@ -125,13 +124,14 @@ def _show_runs(out: Console, runs: Sequence[StoredRun], config: _TableFlags) -> 
             run.kind,
             run.status,
             str(len(run.trials)),
-            percent(run.best_accuracy),
+            percent(run.best_accuracy, held_out=run.best_is_held_out),
             formatting.size(run.num_bytes),
             f"{run.written_at:%Y-%m-%d %H:%M}",
         ]
         for run in runs
     ]
     print_table(out, _RUN_COLUMNS, rows, wide=config.wide)
+    _explain_marks(out, rows)
     total = formatting.size(sum(run.num_bytes for run in runs))
     out.print(Text(f"{formatting.count(len(runs), 'run')}, {total}"))
 
@@ -161,6 +161,7 @@ def _show_status(out: Console, config: StatusConfig) -> bool:
         else:
             if run.trials:
                 print_table(out, TRIAL_COLUMNS, run.rows(), wide=config.wide)
+                _explain_marks(out, run.rows())
             for line in run.now_lines():
                 out.print(Text(line))
             out.print(Text(run.summary()))
@@ -178,6 +179,11 @@ def _show_status(out: Console, config: StatusConfig) -> bool:
         newest = max(runs, key=lambda run: run.written_at)
         out.print(Text(f"nothing runs in {config.storage_path}; last: {newest.summary()}"))
     return bool(running)
+
+
+def _explain_marks(out: Console, rows: Sequence[Sequence[str]]) -> None:
+    if any(cell.endswith("*") for row in rows for cell in row):
+        out.print(Text(HELD_OUT, style="dim"))
 
 
 def _show_last_lines(out: Console, runs: Sequence[StoredRun], storage_path: str) -> None:

@@ -14,13 +14,14 @@ import pyarrow.fs as pafs
 
 from sst2_ray import formatting
 from sst2_ray.errors import InputError, did_you_mean
+from sst2_ray.manage.cells import TRIAL_COLUMNS, percent
 from sst2_ray.records import Status, TrialRecord
 from sst2_ray.results.store.table import ResultsTable
 from sst2_ray.run.logs import DRIVER_LOG
 from sst2_ray.run.progress_file import StoredProgress
 from sst2_ray.run.stop import STOP_FILE
 from sst2_ray.storage import Storage
-from sst2_ray.terminal import Column, html_table
+from sst2_ray.terminal import html_table
 
 SILENT_S = 600.0
 """Seconds without a written file after which a run that counts as running has most likely been killed."""
@@ -30,17 +31,6 @@ _TRIAL_FIELDS = (
     *_STATE_FIELDS, "started_at", "failure_class", "failure_message", "seconds", "cost_usd", "export_path", "last_global_step",
 )  # fmt: skip
 """Fields of TrialRecord that are read; all of them would take ten seconds for a thousand trials."""
-
-TRIAL_COLUMNS = (
-    Column(title="trial", align="left"),
-    Column(title="attempt", rank=5),
-    Column(title="status", rank=1, align="left"),
-    Column(title="epoch", rank=3),
-    Column(title="accuracy, %", rank=1),
-    Column(title="time", rank=4),
-    Column(title="cost", rank=6),
-    Column(title="why", rank=2, align="left", min_width=16),
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +79,11 @@ class StoredRun:
     def best_accuracy(self) -> float | None:
         """Return the best accuracy of the trials; see TrialRecord.accuracy."""
         return max((trial.accuracy for trial in self.trials if trial.accuracy is not None), default=None)
+
+    @property
+    def best_is_held_out(self) -> bool:
+        """Tell whether that is of the held-out part of train."""
+        return any(trial.selection_accuracy == self.best_accuracy is not None for trial in self.trials)
 
     def to_dict(self, *, with_trials: bool = True) -> dict[str, object]:
         """Return plain JSON values."""
@@ -145,7 +140,7 @@ class StoredRun:
                     str(trial.attempt),
                     trial.status.replace("_", " "),
                     epoch,
-                    percent(self._accuracy(trial)),
+                    percent(self._accuracy(trial), held_out=trial.selection_accuracy is not None),
                     formatting.duration(trial.seconds),
                     formatting.dollars(trial.cost_usd),
                     " ".join(filter(None, (trial.failure_class, message))),
@@ -159,7 +154,8 @@ class StoredRun:
 
     def summary(self) -> str:
         """Return the run in one line."""
-        best = f"; best accuracy {percent(self.best_accuracy)} %" if self.best_accuracy is not None else ""
+        where = " on the held-out part of train" if self.best_is_held_out else ""
+        best = f"; best accuracy {percent(self.best_accuracy)} %{where}" if self.best_accuracy is not None else ""
         trials = f", {formatting.count(len(self.trials), 'trial')}" if self.is_sweep else ""
         return f"{self.name}: {self.kind}{trials}, {self.status}{best}; {formatting.size(self.num_bytes)}"
 
@@ -168,11 +164,6 @@ class StoredRun:
 
     def _repr_html_(self) -> str:
         return html_table(TRIAL_COLUMNS, self.rows(), caption=self.summary())
-
-
-def percent(fraction: float | None) -> str:
-    """Format an accuracy, or nothing."""
-    return formatting.percent(fraction) if fraction is not None else ""
 
 
 def run_folder(experiment: str, trial_id: str) -> str:

@@ -117,8 +117,23 @@ def _score_rows(result: TrainResult) -> list[tuple[str, str]]:
     last = f"{formatting.percent(result.last_dev_accuracy)} %" if result.last_dev_accuracy is not None else "not scored"
     return [
         ("accuracy", f"{formatting.percent(result.best_dev_accuracy)} %{of_rows} {best}; last {last}"),
+        *(
+            [("interval", _interval_words(result, result.best_dev_accuracy, result.num_dev_rows))]
+            if result.num_dev_rows
+            else []
+        ),
         ("F1 / loss", f"{formatting.percent(result.best_dev_f1)} % / {result.best_dev_loss:.4f}"),
     ]
+
+
+def _interval_words(result: TrainResult, accuracy: float, num_rows: int) -> str:
+    """Say what the accuracy of one run covers."""
+    from sst2_ray.statistics.scores import wilson_interval  # imports scipy
+
+    found = wilson_interval(round(accuracy * num_rows), num_rows)
+    low, high = formatting.percent(found.low), formatting.percent(found.high)
+    chosen = "; the epoch was chosen on these rows" if result.last_dev_accuracy != accuracy else ""
+    return f"{low} to {high} with 95 % confidence, for new sentences but not for new seeds{chosen}"
 
 
 def result_rows(result: TrainResult) -> list[tuple[str, str]]:

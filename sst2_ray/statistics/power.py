@@ -17,6 +17,11 @@ POWER = 0.8
 _MAX_PLANNED = 1_000_000
 
 
+def knows_noise(estimate: Estimate) -> bool:
+    """Tell whether its answers differ at all; where none does, its variance says nothing of other designs."""
+    return estimate.sentence_variance + estimate.seed_variance + estimate.residual_variance > 0
+
+
 def detectable(estimate: Estimate) -> float:
     """Return the smallest true difference that the design of an estimated difference shows in four of five studies."""
     return estimate.standard_error * float(

@@ -54,7 +54,8 @@ class SweepResult(Rows):
     def rows(self) -> list[tuple[str, str]]:
         """Return name and value of each line that a notebook shows."""
         trials = ", ".join(f"{count} {status.replace('_', ' ')}" for status, count in self.counts.items())
-        mean = f", {formatting.percent(self.mean)} %" if self.mean is not None else ""
+        words = verdict.METRIC_WORDS.get(self.metric or "", self.metric)
+        mean = f", {formatting.percent(self.mean)} % {words}" if self.mean is not None else ""
         cost = f", {formatting.dollars(self.cost_usd)}" if self.cost_usd is not None else ""
         return [
             ("sweep", f"{self.name}: {trials}" + (f"; ended by {self.ended_by}" if self.ended_by else "")),

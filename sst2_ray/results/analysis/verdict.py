@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import statistics
 from collections.abc import Iterator
 
 from sst2_ray import formatting
@@ -181,7 +182,7 @@ def _dev_sentences(study: Study, group: RankedGroup) -> Iterator[str]:
         spans = _score_span(study.on_dev, configuration, group.chosen_by)
         yield (
             f"On {study.title}, which had no part in the choice, {configuration.label} scores {_mean(best, group.chosen_by)} "
-            f"at the chosen epoch{ended} ({_seeds(best)}, {spans})."
+            f"at the chosen epoch ({_seeds(best)}, {spans}){ended}."
         )
 
 
@@ -245,15 +246,17 @@ def _equal_search_sentence(group: RankedGroup, c: Comparison) -> str:
 
 
 def _speed_sentence(c: Comparison) -> str:
-    a, b = (one.summary("examples_per_sec") for one in (c.a, c.b))
-    if a is None or b is None or min(a.mean, b.mean) <= 0:
+    a, b = ([rate for run in one.runs if (rate := run.values.get("examples_per_sec"))] for one in (c.a, c.b))
+    if not a or not b:
         return ""
-    names, speeds = _names(c), [a.mean, b.mean]
-    fast = int(speeds[1] > speeds[0])
+    slow, fast = sorted(zip((a, b), _names(c), strict=True), key=lambda one: statistics.fmean(one[0]))
+    if min(fast[0]) <= max(slow[0]):  # one machine is now faster, now slower
+        return ""
     where = "" if c.a.setting("chip") == c.b.setting("chip") else " (not on the same kind of chip)"
+    means = statistics.fmean(fast[0]), statistics.fmean(slow[0])
     return (
-        f"{names[fast]} trains {max(speeds) / min(speeds):.2f} times as fast as {names[1 - fast]}: "
-        f"{formatting.number(speeds[fast])} against {formatting.number(speeds[1 - fast])} examples/s{where}."
+        f"{fast[1]} trains {means[0] / means[1]:.2f} times as fast as {slow[1]}: "
+        f"{formatting.number(means[0])} against {formatting.number(means[1])} examples/s{where}."
     )
 
 

@@ -83,26 +83,30 @@ def _undecided(c: Comparison, estimate: Estimate, names: tuple[str, str]) -> str
         return f"{' and '.join(single)} ran under one seed{each}, so how much seeds vary is not known; {seen} for new sentences only"
     shown = difference(power.detectable(estimate), c.metric, sign=False)
     return (
-        f"{seen} ({_p_value(c)}; {_basis(c, estimate)}); a study of this size detects {shown} in four of five cases; "
+        f"{seen} ({_p_value(c)}; {_basis(c, estimate)}); a study of this size detects {shown} in four of five cases"
         f"{_what_would_decide(c, estimate)}"
     )
 
 
 def _what_would_decide(c: Comparison, estimate: Estimate) -> str:
+    if not power.knows_noise(
+        estimate
+    ):  # what more of the same would show cannot be told from answers that are all alike
+        return ""
     target = max(abs(estimate.value), c.margin)
     size = difference(target, c.metric, sign=False)
     seeds, sentences = power.seeds_needed(estimate, target), power.sentences_needed(estimate, target)
     each = max(estimate.num_seeds)
     if (seeds is not None and seeds <= each) or (sentences is not None and sentences <= estimate.num_sentences):
-        return f"the same study again would detect {size} as often"
+        return f"; the same study again would detect {size} as often"
     options = [
         *([f"{formatting.count(seeds, 'seed')} of each"] if seeds is not None else []),
         *([formatting.count(sentences, "sentence")] if sentences is not None else []),
     ]
     if not options:
-        return f"to detect {size} as often takes more seeds and more sentences"
+        return f"; to detect {size} as often takes more seeds and more sentences"
     rest = "; more seeds alone do not suffice" if seeds is None else ""
-    return f"to detect {size} as often takes {' or '.join(options)}{rest}"
+    return f"; to detect {size} as often takes {' or '.join(options)}{rest}"
 
 
 def _tie_span(c: Comparison, estimate: Estimate) -> str:

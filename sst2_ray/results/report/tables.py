@@ -186,7 +186,7 @@ def uncertainty(study: Study) -> PageTable:
     """Split the variance of each difference between models, and show what twice the seeds or sentences would detect."""
     rows = []
     for c in study.comparisons:
-        if c.estimate is None or not c.estimate.covers_seeds:
+        if c.estimate is None or not c.estimate.covers_seeds or not power.knows_noise(c.estimate):
             continue
         e, names = c.estimate, [model_label(one.setting) for one in (c.a, c.b)]
         seeds = len(e.num_seeds) / sum(1 / n for n in e.num_seeds)  # harmonic mean

@@ -95,6 +95,18 @@ def test_a_run_that_was_killed_is_told_from_one_that_runs(command, storage: Path
     assert "running? silent for" in command("status", "sweep")[1]
 
 
+def test_scores_on_the_held_out_part_of_train_are_marked(command, storage: Path) -> None:
+    assert "held out" not in command("ls")[1] + command("status", "sweep")[1]
+    ResultsTable(str(storage)).write("trials", [record("c-seed0", selection_accuracy=0.95)])
+    listed, trials = command("ls")[1], command("status", "sweep")[1]
+    assert "95.00*" in listed and "* on the part of train that was held out" in listed
+    assert (
+        "95.00*" in trials
+        and "91.00*" not in trials
+        and "best accuracy 95.00 % on the held-out part of train" in trials
+    )
+
+
 def test_ls_and_status_answer_in_json(command) -> None:
     runs = json.loads(command("ls", "--json")[1])
     assert [(run["name"], run["kind"], run["status"]) for run in runs] == [

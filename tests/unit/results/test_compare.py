@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -303,3 +304,16 @@ def test_power_without_a_table_says_what_it_assumes(tmp_path: Path, capsys: pyte
     out = capsys.readouterr().out
     assert "an assumed variance" in out
     assert "0.5 points on 872 sentences take no number of seeds: more sentences are needed" in out
+
+
+def test_runs_that_answer_all_alike_tell_nothing_to_plan_with(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two models that answer every sentence with one class: no variance, and not 1 sentence that shows any difference."""
+    table = write_study(str(tmp_path), learning_rates=(8e-5,), batch_sizes=(16,), with_failures=False)
+    alike = [dataclasses.replace(one, predicted=1) for one in table.records("predictions")]
+    table.write("predictions", alike)
+    assert main_power(["--storage-path", str(tmp_path)]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "an assumed variance" in out and "answer all alike" in out
+    assert "0.00" not in out

@@ -409,11 +409,11 @@ STUDIES = {
         Its score is too high, by less than 0.01 points, because it was chosen by these very scores among 4
             configurations (bootstrap estimate).
         On reviews dev, which had no part in the choice, modernbert, lr 8e-5, batch 32 scores 92.50 ± 0.25 % at the
-            chosen epoch, 92.50 ± 0.25 % after the last epoch (mean ± standard deviation of 3 seeds, 95 % interval
-            89.87 to 94.49).
+            chosen epoch (mean ± standard deviation of 3 seeds, 95 % interval 89.87 to 94.49), 92.50 ± 0.25 % after the
+            last epoch.
         On reviews dev, which had no part in the choice, sbert, lr 8e-5, batch 32 scores 84.75 ± 0.25 % at the chosen
-            epoch, 84.75 ± 0.25 % after the last epoch (mean ± standard deviation of 3 seeds, 95 % interval 81.16 to
-            87.76).
+            epoch (mean ± standard deviation of 3 seeds, 95 % interval 81.16 to 87.76), 84.75 ± 0.25 % after the last
+            epoch.
         With 95 % confidence modernbert, lr 8e-5, batch 32 is the best of the 4 configurations on the held-out part of
             train.
         ModernBERT against SBERT, each at its best (modernbert, lr 8e-5, batch 32; sbert, lr 8e-5, batch 32): 92.50 ±
