@@ -76,7 +76,11 @@ def _in_groups(
         names = {n for group in groups for c in group.configurations for n in _names_of(c)}
         raise InputError(f"{name}: not in {location}; {did_you_mean(name, names)}")
     if len({(group.eval_split, group.data_fingerprint) for group, *_ in found}) > 1:
-        raise InputError(f"{name}: was evaluated on several data sets in {location}; name one of its runs, SWEEP/TRIAL")
+        runs = sorted({run.experiment for _, one, _ in found for run in one.runs})
+        raise InputError(
+            f"{name}: was evaluated on several sets of sentences in {location} ({', '.join(runs[:5])}); name one of its runs, "
+            "SWEEP/TRIAL"
+        )
     return found[0]
 
 

@@ -37,7 +37,9 @@ def headline(study: Study) -> str:
         group, metric = study.main, study.main.reported(study.main.best)
         summary = group.best.summary(metric)
         score = shown(group.chosen_by, summary.mean if summary else None)
-        return f"Best: {group.best.label}, {score} {metric_words(group, metric)}."
+        num = len(study.bests.configurations) if study.bests else 1
+        said = "Best" if num == 1 else f"Not decided; first of {num} that may be the best"
+        return f"{said}: {group.best.label}, {score} {metric_words(group, metric)}."
     c = study.comparisons[0]
     a, b = _names(c)
     chosen_by = study.main.chosen_by
