@@ -64,8 +64,14 @@ def sentences(study: Study) -> list[str]:
     for c in study.comparisons:
         is_duel = study.head_to_head is not None and c is study.head_to_head.overall
         said.extend(_comparison_sentences(study.main, c, "ModernBERT against SBERT" if is_duel else ""))
-    said.extend(_edge_sentence(model, edge) for model, edge in study.edges)
-    return [sentence for sentence in said if sentence]
+    said.extend(_edge_sentence(study, model, edge) for model, edge in study.edges)
+    return [sentence for sentence in dict.fromkeys(said) if sentence]
+
+
+def _has_learned_nothing(study: Study, model: str) -> bool:
+    """Tell whether the best configuration of a model collapsed under every seed: its place among the others is chance."""
+    best = [c for c in study.main.best_per_model() if model_label(c.setting) == model] if study.main else []
+    return any(study.selected_on.num_collapsed(c) == len(c.runs) for c in best)
 
 
 def chosen_from(study: Study) -> str:
@@ -262,7 +268,9 @@ def _speed_sentence(c: Comparison) -> str:
     )
 
 
-def _edge_sentence(model: str, edge: Edge) -> str:
+def _edge_sentence(study: Study, model: str, edge: Edge) -> str:
+    if _has_learned_nothing(study, model):
+        return f"{model} has learned nothing under any seed: more epochs or smaller batches come before other settings."
     axis = _AXIS_WORDS.get(edge.axis, edge.axis.replace("_", " "))
     show = formatting.learning_rate if edge.axis == "learning_rate" else "{:g}".format
     proposed = formatting.join([show(value) for value in edge.proposed])
