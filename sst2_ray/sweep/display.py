@@ -120,9 +120,10 @@ class SweepDisplay:
     def summary(self, status: SweepProgress) -> str:
         """Say counts, time, cost and the best so far in one line."""
         queue = self.queue
-        failed = sum(outcome.status == Status.FAILED for outcome in list(queue.outcomes.values()))
+        outcomes = list(queue.outcomes.values())
+        failed, over = sum(one.status == Status.FAILED for one in outcomes), sum(one.is_over for one in outcomes)
         parts = [
-            f"{self.name}: {len(queue.outcomes)} of {'' if self._is_exact else 'at most '}{queue.num_expected} trials done",
+            f"{self.name}: {over} of {'' if self._is_exact else 'at most '}{queue.num_expected} trials done",
             *([f"{failed} failed"] if failed else []),
             f"{formatting.duration(status.used_s)} so far",
             *([f"about {formatting.duration(status.left_s)} left"] if status.left_s is not None else []),
