@@ -89,9 +89,7 @@ def _undecided(c: Comparison, estimate: Estimate, names: tuple[str, str]) -> str
 
 
 def _what_would_decide(c: Comparison, estimate: Estimate) -> str:
-    if not power.knows_noise(
-        estimate
-    ):  # what more of the same would show cannot be told from answers that are all alike
+    if not power.knows_noise(estimate):  # answers that are all alike do not tell what more of them would show
         return ""
     target = max(abs(estimate.value), c.margin)
     size = difference(target, c.metric, sign=False)

@@ -62,12 +62,9 @@ class Cell:
             said.append("traceback")
         if self.left:
             said.append(f"{self.left} processes left")
-        # The findings of `doctor` are on stdout; `submit` tells the end of a job that it has stopped as its progress, and
-        # at a second signal, which it does not wait after, that it was stopped itself.
-        allowed = {("doctor", 2): (0,), ("submit", 5): (0, 1)}.get(
-            (self.command, self.code), (0 if self.code == 0 else 1,)
-        )
-        if self.error_lines not in allowed:
+        # The findings of `doctor` are on stdout; `submit` tells the end of a job that it has stopped as its progress.
+        tells_itself = (self.command, self.code) in (("doctor", 2), ("submit", 5))
+        if self.error_lines != (0 if self.code == 0 or tells_itself else 1):
             said.append(f"{self.error_lines} lines of error")
         if self.command in ("train", "sweep") and self.row != {0: "succeeded", 5: "stopped"}.get(self.code, ""):
             said.append(f"row {self.row or 'missing'}")
