@@ -21,8 +21,4 @@ class BuildWithClusterFiles(build_py):
             shutil.copy2(root / name, target / name)
 
 
-setup(
-    cmdclass={"build_py": BuildWithClusterFiles},
-    # An editable install by path: the other way, a clone named sst2_ray beside a script would hide the package from it.
-    options={"editable_wheel": {"mode": "compat"}},
-)
+setup(cmdclass={"build_py": BuildWithClusterFiles})
