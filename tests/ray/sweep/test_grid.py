@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
@@ -16,10 +17,13 @@ def test_more_than_fit_are_never_at_once_and_all_end(grid: str, sweeps: Sweeps) 
     assert "8 were asked for, no more than" in grid
 
 
-def test_the_verdict_names_the_best_and_its_edge(grid: str) -> None:
+def test_the_verdict_names_the_best_and_what_to_try_next(grid: str) -> None:
+    """Four steps from random weights: whether a model then answers both classes differs from processor to processor."""
     assert "The best of 2 configurations, 4 runs, chosen on " in grid
     assert "(mean ± standard deviation of 2 seeds" in grid
-    assert "that was tried, so a better one may lie beyond; next to try: " in grid
+    edge = "toy, 1e-[34], is the (lowest|highest) that was tried, so a better one may lie beyond; next to try: "
+    nothing = "toy has learned nothing under any seed: more epochs or smaller batches come before other settings."
+    assert re.search(nothing if "2 of 2 seeds collapsed" in grid else edge, grid)
 
 
 @pytest.mark.usefixtures("grid")
