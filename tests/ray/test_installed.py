@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.environments import REPOSITORY, SmallRuns, wheel_of
+from tests.support.environments import REPOSITORY, SmallRuns, copy_of_clone, wheel_of
 
 UV = shutil.which("uv") or str(Path(sys.executable).with_name("uv"))
 
@@ -45,6 +45,18 @@ def test_a_wheel_in_a_folder_with_spaces_trains_from_an_empty_folder(
     prefix = tmp_path / "my environment"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", prefix], check=True)
     trains_from_an_empty_folder(small, "wheel", install(wheel, prefix))
+
+
+def test_a_script_beside_a_clone_named_as_the_package_imports_the_package(tmp_path: Path) -> None:
+    prefix, clone, script = tmp_path / "environment", copy_of_clone(tmp_path / "sst2_ray"), tmp_path / "script.py"
+    script.write_text("import sst2_ray; print(sst2_ray.__file__)")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", prefix], check=True)
+    (packages,) = prefix.glob("lib/python*/site-packages")
+    (packages / "others.pth").write_text("\n".join(site.getsitepackages()))
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "-q", "--python", prefix / "bin/python"]
+    subprocess.run([*pip, "install", "--no-deps", "--no-build-isolation", "-e", clone], check=True)
+    said = subprocess.run([prefix / "bin/python", script], capture_output=True, text=True, check=True).stdout
+    assert Path(said.strip()) == clone / "sst2_ray/__init__.py"
 
 
 def test_a_prefix_of_its_own_trains_as_conda_s_do(small: SmallRuns, wheel: Path, tmp_path: Path) -> None:

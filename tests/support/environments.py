@@ -84,14 +84,19 @@ def small_runs(folder: Path) -> SmallRuns:
     return SmallRuns(folder)
 
 
-def wheel_of(folder: Path) -> Path:
-    """Build the package's wheel below `folder` from a copy of the files that git knows; nothing is written to the tree."""
-    source = folder / "source"
+def copy_of_clone(target: Path) -> Path:
+    """Copy the files that git knows to a folder, so that nothing is written to the tree; return the folder."""
     tracked = subprocess.run(["git", "ls-files", "-z"], cwd=REPOSITORY, capture_output=True, text=True, check=True)
     for name in tracked.stdout.split("\0"):
         if name and (REPOSITORY / name).is_file():
-            (source / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(REPOSITORY / name, source / name)
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(REPOSITORY / name, target / name)
+    return target
+
+
+def wheel_of(folder: Path) -> Path:
+    """Build the package's wheel below `folder`."""
+    source = copy_of_clone(folder / "source")
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "-q"]
     subprocess.run([*pip, "wheel", "--no-deps", "--no-build-isolation", "-w", folder, source], check=True)
     (wheel,) = folder.glob("*.whl")
