@@ -14,14 +14,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from sst2_ray import errors
     from sst2_ray.api import (
-        Presets,
         Results,
         best,
         compare,
         export,
         power,
         predict,
-        presets,
         report,
         results,
         runs,
@@ -30,6 +28,7 @@ if TYPE_CHECKING:
     )
     from sst2_ray.config.sweep import SweepConfig
     from sst2_ray.config.train import TrainConfig
+    from sst2_ray.manage.presets import Presets, presets
     from sst2_ray.predict.export import ExportResult
     from sst2_ray.predict.predictor import Predictor
     from sst2_ray.predict.shapes import Prediction
@@ -48,14 +47,12 @@ __all__ = [
 _HOME = {
     **dict.fromkeys(
         (
-            "Presets",
             "Results",
             "best",
             "compare",
             "export",
             "power",
             "predict",
-            "presets",
             "report",
             "results",
             "runs",
@@ -64,6 +61,7 @@ _HOME = {
         ),
         "sst2_ray.api",
     ),
+    **dict.fromkeys(("Presets", "presets"), "sst2_ray.manage.presets"),
     "ExportResult": "sst2_ray.predict.export",
     "Prediction": "sst2_ray.predict.shapes",
     "Predictor": "sst2_ray.predict.predictor",

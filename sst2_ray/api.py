@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
-from sst2_ray.config.presets import SWEEP_PRESETS, TRAIN_PRESETS
-from sst2_ray.config.sweep import SweepConfig
-from sst2_ray.config.train import TrainConfig
 from sst2_ray.terminal import Column, html_table, text_console
 
 if TYPE_CHECKING:
@@ -164,35 +161,6 @@ def status(name: str, storage_path: str = "runs") -> StoredRun:
     from sst2_ray.manage.runs import find_run
 
     return find_run(storage_path, name)
-
-
-@dataclass(frozen=True, repr=False)
-class Presets:
-    """The named experiments: `presets()["paper"]` is a config to train or sweep with."""
-
-    configs: Mapping[str, TrainConfig | SweepConfig]
-    summaries: Mapping[str, str]
-
-    def __getitem__(self, name: str) -> TrainConfig | SweepConfig:
-        return self.configs[name]
-
-    def __repr__(self) -> str:
-        width = max(map(len, self.summaries))
-        return "\n".join(f"{name:<{width}}  {summary}" for name, summary in self.summaries.items())
-
-    def _repr_html_(self) -> str:
-        columns = [Column(title="preset", align="left"), Column(title="experiment", align="left")]
-        return html_table(columns, [[name, summary] for name, summary in self.summaries.items()])
-
-
-def presets() -> Presets:
-    """Return the named experiments that `--preset` takes; those of sweeps begin with `sweep:`."""
-    makers: dict[str, Callable[[], TrainConfig | SweepConfig]] = {**TRAIN_PRESETS}
-    makers.update({f"sweep:{name}": make for name, make in SWEEP_PRESETS.items()})
-    return Presets(
-        configs={name: make() for name, make in makers.items()},
-        summaries={name: " ".join((make.__doc__ or "").split("\n")[0].split()) for name, make in makers.items()},
-    )
 
 
 @overload

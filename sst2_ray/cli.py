@@ -60,7 +60,7 @@ COMMANDS: dict[str, Command] = {
     "submit": Command("sst2_ray.cluster.submit.command", "main", "run a job on a cluster and follow it", _CLUSTER),
     "cost": Command("sst2_ray.cluster.cost", "main", "show what runs and what it has cost", _CLUSTER),
     "down": Command("sst2_ray.cluster.down", "main", "end a cluster and name what still costs money", _CLUSTER),
-    "presets": Command("sst2_ray.manage.commands", "main_presets", "list the named experiments", _MORE),
+    "presets": Command("sst2_ray.manage.presets", "main_presets", "list the named experiments", _MORE),
     "gc": Command("sst2_ray.manage.cleanup", "main_gc", "delete what no run needs any more", _MORE),
     "completion": Command("sst2_ray.completion", "main", "print tab completion for bash, zsh or fish", _MORE),
 }

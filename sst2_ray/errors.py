@@ -76,11 +76,8 @@ class StoppedError(Sst2RayError):
     exit_code = ExitCode.STOPPED
 
 
-def did_you_mean(value: str, valid: Iterable[str]) -> str:
-    """Return the end of an error message: the nearest valid names, or all of them if none is near.
-
-    Neither case nor `_` for `-` makes a name another one.
-    """
+def nearest(value: str, valid: Iterable[str]) -> list[str]:
+    """Return the names that were probably meant; neither case nor `_` for `-` makes a name another one."""
     names = sorted(valid)
     plain = [name.lower().replace("_", "-") for name in names]
     wanted = value.lower().replace("_", "-")
@@ -88,8 +85,13 @@ def did_you_mean(value: str, valid: Iterable[str]) -> str:
     if found:  # a weak match beside a strong one only distracts
         ratios = {one: difflib.SequenceMatcher(None, wanted, one).ratio() for one in found}
         found = [one for one in found if ratios[one] > max(ratios.values()) - _MOST_BEHIND]
-    near = [name for one in found for name, key in zip(names, plain, strict=True) if key == one]
-    if near:
+    return [name for one in found for name, key in zip(names, plain, strict=True) if key == one]
+
+
+def did_you_mean(value: str, valid: Iterable[str]) -> str:
+    """Return the end of an error message: the nearest valid names, or all of them if none is near."""
+    names = sorted(valid)
+    if near := nearest(value, names):
         return f"did you mean {' or '.join(near)}?"
     others = f" and {len(names) - _MOST_NAMES:,} more" if len(names) > _MOST_NAMES else ""
     return f"valid: {', '.join(names[:_MOST_NAMES])}{others}"

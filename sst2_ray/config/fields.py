@@ -7,12 +7,13 @@ import functools
 import math
 import re
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, TypeVar
 
 from sst2_ray import formatting
-from sst2_ray.errors import InputError, did_you_mean
+from sst2_ray.config.habits import hint
+from sst2_ray.errors import InputError
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -181,18 +182,26 @@ def _annotated(kind: Kind, extras: Sequence[object]) -> Kind:
 def check_fields(config: object, cls: type) -> None:
     """Check the values of the fields of `cls` against their types and rules. Raises InputError with one line.
 
-    Replaces lists by tuples, and integers in fields of type float: 1 and 1.0 are the same rate and must have one hash.
+    Replaces lists, arrays and single values by tuples, and integers in fields of type float: 1 and 1.0 are the same rate and
+    must have one hash.
     """
     for name, kind in kinds_of(cls).items():
         value = getattr(config, name)
-        if kind.is_tuple and isinstance(value, list):
-            value = tuple(value)
+        if kind.is_tuple and not isinstance(value, tuple):
+            value = tuple(value) if isinstance(value, Iterable) and not isinstance(value, str) else (value,)
         if not kind.holds(value):
             raise InputError(f"{flag(name)} {value!r}: must be {kind}")
         kind.check_rules(flag(name), value)
         if kind.type is float and isinstance(value, int):
             value = float(value)
         object.__setattr__(config, name, value)
+
+
+def check_is(config: object, cls: type) -> None:
+    """Raise TypeError, with what is expected, unless `config` is a `cls`."""
+    if not isinstance(config, cls):
+        made = f"; {cls.__name__}(**values) makes one" if isinstance(config, Mapping) else ""
+        raise TypeError(f"expected a {cls.__name__}, not a {type(config).__name__}{made}")
 
 
 def changes(config: DataclassInstance) -> dict[str, object]:
@@ -265,7 +274,7 @@ def coerce_fields(cls: type[DataclassInstance], values: Mapping[str, object], so
     kinds = kinds_of(cls)
     for key in values:
         if key not in kinds:
-            raise InputError(f"{source}: unknown key {key!r}; {did_you_mean(str(key), kinds)}")
+            raise InputError(f"{source}: unknown key {key!r}; {hint(str(key), kinds)}")
     return {key: coerce(kinds[key], key, value, source) for key, value in values.items()}
 
 

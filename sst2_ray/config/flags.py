@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from sst2_ray.config.examples import EXAMPLES
 from sst2_ray.config.fields import Kind, coerce, flag, kinds_of
-from sst2_ray.config.habits import flag_hint
+from sst2_ray.config.habits import hint
 from sst2_ray.config.help import CommandHelp
 from sst2_ray.errors import ExitCode, InputError, Sst2RayError
 from sst2_ray.records import Status
@@ -158,7 +158,9 @@ class CommandLine(CommandHelp):
     def _unknown(self, word: str) -> InputError:
         """Return the error for a flag that the command does not have."""
         known = [field for field, kind in self.kinds.items() if field not in self.hidden and not kind.is_positional]
-        return InputError(f"unknown flag {word}; {flag_hint(word, known, self.prog)}")
+        is_training = self.prog.split()[-1] in ("train", "sweep", "job")
+        meant = hint(word, known, show=flag, is_training=is_training, otherwise=f"see {self.prog} --help")
+        return InputError(f"unknown flag {word}; {meant}")
 
     def _value(self, name: str, shown: str, words: Sequence[str]) -> object:
         kind = self.kinds[name]

@@ -1,12 +1,15 @@
-"""Names of flags and commands in other tools, and what to type here instead."""
+"""Names of settings and commands in other tools, and what to type here instead."""
 
 from __future__ import annotations
 
+import functools
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import TypeVar
 
-from sst2_ray.config.fields import flag
-from sst2_ray.errors import did_you_mean
+from sst2_ray.errors import did_you_mean, nearest
+
+T = TypeVar("T")
 
 FLAGS = {
     "learning_rate": "lr lrs max_lr peak_lr base_lr",
@@ -128,24 +131,67 @@ def _plain(word: str) -> str:
     return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", word).lower().replace("-", "_").lstrip("_")
 
 
-def flag_hint(spelled: str, fields: Collection[str], prog: str) -> str:
-    """Return the end of the line that refuses an unknown flag: the one that was meant, advice, or where to look.
+def hint(
+    spelled: str,
+    fields: Collection[str],
+    *,
+    show: Callable[[str], str] = str,
+    is_training: bool = True,
+    otherwise: str = "sst2-ray train --help-all lists the settings",
+) -> str:
+    """Return the end of the line that refuses an unknown flag, key or keyword: the field that was meant, advice, or where to look.
 
     Args:
-        spelled: The flag as typed.
-        fields: Fields of the command that have a flag.
-        prog: The command.
+        spelled: The name as typed.
+        fields: Fields that there are.
+        show: How a field is written where the name stood, e.g. as its flag.
+        is_training: Whether these are settings of training, which the advice is for.
+        otherwise: Where to look.
     """
     name = _plain(spelled)
     meant = [field for field, others in FLAGS.items() if name in others.split() or name == field]
     known = [one for field in meant for one in (field, f"{field}s") if one in fields]
     if name in fields or known:
-        return f"did you mean {flag(name if name in fields else known[0])}?"
+        return f"did you mean {show(name if name in fields else known[0])}?"
     for words, advice in ADVICE.items():
-        if name in words.split() and prog.split()[-1] in ("train", "sweep", "job"):
+        if name in words.split() and is_training:
             return advice
-    near = did_you_mean(flag(name), [flag(field) for field in fields])
-    return near if near.startswith("did") else f"see {prog} --help"
+    near = nearest(name, fields)
+    return f"did you mean {' or '.join(map(show, near))}?" if near else otherwise
+
+
+def say_what_was_meant(
+    within: Mapping[str, type] | None = None, hidden: Collection[str] = ()
+) -> Callable[[type[T]], type[T]]:
+    """Make a decorator of dataclasses: a keyword that is no field is a TypeError with the field that was meant.
+
+    Args:
+        within: Fields that hold a dataclass themselves, whose fields may be meant as well.
+        hidden: Fields of those that are never meant.
+    """
+    inner = {
+        name: f"{field}={cls.__name__}({name}=...)"
+        for field, cls in (within or {}).items()
+        for name in vars(cls)["__dataclass_fields__"]
+        if name not in hidden
+    }
+
+    def decorate(cls: type[T]) -> type[T]:
+        fields, init = vars(cls)["__dataclass_fields__"], cls.__init__
+        shown = inner | {name: name for name in fields}
+
+        @functools.wraps(init)
+        def checked(self: T, *args: object, **values: object) -> None:
+            if unknown := [name for name in values if name not in fields]:
+                raise TypeError(
+                    f"{cls.__name__}: no setting {unknown[0]!r}; {hint(unknown[0], shown, show=shown.__getitem__)}"
+                )
+            init(self, *args, **values)
+
+        cls.__init__ = checked  # type: ignore[assignment, method-assign]
+        return cls
+
+    return decorate
 
 
 def command_hint(spelled: str, commands: Iterable[str]) -> str:

@@ -13,7 +13,7 @@ from sst2_ray.config.fields import File, Folder, Name, Positive, group
 from sst2_ray.config.flags import CommandLine
 from sst2_ray.config.presets import SWEEP_PRESETS, TRAIN_PRESETS, train_preset
 from sst2_ray.config.registry import DATASETS, MODELS
-from sst2_ray.config.sweep import SweepFlags
+from sst2_ray.config.sweep import ALWAYS_VARIED, SweepFlags
 from sst2_ray.config.train import TrainConfig, config_from_dict
 from sst2_ray.errors import InputError
 
@@ -118,8 +118,7 @@ def sweep_command_line(prog: str) -> CommandLine:
             "preset", "models", "data", "learning_rates", "batch_sizes", "num_seeds", "name", "storage_path", "resume",
             "dry_run",
         ),
-        # an axis that always varies has its own flag, in the plural
-        hidden=frozenset({"model", "learning_rate", "batch_size"}),
+        hidden=ALWAYS_VARIED,
         examples=(
             "# two models, 12 short trials in minutes, without a model hub",
             f"{prog} --preset demo",

@@ -15,11 +15,13 @@ from sst2_ray.config.fields import (
     NotNegative,
     Positive,
     check_fields,
+    check_is,
     coerce_fields,
     flag,
     group,
     readable,
 )
+from sst2_ray.config.habits import say_what_was_meant
 from sst2_ray.config.train import TrainConfig, config_from_dict, hash_of, hashed_values
 from sst2_ray.errors import InputError
 
@@ -37,6 +39,9 @@ AXES: dict[str, str] = {
     "epochs": "epochs",
 }
 """Field of SweepFlags -> field of TrainConfig that it varies, in the order in which settings are named."""
+
+ALWAYS_VARIED = frozenset({"model", "learning_rate", "batch_size"})
+"""Fields of TrainConfig that a sweep takes in the plural only."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,6 +116,7 @@ class SweepFlags(
     """Settings that a sweep adds to those of a single run."""
 
 
+@say_what_was_meant(within={"base": TrainConfig}, hidden=ALWAYS_VARIED)
 @dataclass(frozen=True, kw_only=True, repr=False)
 class SweepConfig(SweepFlags):
     """Configuration of a sweep: its flags, and the settings that all its runs share. Raises InputError with one line."""
@@ -197,6 +203,7 @@ def sweep_from_dict(values: dict[str, Any], *, source: str = "config") -> SweepC
 
 def check_sweep_config(config: SweepConfig) -> None:
     """Check everything that the values alone can tell. Raises InputError with one line."""
+    check_is(config.base, TrainConfig)
     check_fields(config, SweepFlags)
     for axis, single in AXES.items():
         _check_axis(config, axis, single)

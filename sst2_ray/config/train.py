@@ -16,6 +16,7 @@ from typing import Any
 
 from sst2_ray.config.fields import check_fields, coerce_fields, readable
 from sst2_ray.config.frames import stored
+from sst2_ray.config.habits import say_what_was_meant
 from sst2_ray.config.metrics import REGRESSION_METRICS, Metric, task_metric
 from sst2_ray.config.registry import MODELS, REGRESSION_DATA, model_hint
 from sst2_ray.config.settings import (
@@ -44,6 +45,7 @@ _FIRST_FIELDS = frozenset(
 where they differ from their default, so that a run of an older version keeps its hash and can be resumed."""
 
 
+@say_what_was_meant()
 @dataclass(frozen=True, kw_only=True, repr=False)
 class TrainConfig(
     # dataclasses takes the fields of the last base first: read from the bottom, this is the order of config.json

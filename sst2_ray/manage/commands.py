@@ -1,10 +1,10 @@
-"""`sst2-ray ls | status | logs | stop | presets`."""
+"""`sst2-ray ls | status | logs | stop`."""
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -14,9 +14,6 @@ from rich.text import Text
 from sst2_ray import formatting
 from sst2_ray.config.fields import AlsoPositional, Folder, Name, NotNegative, Positional
 from sst2_ray.config.flags import parse
-from sst2_ray.config.presets import SWEEP_PRESETS, TRAIN_PRESETS
-from sst2_ray.config.sweep import SweepConfig
-from sst2_ray.config.train import TrainConfig
 from sst2_ray.errors import InputError, did_you_mean
 from sst2_ray.manage.cells import HELD_OUT, TRIAL_COLUMNS, percent
 from sst2_ray.manage.runs import (
@@ -87,14 +84,6 @@ class LogsConfig(_StorageFlags):
     """Worker whose log of the newest attempt is shown; None: the driver's log, or rank 0 if there is none."""
     lines: NotNegative[int] = 100
     """Lines shown; 0: all of them."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class PresetsConfig:
-    """List the named experiments, each with the command that runs it; --dry-run behind it shows its plan."""
-
-    json: bool = False
-    """Print JSON, with all settings of each."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -231,26 +220,4 @@ def main_stop(argv: list[str]) -> int:
     with busy(f"reading {config.storage_path}"):
         request_stop(config.storage_path, config.name)
     print(f"{config.name}: asked to stop; see sst2-ray status {config.name} --storage-path {config.storage_path}")
-    return 0
-
-
-def main_presets(argv: list[str]) -> int:
-    """Run `sst2-ray presets`."""
-    config = parse(PresetsConfig, argv, prog="sst2-ray presets")
-    makers: dict[str, Callable[[], TrainConfig | SweepConfig]] = {
-        **{f"sst2-ray train --preset {name}": make for name, make in TRAIN_PRESETS.items()},
-        **{f"sst2-ray sweep --preset {name}": make for name, make in SWEEP_PRESETS.items()},
-    }
-    rows = [[command, (make.__doc__ or "").partition("\n")[0]] for command, make in makers.items()]
-    if config.json:
-        settings = [make().to_dict() for make in makers.values()]
-        keys = ("command", "experiment", "config")
-        print(
-            json.dumps(
-                [dict(zip(keys, (*row, own), strict=True)) for row, own in zip(rows, settings, strict=True)], indent=1
-            )
-        )
-    else:
-        columns = (Column(title="command", align="left"), Column(title="experiment", align="left", min_width=24))
-        print_table(console(), columns, rows)
     return 0

@@ -6,7 +6,7 @@ import dataclasses
 import json
 from functools import partial
 
-from sst2_ray.config.fields import describe_changes
+from sst2_ray.config.fields import check_is, describe_changes
 from sst2_ray.config.train import TrainConfig
 from sst2_ray.errors import InputError, StoppedError
 from sst2_ray.records import Status, TrialRecord
@@ -31,6 +31,7 @@ def train(config: TrainConfig, *, quiet: bool = False) -> TrainResult:
     anything is started or written, InfeasibleError where the workers can never be placed, RunFailedError where the run
     failed.
     """
+    check_is(config, TrainConfig)
     with RunSession(config, config.run_name, quiet=quiet) as session:
         session.phase(f"reading {config.data}")
         session.lease.check()

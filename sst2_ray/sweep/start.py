@@ -6,7 +6,7 @@ import dataclasses
 import json
 from collections.abc import Mapping
 
-from sst2_ray.config.fields import describe_changes
+from sst2_ray.config.fields import check_is, describe_changes
 from sst2_ray.config.sweep import SweepConfig
 from sst2_ray.data.leaks import check_known_leak
 from sst2_ray.data.load import load_splits
@@ -29,6 +29,7 @@ def sweep(config: SweepConfig, *, quiet: bool = False) -> SweepResult:
     Blocks until it has ended. A failing trial is a row, not an error: see `SweepResult.exit_code`. Raises InputError
     before anything is started or written, InfeasibleError where not one trial can ever be placed.
     """
+    check_is(config, SweepConfig)
     with RunSession(config.base, config.name, quiet=quiet) as session:
         session.lease.check()
         checked = _checked(session, config)

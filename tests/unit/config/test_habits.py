@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
+import re
 import sys
+from collections.abc import Callable
 
+import numpy as np
 import pytest
 
+import sst2_ray
 from sst2_ray import cli
 from sst2_ray.config import habits
 from sst2_ray.config.registry import MODELS
 from sst2_ray.config.sources import read_train_command, sweep_command_line, train_command_line
-from sst2_ray.config.train import TrainConfig
+from sst2_ray.config.sweep import SweepConfig
+from sst2_ray.config.train import TrainConfig, config_from_dict
 from sst2_ray.errors import InputError, did_you_mean
 
 MEANT = {
@@ -52,6 +58,55 @@ def test_what_has_no_flag_here_is_answered_with_advice(word: str) -> None:
     line = refusal(word, "1")
     assert line.startswith(f"unknown flag {word}; ")
     assert ADVISED[word] in line
+
+
+FIELDS = {f.name for f in dataclasses.fields(TrainConfig)}
+KEYS = {word.lstrip("-"): meant.lstrip("-").replace("-", "_") for word, meant in MEANT.items()}
+
+
+@pytest.mark.parametrize("name", [name for name, meant in KEYS.items() if name not in FIELDS and meant in FIELDS])
+def test_the_key_or_keyword_of_another_tool_is_answered_with_ours(name: str) -> None:
+    with pytest.raises(InputError, match=f"^run.yaml: unknown key '{name}'; did you mean {KEYS[name]}\\?$"):
+        config_from_dict({name: 1}, source="run.yaml")
+    with pytest.raises(TypeError, match=f"^TrainConfig: no setting '{name}'; did you mean {KEYS[name]}\\?$"):
+        TrainConfig(**{name: 1})
+
+
+@pytest.mark.parametrize(
+    ("word", "end"),
+    [
+        ("learning_rate", "did you mean learning_rates?"),
+        ("lr", "did you mean learning_rates?"),
+        ("seeds", "did you mean num_seeds?"),
+        ("data", "did you mean base=TrainConfig(data=...)?"),
+        ("dataset", "did you mean base=TrainConfig(data=...)?"),
+        ("num_workers", "did you mean base=TrainConfig(num_workers=...)?"),
+        ("frobnicate", "sst2-ray train --help-all lists the settings"),
+    ],
+)
+def test_a_keyword_of_a_sweep_is_answered_with_where_it_belongs(word: str, end: str) -> None:
+    with pytest.raises(TypeError, match=f"^SweepConfig: no setting '{word}'; {re.escape(end)}$"):
+        SweepConfig(**{word: 1})
+
+
+@pytest.mark.parametrize(
+    ("call", "line"),
+    [
+        (lambda: sst2_ray.train({"epochs": 1}), "expected a TrainConfig, not a dict; TrainConfig(**values) makes one"),
+        (lambda: sst2_ray.train(SweepConfig()), "expected a TrainConfig, not a SweepConfig"),
+        (lambda: sst2_ray.sweep(TrainConfig()), "expected a SweepConfig, not a TrainConfig"),
+        (lambda: SweepConfig(base={}), "expected a TrainConfig, not a dict; TrainConfig(**values) makes one"),
+    ],
+)
+def test_what_is_no_config_is_named(call: Callable[[], object], line: str) -> None:
+    with pytest.raises(TypeError, match=f"^{re.escape(line)}$"):
+        call()
+
+
+def test_one_value_and_an_array_stand_for_a_tuple() -> None:
+    config = SweepConfig(models="sbert-minilm", learning_rates=np.array([1e-4, 1e-3]), batch_sizes=32)
+    assert (config.models, config.learning_rates, config.batch_sizes) == (("sbert-minilm",), (1e-4, 1e-3), (32,))
+    assert config == SweepConfig(learning_rates=[1e-4, 1e-3], batch_sizes=[32])
 
 
 def test_a_sweep_answers_with_its_own_flags() -> None:
