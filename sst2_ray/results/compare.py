@@ -14,6 +14,7 @@ from sst2_ray.config.metrics import METRIC_NAMES, SHARES
 from sst2_ray.errors import InputError
 from sst2_ray.results.analysis import methods, wording
 from sst2_ray.results.analysis.compared import Compared, Difference, compare_sides
+from sst2_ray.results.analysis.settings import difference_of_settings
 from sst2_ray.results.analysis.sides import find_side
 from sst2_ray.results.margin import margin_points
 from sst2_ray.statistics import power
@@ -91,13 +92,14 @@ def _decided_by(found: Compared) -> str:
 
 
 def sentences(found: Compared) -> list[str]:
-    """Say the verdict, the metric that it is on, its basis, what the sides were chosen from, and where the metrics disagree."""
+    """Say the verdict, its metric and basis, what the sides were chosen from, how they differ, and where the metrics disagree."""
     verdict = wording.verdict(found.comparisons[0], found.names)
     said = [f"{verdict[0].upper()}{verdict[1:]}.", _decided_by(found)]
     said += [
         f"{side.name} is {side.configuration.label}{f', {side.chosen}' if side.chosen else ''}."
         for side in (found.a, found.b)
     ]
+    said.append(difference_of_settings(found.a.configuration, found.b.configuration))
     if found.mcnemar_p is not None:
         shown = formatting.p_value(found.mcnemar_p)
         said.append(f"McNemar's test of these two runs, over the sentences alone: mid-{shown}.")
@@ -134,6 +136,7 @@ def to_json(found: Compared, num_sentences: int) -> dict[str, object]:
     return {
         "a": {"name": found.a.name, "configuration": found.a.configuration.label, "chosen": found.a.chosen},
         "b": {"name": found.b.name, "configuration": found.b.configuration.label, "chosen": found.b.chosen},
+        "settings": difference_of_settings(found.a.configuration, found.b.configuration),
         "decided_by": found.decided_by,
         "metrics": metrics,
         "mcnemar_p": found.mcnemar_p,

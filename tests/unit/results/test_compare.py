@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from sst2_ray import cli
+from sst2_ray.config.train import TrainConfig
 from sst2_ray.errors import InputError
 from sst2_ray.results.compare import main_compare
 from sst2_ray.results.power import main as main_power
@@ -284,6 +285,29 @@ def test_the_verdict_is_on_the_metric_that_both_sides_were_chosen_by(
     assert "Keen wins: " in out
     assert "more MCC" in out
     assert "The verdict is on MCC, which both were chosen by." in out
+
+
+def test_settings_that_labels_do_not_name_are_said_to_differ(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = ResultsTable(str(tmp_path))
+    configs = {
+        "long": TrainConfig(epochs=3, train_rows=2000, selection_fraction=0.1, storage_path="elsewhere"),
+        "short": TrainConfig(epochs=1, learning_rate=1e-4, model="modernbert-mini", label_smoothing=0.1),
+    }
+    for name, config in configs.items():
+        rows = 1800 if name == "long" else 67349
+        values = {"model": name, "configuration_id": name, "best_dev_accuracy": 0.5, "num_train_rows": rows}
+        table.write("trials", [trial(name, seed=0, config_json=json.dumps(config.to_dict()), **values)])
+        table.write("predictions", [prediction(i, name, label=i % 2, predicted=0) for i in range(40)])
+    assert main_compare(["long", "short", "--storage-path", str(tmp_path)]) == 0
+    assert (
+        "They differ in more than their labels say: rows trained on 1,800 and 67,349; --selection-fraction 0.1 and 0; "
+        "--epochs 3 and 1; --label-smoothing 0 and 0.1. Where the fraction is 0, epochs were chosen by these very scores, "
+        "which are then too high." in " ".join(capsys.readouterr().out.split())
+    )
+    assert main_compare(["long", "long", "--storage-path", str(tmp_path), "--other-storage-path", str(tmp_path)]) == 0
+    assert "They differ in" not in capsys.readouterr().out
 
 
 # ---- power
