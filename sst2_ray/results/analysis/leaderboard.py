@@ -56,6 +56,9 @@ def load(table: ResultsTable, *, where: str | None, sort: str | None, experiment
     return query.sort_rows(board, sort) if sort else board
 
 
+COLLAPSED = "collapsed: no better than the more frequent class for every sentence; nothing was learned, however high the accuracy."
+
+
 def of_study(study: Study) -> pa.Table:
     """Return the leaderboard of one study."""
     return with_intervals(query.leaderboard(study.trials), [study.on_dev], [study.selected_on])
@@ -244,6 +247,8 @@ def _caption(shown: Sequence[Row], num_all: int) -> str:
     ]
     if any(row["diverged"] and row["rank"] for row in shown):
         lines.append("Configurations that diverged under a seed are ranked after the others.")
+    if any(row["collapsed"] for row in shown):
+        lines.append(COLLAPSED)
     if any(row["covers"] == "sentences" for row in shown):
         lines.append("* one seed: the interval is for new sentences, but not for new seeds.")
     if any(row["low"] is None and row["accuracy"] is not None for row in shown):

@@ -267,6 +267,8 @@ def configurations(study: Study) -> PageTable:
         rows,
     )  # fmt: skip
     note = "Intervals are for new seeds and new sentences; for a single seed, over the sentences alone."
+    if any(board.column("collapsed").to_pylist()):
+        note += f" {leaderboard.COLLAPSED[0].upper()}{leaderboard.COLLAPSED[1:]}"
     if len(rows) < board.num_rows:
         note += f" The first {len(rows)} of {board.num_rows}."
     return PageTable(columns=columns, rows=rows, note=note)
