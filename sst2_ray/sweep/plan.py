@@ -171,15 +171,19 @@ def _time_rows(
 def _storage_words(
     config: SweepConfig, trials: Sequence[TrialSpec], prints: Mapping[str, Footprint], at_once: Concurrency
 ) -> str:
-    running = (config.base.keep_checkpoints + 2) * max(p.checkpoint_gib for p in prints.values()) * at_once.chosen
+    checkpoints = (config.base.keep_checkpoints + 2) * max(p.checkpoint_gib for p in prints.values()) * at_once.chosen
     exports = sum(prints[trial.config.model].export_gib for trial in trials)
     if config.held_out_fraction > 0:
         exports *= 2  # the last weights as well, until dev has been scored
     kept = config.keep_models * max(p.export_gib for p in prints.values())
     return (
-        f"{address(config.base.storage_path, config.name)}: up to {running + exports:.1f} GiB while it runs "
-        f"({running:.1f} of checkpoints, the rest exported models), {kept:.1f} GiB when it has ended"
+        f"{address(config.base.storage_path, config.name)}: up to {_size(checkpoints + exports)} while it runs "
+        f"({_size(checkpoints)} of checkpoints, the rest exported models), {_size(kept)} when it has ended"
     )
+
+
+def _size(gib: float) -> str:
+    return formatting.size(gib * 2**30)
 
 
 def trials_table(config: SweepConfig) -> Table:

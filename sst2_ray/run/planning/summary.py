@@ -23,7 +23,7 @@ from sst2_ray.run.planning.placement import ClusterView, Placement
 from sst2_ray.run.prepare import RunInputs
 from sst2_ray.storage import address
 
-MIB, GIB = 2**20, 2**30
+MIB = 2**20
 
 PROCESS_GIB = 0.9
 """Resident memory of a CPU worker before it has a model: Python, torch, transformers, DeepSpeed, Ray; measured."""
@@ -248,8 +248,8 @@ def _messages_words(size: ModelSize, placement: Placement, network_gbit_per_s: f
 
 
 def _storage_words(config: TrainConfig, size: ModelSize) -> str:
-    checkpoints = (config.keep_checkpoints + 2) * 12 * size.parameters / GIB
+    checkpoints = (config.keep_checkpoints + 2) * 12 * size.parameters
     return (
-        f"{address(config.storage_path, config.run_name)}: up to {checkpoints:.1f} GiB of checkpoints while it runs, "
-        f"{4 * size.parameters / GIB:.2f} GiB for the exported model"
+        f"{address(config.storage_path, config.run_name)}: up to {formatting.size(checkpoints)} of checkpoints while it runs, "
+        f"{formatting.size(4 * size.parameters)} for the exported model"
     )
