@@ -15,11 +15,13 @@ from sst2_ray.data.class_weights import BALANCED, read_class_weights
 from sst2_ray.data.labels import VALUE, ClassNames, canonical_label
 from sst2_ray.data.rows import Cells, Rows, Splits, require_classes
 from sst2_ray.data.sources import Source, read_source
-from sst2_ray.data.splitting import hold_out, hold_out_groups, normalize, subset
+from sst2_ray.data.splitting import hold_out, hold_out_groups, key_hashes, subset
 from sst2_ray.data.texts import stripped
 from sst2_ray.errors import InputError
 from sst2_ray.formatting import count
 from sst2_ray.terminal import rows_bar
+
+UInt64 = npt.NDArray[np.uint64]
 
 MAX_CLASSES = 2_000
 """Different labels up to which a column counts as one of classes."""
@@ -43,15 +45,14 @@ def load_splits(config: TrainConfig) -> Splits:
         train, dev = _part(train, config.holdout_fraction, "hold-out", config, notes)
         eval_split = f"hold-out of {read.train_name}"
     else:
-        dev, dev_notes = _dev_rows(read.dev, classes, set(train_keys), config)
+        dev, dev_keys, dev_notes = _dev_rows(read.dev, classes, train_keys, config)
         notes += dev_notes
-        dev_keys = [normalize(text) for text in dev.texts]
         eval_split = "SST-2 dev" if leaks.is_sst2_dev(dev_keys) else f"dev of {read.dev_name}"
         corpus = corpus or leaks.identify(dev_keys)
         if glue_task(config.data) == "sst2" and eval_split != "SST-2 dev":
             notes.append(f"the hub's {len(train):,} and {len(dev):,} rows are not GLUE's SST-2")
 
-    others, other_notes = _other_splits(read, classes, set(train_keys), config)
+    others, other_notes = _other_splits(read, classes, train_keys, config)
     notes += other_notes
     selection = None
     if config.selection_fraction > 0:
@@ -118,11 +119,11 @@ def _classes(read: Source, config: TrainConfig) -> ClassNames:
     return classes
 
 
-def _train_rows(read: Source, classes: ClassNames, config: TrainConfig) -> tuple[Rows, list[str], list[str | None]]:
-    """Convert and check the training split; returns it, its normalized texts and remarks."""
+def _train_rows(read: Source, classes: ClassNames, config: TrainConfig) -> tuple[Rows, UInt64, list[str | None]]:
+    """Convert and check the training split; returns it, the keys of its texts and remarks."""
     train, left_out = read.train.rows(classes)
     require_classes(train, classes, f"--data {config.data}: training split")
-    keys = [normalize(text) for text in train.texts]
+    keys = key_hashes(train.texts)
     notes = [*read.train.notes, *read.notes, left_out]
     if config.drop_leaks and read.dev is not None:
         train, keys, dropped = _without_leaks(train, keys, read.dev)
@@ -132,24 +133,25 @@ def _train_rows(read: Source, classes: ClassNames, config: TrainConfig) -> tuple
 
 
 def _dev_rows(
-    cells: Cells, classes: ClassNames, train_keys: set[str], config: TrainConfig
-) -> tuple[Rows, list[str | None]]:
-    """Convert and check an evaluation split that the data bring along; returns it and remarks."""
+    cells: Cells, classes: ClassNames, train_keys: UInt64, config: TrainConfig
+) -> tuple[Rows, UInt64, list[str | None]]:
+    """Convert and check an evaluation split that the data bring along; returns it, the keys of its texts and remarks."""
     dev, left_out = cells.rows(classes)
     require_classes(dev, classes, f"--data {config.data}: evaluation split")
     # GLUE's splits are what everybody reports: what they have in common is said, not refused.
     allow = config.allow_leak or glue_task(config.data) not in (None, "sst2")
-    leaked = leaks.check_overlap(dev.texts, train_keys, data=config.data, allow=allow)
-    return dev, [*cells.notes, left_out, leaked]
+    keys = key_hashes(dev.texts)
+    leaked = leaks.check_overlap(dev.texts, keys, train_keys, data=config.data, allow=allow)
+    return dev, keys, [*cells.notes, left_out, leaked]
 
 
 def _other_splits(
-    read: Source, classes: ClassNames, train_keys: set[str], config: TrainConfig
+    read: Source, classes: ClassNames, train_keys: UInt64, config: TrainConfig
 ) -> tuple[dict[str, Rows], list[str | None]]:
     """Convert and check the evaluation splits that are scored at the end."""
     others, notes = {}, []
     for name, cells in read.others.items():
-        rows, said = _dev_rows(cells, classes, train_keys, config)
+        rows, _, said = _dev_rows(cells, classes, train_keys, config)
         others[name] = _first_rows(rows, min(config.dev_rows or len(rows), len(rows)), "dev_rows")
         notes += said
     return others, notes
@@ -160,14 +162,12 @@ def _named_corpus(data: str) -> str | None:
     return "glue" if glue_task(data) == "sst2" else data if data in DATASETS else None
 
 
-def _without_leaks(train: Rows, train_keys: list[str], dev: Cells) -> tuple[Rows, list[str], str | None]:
+def _without_leaks(train: Rows, train_keys: UInt64, dev: Cells) -> tuple[Rows, UInt64, str | None]:
     """Leave out the training rows whose sentence stands in the evaluation split, and say how many."""
-    dev_keys = {normalize(text) for text in map(stripped, dev.texts) if text is not None}
-    kept = np.array([key not in dev_keys for key in train_keys], dtype=np.bool_)
+    kept = ~np.isin(train_keys, key_hashes([text for text in map(stripped, dev.texts) if text is not None]))
     num_dropped = len(kept) - int(kept.sum())
     said = f"left out {num_dropped:,} of {len(kept):,} training rows that also stand in the evaluation split"
-    keys = [key for key in train_keys if key not in dev_keys]
-    return train.take(kept), keys, said if num_dropped else None
+    return train.take(kept), train_keys[kept], said if num_dropped else None
 
 
 def _strata(rows: Rows) -> npt.NDArray[np.int16]:
@@ -220,8 +220,7 @@ def _part(rows: Rows, fraction: float, purpose: str, config: TrainConfig, notes:
 
 def _without_texts_of(held: Rows, kept: Rows, purpose: str) -> tuple[Rows, str]:
     """Leave out the held-out rows whose text stays in another group, and say how many groups and rows there are."""
-    keys = {normalize(text) for text in kept.texts}
-    own = np.array([normalize(text) not in keys for text in held.texts], dtype=np.bool_)
+    own = ~np.isin(key_hashes(held.texts), key_hashes(kept.texts))
     num_groups = len(set(held.groups or ()))
     said = (
         f"{purpose}: {count(num_groups, 'group')} of {num_groups + len(set(kept.groups or ())):,} held out as a whole"
@@ -251,17 +250,16 @@ def _first_of_dev(dev: Rows, name: str, config: TrainConfig) -> tuple[Rows, str]
 # ---- describing
 
 
-def _repetitions(rows: Rows, keys: list[str]) -> str | None:
-    labels_of: dict[str, set[float]] = {}
-    for key, label in zip(keys, rows.labels.tolist(), strict=True):
-        labels_of.setdefault(key, set()).add(label)
-    repeated = len(keys) - len(labels_of)
-    if not repeated:
+def _repetitions(rows: Rows, keys: UInt64) -> str | None:
+    order = np.lexsort((rows.labels, keys))
+    by_key, labels = keys[order], rows.labels[order]
+    is_repeated = by_key[1:] == by_key[:-1]
+    if not is_repeated.any():
         return None
-    contradictory = sum(len(labels) > 1 for labels in labels_of.values())
+    contradictory = len(np.unique(by_key[1:][is_repeated & (labels[1:] != labels[:-1])]))
     units = "sentences" if isinstance(rows.texts[0], str) else "pairs"
     several = f"; {contradictory:,} {units} carry several labels" if contradictory else ""
-    return f"{repeated:,} of {len(keys):,} training {units} repeat another one but for case and punctuation{several}"
+    return f"{is_repeated.sum():,} of {len(keys):,} training {units} repeat another one but for case and punctuation{several}"
 
 
 def _fingerprint(*splits: Rows | None, class_weights: tuple[float, ...] | None) -> str:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from sst2_ray.config.registry import KNOWN_LEAKS
 from sst2_ray.data.labels import ClassNames, numbers_of
 from sst2_ray.data.leaks import check_known_leak, identify
-from sst2_ray.data.splitting import normalize
+from sst2_ray.data.splitting import key_hashes
 from sst2_ray.data.texts import Text
 from sst2_ray.formatting import count, percent
 from sst2_ray.statistics.metrics import correlation
@@ -226,9 +226,9 @@ def refuse_leak(meta: ExportMeta, texts: Iterable[Sequence[Text]], allow: bool) 
     """
     if not any(trained_on in meta.corpora for trained_on, _ in KNOWN_LEAKS):
         return None
-    keys: list[str] = []
+    seen: list[Text] = []
     for some in texts:
-        keys += [normalize(text) for text in some]
-        if len(keys) >= _IDENTIFY_ROWS:
+        seen += some
+        if len(seen) >= _IDENTIFY_ROWS:
             break
-    return check_known_leak(meta.corpora, identify(keys), allow)
+    return check_known_leak(meta.corpora, identify(key_hashes(seen)), allow)

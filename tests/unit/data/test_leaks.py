@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from sst2_ray.data.leaks import check_known_leak, check_overlap, identify, is_sst2_dev
-from sst2_ray.data.splitting import normalize
+from sst2_ray.data import leaks
+from sst2_ray.data.leaks import check_known_leak, identify, is_sst2_dev
+from sst2_ray.data.splitting import key_hashes
 from sst2_ray.errors import InputError
 from tests.support.reviews import reviews
 
@@ -13,7 +14,11 @@ DEV = [text for text, _ in reviews(200, topic="opera")]
 
 
 def keys(*texts):
-    return {normalize(text) for text in texts}
+    return key_hashes(texts)
+
+
+def check_overlap(texts, train_keys, **options):
+    return leaks.check_overlap(texts, key_hashes(texts), train_keys, **options)
 
 
 def test_separate_splits_pass_without_a_remark():
@@ -78,5 +83,5 @@ def test_scoring_on_anything_else_passes(eval_corpus):
 
 
 def test_unknown_texts_are_no_known_corpus():
-    assert identify([normalize(text) for text in DEV]) is None
-    assert not is_sst2_dev([normalize(text) for text in DEV])
+    assert identify(keys(*DEV)) is None
+    assert not is_sst2_dev(keys(*DEV))
