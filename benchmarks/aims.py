@@ -110,6 +110,25 @@ def of_command(title: str) -> Callable[[Found], float]:
     return value
 
 
+def of_goodput(kind: str) -> Callable[[Found], float]:
+    """Make the function that finds the share of the time of runs of a kind in steps that counted, in percent."""
+
+    def value(found: Found) -> float:
+        runs = [run for run in found["goodput.json"]["runs"] if run["name"].startswith(kind)]
+        return 100 * statistics.median(run["goodput"]["share"] for run in runs)
+
+    return value
+
+
+def of_restart(found: Found) -> float:
+    """Compute the seconds from one attempt's end to the next one's first step that a killed worker costs, steps done again apart."""
+    runs = found["goodput.json"]["runs"]
+    calm, killed = ([run for run in runs if bool(run["kills"]) is any_kills] for any_kills in (False, True))
+    undisturbed = statistics.median(run["command_s"] for run in calm)
+    costs = [(run["command_s"] - undisturbed - run["goodput"]["repeated"]) / run["kills"] for run in killed]
+    return statistics.median(costs)
+
+
 def of_gpu(figure: str, *, batch: int, way: str) -> Callable[[Found], float]:
     """Make the function that finds a figure of the probe on a GPU."""
 
@@ -128,6 +147,7 @@ TWO_WORKERS = "[messages of 0.5 GB a step](../benchmarks/NOTES.md#two-workers-in
 FORECAST = "[what a forecast has to count](../benchmarks/NOTES.md#what-a-forecast-has-to-count)"
 WHERE = "[where a step goes](../benchmarks/NOTES.md#what-was-tried-for-speed-and-what-came-of-it)"
 WAITING = "[what a command waits for](../benchmarks/NOTES.md#waiting-for-a-command)"
+RESTARTS = "[what a restart waits for](../benchmarks/NOTES.md#what-a-restart-waits-for)"
 GPU = "[where the milliseconds go](../benchmarks/NOTES.md#on-a-gpu)"
 LESS = "[the table says how far apart they may be](../docs/speed.md#does-the-faster-one-learn-the-same)"
 AIMS = (
@@ -180,6 +200,20 @@ AIMS = (
         lambda found: found["sweep-overhead.json"]["ways"]["forked"]["overhead_with_evaluation_per_trial_s"],
         at_most=6,
     ),
+    Aim(
+        "per cent of a run's time in steps that counted, a worker killed every minute",
+        of_goodput("killed"),
+        90,
+        why=RESTARTS,
+    ),
+    Aim(
+        "seconds that a killed worker costs besides the steps since the checkpoint", of_restart, at_most=5, why=RESTARTS
+    ),
+    Aim(
+        "seconds to read 1.6 million rows and hold some out that share no phrase with the rest",
+        lambda found: found["holdouts.json"]["seconds"]["hold-out"],
+        at_most=60,
+    ),
     Aim("speed of evaluation over training, tokens/s", of_evaluation, 3),
     Aim(
         "per cent of a step that recording its times costs",
@@ -220,6 +254,18 @@ AIMS = (
     Aim("seconds of `sst2-ray --help`", of_command("`--help`"), at_most=0.3),
     Aim("seconds of `results`, 1,000 trials", of_command("`results`, 1,000 trials"), at_most=2, why=WAITING),
     Aim("seconds of `ls`, 1,000 trials", of_command("`ls`, 1,000 trials"), at_most=2, why=WAITING),
+    Aim(
+        "seconds of `ls`, 1,000 runs in an object store",
+        of_command("`ls`, 1,000 runs in an object store"),
+        at_most=3,
+        why=WAITING,
+    ),
+    Aim(
+        "seconds of `status`, the same",
+        of_command("`status`, 1,000 runs in an object store"),
+        at_most=3,
+        why=WAITING,
+    ),
     Aim("seconds of `report`, 100 trials", of_command("`report`, 100 trials"), at_most=10, why=WAITING),
 )
 

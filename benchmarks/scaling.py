@@ -31,8 +31,8 @@ from sst2_ray.run.planning.summary import size_of
 from sst2_ray.training.gpus import GPUS
 from sst2_ray.training.task import DEFAULT_MICRO_BATCH_TOKENS
 
-SST2_ROWS, SST2_TOKENS = 67_349, 15.3
-"""Sentences of SST-2's train split; mean word pieces of one, 13.3, and two special tokens."""
+SST2_ROWS, SST2_TOKENS = 67_349, 13.6
+"""Sentences of SST-2's train split; mean tokens of one, the two special ones included."""
 
 BATCHES = (64, 256, 1024, 4096, None)
 """Sentences of a global batch; None: a full micro-batch on every GPU."""
@@ -132,7 +132,9 @@ def text(model: str, size: ModelSize, tables: dict[str, list[list[str]]], counts
         f"{launches(size):,} a step of one micro-batch with compiled layers (counted, `python -m benchmarks.launches`; "
         f"{launches(size, compiled=False):,} without), {1e6 * LAUNCH_S:g} us each, as an H200 replays them in a graph "
         "([measured](speed.md)). "
-        "Gradients hide behind the backward pass where a GPU's share of them is a million numbers or more. "
+        "Gradients hide behind the backward pass where a GPU's share of them is a million numbers or more. A run has not all of "
+        "these at once: one that replays graphs (up to 16,384 tokens a GPU and step) sends its gradients after the backward "
+        "pass, and layers are compiled by themselves only from 20 million tokens a GPU on. "
         "Formulas and their sources: `sst2_ray/run/planning/cost_model.py`; GPUs: `sst2_ray/training/gpus.py`. "
         "For a run of your own: `--dry-run --network-gbit-per-s RATE`, and `--calibrate` where it is to run on this machine's CPUs.",
         "",
@@ -164,7 +166,8 @@ def choice() -> list[str]:
     return [
         "## What to choose",
         "",
-        f"In a step of fewer than about {FEWEST_TOKENS:,} tokens a GPU more than half of the time does not shrink with them, and "
+        f"In a step of fewer than about {FEWEST_TOKENS:,} tokens a GPU (measured on one H200; bounds on paper stand under each machine) "
+        "more than half of the time does not shrink with them, and "
         "more GPUs make it slower: their messages come on top. SST-2's sentences are short: choose the batch that learns best first, "
         "then no more GPUs than it can feed, and give the others to other trials of a sweep (a trial a GPU needs no messages at all). "
         "`--dry-run` says so of a plan.",

@@ -40,6 +40,11 @@ def format_of(path: Path) -> str:
     return suffix
 
 
+def is_hidden(name: str) -> bool:
+    """Tell whether a file is none of the user's rows: `._a.csv`, `_SUCCESS`."""
+    return name.startswith((".", "_"))
+
+
 def find_files(pattern: str, flag: str) -> list[Path]:
     """Find the files that a path, or a pattern as its last part, stands for, sorted. Raises InputError: there are none.
 
@@ -51,7 +56,8 @@ def find_files(pattern: str, flag: str) -> list[Path]:
     if path.is_dir():
         found = files_of_folder(path)
     else:
-        found = sorted(match for match in path.parent.glob(path.name) if match.is_file()) if path.name else []
+        matches = path.parent.glob(path.name) if path.name else []
+        found = sorted(match for match in matches if match.is_file() and not is_hidden(match.name))
     if not found:
         there = [one.name for one in path.parent.iterdir()] if path.parent.is_dir() else []
         near = did_you_mean(path.name, there) if there else ""
@@ -64,7 +70,8 @@ def files_of_folder(folder: Path) -> list[Path]:
     """List the files of a folder that is one split: saved by `datasets`, class folders (the folder itself), or files."""
     if (folder / _SAVED_DATASET).is_file():
         return [folder / str(file["filename"]) for file in _read_json(folder / _SAVED_DATASET)["_data_files"]]
-    files = sorted(path for path in folder.iterdir() if path.is_file() and has_known_format(path))
+    there = (path for path in folder.iterdir() if path.is_file() and not is_hidden(path.name))
+    files = sorted(path for path in there if has_known_format(path))
     if not files and any(folder.glob("*/*.txt")):
         return [folder]
     return files

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sst2_ray.data.delimited import find_dialect, is_table, read_delimited
-from sst2_ray.data.files import format_of
+from sst2_ray.data.files import format_of, is_hidden
 from sst2_ray.data.json_rows import JsonRows
 from sst2_ray.data.options import ReadOptions
 from sst2_ray.data.streams import one_line, open_text
@@ -150,11 +150,11 @@ class _ClassFolder(TableFile):
         return ["text", "label"]
 
     def batches(self, rows: int = BATCH_ROWS) -> Iterator[pa.RecordBatch]:
-        labelled = (file for file in sorted(self.path.glob("*/*.txt")) if file.parent.name not in _UNLABELLED)
+        texts = (file for file in sorted(self.path.glob("*/*.txt")) if not is_hidden(file.name))
+        labelled = (file for file in texts if file.parent.name not in _UNLABELLED)
         for files in _chunks(labelled, rows):
-            texts = [self._text_of(file) for file in files]
-            labels = [file.parent.name for file in files]
-            yield pa.record_batch([pa.array(texts, pa.string()), pa.array(labels, pa.string())], names=self.columns)
+            cells = [self._text_of(file) for file in files], [file.parent.name for file in files]
+            yield pa.record_batch([pa.array(column, pa.string()) for column in cells], names=self.columns)
 
     def _text_of(self, path: Path) -> str:
         with open_text(path, self._encoding) as file:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.fs as pafs
 
-from sst2_ray.data.files import find_files, has_known_format
+from sst2_ray.data.files import find_files, has_known_format, is_hidden
 from sst2_ray.data.options import ReadOptions
 from sst2_ray.data.readers import LabelledFile, open_labelled
 from sst2_ray.data.streams import one_line
@@ -112,7 +112,7 @@ def find_inputs(pattern: str) -> list[InputFile]:
             names = fnmatch.filter(open_storage(parent, "--input").list(), last)
     except OSError as error:
         raise InputError(f"--input {without_secret(pattern)}: cannot be read ({one_line(error)})") from None
-    known = [name for name in sorted(names) if not name.startswith((".", "_")) and has_known_format(Path(name))]
+    known = [name for name in sorted(names) if not is_hidden(name) and has_known_format(Path(name))]
     if not known:
         raise InputError(
             f"--input {without_secret(pattern)}: no such file or folder, or no file of a known format in it"

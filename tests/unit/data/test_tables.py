@@ -402,6 +402,7 @@ def test_class_folders_are_read(tmp_path):
             path = tmp_path / split / ("pos" if label else "neg") / f"{number}.txt"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(f"{text}\nsecond line\n")
+            path.with_name(f"._{path.name}").write_bytes(b"\0\5")  # as macOS leaves them
     splits = splits_of(tmp_path)
     assert (len(splits.train), len(splits.dev)) == (20, 20)
     assert sorted(splits.train.labels.tolist()) == [0] * 10 + [1] * 10

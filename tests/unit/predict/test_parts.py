@@ -78,13 +78,21 @@ def test_files_with_different_columns_and_folders_without_rows_are_refused(tmp_p
         check_together([check_file(find_inputs(str(tmp_path))[0], OPTIONS)], "folder")
 
 
+def test_hidden_files_of_a_folder_are_no_inputs(tmp_path: Path) -> None:
+    for name in ("a.csv", "_b.csv", "._a.csv", ".c.csv"):
+        (tmp_path / name).write_text("text\nfine\n")
+    for pattern in (tmp_path, tmp_path / "*.csv"):
+        assert [file.name for file in find_inputs(str(pattern))] == ["a.csv"]
+    assert [file.name for file in find_inputs(str(tmp_path / "_b.csv"))] == ["_b.csv"]
+
+
 def test_inputs_are_found_in_an_object_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with object_store() as env:
         for name, value in env.items():
             monkeypatch.setenv(name, value)
         uri = f"s3://{BUCKET}/reviews?endpoint_override={env['AWS_ENDPOINT_URL'].replace('://', '%3A%2F%2F')}"
         storage = parts.open_storage(uri, "--input")
-        for name in ("b.parquet", "a.jsonl", "_SUCCESS", "notes.md"):
+        for name in ("b.parquet", "a.jsonl", "_SUCCESS", "_c.jsonl", ".d.jsonl", "notes.md"):
             storage.write_bytes(name, b'{"text": "fine"}\n' if name == "a.jsonl" else b"")
         storage.upload(parquet(tmp_path / "b.parquet", 3), "b.parquet")
         found = find_inputs(uri)
