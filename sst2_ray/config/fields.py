@@ -187,6 +187,8 @@ def check_fields(config: object, cls: type) -> None:
     """
     for name, kind in kinds_of(cls).items():
         value = getattr(config, name)
+        if kind.is_tuple and isinstance(value, set | frozenset):
+            raise InputError(f"{flag(name)} {value!r}: a set has no order; give a list or a tuple")
         if kind.is_tuple and not isinstance(value, tuple):
             value = tuple(value) if isinstance(value, Iterable) and not isinstance(value, str) else (value,)
         if not kind.holds(value):

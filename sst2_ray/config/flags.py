@@ -14,7 +14,7 @@ from sst2_ray.config.examples import EXAMPLES
 from sst2_ray.config.fields import Kind, coerce, flag, kinds_of
 from sst2_ray.config.habits import hint
 from sst2_ray.config.help import CommandHelp
-from sst2_ray.errors import ExitCode, InputError, Sst2RayError
+from sst2_ray.errors import ExitCode, InputError, Sst2RayError, first_line
 from sst2_ray.records import Status
 
 if TYPE_CHECKING:
@@ -247,10 +247,10 @@ def run_main(main: Callable[[list[str]], int], argv: Sequence[str]) -> int:
         print(Status.STOPPED, file=sys.stderr)
         return ExitCode.STOPPED
     except OSError as error:
-        if error.errno not in _OF_THE_MACHINE:
+        if error.errno is not None and error.errno not in _OF_THE_MACHINE:  # None: an object store's
             raise
         _drop_output()
-        print(f"error: {error}", file=sys.stderr)  # "No space left on device", and where
+        print(f"error: {first_line(error)}", file=sys.stderr)  # "No space left on device", and where
         return ExitCode.FAILED
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ import pyarrow.fs as pafs
 from sst2_ray import formatting
 from sst2_ray.config.fields import AlsoPositional, Folder, Name, OldName
 from sst2_ray.config.flags import parse
-from sst2_ray.config.metrics import shown
+from sst2_ray.config.metrics import oriented, shown
 from sst2_ray.errors import InputError
 from sst2_ray.manage.runs import StoredRun, files_below, list_runs, run_folder
 from sst2_ray.modeling.export.card import add_choice
@@ -130,6 +131,7 @@ def copy_best(config: BestConfig) -> tuple[RankedGroup, Run]:
     run = _exported_run(storage, group)
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".{target.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)  # of a copy that was interrupted
     partial.mkdir(parents=True)
     pafs.copy_files(
         storage.path(f"{run_folder(run.experiment, run.trial_id)}/{EXPORT_FOLDER}"),
@@ -183,8 +185,11 @@ def _ranking(config: BestConfig) -> RankedGroup:
 
 def _exported_run(storage: Storage, group: RankedGroup) -> Run:
     """Return the best run of the best configuration that still has its model. Raises InputError if none has."""
-    runs = sorted(group.best.runs, key=lambda run: (-float(run.values[group.metric]), run.seed or 0))
-    for run in runs:
+
+    def order(run: Run) -> tuple[float, int]:
+        return -oriented(group.chosen_by, float(run.values[group.metric])), run.seed or 0
+
+    for run in sorted(group.best.runs, key=order):
         if storage.exists(f"{run_folder(run.experiment, run.trial_id)}/{EXPORT_FOLDER}"):
             return run
     raise InputError(

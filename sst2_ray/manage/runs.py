@@ -17,6 +17,7 @@ from sst2_ray.errors import InputError, did_you_mean
 from sst2_ray.manage.cells import TRIAL_COLUMNS, percent
 from sst2_ray.records import Status, TrialRecord
 from sst2_ray.results.store.table import ResultsTable
+from sst2_ray.run.lease import Driver, read_driver
 from sst2_ray.run.logs import DRIVER_LOG
 from sst2_ray.run.progress_file import StoredProgress
 from sst2_ray.run.stop import STOP_FILE
@@ -57,10 +58,13 @@ class StoredRun:
     now: Mapping[str, StoredProgress] = field(default_factory=dict)
     """Position of each running trial, by name; `list_runs` does not read them."""
 
+    has_driver: bool = False
+    """A driver holds its lease, as between two trials of a sweep, and is not known to be dead; `list_runs` does not look."""
+
     @property
     def is_running(self) -> bool:
-        """Tell if a trial has started and not ended; it may have been killed since."""
-        return any(trial.status == Status.RUNNING for trial in self.trials)
+        """Tell if a trial has started and not ended, or a driver is at work; it may have been killed since."""
+        return self.has_driver or any(trial.status == Status.RUNNING for trial in self.trials)
 
     @property
     def status(self) -> str:
@@ -200,7 +204,9 @@ def find_run(storage_path: str, name: str) -> StoredRun:
     run = _read(storage, {name: files_below(storage, name)}, trials, _progress(table, name))[0]
     running = [trial.trial_id for trial in run.trials if trial.status == Status.RUNNING]
     found = {trial_id: StoredProgress.read(storage.child(run_folder(name, trial_id))) for trial_id in running}
-    return replace(run, now={trial_id: now for trial_id, now in found.items() if now is not None})
+    driver = read_driver(storage.child(name))
+    has_driver = driver is not None and driver.lives(Driver.here()) is not False
+    return replace(run, now={key: now for key, now in found.items() if now is not None}, has_driver=has_driver)
 
 
 def _names(storage: Storage) -> list[str]:

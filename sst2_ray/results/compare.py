@@ -181,7 +181,7 @@ def to_latex(found: Compared) -> str:
 
 def _escaped(text: str) -> str:
     table = {"\\": r"\textbackslash{}", "−": "$-$", "±": r"$\pm$", "–": "--", **{c: f"\\{c}" for c in "&%$#_{}"}}
-    return "".join(table.get(c, c) for c in text)
+    return "".join(table.get(c, c) for c in text.replace("--", "-\0-")).replace("\0", "{}")  # "--" is a dash
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)

@@ -225,6 +225,11 @@ class AttemptLog:
                 self.end(self._as_last_written(row))
         return len(marks)
 
+    def add_lost(self, message: str, failure_class: FailureClass = FailureClass.WORKER_LOST) -> None:
+        """Write the row of a trial that ended before its first attempt."""
+        row = replace(self.row, started_at=now(), status=Status.LOST, failure_class=failure_class)
+        self.end(replace(row, failure_message=message))
+
     def _as_last_written(self, row: TrialRecord) -> TrialRecord:
         """State how far an attempt got by the progress that its driver has left on storage."""
         found = StoredProgress.read(self.run_storage)

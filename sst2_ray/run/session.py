@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from sst2_ray.background import in_background, result_of
 from sst2_ray.config.train import TrainConfig
-from sst2_ray.errors import RunFailedError, Sst2RayError
+from sst2_ray.errors import InputError, RunFailedError, Sst2RayError, first_line
 from sst2_ray.notebook import NotebookView, in_notebook
 from sst2_ray.results.store.compaction import merge_small_files
 from sst2_ray.results.store.table import SkippedFileWarning
@@ -23,7 +23,7 @@ from sst2_ray.run.planning.placement import ClusterView
 from sst2_ray.run.signals import StopSignals
 from sst2_ray.run.stop import STOP_FILE, StopRequests
 from sst2_ray.run.workspace import Workspace
-from sst2_ray.storage import Storage
+from sst2_ray.storage import Storage, address
 from sst2_ray.terminal import console, print_line, show_plan
 
 T = TypeVar("T")
@@ -78,6 +78,16 @@ class RunSession:
         return self.workspace.storage.with_retries(0.0)
 
     # ---- before the start
+
+    def check_free(self) -> None:
+        """Raise InputError where another driver runs it, or where storage cannot be read."""
+        try:
+            self.lease.check()
+        except OSError as error:
+            raise InputError(
+                f"--storage-path {address(self.workspace.uri)}: cannot be read ({first_line(error)}); check its address, its "
+                "credentials and the network"
+            ) from None
 
     def start(self, place: Callable[[ClusterView], object], prepare: Callable[[], T]) -> tuple[ClusterView, T]:
         """Start or join Ray while `prepare` makes the tokens.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 from functools import partial
@@ -34,7 +35,7 @@ def train(config: TrainConfig, *, quiet: bool = False) -> TrainResult:
     check_is(config, TrainConfig)
     with RunSession(config, config.run_name, quiet=quiet) as session:
         session.phase(f"reading {config.data}")
-        session.lease.check()
+        session.check_free()
         check_trackers(config.trackers, session.folder)
         inputs = check(config)
         done = check_run(session.storage_at_start, inputs)
@@ -74,7 +75,8 @@ def _run(session: RunSession, shared: Shared, placement: Placement, trackers: Tr
     result = result_of(record, shared.inputs.resolved.info.label, session.workspace.uri)
     result = dataclasses.replace(result, time_words=trial.goodput().words())
     session.folder.write_json("result.json", dataclasses.asdict(result))
-    trial.drop_checkpoints(record)
+    with contextlib.suppress(OSError):  # `sst2-ray gc` deletes what is left
+        trial.drop_checkpoints(record)
     session.show_end([*result_rows(result), *tracker_rows(config.trackers, session.folder)])
     return result
 

@@ -28,6 +28,12 @@ class Rescaling:
     num_rows: int
     """Sentences that it was fitted on."""
 
+    @classmethod
+    def of_facts(cls, *, temperature: float, threshold: float | None, num_rows: int) -> Rescaling:
+        """Return the rescaling of a temperature and a threshold."""
+        shift = None if threshold is None else float(np.log(1 / threshold - 1)) / temperature
+        return cls(temperature=temperature, shift=shift, num_rows=num_rows)
+
     @property
     def threshold(self) -> float | None:
         """Return the uncalibrated probability of class 1 of two from which on the answer is class 1."""

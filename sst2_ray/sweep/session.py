@@ -25,6 +25,7 @@ from sst2_ray.sweep import closing
 from sst2_ray.sweep.budget import SweepClock, budget_of, makespan
 from sst2_ray.sweep.concurrency import Concurrency
 from sst2_ray.sweep.configurations import Configuration
+from sst2_ray.sweep.dev_scores import score_chosen
 from sst2_ray.sweep.display import SweepDisplay, SweepProgress
 from sst2_ray.sweep.queue import Proposer, TrialQueue
 from sst2_ray.sweep.result import SweepResult, closing_rows, result_of
@@ -238,17 +239,15 @@ class SweepRun:
                 attempts = trial_of(self.context, spec).attempts
                 if stopped:
                     attempts.close_orphans("stopped at once", FailureClass.USER_STOP, Status.STOPPED)
-                else:
-                    attempts.close_orphans()
+                elif not attempts.close_orphans():
+                    attempts.add_lost("its driver ended before its first attempt")
 
     # ---- the end
 
     def _close(self, ended_by: str | None) -> SweepResult:
         now = closing.standing(self.table, self.config)
         shared = self.context.shared
-        if ended_by != "stop" and closing.score_chosen(
-            now, self.table, self.folder, shared=shared, placement=self.placement
-        ):
+        if ended_by != "stop" and score_chosen(now, self.table, self.folder, shared=shared, placement=self.placement):
             now = closing.standing(self.table, self.config)
         # Nothing would run again when it is resumed: the ranking is final, and models may go.
         if ended_by is None and all(outcome.is_over for outcome in self.queue.outcomes.values()):

@@ -31,7 +31,7 @@ def sweep(config: SweepConfig, *, quiet: bool = False) -> SweepResult:
     """
     check_is(config, SweepConfig)
     with RunSession(config.base, config.name, quiet=quiet) as session:
-        session.lease.check()
+        session.check_free()
         checked = _checked(session, config)
         cluster, prepared = session.start(
             lambda view: admit(config.base, view, max_concurrent=config.max_concurrent),

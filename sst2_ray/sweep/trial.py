@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from sst2_ray.config.metrics import oriented, score_of, worst
 from sst2_ray.errors import FailureClass, RunFailedError, Sst2RayError
 from sst2_ray.records import EpochRecord, Status
 from sst2_ray.run.environment import prepare_driver
+from sst2_ray.run.failures import classify
 from sst2_ray.run.monitor import SweepMember
 from sst2_ray.run.planning.placement import Placement
 from sst2_ray.run.prepare import run_description
@@ -115,16 +117,19 @@ def run_trial(config: TuneConfig, *, context: SweepContext) -> TuneResult:
         tune.report(_result(spec, record))
 
     trial = trial_of(context, spec, on_record=report, asks_scheduler=context.asks_scheduler and spec.is_first_seed)
-    trial.run_storage.write_json("config.json", run_description(trial.shared.inputs))
     try:
+        trial.run_storage.write_json("config.json", run_description(trial.shared.inputs))
         record = trial.run()
-        trial.drop_checkpoints(record)
+        with contextlib.suppress(OSError):  # `sst2-ray gc` deletes what is left
+            trial.drop_checkpoints(record)
     except Sst2RayError as error:
         failure_class = error.failure_class if isinstance(error, RunFailedError) else FailureClass.NOT_PLACEABLE
         return _failed(failure_class)
-    except Exception as error:  # of this package's own: its row says what
-        trial.attempts.close_orphans(f"{type(error).__name__}: {error}"[:1000], FailureClass.BUG)
-        return _failed(FailureClass.BUG)
+    except Exception as error:  # of this package's own, or of the storage: its row says what
+        message, failure_class = f"{type(error).__name__}: {error}"[:1000], classify(error).failure_class
+        if not trial.attempts.close_orphans(message, failure_class):
+            trial.attempts.add_lost(message, failure_class)
+        return _failed(failure_class)
     return {"outcome": Outcome.of(record)}
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
-from typing import TypedDict
+from collections.abc import Mapping, Sequence
+from typing import Any, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -107,3 +107,13 @@ def calibration_facts(rescaling: Rescaling, logits: NDArray[np.float32] | None, 
         before=before,
         after=after,
     )
+
+
+def restated(
+    stated: Mapping[str, Any] | None, logits: NDArray[np.float32], labels: LabelArray
+) -> CalibrationFacts | None:
+    """State a rescaling that an export's metadata state, with its calibration errors on dev; None where there is none."""
+    if stated is None:
+        return None
+    held = {name: stated[name] for name in ("temperature", "threshold", "num_rows")}
+    return calibration_facts(Rescaling.of_facts(**held), logits, labels)

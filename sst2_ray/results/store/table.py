@@ -128,7 +128,7 @@ class ResultsTable:
         names = list(columns) if columns is not None else arrow_schema(dataset).names
         needed = list(dict.fromkeys([*names, *KEYS[dataset], *ORDER_COLUMNS[dataset]]))
         where = _key_filter(experiment, trial_ids)
-        table = _retry(lambda: self._read_once(dataset, needed, where)).table
+        table = _retry(lambda: self._read_once(dataset, needed, where), self.storage).table
         if attempts == "latest":
             table = latest_attempts(dataset, table)
         if filter is not None:
@@ -148,7 +148,7 @@ class ResultsTable:
         Files that were not read completely, including those of a newer schema, are not among the names. Raises InputError
         when the snapshot itself is of a newer schema: compacting it would drop its additional columns.
         """
-        found = _retry(lambda: self._read_once(dataset, arrow_schema(dataset).names, None))
+        found = _retry(lambda: self._read_once(dataset, arrow_schema(dataset).names, None), self.storage)
         if found.newer_snapshot:
             raise InputError(
                 f"{self.location}/snapshot/{dataset}.parquet: was written by a newer version; upgrade first"
@@ -162,7 +162,7 @@ class ResultsTable:
             Their records, each once, and the names of the files that were read completely; None where there are fewer
             than `at_least`.
         """
-        return _retry(lambda: self._read_small_once(dataset, below_bytes, at_least))
+        return _retry(lambda: self._read_small_once(dataset, below_bytes, at_least), self.storage)
 
     def _read_small_once(self, dataset: str, below_bytes: int, at_least: int) -> tuple[pa.Table, list[str]] | None:
         entries = [entry for entry in self._raw_files(dataset) if entry.num_bytes < below_bytes]
@@ -287,10 +287,10 @@ def _key_filter(experiment: str | Collection[str] | None, trial_ids: Collection[
     return where
 
 
-def _retry(read: Callable[[], _T]) -> _T:
+def _retry(read: Callable[[], _T], storage: Storage) -> _T:
     for _ in range(_READ_RETRIES):
         try:
-            return read()
+            return storage.retry(read)
         except _PrunedError as error:
             pruned = error  # the next listing is newer
     raise RunFailedError(

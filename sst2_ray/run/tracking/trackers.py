@@ -103,6 +103,9 @@ class Trackers:
         else:  # an object store cannot append: what is here is copied there at the end
             self._scratch = tempfile.TemporaryDirectory(prefix="sst2-ray-trackers-")
             self._home = Path(self._scratch.name)
+            with contextlib.suppress(OSError):  # what an earlier session has not sent
+                if self._folder.exists(FOLDER):
+                    self._folder.download(FOLDER, self._home / FOLDER)
         try:
             (self._home / FOLDER).mkdir(parents=True, exist_ok=True)
             self._events.touch()

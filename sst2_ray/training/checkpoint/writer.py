@@ -69,9 +69,12 @@ class CheckpointWriter:
 
     def _discard(self, snapshot: Snapshot) -> None:
         """Delete this rank's files of a checkpoint that failed, without waiting for a storage that is gone."""
+        run, folder = self.run.with_retries(0.0), step_folder(snapshot.global_step)
+        if run.exists(f"{folder}/manifest.json"):
+            return  # it is committed: what failed came after
         names = [file_of(self.rank, self.world_size), f"receipt-{self.rank:03d}.json"]
         for name in [*names, "model.safetensors"] if self.rank == 0 else names:
-            self.run.with_retries(0.0).delete(f"{step_folder(snapshot.global_step)}/{name}")
+            run.delete(f"{folder}/{name}")
 
     def _write(self, snapshot: Snapshot) -> None:
         folder = step_folder(snapshot.global_step)
