@@ -212,8 +212,9 @@ class Storage:
 
     @_retried
     def download(self, name: str, target: Path) -> None:
-        """Copy a file of this folder to a local path."""
-        target.parent.mkdir(parents=True, exist_ok=True)
+        """Copy a file or folder of this folder to a local path."""
+        is_folder = self.filesystem.get_file_info(self.path(name)).type == pafs.FileType.Directory
+        (target if is_folder else target.parent).mkdir(parents=True, exist_ok=True)
         pafs.copy_files(
             self.path(name),
             str(target),

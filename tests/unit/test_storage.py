@@ -74,6 +74,9 @@ def test_a_folder_is_copied_there_and_back(storage, tmp_path):
     assert storage.read_bytes("export/1_Pooling/config.json") == b"[]"
     storage.download("export/config.json", tmp_path / "new" / "config.json")
     assert (tmp_path / "new" / "config.json").read_text() == "{}"
+    for folder in ("export/1_Pooling", "export"):  # files alone, and with a folder in it
+        storage.download(folder, tmp_path / "copy" / folder)
+    assert (tmp_path / "copy/export/1_Pooling/config.json").read_text() == "[]"
 
 
 ENDPOINTS = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3")

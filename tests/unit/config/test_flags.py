@@ -200,6 +200,14 @@ def test_an_interrupt_is_a_stop(capsys):
     assert capsys.readouterr().err == "stopped\n"
 
 
+def test_an_object_store_that_does_not_answer_is_one_line(capsys):
+    def main(_):
+        raise OSError("When reading information for key 'runs': AWS Error NETWORK_CONNECTION\nand more")
+
+    assert run_main(main, []) == 4
+    assert capsys.readouterr().err == "error: When reading information for key 'runs': AWS Error NETWORK_CONNECTION\n"
+
+
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EMFILE, errno.EAGAIN])
 def test_a_limit_of_the_machine_is_one_line_and_a_failure(capsys, number):
     def main(_):

@@ -109,6 +109,11 @@ def test_one_value_and_an_array_stand_for_a_tuple() -> None:
     assert config == SweepConfig(learning_rates=[1e-4, 1e-3], batch_sizes=[32])
 
 
+def test_a_set_is_refused_since_its_order_differs_from_process_to_process() -> None:
+    with pytest.raises(InputError, match=r"^--batch-sizes \{.*\}: a set has no order; give a list or a tuple$"):
+        SweepConfig(batch_sizes={32, 64})
+
+
 def test_a_sweep_answers_with_its_own_flags() -> None:
     line = sweep_command_line("sst2-ray sweep")
     for word, meant in (

@@ -12,6 +12,7 @@ import pytest
 from sst2_ray.cli import run
 from sst2_ray.manage.runs import find_run
 from sst2_ray.results.store.table import ResultsTable
+from sst2_ray.run.lease import Lease
 from sst2_ray.run.messages import Progress
 from sst2_ray.run.progress_file import PROGRESS_FILE, ProgressFile
 from sst2_ray.storage import Storage
@@ -201,6 +202,15 @@ def test_only_what_runs_is_asked_to_stop(command, storage: Path) -> None:
     assert (storage / "sweep" / "stop.json").exists()
 
 
+def test_a_sweep_between_two_trials_runs_and_can_be_stopped(command, storage: Path) -> None:
+    with Lease(Storage.open(str(storage)), "sweep"):
+        holder = json.loads((storage / "sweep" / "running.json").read_text())
+        (storage / "sweep" / "running.json").write_text(json.dumps({**holder, "host": "another"}))
+        assert find_run(str(storage), "sweep").is_running
+        assert command("stop", "sweep")[0] == 0
+    assert not find_run(str(storage), "alone").is_running
+
+
 def test_gc_deletes_what_nothing_goes_on_from(command, storage: Path) -> None:
     ResultsTable(str(storage)).write("trials", [record("b-seed0", **TRIALS["b-seed0"], export_path=None)])
     code, out, _ = command("gc", "--dry-run")
@@ -247,6 +257,16 @@ def test_best_takes_the_best_run_of_the_best_configuration(command, tmp_path: Pa
         "92.00 % dev accuracy at the best epoch (mean of 2 seeds), best of 2 configurations, 4 runs, chosen on " in out
     )
     assert command("best", "--out", str(target))[2].endswith("exists; choose another folder\n")
+
+
+def test_best_by_the_loss_takes_the_run_with_the_least(command, storage: Path, tmp_path: Path) -> None:
+    losses = {"a-seed0": 0.9, "a-seed1": 0.3, "b-seed0": 1.0, "b-seed1": 1.0}
+    scores = {name: {"chosen_by": "loss", "best_score": loss, "best_dev_loss": loss} for name, loss in losses.items()}
+    table = ResultsTable(str(storage))
+    table.write("trials", [record(name, written_at=at(9), **TRIALS[name], **scores[name]) for name in TRIALS])
+    (tmp_path / ".winner.partial").mkdir()  # what an interrupted copy has left
+    assert command("best", "--out", str(tmp_path / "winner"), "--experiment", "sweep")[0] == 0
+    assert (tmp_path / "winner" / "weights").read_text() == "a-seed1"
 
 
 def test_best_takes_its_former_words(storage: Path, tmp_path: Path) -> None:

@@ -307,6 +307,8 @@ def test_settings_that_labels_do_not_name_are_said_to_differ(
         "--epochs 3 and 1; --label-smoothing 0 and 0.1. Where the fraction is 0, epochs were chosen by these very scores, "
         "which are then too high." in " ".join(capsys.readouterr().out.split())
     )
+    assert main_compare(["long", "short", "--storage-path", str(tmp_path), "--latex"]) == 0
+    assert "-{}-epochs 3 and 1" in capsys.readouterr().out
     assert main_compare(["short", "steep", "--storage-path", str(tmp_path)]) == 0
     assert "They differ in" not in capsys.readouterr().out
 

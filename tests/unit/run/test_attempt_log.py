@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from sst2_ray.run.attempt_log import with_checkpoint
+from sst2_ray.results.store.table import ResultsTable
+from sst2_ray.run.attempt_log import AttemptLog, with_checkpoint
 from sst2_ray.storage import Storage
 from sst2_ray.training.checkpoint.steps import step_folder
 from tests.support.records import trial
@@ -38,3 +39,15 @@ def test_storage_that_cannot_be_reached_leaves_what_was_heard(monkeypatch: pytes
     monkeypatch.setattr(Storage, "list", out_of_reach)
     run = Storage.open(str(tmp_path)).child("run")
     assert with_checkpoint(trial(last_global_step=7), run).last_global_step == 7
+
+
+def test_a_trial_that_ended_before_its_first_attempt_is_a_row(tmp_path: Path) -> None:
+    table = ResultsTable(str(tmp_path))
+    attempts = AttemptLog(table, table.storage.child("run"), trial(status="running"), show=print)
+    assert attempts.close_orphans() == 0
+    assert not table.records("trials")
+    attempts.add_lost("its driver ended before its first attempt")
+    (row,) = table.records("trials")
+    assert (row.status, row.failure_class, row.attempt) == ("lost", "worker_lost", 0)
+    assert row.failure_message == "its driver ended before its first attempt"
+    assert attempts.close_orphans() == 1  # the next one is a second attempt

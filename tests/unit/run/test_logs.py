@@ -84,6 +84,9 @@ def test_on_an_object_store_the_log_is_uploaded_now_and_then_and_at_the_end(monk
             file.path.write_text("so far\nthe end\n")
         assert run.read_bytes(DRIVER_LOG) == b"so far\nthe end\n"
         assert not file.path.exists()
+        with LogFile(run, DRIVER_LOG) as file, file.path.open("a") as log:  # the next session goes on with it
+            log.write("again\n")
+        assert run.read_bytes(DRIVER_LOG) == b"so far\nthe end\nagain\n"
 
 
 def test_the_package_s_logger_is_left_to_a_program_that_runs_nothing() -> None:

@@ -248,3 +248,7 @@ def test_what_is_tracked_reaches_an_object_store_at_the_end(tmp_path: Path) -> N
         tracked.log("trial", evaluation(10))
     assert "accuracy" in (tmp_path / "trackers" / "events.jsonl").read_text()
     assert list((tmp_path / "tensorboard" / "trial").glob("events.out.tfevents*"))
+    with Trackers(("jsonl",), remote, "sweep", print) as tracked:
+        tracked.log("trial", evaluation(20))
+    events = [json.loads(line) for line in (tmp_path / "trackers" / "events.jsonl").read_text().splitlines()]
+    assert [event["step"] for event in events if event["event"] == "evaluation"] == [10, 20]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sst2_ray.statistics.temperature import calibration_error, fit, uncalibrated
+from sst2_ray.statistics.temperature import Rescaling, calibration_error, fit, uncalibrated
 
 
 def sample(num: int, classes: int = 2, *, temperature: float = 2.0, shift: float = 0.7):
@@ -70,3 +70,12 @@ def test_sentences_that_are_all_right_do_not_ask_for_certainty():
 def test_logits_that_are_not_finite_are_no_sample():
     with pytest.raises(ValueError, match="finite"):
         fit(np.array([[np.nan, 0.0]]), np.array([0]))
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_a_rescaling_comes_back_from_what_a_card_states(classes):
+    found = fit(*sample(500, classes))
+    again = Rescaling.of_facts(temperature=found.temperature, threshold=found.threshold, num_rows=found.num_rows)
+    logits = np.random.default_rng(1).normal(size=(9, classes))
+    assert again.undo(logits) == pytest.approx(found.undo(logits))
+    assert again.num_rows == 500

@@ -38,6 +38,22 @@ def test_a_table_that_is_not_there_is_empty(table: ResultsTable) -> None:
     assert table.read("epochs").num_rows == 0
 
 
+def test_reading_waits_for_a_storage_that_is_away_for_a_while(
+    table: ResultsTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sst2_ray.storage._FIRST_WAIT_S", 0.01)
+    table.write("trials", [trial()])
+    list_files, outages = files.entries, [OSError("When listing objects: AWS Error NETWORK_CONNECTION")] * 3
+
+    def flaky(storage, name):
+        if outages:
+            raise outages.pop()
+        return list_files(storage, name)
+
+    monkeypatch.setattr(files, "entries", flaky)
+    assert ResultsTable(table.storage_path, retry_for_s=30).read("trials").num_rows == 1
+
+
 def test_every_write_is_a_file_of_its_own(table: ResultsTable) -> None:
     names = {table.write("epochs", [epoch(step)]) for step in (100, 200, 300)}
     assert {path.name for path in folder(table, "epochs").iterdir()} == names

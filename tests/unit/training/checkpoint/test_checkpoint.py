@@ -238,6 +238,15 @@ def test_a_full_disk_is_told_at_once_and_keeps_the_checkpoint_before(tmp_path):
         assert newest(run) == (7, [])
 
 
+def test_what_fails_after_the_commit_costs_no_checkpoint(run):
+    """A folder that cannot be deleted: network file systems keep files that somebody still reads."""
+    writer = CheckpointWriter(run, rank=0, world_size=1, on_commit=_fail_with(OSError(39, "Directory not empty")))
+    writer.save(snapshot_of(0, 1, 7))
+    with pytest.raises(OSError, match="Directory not empty"):
+        writer.wait()
+    assert newest(run) == (7, [])
+
+
 def test_a_snapshot_waits_for_the_one_before(run):
     order: list[list[int]] = []
     writer = CheckpointWriter(run, rank=0, world_size=1, on_commit=lambda _: order.append(ckpt.committed_steps(run)))
