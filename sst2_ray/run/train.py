@@ -21,7 +21,7 @@ from sst2_ray.run.result import TrainResult, result_of, result_rows
 from sst2_ray.run.session import RunSession
 from sst2_ray.run.supervisor import Shared, Trial
 from sst2_ray.run.tracking.trackers import Trackers, check_trackers, tracker_rows
-from sst2_ray.storage import typed
+from sst2_ray.storage import address, typed
 from sst2_ray.terminal import show_plan
 
 
@@ -77,7 +77,7 @@ def _run(session: RunSession, shared: Shared, placement: Placement, trackers: Tr
     session.folder.write_json("result.json", dataclasses.asdict(result))
     with contextlib.suppress(OSError):  # `sst2-ray gc` deletes what is left
         trial.drop_checkpoints(record)
-    session.show_end([*result_rows(result), *tracker_rows(config.trackers, session.folder)])
+    session.show_end([*result_rows(result), *tracker_rows(config.trackers, address(config.storage_path, name))])
     return result
 
 

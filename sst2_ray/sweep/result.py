@@ -11,7 +11,7 @@ from sst2_ray.errors import ExitCode, FailureClass
 from sst2_ray.records import Status
 from sst2_ray.results.analysis import verdict
 from sst2_ray.run.tracking.trackers import tracker_rows
-from sst2_ray.storage import Storage, address, typed
+from sst2_ray.storage import address, typed
 from sst2_ray.sweep import closing
 from sst2_ray.terminal import Rows
 
@@ -101,7 +101,7 @@ def result_of(
     )
 
 
-def closing_rows(result: SweepResult, config: SweepConfig, folder: Storage) -> list[tuple[str, str]]:
+def closing_rows(result: SweepResult, config: SweepConfig) -> list[tuple[str, str]]:
     """Return name and value of each line below the ranking."""
     cost = f", {formatting.dollars(result.cost_usd)}" if result.cost_usd is not None else ""
     reason = {
@@ -127,7 +127,7 @@ def closing_rows(result: SweepResult, config: SweepConfig, folder: Storage) -> l
         ),
         ("sweep folder", typed(result.sweep_dir)),
         ("results table", typed(result.results_dir)),
-        *tracker_rows(config.base.trackers, folder),
+        *tracker_rows(config.base.trackers, address(config.base.storage_path, config.name)),
         ("try it", f"sst2-ray report --storage-path {table} --experiment {result.name}"),
     ]
 

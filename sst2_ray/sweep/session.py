@@ -261,7 +261,7 @@ class SweepRun:
         self.out.print("")
         num_not_run = max(0, self.queue.num_expected - sum(now.counts.values())) if ended_by else 0
         closing.show(self.out, now, num_not_run=num_not_run)
-        self.session.show_end(closing_rows(result, self.config, self.folder))
+        self.session.show_end(closing_rows(result, self.config))
         return result
 
 

@@ -14,6 +14,7 @@ import importlib.util
 import json
 import math
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -48,23 +49,22 @@ def check_trackers(names: Sequence[str], folder: Storage) -> None:
         raise InputError("--trackers wandb: set WANDB_API_KEY, or WANDB_MODE=offline")
 
 
-def tracker_rows(names: Sequence[str], folder: Storage) -> list[tuple[str, str]]:
-    """Return rows for the closing table: how to look at what was tracked."""
+def tracker_rows(names: Sequence[str], folder: str) -> list[tuple[str, str]]:
+    """Return rows for the closing table: how to look at what was tracked. `folder`: address of the run's or sweep's folder."""
     rows = {
-        "tensorboard": ("TensorBoard", f"tensorboard --logdir {folder.path('tensorboard')}"),
-        "mlflow": ("MLflow", _mlflow_address() or f"mlflow ui --backend-store-uri {_mlflow_file(folder)}"),
+        "tensorboard": ("TensorBoard", f"tensorboard --logdir {shlex.quote(f'{folder}/tensorboard')}"),
+        "mlflow": (
+            "MLflow",
+            _mlflow_address() or f"mlflow ui --backend-store-uri {shlex.quote(f'sqlite:///{folder}/mlflow.db')}",
+        ),
         "wandb": ("W&B", "project sst2-ray, or `wandb sync` where it ran offline"),
-        "jsonl": ("events", folder.path(f"{FOLDER}/{EVENTS_FILE}")),
+        "jsonl": ("events", f"{folder}/{FOLDER}/{EVENTS_FILE}"),
     }
     return [rows[name] for name in names]
 
 
 def _mlflow_address() -> str:
     return os.environ.get("MLFLOW_TRACKING_URI", "")
-
-
-def _mlflow_file(folder: Storage) -> str:
-    return f"sqlite:///{folder.path('mlflow.db')}"
 
 
 class Trackers:
