@@ -7,13 +7,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pyarrow.fs as pafs
+
 from sst2_ray.config.flags import parse
 from sst2_ray.data.labels import ClassNames
 from sst2_ray.data.leaks import check_known_leak
-from sst2_ray.errors import InputError
+from sst2_ray.errors import InputError, first_line
 from sst2_ray.formatting import count
 from sst2_ray.predict.config import PredictConfig
-from sst2_ray.predict.outputs import STDOUT, SUFFIXES
+from sst2_ray.predict.outputs import STDOUT, SUFFIXES, name_of
 from sst2_ray.predict.predictor import Predictor, export_text_columns, is_regression
 from sst2_ray.predict.scoring import (
     Scores,
@@ -25,7 +27,7 @@ from sst2_ray.predict.scoring import (
     seen_in_training,
 )
 from sst2_ray.predict.shapes import predictions_of
-from sst2_ray.storage import without_secret
+from sst2_ray.storage import open_uri, without_secret
 from sst2_ray.terminal import busy
 
 if TYPE_CHECKING:
@@ -68,13 +70,24 @@ def _check_targets(config: PredictConfig) -> None:
     for flag, value, suffixes in (("--out", config.out, SUFFIXES), ("--picture", config.picture, FORMATS)):
         if value is None or (flag == "--out" and value == STDOUT):
             continue
-        if not value.lower().endswith(suffixes):
-            raise InputError(f"{flag} {value}: its name must end in {' or '.join(suffixes)}")
-        path = Path(value)
-        if path.exists() and not config.overwrite:
-            raise InputError(f"{flag} {value}: exists; choose another name, or pass --overwrite")
-        if not path.parent.is_dir():
-            raise InputError(f"{flag} {value}: its folder does not exist; create it first")
+        shown = without_secret(value)
+        if not name_of(value).lower().endswith(suffixes):
+            raise InputError(f"{flag} {shown}: its name must end in {' or '.join(suffixes)}")
+        if _exists(flag, value) and not config.overwrite:
+            raise InputError(f"{flag} {shown}: exists; choose another name, or pass --overwrite")
+        if not (flag == "--out" and "://" in value) and not Path(value).parent.is_dir():
+            raise InputError(f"{flag} {shown}: its folder does not exist; create it first")
+
+
+def _exists(flag: str, target: str) -> bool:
+    """Tell whether a path or URI is there. Raises InputError where its store cannot be asked."""
+    if "://" not in target:
+        return Path(target).exists()
+    try:
+        filesystem, path = open_uri(target)
+        return bool(filesystem.get_file_info(path).type != pafs.FileType.NotFound)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{flag} {without_secret(target)}: cannot be written ({first_line(error)})") from None
 
 
 def _label_texts(config: PredictConfig) -> None:
@@ -101,7 +114,7 @@ def _label_texts(config: PredictConfig) -> None:
     out.print(table(predictions, title=predictor.meta.info.label))
     for path in (config.out, config.picture):
         if path is not None:
-            out.print(f"written: {path}", soft_wrap=True, markup=False)
+            out.print(f"written: {without_secret(path)}", soft_wrap=True, markup=False)
 
 
 def _label_input(config: PredictConfig) -> None:

@@ -43,7 +43,7 @@ class PredictConfig:
     data: Annotated[str, Value("DATA")] | None = None
     """Data set to score on its evaluation split: what `train --data` takes."""
     out: Annotated[File | None, OldName("output")] = None
-    """File to write (Parquet, CSV, TSV or JSON Lines), or - for standard output: the input's columns, `predicted` (the
+    """File or URI to write (Parquet, CSV, TSV or JSON Lines), or - for standard output: the input's columns, `predicted` (the
     class's number), `predicted_label`, `probability` (of class 1 of two, else of the label)."""
     num_workers: AtLeastOne | None = None
     """Label the files of a folder on a Ray cluster (that of RAY_ADDRESS, else this machine's cores), with so many workers;

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
+import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,10 @@ from typing import BinaryIO, Protocol
 
 import pyarrow as pa
 import pyarrow.csv as pacsv
+import pyarrow.fs as pafs
 import pyarrow.parquet as pq
+
+from sst2_ray.storage import open_uri
 
 STDOUT = "-"
 SUFFIXES = (".parquet", ".pq", ".csv", ".tsv", ".jsonl", ".ndjson")
@@ -34,12 +38,17 @@ class _JsonLines:
             self._sink.write(json.dumps(row, ensure_ascii=False, default=str).encode() + b"\n")
 
 
+def name_of(output: str) -> str:
+    """Return the last part of a path or URI, without the options of a URI."""
+    return (output.partition("?")[0] if "://" in output else output).rsplit("/", 1)[-1]
+
+
 @contextlib.contextmanager
 def open_output(output: str, schema: pa.Schema, *, stdout_suffix: str = ".csv") -> Iterator[Writer]:
     """Open a file that stands under its name only when it is complete, or standard output for `-`.
 
     Args:
-        output: Path whose suffix says the format, or `-`.
+        output: Path or URI whose suffix says the format, or `-`.
         schema: Columns of the tables that will be written.
         stdout_suffix: Format on standard output.
     """
@@ -47,6 +56,16 @@ def open_output(output: str, schema: pa.Schema, *, stdout_suffix: str = ".csv") 
         with _writer(sys.stdout.buffer, stdout_suffix, schema) as writer:
             yield writer
         sys.stdout.buffer.flush()
+        return
+    if "://" in output:
+        with tempfile.TemporaryDirectory(prefix="sst2-ray-") as scratch:
+            whole = Path(scratch) / name_of(output)
+            with open_output(str(whole), schema) as writer:
+                yield writer
+            filesystem, path = open_uri(output)
+            pafs.copy_files(
+                str(whole), path, source_filesystem=pafs.LocalFileSystem(), destination_filesystem=filesystem
+            )
         return
     target = Path(output)
     partial = target.parent / f".{target.name}.{uuid.uuid4().hex}.partial"

@@ -101,6 +101,8 @@ def _from_export(config: TrainConfig, start_from: str) -> ResolvedModel:
     inner = folder / "model"
     folder = inner if (inner / META_FILE).is_file() and not (folder / META_FILE).is_file() else folder
     source = f"--start-from {start_from}"
+    if "://" in start_from:
+        raise InputError(f"{source}: is not on this machine; copy it to a folder that every node sees")
     if not (folder / META_FILE).is_file():
         raise InputError(f"{source}: is no exported model (it has no {META_FILE}); give the folder model of a run")
     of = read_json(folder / META_FILE, source=source).get("model")

@@ -20,6 +20,7 @@ import sst2_ray
 from sst2_ray.predict import inputs
 from sst2_ray.predict.predictor import Predictor
 from tests.support.models import SENTENCES
+from tests.support.object_store import BUCKET, object_store
 
 ROOT = Path(__file__).parents[3]
 LABELS = [0, 1, 0, 1, 0, 1, 1]
@@ -366,6 +367,21 @@ def test_predictions_are_written_in_the_format_of_the_outputs_name(command, expo
     assert [row["text"] for row in rows] == SENTENCES
     assert [row["predicted_label"] for row in rows] == [p.label for p in expected]
     assert [float(row["probability"]) for row in rows] == pytest.approx([p.probability for p in expected], abs=1e-3)
+
+
+def test_predictions_are_written_to_an_object_store(command, refused, export, tmp_path, monkeypatch):
+    source = write(tmp_path / "in.csv", [{"text": text} for text in SENTENCES])
+    with object_store() as env:
+        for name, value in env.items():
+            monkeypatch.setenv(name, value)
+        for words in (("--input", source), ("--text", *SENTENCES)):
+            uri = f"s3://{BUCKET}/out/{words[0][2:]}.csv"
+            assert f"written: {uri}" in command("--model-dir", export, *words, "--out", uri)[1]
+            assert "exists; choose another name" in refused("--model-dir", export, *words, "--out", uri)
+            shown = command("--model-dir", export, "--input", uri)[1]  # what was written is an input in its turn
+            assert all(text in shown for text in SENTENCES)
+        nowhere = f"s3://{BUCKET}/out.csv?endpoint_override=127.0.0.1:9&scheme=http"
+        assert "cannot be written (" in refused("--model-dir", export, "--text", "a film", "--out", nowhere)
 
 
 @pytest.mark.parametrize(

@@ -405,5 +405,7 @@ def test_another_model_or_what_is_no_export_is_not_started_from(tmp_path, sbert_
         resolve_model(TrainConfig(model="modernbert-base", start_from=str(tmp_path / "export")))
     with pytest.raises(InputError, match="is no exported model"):
         resolve_model(TrainConfig(start_from=str(sbert_folder)))
+    with pytest.raises(InputError, match=r"--start-from s3://b/run: is not on this machine; copy it to a folder"):
+        resolve_model(TrainConfig(start_from="s3://b/run"))
     with pytest.raises(InputError, match="--random-weights: give one of the two"):
         TrainConfig(start_from="x", random_weights=True)
