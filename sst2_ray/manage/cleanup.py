@@ -123,7 +123,9 @@ def copy_best(config: BestConfig) -> tuple[RankedGroup, Run]:
 
     Returns the ranking, and the run that the model is of. Raises InputError.
     """
-    target = Path(config.out)
+    if "://" in config.out:
+        raise InputError(f"--out {config.out}: is no folder of this machine; name one, and copy it from there")
+    target = Path(config.out).expanduser()
     if target.exists():
         raise InputError(f"--out {target}: exists; choose another folder")
     storage = Storage.open(config.storage_path)

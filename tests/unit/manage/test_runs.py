@@ -257,6 +257,7 @@ def test_best_takes_the_best_run_of_the_best_configuration(command, tmp_path: Pa
         "92.00 % dev accuracy at the best epoch (mean of 2 seeds), best of 2 configurations, 4 runs, chosen on " in out
     )
     assert command("best", "--out", str(target))[2].endswith("exists; choose another folder\n")
+    assert "is no folder of this machine" in command("best", "--out", "s3://bucket/winner")[2]
 
 
 def test_best_by_the_loss_takes_the_run_with_the_least(command, storage: Path, tmp_path: Path) -> None:
