@@ -78,7 +78,7 @@ def results(
     from sst2_ray.results.analysis import leaderboard
     from sst2_ray.results.commands import open_table
 
-    table = open_table(storage_path)
+    table = open_table(str(storage_path))
     board = leaderboard.load(table, where=where, sort=sort, experiment=experiment)
     return Results(table=board, location=table.location, ranked=sort is None)
 
@@ -100,10 +100,10 @@ def report(
     from sst2_ray.results.report import page
 
     with warnings.catch_warnings(record=True) as skipped:
-        made = page.build(open_table(storage_path), experiment=experiment, margin=margin)
+        made = page.build(open_table(str(storage_path)), experiment=experiment, margin=margin)
     for notice in skipped:
         warnings.warn_explicit(notice.message, notice.category, notice.filename, notice.lineno)
-    return page.write(made, out)
+    return page.write(made, str(out))
 
 
 def compare(
@@ -127,7 +127,8 @@ def compare(
     """
     from sst2_ray.results.compare import CompareConfig, CompareResult, compared
 
-    config = CompareConfig(a=a, b=b, storage_path=storage_path, other_storage_path=other_storage_path, margin=margin)
+    other = None if other_storage_path is None else str(other_storage_path)
+    config = CompareConfig(a=str(a), b=str(b), storage_path=str(storage_path), other_storage_path=other, margin=margin)
     return CompareResult(compared=compared(config))
 
 
@@ -145,7 +146,7 @@ def power(
     from sst2_ray.results.power import PowerConfig, planned
 
     return planned(
-        PowerConfig(difference=difference, storage_path=storage_path, experiment=experiment, sentences=sentences)
+        PowerConfig(difference=difference, storage_path=str(storage_path), experiment=experiment, sentences=sentences)
     )
 
 
@@ -153,14 +154,14 @@ def runs(storage_path: str = "runs") -> list[StoredRun]:
     """Read every run and sweep of a storage folder, as `sst2-ray ls` does. Raises InputError if there is none."""
     from sst2_ray.manage.runs import list_runs
 
-    return list_runs(storage_path)
+    return list_runs(str(storage_path))
 
 
 def status(name: str, storage_path: str = "runs") -> StoredRun:
     """Read one run or sweep and its trials, as `sst2-ray status` does. Raises InputError for an unknown name."""
     from sst2_ray.manage.runs import find_run
 
-    return find_run(storage_path, name)
+    return find_run(str(storage_path), name)
 
 
 @overload
@@ -257,7 +258,7 @@ def best(out: str, storage_path: str = "runs", *, experiment: str | None = None)
     """
     from sst2_ray.manage.cleanup import BestConfig, copy_best
 
-    copy_best(BestConfig(storage_path=storage_path, out=out, experiment=experiment))
+    copy_best(BestConfig(storage_path=str(storage_path), out=str(out), experiment=experiment))
     return out
 
 
@@ -265,4 +266,4 @@ def stop(name: str, storage_path: str = "runs") -> None:
     """Ask a run or sweep to stop, as `sst2-ray stop` does. Raises InputError if nothing of it runs."""
     from sst2_ray.manage.runs import request_stop
 
-    request_stop(storage_path, name)
+    request_stop(str(storage_path), name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import errno
 import functools
@@ -14,7 +15,7 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, BinaryIO, Concatenate, ParamSpec, TypeVar
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 import pyarrow.fs as pafs
@@ -135,8 +136,9 @@ class Storage:
         try:
             self.write_bytes(name, bytes(_PROBE_BYTES))
             self.filesystem.delete_file(self.path(name))
-            for folder in created:  # a run that is refused later must leave nothing behind
-                folder.rmdir()
+            with contextlib.suppress(OSError):  # another run has begun there meanwhile
+                for folder in created:  # a run that is refused later must leave nothing behind
+                    folder.rmdir()
         except Exception as error:
             raise InputError(
                 f"--storage-path {self.root}: cannot be written ({first_line(error)}); choose a folder that every node can write to"
@@ -166,10 +168,9 @@ class Storage:
             with self.filesystem.open_output_stream(target) as stream:
                 stream.write(data)
             return
-        Path(target).parent.mkdir(parents=True, exist_ok=True)
         partial = Path(target).parent / f".{Path(target).name}.{uuid.uuid4().hex}.partial"
         try:
-            with partial.open("wb") as file:
+            with _opened(partial) as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
@@ -237,6 +238,16 @@ class Storage:
             self.filesystem.delete_dir(info.path)
         elif info.type == pafs.FileType.File:
             self.filesystem.delete_file(info.path)
+
+
+def _opened(path: Path) -> BinaryIO:
+    """Open a new file in a folder that is made if need be, also where another run's probe is just taking it away."""
+    for _ in range(20):
+        with contextlib.suppress(FileNotFoundError):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            return path.open("wb")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path.open("wb")
 
 
 _AMAZON = urlsplit("https://s3.amazonaws.com")

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from rich.cells import cell_len
 from rich.console import Console
+from rich.markup import escape as escape_markup
 from rich.table import Table
 from rich.text import Text
 
@@ -75,7 +76,7 @@ def show_plan(out: Console, rows: Sequence[tuple[str, str]]) -> None:
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")  # a long path is cut otherwise
     for name, value in rows:
-        table.add_row(name, value)
+        table.add_row(Text(name), Text(value))  # no markup: names of files and classes may hold brackets
     out.print(table)
 
 
@@ -186,7 +187,7 @@ def fitted_table(
     ]
     needed = _table_width(_needed(columns[i], [row[i] for row in rows]) for i in shown)
     must_fold = width is not None and needed > width
-    table = Table(title=title, title_justify="left", title_style="bold")
+    table = Table(title=None if title is None else Text(title, style="bold"), title_justify="left")
     for column in (columns[i] for i in shown):
         no_wrap = column.min_width is None and not must_fold
         table.add_column(column.title, justify=column.align, overflow="fold", no_wrap=no_wrap)
@@ -242,7 +243,7 @@ def html_table(columns: Sequence[Column], rows: Sequence[Sequence[str]], *, capt
 def busy(what: str) -> Iterator[None]:
     """Name what is done meanwhile on a live line of stderr in a terminal, nowhere else."""
     out = Console(stderr=True)
-    with out.status(f"{what} ...") if out.is_terminal else contextlib.nullcontext():
+    with out.status(escape_markup(f"{what} ...")) if out.is_terminal else contextlib.nullcontext():
         yield
 
 

@@ -9,6 +9,7 @@ import re
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, TypeVar
 
 from sst2_ray import formatting
@@ -191,12 +192,21 @@ def check_fields(config: object, cls: type) -> None:
             raise InputError(f"{flag(name)} {value!r}: a set has no order; give a list or a tuple")
         if kind.is_tuple and not isinstance(value, tuple):
             value = tuple(value) if isinstance(value, Iterable) and not isinstance(value, str) else (value,)
+        value = tuple(map(_plain, value)) if kind.is_tuple else _plain(value)
         if not kind.holds(value):
             raise InputError(f"{flag(name)} {value!r}: must be {kind}")
         kind.check_rules(flag(name), value)
         if kind.type is float and isinstance(value, int):
             value = float(value)
         object.__setattr__(config, name, value)
+
+
+def _plain(value: object) -> object:
+    """Return numpy's scalar as Python's own number, and a path as a text."""
+    if isinstance(value, PurePath):
+        return str(value)
+    is_scalar = type(value).__module__ == "numpy" and getattr(value, "shape", None) == ()
+    return typing.cast("Any", value).item() if is_scalar else value
 
 
 def check_is(config: object, cls: type) -> None:

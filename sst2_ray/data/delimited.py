@@ -65,8 +65,11 @@ def find_dialect(path: Path, suffix: str, options: ReadOptions, usual: frozenset
     Raises:
         InputError: The file is empty or cannot be read.
     """
+    separator = options.separator
+    if separator is not None and (len(separator) != 1 or not separator.isascii() or separator in '"\r\n'):
+        raise InputError(f"--delimiter {options.delimiter}: must be one ASCII character, or tab")
     sample = read_sample(path, options.encoding, _SAMPLE_BYTES)
-    if not sample.strip():
+    if not _without_preface(sample)[2].strip():
         raise InputError(f"{path}: is empty; give a file with text")
     known = usual | options.columns
     skipped, stated, sample = _without_preface(sample)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import fnmatch
 import json
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from urllib.parse import unquote
 
 from sst2_ray.data.streams import COMPRESSIONS, one_line
 from sst2_ray.errors import InputError, did_you_mean
-from sst2_ray.storage import open_uri
+from sst2_ray.storage import open_uri, without_secret
 
 TEXT_SUFFIXES = (".csv", ".tsv", ".tab", ".txt", ".jsonl", ".ndjson", ".json")
 SUFFIXES = (*TEXT_SUFFIXES[:3], ".jsonl", ".ndjson", ".json", ".parquet", ".pq", ".arrow", ".feather", ".txt")
@@ -101,9 +103,16 @@ def _splits_in(folder: Path) -> dict[str, list[Path]]:
             splits[stem.lower()] = files_of_folder(path)
         elif path.is_file() and match and has_known_format(path):
             files[match[1].lower(), path.name[len(stem) :].lower()].append(path)
-    for key in sorted(files, key=lambda key: SUFFIXES.index(format_of(Path(f"x{key[1]}")))):
+    # train.csv before train.bak.csv
+    for key in sorted(files, key=lambda key: (not _is_plain(key[1]), SUFFIXES.index(format_of(Path(f"x{key[1]}"))))):
         splits.setdefault(key[0], files[key])
     return {stem: paths for stem, paths in splits.items() if paths}
+
+
+def _is_plain(rest: str) -> bool:
+    """Tell whether a split's name is followed by the suffixes of a format alone."""
+    path = Path(f"x{rest}")
+    return (Path(path.stem) if path.suffix in COMPRESSIONS else path).stem == "x"
 
 
 def overlooked(splits: Mapping[str, Sequence[Path]]) -> list[str]:
@@ -142,14 +151,18 @@ def local_copy(uri: str, folder: Path, flag: str) -> Path:
     """Copy a file, or the data files of a folder, of s3://, gs:// or another URI that pyarrow.fs opens into `folder`."""
     import pyarrow.fs as pafs
 
-    name = uri.rstrip("/").rsplit("/", 1)[-1]
+    shown = without_secret(uri)
+    name = unquote(uri.partition("?")[0].rstrip("/").rsplit("/", 1)[-1])
     try:
-        source, path = open_uri(uri)
+        source, path = open_uri(uri.rstrip("/"))
         info = source.get_file_info(path)
-        if info.type == pafs.FileType.NotFound:
-            raise InputError(f"{flag} {uri}: no such file or folder")
         if info.is_file:
             files = {name: path}
+        elif info.type == pafs.FileType.NotFound:
+            beside = source.get_file_info(pafs.FileSelector(path.rpartition("/")[0], allow_not_found=True))
+            files = {i.base_name: i.path for i in beside if i.is_file and fnmatch.fnmatchcase(i.base_name, name)}
+            if not files:
+                raise InputError(f"{flag} {shown}: no such file or folder")
         else:
             below = source.get_file_info(pafs.FileSelector(path, recursive=True))
             parts = {i.path.removeprefix(path).strip("/"): i.path for i in below if i.is_file}
@@ -160,7 +173,7 @@ def local_copy(uri: str, folder: Path, flag: str) -> Path:
                 origin, str(folder / target), source_filesystem=source, destination_filesystem=pafs.LocalFileSystem()
             )
     except (OSError, ValueError) as error:  # pyarrow's own errors are subclasses of these
-        raise InputError(f"{flag} {uri}: cannot be read ({one_line(error)})") from None
+        raise InputError(f"{flag} {shown}: cannot be read ({one_line(error)})") from None
     return folder / name
 
 
@@ -169,4 +182,6 @@ def _belongs_to_data(part: str) -> bool:
     path = Path(part)
     if path.name in (_SAVED_DATASET, _SAVED_SPLITS) or path.suffix.lower() in (".txt", ".arrow"):
         return True
-    return has_known_format(path) and any(p.lower().startswith(_STEMS) for p in path.parts)
+    # Files of the folder itself as well: locally they are all read where it stands for one split.
+    is_below_split = len(path.parts) == 1 or any(p.lower().startswith(_STEMS) for p in path.parts)
+    return has_known_format(path) and not is_hidden(path.name) and is_below_split

@@ -100,10 +100,11 @@ def find_dataset(dataset: HubDataset) -> Found:
         try:
             commit = _commit(dataset)
         except _UnreachableError as error:
-            newest = _only_cached_revision(dataset) if dataset.revision is None else None
+            newest = _only_cached_revision(dataset)
             if newest is None:
                 raise dataset.refusal(str(error)) from None
-            note = f"{error}: its cached revision {newest[0]} is used"
+            subset = newest[1][next(iter(newest[1]))][0].parts[-4]
+            note = f"{error}: its cached revision {newest[0]} is used ({subset})"
             return Found(dataset=replace(dataset, revision=newest[0]), splits=newest[1], notes=(note,))
         pinned = replace(dataset, revision=commit)
         return Found(dataset=pinned, splits=_cached(pinned, commit) or _downloaded(pinned))
@@ -129,14 +130,15 @@ class _UnreachableError(Exception):
     """The hub does not answer."""
 
 
-def _folders(dataset: HubDataset, revision: str) -> list[Path]:
+def _folders(dataset: HubDataset, revision: str, subset: str = "default") -> list[Path]:
     """List the folders in which `datasets` keeps a prepared revision (may be a pattern)."""
     import datasets
     from datasets.naming import camelcase_to_snakecase
 
     owner, name = dataset.repo_id.split("/")
     top = Path(datasets.config.HF_DATASETS_CACHE) / f"{owner}___{camelcase_to_snakecase(name)}"
-    return sorted(folder for folder in top.glob(f"{dataset.config or '*'}/*/{revision}") if folder.is_dir())
+    # Where none is named, the cache may hold a subset that somebody named, of several.
+    return sorted(folder for folder in top.glob(f"{dataset.config or subset}/*/{revision}") if folder.is_dir())
 
 
 def _files_in(folder: Path) -> Splits:
@@ -168,7 +170,7 @@ def _cached(dataset: HubDataset, revision: str) -> Splits | None:
 
 def _only_cached_revision(dataset: HubDataset) -> tuple[str, Splits] | None:
     """Find the one revision that the cache holds."""
-    folders = [folder for folder in _folders(dataset, "*") if _COMMIT.fullmatch(folder.name)]
+    folders = [folder for folder in _folders(dataset, dataset.revision or "*", "*") if _COMMIT.fullmatch(folder.name)]
     splits = _files_in(folders[0]) if len(folders) == 1 else {}
     return (folders[0].name, splits) if splits else None
 

@@ -79,15 +79,20 @@ def check_vocabulary(tokenizer: PreTrainedTokenizerFast, size: object, *, source
         )
 
 
-def check_known(input_ids: NDArray[np.int32], tokenizer: PreTrainedTokenizerFast, *, source: str) -> None:
-    """Refuse texts most of whose tokens, special ones left out, the tokenizer does not know."""
+def check_known(
+    input_ids: NDArray[np.int32], tokenizer: PreTrainedTokenizerFast, *, source: str, least: int = 1
+) -> None:
+    """Refuse texts most of whose tokens, special ones left out, the tokenizer does not know.
+
+    `least`: tokens below which they say nothing about a language, as a last piece of a file with nothing but pictographs.
+    """
     unknown = tokenizer.unk_token_id
     if unknown is None:
         return
     special = [number for number in tokenizer.all_special_ids if number != unknown]
     counts = np.bincount(input_ids, minlength=max(tokenizer.all_special_ids, default=0) + 1)
     total = int(counts.sum() - counts[special].sum())
-    if total and counts[unknown] > _MOST_UNKNOWN * total:
+    if total >= least and counts[unknown] > _MOST_UNKNOWN * total:
         raise InputError(
             f"{source}: {counts[unknown]:,} of {total:,} tokens are unknown to the tokenizer; take a model for this "
             "language, or its own tokenizer"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from sst2_ray.data.options import ReadOptions
 from sst2_ray.data.texts import Text, stripped
-from sst2_ray.errors import InputError, RunFailedError, Sst2RayError
+from sst2_ray.errors import InputError, RunFailedError, Sst2RayError, first_line
 from sst2_ray.predict.config import PredictConfig
 from sst2_ray.predict.labelling import Labelled, label_file
 from sst2_ray.predict.output_folder import OutputFolder
@@ -145,6 +145,8 @@ def _checked_files(ray: ModuleType, files: Sequence[InputFile], options: ReadOpt
             return check_file(file, options)
         except InputError as error:
             return str(error)
+        except OSError as error:
+            return f"--input {file.name}: cannot be read ({first_line(error)})"
 
     task = ray.remote(num_cpus=1)(check)
     facts = []
@@ -224,6 +226,8 @@ class _Actor:
             self._worker.label(number)
         except Sst2RayError as error:
             return {"number": number, "error": str(error), "is_input_error": isinstance(error, InputError)}
+        except OSError as error:  # a full disk, a store that refuses
+            return {"number": number, "error": f"--out or --input: {first_line(error)}", "is_input_error": False}
         return {"number": number, "error": "", "is_input_error": False}
 
 

@@ -7,15 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import pyarrow.fs as pafs
-
 from sst2_ray.config.flags import parse
 from sst2_ray.data.labels import ClassNames
 from sst2_ray.data.leaks import check_known_leak
 from sst2_ray.errors import InputError, first_line
 from sst2_ray.formatting import count
 from sst2_ray.predict.config import PredictConfig
-from sst2_ray.predict.outputs import STDOUT, SUFFIXES, name_of
+from sst2_ray.predict.outputs import STDOUT, SUFFIXES, folder_of, name_of
 from sst2_ray.predict.predictor import Predictor, export_text_columns, is_regression
 from sst2_ray.predict.scoring import (
     Scores,
@@ -27,7 +25,7 @@ from sst2_ray.predict.scoring import (
     seen_in_training,
 )
 from sst2_ray.predict.shapes import predictions_of
-from sst2_ray.storage import open_uri, without_secret
+from sst2_ray.storage import without_secret
 from sst2_ray.terminal import busy
 
 if TYPE_CHECKING:
@@ -75,6 +73,8 @@ def _check_targets(config: PredictConfig) -> None:
             raise InputError(f"{flag} {shown}: its name must end in {' or '.join(suffixes)}")
         if _exists(flag, value) and not config.overwrite:
             raise InputError(f"{flag} {shown}: exists; choose another name, or pass --overwrite")
+        if "://" not in value and Path(value).is_dir():
+            raise InputError(f"{flag} {shown}: is a folder; name a file")
         if not (flag == "--out" and "://" in value) and not Path(value).parent.is_dir():
             raise InputError(f"{flag} {shown}: its folder does not exist; create it first")
 
@@ -83,10 +83,13 @@ def _exists(flag: str, target: str) -> bool:
     """Tell whether a path or URI is there. Raises InputError where its store cannot be asked."""
     if "://" not in target:
         return Path(target).exists()
+    folder = folder_of(target)
     try:
-        filesystem, path = open_uri(target)
-        return bool(filesystem.get_file_info(path).type != pafs.FileType.NotFound)
-    except (OSError, ValueError) as error:
+        folder.probe()
+        return folder.exists(name_of(target))
+    except InputError as error:
+        raise InputError(str(error).replace("--storage-path", flag, 1)) from None
+    except OSError as error:
         raise InputError(f"{flag} {without_secret(target)}: cannot be written ({first_line(error)})") from None
 
 
@@ -196,12 +199,22 @@ def _score_data(config: PredictConfig) -> None:
     scores.add(logits, [_label_of(splits, number) for number in splits.dev.labels.tolist()])
     if config.out is not None:
         predictions = predictions_of(splits.dev.texts, logits, predictor.classes)
-        write_predictions(config.out, predictions, logits, predictor.classes, labels=splits.dev.labels)
+        labels = _own_numbers(splits, predictor.classes)
+        write_predictions(config.out, predictions, logits, predictor.classes, labels=labels)
     elif not scores.known:
         raise InputError(f"--data {config.data}: {'; '.join(scores.unknown_notes)}")
     notes = [note, *scores.unknown_notes, _truncated(predictor.meta, predictor.num_truncated)]
     answers = answer_words(Counter(logits.argmax(axis=1).tolist()), predictor.classes)
     _report(predictor.meta, config, f"{len(splits.dev):,} rows of {splits.eval_split}: {answers}", scores, notes)
+
+
+def _own_numbers(splits: Splits, classes: ClassNames) -> list[float | None]:
+    """Return the labels of dev by the model's numbers of the classes; None: the model does not know the class."""
+    labels: list[float] = splits.dev.labels.tolist()
+    if splits.classes.is_regression:
+        return list(labels)
+    known = classes.match(list(splits.classes.names))
+    return [known.get(splits.classes.names[int(number)]) for number in labels]
 
 
 def _label_of(splits: Splits, number: float) -> str:

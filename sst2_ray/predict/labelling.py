@@ -25,7 +25,7 @@ from sst2_ray.predict.shapes import Prediction, added_columns, predictions_of
 from sst2_ray.terminal import rows_bar
 
 if TYPE_CHECKING:
-    from sst2_ray.data.labels import ClassNames, LabelArray
+    from sst2_ray.data.labels import ClassNames
 
 TABLE_ROWS = 40
 """Rows of a file that are shown in the terminal where no output is named."""
@@ -139,7 +139,7 @@ def _output_schema(files: Sentences, classes: ClassNames) -> pa.Schema:
 
 def write_predictions(
     output: str, predictions: Sequence[Prediction], logits: NDArray[np.float32], classes: ClassNames,
-    labels: LabelArray | None = None,
+    labels: Sequence[float | None] | None = None,
 ) -> None:  # fmt: skip
     """Write a small file of sentences, their labels where given, and the columns that labelling adds."""
     texts = [(p.text,) if isinstance(p.text, str) else p.text for p in predictions]
@@ -147,7 +147,7 @@ def write_predictions(
         name: pa.array(column, pa.string()) for name, column in zip(PAIR_KEYS, zip(*texts, strict=True), strict=False)
     }
     if labels is not None:
-        columns["label"] = pa.array(labels)
+        columns["label"] = pa.array(labels, pa.float32() if classes.is_regression else pa.int16())
     added = added_columns(logits, classes)
     columns |= {one.name: pa.array(added[one.name], one.type) for one in added_fields(classes)}
     table = pa.table(columns)

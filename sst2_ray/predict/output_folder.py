@@ -66,7 +66,8 @@ class OutputFolder:
         """
         wanted = json.loads(json.dumps(manifest))
         names = set(self._names())
-        if overwrite:
+        is_begun = MANIFEST in names and SUCCESS not in names and self.storage.read_json(MANIFEST) == wanted
+        if overwrite and not is_begun:  # the same command, given again, does what is missing
             for name in names:
                 self.storage.delete(name)
             names = set()

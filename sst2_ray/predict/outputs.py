@@ -10,13 +10,14 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, Protocol
+from urllib.parse import unquote
 
 import pyarrow as pa
 import pyarrow.csv as pacsv
-import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
-from sst2_ray.storage import open_uri
+from sst2_ray.errors import InputError, first_line
+from sst2_ray.storage import RETRY_FOR_S, Storage
 
 STDOUT = "-"
 SUFFIXES = (".parquet", ".pq", ".csv", ".tsv", ".jsonl", ".ndjson")
@@ -40,7 +41,16 @@ class _JsonLines:
 
 def name_of(output: str) -> str:
     """Return the last part of a path or URI, without the options of a URI."""
-    return (output.partition("?")[0] if "://" in output else output).rsplit("/", 1)[-1]
+    return (unquote(output.partition("?")[0]) if "://" in output else output).rsplit("/", 1)[-1]
+
+
+def folder_of(uri: str) -> Storage:
+    """Open the folder that the file of a URI lies in. Raises InputError."""
+    head, question, options = uri.partition("?")
+    try:
+        return Storage.open(f"{head.rpartition('/')[0]}{question}{options}")
+    except InputError as error:
+        raise InputError(str(error).replace("--storage-path", "--out", 1)) from None
 
 
 @contextlib.contextmanager
@@ -62,10 +72,7 @@ def open_output(output: str, schema: pa.Schema, *, stdout_suffix: str = ".csv") 
             whole = Path(scratch) / name_of(output)
             with open_output(str(whole), schema) as writer:
                 yield writer
-            filesystem, path = open_uri(output)
-            pafs.copy_files(
-                str(whole), path, source_filesystem=pafs.LocalFileSystem(), destination_filesystem=filesystem
-            )
+            folder_of(output).with_retries(RETRY_FOR_S).upload(whole, name_of(output))
         return
     target = Path(output)
     partial = target.parent / f".{target.name}.{uuid.uuid4().hex}.partial"
@@ -83,8 +90,13 @@ def _writer(sink: BinaryIO, suffix: str, schema: pa.Schema) -> Iterator[Writer]:
         yield _JsonLines(sink)
     elif suffix in (".csv", ".tsv"):
         options = pacsv.WriteOptions(delimiter="," if suffix == ".csv" else "\t", quoting_style="needed")
-        with pacsv.CSVWriter(sink, schema, write_options=options) as writer:
-            yield writer
+        try:
+            with pacsv.CSVWriter(sink, schema, write_options=options) as writer:
+                yield writer
+        except pa.ArrowInvalid as error:  # a list, or bytes that are no text
+            raise InputError(
+                f"--out: {suffix} cannot hold the input's columns ({first_line(error)}); write Parquet or JSON Lines"
+            ) from None
     else:
         with pq.ParquetWriter(sink, schema) as writer:
             yield writer

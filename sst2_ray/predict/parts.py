@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import unquote
 
 import pyarrow as pa
 import pyarrow.fs as pafs
@@ -105,11 +106,11 @@ def find_inputs(pattern: str) -> list[InputFile]:
     try:
         info = whole.filesystem.get_file_info(whole.root)
         if info.type == pafs.FileType.File:
-            return [InputFile(folder=parent, name=last)]
+            return [InputFile(folder=parent, name=unquote(last))]
         if info.type == pafs.FileType.Directory:
             names, parent = whole.list(), pattern
         else:
-            names = fnmatch.filter(open_storage(parent, "--input").list(), last)
+            names = fnmatch.filter(open_storage(parent, "--input").list(), unquote(last))
     except OSError as error:
         raise InputError(f"--input {without_secret(pattern)}: cannot be read ({one_line(error)})") from None
     known = [name for name in sorted(names) if not is_hidden(name) and has_known_format(Path(name))]
@@ -143,7 +144,7 @@ def fingerprint(path: Path) -> str:
     """Hash the bytes of a file, or of all files of a folder with their names, to 32 hex digits."""
     digest = hashlib.blake2b(digest_size=16)
     for file in [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file()):
-        digest.update(f"{file.relative_to(path.parent).as_posix() if path.is_dir() else ''}\0".encode())
+        digest.update(f"{file.relative_to(path).as_posix() if path.is_dir() else ''}\0".encode())
         with file.open("rb") as opened:
             while chunk := opened.read(2**20):
                 digest.update(chunk)

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from sst2_ray.data.tokens import TokenArrays
 
 
+_LEAST_TOKENS = 1000
+"""Tokens of a call from which on a language that the model does not know is refused: a file is computed in pieces."""
+
+
 class Predictor:
     """An exported model in evaluation mode with its tokenizer.
 
@@ -45,10 +49,13 @@ class Predictor:
         from sst2_ray.predict.engines import open_engine
 
         self.source = str(model_dir)
-        with model_folder(self.source) as folder:
+        with contextlib.ExitStack() as stack:
+            folder = stack.enter_context(model_folder(self.source))
             self._engine = open_engine(
                 folder, backend=backend, variant=variant, device=device, precision=precision, batch_tokens=batch_tokens
             )
+            # The file of a converted model is opened again for many batches: the copy of a URI stays as long as this.
+            self._copy = stack.pop_all() if backend != "torch" else None
         self.meta = self._engine.meta
         self.classes = ClassNames(self.meta.info.labels)
         self.text_columns = self.meta.info.text_columns
@@ -75,11 +82,11 @@ class Predictor:
         """
         if not texts:
             return np.zeros((0, len(self.classes)), dtype=np.float32)
-        tokens = self.tokenize(texts)
+        tokens = self.tokenize(texts, least=_LEAST_TOKENS)
         self.num_truncated += tokens.num_truncated
         return self._engine.logits(tokens)
 
-    def tokenize(self, texts: Sequence[object], *, source: str = "--input") -> TokenArrays:
+    def tokenize(self, texts: Sequence[object], *, source: str = "--input", least: int = 1) -> TokenArrays:
         """Tokenize texts, at least one, in the form that `logits` takes.
 
         Raises InputError: for another form, and, begun with `source`, where most tokens are unknown.
@@ -93,7 +100,7 @@ class Predictor:
         given = [t.strip() if isinstance(t, str) else (t[0].strip(), t[1].strip()) for t in read]
         rows = Rows(texts=given, labels=unlabelled, row_ids=np.arange(len(texts)))
         tokens = self._tokenize(rows)
-        check_known(tokens.input_ids, self._engine.tokenizer, source=source)
+        check_known(tokens.input_ids, self._engine.tokenizer, source=source, least=least)
         return tokens
 
     def check_pairs(self, *, pairs: bool, flag: str) -> None:
@@ -129,10 +136,11 @@ def _export_meta(model_dir: str) -> dict[str, Any]:
     """Read the facts that an export states about itself; empty: it is none."""
     from sst2_ray.modeling.sources.folders import META_FILE
 
-    for folder in (model_dir.rstrip("/"), f"{model_dir.rstrip('/')}/model"):
+    head, question, options = model_dir.partition("?") if "://" in model_dir else (model_dir, "", "")
+    for folder in (head.rstrip("/"), f"{head.rstrip('/')}/model"):
         try:
             if "://" in model_dir:
-                source, path = open_uri(f"{folder}/{META_FILE}")
+                source, path = open_uri(f"{folder}/{META_FILE}{question}{options}")
                 with source.open_input_stream(path) as file:
                     values = json.loads(file.read())
             else:

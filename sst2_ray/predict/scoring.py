@@ -64,7 +64,7 @@ class Scores:
                 rows_of[label].append(row)
         for label, rows in rows_of.items():
             self.num_rows[label] += len(rows)
-            if len(self._predicted) < _MAX_LABELS or label in self._predicted:
+            if len(self._predicted) < _MAX_LABELS or label in self._predicted or self.classes.match([label]):
                 found = np.bincount(predicted[rows], minlength=len(self.classes))
                 self._predicted[label] = self._predicted.get(label, np.int64(0)) + found
                 self._log_probability[label] = self._log_probability[label] + log_probability[rows].sum(axis=0)

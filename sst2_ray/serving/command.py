@@ -109,10 +109,11 @@ def _check(config: ServeConfig) -> None:
 def _started(config: ServeConfig) -> tuple[ModuleType, ModuleType]:
     """Start Ray and the application; returns the modules ray and ray.serve."""
     from sst2_ray.config.train import TrainConfig
-    from sst2_ray.run.connect import start_ray
+    from sst2_ray.run.connect import start_ray, starts_ray_here
     from sst2_ray.run.planning.nodes import cluster_view
     from sst2_ray.run.planning.placement import decide
 
+    is_own = starts_ray_here()
     ray = start_ray()
     from ray import serve
 
@@ -142,6 +143,11 @@ def _started(config: ServeConfig) -> tuple[ModuleType, ModuleType]:
         }
     )
     options = {"host": config.host, "port": config.port, "request_timeout_s": _REQUEST_TIMEOUT_S}
+    if not is_own and (serve.status().proxies or serve.status().applications):
+        raise InputError(
+            f"RAY_ADDRESS {os.environ['RAY_ADDRESS']}: Ray Serve runs there already, with its own address and applications; "
+            "deploy with cluster/serve.yaml (serve deploy), or unset RAY_ADDRESS"
+        )
     try:
         serve.start(proxy_location="HeadOnly", http_options=options)
         serve.run(application, name=NAME, route_prefix="/")
