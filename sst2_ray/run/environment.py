@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import importlib.util
+import logging
 import os
 import platform
 import re
@@ -109,6 +110,8 @@ def prepare_driver() -> None:
     for name, value in DRIVER_ENV.items():
         os.environ.setdefault(name, value)
     warnings.filterwarnings("ignore", module=r"(ray|transformers|torch|deepspeed|huggingface_hub)\b.*")
+    # Said when ray.train is imported in a notebook; nothing here uses Ray's widgets.
+    logging.getLogger("ray.widgets.util").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", message="IProgress not found")  # tqdm's, in a notebook: no bars of it are shown
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import multiprocessing
 import os
 from collections.abc import Iterator
 
@@ -237,3 +238,26 @@ def test_a_number_sign_in_a_uri_is_refused_instead_of_dropped(tmp_path) -> None:
         Storage.open(f"file://{tmp_path}/run#1")
     assert Storage.open(f"file://{tmp_path}/run%231").root == f"{tmp_path}/run#1"
     assert Storage.open(f"{tmp_path}/run#1").root == f"{tmp_path}/run#1"
+
+
+def _probe(root, barrier, answers):
+    storage = Storage.open(root)
+    barrier.wait()
+    try:
+        answers.put(storage.probe())
+    except Exception as error:
+        answers.put(str(error))
+
+
+def test_two_probes_of_a_new_folder_at_once_both_find_it_writable(tmp_path):
+    """The one takes away the folder that the other is about to write to."""
+    context = multiprocessing.get_context("fork")
+    for number in range(15):
+        barrier, answers = context.Barrier(2), context.Queue()
+        root = str(tmp_path / str(number) / "runs")
+        processes = [context.Process(target=_probe, args=(root, barrier, answers)) for _ in range(2)]
+        for process in processes:
+            process.start()
+        assert [answers.get(timeout=30) for _ in processes] == [None, None]
+        for process in processes:
+            process.join()

@@ -7,7 +7,7 @@ import io
 import pytest
 from rich.console import Console
 
-from sst2_ray.terminal import Column, fit_columns, print_table
+from sst2_ray.terminal import Column, fit_columns, print_table, show_plan, text_console
 
 COLUMNS = (
     Column(title="name", align="left"),
@@ -30,6 +30,14 @@ def printed(width: int, *, wide: bool = False) -> str:
 @pytest.mark.parametrize("width", [40, 60, 80, 120])
 def test_no_line_is_wider_than_the_console(width):
     assert max(map(len, printed(width).splitlines())) <= width
+
+
+def test_brackets_of_names_are_shown_as_they_are():
+    out = text_console(80)
+    show_plan(out, [("data", "reviews[final].csv"), ("classes", "quote [/quote] 3")])
+    print_table(out, [Column(title="a")], [["1" * 40]], title="runs[v2]/results")
+    shown = out.file.getvalue()
+    assert all(name in shown for name in ("reviews[final].csv", "quote [/quote] 3", "runs[v2]/results"))
 
 
 def test_the_highest_ranks_are_left_out_first():

@@ -6,6 +6,7 @@ import dataclasses
 import re
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -107,6 +108,13 @@ def test_one_value_and_an_array_stand_for_a_tuple() -> None:
     config = SweepConfig(models="sbert-minilm", learning_rates=np.array([1e-4, 1e-3]), batch_sizes=32)
     assert (config.models, config.learning_rates, config.batch_sizes) == (("sbert-minilm",), (1e-4, 1e-3), (32,))
     assert config == SweepConfig(learning_rates=[1e-4, 1e-3], batch_sizes=[32])
+
+
+def test_numbers_of_numpy_and_paths_are_taken_as_what_they_stand_for() -> None:
+    config = TrainConfig(batch_size=np.int64(32), learning_rate=np.float64(3e-5), storage_path=Path("runs"))
+    assert config == TrainConfig(batch_size=32, learning_rate=3e-5, storage_path="runs")
+    assert type(config.batch_size) is int
+    assert SweepConfig(batch_sizes=np.array([16, 32])).batch_sizes == (16, 32)
 
 
 def test_a_set_is_refused_since_its_order_differs_from_process_to_process() -> None:

@@ -14,12 +14,16 @@ import pyarrow.parquet as pq
 import pytest
 
 from sst2_ray.config.train import TrainConfig
+from sst2_ray.data.files import local_copy
 from sst2_ray.data.labels import ClassNames
 from sst2_ray.data.load import load_splits
 from sst2_ray.data.options import ReadOptions
 from sst2_ray.data.readers import read_files
 from sst2_ray.data.rows import Cells, Splits
 from sst2_ray.errors import InputError
+from sst2_ray.predict.inputs import open_input
+from sst2_ray.storage import Storage
+from tests.support.object_store import BUCKET, object_store
 from tests.support.reviews import reviews, write_csv, write_glue_folder, write_parquet
 
 ROWS = reviews(40)
@@ -408,6 +412,46 @@ def test_class_folders_are_read(tmp_path):
     assert sorted(splits.train.labels.tolist()) == [0] * 10 + [1] * 10
     assert all(text.endswith("\nsecond line") for text in splits.train.texts)
     assert len(splits_of(tmp_path / "train", holdout_fraction=0.2).dev) == 4
+
+
+# ---- object stores
+
+
+def test_what_an_object_store_holds_is_read_as_from_a_disk(tmp_path, monkeypatch):
+    with object_store() as env:
+        for name, value in env.items():
+            monkeypatch.setenv(name, value)
+        storage = Storage.open(f"s3://{BUCKET}/data")
+        for name in ("reviews.csv", "testimonials.csv", "my file.csv", "_hidden.csv"):
+            storage.write_bytes(name, b"text,label\na fine film,1\n")
+        host = env["AWS_ENDPOINT_URL"].removeprefix("http://")
+        options = f"?scheme=http&endpoint_override={host}"
+        for place, rows in (("", 3), ("/", 3), ("/*s.csv", 2), ("/my%20file.csv", 1), (f"/reviews.csv{options}", 1)):
+            with open_input(f"s3://{BUCKET}/data{place}", ReadOptions()) as files:
+                assert files.num_rows == rows, place
+        secret = f"s3://KEY:SECRET@{BUCKET}/nowhere.csv{options}"
+        with pytest.raises(InputError, match="no such file or folder") as caught:
+            local_copy(secret, tmp_path, "--input")
+        assert "SECRET" not in str(caught.value)
+
+
+def test_a_split_s_file_goes_before_its_backup(tmp_path):
+    for name, topic in (("train", "film"), ("train.bak", "old film"), ("dev", "play")):
+        write_csv(tmp_path / f"{name}.csv", reviews(20, topic=topic))
+    assert not any("old film" in text for text in splits_of(tmp_path).train.texts)
+
+
+@pytest.mark.parametrize("delimiter", [";;", "§", '"'])
+def test_a_delimiter_that_is_none_is_one_line(tmp_path, delimiter):
+    (tmp_path / "in.csv").write_text("text;;label\nfine;;1\n")
+    with pytest.raises(InputError, match="must be one ASCII character, or tab"):
+        splits_of(tmp_path / "in.csv", delimiter=delimiter)
+
+
+def test_a_file_with_nothing_but_its_separator_is_empty(tmp_path):
+    (tmp_path / "in.csv").write_text("sep=;\n")
+    with pytest.raises(InputError, match="is empty"):
+        splits_of(tmp_path / "in.csv")
 
 
 # ---- nothing silent

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import pyarrow as pa
@@ -103,6 +106,9 @@ def test_inputs_are_found_in_an_object_store(tmp_path: Path, monkeypatch: pytest
         assert find_inputs(one.replace("*", "b")) == find_inputs(one)
         with pytest.raises(InputError, match=r"^--input s3://sst2/nowhere.*no such file or folder"):
             find_inputs(uri.replace("reviews", "nowhere"))
+        storage.write_bytes("my file.jsonl", b'{"text": "fine"}\n')
+        encoded = find_inputs(uri.replace("reviews", "reviews/my%20file.jsonl"))
+        assert sum(check_file(encoded[0], OPTIONS).pieces) == 1
 
 
 @pytest.fixture
@@ -125,6 +131,26 @@ def test_an_output_folder_goes_on_with_its_own_parts_only(tmp_path: Path, one_pa
         output.begin({**manifest, "input": []}, [one_part], overwrite=False)
     assert output.begin({**manifest, "input": []}, [one_part], overwrite=True) == [one_part]
     assert pq.ParquetDataset(tmp_path / "a.parquet").read().num_rows == 3
+
+
+def test_the_same_command_with_overwrite_goes_on_where_it_was_killed(tmp_path: Path, one_part: parts.Part) -> None:
+    output, manifest = OutputFolder(str(tmp_path / "out")), {"model": "m"}
+    second = dataclasses.replace(one_part, number=one_part.number + 1)
+    (tmp_path / "f").write_bytes(b"x")
+    assert list(output.begin(manifest, [one_part, second], overwrite=True)) == [one_part, second]
+    output.write(one_part, tmp_path / "f", cast(Labelled, SimpleNamespace(to_json=dict)))
+    assert list(output.begin(manifest, [one_part, second], overwrite=True)) == [second]
+    assert list(output.begin({"model": "n"}, [one_part, second], overwrite=True)) == [one_part, second]
+
+
+def test_a_model_s_fingerprint_does_not_depend_on_where_it_lies(tmp_path: Path) -> None:
+    """A model of an object store is copied to a folder of another name each time."""
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "weights").write_text("1")
+    assert parts.fingerprint(tmp_path / "a") == parts.fingerprint(tmp_path / "b")
+    (tmp_path / "b" / "weights").rename(tmp_path / "b" / "other")
+    assert parts.fingerprint(tmp_path / "a") != parts.fingerprint(tmp_path / "b")
 
 
 def test_a_folder_with_other_files_is_never_written_to(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import csv
 import gzip
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -415,6 +416,39 @@ def test_a_data_set_is_scored_on_its_evaluation_split(command, export, tmp_path)
     assert f"4 rows of dev of {tmp_path.name}" in out
     assert " of 4; " in out
     assert [row["label"] for row in table(output)] == [1, 0, 1, 0]
+
+
+def test_labels_of_a_data_set_are_written_by_the_model_s_numbers(command, export, tmp_path):
+    model = shutil.copytree(export, tmp_path / "model")
+    names = {"sst2_ray.json": {"labels": ["spam", "ham"]}, "config.json": {"id2label": {"0": "spam", "1": "ham"}}}
+    for file, stated in names.items():
+        (model / file).write_text(json.dumps({**json.loads((model / file).read_text()), **stated}))
+    rows = [{"text": f"{text} {i}", "label": ("ham", "spam")[i % 2]} for i, text in enumerate(SENTENCES)]
+    write(tmp_path / "train.csv", rows)
+    write(tmp_path / "dev.csv", [{**row, "text": f"unseen {row['text']}"} for row in rows])
+    code, out, err = command("--model-dir", model, "--data", tmp_path, "--out", tmp_path / "out.parquet")
+    assert code == 0, err
+    found = table(tmp_path / "out.parquet")
+    assert [row["label"] for row in found] == [int(row["label"] == "ham") for row in rows]
+    assert f"{sum(row['label'] == row['predicted'] for row in found)} of {len(rows)}; " in out
+
+
+def test_an_output_that_cannot_hold_the_columns_or_is_a_folder_is_one_line(refused, export, tmp_path):
+    pq.write_table(pa.table({"text": ["a film"], "tags": [["x"]]}), tmp_path / "in.parquet")
+    words = ("--model-dir", export, "--input", tmp_path / "in.parquet")
+    assert "cannot hold the input's columns" in refused(*words, "--out", tmp_path / "out.csv")
+    (tmp_path / "folder.csv").mkdir()
+    assert "is a folder; name a file" in refused(*words, "--out", tmp_path / "folder.csv", "--overwrite")
+
+
+def test_a_bucket_that_is_not_there_is_refused_before_anything_is_computed(refused, export, monkeypatch):
+    with object_store() as env:
+        for name, value in env.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setattr(Predictor, "logits", None)
+        message = refused("--model-dir", export, "--text", "a film", "--out", "s3://nobucket/out.csv")
+    assert message.startswith("--out ")
+    assert "cannot be written" in message
 
 
 def test_a_model_trained_on_the_parent_corpus_is_not_scored_on_sst2(refused, command, reviews_export):

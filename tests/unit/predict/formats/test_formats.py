@@ -19,6 +19,7 @@ from sst2_ray.modeling.tokenizers import load_tokenizer
 from sst2_ray.predict.formats.convert import Export, convert, keep_only
 from sst2_ray.predict.formats.files import Backend, Variant, find_format
 from sst2_ray.predict.predictor import Predictor
+from sst2_ray.storage import Storage
 from sst2_ray.training.metrics import probabilities
 from tests.support.families import family_folder
 from tests.support.models import (
@@ -31,6 +32,7 @@ from tests.support.models import (
     sbert_folder,
     spread_head,
 )
+from tests.support.object_store import BUCKET, object_store
 
 BACKENDS = ("onnx", "openvino")
 PAIRS = [(first, second) for first, second in zip(SENTENCES, reversed(SENTENCES), strict=True)]
@@ -252,3 +254,16 @@ def test_weights_of_openvino_are_no_pickle_and_any_other_bin_is_one(converted, t
     (folder / "openvino" / "pytorch_model.bin").write_bytes(b"cos\nsystem\n(S'true'\ntR.")
     with pytest.raises(InputError, match="may be a pickle"):
         load_export(folder)
+
+
+@pytest.mark.parametrize("backend", ["onnx", "openvino"])
+def test_a_converted_model_of_an_object_store_labels_more_than_one_batch(converted, backend, monkeypatch):
+    folder = converted("modernbert", "two", backend)
+    with object_store() as env:
+        for name, value in env.items():
+            monkeypatch.setenv(name, value)
+        Storage.open(f"s3://{BUCKET}").upload(folder, "model")
+        predictor = Predictor(f"s3://{BUCKET}/model", backend=backend)
+        texts = SENTENCES * 300
+        expected = Predictor(folder, backend=backend).logits(texts)
+        assert predictor.logits(texts) == pytest.approx(expected, abs=1e-5)
