@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+from collections.abc import Mapping
 
 NONE = "–"
 
@@ -83,3 +85,13 @@ def count(num: int, singular: str, plural: str | None = None) -> str:
 def join(words: list[str], last: str = "and") -> str:
     """Join words: a, b and c."""
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} {last} {words[-1]}" if words else ""
+
+
+def without_secret(uri: str) -> str:
+    """Remove `user:secret@` from a URI."""
+    return re.sub(r"(?<=://)[^/@]*@", "", uri)
+
+
+def without_secrets(values: Mapping[str, object]) -> dict[str, object]:
+    """Remove `user:secret@` from every URI among the values of a config, for what others read."""
+    return {name: without_secret(value) if isinstance(value, str) else value for name, value in values.items()}

@@ -8,7 +8,6 @@ import errno
 import functools
 import json
 import os
-import re
 import time
 import urllib.request
 import uuid
@@ -21,6 +20,7 @@ from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 import pyarrow.fs as pafs
 
 from sst2_ray.errors import InputError, first_line
+from sst2_ray.formatting import without_secret
 
 RETRY_FOR_S = 120.0
 """Seconds of an outage that a run survives, unless its config says another number."""
@@ -79,11 +79,6 @@ def typed(path: str) -> str:
     """Return a path or URI as one would type it: relative if it lies below the current folder."""
     below = "://" not in path and Path(path).is_relative_to(Path.cwd())
     return str(Path(path).relative_to(Path.cwd())) if below else path
-
-
-def without_secret(uri: str) -> str:
-    """Remove `user:secret@` from a URI, for messages."""
-    return re.sub(r"(?<=://)[^/@]*@", "", uri)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Hashable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -97,7 +97,8 @@ class ClusterFile:
         if not self.zones:
             return ""
         moved_to = self._zone_file.read_text(encoding="utf-8").strip() if self._zone_file.is_file() else ""
-        return moved_to or self.zones[0]
+        region = self.provider.text("region")  # Azure has none: its zones are numbers
+        return moved_to if moved_to and moved_to.startswith(region) else self.zones[0]
 
     def set_zone(self, zone: str | None) -> None:
         """Remember the zone that the cluster is moved to; None: the file's first again."""
@@ -109,7 +110,8 @@ class ClusterFile:
 
     @property
     def _zone_file(self) -> Path:
-        return Path(f"~/.sst2-ray/{self.name or 'cluster'}.zone").expanduser()
+        place = self.provider.text("region") or self.provider.text("location")  # a name may be used in several places
+        return Path(f"~/.sst2-ray/{self.name or 'cluster'}-{self.platform}-{place}.zone").expanduser()
 
     @property
     def auth(self) -> Section:
@@ -127,29 +129,6 @@ class ClusterFile:
         head = self.document.text("head_node_type")
         types = self.document.section("available_node_types").named()
         return [NodeType(name=name, section=section, is_head=name == head) for name, section in types]
-
-    def with_life(self, *, idle_minutes: float | None, max_hours: float | None) -> ClusterFile:
-        """Return the file with other times after which its machines end by themselves; None: as the file says, 0: never."""
-        given = {"--idle-minutes": idle_minutes, "--max-hours": max_hours}
-        document = dict(self.document.raw)
-        for key in ("head_start_ray_commands", "worker_start_ray_commands"):
-            commands = self.document.texts(key)
-            for flag, value in given.items():
-                if value is not None:
-                    commands = [re.sub(rf"(autostop\.sh .*{flag})[= ]\S+", rf"\1 {value:g}", text) for text in commands]
-            document[key] = commands
-        return (
-            self
-            if not any(value is not None for value in given.values())
-            else replace(self, document=Section(document))
-        )
-
-    def life(self, flag: str) -> float | None:
-        """Return a time of the head's autostop (--idle-minutes, --max-hours), None where the file has none."""
-        found = re.search(
-            rf"autostop\.sh head .*{flag}[= ]([0-9.]+)", " ; ".join(self.document.texts("head_start_ray_commands"))
-        )
-        return float(found[1]) if found and float(found[1]) else None
 
     def for_ray(self) -> Path:
         """Return the file to give to `ray up`: itself, or a private copy where names or sources of mounts are others than it says."""

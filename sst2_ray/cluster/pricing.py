@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from sst2_ray.cluster.clouds import Cloud, cloud_of
 from sst2_ray.cluster.file import ClusterFile, NodeType
 from sst2_ray.cluster.findings import Findings
+from sst2_ray.cluster.life import life
 from sst2_ray.cluster.prices import Machine, machine_of, price_note
 
 
@@ -123,7 +124,7 @@ def check_prices(
     what = f"${pricing.idle:.2f} an hour idle, at most ${pricing.most:.2f} with {limit} workers{pricing.spot_note}"
     found.ok("cost", f"{what} ({pricing.source})")
     forgotten = forgotten_words(pricing)
-    if cluster.life("--idle-minutes"):
+    if life(cluster, "--idle-minutes"):
         found.ok("cost", f"forgotten, {forgotten}")
     else:
         remedy = "autostop.sh in head_start_ray_commands, as in the repository's file"
@@ -137,7 +138,7 @@ def check_prices(
 
 def forgotten_words(pricing: Pricing, num_workers: int | None = None) -> str:
     """Say what a cluster costs that everybody forgets. `num_workers`: of the job that hangs; None: all that the file allows."""
-    minutes, hours = pricing.cluster.life("--idle-minutes"), pricing.cluster.life("--max-hours")
+    minutes, hours = (life(pricing.cluster, flag) for flag in ("--idle-minutes", "--max-hours"))
     busy = pricing.most if num_workers is None else pricing.with_workers(num_workers)
     if not minutes and not hours:
         return f"nothing ends a forgotten cluster: ${24 * 30 * pricing.idle:,.0f} a month idle"

@@ -66,7 +66,10 @@ TOKENS = [
     )
 ]  # fmt: skip
 
-PASSWORD_IN_ADDRESS = re.compile(r"://([^\s:/@'\"<>{}$*\[\]]*):([^\s:/@'\"<>{}$*\[\]]{4,})@[\w-]+(?:\.[\w-]|:\d|/)")
+PASSWORD_IN_ADDRESS = re.compile(
+    r"://([^\s:/@'\"<>{}$*\[\]]*):([^\s:/@'\"<>{}$*\[\]]{4,})@[\w-]+(?:\.[\w-]|:\d|/)"
+    r"|(?:s3|gs|gcs|abfss?)://([^\s:/@'\"<>{}$*\[\]]*):([^\s:/@'\"<>{}$*\[\]]{4,})@[\w-]"
+)
 """User and password of an address."""
 
 PLACEHOLDER = re.compile(

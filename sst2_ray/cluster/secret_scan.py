@@ -60,7 +60,10 @@ def holds_secret(text: str, *, is_text: bool = True) -> bool:
         return False
     return (
         any(True for detector in _detectors() for _ in detector.analyze_string(text))
-        or any(_is_password(*match.groups()) for match in forms.PASSWORD_IN_ADDRESS.finditer(text))
+        or any(
+            _is_password(*(part for part in match.groups() if part is not None))
+            for match in forms.PASSWORD_IN_ADDRESS.finditer(text)
+        )
         or _assigns_secret(text)
     )
 
@@ -71,7 +74,7 @@ def _is_password(user: str, password: str) -> bool:
         password != user
         and password.lower() not in forms.USUAL_PASSWORDS
         and "password" not in password.lower()
-        and not forms.PLACEHOLDER.search(password)
+        and not forms.PLACEHOLDER.search(re.sub(r"%[0-9A-Fa-f]{2}", "", password))
         and not password.isdigit()  # a port
     )
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import datetime as dt
 import email.utils
+import http.client
 import json
 import os
 import sys
@@ -140,7 +141,7 @@ def wait_for_notice(cloud: Cloud) -> float:
             left = cloud.seconds_left(time.time())
             if left is not None:
                 return max(0.0, left)
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError, AttributeError) as error:
             print(f"the notice endpoint gave no usable answer ({type(error).__name__}: {error})", flush=True)
         time.sleep(POLL_S)
 

@@ -11,11 +11,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from sst2_ray.cluster.clouds import AccountCloud, CreateRequest, cloud_of
+from sst2_ray.cluster.clouds import AccountCloud, CreateRequest, NoHeadError, cloud_of
 from sst2_ray.cluster.doctor.command import DoctorConfig, examine_cluster, examine_file, report
 from sst2_ray.cluster.down import run_ray
 from sst2_ray.cluster.file import ClusterFile, load_cluster_file, own_folder, use_token_if_present
 from sst2_ray.cluster.findings import Findings
+from sst2_ray.cluster.life import with_life
 from sst2_ray.cluster.ray_private import ignored_addresses
 from sst2_ray.cluster.ssh import Tunnel
 from sst2_ray.cluster.submit.client import connect, list_jobs, still_running
@@ -60,7 +61,7 @@ def main(argv: list[str]) -> int:
     """Start a cluster. Raises InputError where doctor finds errors or jobs run already, RunFailedError where `ray up` fails."""
     config = parse(UpConfig, argv, prog="sst2-ray up")
     cluster = load_cluster_file(config.cluster)
-    cluster = cluster.with_life(idle_minutes=config.autostop_minutes, max_hours=config.max_hours)
+    cluster = with_life(cluster, idle_minutes=config.autostop_minutes, max_hours=config.max_hours)
     cloud = cloud_of(cluster)
     cluster = cloud.limit_life(cluster, config.max_hours)
     if not cloud.starts_by_ray:
@@ -96,8 +97,9 @@ def _move_away(cluster: ClusterFile, zone: str, *, restart: bool) -> None:
     """End the cluster in its present zone. Raises InputError where jobs run on it and `restart` was not given."""
     try:
         address = cloud_of(cluster).head(cluster)
-    except InputError:  # none runs
-        leave(cluster, zone, is_running=False)
+    except NoHeadError:
+        # Google lists machines by zone: one whose set-up failed, which Ray does not count, would be forgotten there.
+        leave(cluster, zone, is_running=cluster.platform == "gcp")
         return
     jobs = [] if restart else _jobs_on(cluster, address)
     if jobs:
@@ -170,7 +172,7 @@ def _question(cluster: ClusterFile, *, asks: bool, restart: bool) -> str:
     start = f"start cluster {cluster.name} ({cluster.platform})?"
     try:
         address = cloud_of(cluster).head(cluster)
-    except InputError:  # none runs
+    except NoHeadError:
         return start
     try:
         jobs = _jobs_on(cluster, address)

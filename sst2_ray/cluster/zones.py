@@ -25,7 +25,7 @@ def wanted_zone(cluster: ClusterFile, *, zone: str | None, next_zone: bool) -> s
         raise InputError(f"{cluster.path}: lists no zones (provider.availability_zone); there is none to choose")
     region = cluster.provider.text("region")
     if zone is not None:
-        if not re.fullmatch(f"{re.escape(region)}-?[a-z]", zone):
+        if zone not in cluster.zones and not re.fullmatch(f"{re.escape(region)}-?[a-z]", zone):
             raise InputError(f"--zone {zone}: not a zone of {region}; the file lists {', '.join(cluster.zones)}")
         return zone if zone != cluster.zone else None
     following = zone_after(cluster)

@@ -11,7 +11,7 @@ from sst2_ray.config.flags import parse
 from sst2_ray.data.labels import ClassNames
 from sst2_ray.data.leaks import check_known_leak
 from sst2_ray.errors import InputError, first_line
-from sst2_ray.formatting import count
+from sst2_ray.formatting import count, without_secret
 from sst2_ray.predict.config import PredictConfig
 from sst2_ray.predict.outputs import STDOUT, SUFFIXES, folder_of, name_of
 from sst2_ray.predict.predictor import Predictor, export_text_columns, is_regression
@@ -25,7 +25,6 @@ from sst2_ray.predict.scoring import (
     seen_in_training,
 )
 from sst2_ray.predict.shapes import predictions_of
-from sst2_ray.storage import without_secret
 from sst2_ray.terminal import busy
 
 if TYPE_CHECKING:

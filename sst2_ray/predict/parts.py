@@ -19,8 +19,9 @@ from sst2_ray.data.options import ReadOptions
 from sst2_ray.data.readers import LabelledFile, open_labelled
 from sst2_ray.data.streams import one_line
 from sst2_ray.errors import InputError
+from sst2_ray.formatting import without_secret
 from sst2_ray.predict.inputs import PIECE_ROWS, named_after_flag
-from sst2_ray.storage import RETRY_FOR_S, Storage, without_secret
+from sst2_ray.storage import RETRY_FOR_S, Storage
 
 PART_ROWS = 2 * PIECE_ROWS
 """Rows after which a part is closed: the most that a worker computes again after a kill, and what it holds in memory."""

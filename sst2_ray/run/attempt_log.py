@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from sst2_ray.config.train import hash_of, hashed_values
 from sst2_ray.errors import FailureClass, RunFailedError
+from sst2_ray.formatting import without_secret, without_secrets
 from sst2_ray.records import Status, TrialRecord
 from sst2_ray.results.store.table import ResultsTable
 from sst2_ray.run.messages import NodeFacts, Progress
@@ -35,7 +36,7 @@ def trial_row(inputs: RunInputs, *, experiment: str, trial_id: str, world_size: 
         status=Status.RUNNING,
         written_at=now(),
         config_hash=config.config_hash,
-        config_json=json.dumps(config.to_dict()),
+        config_json=json.dumps(without_secrets(config.to_dict())),
         configuration_id=hash_of(hashed_values(config, without=("seed",))),
         model=config.model,
         model_kind=info.kind,
@@ -43,7 +44,7 @@ def trial_row(inputs: RunInputs, *, experiment: str, trial_id: str, world_size: 
         model_revision=info.revision,
         random_weights=info.random_weights,
         attention=config.attention,
-        data=config.data,
+        data=without_secret(config.data),
         data_source=splits.source,
         data_fingerprint=splits.fingerprint,
         eval_split=splits.eval_split,

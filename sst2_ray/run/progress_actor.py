@@ -37,7 +37,7 @@ class _Trial:
     asks_scheduler: bool
     progress: Progress | None = None
     heartbeats: dict[int, tuple[Heartbeat, float]] = field(default_factory=dict)
-    """Heartbeats by rank, with the time.time() at which each was heard."""
+    """Heartbeats by rank, with the time.monotonic() at which each was heard."""
     preemption_requested: bool = False
     evaluation: EpochRecord | None = None
     events: list[tuple[int, Event]] = field(default_factory=list)
@@ -45,7 +45,7 @@ class _Trial:
     answered: int = 0
     answers: dict[int, StopRequest | None] = field(default_factory=dict)
     asked_at: dict[int, float] = field(default_factory=dict)
-    moved: float = field(default_factory=time.time)
+    moved: float = field(default_factory=time.monotonic)
 
 
 class ProgressActor:
@@ -81,12 +81,12 @@ class ProgressActor:
         trial = self._of(trial_id)
         if rank == 0:
             trial.progress = progress
-        trial.moved = time.time()
+        trial.moved = time.monotonic()
 
     def heartbeat(self, trial_id: str, rank: int, heartbeat: Heartbeat) -> bool:
         """Note where a rank is. Returns whether the workers are asked to write a checkpoint and leave."""
         trial = self._of(trial_id)
-        trial.heartbeats[rank] = (heartbeat, time.time())
+        trial.heartbeats[rank] = (heartbeat, time.monotonic())
         return trial.preemption_requested
 
     def post(self, trial_id: str, event: Event) -> None:
@@ -95,7 +95,7 @@ class ProgressActor:
         trial.events.append((next(self._numbers), event))
         if isinstance(event, EpochRecord):
             trial.evaluation = event
-        trial.moved = time.time()
+        trial.moved = time.monotonic()
 
     def go_on(self, trial_id: str, global_step: int) -> StopRequest | Literal["wait"] | None:
         """Decide whether to stop after the evaluation at this step.
@@ -105,8 +105,8 @@ class ProgressActor:
         """
         trial = self._of(trial_id)
         if global_step not in trial.answers:
-            asked_at = trial.asked_at.setdefault(global_step, time.time())
-            in_time = time.time() - asked_at < ANSWER_TIMEOUT_S
+            asked_at = trial.asked_at.setdefault(global_step, time.monotonic())
+            in_time = time.monotonic() - asked_at < ANSWER_TIMEOUT_S
             if trial.asks_scheduler and trial.stop is None and trial.answered < global_step and in_time:
                 return WAIT
             trial.answers[global_step] = trial.stop
@@ -133,7 +133,7 @@ class ProgressActor:
 
     def read(self, trial_id: str, seen: int) -> TrialView:
         """Return progress, the events after number `seen`, and every rank's last heartbeat."""
-        trial, now = self._of(trial_id), time.time()
+        trial, now = self._of(trial_id), time.monotonic()
         return TrialView(
             progress=trial.progress,
             events=tuple(event for event in trial.events if event[0] > seen),
@@ -145,7 +145,7 @@ class ProgressActor:
 
     def overview(self, seen: int) -> tuple[dict[str, TrialOverview], list[str]]:
         """Return how far every open attempt is, and the remarks from number `seen` on."""
-        now = time.time()
+        now = time.monotonic()
         trials = {
             trial_id: TrialOverview(progress=trial.progress, evaluation=trial.evaluation, idle_s=now - trial.moved)
             for trial_id, trial in self._trials.items()

@@ -10,6 +10,7 @@ from functools import partial
 from sst2_ray.config.fields import check_is, describe_changes
 from sst2_ray.config.train import TrainConfig
 from sst2_ray.errors import InputError, StoppedError
+from sst2_ray.formatting import without_secrets
 from sst2_ray.records import Status, TrialRecord
 from sst2_ray.run.attempt_log import resume_line
 from sst2_ray.run.display import RunDisplay
@@ -57,7 +58,7 @@ def train(config: TrainConfig, *, quiet: bool = False) -> TrainResult:
 def _run(session: RunSession, shared: Shared, placement: Placement, trackers: Trackers) -> TrainResult:
     """Run the trial of a session to its end. Raises StoppedError where it was stopped before."""
     name, config = session.name, shared.inputs.config
-    trackers.start(name, config.to_dict())
+    trackers.start(name, without_secrets(config.to_dict()))
     with RunDisplay(session.out, partial(trackers.log, name), config.metric) as display, session.signals.graceful():
         trial = Trial(
             shared,

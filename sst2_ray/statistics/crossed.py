@@ -260,7 +260,9 @@ def _mean_squares(x: Array) -> tuple[float, float]:
 
 def _wilson(share: float, variance: float, num: int, t: float) -> tuple[float, float]:
     """Return Wilson's interval at the number of independent sentences that would have this variance."""
-    effective = num * (share * (1 - share) / (num - 1)) / variance if variance > 0 else float(num)
+    own = num * (share * (1 - share) / (num - 1))
+    # Right everywhere, or nowhere: these answers say nothing of their own variance, and a pooled one would leave no sentences.
+    effective = own / variance if variance > 0 and own > 0 else float(num)
     squared = t**2 / effective
     center = (share + squared / 2) / (1 + squared)
     half = math.sqrt(squared * (share * (1 - share) + squared / 4)) / (1 + squared)

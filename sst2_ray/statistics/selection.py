@@ -90,10 +90,14 @@ class Search:
             others = np.arange(num) != i
             variance = np.diag(self.covariance) + self.covariance[i, i] - 2 * self.covariance[i]
             error = np.sqrt(np.maximum(variance, self.smallest_error**2))
-            statistic = ((self.means - self.means[i]) / error)[others].max(initial=-np.inf)
+            ahead = self.means - self.means[i]
+            # Answers of a regression that are all alike have no error: equal ones do not exclude each other.
+            statistic = np.divide(ahead, error, out=np.where(ahead > 0, np.inf, ahead), where=error > 0)[others].max(
+                initial=-np.inf
+            )
             bound = all_of_them
             if draws is not None and one < statistic <= all_of_them:  # the max-T quantile lies between the two
-                largest = ((draws - draws[:, [i]]) / error)[:, others].max(axis=1)
+                largest = ((draws - draws[:, [i]]) / np.where(error > 0, error, np.inf))[:, others].max(axis=1)
                 bound = float(np.quantile(largest, (1 + level) / 2))
             if statistic <= bound:
                 kept.append(i)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sst2_ray.cluster.clouds.aws import Aws
 from sst2_ray.cluster.clouds.azure import Azure
-from sst2_ray.cluster.clouds.base import AccountCloud, Cloud, CreateRequest, Instance
+from sst2_ray.cluster.clouds.base import AccountCloud, Cloud, CreateRequest, Instance, NoHeadError
 from sst2_ray.cluster.clouds.gcp import Gcp
 from sst2_ray.cluster.clouds.kuberay import KubeRay
 from sst2_ray.cluster.clouds.onprem import OnPrem
@@ -19,4 +19,4 @@ def cloud_of(cluster: ClusterFile) -> Cloud:
     return CLOUDS[cluster.platform]
 
 
-__all__ = ["CLOUDS", "AccountCloud", "Cloud", "CreateRequest", "Instance", "cloud_of"]
+__all__ = ["CLOUDS", "AccountCloud", "Cloud", "CreateRequest", "Instance", "NoHeadError", "cloud_of"]

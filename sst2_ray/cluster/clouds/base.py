@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,13 @@ from sst2_ray.cluster.findings import Findings
 from sst2_ray.cluster.prices import Cloud as PricedCloud
 from sst2_ray.cluster.ssh import Host, host_of
 from sst2_ray.errors import InputError
+
+_NO_HEAD = r"Head node of cluster .* not found|ResourceGroupNotFound"
+"""What Ray, or Azure, says where there is none."""
+
+
+class NoHeadError(InputError):
+    """The cloud was asked, and no head of the cluster runs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +88,9 @@ class Cloud(ABC):
             return str(sdk.get_head_node_ip(str(cluster.for_ray())))
         except Exception as error:  # each cloud's client library raises its own kinds
             detail = " ".join(str(error).split())[:200]
-            raise InputError(
+            if not re.search(_NO_HEAD, detail):  # expired credentials, no network
+                raise InputError(f"{cluster.path}: cannot ask for the head of {cluster.name!r}: {detail}") from None
+            raise NoHeadError(
                 f"{cluster.path}: no running head of cluster {cluster.name!r}: {detail}; start it with `sst2-ray up {cluster.path}`"
             ) from None
 

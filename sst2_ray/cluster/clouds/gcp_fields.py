@@ -200,8 +200,8 @@ def _check_access(cluster: ClusterFile, node_type: NodeType, found: Findings) ->
 
 def _check_life(cluster: ClusterFile, node_type: NodeType, found: Findings) -> None:
     """Check that Google and the watch on the machine agree on its longest life: Google would end a run in the middle."""
-    life = node_type.config.section("scheduling").section("maxRunDuration").number("seconds")
-    hours = cluster.life("--max-hours")
-    if life is not None and hours is not None and round(life) != round(3600 * hours):
-        what = f"Google deletes the machine after {life / 3600:g} hours, autostop.sh says {hours:g}"
+    seconds = node_type.config.section("scheduling").section("maxRunDuration").number("seconds")
+    hours = life(cluster, "--max-hours")
+    if seconds is not None and hours is not None and round(seconds) != round(3600 * hours):
+        what = f"Google deletes the machine after {seconds / 3600:g} hours, autostop.sh says {hours:g}"
         found.warning(node_type.config.at("scheduling"), what, f"maxRunDuration: {{seconds: {3600 * hours:.0f}}}")

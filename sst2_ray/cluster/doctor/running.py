@@ -15,8 +15,9 @@ from sst2_ray.cluster.doctor.probe import MARK
 from sst2_ray.cluster.findings import Finding, Findings, Level
 from sst2_ray.cluster.submit.client import connect
 from sst2_ray.cluster.submit.follow import Follower
+from sst2_ray.cluster.submit.reach import CALL_ERRORS
 from sst2_ray.config.section import Section
-from sst2_ray.errors import Sst2RayError
+from sst2_ray.errors import InputError, Sst2RayError
 
 _LEVELS: dict[str, Level] = {"ok": "ok", "warning": "warning", "error": "error"}
 
@@ -31,7 +32,11 @@ def check_cluster(address: str, heal: Callable[[], None], options: Mapping[str, 
         package = Path(__file__).resolve().parents[2]
         shutil.copytree(package, Path(folder) / "sst2_ray", ignore=shutil.ignore_patterns("__pycache__"))
         command = ["python", "-m", "sst2_ray.cluster.doctor.cluster_probe", json.dumps(options)]
-        client.submit_job(entrypoint=shlex.join(command), submission_id=job_id, runtime_env={"working_dir": folder})
+        try:
+            client.submit_job(entrypoint=shlex.join(command), submission_id=job_id, runtime_env={"working_dir": folder})
+        except CALL_ERRORS as error:  # right after `up` no node may take jobs yet
+            line = " ".join(str(error).split())[:160]
+            raise InputError(f"{address}: takes no job now ({line}); try again in a minute") from None
     follower = Follower(
         client=client, job_id=job_id, emit=parts.append, say=lambda _: None, heal=heal,
         demand={}, pending_timeout_s=120, reconnect_timeout_s=60,

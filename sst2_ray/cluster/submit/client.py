@@ -21,7 +21,7 @@ from sst2_ray.cluster.ray_private import job_client
 from sst2_ray.cluster.submit.reach import CALL_ERRORS, NO_AGENT, reach, server_trouble, takes_jobs_later
 from sst2_ray.cluster.submit.upload import Upload
 from sst2_ray.errors import FailureClass, InputError, RunFailedError
-from sst2_ray.storage import without_secret
+from sst2_ray.formatting import without_secret
 
 if TYPE_CHECKING:
     from ray.job_submission import JobDetails, JobSubmissionClient

@@ -7,6 +7,7 @@ import json
 
 from sst2_ray import formatting
 from sst2_ray.config.registry import GLUE_HUB_ID, KNOWN_LEAKS, MODELS
+from sst2_ray.formatting import without_secrets
 from sst2_ray.modeling.export.card_scores import results, units
 from sst2_ray.modeling.export.facts import CalibrationFacts as CalibrationFacts
 from sst2_ray.modeling.export.facts import CardFacts as CardFacts
@@ -36,7 +37,7 @@ def meta_values(card: CardFacts) -> dict[str, object]:
         "corpora": list(card.all_corpora),
         "max_length": card.config.max_length,
         "config_hash": card.config.config_hash,
-        "config": card.config.to_dict(),
+        "config": without_secrets(card.config.to_dict()),  # the export may be pushed to the hub
         "metrics": {
             "eval_split": card.eval_split,
             "num_rows": card.num_dev_rows,

@@ -74,7 +74,7 @@ def build(
         generated=dt.datetime.now(dt.UTC).strftime("%Y-%m-%d %H:%M UTC"),
         version=__version__,
         margin=f"{points:g}",
-        counts=_counts(trials, found, every_attempt.num_rows),
+        counts=_counts(trials, found, every_attempt),
         notes=[*notes, *([f"Evaluated on other data and left out: {formatting.join(left_out)}."] if left_out else [])],
         studies=parts,
         several=len(parts) > 1,
@@ -130,10 +130,10 @@ def _unbroken(words: str) -> Markup:
     return Markup(re.sub(r"\d[\d.]*e-\d+", r'<span class="nb">\g<0></span>', str(escape(words))))  # nosec B704: escaped
 
 
-def _counts(trials: pa.Table, found: Sequence[Study], num_attempts: int) -> list[tuple[str, str]]:
+def _counts(trials: pa.Table, found: Sequence[Study], every_attempt: pa.Table) -> list[tuple[str, str]]:
     succeeded = trials.column("status").to_pylist().count(Status.SUCCEEDED)
-    cost = [value for value in trials.column("cost_usd").to_pylist() if value is not None]
-    seconds = [value for value in trials.column("seconds").to_pylist() if value is not None]
+    cost = [value for value in every_attempt.column("cost_usd").to_pylist() if value is not None]
+    seconds = [value for value in every_attempt.column("seconds").to_pylist() if value is not None]
     num_experiments = len(set(trials.column("experiment").to_pylist()))
     num_configurations = sum(len(study.configurations) for study in found)
     counts = [
@@ -145,8 +145,8 @@ def _counts(trials: pa.Table, found: Sequence[Study], num_attempts: int) -> list
     ]
     if cost:
         counts.append((formatting.dollars(sum(cost)), "in all"))
-    if num_attempts > trials.num_rows:
-        num_restarts = num_attempts - trials.num_rows
+    if every_attempt.num_rows > trials.num_rows:
+        num_restarts = every_attempt.num_rows - trials.num_rows
         counts.append((formatting.number(num_restarts), "restart" if num_restarts == 1 else "restarts"))
     return counts
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from sst2_ray.config.train import hash_of
 from sst2_ray.errors import FailureClass, InputError, did_you_mean
+from sst2_ray.formatting import without_secret
 from sst2_ray.records import EpochRecord, Status, TrialRecord
 from sst2_ray.results.store.files import entries
 from sst2_ray.storage import Storage
@@ -97,7 +98,7 @@ def read_experiment(
         InputError: the folder is no Tune experiment, or nothing in it maps to an accuracy.
     """
     storage = Storage.open(folder)
-    location = folder.split("?")[0].rstrip("/")
+    location = without_secret(folder.split("?")[0]).rstrip("/")
     trial_folders = [entry.name for entry in entries(storage, "") if not entry.is_file]
     trial_folders = [name for name in trial_folders if storage.exists(f"{name}/params.json")]
     if not trial_folders:

@@ -20,11 +20,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from sst2_ray.errors import FailureClass, InputError, RunFailedError, did_you_mean
+from sst2_ray.formatting import without_secret
 from sst2_ray.records import EpochRecord, PredictionRecord, TrialRecord
 from sst2_ray.results.store import files
 from sst2_ray.results.store.dedup import ORDER_COLUMNS, deduplicate, latest_attempts
 from sst2_ray.results.store.schema import KEYS, arrow_schema
-from sst2_ray.storage import Storage, without_secret
+from sst2_ray.storage import Storage
 
 Record = TrialRecord | EpochRecord | PredictionRecord
 Attempts = Literal["all", "latest"]
@@ -280,9 +281,9 @@ def _key_filter(experiment: str | Collection[str] | None, trial_ids: Collection[
     where = None
     if experiment is not None:
         wanted = [experiment] if isinstance(experiment, str) else list(experiment)
-        where = pc.field("experiment").isin(wanted)
+        where = pc.field("experiment").isin(pa.array(wanted, pa.string()))
     if trial_ids is not None:
-        trials = pc.field("trial_id").isin(list(trial_ids))
+        trials = pc.field("trial_id").isin(pa.array(list(trial_ids), pa.string()))
         where = trials if where is None else where & trials
     return where
 

@@ -22,6 +22,7 @@ import yaml
 from sst2_ray.cluster import cost
 from sst2_ray.cluster.clouds import cloud_of
 from sst2_ray.cluster.file import load_cluster_file
+from sst2_ray.cluster.life import life, with_life
 from tests.support.cluster_files import FILES, REPOSITORY
 from tests.support.waiting import waited
 
@@ -251,8 +252,8 @@ def test_every_cloud_file_ends_its_head_and_its_workers(name: str) -> None:
 
 def test_times_given_to_up_reach_the_file_that_ray_is_given(home: Path) -> None:  # noqa: ARG001
     cluster = load_cluster_file(FILES["aws"])
-    assert cluster.life("--idle-minutes") == 30 and cluster.with_life(idle_minutes=None, max_hours=None) is cluster
-    given = yaml.safe_load(cluster.with_life(idle_minutes=5, max_hours=0).for_ray().read_text())
+    assert life(cluster, "--idle-minutes") == 30 and with_life(cluster, idle_minutes=None, max_hours=None) is cluster
+    given = yaml.safe_load(with_life(cluster, idle_minutes=5, max_hours=0).for_ray().read_text())
     assert any("--idle-minutes 5 --max-hours 0" in command for command in given["head_start_ray_commands"])
     assert any("--lost-minutes 15 --max-hours 0" in command for command in given["worker_start_ray_commands"])
 

@@ -10,6 +10,7 @@ import yaml
 from sst2_ray.cluster.clouds import cloud_of
 from sst2_ray.cluster.doctor.command import DoctorConfig, examine_file
 from sst2_ray.cluster.file import ClusterFile, load_cluster_file
+from sst2_ray.cluster.life import with_life
 from sst2_ray.cluster.prices import RECORDED, machine_of
 from sst2_ray.cluster.submit import command as submit
 from sst2_ray.cluster.submit.forecast import forecast_job
@@ -107,7 +108,7 @@ def test_the_plan_of_a_job_of_known_length_is_the_price_of_its_machines(
 
 
 def test_a_file_without_autostop_says_what_a_month_costs(tmp_path: Path) -> None:
-    cluster = cluster_of("aws", tmp_path).with_life(idle_minutes=0, max_hours=0)
+    cluster = with_life(cluster_of("aws", tmp_path), idle_minutes=0, max_hours=0)
     rows = dict(plan_rows(cluster, ("python", "a.py"), tmp_path))
     assert rows["forgotten"] == "nothing ends a forgotten cluster: $138 a month idle"
 

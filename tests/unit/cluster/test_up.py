@@ -12,7 +12,7 @@ import pytest
 from ray.job_submission import JobDetails, JobStatus, JobType
 
 from sst2_ray.cluster import up
-from sst2_ray.cluster.clouds import CLOUDS
+from sst2_ray.cluster.clouds import CLOUDS, NoHeadError
 from sst2_ray.errors import InputError
 from tests.support.cluster_files import FILES
 
@@ -91,7 +91,7 @@ def test_a_cluster_that_does_not_run_is_started_with_a_plain_question(
     head(reached=False)
 
     def none(_: Any) -> str:
-        raise InputError("no running head")
+        raise NoHeadError("no running head")
 
     monkeypatch.setattr(CLOUDS["gcp"], "head", none)
     assert up.main([str(FILES["gcp"])]) == 0

@@ -13,7 +13,7 @@ import yaml
 from ray.job_submission import JobDetails, JobStatus, JobType
 
 from sst2_ray.cluster import up, zones
-from sst2_ray.cluster.clouds import CLOUDS
+from sst2_ray.cluster.clouds import CLOUDS, NoHeadError
 from sst2_ray.cluster.file import ClusterFile, load_cluster_file
 from sst2_ray.cluster.submit import command as submit
 from sst2_ray.cluster.submit.output import NOT_PLACED, Output
@@ -112,7 +112,7 @@ def head(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
         def address(cluster: ClusterFile) -> str:
             if not runs or cluster.zone != "us-west-2a":
-                raise InputError("no running head")
+                raise NoHeadError("no running head")
             return "203.0.113.9"
 
         @contextlib.contextmanager
