@@ -7,6 +7,7 @@ from typing import Any
 
 from sst2_ray.cluster.file import PLACEHOLDER, ClusterFile, NodeType
 from sst2_ray.cluster.findings import Findings
+from sst2_ray.cluster.life import life
 from sst2_ray.config.section import Section
 from sst2_ray.errors import did_you_mean
 

@@ -258,6 +258,18 @@ def test_times_given_to_up_reach_the_file_that_ray_is_given(home: Path) -> None:
     assert any("--lost-minutes 15 --max-hours 0" in command for command in given["worker_start_ray_commands"])
 
 
+def test_times_given_to_up_reach_a_command_that_states_none(home: Path, tmp_path: Path) -> None:  # noqa: ARG001
+    text = FILES["aws"].read_text().replace(" --idle-minutes 30 --max-hours 72", "").replace(" --max-hours 72", "")
+    (tmp_path / "bare.yaml").write_text(text)
+    cluster = load_cluster_file(tmp_path / "bare.yaml")
+    assert (life(cluster, "--idle-minutes"), life(cluster, "--max-hours")) == (30, 72)
+    given = with_life(cluster, idle_minutes=5, max_hours=2)
+    assert (life(given, "--idle-minutes"), life(given, "--max-hours")) == (5, 2)
+    (worker,) = [text for text in given.document.texts("worker_start_ray_commands") if "autostop.sh" in text]
+    assert "worker --max-hours 2 " in worker
+    assert "--idle-minutes" not in worker
+
+
 def test_cost_lists_what_the_cloud_lists(
     home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

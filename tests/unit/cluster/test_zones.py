@@ -45,6 +45,30 @@ def test_after_a_move_every_command_finds_the_cluster_in_its_new_zone(cluster: C
     assert again.zone == "us-west-2a"
 
 
+def test_clusters_of_one_name_on_two_clouds_remember_a_zone_each(cluster: ClusterFile, tmp_path: Path) -> None:
+    document = rendered("gcp")
+    document["provider"]["availability_zone"] = "us-central1-a,us-central1-b"
+    (tmp_path / "gcp.yaml").write_text(yaml.safe_dump(document))
+    google = load_cluster_file(tmp_path / "gcp.yaml")
+    assert google.name == cluster.name
+    google.set_zone("us-central1-b")
+    assert cluster.zone == "us-west-2a"
+    cluster.set_zone(None)
+    assert google.zone == "us-central1-b"
+
+
+def test_a_cloud_that_cannot_be_asked_is_not_one_without_a_cluster(
+    cluster: ClusterFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: str) -> str:
+        raise RuntimeError("Reauthentication is needed")
+
+    monkeypatch.setattr("ray.autoscaler.sdk.get_head_node_ip", refuse)
+    with pytest.raises(InputError, match="cannot ask for the head of 'sst2': Reauthentication is needed"):
+        up._move_away(cluster, "us-west-2b", restart=False)
+    assert cluster.zone == "us-west-2a"
+
+
 def test_behind_the_last_zone_there_is_none(cluster: ClusterFile) -> None:
     cluster.set_zone("us-west-2c")
     assert zones.zone_after(cluster) is None

@@ -201,3 +201,13 @@ def test_planned_designs_reproduce_the_one_that_was_run_and_invert_each_other() 
 def test_what_no_number_of_seeds_shows_is_none() -> None:
     model = World(13).model([0.94, 0.94], 4)
     assert power.seeds_needed(crossed.compare(model[0], model[1]), 0.001) is None
+
+
+def test_a_model_that_is_right_everywhere_has_an_interval_beside_one_that_varies():
+    """Its own answers have no variance; that of the seeds, pooled with the other's, has none of its sentences to stand on."""
+    perfect, other = np.ones((3, 50), bool), np.ones((3, 50), bool)
+    for seed, wrong in enumerate((1, 4, 9)):
+        other[seed, :wrong] = False
+    found = crossed.interval(perfect, seed_variance=crossed.pool([perfect, other])).interval
+    assert 0.85 < found.low < 0.99
+    assert found.high == pytest.approx(1.0)

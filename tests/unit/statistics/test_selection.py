@@ -90,3 +90,13 @@ def test_the_best_of_many_beats_the_best_of_one_by_chance() -> None:
     alone, _ = selection.p_of_larger_search(search(many[:2]), 1, 0.005)
     assert p_value > alone
     assert half > 0.005
+
+
+def test_answers_of_a_regression_that_are_all_alike_exclude_nobody() -> None:
+    """Two that answer one value for every row have a difference without an error, and are equal."""
+    covariance = np.diag([0.02, 0.0, 0.0])
+    found = Search(
+        means=np.array([0.04, 0.0, 0.0]), covariance=covariance, smallest_error=0.0, degrees_of_freedom=20.0,
+        seed_degrees_of_freedom=2.0,
+    )  # fmt: skip
+    assert sorted(found.possible_bests()) == [0, 1, 2]

@@ -27,6 +27,16 @@ def facts(info=INFO, config=None, **changes):
     return card_facts(Built(info), config or TrainConfig(), **changes)
 
 
+def test_credentials_of_a_uri_do_not_go_into_an_export():
+    stated = facts()
+    config = dataclasses.replace(
+        stated.config, storage_path="s3://KEY:SECRET@bucket/runs", data="s3://KEY:SECRET@bucket/data"
+    )
+    values = json.dumps(meta_values(dataclasses.replace(stated, config=config)))
+    assert "SECRET" not in values
+    assert "s3://bucket/runs" in values
+
+
 def test_the_accuracy_has_its_counts_and_wilson_interval():
     text = card_text(facts(num_dev_rows=872, accuracy=775 / 872))
     assert "| accuracy | 88.88 % | 775 of 872 sentences; 95 % Wilson interval 86.62 to 90.79 |" in text

@@ -38,6 +38,13 @@ def test_a_table_that_is_not_there_is_empty(table: ResultsTable) -> None:
     assert table.read("epochs").num_rows == 0
 
 
+def test_no_trials_at_all_are_no_corrupt_file(table: ResultsTable) -> None:
+    table.write("predictions", [prediction(1)])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert table.read("predictions", experiment=[], trial_ids=[]).num_rows == 0
+
+
 def test_reading_waits_for_a_storage_that_is_away_for_a_while(
     table: ResultsTable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
