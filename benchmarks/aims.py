@@ -110,25 +110,6 @@ def of_command(title: str) -> Callable[[Found], float]:
     return value
 
 
-def of_goodput(kind: str) -> Callable[[Found], float]:
-    """Make the function that finds the share of the time of runs of a kind in steps that counted, in percent."""
-
-    def value(found: Found) -> float:
-        runs = [run for run in found["goodput.json"]["runs"] if run["name"].startswith(kind)]
-        return 100 * statistics.median(run["goodput"]["share"] for run in runs)
-
-    return value
-
-
-def of_restart(found: Found) -> float:
-    """Compute the seconds from one attempt's end to the next one's first step that a killed worker costs, steps done again apart."""
-    runs = found["goodput.json"]["runs"]
-    calm, killed = ([run for run in runs if bool(run["kills"]) is any_kills] for any_kills in (False, True))
-    undisturbed = statistics.median(run["command_s"] for run in calm)
-    costs = [(run["command_s"] - undisturbed - run["goodput"]["repeated"]) / run["kills"] for run in killed]
-    return statistics.median(costs)
-
-
 def of_gpu(figure: str, *, batch: int, way: str) -> Callable[[Found], float]:
     """Make the function that finds a figure of the probe on a GPU."""
 
@@ -147,7 +128,6 @@ TWO_WORKERS = "[messages of 0.5 GB a step](../benchmarks/NOTES.md#two-workers-in
 FORECAST = "[what a forecast has to count](../benchmarks/NOTES.md#what-a-forecast-has-to-count)"
 WHERE = "[where a step goes](../benchmarks/NOTES.md#what-was-tried-for-speed-and-what-came-of-it)"
 WAITING = "[what a command waits for](../benchmarks/NOTES.md#waiting-for-a-command)"
-RESTARTS = "[what a restart waits for](../benchmarks/NOTES.md#what-a-restart-waits-for)"
 GPU = "[where the milliseconds go](../benchmarks/NOTES.md#on-a-gpu)"
 LESS = "[the table says how far apart they may be](../docs/speed.md#does-the-faster-one-learn-the-same)"
 AIMS = (
@@ -199,15 +179,6 @@ AIMS = (
         "seconds of a sweep's trial besides its steps, evaluation included",
         lambda found: found["sweep-overhead.json"]["ways"]["forked"]["overhead_with_evaluation_per_trial_s"],
         at_most=6,
-    ),
-    Aim(
-        "per cent of a run's time in steps that counted, a worker killed every minute",
-        of_goodput("killed"),
-        90,
-        why=RESTARTS,
-    ),
-    Aim(
-        "seconds that a killed worker costs besides the steps since the checkpoint", of_restart, at_most=5, why=RESTARTS
     ),
     Aim(
         "seconds to read 1.6 million rows and hold some out that share no phrase with the rest",

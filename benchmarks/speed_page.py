@@ -90,13 +90,6 @@ SECTIONS = (
         "[What the time goes to, and what was not measured](../benchmarks/NOTES.md#on-a-gpu).",
     ),
     Section(
-        "Workers that are killed",
-        ("goodput.json",),
-        "benchmarks.goodput --steps 1600 --every-s 60 --rounds 1",
-        "The main job with two workers, undisturbed and with one of them killed so long after both were there; the weights at the "
-        "end are the same, bit for bit.",
-    ),
-    Section(
         "Many rows",
         ("holdouts.json",),
         "benchmarks.holdouts",
