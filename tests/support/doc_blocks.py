@@ -27,10 +27,10 @@ NOT_HERE = {
     r"^make demo": "installs an environment; what it runs besides are commands that run here",
     r"^make (test|check)": "is what CI runs",
     r"squeue|JOBID": "needs a cluster with Slurm",
-    r"^pip install \"sst2-ray\[": "installs an extra, which the environment of the tests has",
+    r"^pip install -c constraints\.txt -e": "installs an extra, which the environment of the tests has",
     r"^sst2-ray serve|^curl http://127|^serve deploy|SERVE_TOKEN": "a server answers until it is ended; tests/ray/test_serve.py "
     "runs one",
-    r"^HF_TOKEN=|^sst2-ray doctor my-service": "needs an account",
+    r"^HF_TOKEN=|^sst2-ray doctor my-serv": "needs an account",
     r"^sst2-ray (doctor|up|submit|down) (ray_cluster|my-cluster|my-run)": _AWS,
     r"s3://|gs://": "needs a bucket",
     r"--data glue|owner/name|sbert-mpnet|--models? [^#]*modernbert-base|around-paper|paper-grid": _HUB,
