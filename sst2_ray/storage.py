@@ -91,17 +91,17 @@ class Storage:
     """Seconds for which a transient error of an operation is retried."""
 
     @classmethod
-    def open(cls, uri: str) -> Storage:
-        """Open a path or a URI. Raises InputError for a scheme that pyarrow does not know."""
+    def open(cls, uri: str, flag: str = "--storage-path") -> Storage:
+        """Open a path or a URI. Raises InputError, which begins with `flag`, for a scheme that pyarrow does not know."""
         if "://" not in uri:
             return cls(pafs.LocalFileSystem(), absolute(uri))
         if "#" in uri:  # what follows would be dropped, and another folder opened
-            raise InputError(f"--storage-path {uri}: '#' cannot stand in a URI; write %23")
+            raise InputError(f"{flag} {without_secret(uri)}: '#' cannot stand in a URI; write %23")
         try:
             filesystem, path = open_uri(uri)
         except Exception as error:
             raise InputError(
-                f"--storage-path {uri}: cannot be opened ({first_line(error)}); use a folder, s3://... or gs://..."
+                f"{flag} {without_secret(uri)}: cannot be opened ({first_line(error)}); use a folder, s3://... or gs://..."
             ) from None
         return cls(filesystem, path.rstrip("/"))
 
@@ -124,8 +124,8 @@ class Storage:
             raise InputError(f"{name}: leads out of the storage folder {self.root}; use a name without '..'")
         return f"{self.root}/{name}"
 
-    def probe(self) -> None:
-        """Write and delete a small file. Raises InputError if that fails, also on a full disk."""
+    def probe(self, flag: str = "--storage-path") -> None:
+        """Write and delete a small file. Raises InputError, which begins with `flag`, if that fails, also on a full disk."""
         name = f".probe-{uuid.uuid4().hex}"
         created = [p for p in (Path(self.root), *Path(self.root).parents) if not p.exists()] if self.is_local else []
         try:
@@ -136,7 +136,7 @@ class Storage:
                     folder.rmdir()
         except Exception as error:
             raise InputError(
-                f"--storage-path {self.root}: cannot be written ({first_line(error)}); choose a folder that every node can write to"
+                f"{flag} {self.root}: cannot be written ({first_line(error)}); choose a folder that every node can write to"
             ) from None
 
     @_retried

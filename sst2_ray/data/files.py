@@ -60,7 +60,8 @@ def find_files(pattern: str, flag: str) -> list[Path]:
         found = files_of_folder(path)
     else:
         matches = path.parent.glob(path.name) if path.name else []
-        found = sorted(match for match in matches if match.is_file() and not is_hidden(match.name))
+        wanted = (match for match in matches if is_hidden(path.name) or not is_hidden(match.name))
+        found = sorted(match for match in wanted if match.is_file())
     if not found:
         there = [one.name for one in path.parent.iterdir()] if path.parent.is_dir() else []
         near = did_you_mean(path.name, there) if there else ""

@@ -10,14 +10,12 @@ import hashlib
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 
 from sst2_ray.config.registry import KNOWN_LEAKS
+from sst2_ray.data.phrases import UInt64
 from sst2_ray.data.splitting import words_of
 from sst2_ray.data.texts import Text, shown
 from sst2_ray.errors import InputError
-
-UInt64 = npt.NDArray[np.uint64]
 
 _MAX_PHRASE_WORDS = 2
 _MAX_PHRASE_SHARE = 0.01

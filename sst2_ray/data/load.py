@@ -13,6 +13,7 @@ from sst2_ray.config.train import TrainConfig
 from sst2_ray.data import leaks
 from sst2_ray.data.class_weights import BALANCED, read_class_weights
 from sst2_ray.data.labels import VALUE, ClassNames, canonical_label
+from sst2_ray.data.phrases import UInt64
 from sst2_ray.data.rows import Cells, Rows, Splits, require_classes
 from sst2_ray.data.sources import Source, read_source
 from sst2_ray.data.splitting import hold_out, hold_out_groups, key_hashes, subset
@@ -20,8 +21,6 @@ from sst2_ray.data.texts import stripped
 from sst2_ray.errors import InputError
 from sst2_ray.formatting import count
 from sst2_ray.terminal import rows_bar
-
-UInt64 = npt.NDArray[np.uint64]
 
 MAX_CLASSES = 2_000
 """Different labels up to which a column counts as one of classes."""

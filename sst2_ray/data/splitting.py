@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sst2_ray.data.labels import LabelArray
-from sst2_ray.data.phrases import Keys, contained
+from sst2_ray.data.phrases import Int64, Keys, UInt64, contained
 from sst2_ray.data.texts import Text
 
 T = TypeVar("T")
@@ -69,14 +69,14 @@ def _character_class(*categories: str) -> str:
     return "".join(f"{chr(first)}-{chr(last)}" for first, last in zip(firsts, lasts, strict=True))
 
 
-def key_hashes(texts: Sequence[Text]) -> npt.NDArray[np.uint64]:
+def key_hashes(texts: Sequence[Text]) -> UInt64:
     """Hash the form in which texts count as the same (see `normalize`) to 64 bits, [N]: of ten million texts, all different, the
     chance is 3 in a million that any two get one hash."""
     digests = (hashlib.blake2b(normalize(text).encode(), digest_size=8).digest() for text in texts)
     return _integers(digests, len(texts))
 
 
-def _integers(digests: Iterable[bytes], count: int) -> npt.NDArray[np.uint64]:
+def _integers(digests: Iterable[bytes], count: int) -> UInt64:
     """Read digests of 8 bytes as integers of the same order."""
     return np.fromiter((int.from_bytes(digest) for digest in digests), dtype=np.uint64, count=count)
 
@@ -181,7 +181,7 @@ def _taken(
             break
 
 
-def _numbered(texts: Sequence[Text]) -> tuple[npt.NDArray[np.int64], Keys]:
+def _numbered(texts: Sequence[Text]) -> tuple[Int64, Keys]:
     """Count off the different texts in the order of their first rows; return each row's number, [N], and the texts as compared."""
     number_of: dict[str, int] = {}
     numbers, num_words, word_lengths = array("q"), array("q"), array("q")
@@ -203,14 +203,14 @@ def _numbered(texts: Sequence[Text]) -> tuple[npt.NDArray[np.int64], Keys]:
 class _Families:
     """Each text that occurs in no longer one, with all texts that occur in it as a run of words."""
 
-    heads: npt.NDArray[np.int64]
+    heads: Int64
     """The longest first."""
-    num_holders: npt.NDArray[np.int64]
+    num_holders: Int64
     """Families of each text, [K]."""
-    offsets: npt.NDArray[np.int64]
-    members: npt.NDArray[np.int64]
+    offsets: Int64
+    members: Int64
 
-    def of(self, head: int) -> npt.NDArray[np.int64]:
+    def of(self, head: int) -> Int64:
         """Return the texts of a family, its head first."""
         return np.concatenate([[head], self.members[self.offsets[head] : self.offsets[head + 1]]])
 

@@ -58,13 +58,10 @@ class PresetsConfig:
 def main_presets(argv: list[str]) -> int:
     """Run `sst2-ray presets`."""
     config = parse(PresetsConfig, argv, prog="sst2-ray presets")
-    makers: dict[str, Maker] = {
-        **{f"sst2-ray train --preset {name}": make for name, make in TRAIN_PRESETS.items()},
-        **{f"sst2-ray sweep --preset {name}": make for name, make in SWEEP_PRESETS.items()},
-    }
-    rows = [[command, (make.__doc__ or "").partition("\n")[0]] for command, make in makers.items()]
+    found = presets()
+    rows = [[_command(name), summary] for name, summary in found.summaries.items()]
     if config.json:
-        settings = [make().to_dict() for make in makers.values()]
+        settings = [one.to_dict() for one in found.configs.values()]
         keys = ("command", "experiment", "config")
         print(
             json.dumps(
@@ -75,3 +72,8 @@ def main_presets(argv: list[str]) -> int:
         columns = (Column(title="command", align="left"), Column(title="experiment", align="left", min_width=24))
         print_table(console(), columns, rows)
     return 0
+
+
+def _command(name: str) -> str:
+    kind, _, preset = name.rpartition(":")
+    return f"sst2-ray {kind or 'train'} --preset {preset}"

@@ -83,11 +83,9 @@ def _exists(flag: str, target: str) -> bool:
     if "://" not in target:
         return Path(target).exists()
     folder = folder_of(target)
+    folder.probe(flag)
     try:
-        folder.probe()
         return folder.exists(name_of(target))
-    except InputError as error:
-        raise InputError(str(error).replace("--storage-path", flag, 1)) from None
     except OSError as error:
         raise InputError(f"{flag} {without_secret(target)}: cannot be written ({first_line(error)})") from None
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from sst2_ray.errors import InputError
 from sst2_ray.predict.labelling import Labelled
-from sst2_ray.predict.parts import Part, open_storage
+from sst2_ray.predict.parts import Part
 from sst2_ray.storage import RETRY_FOR_S, Storage, address
 
 MANIFEST, COUNTS, SUCCESS = "_manifest", "_parts", "_SUCCESS"
@@ -29,7 +29,7 @@ class OutputFolder:
     storage: Storage = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        storage = open_storage(self.location, "--out").with_retries(RETRY_FOR_S)
+        storage = Storage.open(self.location, "--out").with_retries(RETRY_FOR_S)
         object.__setattr__(self, "storage", storage)
 
     @property
@@ -50,10 +50,7 @@ class OutputFolder:
             raise InputError(f"--out {self.shown}: holds other files ({foreign[0]}); name a new or an empty folder")
         if not overwrite and MANIFEST not in self._names() and self._names():
             raise InputError(f"--out {self.shown}: has no {MANIFEST}; choose another folder, or pass --overwrite")
-        try:
-            self.storage.with_retries(0).probe()
-        except InputError as error:
-            raise InputError(str(error).replace("--storage-path", "--out", 1)) from None
+        self.storage.with_retries(0).probe("--out")
 
     def begin(self, manifest: Mapping[str, object], parts: Sequence[Part], *, overwrite: bool) -> list[Part]:
         """Write the manifest, or find that it is there.

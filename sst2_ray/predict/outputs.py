@@ -47,10 +47,7 @@ def name_of(output: str) -> str:
 def folder_of(uri: str) -> Storage:
     """Open the folder that the file of a URI lies in. Raises InputError."""
     head, question, options = uri.partition("?")
-    try:
-        return Storage.open(f"{head.rpartition('/')[0]}{question}{options}")
-    except InputError as error:
-        raise InputError(str(error).replace("--storage-path", "--out", 1)) from None
+    return Storage.open(f"{head.rpartition('/')[0]}{question}{options}", "--out")
 
 
 @contextlib.contextmanager

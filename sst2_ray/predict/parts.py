@@ -39,7 +39,7 @@ class InputFile:
     def local(self) -> Iterator[Path]:
         """Yield the file's local path, that of a temporary copy where it lies in an object store."""
         with tempfile.TemporaryDirectory(prefix="sst2-ray-") as scratch, named_after_flag(f"{scratch}/"):
-            storage = open_storage(self.folder, "--input").with_retries(RETRY_FOR_S)
+            storage = Storage.open(self.folder, "--input").with_retries(RETRY_FOR_S)
             path = Path(storage.path(self.name))
             if not storage.is_local:
                 path = Path(scratch, self.name)
@@ -82,14 +82,6 @@ class Part:
         return f"part-{self.number:06d}.parquet"
 
 
-def open_storage(location: str, flag: str) -> Storage:
-    """Open a folder or a URI. Raises InputError, which names `flag`."""
-    try:
-        return Storage.open(location)
-    except InputError as error:
-        raise InputError(str(error).replace("--storage-path", flag, 1)) from None
-
-
 def find_inputs(pattern: str) -> list[InputFile]:
     """Find the files of a known format that a path or a URI stands for, sorted by name.
 
@@ -103,7 +95,7 @@ def find_inputs(pattern: str) -> list[InputFile]:
         return [InputFile(folder=str(path.resolve().parent), name=path.name) for path in find_files(pattern, "--input")]
     uri, question, options = pattern.partition("?")
     folder, _, last = uri.rstrip("/").rpartition("/")
-    parent, whole = f"{folder}{question}{options}", open_storage(pattern, "--input")
+    parent, whole = f"{folder}{question}{options}", Storage.open(pattern, "--input")
     try:
         info = whole.filesystem.get_file_info(whole.root)
         if info.type == pafs.FileType.File:
@@ -111,7 +103,7 @@ def find_inputs(pattern: str) -> list[InputFile]:
         if info.type == pafs.FileType.Directory:
             names, parent = whole.list(), pattern
         else:
-            names = fnmatch.filter(open_storage(parent, "--input").list(), unquote(last))
+            names = fnmatch.filter(Storage.open(parent, "--input").list(), unquote(last))
     except OSError as error:
         raise InputError(f"--input {without_secret(pattern)}: cannot be read ({one_line(error)})") from None
     known = [name for name in sorted(names) if not is_hidden(name) and has_known_format(Path(name))]

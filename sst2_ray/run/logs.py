@@ -45,9 +45,8 @@ class LogFile:
         self._scratch = None if run.is_local else tempfile.TemporaryDirectory()
         self.path = Path(self._scratch.name) / Path(name).name if self._scratch else Path(run.path(name))
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        if (
-            self._scratch is not None
-        ):  # an object store cannot append: the log goes on with what an earlier session left
+        if self._scratch is not None:
+            # An object store cannot append: the log goes on with what an earlier session left.
             stored = run.with_retries(0.0)
             with contextlib.suppress(OSError):
                 if stored.exists(name):

@@ -7,7 +7,6 @@ import datetime as dt
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from rich.console import Console
 
@@ -23,9 +22,6 @@ from sst2_ray.results.store.table import ResultsTable
 from sst2_ray.storage import Storage
 from sst2_ray.terminal import print_line
 from sst2_ray.training.names import EXPORT_FOLDER, LAST_EXPORT_FOLDER
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True, kw_only=True)

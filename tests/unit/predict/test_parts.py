@@ -21,6 +21,7 @@ from sst2_ray.predict.labelling import Labelled
 from sst2_ray.predict.output_folder import OutputFolder
 from sst2_ray.predict.parts import InputFile, PartReader, check_file, check_together, cut, find_inputs
 from sst2_ray.predict.scoring import Scores, ValueScores
+from sst2_ray.storage import Storage
 from tests.support.object_store import BUCKET, object_store
 
 OPTIONS = ReadOptions()
@@ -86,7 +87,8 @@ def test_hidden_files_of_a_folder_are_no_inputs(tmp_path: Path) -> None:
         (tmp_path / name).write_text("text\nfine\n")
     for pattern in (tmp_path, tmp_path / "*.csv"):
         assert [file.name for file in find_inputs(str(pattern))] == ["a.csv"]
-    assert [file.name for file in find_inputs(str(tmp_path / "_b.csv"))] == ["_b.csv"]
+    for named in ("_b.csv", "_*.csv"):
+        assert [file.name for file in find_inputs(str(tmp_path / named))] == ["_b.csv"]
 
 
 def test_inputs_are_found_in_an_object_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -94,7 +96,7 @@ def test_inputs_are_found_in_an_object_store(tmp_path: Path, monkeypatch: pytest
         for name, value in env.items():
             monkeypatch.setenv(name, value)
         uri = f"s3://{BUCKET}/reviews?endpoint_override={env['AWS_ENDPOINT_URL'].replace('://', '%3A%2F%2F')}"
-        storage = parts.open_storage(uri, "--input")
+        storage = Storage.open(uri, "--input")
         for name in ("b.parquet", "a.jsonl", "_SUCCESS", "_c.jsonl", ".d.jsonl", "notes.md"):
             storage.write_bytes(name, b'{"text": "fine"}\n' if name == "a.jsonl" else b"")
         storage.upload(parquet(tmp_path / "b.parquet", 3), "b.parquet")
