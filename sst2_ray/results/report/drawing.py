@@ -98,6 +98,11 @@ def new_pair(*, width: float = 9.6, height: float = 3.3) -> tuple[Figure, Axes, 
     return figure, left, right
 
 
+def legend(figure: Figure, *, columns: int = 3) -> None:
+    """Put the legend below the axes, where it covers no point."""
+    figure.legend(loc="outside lower center", ncols=columns, fontsize=7)
+
+
 def colors(names: Sequence[str]) -> dict[str, str]:
     """Assign a color to each name, in the order given."""
     return {name: PALETTE[i % len(PALETTE)] for i, name in enumerate(dict.fromkeys(names))}

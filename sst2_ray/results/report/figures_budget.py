@@ -90,7 +90,7 @@ def _against(study: Study, palette: dict[str, str], column: str, name: str) -> D
         ylabel=metric_title(study),
         title=f"{capitalized(metric_word(study))} against {word}",
     )
-    axes.legend(loc="best")
+    drawing.legend(figure)
     return drawing.save(
         figure, name, f"{capitalized(metric_title(study).removesuffix(', %'))} against the {word} of a run, a point a "
         "configuration (means over seeds); no point is better in both than one on the Pareto front.",
@@ -115,7 +115,7 @@ def _expected_best(study: Study, palette: dict[str, str], name: str) -> Drawn:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.set(xlabel="configurations tried", ylabel=metric_title(study), title="Expected best of a search")
     right.set(xlabel=f"{'cost' if column == 'cost_usd' else 'time'} of the runs, {unit}")
-    axes.legend(loc="best")
+    drawing.legend(figure)
     return drawing.save(
         figure, name, "Expected best of so many configurations, drawn from those that were run, against their number and what "
         "they cost: models that were searched unequally compare at equal search (Dodge et al. 2019; Tang et al. 2020).",

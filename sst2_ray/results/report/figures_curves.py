@@ -84,7 +84,7 @@ def _over_epochs(study: Study, palette: dict[str, str], metric: str, title: str,
     if metric == "dev_accuracy" and study.is_sst2 and study.curve_split == "dev":
         _references(axes)
         published = " Dashed: published figures, not run here."
-    axes.legend(loc="best")
+    drawing.legend(figure)
     models = "; ".join(c.label for c in study.best_per_model if model_label(c.setting) in shown)
     caption = f"{title}, the best configuration of each model ({models}). {_spread_words(study)}.{published}"
     return drawing.save(figure, name, caption)
@@ -116,7 +116,7 @@ def _losses(study: Study, configuration: Configuration, name: str) -> Drawn | No
     axes.set_ylabel(_loss_unit(study))
     axes.set_ylim(0, 1.05 * axes.dataLim.y1)
     _epoch_axis(axes)
-    axes.legend(loc="best")
+    drawing.legend(figure)
     return drawing.save(
         figure,
         name,
@@ -137,7 +137,7 @@ def _together(study: Study, configuration: Configuration, name: str) -> Drawn | 
     drawing.percent_axis(axes)
     axes.set_ylabel("%")
     _epoch_axis(axes)
-    axes.legend(loc="best", ncols=2)
+    drawing.legend(figure)
     return drawing.save(
         figure,
         name,

@@ -97,7 +97,7 @@ def calibration(models: list[ModelAnswers], name: str) -> Drawn | None:
     for axis in ("x", "y"):
         drawing.percent_axis(axes, axis)
     axes.set(xlabel="confidence, %", ylabel="right, %", title="Can the confidence be believed?")
-    axes.legend(loc="best")
+    drawing.legend(figure, columns=1)  # a calibration error stands beside each name
     return drawing.save(
         figure, name, "Share of right answers by confidence, the answers of all seeds together; larger dots hold more "
         "sentences. ECE: expected calibration error, in points; floor: that of a perfectly calibrated model on so many sentences.",
@@ -144,7 +144,7 @@ def time_spent(study: Study, name: str) -> Drawn | None:
     axes.grid(False, axis="y")
     drawing.percent_axis(axes, "x")
     axes.set(xlabel="share of a run's time, %", title="Where the time went", xlim=(0, 1))
-    figure.legend(loc="outside lower center", ncols=min(5, len(phases)), fontsize=7)
+    drawing.legend(figure, columns=5)
     return drawing.save(
         figure,
         name,

@@ -151,7 +151,7 @@ def _against_learning_rate(study: Study, palette: dict[str, str], name: str) -> 
         axes.plot(
             [], [], color=drawing.MUTED, linestyle="", marker=_marker(sizes, size), markersize=4, label=f"batch {size}"
         )
-    figure.legend(loc="outside lower center", ncols=3, fontsize=7)
+    drawing.legend(figure)
     return drawing.save(
         figure,
         name,
@@ -217,7 +217,7 @@ def _all_curves(study: Study, palette: dict[str, str], name: str) -> Drawn | Non
     drawing.percent_axis(axes)
     axes.set(xlabel="epoch", ylabel=metric_title(study).split(" ", 1)[1], title="All trials")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    axes.legend(loc="best")
+    drawing.legend(figure)
     text_counts = (
         f"{formatting.count(counts[Status.SUCCEEDED], 'finished trial')}, {counts[Status.EARLY_STOPPED]} stopped early"
     )
