@@ -38,7 +38,7 @@ $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
 demo: $(VENV)/.demo
 	@echo "12 short runs: about 4 minutes on two cores with AVX512-BF16, longer on others or beside other work"
 	$(BIN)/sst2-ray sweep --preset demo --storage-path $(RUNS) --name demo
-	$(BIN)/sst2-ray best --experiment demo --storage-path $(RUNS) --out $(RUNS)/best
+	$(BIN)/sst2-ray best --experiment demo --storage-path $(RUNS) --out $(RUNS)/best --overwrite
 	$(BIN)/sst2-ray predict --model-dir $(RUNS)/best \
 	  --text "a gripping, funny and moving film" "two hours that i will never get back"
 	$(BIN)/sst2-ray report --storage-path $(RUNS) --out $(RUNS)/report

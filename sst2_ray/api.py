@@ -251,14 +251,15 @@ def export(
     return export_model(config, text_console(100))
 
 
-def best(out: str, storage_path: str = "runs", *, experiment: str | None = None) -> str:
-    """Copy the best model to a new local folder, as `sst2-ray best` does, and return the folder.
+def best(out: str, storage_path: str = "runs", *, experiment: str | None = None, overwrite: bool = False) -> str:
+    """Copy the best model to a local folder, as `sst2-ray best` does, and return the folder.
 
-    Raises InputError if the folder exists, or if no trial has its model left.
+    Raises InputError if the folder exists, unless `overwrite` replaces a model in it, or if no trial has its model left.
     """
     from sst2_ray.manage.cleanup import BestConfig, copy_best
 
-    copy_best(BestConfig(storage_path=str(storage_path), out=str(out), experiment=experiment))
+    config = BestConfig(storage_path=str(storage_path), out=str(out), experiment=experiment, overwrite=overwrite)
+    copy_best(config)
     return out
 
 

@@ -61,18 +61,23 @@ def down(cluster: ClusterFile) -> None:
     left = cloud.status(cluster)
     if left is None:
         _say(f"to be sure that nothing bills on: docs/cluster-{cluster.platform}.md, last section")
-        cluster.set_zone(None)
+        _forget(cluster)
         return
     names = [f"{instance.id} ({instance.state})" for instance in left if instance.state != "shutting-down"]
-    if not names:
-        cluster.set_zone(None)
     if names:
         raise RunFailedError(
             f"still there after ray down: {', '.join(names)}; end them in the cloud's console",
             failure_class=FailureClass.BUG,
         )
+    _forget(cluster)
     if cloud.price_list:
         _say(f"the cloud says that no instance of {cluster.name} is left")
+
+
+def _forget(cluster: ClusterFile) -> None:
+    """Forget where, and for how long, a cluster that has ended was started."""
+    cluster.set_zone(None)
+    cluster.set_limits({})
 
 
 def run_ray(arguments: Sequence[str], cluster: ClusterFile) -> int:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -109,9 +110,32 @@ class ClusterFile:
             self._zone_file.write_text(zone, encoding="utf-8")
 
     @property
+    def limits(self) -> dict[str, float]:
+        """Times that `sst2-ray up` was given for a running cluster (see `life.with_life`); empty: as the file says."""
+        if not self._limits_file.is_file():
+            return {}
+        return {name: float(value) for name, value in json.loads(self._limits_file.read_text(encoding="utf-8")).items()}
+
+    def set_limits(self, limits: Mapping[str, float]) -> None:
+        """Remember the times that the cluster is started with; empty: those of the file again."""
+        if not limits:
+            self._limits_file.unlink(missing_ok=True)
+        else:
+            own_folder()
+            self._limits_file.write_text(json.dumps(dict(limits)), encoding="utf-8")
+
+    @property
     def _zone_file(self) -> Path:
+        return self._memory("zone")
+
+    @property
+    def _limits_file(self) -> Path:
+        return self._memory("limits.json")
+
+    def _memory(self, what: str) -> Path:
+        """Return the file that remembers something of the cluster where it runs."""
         place = self.provider.text("region") or self.provider.text("location")  # a name may be used in several places
-        return Path(f"~/.sst2-ray/{self.name or 'cluster'}-{self.platform}-{place}.zone").expanduser()
+        return Path(f"~/.sst2-ray/{self.name or 'cluster'}-{self.platform}-{place}.{what}").expanduser()
 
     @property
     def auth(self) -> Section:

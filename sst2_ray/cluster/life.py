@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 
 from sst2_ray.cluster.file import ClusterFile
@@ -12,24 +13,26 @@ DEFAULTS = {"--idle-minutes": 30.0, "--max-hours": 72.0}
 """Times of cluster/node/autostop.py where a command does not state them."""
 
 
-def with_life(cluster: ClusterFile, *, idle_minutes: float | None, max_hours: float | None) -> ClusterFile:
-    """Return the file with other times after which its machines end by themselves; None: as the file says, 0: never."""
-    given = {"--idle-minutes": idle_minutes, "--max-hours": max_hours}
+def with_life(cluster: ClusterFile, limits: Mapping[str, float]) -> ClusterFile:
+    """Return the file with other times after which its machines end by themselves.
+
+    Args:
+        cluster: the file.
+        limits: by names of `DEFAULTS`, 0: never; what is not named is as the file says.
+    """
+    if not limits:
+        return cluster
     document = dict(cluster.document.raw)
     for role in ("head", "worker"):
         key = f"{role}_start_ray_commands"
         commands = cluster.document.texts(key)
-        for flag, value in given.items():
-            if value is None:
-                continue
+        for flag, value in limits.items():
             commands = [re.sub(rf"(autostop\.sh .*{flag})[= ]\S+", rf"\1 {value:g}", text) for text in commands]
             if role == "head" or flag == "--max-hours":  # only the head's watch counts idle minutes
                 stated = rf"(autostop\.sh {role}\b)(?!.*{flag})"
                 commands = [re.sub(stated, rf"\1 {flag} {value:g}", text) for text in commands]
         document[key] = commands
-    return (
-        replace(cluster, document=Section(document)) if any(value is not None for value in given.values()) else cluster
-    )
+    return replace(cluster, document=Section(document))
 
 
 def life(cluster: ClusterFile, flag: str) -> float | None:

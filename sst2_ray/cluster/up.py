@@ -16,7 +16,6 @@ from sst2_ray.cluster.doctor.command import DoctorConfig, examine_cluster, exami
 from sst2_ray.cluster.down import run_ray
 from sst2_ray.cluster.file import ClusterFile, load_cluster_file, own_folder, use_token_if_present
 from sst2_ray.cluster.findings import Findings
-from sst2_ray.cluster.life import with_life
 from sst2_ray.cluster.ray_private import ignored_addresses
 from sst2_ray.cluster.ssh import Tunnel
 from sst2_ray.cluster.submit.client import connect, list_jobs, still_running
@@ -36,9 +35,9 @@ class UpConfig:
     cluster: Positional[str]
     """Cluster file (ray_cluster.yaml, cluster/onprem.yaml, ...)."""
     ssh_from: str | None = None
-    """AWS, first time only: addresses that may reach port 22, as CIDR; your own with /32."""
+    """AWS, first time or to change them: addresses that may reach port 22, as CIDR; your own with /32."""
     bucket: str | None = None
-    """AWS, first time only: the bucket that results go to; nodes get the right to it and to no other."""
+    """AWS, first time or to change it: the bucket that results go to; nodes get the right to it and to no other."""
     vpc: str | None = None
     """AWS, first time only: VPC of the cluster; None: the region's default one."""
     autostop_minutes: float | None = None
@@ -61,9 +60,10 @@ def main(argv: list[str]) -> int:
     """Start a cluster. Raises InputError where doctor finds errors or jobs run already, RunFailedError where `ray up` fails."""
     config = parse(UpConfig, argv, prog="sst2-ray up")
     cluster = load_cluster_file(config.cluster)
-    cluster = with_life(cluster, idle_minutes=config.autostop_minutes, max_hours=config.max_hours)
+    given = {"--idle-minutes": config.autostop_minutes, "--max-hours": config.max_hours}
+    limits = {flag: value for flag, value in given.items() if value is not None}
     cloud = cloud_of(cluster)
-    cluster = cloud.limit_life(cluster, config.max_hours)
+    cluster = cloud.limit_life(cluster, limits)
     if not cloud.starts_by_ray:
         raise InputError(f"{cluster.path}: not started by Ray; start it with: {cloud.start_with} {cluster.path}")
     if ensure_token(cluster.token):
@@ -81,6 +81,7 @@ def main(argv: list[str]) -> int:
     question = _question(cluster, asks=not config.yes, restart=config.restart)
     if not config.yes and not _confirmed(question):
         raise InputError("not confirmed, nothing was started; pass --yes to start without being asked")
+    cluster.set_limits(limits)
     code = run_ray(["up", "--yes", "--no-config-cache", str(cluster.for_ray())], cluster)
     if code != 0:
         raise RunFailedError(

@@ -38,10 +38,12 @@ def wanted_zone(cluster: ClusterFile, *, zone: str | None, next_zone: bool) -> s
 
 
 def leave(cluster: ClusterFile, zone: str, *, is_running: bool) -> None:
-    """End the cluster where it runs, and remember the zone that it will be started in."""
+    """End the cluster where it runs, and remember the zone, and the times, that it will be started with."""
+    limits = cluster.limits
     if is_running:
         down(cluster)
     cluster.set_zone(zone)
+    cluster.set_limits(limits)
 
 
 def move(cluster: ClusterFile, zone: str) -> None:

@@ -153,7 +153,7 @@ def paper_grid(data: str = "glue") -> SweepConfig:
 
 
 def around_paper() -> SweepConfig:
-    """Search on both sides of the paper's learning rate (8e-5) and batch size (64), for ModernBERT and SBERT."""
+    """Search on both sides of the paper's learning rate (8e-5), up to its batch size (64), for ModernBERT and SBERT."""
     return SweepConfig(
         models=("modernbert-base", "sbert"),
         learning_rates=(2e-5, 4e-5, 8e-5, 1.2e-4, 1.6e-4),

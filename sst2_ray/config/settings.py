@@ -229,7 +229,7 @@ class CheckpointSettings:
     checkpoint_every_steps: Positive[int] | None = None
     """Optimizer steps between checkpoints besides those by time; None: no more than those."""
     checkpoint_every_s: Positive[float] | None = 300.0
-    """Seconds between checkpoints at most, besides the one after each evaluation; None: none by time. After a failure it is
+    """Most seconds between checkpoints, besides the one after each evaluation; None: none by time. After a failure it is
     as often as loses the least time, from what a checkpoint costs and how often the run has failed, unless
     --checkpoint-every-steps is given."""
     keep_checkpoints: Positive[int] = 2

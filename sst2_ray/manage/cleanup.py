@@ -16,7 +16,7 @@ from sst2_ray.config.flags import parse
 from sst2_ray.config.metrics import oriented, shown
 from sst2_ray.errors import InputError
 from sst2_ray.manage.runs import StoredRun, files_below, list_runs, run_folder
-from sst2_ray.modeling.export.card import add_choice
+from sst2_ray.modeling.export.card import META_FILE, add_choice
 from sst2_ray.records import Status, TrialRecord
 from sst2_ray.results.analysis import evidence
 from sst2_ray.results.analysis.ranking import RankedGroup, Run, rank
@@ -48,6 +48,8 @@ class BestConfig:
     """Local folder to make."""
     experiment: Name | None = None
     """Only of this run or sweep; None: of all that were evaluated on the same sentences."""
+    overwrite: bool = False
+    """Replace the model that is in the folder."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,8 +128,10 @@ def copy_best(config: BestConfig) -> tuple[RankedGroup, Run]:
     if "://" in config.out:
         raise InputError(f"--out {config.out}: is no folder of this machine; name one, and copy it from there")
     target = Path(config.out).expanduser()
-    if target.exists():
-        raise InputError(f"--out {target}: exists; choose another folder")
+    if target.exists() and not config.overwrite:
+        raise InputError(f"--out {target}: exists; choose another folder, or pass --overwrite")
+    if target.exists() and not (target / META_FILE).is_file():
+        raise InputError(f"--out {target}: is no model that could be replaced; choose another folder")
     storage = Storage.open(config.storage_path)
     group = _ranking(config)
     run = _exported_run(storage, group)
@@ -144,6 +148,8 @@ def copy_best(config: BestConfig) -> tuple[RankedGroup, Run]:
     card = partial / "README.md"
     if card.is_file():
         card.write_text(add_choice(card.read_text(encoding="utf-8"), _choice(config, group, run)), encoding="utf-8")
+    if target.exists():
+        shutil.rmtree(target)
     partial.rename(target)
     return group, run
 

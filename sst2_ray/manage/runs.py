@@ -49,7 +49,8 @@ class StoredRun:
     name: str
     is_sweep: bool
     trials: tuple[TrialRecord, ...]
-    """The latest attempt of each trial, without the fields that nothing here needs; a single run is its own trial."""
+    """The latest attempt of each trial, with the time and cost of all that have ended, without the fields that nothing here
+    needs; a single run is its own trial."""
     num_bytes: int
     written_at: dt.datetime
     """Time of the newest file."""
@@ -186,7 +187,7 @@ def list_runs(storage_path: str, *, states_only: bool = False) -> list[StoredRun
         remedy = _other_storage(storage) or "give the folder that runs were written to"
         raise InputError(f"--storage-path {storage_path}: no run there; {remedy}")
     trials = ResultsTable(storage_path).read(
-        "trials", columns=_STATE_FIELDS if states_only else _TRIAL_FIELDS, attempts="latest"
+        "trials", columns=_STATE_FIELDS if states_only else _TRIAL_FIELDS, attempts="totals"
     )
     return _read(storage, files, trials)
 
@@ -200,7 +201,7 @@ def find_run(storage_path: str, name: str) -> StoredRun:
         remedy = remedy or "there is none at all; give its --storage-path"
         raise InputError(f"{name}: no such run below {storage.root}; {remedy}")
     table = ResultsTable(storage_path)
-    trials = table.read("trials", columns=_TRIAL_FIELDS, experiment=name, attempts="latest")
+    trials = table.read("trials", columns=_TRIAL_FIELDS, experiment=name, attempts="totals")
     run = _read(storage, {name: files_below(storage, name)}, trials, _progress(table, name))[0]
     running = [trial.trial_id for trial in run.trials if trial.status == Status.RUNNING]
     found = {trial_id: StoredProgress.read(storage.child(run_folder(name, trial_id))) for trial_id in running}

@@ -83,9 +83,9 @@ def stack_change(cluster: ClusterFile, request: CreateRequest) -> str:
     stack = find_stack(cluster)
     missing = missing_templates(cluster)
     if stack.is_complete and not missing:
-        if stack.allows(worker_types(cluster)):
-            return ""
-        return f"update stack {stack.name} (its head may start {worker_types(cluster)} then)"
+        updates = _updates(stack, cluster, request)
+        said = [_UPDATE_WORDS[name].format(value) for name, value in updates.items()]
+        return f"update stack {stack.name} ({', '.join(said)} then)" if updates else ""
     if not missing and not stack.status:
         return ""  # made by other means
     if not request.ssh_from or not request.bucket:
@@ -106,6 +106,26 @@ def stack_change(cluster: ClusterFile, request: CreateRequest) -> str:
     return f"create the stack of {TEMPLATE} ({source})"
 
 
+_UPDATE_WORDS = {"InstanceTypes": "its head may start {}", "SshFrom": "SSH from {}", "StorageBucket": "bucket {}"}
+"""Parameters that can be changed in a complete stack, in words."""
+
+
+def _updates(stack: Stack, cluster: ClusterFile, request: CreateRequest) -> dict[str, str]:
+    """Return the parameters of a complete stack that have to change. Raises InputError for another VPC: it would be a new stack."""
+    if request.vpc and request.vpc != stack.parameters.get("VpcId"):
+        raise InputError(
+            f"--vpc {request.vpc}: stack {stack.name} lies in {stack.parameters.get('VpcId')}; delete it with "
+            f"`sst2-ray down {cluster.path} --delete-stack` first"
+        )
+    types = worker_types(cluster)
+    wanted = {
+        "InstanceTypes": "" if stack.allows(types) else types,
+        "SshFrom": request.ssh_from or "",
+        "StorageBucket": request.bucket or "",
+    }
+    return {name: value for name, value in wanted.items() if value and value != stack.parameters.get(name)}
+
+
 def make_stack(cluster: ClusterFile, request: CreateRequest) -> str:
     """Bring the stack to completion from whatever state it is in; return its name.
 
@@ -123,12 +143,13 @@ def make_stack(cluster: ClusterFile, request: CreateRequest) -> str:
             raise _failed(stack)
     body = template.read_text(encoding="utf-8")
     if stack.is_complete:
-        if stack.allows(worker_types(cluster)):
+        updates = _updates(stack, cluster, request)
+        if not updates:
             return stack.name
-        kept = [{"ParameterKey": key, "UsePreviousValue": True} for key in stack.parameters if key != "InstanceTypes"]
-        types = {"ParameterKey": "InstanceTypes", "ParameterValue": worker_types(cluster)}
+        kept = [{"ParameterKey": key, "UsePreviousValue": True} for key in stack.parameters if key not in updates]
+        changed = [{"ParameterKey": key, "ParameterValue": value} for key, value in updates.items()]
         cloudformation.update_stack(
-            StackName=stack.name, TemplateBody=body, Capabilities=_CAPABILITIES, Parameters=[*kept, types]
+            StackName=stack.name, TemplateBody=body, Capabilities=_CAPABILITIES, Parameters=[*kept, *changed]
         )
     else:
         parameters = {

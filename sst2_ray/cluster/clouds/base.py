@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
 from sst2_ray.cluster.file import ClusterFile, NodeType, Platform
 from sst2_ray.cluster.findings import Findings
+from sst2_ray.cluster.life import with_life
 from sst2_ray.cluster.prices import Cloud as PricedCloud
 from sst2_ray.cluster.ssh import Host, host_of
 from sst2_ray.errors import InputError
@@ -107,10 +109,9 @@ class Cloud(ABC):
         """End what `ray down` leaves running."""
         del cluster
 
-    def limit_life(self, cluster: ClusterFile, max_hours: float | None) -> ClusterFile:
-        """Return the file with another longest life of its machines, where the cloud itself ends them; 0: none, None: as it says."""
-        del max_hours
-        return cluster
+    def limit_life(self, cluster: ClusterFile, limits: Mapping[str, float]) -> ClusterFile:
+        """Return the file with other times after which its machines end, by themselves or by the cloud (see `with_life`)."""
+        return with_life(cluster, limits)
 
     def machine_name(self, node_type: NodeType) -> str:
         """Return the machine type that a node type asks for."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -81,8 +82,9 @@ class Gcp(Cloud):
         region, project = cluster.provider.text("region"), cluster.provider.text("project_id")
         return own_key(cluster) or generated_key("gcp", 0, region, project, cluster.auth.text("ssh_user", "ubuntu"))
 
-    def limit_life(self, cluster: ClusterFile, max_hours: float | None) -> ClusterFile:
-        """Return the file with another `maxRunDuration`, after which Google deletes a machine without anybody's right."""
+    def limit_life(self, cluster: ClusterFile, limits: Mapping[str, float]) -> ClusterFile:
+        """Change `maxRunDuration` as well, after which Google deletes a machine without anybody's right."""
+        cluster, max_hours = super().limit_life(cluster, limits), limits.get("--max-hours")
         if max_hours is None:
             return cluster
         document = copy.deepcopy(cluster.document.raw)

@@ -85,6 +85,8 @@ def main(argv: list[str]) -> int:
     if config.address and config.cluster:
         raise InputError("give a cluster file or --address, not both")
     cluster = load_cluster_file(config.cluster) if config.cluster else None
+    if cluster is not None:
+        cluster = cloud_of(cluster).limit_life(cluster, cluster.limits)
     use_token_if_present(cluster)  # before anything imports ray
     _check_flags(config, cluster)
     refuse_secrets(command)

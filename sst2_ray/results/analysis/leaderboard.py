@@ -44,7 +44,7 @@ def load(table: ResultsTable, *, where: str | None, sort: str | None, experiment
     if where:
         words = set(re.findall(r"\w+", where))
         columns += [name for name in arrow_schema("trials").names if name in words and name not in columns]
-    trials = table.read("trials", columns=columns, experiment=experiment, attempts="latest")
+    trials = table.read("trials", columns=columns, experiment=experiment, attempts="totals")
     board = query.leaderboard(trials, where=where)
     groups = rank(trials)
     found = [evidence.load(table, group.configurations, "dev", group.chosen_by) for group in groups]

@@ -25,7 +25,7 @@ from sst2_ray.results.report import answer_tables, drawing, figures_curves, figu
 from sst2_ray.results.report import run_tables as report_runs
 from sst2_ray.results.report import tables as report_tables
 from sst2_ray.results.report.drawing import Drawn
-from sst2_ray.results.store.dedup import latest_attempts
+from sst2_ray.results.store.dedup import latest_attempts, with_totals
 from sst2_ray.results.store.table import ResultsTable
 from sst2_ray.storage import Storage
 from sst2_ray.version import __version__
@@ -57,7 +57,7 @@ def build(
     Raises InputError when there is no trial to report.
     """
     every_attempt = table.read("trials", experiment=experiment)
-    trials = latest_attempts("trials", every_attempt)
+    trials = with_totals(latest_attempts("trials", every_attempt), every_attempt)
     if not trials.num_rows:
         if experiment is not None:
             table.check_experiment(experiment)

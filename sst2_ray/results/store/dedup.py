@@ -51,6 +51,22 @@ def latest_attempts(dataset: str, table: pa.Table) -> pa.Table:
     return table
 
 
+def with_totals(latest: pa.Table, every: pa.Table) -> pa.Table:
+    """Give the latest attempts of trials the `seconds` and the `cost_usd` of all attempts, as far as the table has them.
+
+    For reading only: rows that are written again keep what their own attempt took.
+    """
+    names = [name for name in ("seconds", "cost_usd") if name in latest.column_names]
+    if not names or latest.num_rows == every.num_rows:
+        return latest
+    sums = every.group_by(list(_TRIAL)).aggregate([(name, "sum") for name in names])
+    joined = _numbered(latest, _TRIAL).join(sums, keys=list(_TRIAL)).sort_by(_POSITION)
+    for name in names:
+        place = latest.schema.get_field_index(name)
+        latest = latest.set_column(place, latest.schema.field(name), joined.column(f"{name}_sum"))
+    return latest
+
+
 def _with_largest(table: pa.Table, column: str, *, per: Sequence[str]) -> pa.Table:
     """Keep the rows with the largest value of a column in their group."""
     largest = table.group_by(list(per)).aggregate([(column, "max")])

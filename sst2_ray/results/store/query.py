@@ -120,7 +120,7 @@ def leaderboard(trials: pa.Table, *, where: str | None = None) -> pa.Table:
     else on dev) and rank (1 for the best score on the same data, those that diverged under a seed last; null when nothing succeeded).
 
     Args:
-        trials: latest attempts with the columns `NEEDED` and those that `where` names.
+        trials: latest attempts, with their totals, with the columns `NEEDED` and those that `where` names.
         where: an SQL expression over the columns of `trials`.
 
     Raises:

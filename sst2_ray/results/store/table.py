@@ -23,12 +23,12 @@ from sst2_ray.errors import FailureClass, InputError, RunFailedError, did_you_me
 from sst2_ray.formatting import without_secret
 from sst2_ray.records import EpochRecord, PredictionRecord, TrialRecord
 from sst2_ray.results.store import files
-from sst2_ray.results.store.dedup import ORDER_COLUMNS, deduplicate, latest_attempts
+from sst2_ray.results.store.dedup import ORDER_COLUMNS, deduplicate, latest_attempts, with_totals
 from sst2_ray.results.store.schema import KEYS, arrow_schema
 from sst2_ray.storage import Storage
 
 Record = TrialRecord | EpochRecord | PredictionRecord
-Attempts = Literal["all", "latest"]
+Attempts = Literal["all", "latest", "totals"]
 _T = TypeVar("_T")
 
 _READ_RETRIES = 20
@@ -121,7 +121,7 @@ class ResultsTable:
             experiment, trial_ids: read only these, which also saves input.
             filter: a pyarrow expression over the columns read, applied after deduplication.
             attempts: "all": one record per key (`dedup.deduplicate`); "latest": also one history per trial
-                (`dedup.latest_attempts`).
+                (`dedup.latest_attempts`); "totals", of trials: also the time and cost of all attempts (`dedup.with_totals`).
 
         Returns:
             A table of the columns; empty when there is nothing.
@@ -130,8 +130,11 @@ class ResultsTable:
         needed = list(dict.fromkeys([*names, *KEYS[dataset], *ORDER_COLUMNS[dataset]]))
         where = _key_filter(experiment, trial_ids)
         table = _retry(lambda: self._read_once(dataset, needed, where), self.storage).table
-        if attempts == "latest":
-            table = latest_attempts(dataset, table)
+        every = table
+        if attempts != "all":
+            table = latest_attempts(dataset, every)
+        if attempts == "totals":
+            table = with_totals(table, every)
         if filter is not None:
             table = table.filter(filter)
         return table.select(names).combine_chunks()

@@ -233,12 +233,12 @@ def test_on_google_cloud_every_machine_has_a_longest_life_that_needs_no_right(ho
     assert [life.section("maxRunDuration").whole("seconds") for life in lives] == [72 * 3600] * 3
     assert {life.text("instanceTerminationAction") for life in lives} == {"DELETE"}
     for hours, seconds in ((5, 18000), (0, None)):
-        limited = cloud_of(cluster).limit_life(cluster, hours)
+        limited = cloud_of(cluster).limit_life(cluster, {"--max-hours": hours})
         scheduling = [node_type.config.section("scheduling") for node_type in limited.node_types]
         assert [life.section("maxRunDuration").whole("seconds") for life in scheduling] == [seconds] * 3
         wrong = [f for f in cloud_of(limited).check(limited) if f.level == "error" and "scheduling" in f.where]
         assert wrong == []
-    assert cloud_of(cluster).limit_life(cluster, None) is cluster
+    assert cloud_of(cluster).limit_life(cluster, {}) is cluster
 
 
 @pytest.mark.parametrize("name", CLOUDS)
@@ -252,8 +252,8 @@ def test_every_cloud_file_ends_its_head_and_its_workers(name: str) -> None:
 
 def test_times_given_to_up_reach_the_file_that_ray_is_given(home: Path) -> None:  # noqa: ARG001
     cluster = load_cluster_file(FILES["aws"])
-    assert life(cluster, "--idle-minutes") == 30 and with_life(cluster, idle_minutes=None, max_hours=None) is cluster
-    given = yaml.safe_load(with_life(cluster, idle_minutes=5, max_hours=0).for_ray().read_text())
+    assert life(cluster, "--idle-minutes") == 30 and with_life(cluster, {}) is cluster
+    given = yaml.safe_load(with_life(cluster, {"--idle-minutes": 5, "--max-hours": 0}).for_ray().read_text())
     assert any("--idle-minutes 5 --max-hours 0" in command for command in given["head_start_ray_commands"])
     assert any("--lost-minutes 15 --max-hours 0" in command for command in given["worker_start_ray_commands"])
 
@@ -263,7 +263,7 @@ def test_times_given_to_up_reach_a_command_that_states_none(home: Path, tmp_path
     (tmp_path / "bare.yaml").write_text(text)
     cluster = load_cluster_file(tmp_path / "bare.yaml")
     assert (life(cluster, "--idle-minutes"), life(cluster, "--max-hours")) == (30, 72)
-    given = with_life(cluster, idle_minutes=5, max_hours=2)
+    given = with_life(cluster, {"--idle-minutes": 5, "--max-hours": 2})
     assert (life(given, "--idle-minutes"), life(given, "--max-hours")) == (5, 2)
     (worker,) = [text for text in given.document.texts("worker_start_ray_commands") if "autostop.sh" in text]
     assert "worker --max-hours 2 " in worker

@@ -102,6 +102,24 @@ def test_the_head_may_start_its_own_types_with_its_own_tag_only(tmp_path: Path) 
     assert condition == {"aws:RequestTag/ray-cluster-name": "nlp", "ec2:InstanceType": ["g6.2xlarge"]}
 
 
+def test_another_address_or_bucket_changes_a_complete_stack(tmp_path: Path) -> None:
+    cluster = cluster_of(tmp_path)
+    cloud = cloud_of(cluster)
+    cloud.create(cluster, REQUEST)
+    moved = CreateRequest(ssh_from="198.51.100.9/32")
+    assert cloud.check_create(cluster, CreateRequest()) == ""
+    assert cloud.check_create(cluster, moved) == "update stack sst2-ray-sst2 (SSH from 198.51.100.9/32 then)?"
+    cloud.create(cluster, moved)
+    parameters = aws_stack.find_stack(cluster).parameters
+    assert (parameters["SshFrom"], parameters["StorageBucket"]) == ("198.51.100.9/32", "results")
+    assert cloud.check_create(cluster, moved) == ""
+    both = CreateRequest(ssh_from="198.51.100.9/32", bucket="others")
+    assert cloud.check_create(cluster, both) == "update stack sst2-ray-sst2 (bucket others then)?"
+    lies_in = parameters["VpcId"]
+    with pytest.raises(InputError, match=f"--vpc vpc-2: stack sst2-ray-sst2 lies in {lies_in}; delete it with"):
+        cloud.check_create(cluster, CreateRequest(vpc="vpc-2"))
+
+
 @pytest.mark.parametrize("status", ["ROLLBACK_COMPLETE", "CREATE_FAILED", "ROLLBACK_FAILED"])
 def test_a_stack_that_failed_is_deleted_and_made_anew(tmp_path: Path, status: str) -> None:
     cluster = cluster_of(tmp_path)

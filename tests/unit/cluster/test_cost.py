@@ -108,7 +108,7 @@ def test_the_plan_of_a_job_of_known_length_is_the_price_of_its_machines(
 
 
 def test_a_file_without_autostop_says_what_a_month_costs(tmp_path: Path) -> None:
-    cluster = with_life(cluster_of("aws", tmp_path), idle_minutes=0, max_hours=0)
+    cluster = with_life(cluster_of("aws", tmp_path), {"--idle-minutes": 0, "--max-hours": 0})
     rows = dict(plan_rows(cluster, ("python", "a.py"), tmp_path))
     assert rows["forgotten"] == "nothing ends a forgotten cluster: $138 a month idle"
 

@@ -15,6 +15,7 @@ from ray.job_submission import JobDetails, JobStatus, JobType
 from sst2_ray.cluster import up, zones
 from sst2_ray.cluster.clouds import CLOUDS, NoHeadError
 from sst2_ray.cluster.file import ClusterFile, load_cluster_file
+from sst2_ray.cluster.life import life
 from sst2_ray.cluster.submit import command as submit
 from sst2_ray.cluster.submit.output import NOT_PLACED, Output
 from sst2_ray.errors import InputError
@@ -222,6 +223,28 @@ def test_a_job_that_finds_no_machines_is_submitted_again_in_the_next_zone(
     assert send(client) == 0
     assert client.submitted_in == ["us-west-2a", "us-west-2b", "us-west-2c"]
     assert told == ["down in us-west-2a", "up in us-west-2b", "down in us-west-2b", "up in us-west-2c"]
+
+
+def test_a_moved_cluster_keeps_the_times_that_up_was_given(
+    send: Callable[..., int], cluster: ClusterFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: list[tuple[float | None, float | None]] = []
+
+    def run_ray(_: list[str], started: ClusterFile) -> int:
+        found.append((life(started, "--idle-minutes"), life(started, "--max-hours")))
+        return 0
+
+    def end(ended: ClusterFile) -> None:
+        ended.set_limits({})
+
+    for module in (up, zones):
+        monkeypatch.setattr(module, "run_ray", run_ray)
+    monkeypatch.setattr(zones, "down", end)
+    assert up.main([str(FILES["aws"]), "--max-hours", "8", "--yes"]) == 0
+    assert send(Client(cluster, ("us-west-2a", "us-west-2b"))) == 0
+    assert found == [(30, 8)] * 3
+    assert up.main([str(FILES["aws"]), "--yes"]) == 0
+    assert found[-1] == (30, 72) and cluster.limits == {}
 
 
 def test_where_every_zone_is_full_the_exit_code_is_that_of_the_job(

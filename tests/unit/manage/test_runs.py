@@ -256,7 +256,13 @@ def test_best_takes_the_best_run_of_the_best_configuration(command, tmp_path: Pa
     assert (
         "92.00 % dev accuracy at the best epoch (mean of 2 seeds), best of 2 configurations, 4 runs, chosen on " in out
     )
-    assert command("best", "--out", str(target))[2].endswith("exists; choose another folder\n")
+    assert command("best", "--out", str(target))[2].endswith("exists; choose another folder, or pass --overwrite\n")
+    refused = command("best", "--out", str(target), "--overwrite")[2]
+    assert refused.endswith("is no model that could be replaced; choose another folder\n")
+    (target / "sst2_ray.json").write_text("{}")
+    (target / "weights").write_text("of an earlier sweep")
+    assert command("best", "--out", str(target), "--overwrite")[0] == 0
+    assert (target / "weights").read_text() == "a-seed1" and not (target / "sst2_ray.json").exists()
     assert "is no folder of this machine" in command("best", "--out", "s3://bucket/winner")[2]
 
 

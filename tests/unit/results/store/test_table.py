@@ -104,6 +104,19 @@ def test_the_latest_attempt_of_a_trial_stands_for_it(table: ResultsTable) -> Non
     assert table.read("trials").num_rows == 3
 
 
+def test_time_and_cost_of_a_trial_are_those_of_all_its_attempts(table: ResultsTable) -> None:
+    table.write("trials", [trial(attempt=0, status="failed", seconds=3600.0, cost_usd=4.0)])
+    table.write("trials", [trial(attempt=1, seconds=60.0, cost_usd=0.5), trial("free", seconds=5.0)])
+    columns = ["cost_usd", "trial_id", "attempt", "seconds"]
+    found = table.read("trials", columns=columns, attempts="totals").sort_by("trial_id")
+    assert found.to_pylist() == [
+        {"cost_usd": None, "trial_id": "free", "attempt": 0, "seconds": 5.0},
+        {"cost_usd": 4.5, "trial_id": "t", "attempt": 1, "seconds": 3660.0},
+    ]
+    latest = table.read("trials", columns=columns, attempts="latest").sort_by("trial_id")
+    assert latest.column("seconds").to_pylist() == [5.0, 60.0]
+
+
 def test_a_later_attempt_takes_over_where_its_points_begin(table: ResultsTable) -> None:
     table.write("epochs", [epoch(step, attempt=0) for step in (100, 200, 300)])
     table.write("epochs", [epoch(step, attempt=1) for step in (200, 300)])
