@@ -198,7 +198,13 @@ class AttemptLog:
     """The attempts of one trial, as storage keeps them."""
 
     def __init__(
-        self, table: ResultsTable, run_storage: Storage, row: TrialRecord, *, show: Callable[[str], None]
+        self,
+        table: ResultsTable,
+        run_storage: Storage,
+        row: TrialRecord,
+        *,
+        show: Callable[[str], None],
+        cost_share: float = 1.0,
     ) -> None:
         """Prepare to write; nothing is read or written.
 
@@ -207,8 +213,16 @@ class AttemptLog:
             run_storage: folder of the trial, takes the marks.
             row: what every row of the trial says, see `trial_row`.
             show: shows a line to the user.
+            cost_share: of a machine's price that the trial pays, 0-1.
         """
         self.table, self.run_storage, self.row, self.show = table, run_storage, row, show
+        self.cost_share = cost_share
+
+    def timed(self, row: TrialRecord, seconds: float, *, num_nodes: int = 1) -> TrialRecord:
+        """State how long an attempt took and what it cost; where it ran on is not known, on one machine at least."""
+        price = row.price_per_hour
+        cost = None if price is None else seconds / 3600 * price * num_nodes * self.cost_share
+        return replace(row, seconds=seconds, cost_usd=cost)
 
     def close_orphans(
         self,
@@ -237,7 +251,7 @@ class AttemptLog:
         if found is None or found.attempt != row.attempt or row.started_at is None:
             return row
         seconds = (dt.datetime.fromisoformat(found.written_at) - row.started_at).total_seconds()
-        row = replace(with_progress(row, found.progress), seconds=max(0.0, seconds))
+        row = self.timed(with_progress(row, found.progress), max(0.0, seconds))
         return with_checkpoint(row, self.run_storage)
 
     def earlier(self, attempt: int) -> list[TrialRecord]:

@@ -16,6 +16,7 @@ from sst2_ray.data.tokens import SentenceTokenizer, TokenArrays
 from sst2_ray.errors import FailureClass, InputError, RunFailedError
 from sst2_ray.modeling.sources import ResolvedModel, resolve_model
 from sst2_ray.modeling.sources.families import takes_type_ids
+from sst2_ray.results.store.table import ResultsTable
 from sst2_ray.storage import Storage
 from sst2_ray.training.names import CHECKPOINT_FOLDER
 
@@ -144,11 +145,12 @@ def check_run(storage: Storage, inputs: RunInputs) -> dict[str, Any] | None:
     run = storage.child(config.run_name)
     there = _read_own(run, config, "config.json", keys={"config", "config_hash"})
     if there is None:
+        check_unused(config, config.run_name)
         return None
     if there["config_hash"] != config.config_hash:
         raise InputError(
             f"--name {config.run_name}: {run.root} holds a run with another config ({_difference(there['config'], config)}); "
-            "choose another name, or delete that folder"
+            "choose another name"
         )
     check_same_data(config.run_name, run, there, inputs)
     result = _read_own(run, config, "result.json", keys={"name", "status"})
@@ -171,7 +173,25 @@ def check_same_data(name: str, folder: Storage, there: dict[str, Any], inputs: R
     if before != fingerprint:
         raise InputError(
             f"--name {name}: the data changed since {folder.root} was started (fingerprint {before} -> {fingerprint}); "
-            "choose another name, or delete that folder"
+            "choose another name"
+        )
+
+
+def check_unused(config: TrainConfig, name: str) -> None:
+    """Refuse the name of results whose folder is gone: a table keeps them, and they would pass for those of a new run.
+
+    Args:
+        config: with the storage.
+        name: of a run or sweep that has no folder.
+
+    Raises:
+        InputError: The results table holds rows of that name.
+    """
+    table = ResultsTable(config.storage_path)
+    if table.read("trials", columns=["experiment"], experiment=name).num_rows:
+        raise InputError(
+            f"--name {name}: {table.location} still holds the results of an earlier run of that name, whose folder is gone; "
+            "choose another name"
         )
 
 
@@ -194,9 +214,7 @@ def _read_own(run: Storage, config: TrainConfig, name: str, *, keys: set[str]) -
     except ValueError:
         value = None
     if not isinstance(value, dict) or not keys <= set(value):
-        raise InputError(
-            f"--name {config.run_name}: {run.path(name)} is damaged; choose another name, or delete that folder"
-        )
+        raise InputError(f"--name {config.run_name}: {run.path(name)} is damaged; choose another name")
     return value
 
 
@@ -219,7 +237,7 @@ def _require_whole_checkpoint(run: Storage, config: TrainConfig) -> None:
     if whole is None and reasons:
         raise InputError(
             f"--name {config.run_name}: none of its {len(reasons)} checkpoints is whole "
-            f"({reasons[0].split(';')[0]}); choose another name, or delete {run.root} to start anew"
+            f"({reasons[0].split(';')[0]}); choose another name, or delete {run.path(CHECKPOINT_FOLDER)} to start anew"
         )
 
 

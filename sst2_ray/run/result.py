@@ -46,8 +46,10 @@ class TrainResult(Rows):
     best_epoch: float
     last_dev_accuracy: float | None
     """Null if the epoch was chosen on a held-out part of train and dev was scored once."""
-    examples_per_sec: float
+    examples_per_sec: float | None
+    """Training speed of the last attempt; None: it took no step, since only the end was left to do."""
     seconds: float
+    """Time of all attempts."""
     startup_seconds: float | None
     peak_memory_gib: float
     world_size: int
@@ -138,6 +140,8 @@ def _interval_words(result: TrainResult, accuracy: float, num_rows: int) -> str:
 
 def result_rows(result: TrainResult) -> list[tuple[str, str]]:
     """Return name and value of each line of the closing table."""
+    rate = result.examples_per_sec
+    speed = f"{rate:.0f} examples/s" if rate is not None else "no step was left to do"
     start = f", first step after {result.startup_seconds:.1f} s" if result.startup_seconds else ""
     return [
         ("", ""),
@@ -150,7 +154,7 @@ def result_rows(result: TrainResult) -> list[tuple[str, str]]:
             (name.replace("validation_", ""), "; ".join(_score_words(scores)))
             for name, scores in json.loads(result.other_scores_json or "{}").items()
         ],
-        ("speed", f"{result.examples_per_sec:.0f} examples/s, {result.seconds:.0f} s in all{start}"),
+        ("speed", f"{speed}, {result.seconds:.0f} s in all{start}"),
         *([("time", result.time_words)] if result.time_words else []),
         ("memory", f"peak {result.peak_memory_gib:.2f} GiB a worker, {formatting.count(result.world_size, 'worker')}"),
         ("model folder", typed(result.model_dir)),

@@ -113,7 +113,8 @@ class Trial:
         self.run_storage = workspace.storage.child(self.run_path)
         self.stop = stop or StopRequests(workspace.storage.with_retries(0.0).child(experiment))
         row = trial_row(shared.inputs, experiment=experiment, trial_id=trial_id, world_size=placement.num_workers)
-        self.attempts = AttemptLog(workspace.table, self.run_storage, row, show=display.line)
+        share = sweep.cost_share if sweep else 1.0
+        self.attempts = AttemptLog(workspace.table, self.run_storage, row, show=display.line, cost_share=share)
         self.micro_batch_tokens = self.config.micro_batch_tokens
         self._earlier: list[TrialRecord] = []
 
@@ -205,10 +206,11 @@ class Trial:
         try:
             watched = monitor.run(lambda actor: fit(self._payload(attempt, actor), self.placement))
         except KeyboardInterrupt:
-            self._close(replace(self._stopped(row), seconds=time.perf_counter() - begin))
+            self._close(self.attempts.timed(self._stopped(row), time.perf_counter() - begin))
             raise
-        seconds = time.perf_counter() - begin
-        row = with_nodes(replace(row, seconds=seconds, cost_usd=self._cost(seconds, watched)), watched.nodes)
+        num_nodes = max(1, len({node.address for node in watched.nodes}))
+        row = self.attempts.timed(row, time.perf_counter() - begin, num_nodes=num_nodes)
+        row = with_nodes(row, watched.nodes)
         return self._end(with_progress(row, watched.progress), watched)
 
     def _end(self, row: TrialRecord, watched: Watched) -> _Ended:
@@ -256,13 +258,6 @@ class Trial:
         """Close a row on request; the newest checkpoint on storage is what the trial goes on from."""
         saved = newest_checkpoint(self.run_storage)
         return replace(row, status=Status.STOPPED, failure_class=FailureClass.USER_STOP, last_global_step=saved)
-
-    def _cost(self, seconds: float, watched: Watched) -> float | None:
-        if self.config.price_per_hour is None:
-            return None
-        num_nodes = max(1, len({node.address for node in watched.nodes}))
-        share = self.sweep.cost_share if self.sweep else 1.0
-        return seconds / 3600 * self.config.price_per_hour * num_nodes * share
 
     def _payload(self, attempt: int, actor: ActorHandle) -> WorkerPayload:
         inputs = self.shared.inputs

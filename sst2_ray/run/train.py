@@ -74,7 +74,8 @@ def _run(session: RunSession, shared: Shared, placement: Placement, trackers: Tr
     if record.status == Status.STOPPED:
         raise StoppedError(f"{name}: {_why_stopped(session, record)}")
     result = result_of(record, shared.inputs.resolved.info.label, session.workspace.uri)
-    result = dataclasses.replace(result, time_words=trial.goodput().words())
+    spent = trial.goodput()
+    result = dataclasses.replace(result, seconds=spent.wall, time_words=spent.words())
     session.folder.write_json("result.json", dataclasses.asdict(result))
     with contextlib.suppress(OSError):  # `sst2-ray gc` deletes what is left
         trial.drop_checkpoints(record)

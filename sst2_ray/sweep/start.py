@@ -12,7 +12,7 @@ from sst2_ray.data.leaks import check_known_leak
 from sst2_ray.data.load import load_splits
 from sst2_ray.errors import InputError
 from sst2_ray.run.planning.placement import ClusterView, Placement
-from sst2_ray.run.prepare import RunInputs, Tokenized, check_batch, check_same_data, prepare, resolve_for
+from sst2_ray.run.prepare import RunInputs, Tokenized, check_batch, check_same_data, check_unused, prepare, resolve_for
 from sst2_ray.run.ray.state import other_jobs
 from sst2_ray.run.session import RunSession
 from sst2_ray.run.tracking.trackers import check_trackers
@@ -110,8 +110,9 @@ def check_extras(config: SweepConfig, folder: Storage) -> None:
 
 
 def check_existing(folder: Storage, config: SweepConfig, checked: Mapping[str, RunInputs]) -> None:
-    """Raise InputError where the name belongs to another sweep, to one on other data, or to a single run."""
+    """Raise InputError where the name belongs to another sweep, to one on other data, to a single run, or to results alone."""
     if not folder.exists(CONFIG_FILE):
+        check_unused(config.base, config.name)
         return
     there = folder.read_json(CONFIG_FILE)
     if "sweep" not in there:

@@ -124,8 +124,8 @@ class Attempt:
         saved_of = state.get("data_fingerprint")
         if None not in (saved_of, self.data_fingerprint) and saved_of != self.data_fingerprint:
             raise RunFailedError(
-                f"the data changed since the checkpoint at step {step} (fingerprint {saved_of} -> "
-                f"{self.data_fingerprint}); choose another --name, or delete {self.storage.root}",
+                f"the data changed since the checkpoint at step {step} of {self.storage.root} (fingerprint {saved_of} -> "
+                f"{self.data_fingerprint}); choose another --name",
                 FailureClass.DATA_ERROR,
             )
         num_rows = len(self.tokens["train"])

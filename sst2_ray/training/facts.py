@@ -59,12 +59,12 @@ def speed_facts(context: LoopContext, *, peak_gib: float, started_at: float, fir
         first_step_at: Likewise of its first step; None: it took none.
     """
     timer = context.timer
-    spent = max(timer.training_seconds, 1e-9)
-    tokens_per_sec = timer.num_tokens / spent
+    spent = timer.training_seconds if timer.num_examples else 0.0
+    tokens_per_sec = timer.num_tokens / spent if spent else None
     return SpeedFacts(
         startup_seconds=first_step_at - started_at if first_step_at else None,
         phases=PhaseSeconds(**timer.phase_seconds()),
-        examples_per_sec=timer.num_examples / spent,
+        examples_per_sec=timer.num_examples / spent if spent else None,
         tokens_per_sec=tokens_per_sec,
         padding_fraction=1 - timer.num_tokens / timer.num_padded_tokens if timer.num_padded_tokens else None,
         model_flop_utilization=model_flop_utilization(
@@ -72,7 +72,9 @@ def speed_facts(context: LoopContext, *, peak_gib: float, started_at: float, fir
             flops_per_token=model_flops_per_token(context.model),
             world_size=context.world_size,
             peak=peak_flops(context.device, bf16=context.bf16),
-        ),
+        )
+        if tokens_per_sec
+        else None,
         peak_memory_gib=peak_gib,
         world_size=context.world_size,
         micro_batch_tokens=context.micro_batch_tokens,

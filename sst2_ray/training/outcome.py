@@ -65,8 +65,9 @@ class SpeedFacts:
 
     startup_seconds: float | None
     phases: PhaseSeconds
-    examples_per_sec: float
-    tokens_per_sec: float
+    examples_per_sec: float | None
+    """None, as the other rates: the attempt took no step, since only the end was left to do."""
+    tokens_per_sec: float | None
     padding_fraction: float | None
     model_flop_utilization: float | None
     peak_memory_gib: float

@@ -226,7 +226,7 @@ def test_a_job_that_finds_no_machines_is_submitted_again_in_the_next_zone(
 
 
 def test_a_moved_cluster_keeps_the_times_that_up_was_given(
-    send: Callable[..., int], cluster: ClusterFile, monkeypatch: pytest.MonkeyPatch
+    send: Callable[..., int], head: Callable[..., None], cluster: ClusterFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found: list[tuple[float | None, float | None]] = []
 
@@ -240,6 +240,7 @@ def test_a_moved_cluster_keeps_the_times_that_up_was_given(
     for module in (up, zones):
         monkeypatch.setattr(module, "run_ray", run_ray)
     monkeypatch.setattr(zones, "down", end)
+    head(runs=False)
     assert up.main([str(FILES["aws"]), "--max-hours", "8", "--yes"]) == 0
     assert send(Client(cluster, ("us-west-2a", "us-west-2b"))) == 0
     assert found == [(30, 8)] * 3

@@ -8,9 +8,12 @@ import pytest
 
 from sst2_ray.results.store.table import ResultsTable
 from sst2_ray.run.attempt_log import AttemptLog, with_checkpoint
+from sst2_ray.run.messages import Progress
+from sst2_ray.run.progress_file import StoredProgress
 from sst2_ray.storage import Storage
 from sst2_ray.training.checkpoint.steps import step_folder
-from tests.support.records import trial
+from sst2_ray.training.names import Phase
+from tests.support.records import at, trial
 
 
 @pytest.mark.parametrize(
@@ -51,3 +54,17 @@ def test_a_trial_that_ended_before_its_first_attempt_is_a_row(tmp_path: Path) ->
     assert (row.status, row.failure_class, row.attempt) == ("lost", "worker_lost", 0)
     assert row.failure_message == "its driver ended before its first attempt"
     assert attempts.close_orphans() == 1  # the next one is a second attempt
+
+
+def test_an_attempt_whose_driver_was_killed_costs_what_it_is_known_to_have_taken(tmp_path: Path) -> None:
+    table = ResultsTable(str(tmp_path))
+    run = table.storage.child("run")
+    row = trial(status="running", price_per_hour=12.0)
+    attempts = AttemptLog(table, run, row, show=print, cost_share=0.5)
+    attempts.begin(0)
+    last = StoredProgress(written_at=at(30).isoformat(), attempt=0, progress=Progress(phase=Phase.TRAINING))
+    run.write_json("progress.json", last.to_dict())
+    run.write_json("attempts/0.json", {"status": "running", "started_at": at(0).isoformat()})
+    assert AttemptLog(table, run, row, show=print, cost_share=0.5).close_orphans() == 1
+    (lost,) = table.records("trials")
+    assert (lost.status, lost.seconds, lost.cost_usd) == ("lost", 1800.0, 3.0)

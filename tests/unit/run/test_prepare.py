@@ -11,10 +11,12 @@ import pytest
 from sst2_ray.config.train import TrainConfig
 from sst2_ray.data.load import load_splits
 from sst2_ray.errors import InputError, RunFailedError
+from sst2_ray.results.store.table import ResultsTable
 from sst2_ray.run.prepare import RunInputs, check_batch, check_run, run_description
 from sst2_ray.storage import Storage
 from sst2_ray.training.checkpoint import files as ckpt
 from tests.support.checkpoints import write_checkpoint
+from tests.support.records import trial
 
 
 def write_data(folder: Path, *, flipped: int = 0) -> str:
@@ -35,7 +37,11 @@ def checked_of(tmp_path):
 
     def make(**options) -> RunInputs:
         config = TrainConfig(
-            model="modernbert-mini", data=write_data(tmp_path / "data", **options), name="one", batch_size=4
+            model="modernbert-mini",
+            data=write_data(tmp_path / "data", **options),
+            name="one",
+            batch_size=4,
+            storage_path=str(tmp_path / "runs"),
         )
         return RunInputs(config=config, splits=load_splits(config), resolved=SimpleNamespace(), allowed_leak=None)
 
@@ -57,7 +63,7 @@ def test_a_run_whose_data_changed_is_refused(storage, checked_of, finished):
     assert (check_run(storage, before) is not None) is finished
     now = checked_of(flipped=2)
     assert now.config.config_hash == before.config.config_hash
-    with pytest.raises(InputError, match=r"^--name one: the data changed since .*; choose another name, or delete"):
+    with pytest.raises(InputError, match=r"^--name one: the data changed since .*; choose another name$"):
         check_run(storage, now)
 
 
@@ -66,6 +72,17 @@ def test_a_run_of_a_version_that_did_not_note_its_data_goes_on(storage, checked_
     del description["data_fingerprint"]
     storage.child("one").write_json("config.json", description)
     assert check_run(storage, checked_of(flipped=2)) is None
+
+
+def test_the_name_of_results_whose_folder_is_gone_is_refused(storage, checked_of):
+    """Their rows would stand for those of the new run, whose first attempts have lower numbers."""
+    inputs = checked_of()
+    assert check_run(storage, inputs) is None
+    ResultsTable(inputs.config.storage_path).write("trials", [trial("one", experiment="one", attempt=1)])
+    with pytest.raises(InputError, match=r"^--name one: .*results still holds .* whose folder is gone; choose another"):
+        check_run(storage, inputs)
+    storage.child("one").write_json("config.json", run_description(inputs))
+    assert check_run(storage, inputs) is None
 
 
 def test_a_batch_holds_a_row_for_every_worker():

@@ -138,9 +138,7 @@ def test_the_checkpoint_that_is_gone_on_from_is_read_once(attempt_of, monkeypatc
 def test_a_checkpoint_of_other_data_is_refused(attempt_of):
     attempt_of().run()
     changed = attempt_of("bbbb")
-    with pytest.raises(
-        RunFailedError, match=r"the data changed since the checkpoint at step 8 .*--name, or delete"
-    ) as e:
+    with pytest.raises(RunFailedError, match=r"the data changed since the checkpoint at step 8 .*--name$") as e:
         changed.run()
     assert e.value.failure_class == "data_error"
     assert str(changed.storage.root) in str(e.value)
