@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from typing_extensions import TypedDict, Unpack
 
-    from sst2_ray.manage.runs import StoredRun
+    from sst2_ray.manage.stored_run import StoredRun
     from sst2_ray.predict.export import ExportResult, Format
     from sst2_ray.predict.shapes import Prediction
     from sst2_ray.results.compare import CompareResult

@@ -15,7 +15,8 @@ from sst2_ray.config.fields import AlsoPositional, Folder, Name, OldName
 from sst2_ray.config.flags import parse
 from sst2_ray.config.metrics import oriented, shown
 from sst2_ray.errors import InputError
-from sst2_ray.manage.runs import StoredRun, files_below, list_runs, run_folder
+from sst2_ray.manage.runs import files_below, list_runs, run_folder
+from sst2_ray.manage.stored_run import StoredRun
 from sst2_ray.modeling.export.card import META_FILE, add_choice
 from sst2_ray.records import Status, TrialRecord
 from sst2_ray.results.analysis import evidence

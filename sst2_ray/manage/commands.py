@@ -17,13 +17,13 @@ from sst2_ray.config.flags import parse
 from sst2_ray.errors import InputError, did_you_mean
 from sst2_ray.manage.cells import HELD_OUT, TRIAL_COLUMNS, percent
 from sst2_ray.manage.runs import (
-    StoredRun,
     find_run,
     last_line,
     list_runs,
     request_stop,
     run_folder,
 )
+from sst2_ray.manage.stored_run import StoredRun
 from sst2_ray.run.logs import DRIVER_LOG
 from sst2_ray.storage import Storage
 from sst2_ray.terminal import Column, busy, console, print_table
@@ -60,6 +60,8 @@ class LsConfig(_TableFlags):
 
     storage_path: Annotated[Folder, AlsoPositional()] = "runs"
     """Folder or URI that runs and sweeps were written to."""
+    sizes: bool = False
+    """In an object store too, add up the sizes of all files, which takes it a second per few thousand of them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +100,7 @@ def main_ls(argv: list[str]) -> int:
     """Run `sst2-ray ls`."""
     config = parse(LsConfig, argv, prog="sst2-ray ls")
     with busy(f"reading {config.storage_path}"):
-        runs = list_runs(config.storage_path, states_only=True)
+        runs = list_runs(config.storage_path, states_only=True, sizes=config.sizes or None)
     _show_runs(console(), runs, config)
     return 0
 
@@ -114,15 +116,18 @@ def _show_runs(out: Console, runs: Sequence[StoredRun], config: _TableFlags) -> 
             run.status,
             str(len(run.trials)),
             percent(run.best_accuracy, held_out=run.best_is_held_out),
-            formatting.size(run.num_bytes),
+            formatting.NONE if run.num_bytes is None else formatting.size(run.num_bytes),
             f"{run.written_at:%Y-%m-%d %H:%M}",
         ]
         for run in runs
     ]
     print_table(out, _RUN_COLUMNS, rows, wide=config.wide)
     _explain_marks(out, rows)
-    total = formatting.size(sum(run.num_bytes for run in runs))
-    out.print(Text(f"{formatting.count(len(runs), 'run')}, {total}"))
+    sizes = [run.num_bytes for run in runs if run.num_bytes is not None]
+    total = f", {formatting.size(sum(sizes))}" if sizes else ""
+    out.print(Text(f"{formatting.count(len(runs), 'run')}{total}"))
+    if not sizes and isinstance(config, LsConfig):
+        out.print(Text("sizes in an object store: sst2-ray ls --sizes", style="dim"))
 
 
 def main_status(argv: list[str]) -> int:

@@ -220,9 +220,8 @@ class AttemptLog:
 
     def timed(self, row: TrialRecord, seconds: float, *, num_nodes: int = 1) -> TrialRecord:
         """State how long an attempt took and what it cost; where it ran on is not known, on one machine at least."""
-        price = row.price_per_hour
-        cost = None if price is None else seconds / 3600 * price * num_nodes * self.cost_share
-        return replace(row, seconds=seconds, cost_usd=cost)
+        hours, price = seconds / 3600 * num_nodes * self.cost_share, row.price_per_hour
+        return replace(row, seconds=seconds, cost_usd=None if price is None else hours * price)
 
     def close_orphans(
         self,
@@ -265,12 +264,8 @@ class AttemptLog:
 
     def _has_ended(self, attempt: int) -> bool:
         """Look for an end row: on a full disk there may have been room for the row and none for the mark."""
-        rows = self.table.read(
-            "trials",
-            columns=["attempt", "status"],
-            experiment=self.row.experiment,
-            trial_ids=[self.row.trial_id],
-        )
+        row, columns = self.row, ["attempt", "status"]
+        rows = self.table.read("trials", columns=columns, experiment=row.experiment, trial_ids=[row.trial_id])
         return any(row["attempt"] == attempt and row["status"] != Status.RUNNING for row in rows.to_pylist())
 
     def begin(self, attempt: int) -> TrialRecord:

@@ -130,11 +130,9 @@ class ResultsTable:
         needed = list(dict.fromkeys([*names, *KEYS[dataset], *ORDER_COLUMNS[dataset]]))
         where = _key_filter(experiment, trial_ids)
         table = _retry(lambda: self._read_once(dataset, needed, where), self.storage).table
-        every = table
         if attempts != "all":
-            table = latest_attempts(dataset, every)
-        if attempts == "totals":
-            table = with_totals(table, every)
+            latest = latest_attempts(dataset, table)
+            table = with_totals(latest, table) if attempts == "totals" else latest
         if filter is not None:
             table = table.filter(filter)
         return table.select(names).combine_chunks()

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from sst2_ray.cli import run
+from sst2_ray.manage import runs
 from sst2_ray.manage.runs import find_run
 from sst2_ray.results.store.table import ResultsTable
 from sst2_ray.run.lease import Lease
@@ -301,3 +302,24 @@ def test_a_folder_above_the_runs_is_answered_with_theirs(storage: Path, capsys: 
     for words in (["ls", str(storage.parent)], ["status", "sweep", "--storage-path", str(storage.parent)]):
         assert run(words[0], words[1:]) == 2
         assert "did you mean --storage-path " in capsys.readouterr().err
+
+
+def test_in_an_object_store_files_are_listed_for_what_runs_or_on_request(
+    storage: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ResultsTable(str(storage)).write("trials", [record("c-seed0", experiment="alone", status="running", seconds=None)])
+    listed: list[str] = []
+    first = runs.files_below
+    monkeypatch.setattr(runs, "files_below", lambda store, folder: listed.append(folder) or first(store, folder))
+    monkeypatch.setattr(Storage, "is_local", property(lambda _: False))
+    for words, folders in (
+        (["ls", str(storage)], ["alone"]),
+        (["status", "--storage-path", str(storage)], ["alone"]),
+        (["ls", str(storage), "--sizes"], [""]),
+    ):
+        listed.clear()
+        assert run(words[0], words[1:]) == 0
+        assert listed == folders
+        out = capsys.readouterr().out
+        assert ("sst2-ray ls --sizes" in out) == (words == ["ls", str(storage)])
+        assert ("KiB" in out) == (folders == [""])
