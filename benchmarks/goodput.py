@@ -1,6 +1,6 @@
 """Goodput of the main job under failures: the same run undisturbed, and with a worker killed every n seconds.
 
-    python -m benchmarks.goodput [--every-s 30] [--rounds 3] [--steps 400] [--checkpoint-every-s 10] [--json FILE]
+    python -m benchmarks.goodput [--every-s 30] [--kills N] [--rounds 3] [--steps 400] [--checkpoint-every-s 10] [--json FILE]
 
 A small SBERT on SST-2 (or the packaged reviews) with two workers. Whatever is killed, the weights at the end must be the
 same, bit for bit; the figures are the closing table's own, and the wall-clock of the command.
@@ -35,8 +35,13 @@ def workers_of(pid: int) -> list[int]:
     return processes_of(pid, WORKER)
 
 
-def run(name: str, storage: Path, flags: dict[str, Any], every_s: float | None, seed: int) -> dict[str, Any]:
-    """The main job to its end; kill one of its workers, drawn by `seed`, `every_s` seconds after all were there."""
+def run(
+    name: str, storage: Path, flags: dict[str, Any], every_s: float | None, seed: int, most: int | None = None
+) -> dict[str, Any]:
+    """The main job to its end; kill one of its workers, drawn by `seed`, `every_s` seconds after all were there.
+
+    `most`: kills; None: without end.
+    """
     words = [f"--{key.replace('_', '-')}={value}" for key, value in flags.items()]
     command = [sys.executable, "jobs/train.py", f"--name={name}", f"--storage-path={storage}", *words]
     draw, kills = random.Random(seed), 0
@@ -46,7 +51,7 @@ def run(name: str, storage: Path, flags: dict[str, Any], every_s: float | None, 
         due = None
         while process.poll() is None:
             time.sleep(0.2)
-            if every_s is None:
+            if every_s is None or kills == most:
                 continue
             workers = workers_of(process.pid)
             if due is None:  # counted from when training can have begun
@@ -60,7 +65,9 @@ def run(name: str, storage: Path, flags: dict[str, Any], every_s: float | None, 
         output = process.stdout.read() if process.stdout else ""
     assert process.returncode == 0, output
     found = read_goodput(ResultsTable(str(storage)), name)
-    return {"name": name, "kills": kills, "command_s": seconds, "goodput": found, "digest": digest(storage / name)}
+    restart = found.restarts / found.num_restarts if found.num_restarts else None
+    kept = {"goodput": found, "restart_s": restart, "digest": digest(storage / name)}
+    return {"name": name, "kills": kills, "command_s": seconds, **kept}
 
 
 def digest(run_folder: Path) -> str:
@@ -72,7 +79,7 @@ def digest(run_folder: Path) -> str:
 
 def row_of(one: dict[str, Any]) -> str:
     found: Goodput = one["goodput"]
-    restart = f"{found.restarts / found.num_restarts:.1f}" if found.num_restarts else ""
+    restart = f"{one['restart_s']:.1f}" if found.num_restarts else ""
     return (
         f"| {one['name']} | {one['kills']} | {one['command_s']:.1f} | {100 * found.share:.1f} | {found.startup:.1f} | "
         f"{restart} | {found.num_lost_steps} ({found.repeated:.1f} s) | {found.evaluation:.1f} | {found.checkpoints:.1f} | "
@@ -83,6 +90,7 @@ def row_of(one: dict[str, Any]) -> str:
 def main() -> int:
     parser = parser_of(__doc__)
     parser.add_argument("--every-s", type=float, default=30.0)
+    parser.add_argument("--kills", type=int, help="of a run at most; all that there is time for if it is left out")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--checkpoint-every-s", type=float, default=10.0)
@@ -102,7 +110,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="goodput-") as folder:
         for number in range(arguments.rounds):
             for kind, every_s in (("undisturbed", None), ("killed", arguments.every_s)):
-                one = run(f"{kind}-{number}", Path(folder), flags, every_s, arguments.seed + number)
+                one = run(f"{kind}-{number}", Path(folder), flags, every_s, arguments.seed + number, arguments.kills)
                 runs.append(one)
                 print(row_of(one), flush=True)
     assert len({one["digest"] for one in runs}) == 1, "the weights differ"
