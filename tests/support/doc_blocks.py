@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 COMMANDS = (
     "aws", "az", "cd", "curl", "docker", "export", "gcloud", "helm", "HF_TOKEN=", "kubectl", "make", "N=", "P=", "for", "pip",
-    "python", "python3.11", "pytest", "ray", "RAY_ADDRESS=", "sbatch", "sed", "serve", "ssh-keygen", "sst2-ray", "tail", ".",
+    ".venv/bin/pip", "python", "python3.11", "pytest", "ray", "RAY_ADDRESS=", "sbatch", "sed", "serve", "ssh-keygen", "sst2-ray", "tail", ".",
 )  # fmt: skip
 """First words of the lines of command blocks, which have no language; `NAME=` stands for any value."""
 OTHERS = ("csv", "json", "text", "yaml")
@@ -22,7 +22,7 @@ _AWS = "needs an account; tests/e2e/cluster/test_aws.py runs up, submit and down
 _PLACE = "needs an account, or machines"
 NOT_HERE = {
     r"^(az|aws|gcloud|kubectl|helm|docker|sbatch|N=|P=|for A|ssh-keygen|sed \"s)": _PLACE,
-    r"^pip install (boto3|google|azure|pre-commit)": "installs what only a cloud, or a habit, needs",
+    r"^pip install (boto3|google|azure)|pre-commit": "installs what only a cloud, or a habit, needs",
     r"^python3\.11 -m venv": "installs an environment",
     r"^make demo": "installs an environment; what it runs besides are commands that run here",
     r"^make (test|check)": "is what CI runs",
