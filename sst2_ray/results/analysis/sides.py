@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sst2_ray.errors import InputError, did_you_mean
+from sst2_ray.records import Status
 from sst2_ray.results.analysis import evidence, prediction_files
 from sst2_ray.results.analysis.evidence import Evidence
 from sst2_ray.results.analysis.ranking import Configuration, RankedGroup, Run, model_label, rank
@@ -47,6 +48,8 @@ def find_side(name: str, storage_path: str) -> Side:
     table = ResultsTable(storage_path)
     trials = table.read("trials", attempts="latest")
     groups = rank(trials)
+    if not any(_in_group(group, name) for group in groups):
+        groups = rank(_without_reruns(trials, name))
     if not groups:
         raise InputError(f"{name}: no file of predictions, and no trial succeeded in {table.location}")
     group, configuration, searched = _in_groups(groups, name, table.location)
@@ -89,23 +92,33 @@ def _names_of(c: Configuration) -> list[str]:
     return [c.configuration_id, model_label(c.setting), *runs]
 
 
+def _names_of_run(experiment: str, trial_id: str) -> tuple[str, ...]:
+    """Return the names that stand for a run alone: SWEEP/TRIAL, of a single run also its own."""
+    return (f"{experiment}/{trial_id}", *([experiment] if experiment == trial_id else []))
+
+
 def _in_group(group: RankedGroup, name: str) -> tuple[Configuration, list[Configuration]] | None:
     """Find a configuration by its name, with those that it was chosen from."""
+    of_model = [c for c in group.configurations if name in (model_label(c.setting), c.setting("model"))]
     for c in group.configurations:
         if c.configuration_id == name:
             return c, [c]
         for run in c.runs:
-            if f"{run.experiment}/{run.trial_id}" == name:
+            if name in _names_of_run(run.experiment, run.trial_id) and not of_model:
                 return Configuration(configuration_id=name, runs=(run,)), [c]
-    by_name: dict[str, Callable[[Configuration], bool]] = {
-        "model": lambda c: model_label(c.setting) == name or c.setting("model") == name,
-        "experiment": lambda c: any(run.experiment == name for run in c.runs),
-    }
-    for belongs in by_name.values():
-        members = [c for c in group.configurations if belongs(c)]
-        if members:
-            return members[0], members
-    return None
+    members = of_model or [c for c in group.configurations if any(run.experiment == name for run in c.runs)]
+    return (members[0], members) if members else None
+
+
+def _without_reruns(trials: pa.Table, name: str) -> pa.Table:
+    """Leave out the other runs of a named run's configuration and seed, of which the last one would count in its place."""
+    keys = ("configuration_id", "data_fingerprint", "eval_split", "seed")
+    rows = trials.select(["experiment", "trial_id", "status", *keys]).to_pylist()
+    names = [_names_of_run(row["experiment"], row["trial_id"]) for row in rows]
+    is_named = [name in own and row["status"] == Status.SUCCEEDED for own, row in zip(names, rows, strict=True)]
+    same = [[row[key] for key in keys] for row, this in zip(rows, is_named, strict=True) if this]
+    kept = [this or [row[key] for key in keys] not in same for row, this in zip(rows, is_named, strict=True)]
+    return trials.filter(pa.array(kept))
 
 
 def _texts(table: ResultsTable, configuration: Configuration) -> dict[int, str]:

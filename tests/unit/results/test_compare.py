@@ -19,7 +19,7 @@ from sst2_ray.results.power import main as main_power
 from sst2_ray.results.store.table import ResultsTable
 from sst2_ray.statistics.metrics import correlation
 from sst2_ray.statistics.scores import matthews
-from tests.support.records import prediction, trial
+from tests.support.records import at, prediction, trial
 from tests.support.synthetic_results import MODERNBERT, SBERT, write_study
 
 Compare = Callable[..., str]
@@ -80,6 +80,30 @@ def test_a_single_run_is_compared_over_the_sentences_with_mcnemars_test(
     out = capsys.readouterr().out
     assert "Not decided: modernbert-base and sbert ran under one seed each" in out
     assert "McNemar's test of these two runs, over the sentences alone: mid-p" in out
+
+
+def test_a_single_run_stands_for_itself_even_if_its_seed_was_run_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = ResultsTable(str(tmp_path))
+    for minute, (name, seed, num_wrong) in enumerate((("first", 0, 20), ("second", 1, 40), ("again", 1, 60))):
+        columns = {
+            "experiment": name,
+            "seed": seed,
+            "configuration_id": "c",
+            "model": "sbert",
+            "written_at": at(minute),
+        }
+        table.write("trials", [trial(name, best_dev_accuracy=1 - num_wrong / 400, **columns)])
+        answers = [
+            prediction(i, name, experiment=name, label=i % 2, predicted=(i + (i < num_wrong)) % 2) for i in range(400)
+        ]
+        table.write("predictions", answers)
+    scores = {"first": 0.95, "second": 0.9, "again": 0.85, "second/second": 0.9, "c": 0.9, "sbert": 0.9}
+    for a, b in (("first", "second"), ("again", "second"), ("second/second", "c"), ("second", "sbert")):
+        assert main_compare([a, b, "--storage-path", str(tmp_path), "--json"]) == 0
+        accuracy = json.loads(capsys.readouterr().out)["metrics"]["accuracy"]
+        assert (accuracy["a"], accuracy["b"]) == pytest.approx((scores[a], scores[b]))
 
 
 def predictions(path: Path, share: float, *, seeds: int = 1, words: bool = False) -> str:
