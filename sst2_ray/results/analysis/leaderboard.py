@@ -39,13 +39,25 @@ class _Column:
 
 
 def load(table: ResultsTable, *, where: str | None, sort: str | None, experiment: str | None) -> pa.Table:
-    """Read a table's leaderboard: `query.leaderboard` with the columns that `with_intervals` adds."""
+    """Read a table's leaderboard: `query.leaderboard` with the columns that `with_intervals` adds.
+
+    Args:
+        table: The results table.
+        where: SQL expression over the columns of `trials`; everything in the leaderboard is of the trials that match.
+        sort: SQL expression over the columns of the leaderboard; None: best first.
+        experiment: Only this run or sweep.
+
+    Raises:
+        InputError: DuckDB does not understand an expression.
+    """
     columns = list(query.NEEDED)
     if where:
         words = set(re.findall(r"\w+", where))
         columns += [name for name in arrow_schema("trials").names if name in words and name not in columns]
     trials = table.read("trials", columns=columns, experiment=experiment, attempts="totals")
-    board = query.leaderboard(trials, where=where)
+    if where:
+        trials = query.matching(trials, where)
+    board = query.leaderboard(trials)
     groups = rank(trials)
     found = [evidence.load(table, group.configurations, "dev", group.chosen_by) for group in groups]
     chosen = [

@@ -82,52 +82,38 @@ NEEDED = (
 """Columns of `trials` that the leaderboard reads."""
 
 
-def connect(trials: pa.Table, *, where: str | None = None) -> duckdb.DuckDBPyConnection:
-    """Open a DuckDB connection with a table `trials` that holds the rows matching `where`.
+def connect(trials: pa.Table) -> duckdb.DuckDBPyConnection:
+    """Open a DuckDB connection with a table `trials`.
 
-    Expressions come from the command line, so the connection can reach neither files nor the network. Raises InputError
-    for an expression that DuckDB does not understand.
+    Expressions come from the command line, so the connection can reach neither files nor the network.
     """
     connection = duckdb.connect(config={"enable_external_access": "false", "python_enable_replacements": "false"})
     connection.execute("set lock_configuration = true")
-    connection.register("all_trials", trials)
-    connection.execute("create view trials as select * from all_trials")
-    if where:
-        _check_expression(connection, "--where", where)
-        connection.execute("drop view trials")
-        try:
-            connection.execute(f"create table trials as select * from all_trials where ({where})")
-        except duckdb.Error as error:  # an error in a later row
-            raise InputError(f"--where {where!r}: {_explain(error)}") from None
+    connection.register("trials", trials)
     return connection
 
 
-def _check_expression(connection: duckdb.DuckDBPyConnection, flag: str, expression: str) -> None:
-    """Check that `expression` is one SQL expression. Raises InputError."""
+def matching(trials: pa.Table, where: str) -> pa.Table:
+    """Select the rows for which an SQL expression over the columns is true. Raises InputError."""
+    connection, query = connect(trials), f"select * from trials where ({where})"
     try:
-        statements = connection.extract_statements(f"select * from all_trials where ({expression})")
-        if len(statements) != 1:
-            raise InputError(f"{flag} {expression!r}: one SQL expression, without a semicolon")
-        connection.execute(f"select 1 from all_trials where ({expression}) limit 1").fetchall()
+        if len(connection.extract_statements(query)) != 1:
+            raise InputError(f"--where {where!r}: one SQL expression, without a semicolon")
+        return connection.sql(query).to_arrow_table()
     except duckdb.Error as error:
-        raise InputError(f"{flag} {expression!r}: {_explain(error)}") from None
+        raise InputError(f"--where {where!r}: {_explain(error)}") from None
 
 
-def leaderboard(trials: pa.Table, *, where: str | None = None) -> pa.Table:
+def leaderboard(trials: pa.Table) -> pa.Table:
     """Aggregate the latest attempts of all trials to one row per configuration and evaluation split, best first.
 
     Columns beyond the aggregates: score (the mean of the metric chosen_by on the held-out part of train when runs chose on it,
     else on dev) and rank (1 for the best score on the same data, those that diverged under a seed last; null when nothing succeeded).
 
     Args:
-        trials: latest attempts, with their totals, with the columns `NEEDED` and those that `where` names.
-        where: an SQL expression over the columns of `trials`.
-
-    Raises:
-        InputError: DuckDB does not understand the expression.
+        trials: latest attempts, with their totals, with the columns `NEEDED`.
     """
-    connection = connect(trials, where=where)
-    board = connection.sql(f"select * from ({_LEADERBOARD}) order by {_DEFAULT_ORDER}").to_arrow_table()
+    board = connect(trials).sql(f"select * from ({_LEADERBOARD}) order by {_DEFAULT_ORDER}").to_arrow_table()
     return _with_ranks(board)
 
 

@@ -12,6 +12,7 @@ from sst2_ray.errors import InputError
 from sst2_ray.results.commands import main_report, main_results
 from sst2_ray.results.store.table import ResultsTable
 from tests.support.records import trial
+from tests.support.studies import Tried, write
 
 Run = Callable[..., str]
 
@@ -55,6 +56,22 @@ def test_limit_says_how_many_there_are(results: Run) -> None:
 
 def test_where_over_a_column_that_the_leaderboard_does_not_show(results: Run) -> None:
     assert json.loads(results("--json", "--where", "chip like 'made-up%'"))
+
+
+def test_where_holds_for_the_interval_and_the_collapsed_seeds_as_well(
+    table: ResultsTable, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(table, Tried(model="sbert", wrong=[20, 24, 200]))
+
+    def row(where: str) -> tuple[int, float, bool, str, int]:
+        assert main_results(["--json", "--where", where, "--storage-path", table.storage_path]) == 0
+        (found,) = json.loads(capsys.readouterr().out)
+        inside = found["low"] < found["accuracy"] < found["high"]
+        return found["seeds"], found["accuracy"], inside, found["covers"], found["collapsed"]
+
+    assert row("seed < 9") == (3, pytest.approx(0.797, abs=0.001), True, "seeds and sentences", 1)
+    assert row("seed < 2") == (2, pytest.approx(0.945), True, "seeds and sentences", 0)
+    assert row("seed = 0 and chip is null") == (1, 0.95, True, "sentences", 0)
 
 
 @pytest.mark.parametrize(

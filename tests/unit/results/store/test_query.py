@@ -49,7 +49,8 @@ def test_configurations_on_the_same_data_are_ranked_by_their_means(trials: pa.Ta
 
 
 def test_where_and_sort_are_sql(trials: pa.Table) -> None:
-    board = query.sort_rows(query.leaderboard(trials, where="model = 'a' and learning_rate <= 8e-5"), "learning_rate")
+    matching = query.matching(trials, "model = 'a' and learning_rate <= 8e-5")
+    board = query.sort_rows(query.leaderboard(matching), "learning_rate")
     assert board["configuration"].to_pylist() == ["a1e-05", "a8e-05"]
 
 
@@ -66,7 +67,7 @@ def test_where_and_sort_are_sql(trials: pa.Table) -> None:
 )
 def test_a_wrong_or_prying_where_is_refused_in_one_line(trials: pa.Table, where: str, reason: str) -> None:
     with pytest.raises(InputError, match=reason) as caught:
-        query.leaderboard(trials, where=where)
+        query.matching(trials, where)
     assert "\n" not in str(caught.value)
 
 
