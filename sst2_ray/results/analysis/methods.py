@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from sst2_ray import formatting
+from sst2_ray.config.metrics import METRIC_NAMES
+from sst2_ray.results.analysis import wording
 from sst2_ray.results.analysis.comparison import Comparison
 from sst2_ray.version import __version__
 
@@ -24,7 +27,7 @@ _REFERENCES = {
 
 
 def paragraph(comparisons: Sequence[Comparison]) -> str:
-    """Say what was done, from the comparison on accuracy, which comes first."""
+    """Say what was done; the comparison in the metric that decides comes first."""
     c = comparisons[0]
     if c.estimate is None:
         return f"No test was made: {c.missing}."
@@ -43,15 +46,28 @@ def paragraph(comparisons: Sequence[Comparison]) -> str:
             f" The two were the best of {c.searched[0]} and of {c.searched[1]} configurations on these sentences; p value and "
             "interval are corrected for the larger search, by simulation of the best of equal configurations."
         )
+    margin = wording.difference(c.margin, c.metric, sign=False)
     return (
-        f"Two models were compared with {runs} on the same {e.num_sentences} sentences. Accuracies were compared by a t test of "
-        "their difference in a model with random effects of sentences, seeds and their interaction, seeds being crossed with "
-        f"sentences (Obuchowski and Rockette 1995; Hillis 2014), with {e.degrees_of_freedom:.0f} degrees of freedom "
-        "(Satterthwaite 1946); the variance between seeds was pooled over the configurations of a model, as far as several were "
-        f"run. Intervals have a confidence of {100 * e.interval.level:.0f} % and are for {over} (Bouthillier et al. 2021). "
-        f"Differences were called a tie if two one-sided tests placed them inside ±{100 * c.margin:g} points (Schuirmann 1987). "
-        "F1 and MCC were compared by their jackknife pseudo-values (Dorfman, Berbaum and Metz 1992), the loss by that of single "
-        f"sentences, with Holm's correction (Holm 1979).{search} Computed by sst2-ray {__version__}."
+        f"Two models were compared with {runs} on the same {e.num_sentences} sentences. Their difference in "
+        f"{METRIC_NAMES[c.metric]} was put to a t test in a model with random effects of sentences, seeds and their interaction, "
+        "seeds being crossed with sentences (Obuchowski and Rockette 1995; Hillis 2014), with "
+        f"{e.degrees_of_freedom:.0f} degrees of freedom (Satterthwaite 1946); the variance between seeds was pooled over the "
+        f"configurations of a model, as far as several were run. Intervals have a confidence of "
+        f"{100 * e.interval.level:.0f} % and are for {over} (Bouthillier et al. 2021). "
+        f"Differences were called a tie if two one-sided tests placed them inside ±{margin} (Schuirmann 1987). "
+        f"{_values(comparisons)}{search} Computed by sst2-ray {__version__}."
+    )
+
+
+def _values(comparisons: Sequence[Comparison]) -> str:
+    """Say by which values of single sentences the metrics were compared, and which verdicts are corrected for their number."""
+    compared = [c.metric for c in comparisons if c.estimate is not None]
+    jackknifed = [METRIC_NAMES[metric] for metric in compared if metric not in ("accuracy", "loss")]
+    others = [METRIC_NAMES[metric] for metric in compared if metric != comparisons[0].metric]
+    loss = ", the loss by that of single sentences" if "loss" in compared else ""
+    return (
+        f"{formatting.join(jackknifed)} were compared by their jackknife pseudo-values (Dorfman, Berbaum and Metz 1992){loss}. "
+        f"Verdicts on {formatting.join(others)} have Holm's correction (Holm 1979)."
     )
 
 

@@ -247,6 +247,10 @@ def test_regressions_are_compared_by_the_correlation_that_they_were_chosen_by(
     assert (found["decided_by"], list(found["metrics"])) == ("pearson", ["pearson", "spearman"])
     assert found["metrics"]["pearson"]["winner"] == "a"
     assert (found["num_sentences_that_differ"], found["mcnemar_p"]) == (0, None)
+    assert "Their difference in Pearson correlation was put to a t test" in found["methods"]
+    assert "inside ±0.010 (Schuirmann" in found["methods"]
+    assert "Pearson correlation and Spearman correlation were compared by their jackknife" in found["methods"]
+    assert not any(word in found["methods"].lower() for word in ("accurac", "f1", "mcc", "loss", "points"))
     assert main_compare(["near", "far", "--storage-path", str(tmp_path)]) == 0
     out = " ".join(capsys.readouterr().out.split())
     assert "near wins: " in out.replace("Near", "near")

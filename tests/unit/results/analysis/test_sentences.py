@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sst2_ray.results.analysis import limits, verdict, wording
+from sst2_ray.results.analysis import limits, methods, verdict, wording
 from sst2_ray.results.analysis.comparison import Comparison, compare, margin_of, with_holm
 from sst2_ray.results.analysis.findings import studies
 from sst2_ray.results.analysis.lacks import Lack
@@ -811,6 +811,40 @@ COMPARISONS: dict[str, tuple[Callable[[], Comparison], str]] = {
 def test_a_comparison_is_told_in_this_sentence(name: str) -> None:
     made, expected = COMPARISONS[name]
     assert wording.verdict(made(), ("first", "second")) == " ".join(expected.split())
+
+
+METHODS = {
+    ("accuracy", "f1", "mcc", "loss"): (
+        "accuracy",
+        "±0.50 points",
+        "F1 and MCC were compared by their jackknife pseudo-values (Dorfman, Berbaum and Metz 1992), the loss by that of "
+        "single sentences. Verdicts on F1, MCC and loss have Holm's correction (Holm 1979).",
+    ),
+    ("mcc", "accuracy", "f1"): (
+        "MCC",
+        "±0.010",
+        "MCC and F1 were compared by their jackknife pseudo-values (Dorfman, Berbaum and Metz 1992). Verdicts on accuracy and "
+        "F1 have Holm's correction (Holm 1979).",
+    ),
+    ("loss", "accuracy", "f1", "mcc"): (
+        "loss",
+        "±0.010 nats",
+        "F1 and MCC were compared by their jackknife pseudo-values (Dorfman, Berbaum and Metz 1992), the loss by that of "
+        "single sentences. Verdicts on accuracy, F1 and MCC have Holm's correction (Holm 1979).",
+    ),
+}
+"""Metrics compared, the one that decides first -> its name, its margin, and by which values they were compared."""
+
+
+@pytest.mark.parametrize("metrics", METHODS, ids=lambda metrics: metrics[0])
+def test_the_methods_are_told_of_the_metric_that_decides(metrics: tuple[str, ...]) -> None:
+    name, margin, values = METHODS[metrics]
+    told = methods.paragraph([of(40, 90, metric=metric) for metric in metrics])
+    assert (
+        "Two models were compared with 3 training runs (seeds) each on the same 872 sentences. Their difference in "
+        f"{name} was put to a t test in a model with random effects of sentences, seeds and their interaction, " in told
+    )
+    assert f"placed them inside {margin} (Schuirmann 1987). {values} Computed by" in told
 
 
 def test_every_sentence_in_the_code_stands_here() -> None:
