@@ -113,7 +113,7 @@ def main_best(argv: list[str]) -> int:
     with busy(f"reading {config.storage_path}"):
         group, run = copy_best(config)
     seeds = f"mean of {formatting.count(len(group.best.runs), 'seed')}"
-    score = f"{shown(group.chosen_by, group.score(group.best))} {metric_words(group, group.metric)}"
+    score = f"{shown(group.chosen_by, group.score(group.best))} {metric_words(group.chosen_by, group.metric)}"
     out = console()
     print_line(out, f"{group.best.label}: {score} ({seeds}), {group.chosen}", highlight=False)
     its = f"its best run, {run.trial_id} of {run.experiment}, is in {config.out} (README.md: its card)"

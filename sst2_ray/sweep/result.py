@@ -6,6 +6,7 @@ import shlex
 from dataclasses import dataclass
 
 from sst2_ray import formatting
+from sst2_ray.config.metrics import shown
 from sst2_ray.config.sweep import SweepConfig
 from sst2_ray.errors import ExitCode, FailureClass
 from sst2_ray.records import Status
@@ -48,14 +49,17 @@ class SweepResult(Rows):
     seconds: float
     """Wall-clock over all sessions."""
     cost_usd: float | None
+    chosen_by: str = "accuracy"
+    """Metric that `mean` is of."""
     time_words: str = ""
     """Use of the time of all trials, in one line."""
 
     def rows(self) -> list[tuple[str, str]]:
         """Return name and value of each line that a notebook shows."""
         trials = ", ".join(f"{count} {status.replace('_', ' ')}" for status, count in self.counts.items())
-        words = verdict.METRIC_WORDS.get(self.metric or "", self.metric)
-        mean = f", {formatting.percent(self.mean)} % {words}" if self.mean is not None else ""
+        mean = ""
+        if self.mean is not None and self.metric is not None:
+            mean = f", {shown(self.chosen_by, self.mean)} {verdict.metric_words(self.chosen_by, self.metric)}"
         cost = f", {formatting.dollars(self.cost_usd)}" if self.cost_usd is not None else ""
         return [
             ("sweep", f"{self.name}: {trials}" + (f"; ended by {self.ended_by}" if self.ended_by else "")),
@@ -89,6 +93,7 @@ def result_of(
         best_trial=run.trial_id if run else None,
         mean=ranking.score(best) if ranking and best else None,
         metric=ranking.metric if ranking else None,
+        chosen_by=ranking.chosen_by if ranking else config.base.metric,
         verdict=str(bests.verdict) if bests else None,
         possible_bests=[c.label for c in bests.configurations] if bests else [],
         chosen=verdict.chosen_from(now.study) if now.study else "",

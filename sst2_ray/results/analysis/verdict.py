@@ -39,7 +39,7 @@ def headline(study: Study) -> str:
         score = shown(group.chosen_by, summary.mean if summary else None)
         num = len(study.bests.configurations) if study.bests else 1
         said = "Best" if num == 1 else f"Not decided; first of {num} that may be the best"
-        return f"{said}: {group.best.label}, {score} {metric_words(group, metric)}."
+        return f"{said}: {group.best.label}, {score} {metric_words(group.chosen_by, metric)}."
     c = study.comparisons[0]
     a, b = _names(c)
     chosen_by = study.main.chosen_by
@@ -97,11 +97,11 @@ def _mean(summary: Summary, metric: str = "accuracy") -> str:
     return f"{mean}{spread} {unit}".rstrip()
 
 
-def metric_words(group: RankedGroup, column: str) -> str:
-    """Name the metric that a column of `trials` holds in a ranking, and where it was taken."""
+def metric_words(chosen_by: str, column: str) -> str:
+    """Name the metric that a column of `trials` holds for runs chosen by a metric, and where it was taken."""
     if column in ("best_score", "selection_score"):
         where = "dev at the best epoch" if column == "best_score" else "the held-out part of train"
-        return f"{METRIC_NAMES[group.chosen_by]} on {where}"
+        return f"{METRIC_NAMES[chosen_by]} on {where}"
     return METRIC_WORDS[column]
 
 
@@ -126,7 +126,7 @@ def _best_sentence(study: Study, group: RankedGroup) -> str:
     chosen = chosen_from(study)
     which = f"The {chosen}," if chosen else "The only configuration"
     return (
-        f"{which} is {best.label}: {_mean(summary, by)} {metric_words(group, group.metric)} "
+        f"{which} is {best.label}: {_mean(summary, by)} {metric_words(by, group.metric)} "
         f"({', '.join(spread)}{seeds_lost(study, best)}).{ended}{floor}{constant_answers(best)}"
     )
 
@@ -222,7 +222,7 @@ def _comparison_sentences(group: RankedGroup, c: Comparison, heading: str) -> It
     metric = group.reported(c.a, c.b)
     one, other = c.a.summary(metric), c.b.summary(metric)
     if one and other:
-        scores = f"{_mean(one, by)} against {_mean(other, by)} {metric_words(group, metric)}; "
+        scores = f"{_mean(one, by)} against {_mean(other, by)} {metric_words(by, metric)}; "
     yield (
         f"{heading or ' against '.join(names)}, each at its best ({c.a.label}; {c.b.label}): "
         f"{scores}{wording.verdict(c, names)}."
