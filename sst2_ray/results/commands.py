@@ -80,7 +80,8 @@ class ImportTuneConfig:
     model: str | None = None
     """The model of trials whose own settings do not name one."""
     map: tuple[str, ...] = ()
-    """Names that are not found by themselves, as column=name, e.g. dev_accuracy=val/acc learning_rate=optimizer_lr."""
+    """Names that are not found by themselves, as column=name, e.g. dev_accuracy=val/acc learning_rate=optimizer/lr; a slash
+    leads into nested values."""
 
 
 @dataclass(frozen=True, kw_only=True)

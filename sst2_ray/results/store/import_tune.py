@@ -9,7 +9,7 @@ import datetime as dt
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,7 +20,7 @@ from sst2_ray.records import EpochRecord, Status, TrialRecord
 from sst2_ray.results.store.files import entries
 from sst2_ray.storage import Storage
 
-SETTINGS: dict[str, tuple[str, ...]] = {
+_SETTINGS = {
     "learning_rate": ("learning_rate", "lr"),
     "batch_size": ("batch_size", "global_batch_size", "train_batch_size", "per_device_train_batch_size"),
     "seed": ("seed", "random_seed"),
@@ -30,7 +30,10 @@ SETTINGS: dict[str, tuple[str, ...]] = {
     "warmup_fraction": ("warmup_fraction", "warmup_ratio"),
     "data": ("data", "dataset", "task"),
 }
-"""Column -> names it has in search spaces of Tune scripts; the first one present counts."""
+SETTINGS: dict[str, tuple[str, ...]] = {
+    column: (*names, *(f"train_loop_config/{name}" for name in names)) for column, names in _SETTINGS.items()
+}
+"""Column -> names it has in search spaces of Tune scripts, and of Ray Train's trainers; the first one present counts."""
 
 METRICS: dict[str, tuple[str, ...]] = {
     "dev_accuracy": ("dev_accuracy", "eval_accuracy", "val_accuracy", "validation_accuracy", "accuracy", "acc"),
@@ -90,9 +93,10 @@ def read_experiment(
 
     Args:
         experiment: its name in the table; None: the folder's name.
-        eval_split: what the accuracies were measured on.
+        eval_split: what the accuracies were measured on; None: not known, so it is named after the experiment, and nothing
+            else is ranked with it.
         model: the model of trials whose own settings do not name one.
-        names: extra names of columns, tried before `SETTINGS` and `METRICS`.
+        names: extra names of columns, tried before `SETTINGS` and `METRICS`; a slash leads into nested values.
 
     Raises:
         InputError: the folder is no Tune experiment, or nothing in it maps to an accuracy.
@@ -105,6 +109,7 @@ def read_experiment(
         raise InputError(f"{location}: no Ray Tune experiment (no folder with a params.json in it)")
     experiment = experiment or re.sub(r"[^A-Za-z0-9._-]+", "-", storage.root.rstrip("/").split("/")[-1]) or "tune"
     states = _trial_states(storage)
+    eval_split = eval_split or f"{experiment} (evaluation data not named)"
     reader = _Reader(
         storage=storage, experiment=experiment, location=location, eval_split=eval_split, model=model, names=names
     )
@@ -119,6 +124,7 @@ def read_experiment(
         found.epochs.extend(points)
         if note and note not in found.notes:
             found.notes.append(note)
+    found.notes.extend(reader.notes_on_names())
     if not any(point.dev_accuracy is not None for point in found.epochs):
         reported = ", ".join(sorted(reader.reported)) or "nothing"
         raise InputError(
@@ -132,10 +138,12 @@ class _Reader:
     storage: Storage
     experiment: str
     location: str
-    eval_split: str | None
+    eval_split: str
     model: str | None
     names: Mapping[str, tuple[str, ...]]
     reported: set[str] = field(default_factory=set)
+    present: set[str] = field(default_factory=set)
+    """Names of settings that some trial has, of those that were given."""
 
     def read_trial(self, folder: str, state: _Json) -> tuple[TrialRecord, list[EpochRecord], str]:
         config = self.storage.read_json(f"{folder}/params.json")
@@ -159,6 +167,11 @@ class _Reader:
             self.reported.update(k for k, v in result.items() if isinstance(v, float))
             yield result
 
+    def notes_on_names(self) -> list[str]:
+        """Note each given name of a setting that no trial has."""
+        missing = [(c, name) for c in SETTINGS for name in self.names.get(c, ()) if name not in self.present]
+        return [f"{self.location}: no trial has a setting {name} (--map {column}={name})" for column, name in missing]
+
     def _names_of(self, column: str, known: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
         return (*self.names.get(column, ()), *known[column])
 
@@ -178,9 +191,9 @@ class _Reader:
 
     def _trial(self, trial_id: str, folder: str, config: _Json, state: _Json, points: list[EpochRecord]) -> TrialRecord:
         config = _masked(config)
+        self.present.update(name for given in self.names.values() for name in given if _at(config, name) is not None)
         settings = {column: _setting(column, config, self._names_of(column, SETTINGS)) for column in SETTINGS}
         settings["model"] = settings["model"] or self.model
-        seed_names = self._names_of("seed", SETTINGS)
         started = state.get("start_time")
         failed = self.storage.exists(f"{folder}/error.txt")
         status = _STATUS.get(state.get("status", ""), Status.FAILED if failed else Status.LOST)
@@ -195,7 +208,7 @@ class _Reader:
             started_at=dt.datetime.fromtimestamp(started, dt.UTC) if started else None,
             config_json=json.dumps(config),
             config_hash=hash_of(config),
-            configuration_id=hash_of({k: v for k, v in config.items() if k not in seed_names}),
+            configuration_id=hash_of(_without(config, self._names_of("seed", SETTINGS))),
             eval_split=self.eval_split,
             seconds=points[-1].seconds if points else None,
             examples_per_sec=points[-1].examples_per_sec if points else None,
@@ -239,12 +252,30 @@ def _trial_states(storage: Storage) -> dict[str, _Json]:
     return states
 
 
-def _value(values: _Json, names: tuple[str, ...], default: Any = None) -> Any:
-    """Return the first finite number among the names; a slash in a name leads into nested values."""
+def _at(values: _Json, name: str) -> Any:
+    """Return the value that a name leads to; a slash leads into nested values. None: there is none."""
+    value: object = values
+    for part in [name] if name in values else name.split("/"):
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return value
+
+
+def _without(config: _Json, names: Iterable[str]) -> _Json:
+    """Copy a config without the values that names lead to."""
+    kept = dict(config)
     for name in names:
-        value: object = values
-        for part in [name] if name in values else name.split("/"):
-            value = value.get(part) if isinstance(value, Mapping) else None
+        head, _, rest = name.partition("/")
+        if name in kept:
+            del kept[name]
+        elif isinstance(kept.get(head), dict):
+            kept[head] = _without(kept[head], [rest])
+    return kept
+
+
+def _value(values: _Json, names: tuple[str, ...], default: Any = None) -> Any:
+    """Return the first finite number among the names (see `_at`)."""
+    for name in names:
+        value = _at(values, name)
         if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
             return float(value)
     return default
@@ -262,7 +293,7 @@ def _masked_value(value: object) -> object:
 
 
 def _setting(column: str, config: _Json, names: tuple[str, ...]) -> Any:
-    value = next((config[name] for name in names if config.get(name) is not None), None)
+    value = next((found for name in names if (found := _at(config, name)) is not None), None)
     if value is None or column in ("model", "data"):
         return None if value is None else str(value)
     return int(value) if column in _INTEGERS else float(value)

@@ -61,6 +61,48 @@ def test_seeds_of_one_configuration_belong_together(tmp_path: Path) -> None:
     assert ids[0] == ids[1] != ids[2]
 
 
+def test_settings_are_found_inside_ray_trains_search_space_and_seeds_belong_together(tmp_path: Path) -> None:
+    for name, rate, seed in (("t0", 1e-5, 0), ("t1", 1e-5, 1), ("t2", 2e-5, 0)):
+        space = {"train_loop_config": {"lr": rate, "num_epochs": 3, "seed": seed}, "scaling_config": {"num_workers": 2}}
+        write_trial(tmp_path, name, space, points(0.8))
+    trials = read_experiment(str(tmp_path), names={}).trials
+    assert [(one.learning_rate, one.epochs, one.seed) for one in trials] == [(1e-5, 3, 0), (1e-5, 3, 1), (2e-5, 3, 0)]
+    ids = [one.configuration_id for one in trials]
+    assert ids[0] == ids[1] != ids[2]
+
+
+def test_a_given_name_leads_into_nested_settings_and_one_that_no_trial_has_is_told(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        write_trial(
+            tmp_path, f"t{seed}", {"optimizer": {"rate": 3e-5}, "rng": {"base": seed, "fast": True}}, points(0.8)
+        )
+    names = parse_names(("learning_rate=optimizer/rate", "seed=rng/base", "batch_size=loader/batch", "batch_size=rate"))
+    found = read_experiment(str(tmp_path), names=names)
+    assert [(one.learning_rate, one.seed, one.batch_size) for one in found.trials] == [(3e-5, 0, None), (3e-5, 1, None)]
+    assert len({one.configuration_id for one in found.trials}) == 1
+    assert found.notes == [
+        f"{tmp_path}: no trial has a setting {name} (--map batch_size={name})" for name in ("loader/batch", "rate")
+    ]
+
+
+def test_experiments_whose_evaluation_data_are_not_named_are_not_ranked_together(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    storage = ["--storage-path", str(tmp_path / "runs")]
+    for name, accuracy in (("theirs", 0.8), ("ours", 0.9)):
+        write_trial(tmp_path / name, "t", {"lr": 1e-5}, points(accuracy))
+        state = json.dumps({"trial_id": "t", "status": "TERMINATED", "relative_logdir": "t"})
+        (tmp_path / name / "experiment_state-1.json").write_text(json.dumps({"trial_data": [[state, "{}"]]}))
+        assert main_results(["import-tune", str(tmp_path / name), *storage]) == 0
+    capsys.readouterr()
+    assert main_results([*storage, "--json"]) == 0
+    board = json.loads(capsys.readouterr().out)
+    assert [(row["eval_split"], row["rank"]) for row in board] == [
+        ("ours (evaluation data not named)", 1),
+        ("theirs (evaluation data not named)", 1),
+    ]
+
+
 def test_own_names_come_first(tmp_path: Path) -> None:
     results = [{"accuracy": 0.5, "val": {"top1": 0.9}, "training_iteration": 1}]
     write_trial(tmp_path, "t", {"optimizer_lr": 3e-5}, results)
