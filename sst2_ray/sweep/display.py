@@ -15,6 +15,7 @@ from rich.text import Text
 
 from sst2_ray import formatting
 from sst2_ray.config.metrics import METRIC_NAMES, SHARES, oriented, score_of, shown
+from sst2_ray.errors import FailureClass
 from sst2_ray.notebook import NotebookView, in_notebook
 from sst2_ray.records import Status
 from sst2_ray.run.logs import LOGGER
@@ -142,19 +143,20 @@ class SweepDisplay:
         return self.queue.config.scheduler == "none"
 
     def best_so_far(self) -> str:
-        """Name the configuration with the best mean among those that have run most seeds."""
+        """Name the configuration that a ranking of what has ended puts first (`ranking.rank`), with its number of seeds."""
         scores: dict[str, list[float]] = defaultdict(list)
+        diverged: set[str] = set()
         for spec in self.queue.planned:
             outcome = self.queue.outcomes.get(spec.trial_id)
             if outcome is not None and outcome.status == Status.SUCCEEDED and outcome.score is not None:
                 scores[spec.configuration_name].append(outcome.score)
+            elif outcome is not None and outcome.failure_class == FailureClass.NON_FINITE:
+                diverged.add(spec.configuration_name)
         if not scores:
             return ""
-        most = max(map(len, scores.values()))
-        name, values = max(
-            ((n, v) for n, v in scores.items() if len(v) == most), key=lambda item: sum(item[1]) / len(item[1])
-        )
-        return f"{name} {self._shown(sum(values) / len(values))} ({formatting.count(most, 'seed')})"
+        means = {name: sum(values) / len(values) for name, values in scores.items()}
+        best = max(means, key=lambda name: (name not in diverged, means[name]))
+        return f"{best} {self._shown(means[best])} ({formatting.count(len(scores[best]), 'seed')})"
 
     def _shown(self, score: float) -> str:
         metric = self.queue.config.base.metric

@@ -1,7 +1,8 @@
 """The trials still to run, in order: a plain state machine that Tune's searcher asks and the results table refills.
 
-Every configuration runs on the first seed first; then those that survived (without a scheduler: all) on the other seeds,
-so that rankings compare equal numbers of seeds and no lucky seed decides.
+Every configuration runs on the first seed first; then those that survived (without a scheduler: all) on the other seeds, so
+that a sweep that ends early has compared all of them. Configurations are ranked by their mean, however many seeds each has
+(`results.analysis.ranking.rank`).
 """
 
 from __future__ import annotations

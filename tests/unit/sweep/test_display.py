@@ -51,5 +51,17 @@ def test_the_live_table_shows_settings_whole_at_every_width(width: int) -> None:
     assert "…" not in text
 
 
+def test_the_best_so_far_is_the_first_of_a_ranking_of_what_has_ended() -> None:
+    queue = TrialQueue(SWEEP)
+    display = SweepDisplay(Console(file=io.StringIO()), "around-the-paper", queue)
+    assert display.best_so_far() == ""
+    specs = [queue.take() for _ in range(4)]
+    for spec, score in zip(specs, (0.94, 0.95, 0.90), strict=False):
+        queue.close(spec.trial_id, Outcome(status="succeeded", score=score))
+    assert display.best_so_far() == f"{specs[1].configuration_name} 95.00 % (1 seed)"
+    queue.close(specs[3].trial_id, Outcome(status="failed", score=None, failure_class="non_finite"))
+    assert display.best_so_far() == f"{specs[0].configuration_name} 92.00 % (2 seeds)"
+
+
 def test_a_wide_terminal_shows_speed_and_cost() -> None:
     assert all(word in screen(160) for word in ("examples/s", "2,104", "cost", "$0.21"))
