@@ -93,8 +93,7 @@ def read_experiment(
 
     Args:
         experiment: its name in the table; None: the folder's name.
-        eval_split: what the accuracies were measured on; None: not known, so it is named after the experiment, and nothing
-            else is ranked with it.
+        eval_split: what the accuracies were measured on; None: not known, so nothing else is ranked with it.
         model: the model of trials whose own settings do not name one.
         names: extra names of columns, tried before `SETTINGS` and `METRICS`; a slash leads into nested values.
 
@@ -109,7 +108,6 @@ def read_experiment(
         raise InputError(f"{location}: no Ray Tune experiment (no folder with a params.json in it)")
     experiment = experiment or re.sub(r"[^A-Za-z0-9._-]+", "-", storage.root.rstrip("/").split("/")[-1]) or "tune"
     states = _trial_states(storage)
-    eval_split = eval_split or f"{experiment} (evaluation data not named)"
     reader = _Reader(
         storage=storage, experiment=experiment, location=location, eval_split=eval_split, model=model, names=names
     )
@@ -138,7 +136,7 @@ class _Reader:
     storage: Storage
     experiment: str
     location: str
-    eval_split: str
+    eval_split: str | None
     model: str | None
     names: Mapping[str, tuple[str, ...]]
     reported: set[str] = field(default_factory=set)
@@ -209,7 +207,7 @@ class _Reader:
             config_json=json.dumps(config),
             config_hash=hash_of(config),
             configuration_id=hash_of(_without(config, self._names_of("seed", SETTINGS))),
-            eval_split=self.eval_split,
+            eval_split=self.eval_split or f"{self.experiment} (evaluation data not named)",
             seconds=points[-1].seconds if points else None,
             examples_per_sec=points[-1].examples_per_sec if points else None,
             imported_from=f"{self.location}/{folder}",
@@ -272,7 +270,7 @@ def _without(config: _Json, names: Iterable[str]) -> _Json:
     return kept
 
 
-def _value(values: _Json, names: tuple[str, ...], default: Any = None) -> Any:
+def _value(values: _Json, names: tuple[str, ...], default: float | None = None) -> Any:
     """Return the first finite number among the names (see `_at`)."""
     for name in names:
         value = _at(values, name)
