@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode, urlsplit
 
 from sst2_ray.config.section import Section
@@ -190,6 +190,15 @@ def start_value_problem(flag: str, value: str) -> str:
     except click.UsageError as error:
         return str(error.message)
     return ""
+
+
+def google_compute(provider: dict[str, object]) -> Any:
+    """Return Google's client of Compute Engine with the file's credentials, as `ray up` makes it; None without its library."""
+    try:
+        from ray.autoscaler._private.gcp.config import construct_clients_from_provider_config
+    except ImportError:
+        return None
+    return construct_clients_from_provider_config(provider)[2]
 
 
 @functools.cache

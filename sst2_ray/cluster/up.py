@@ -13,16 +13,15 @@ from pathlib import Path
 
 from sst2_ray.cluster.clouds import AccountCloud, CreateRequest, NoHeadError, cloud_of
 from sst2_ray.cluster.doctor.command import DoctorConfig, examine_cluster, examine_file, report
-from sst2_ray.cluster.down import run_ray
 from sst2_ray.cluster.file import ClusterFile, load_cluster_file, own_folder, use_token_if_present
 from sst2_ray.cluster.findings import Findings
 from sst2_ray.cluster.ray_private import ignored_addresses
 from sst2_ray.cluster.ssh import Tunnel
 from sst2_ray.cluster.submit.client import connect, list_jobs, still_running
-from sst2_ray.cluster.zones import leave, wanted_zone
+from sst2_ray.cluster.zones import find_zone, leave, start, wanted_zone
 from sst2_ray.config.fields import Positional
 from sst2_ray.config.flags import parse
-from sst2_ray.errors import FailureClass, InfeasibleError, InputError, RunFailedError
+from sst2_ray.errors import InfeasibleError, InputError
 from sst2_ray.terminal import busy
 
 _NODES = 'import ray; ray.init(address="auto", logging_level="ERROR"); print(*[n["NodeManagerAddress"] for n in ray.nodes() if n["Alive"]])'
@@ -73,6 +72,7 @@ def main(argv: list[str]) -> int:
         _say(line)
     with busy(f"checking {config.cluster}"):
         _refuse_mistakes(cluster, examine_file)
+        find_zone(cluster, config.zone)
     zone = wanted_zone(cluster, zone=config.zone, next_zone=config.next_zone)
     if zone is not None:
         _move_away(cluster, zone, restart=config.restart)
@@ -82,12 +82,7 @@ def main(argv: list[str]) -> int:
     if not config.yes and not _confirmed(question):
         raise InputError("not confirmed, nothing was started; pass --yes to start without being asked")
     cluster.set_limits(limits)
-    code = run_ray(["up", "--yes", "--no-config-cache", str(cluster.for_ray())], cluster)
-    if code != 0:
-        raise RunFailedError(
-            f"ray up {cluster.path} failed with exit code {code}, see above; `sst2-ray down {cluster.path}` ends what was started",
-            failure_class=FailureClass.BUG,
-        )
+    start(cluster)
     if cluster.hosts:
         wait_for_workers(cluster, timeout_s=config.wait_s)
     _say(f"{cluster.name} is up; submit with: sst2-ray submit {cluster.path} -- python jobs/train.py ...")

@@ -35,6 +35,8 @@ class Instance:
     spot: bool = False
     started_s: float | None = None
     """Start in seconds since the epoch, None where the cloud does not say."""
+    zone: str = ""
+    """Zone, where the cloud's own list of a cluster's machines is that of a zone."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from sst2_ray.cluster.clouds.base import Cloud, own_key
-from sst2_ray.cluster.clouds.checks import check_machine, check_place, places
+from sst2_ray.cluster.clouds.base import Cloud, Instance, own_key
+from sst2_ray.cluster.clouds.checks import check_machine, check_place
+from sst2_ray.cluster.clouds.gcp_api import end_instances, instances_of
 from sst2_ray.cluster.clouds.gcp_fields import check_fields
 from sst2_ray.cluster.file import PLACEHOLDER, ClusterFile, NodeType
 from sst2_ray.cluster.findings import Findings
@@ -56,9 +57,7 @@ class Gcp(Cloud):
             check_fields(cluster, node_type, found)
             has_gpu = bool(machine and machine.gpus)
             _check_disk(node_type.config, found, has_gpu=has_gpu)
-            _check_network(node_type.config, found)
             _check_references(cluster, node_type, found)
-            _check_reach(cluster, node_type, found)
             _check_keys(cluster, node_type, found)
             self._check_scheduling(node_type, found, has_gpu=has_gpu)
             if node_type.resources.whole("CPU") is None:
@@ -81,6 +80,14 @@ class Gcp(Cloud):
 
         region, project = cluster.provider.text("region"), cluster.provider.text("project_id")
         return own_key(cluster) or generated_key("gcp", 0, region, project, cluster.auth.text("ssh_user", "ubuntu"))
+
+    def status(self, cluster: ClusterFile) -> list[Instance] | None:
+        """Return the cluster's machines in every zone of its region: Ray lists those of one zone."""
+        return instances_of(cluster)
+
+    def end(self, cluster: ClusterFile) -> None:
+        """Delete what lies in other zones, or has stopped."""
+        end_instances(cluster)
 
     def limit_life(self, cluster: ClusterFile, limits: Mapping[str, float]) -> ClusterFile:
         """Change `maxRunDuration` as well, after which Google deletes a machine without anybody's right."""
@@ -241,23 +248,6 @@ def _check_keys(cluster: ClusterFile, node_type: NodeType, found: Findings) -> N
         found.warning(where, what, '{key: block-project-ssh-keys, value: "TRUE"}')
 
 
-def _check_reach(cluster: ClusterFile, node_type: NodeType, found: Findings) -> None:
-    config = node_type.config
-    public = any(entry.sections("accessConfigs") for entry in config.sections("networkInterfaces"))
-    if node_type.is_head and not public and not cluster.provider.get("use_internal_ips"):
-        what = "the head has no public address, and neither `ray up` nor `submit` reaches it"
-        found.error(
-            config.at("networkInterfaces"), what, "accessConfigs, or provider.use_internal_ips inside the network"
-        )
-    without = [zone for zone in cluster.zones if zone not in places("gcp_l4_zones")]
-    if config.text("machineType").startswith("g2-") and without:
-        found.error(
-            config.at("machineType"),
-            f"zone {', '.join(without)} has no L4",
-            "us-central1-a, -b or -c; gcloud compute accelerator-types list",
-        )
-
-
 def _check_disk(config: Section, found: Findings, *, has_gpu: bool) -> None:
     where, before = config.at("disks"), len(found)
     boot = next((disk for disk in config.sections("disks") if disk.get("boot")), None)
@@ -292,10 +282,3 @@ def _check_image(where: str, image: str, found: Findings, *, has_gpu: bool) -> N
     if has_gpu and driver and int(driver[1]) < OLDEST_DRIVER:
         what = f"the image brings driver {driver[1]}, torch's CUDA 13 needs {OLDEST_DRIVER}"
         found.error(where, what, f"a family with -nvidia-{OLDEST_DRIVER}")
-
-
-def _check_network(config: Section, found: Findings) -> None:
-    named = [entry.text("subnetwork") or entry.text("network") for entry in config.sections("networkInterfaces")]
-    if not named or any(not name or name.endswith("/default") for name in named):
-        what = "the default network lets the whole internet reach port 22"
-        found.error(config.at("networkInterfaces"), what, "a network of its own, docs/cluster-gcp.md")

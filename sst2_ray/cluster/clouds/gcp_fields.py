@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 
+from sst2_ray.cluster.clouds.checks import places
 from sst2_ray.cluster.file import PLACEHOLDER, ClusterFile, NodeType
 from sst2_ray.cluster.findings import Findings
 from sst2_ray.cluster.life import life
@@ -106,9 +106,10 @@ def check_fields(cluster: ClusterFile, node_type: NodeType, found: Findings) -> 
         )
     _check_life(cluster, node_type, found)
     _check_access(cluster, node_type, found)
+    _check_network(cluster, node_type, found)
 
 
-def _visit(value: Any, place: str, path: str, found: Findings) -> None:
+def _visit(value: object, place: str, path: str, found: Findings) -> None:
     if isinstance(value, list):
         for index, item in enumerate(value):
             _visit(item, place, f"{path}[{index}]", found)
@@ -197,6 +198,23 @@ def _check_access(cluster: ClusterFile, node_type: NodeType, found: Findings) ->
             if not PLACEHOLDER.search(line) and not _KEY.match(line):
                 what = f"{line[:40]!r} is no public key with its user"
                 found.error(node_type.config.section("metadata").path, what, "USER:ssh-ed25519 AAAA...")
+
+
+def _check_network(cluster: ClusterFile, node_type: NodeType, found: Findings) -> None:
+    config, interfaces = node_type.config, node_type.config.sections("networkInterfaces")
+    named = [entry.text("subnetwork") or entry.text("network") for entry in interfaces]
+    if not named or any(not name or name.endswith("/default") for name in named):
+        what = "the default network lets the whole internet reach port 22"
+        found.error(config.at("networkInterfaces"), what, "a network of its own, docs/cluster-gcp.md")
+    public = any(entry.sections("accessConfigs") for entry in interfaces)
+    if node_type.is_head and not public and not cluster.provider.get("use_internal_ips"):
+        what = "the head has no public address, and neither `ray up` nor `submit` reaches it"
+        remedy = "accessConfigs, or provider.use_internal_ips inside the network"
+        found.error(config.at("networkInterfaces"), what, remedy)
+    without = [zone for zone in cluster.zones if zone not in places("gcp_l4_zones")]
+    if config.text("machineType").startswith("g2-") and without:
+        remedy = "us-central1-a, -b or -c; gcloud compute accelerator-types list"
+        found.error(config.at("machineType"), f"zone {', '.join(without)} has no L4", remedy)
 
 
 def _check_life(cluster: ClusterFile, node_type: NodeType, found: Findings) -> None:

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from ray.job_submission import JobDetails, JobStatus, JobType
 
-from sst2_ray.cluster import up
+from sst2_ray.cluster import up, zones
 from sst2_ray.cluster.clouds import CLOUDS, NoHeadError
-from sst2_ray.errors import InputError
+from sst2_ray.errors import InputError, RunFailedError
 from tests.support.cluster_files import FILES
 
 
@@ -24,7 +24,7 @@ def started(home: Path, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:  # 
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     monkeypatch.setattr(up, "_refuse_mistakes", lambda *_: None)
     monkeypatch.setattr(up, "wait_for_workers", lambda *_, **__: None)
-    monkeypatch.setattr(up, "run_ray", lambda arguments, _: lines.append(list(arguments)) or 0)
+    monkeypatch.setattr(zones, "run_ray", lambda arguments, _: lines.append(list(arguments)) or 0)
     return lines
 
 
@@ -114,3 +114,26 @@ def test_where_jobs_cannot_be_asked_for_yes_alone_restarts_nothing(
         up.main([str(FILES["gcp"]), "--yes"])
     assert started == []
     assert up.main([str(FILES["gcp"]), "--yes", "--restart"]) == 0
+
+
+@pytest.mark.parametrize("code", [None, 1])
+def test_a_start_that_is_broken_off_says_how_what_runs_is_ended(
+    head: Callable[..., None],
+    started: list[list[str]],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    code: int | None,
+) -> None:
+    def run_ray(*_: Any) -> int:
+        if code is None:
+            raise KeyboardInterrupt
+        return code
+
+    del started
+    head()
+    monkeypatch.setattr(zones, "run_ray", run_ray)
+    with pytest.raises(KeyboardInterrupt if code is None else RunFailedError) as problem:
+        up.main([str(FILES["gcp"]), "--yes"])
+    told = capsys.readouterr().err if code is None else str(problem.value)
+    assert f"`sst2-ray down {FILES['gcp']}` ends what was started" in told
+    assert code is not None or "sst2 may run, and may not end by itself yet" in told

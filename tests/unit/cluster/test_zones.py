@@ -119,7 +119,6 @@ def told(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     monkeypatch.setattr(up, "_refuse_mistakes", lambda *_: None)
     monkeypatch.setattr(up, "_prepare_account", lambda *_: None)
-    monkeypatch.setattr(up, "run_ray", run_ray)
     monkeypatch.setattr(zones, "run_ray", run_ray)
     monkeypatch.setattr(zones, "down", lambda cluster: done.append(f"down in {zone_for_ray(cluster)}"))
     return done
@@ -228,6 +227,7 @@ def test_a_job_that_finds_no_machines_is_submitted_again_in_the_next_zone(
 def test_a_moved_cluster_keeps_the_times_that_up_was_given(
     send: Callable[..., int], head: Callable[..., None], cluster: ClusterFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    head(runs=False)
     found: list[tuple[float | None, float | None]] = []
 
     def run_ray(_: list[str], started: ClusterFile) -> int:
@@ -237,8 +237,7 @@ def test_a_moved_cluster_keeps_the_times_that_up_was_given(
     def end(ended: ClusterFile) -> None:
         ended.set_limits({})
 
-    for module in (up, zones):
-        monkeypatch.setattr(module, "run_ray", run_ray)
+    monkeypatch.setattr(zones, "run_ray", run_ray)
     monkeypatch.setattr(zones, "down", end)
     head(runs=False)
     assert up.main([str(FILES["aws"]), "--max-hours", "8", "--yes"]) == 0
