@@ -1,6 +1,6 @@
 """Ends this machine when nobody needs it, without anybody's laptop: started on every node of a cloud by autostop.sh.
 
-usage: autostop.py head --idle-minutes 30 --max-hours 72              no job and no SSH connection for so long: the head ends
+usage: autostop.py head --idle-minutes 30 --max-hours 72              no job, model or SSH connection for so long: the head ends
        autostop.py worker --head ADDRESS:PORT --max-hours 72          no head for --lost-minutes: the worker ends
 A time of 0 never comes. Standard library only: it must work where Ray does not.
 """
@@ -20,6 +20,9 @@ SETTLE_S = 20.0
 ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
 DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 """Neither the dashboard on loopback nor a cloud's metadata is ever asked through a proxy."""
+MANAGEMENT = "https://management.azure.com"
+AT_WORK = (b"JobSupervisor", b"ServeController")
+"""Ray's actors that run on the head as long as a job, or Ray Serve, does; their processes bear their names."""
 
 
 def ask(url: str, *, method: str = "GET", body: object = None, timeout_s: float = 10.0, **headers: str) -> bytes:
@@ -32,13 +35,37 @@ def ask(url: str, *, method: str = "GET", body: object = None, timeout_s: float 
         return bytes(answer.read())
 
 
-def runs_a_job(dashboard: str) -> bool:
-    """Return True while a job has not ended; a dashboard that does not answer runs none."""
+def told_by(dashboard: str, path: str) -> object:
+    """Return what the dashboard answers. Raises OSError or ValueError where it does not."""
     token = Path("~/.ray/auth_token").expanduser()
     headers = {"Authorization": f"Bearer {token.read_text().strip()}"} if token.is_file() else {}
+    return json.loads(ask(f"{dashboard}{path}", **headers))
+
+
+def runs_a_job(dashboard: str, proc: Path = Path("/proc")) -> bool:
+    """Return True while a job has not ended; where the dashboard does not answer, as long as its process is there."""
     try:
-        jobs = json.loads(ask(f"{dashboard}/api/jobs/", **headers))
-        return any(job.get("status") not in ENDED for job in jobs)
+        return any(job.get("status") not in ENDED for job in told_by(dashboard, "/api/jobs/"))
+    except (OSError, ValueError, AttributeError, TypeError):
+        return works(proc)
+
+
+def works(proc: Path) -> bool:
+    """Return True while a process of Ray's runs a job or serves a model."""
+    for file in proc.glob("[0-9]*/cmdline"):
+        try:
+            title = file.read_bytes()
+        except OSError:  # it has ended meanwhile
+            continue
+        if title.startswith(b"ray::") and any(name in title for name in AT_WORK):
+            return True
+    return False
+
+
+def serves(dashboard: str) -> bool:
+    """Return True while Ray Serve has an application: no job runs for a model that was deployed."""
+    try:
+        return bool(told_by(dashboard, "/api/serve/applications/").get("applications"))
     except (OSError, ValueError, AttributeError):
         return False
 
@@ -76,7 +103,7 @@ def reason_to_end(flags: argparse.Namespace) -> str:
         if flags.max_hours and uptime_s() > 3600 * flags.max_hours:
             return f"runs for {flags.max_hours:g} hours"
         if flags.role == "head":
-            if runs_a_job(flags.dashboard) or has_ssh(flags.ssh_port):
+            if runs_a_job(flags.dashboard, Path(flags.proc)) or has_ssh(flags.ssh_port) or serves(flags.dashboard):
                 needed = time.monotonic()
             limit, why = flags.idle_minutes, "no job and no SSH connection"
         else:
@@ -97,11 +124,11 @@ def delete_in_the_cloud(cloud: str) -> None:
         url = f"https://compute.googleapis.com/compute/v1/{zone}/instances/{name}"
     elif cloud == "azure":
         root = "http://169.254.169.254/metadata"
-        resource = "https%3A%2F%2Fmanagement.azure.com%2F"
+        resource = f"{MANAGEMENT}/".replace(":", "%3A").replace("/", "%2F")
         given = ask(f"{root}/identity/oauth2/token?api-version=2018-02-01&resource={resource}", Metadata="true")
         token = json.loads(given)["access_token"]
         path = ask(f"{root}/instance/compute/resourceId?api-version=2021-02-01&format=text", Metadata="true").decode()
-        machine = f"https://management.azure.com{path}?api-version=2024-07-01"
+        machine = f"{MANAGEMENT}{path}?api-version=2024-07-01"
         take_along(machine, token)
         url = f"{machine}&forceDeletion=true"
     else:
@@ -110,16 +137,32 @@ def delete_in_the_cloud(cloud: str) -> None:
 
 
 def take_along(machine: str, token: str) -> None:
-    """Have Azure delete disk and network interfaces with the machine: Ray's template does not, and they would bill on."""
+    """Have Azure delete disk, network cards and their addresses with the machine: Ray's template does not, and they would bill on."""
     found = json.loads(ask(machine, Authorization=f"Bearer {token}"))["properties"]
     cards = [
         {"id": card["id"], "properties": {"deleteOption": "Delete"}}
         for card in found["networkProfile"]["networkInterfaces"]
     ]
+    for card in cards:
+        try:
+            let_go_of_address(f"{MANAGEMENT}{card['id']}?api-version=2024-07-01", token)
+        except (OSError, ValueError, KeyError) as error:  # the machine is the dearer part
+            print(f"autostop: its public address stays ({type(error).__name__}: {error})", flush=True)
     disk = {"osDisk": {"deleteOption": "Delete"}}
     change = {"properties": {"storageProfile": disk, "networkProfile": {"networkInterfaces": cards}}}
     ask(machine, method="PATCH", body=change, timeout_s=60, Authorization=f"Bearer {token}")
     time.sleep(SETTLE_S)
+
+
+def let_go_of_address(card: str, token: str) -> None:
+    """Have Azure delete the public address of a network card, which costs as long as it exists, with its machine."""
+    found = json.loads(ask(card, Authorization=f"Bearer {token}"))
+    places = [place["properties"] for place in found["properties"]["ipConfigurations"]]
+    addresses = [place["publicIPAddress"] for place in places if "publicIPAddress" in place]
+    for address in addresses:
+        address["properties"] = {**address.get("properties", {}), "deleteOption": "Delete"}
+    if addresses:
+        ask(card, method="PUT", body=found, timeout_s=60, Authorization=f"Bearer {token}")
 
 
 def main(argv: list[str]) -> int:
@@ -133,6 +176,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--cloud", choices=["aws", "gcp", "azure"], default="aws")
     parser.add_argument("--dashboard", default="http://127.0.0.1:8265")
     parser.add_argument("--ssh-port", type=int, default=22)
+    parser.add_argument("--proc", default="/proc", help="folder of the processes")
     parser.add_argument("--poll-s", type=float, default=20.0)
     parser.add_argument("--command", default="sudo -n shutdown -h now")
     flags = parser.parse_args(argv)

@@ -23,15 +23,16 @@ def with_life(cluster: ClusterFile, limits: Mapping[str, float]) -> ClusterFile:
     if not limits:
         return cluster
     document = dict(cluster.document.raw)
-    for role in ("head", "worker"):
-        key = f"{role}_start_ray_commands"
+    for key in ("initialization_commands", "head_start_ray_commands", "worker_start_ray_commands"):
+        role = "worker" if key.startswith("worker") else "head"
         commands = cluster.document.texts(key)
         for flag, value in limits.items():
             commands = [re.sub(rf"(autostop\.sh .*{flag})[= ]\S+", rf"\1 {value:g}", text) for text in commands]
             if role == "head" or flag == "--max-hours":  # only the head's watch counts idle minutes
                 stated = rf"(autostop\.sh {role}\b)(?!.*{flag})"
                 commands = [re.sub(stated, rf"\1 {flag} {value:g}", text) for text in commands]
-        document[key] = commands
+        if commands:
+            document[key] = commands
     return replace(cluster, document=Section(document))
 
 

@@ -17,7 +17,7 @@ from sst2_ray.errors import did_you_mean
 
 _AUTOSTOP_FLAGS = {
     "--idle-minutes": "number", "--lost-minutes": "number", "--max-hours": "number", "--poll-s": "number", "--ssh-port": "number",
-    "--head": "text", "--cloud": "text", "--dashboard": "text", "--command": "text",
+    "--head": "text", "--cloud": "text", "--dashboard": "text", "--command": "text", "--proc": "text",
 }  # fmt: skip
 """Flags of cluster/node/autostop.py."""
 _LEAST_IDLE_MINUTES = 5
@@ -36,7 +36,7 @@ def check_node_scripts(cluster: ClusterFile, found: Findings) -> None:
     if cluster.platform != "local" and workers and "autostop.sh" not in workers:
         what = "nothing ends the workers where the head is gone: they are paid until somebody looks"
         found.warning(WORKER, what, "autostop.sh worker, as in the repository's file")
-    for key, role in ((HEAD, "head"), (WORKER, "worker")):
+    for key, role in (("initialization_commands", "head"), (HEAD, "head"), (WORKER, "worker")):
         for command in cluster.document.texts(key):
             if "autostop.sh" in command:
                 _check_autostop(cluster, key, role, command, found)

@@ -141,6 +141,8 @@ def replaced(made: dict[str, str], lab: HostLab, idle: float | None) -> dict[str
     sooner = f'--idle-minutes 1.5 --poll-s 1 --command "touch {lab.shared}/ended-$(hostname)"'
     starts = config["head_start_ray_commands"]
     config["head_start_ray_commands"] = [command.replace("--idle-minutes 30", sooner) for command in starts]
+    for key in ("initialization_commands", "worker_start_ray_commands"):
+        config[key] = [command.replace("--max-hours 72", "--command true") for command in config[key]]
     config["metadata"] = {"vpc": made["vpc"]}
     return config
 

@@ -62,6 +62,7 @@ def file_of(name: str, lab: HostLab, made: dict[str, str]) -> Path:
     config["cluster_name"] = name
     end = f'--poll-s 1 --command "{sys.executable} {lab.shared}/end.py $(hostname -I)"'
     watches = {
+        "initialization_commands": f"head --cloud aws --idle-minutes 0 {end}",
         "head_start_ray_commands": f"head --cloud aws --idle-minutes {IDLE_MINUTES} {end}",
         "worker_start_ray_commands": f'worker --cloud aws --head "$RAY_HEAD_IP:6379" --lost-minutes 0.4 {end}',
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import ModuleType
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 import yaml
@@ -31,17 +32,20 @@ CLOUDS = ("aws", "gcp", "azure")
 
 
 class Dashboard:
-    """A job server with one job in `status`."""
+    """A job server with one job in `status`, and the applications of Ray Serve."""
 
     def __init__(self) -> None:
         self.status = "RUNNING"
+        self.applications: dict[str, object] = {}
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 self.send_response(200)
                 self.end_headers()
-                self.wfile.write(json.dumps([{"status": outer.status}]).encode())
+                serve = {"applications": outer.applications}
+                answers = {"/api/jobs/": [{"status": outer.status}], "/api/serve/applications/": serve}
+                self.wfile.write(json.dumps(answers[self.path]).encode())
 
             def log_message(self, *_: object) -> None:
                 pass
@@ -77,6 +81,8 @@ def watch(tmp_path: Path) -> Iterator[Watch]:
             "0.015",
             "--poll-s",
             "0.1",
+            "--proc",
+            f"{tmp_path}/proc",
             "--command",
             f"touch {ended}",
         ]
@@ -106,6 +112,29 @@ def test_a_head_lives_while_a_job_runs_and_ends_after_it(watch: Watch, dashboard
     time.sleep(3)
     assert not ended()
     dashboard.status = "SUCCEEDED"
+    assert waited(ended, "the end", 15)
+
+
+def test_a_head_lives_while_a_model_is_served(watch: Watch, dashboard: Dashboard) -> None:
+    dashboard.status, dashboard.applications = "SUCCEEDED", {"sst2": {"status": "RUNNING"}}
+    ended = watch("head", "--dashboard", dashboard.url, "--ssh-port", "1")
+    time.sleep(3)
+    assert not ended()
+    dashboard.applications = {}
+    assert waited(ended, "the end", 15)
+
+
+@pytest.mark.parametrize("title", ["ray::JobSupervisor", "ray::ServeController.listen_for_change"])
+def test_a_head_whose_dashboard_is_gone_lives_while_rays_processes_work(
+    watch: Watch, tmp_path: Path, title: str
+) -> None:
+    for pid, line in {"6": "ray::IDLE", "7": title, "8": "grep\0JobSupervisor"}.items():
+        (tmp_path / "proc" / pid).mkdir(parents=True)
+        (tmp_path / "proc" / pid / "cmdline").write_text(line)
+    ended = watch("head", "--dashboard", "http://127.0.0.1:9", "--ssh-port", "1")
+    time.sleep(3)
+    assert not ended()
+    (tmp_path / "proc/7/cmdline").unlink()
     assert waited(ended, "the end", 15)
 
 
@@ -150,6 +179,40 @@ def test_a_second_start_replaces_the_first(tmp_path: Path) -> None:
         os.kill(pids[1], 9)
 
 
+@pytest.mark.parametrize(
+    ("script", "module", "words"), [("autostop.sh", "autostop.py", ["head"]), ("watch_spot.sh", "spot_watcher", [])]
+)
+def test_before_set_up_and_after_a_reboot_the_watches_start(
+    tmp_path: Path, script: str, module: str, words: list[str]
+) -> None:
+    """There is only the system's Python then, and the number in the file may be another process's."""
+    folder, tools = tmp_path / ".sst2-ray", tmp_path / "bin"
+    tools.mkdir()
+    for name in ("bash", "cat", "dirname", "grep", "kill", "nohup", "setsid"):
+        found = shutil.which(name)
+        assert found
+        (tools / name).symlink_to(found)
+    for name in ("python3",) if script == "autostop.sh" else ("python",):
+        (tools / name).write_text(f'#!/bin/sh\nexec {sys.executable} -c "import time; time.sleep(60)" "$@"\n')
+        (tools / name).chmod(0o755)
+    (folder / "src/sst2_ray/cluster").mkdir(parents=True)
+    (folder / "src/sst2_ray/cluster/spot_watcher.py").touch()
+    file = folder / ("autostop.pid" if script == "autostop.sh" else "spot_watcher.pid")
+    settings = {"HOME": str(tmp_path), "PATH": str(tools)}
+    with subprocess.Popen(["sleep", "60"]) as other:
+        file.write_text(str(other.pid))
+        subprocess.run(
+            ["bash", str(REPOSITORY / "cluster/node" / script), *words], env=settings, check=True, timeout=20
+        )
+        pid = int(file.read_text())
+        try:
+            assert pid != other.pid and other.poll() is None
+            waited(lambda: module in Path(f"/proc/{pid}/cmdline").read_text() or None, "the watch", 10)
+        finally:
+            for process in {pid, other.pid}:
+                os.kill(process, 9)
+
+
 @pytest.fixture
 def autostop() -> ModuleType:
     spec = importlib.util.spec_from_file_location("autostop", SCRIPT)
@@ -168,7 +231,15 @@ class CloudApi:
         "/instance/name": "worker-7",
         "/identity/oauth2/token": {"access_token": "T"},
         "/instance/compute/resourceId": "/subscriptions/s/resourceGroups/g/providers/Microsoft.Compute/virtualMachines/w",
-        "/virtualMachines/w": {"properties": {"networkProfile": {"networkInterfaces": [{"id": "nic"}]}}},
+        "/virtualMachines/w": {"properties": {"networkProfile": {"networkInterfaces": [{"id": "/nic"}]}}},
+        "/nic": {
+            "properties": {
+                "ipConfigurations": [
+                    {"properties": {"publicIPAddress": {"id": "/ip"}, "subnet": {}}},
+                    {"properties": {}},
+                ]
+            }
+        },
     }
 
     def __init__(self, *, may_delete: bool = True) -> None:
@@ -195,7 +266,7 @@ def test_on_google_cloud_a_machine_has_itself_deleted(autostop: ModuleType, monk
     assert all(headers == {"Metadata_Flavor": "Google"} for _, _, _, headers in api.calls[:-1])
 
 
-def test_on_azure_a_machine_has_itself_deleted_with_its_disk_and_network_card(
+def test_on_azure_a_machine_has_itself_deleted_with_its_disk_network_card_and_address(
     autostop: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     api = CloudApi()
@@ -206,12 +277,33 @@ def test_on_azure_a_machine_has_itself_deleted_with_its_disk_and_network_card(
     assert change == {
         "properties": {
             "storageProfile": {"osDisk": {"deleteOption": "Delete"}},
-            "networkProfile": {"networkInterfaces": [{"id": "nic", "properties": {"deleteOption": "Delete"}}]},
+            "networkProfile": {"networkInterfaces": [{"id": "/nic", "properties": {"deleteOption": "Delete"}}]},
         }
     }
+    (card,) = [body for method, _, body, _ in api.calls if method == "PUT"]
+    assert isinstance(card, dict)
+    address = {"id": "/ip", "properties": {"deleteOption": "Delete"}}
+    places = [{"properties": {"publicIPAddress": address, "subnet": {}}}, {"properties": {}}]
+    assert card == {"properties": {"ipConfigurations": places}}
     method, url, _, headers = api.calls[-1]
     assert method == "DELETE" and headers == {"Authorization": "Bearer T"}
     assert url.startswith("https://management.azure.com/subscriptions/s/") and url.endswith("&forceDeletion=true")
+
+
+def test_on_azure_a_machine_without_the_right_to_its_address_has_itself_deleted_nevertheless(
+    autostop: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api = CloudApi()
+
+    def ask(url: str, *, method: str = "GET", **more: Any) -> bytes:
+        if method == "PUT":
+            raise OSError("HTTP Error 403: Forbidden")
+        return api.ask(url, method=method, **more)
+
+    monkeypatch.setattr(autostop, "ask", ask)
+    monkeypatch.setattr(autostop, "SETTLE_S", 0.0)
+    autostop.delete_in_the_cloud("azure")
+    assert [method for method, *_ in api.calls][-2:] == ["PATCH", "DELETE"]
 
 
 @pytest.mark.parametrize("cloud", ["gcp", "azure"])
@@ -246,7 +338,8 @@ def test_every_cloud_file_ends_its_head_and_its_workers(name: str) -> None:
     document = yaml.safe_load(FILES[name].read_text())
     (head,) = [command for command in document["head_start_ray_commands"] if "autostop.sh" in command]
     (worker,) = [command for command in document["worker_start_ray_commands"] if "autostop.sh" in command]
-    assert f"head --cloud {name} --idle-minutes 30 --max-hours 72" in head
+    watch = f"bash ~/.sst2-ray/node/autostop.sh head --cloud {name} --idle-minutes 30 --max-hours 72"
+    assert head == watch and document["initialization_commands"] == [watch]  # before anything can fail, too
     assert f'worker --cloud {name} --head "$RAY_HEAD_IP:6379" --lost-minutes 15' in worker
 
 
@@ -254,7 +347,8 @@ def test_times_given_to_up_reach_the_file_that_ray_is_given(home: Path) -> None:
     cluster = load_cluster_file(FILES["aws"])
     assert life(cluster, "--idle-minutes") == 30 and with_life(cluster, {}) is cluster
     given = yaml.safe_load(with_life(cluster, {"--idle-minutes": 5, "--max-hours": 0}).for_ray().read_text())
-    assert any("--idle-minutes 5 --max-hours 0" in command for command in given["head_start_ray_commands"])
+    for key in ("initialization_commands", "head_start_ray_commands"):
+        assert any("--idle-minutes 5 --max-hours 0" in command for command in given[key])
     assert any("--lost-minutes 15 --max-hours 0" in command for command in given["worker_start_ray_commands"])
 
 
