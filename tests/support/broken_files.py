@@ -6,6 +6,7 @@ and 31 of 62 were found at first.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -51,6 +52,11 @@ def doc(mistake: Callable[[Document], object]) -> Edit:
         return yaml.safe_dump(document, sort_keys=False)
 
     return edit
+
+
+def without_watch(text: str) -> str:
+    """Remove the commands that start a watch."""
+    return re.sub(r"initialization_commands:\n(?=  - bash .*autostop)|  - bash .*autostop\.sh .*\n", "", text)
 
 
 def node(d: Document, name: str = "gpu_spot") -> Document:

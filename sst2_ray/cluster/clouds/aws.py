@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import subprocess  # nosec B404: ssh-keygen, never through a shell
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -41,8 +42,7 @@ class Aws(AccountCloud):
 
     def check_create(self, cluster: ClusterFile, request: CreateRequest) -> str:
         """Return the question before the stack is made or changed, or a key is given to EC2."""
-        if request.ssh_from:
-            check_source(request.ssh_from)
+        request = _whole(request)
         with one_line_refusals():
             imports = self._key_to_import(cluster)
             change = stack_change(cluster, request)
@@ -51,6 +51,7 @@ class Aws(AccountCloud):
 
     def create(self, cluster: ClusterFile, request: CreateRequest) -> str:
         """Create or update the stack of cluster/aws-account.yaml and wait for it; import the key where EC2 lacks it."""
+        request = _whole(request)
         with one_line_refusals():
             key = self._key_to_import(cluster)
             if key:
@@ -67,6 +68,13 @@ class Aws(AccountCloud):
         """Return every instance that is not terminated: stopped ones bill their disks."""
         with one_line_refusals():
             return [_instance(instance) for instance in instances_of(cluster)]
+
+    def end(self, cluster: ClusterFile) -> None:
+        """Terminate machines that have stopped, of which `ray down` knows nothing."""
+        with one_line_refusals():
+            stopped = [one.id for one in self.status(cluster) if one.state in ("stopping", "stopped")]
+            if stopped:
+                client(cluster, "ec2").terminate_instances(InstanceIds=stopped)
 
     def machine_name(self, node_type: NodeType) -> str:
         """Return the instance type."""
@@ -107,8 +115,13 @@ def import_key(cluster: ClusterFile, key: Path) -> None:
     client(cluster, "ec2").import_key_pair(KeyName=key.stem, PublicKeyMaterial=made.stdout.encode())
 
 
-def check_source(cidr: str) -> None:
-    """Refuse what is not a small network. Raises InputError."""
+def _whole(request: CreateRequest) -> CreateRequest:
+    """Return the request with its addresses as CloudFormation takes them."""
+    return replace(request, ssh_from=check_source(request.ssh_from)) if request.ssh_from else request
+
+
+def check_source(cidr: str) -> str:
+    """Return a network with its length, /32 for one address. Raises InputError for what is not a small network."""
     try:
         network = ipaddress.ip_network(cidr)
     except ValueError:
@@ -119,6 +132,7 @@ def check_source(cidr: str) -> None:
         raise InputError(
             f"--ssh-from {cidr}: would open port 22 to {network.num_addresses:,} addresses; name your own with /32"
         )
+    return str(network)
 
 
 def _instance(instance: Section) -> Instance:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 MIN_ROOT_GB = 100
 _IMAGE = re.compile(r"^(ami-[0-9a-f]{8}([0-9a-f]{9})?|resolve:ssm:/?[\w.\-/]+(:\d+)?)$")
 _ARM = re.compile(r"(g5g|[a-z]+\d+g[a-z]*)\.")
+_LONGEST_ROLE = 64
 _RAYS_OWN_KEYS = ("SubnetIds",)
 _SCALARS: dict[str, type] = {"boolean": bool, "integer": int, "string": str}
 """Types of values by EC2's names for them."""
@@ -116,6 +117,10 @@ def _check_template(cluster: ClusterFile, found: Findings) -> None:
         for node_type in cluster.node_types
     }
     head = cluster.document.text("head_node_type")
+    role = f"sst2-ray-{cluster.name}-{cluster.provider.text('region')}-worker"  # the longest name of the stack's
+    if any(named.values()) and len(role) > _LONGEST_ROLE:
+        what = f"role {role} of cluster/aws-account.yaml has {len(role)} letters, and IAM takes {_LONGEST_ROLE}"
+        found.error("cluster_name", what, f"at most {len(cluster.name) - len(role) + _LONGEST_ROLE}")
     for node_type in cluster.node_types:
         name, where = named[node_type.name], node_type.config.at("LaunchTemplate")
         if not node_type.is_head and name and name == named.get(head):

@@ -120,10 +120,11 @@ def _numbers(value: object, path: str) -> Iterator[tuple[str, float]]:
 def _check_template_kept(node_type: NodeType, found: Findings) -> None:
     """Check that the file does not undo what the launch template sets for safety and for the bill."""
     config = node_type.config
-    if config.text("InstanceInitiatedShutdownBehavior", "terminate") != "terminate":
+    by_template = "terminate" if "LaunchTemplate" in config else "stop"  # EC2's own default
+    if config.text("InstanceInitiatedShutdownBehavior", by_template) != "terminate":
         what = "a machine that shuts itself down would stay, and its disks bill: autostop ends nothing"
         found.error(
-            config.at("InstanceInitiatedShutdownBehavior"), what, "remove it: the launch template says terminate"
+            config.at("InstanceInitiatedShutdownBehavior"), what, "InstanceInitiatedShutdownBehavior: terminate"
         )
     if config.section("MetadataOptions").text("HttpEndpoint", "enabled") != "enabled":
         what = "without it a machine neither gets its role nor hears that its spot capacity is taken"

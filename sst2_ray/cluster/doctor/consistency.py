@@ -17,8 +17,8 @@ _RESERVED_USERS = {
 }  # fmt: skip
 _CLIENTS = {"aws": "boto3", "gcp": "google-api-python-client", "azure": "azure-mgmt-compute"}
 """Client library of each cloud, which the autoscaler on the head imports."""
-LONGEST_NAME = 64 - 8 - 1 - len("ray--worker")
-"""Letters: Ray names machines ray-NAME-worker and eight digits, and both clouds take 64 at most."""
+_LONGEST_NAME = {"gcp": 63 - len("ray--worker-12345678-compute"), "azure": 64 - len("ray--worker-12345678")}
+"""Letters that each cloud takes, without those that Ray adds for a machine."""
 _NEEDED_BY: dict[str, tuple[str, ...]] = {
     "node/setup.sh": ("~/.sst2-ray/pyproject.toml",),
     "watch_spot.sh": ("~/.sst2-ray/src/sst2_ray",),
@@ -42,11 +42,14 @@ def _check_names(cluster: ClusterFile, found: Findings) -> None:
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9-]{0,62}", cluster.name):
         what = f"{cluster.name!r} names machines, stacks and roles"
         found.error("cluster_name", what, "a letter first, then letters, digits and hyphens")
-    if cluster.platform in ("gcp", "azure") and len(cluster.name) > LONGEST_NAME:
+    if cluster.platform == "gcp" and cluster.name != cluster.name.lower():
+        found.error("cluster_name", f"{cluster.name!r}: Google refuses machines and labels of it", "small letters")
+    longest = _LONGEST_NAME.get(cluster.platform)
+    if longest and len(cluster.name) > longest:
         what = (
             f"{len(cluster.name)} letters: with what Ray adds, the names of machines exceed {cluster.platform}'s limit"
         )
-        found.error("cluster_name", what, f"at most {LONGEST_NAME}")
+        found.error("cluster_name", what, f"at most {longest}")
     names = [node_type.name for node_type in cluster.node_types]
     head = cluster.document.text("head_node_type")
     if names and head not in names:

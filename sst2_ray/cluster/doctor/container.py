@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from sst2_ray.cluster.clouds.checks import check_gpu_image, check_harmful, check_image_tag
+from sst2_ray.cluster.doctor.commands import commands_of
 from sst2_ray.cluster.file import ClusterFile, is_pinned_image
 from sst2_ray.cluster.findings import Findings
 from sst2_ray.config.section import Section
@@ -42,10 +43,22 @@ def check_container(cluster: ClusterFile, found: Findings) -> None:
     if images and not re.fullmatch(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+", name):
         found.error(docker.at("container_name"), f"{name!r} is not a container's name", "e.g. ray")
     _check_options(docker, found)
+    for path, command in commands_of(cluster):
+        if images and "autostop.sh" in command:
+            _check_watch(cluster, path, found)
     worker = images.get("worker_image") or images.get("image", "")
     has_gpu = any((node_type.resources.number("GPU") or 0) > 0 for node_type in cluster.node_types)
     if has_gpu or cluster.platform == "aws":
         check_gpu_image("docker.image", worker, found)
+
+
+def _check_watch(cluster: ClusterFile, path: str, found: Findings) -> None:
+    """Check that a watch is not started where it is missing, or can end nothing: Google alone is asked to delete the machine."""
+    remedy = "remove it, then only `down` ends the cluster; or the docker section, since set-up installs all"
+    if path.startswith("initialization_commands"):
+        found.error(path, "runs beside the container, which alone has the mounts: set-up fails", remedy)
+    elif cluster.platform != "gcp":
+        found.error(path, "autostop.sh in a container cannot shut its machine down: nothing ends it", remedy)
 
 
 def _check_options(docker: Section, found: Findings) -> None:

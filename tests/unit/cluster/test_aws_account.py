@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from sst2_ray.cluster import down
 from sst2_ray.cluster.clouds import CreateRequest, aws_stack, cloud_of
 from sst2_ray.cluster.file import ClusterFile, load_cluster_file
 from sst2_ray.errors import InputError, RunFailedError
@@ -207,3 +208,25 @@ def test_a_file_that_is_no_key_is_not_given_to_ec2(tmp_path: Path, home: Path) -
     cluster = cluster_of(tmp_path)
     with pytest.raises(InputError, match="not a private key"):
         cloud_of(cluster).create(cluster, REQUEST)
+
+
+def test_one_address_without_its_length_reaches_the_stack_with_it(tmp_path: Path) -> None:
+    cluster = cluster_of(tmp_path)
+    bare = CreateRequest(ssh_from="203.0.113.7", bucket="results")
+    assert "SSH from 203.0.113.7/32" in cloud_of(cluster).check_create(cluster, bare)
+    cloud_of(cluster).create(cluster, bare)
+    assert aws_stack.find_stack(cluster).parameters["SshFrom"] == "203.0.113.7/32"
+    assert cloud_of(cluster).check_create(cluster, bare) == ""
+
+
+def test_down_terminates_machines_that_have_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(down, "run_ray", lambda *_: 0)
+    ec2 = boto3.client("ec2", region_name=REGION)
+    image = ec2.describe_images(Owners=["amazon"])["Images"][0]["ImageId"]
+    tags = [{"ResourceType": "instance", "Tags": [{"Key": "ray-cluster-name", "Value": "sst2"}]}]
+    made = ec2.run_instances(ImageId=image, InstanceType="t3.micro", MinCount=1, MaxCount=1, TagSpecifications=tags)
+    ec2.stop_instances(InstanceIds=[made["Instances"][0]["InstanceId"]])
+    cluster = cluster_of(tmp_path)
+    assert [one.state for one in cloud_of(cluster).status(cluster) or ()] == ["stopped"]
+    down.down(cluster)
+    assert cloud_of(cluster).status(cluster) == []

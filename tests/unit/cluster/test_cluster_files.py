@@ -156,6 +156,10 @@ def test_an_address_range_that_is_not_ones_own_is_refused(cidr: str) -> None:
         check_source(cidr)
 
 
+def test_one_address_is_a_range_of_its_own() -> None:
+    assert check_source("203.0.113.7") == "203.0.113.7/32" and check_source("10.0.0.0/8") == "10.0.0.0/8"
+
+
 def test_every_cluster_has_a_token_of_its_own_which_ray_is_given(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
         monkeypatch.setenv(name, "x")  # restored after the test, whatever is set in it

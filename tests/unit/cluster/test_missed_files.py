@@ -13,12 +13,16 @@ import yaml
 from sst2_ray.cluster.clouds import serve_config
 from sst2_ray.cluster.doctor.build_files import check_build_file
 from sst2_ray.cluster.file import load_cluster_file
-from tests.support.broken_files import SHIPPED, Edit, doc, sub, text_of
+from tests.support.broken_files import SHIPPED, Edit, doc, sub, text_of, without_watch
 from tests.support.cluster_files import REPOSITORY
 from tests.support.missed_files import MISSED
 from tests.unit.cluster.test_further_broken_files import accused, told
 
 BESIDE = {"stack": REPOSITORY / "cluster/aws-account.yaml", "serve": REPOSITORY / "cluster/serve.yaml"}
+CONTAINER = (
+    "{image: 'rayproject/ray:2.60.0-py311-gpu', container_name: ray_1, "
+    "run_options: ['--shm-size=8g', '-v /data:/data', '--ulimit nofile=65536:65536']}"
+)
 SET_UP = "setup_commands:\n  - bash ~/.sst2-ray/node/setup.sh\nhead"
 
 
@@ -75,8 +79,11 @@ RIGHT: dict[str, dict[str, Edit]] = {
         "own tags": doc(lambda d: d["available_node_types"]["gpu_spot"]["node_config"].update(
             TagSpecifications=[{"ResourceType": "instance", "Tags": [{"Key": "team", "Value": "nlp"}]}])),
         "larger machine": sub("InstanceType: g6.2xlarge", "InstanceType: g6.12xlarge"),
-        "container": sub("auth:\n", "docker: {image: 'rayproject/ray:2.60.0-py311-gpu', container_name: ray_1, run_options: ['--shm-size=8g', "
-            "'-v /data:/data', '--ulimit nofile=65536:65536']}\nauth:\n"),
+        "container": lambda text: sub("auth:\n", f"docker: {CONTAINER}\nauth:\n")(without_watch(text)),
+        "groups and roles of one's own": doc(lambda d: [
+            (config.pop("LaunchTemplate"), config.update(SecurityGroupIds=["sg-0123456789abcdef0"],
+             IamInstanceProfile={"Name": "mine"}, InstanceInitiatedShutdownBehavior="terminate"))
+            for config in [kind["node_config"] for kind in d["available_node_types"].values()]]),
         "version of the template": sub("LaunchTemplateName: sst2-ray-sst2-head}", "LaunchTemplateName: sst2-ray-sst2-head, Version: '3'}"),
         "provisioned disk": sub("VolumeSize: 120, VolumeType: gp3", "VolumeSize: 120, VolumeType: io2, Iops: 3000"),
         "fewer CPUs for Ray": sub("ray start --address=$RAY_HEAD_IP:6379", "ray start --num-cpus=6 --address=$RAY_HEAD_IP:6379"),
@@ -86,7 +93,7 @@ RIGHT: dict[str, dict[str, Edit]] = {
         "two zones": sub("availability_zone: us-central1-a", "availability_zone: us-central1-a,us-central1-b"),
         "SSD": sub("pd-balanced", "pd-ssd"),
         "newer driver, older CUDA": sub("common-cu129-ubuntu-2404-nvidia-580", "common-cu128-ubuntu-2204-nvidia-580"),
-        "longest name": sub("cluster_name: sst2\n", f"cluster_name: {'n' * 44}\n"),
+        "longest name": sub("cluster_name: sst2\n", f"cluster_name: {'n' * 35}\n"),
     },
     "azure": {
         "client of the lock": sub("azure-core==1.35.0", "azure-core==1.35.0 'azure-storage-blob>=12'"),

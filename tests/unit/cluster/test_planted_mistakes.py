@@ -146,6 +146,9 @@ def test_every_file_has_at_least_three_planted_mistakes() -> None:
         assert sum(file == name for file, *_ in MISTAKES) >= 3
 
 
+CONTAINER = {"image": "rayproject/ray:2.60.0-py311-gpu", "container_name": "ray"}
+OWN_GROUP = {"SecurityGroupIds": ["sg-0123456789abcdef0"], "IamInstanceProfile": {"Name": "mine"}}
+WATCH = "bash ~/.sst2-ray/node/autostop.sh head --idle-minutes 30"
 FURTHER: list[tuple[str, Callable[[Document], object], str]] = [
     ("aws", lambda d: d.update(head_setup_commands=["bash ~/.sst2-ray/node/setup.sh"]), "lacks boto3"),
     ("aws", lambda d: d.update(setup_commands=[]), "the workers are not"),
@@ -158,6 +161,14 @@ FURTHER: list[tuple[str, Callable[[Document], object], str]] = [
     ("aws", lambda d: d.update(upscaling_speed=0), "no worker is ever added"),
     ("aws", lambda d: d.update(head_node_type="haed"), "none of available_node_types"),
     ("aws", lambda d: d["available_node_types"]["head"].update(min_workers=1), "a second head"),
+    ("aws", lambda d: head(d).update(OWN_GROUP) or head(d).pop("LaunchTemplate"), "autostop ends nothing"),
+    ("aws", lambda d: d.update(docker=CONTAINER), "head_start_ray_commands[2]: autostop.sh in a container"),
+    ("azure", lambda d: d.update(docker=CONTAINER), "worker_start_ray_commands[3]: autostop.sh in a container"),
+    ("gcp", lambda d: d.update(docker=CONTAINER), "initialization_commands[0]: runs beside the container"),
+    ("onprem", lambda d: d.update(initialization_commands=[WATCH]), "switch your own machines off"),
+    ("aws", lambda d: d.update(cluster_name="n" * 39), "IAM takes 64; at most 38"),
+    ("gcp", lambda d: d.update(cluster_name="Sst2"), "small letters"),
+    ("gcp", lambda d: d.update(cluster_name="n" * 36), "at most 35"),
     ("gcp", lambda d: worker(d)["disks"][0]["initializeParams"].update(sourceImage=OLD_DRIVER), "brings driver 550"),
     ("gcp", lambda d: head(d)["metadata"].update(items=[]), "nobody could log in"),
     ("azure", lambda d: worker(d)["azure_arm_parameters"].update(vmSize="Standard_NV36ads_A10_v5"), "GRID drivers"),
