@@ -83,7 +83,7 @@ class DataSettings:
     drop_blank: bool = True
     """Leave out rows without a text or a label, and say how many; off: refuse data that have any."""
     split_column: str | None = None
-    """Column that says which split a row belongs to (train, dev, ...); None: split, if its cells are names of splits."""
+    """Column that says which split a row belongs to (train, dev, ...); None: split, if its cells name train and dev."""
     group_column: str | None = None
     """Column whose equal cells keep rows together in hold-outs, e.g. the user or document that a text is from."""
     delimiter: str | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 Quoting = Literal["auto", "standard", "none"]
@@ -20,7 +20,7 @@ class ReadOptions:
     label: str | None = None
     """Column of the label; None: label."""
     split: str | None = None
-    """Column that says which split a row belongs to; None: split, where its cells are names of splits."""
+    """Column that says which split a row belongs to; None: split, where its cells name train and an evaluation split."""
     group: str | None = None
     """Column of the groups that hold-outs keep together; None: there are none."""
     delimiter: str | None = None
@@ -37,6 +37,11 @@ class ReadOptions:
     def columns(self) -> frozenset[str]:
         """Names of columns that the user gave, as they are compared."""
         return frozenset(name.strip().casefold() for name in (self.text, self.second, self.label) if name)
+
+    @property
+    def of_dev(self) -> ReadOptions:
+        """Return the options for rows that are only evaluated: they are neither divided nor held out in groups."""
+        return replace(self, split=None, group=None)
 
     @property
     def separator(self) -> str | None:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from sst2_ray.data.files import DEV_STEMS, TRAIN_STEMS
 from sst2_ray.data.labels import canonical_labels
 from sst2_ray.data.options import ReadOptions
 from sst2_ray.data.rows import Cells
@@ -73,7 +72,8 @@ class LabelledFile:
         """Return the lower-case names of the splits that the rows of a batch belong to, [rows]; None: none is named."""
         if self.split is None:
             return [None] * batch.num_rows
-        return [cell.strip().lower() if isinstance(cell, str) else None for cell in _cells(batch, self.split)]
+        cells = _cells(batch, self.split)
+        return [(cell.strip().lower() or None) if isinstance(cell, str) else None for cell in cells]
 
     def groups(self, batch: pa.RecordBatch) -> list[str]:
         """Return the groups that the rows of a batch belong to, [rows]; empty: there are none."""
@@ -148,12 +148,11 @@ def read_files(paths: Sequence[Path], options: ReadOptions) -> Cells:
             labels += file.labels(batch)
             splits += file.splits(batch)
             groups += file.groups(batch)
-    divided = options.split is not None or (any(splits) and set(splits) <= {*TRAIN_STEMS, *DEV_STEMS, None})
     return Cells(
         texts=texts,
         labels=labels,
         where=where,
-        splits=splits if divided else None,
+        splits=splits if options.split or any(splits) else None,
         groups=groups or None,
         notes=tuple(notes),
         text_columns=columns,

