@@ -203,6 +203,29 @@ def plan_epoch(
         )
 
 
+def largest_micro_batch(
+    tokens: TokenArrays,
+    *,
+    seed: int,
+    batch_size: int,
+    world_size: int,
+    max_tokens: int,
+    pad_to: int | None = None,
+    packed: bool = False,
+) -> int:
+    """Count the tokens, as `cut_by_length` does, of the largest micro-batch in the heaviest step of the first epoch.
+
+    At most `max_tokens`: half of it then cuts at least that step into more micro-batches, unless a row is longer.
+    """
+    order = epoch_permutation(len(tokens), seed=seed, epoch=0)
+    firsts = np.arange(0, len(order), batch_size)
+    heaviest = int(firsts[np.argmax(np.add.reduceat(tokens.lengths[order], firsts))])
+    lengths = tokens.lengths[order[heaviest : heaviest + batch_size]].astype(np.int64)
+    pieces = cut_by_length(lengths, world_size=world_size, max_tokens=max_tokens, pad_to=pad_to, packed=packed)
+    sizes = [int(lengths[p].sum()) if packed else len(p) * (pad_to or int(lengths[p[0]])) for p in pieces]
+    return min(max_tokens, max(sizes))
+
+
 def plan_evaluation(tokens: TokenArrays, *, rank: int, world_size: int, max_tokens: int) -> list[MicroBatch]:
     """Plan the rank's share of an evaluation: every row on exactly one rank, in batches of similar length.
 

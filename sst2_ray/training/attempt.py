@@ -23,6 +23,7 @@ from sst2_ray.training.checkpoint import files as ckpt
 from sst2_ray.training.context import AttemptReporter, LoopContext
 from sst2_ray.training.engine.base import TrainEngine
 from sst2_ray.training.engine.build import build_engine
+from sst2_ray.training.feed import most_tokens_at_once
 from sst2_ray.training.finish import Finish, Trained
 from sst2_ray.training.loop import Loop
 from sst2_ray.training.names import Phase
@@ -77,6 +78,8 @@ class Attempt:
         with tempfile.TemporaryDirectory() as scratch:
             saved = self._resume_point(Path(scratch))
             context = self.context(saved)
+            if self.rank == 0:  # an attempt that runs out of memory leaves it behind: the next one takes half
+                self.reporter.micro_batches(most_tokens_at_once(context))
             if saved is not None and self.rank == 0:
                 # A kill between a checkpoint and the table left these out; the table's reader removes doubles.
                 self.reporter.write_records([ckpt.record_from_json(r) for r in saved.state["records"]])
@@ -140,8 +143,6 @@ class Attempt:
         model = self._model(saved)
         kind = "packed" if model.packs(self.device) else self.device.type
         micro_batch_tokens = task.micro_batch_tokens or DEFAULT_MICRO_BATCH_TOKENS[kind]
-        if self.rank == 0:  # an attempt that runs out of memory leaves it behind: the next one takes half
-            self.reporter.micro_batches(micro_batch_tokens)
         keys = model.key_dropout()
         if self._compiles():
             compile_layers(model)

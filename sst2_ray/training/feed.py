@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sst2_ray.data.batching import StepPlan, collate, plan_epoch, steps_per_epoch
+from sst2_ray.data.batching import StepPlan, collate, largest_micro_batch, plan_epoch, steps_per_epoch
 from sst2_ray.modeling.dropout import row_keys
 from sst2_ray.modeling.layout.varlen import Bucket, model_inputs
 from sst2_ray.training.context import LoopContext
@@ -38,6 +38,20 @@ def prefetched(context: LoopContext, first_step: int, pool: ThreadPoolExecutor) 
         yield ready
 
 
+def most_tokens_at_once(context: LoopContext) -> int:
+    """Return the tokens of about the largest micro-batch: fewer than the limit where a rank's share of a step is small."""
+    config = context.config
+    return largest_micro_batch(
+        context.train,
+        seed=config.seed,
+        batch_size=config.batch_size,
+        world_size=context.world_size,
+        max_tokens=context.micro_batch_tokens,
+        pad_to=config.max_length if config.pad_to_max_length else None,
+        packed=_is_packed(context),
+    )
+
+
 def _plans(context: LoopContext, first_step: int) -> Iterator[StepPlan]:
     config = context.config
     first_epoch, step_in_epoch = divmod(first_step, steps_per_epoch(len(context.train), config.batch_size))
@@ -51,10 +65,16 @@ def _plans(context: LoopContext, first_step: int) -> Iterator[StepPlan]:
             world_size=context.world_size,
             max_tokens=context.micro_batch_tokens,
             pad_to=config.max_length if config.pad_to_max_length else None,
-            packed=(context.model.packs(context.device) or _uses_varlen(context)) and not config.pad_to_max_length,
+            packed=_is_packed(context),
             computed=lambda tokens, rows: bucket.tokens if (bucket := _bucket(context, tokens, rows, 1)) else tokens,
             first_step=step_in_epoch if epoch == first_epoch else 0,
         )
+
+
+def _is_packed(context: LoopContext) -> bool:
+    """Tell whether padding is not computed, so that micro-batches are counted in real tokens."""
+    is_fixed = context.config.pad_to_max_length
+    return (context.model.packs(context.device) or _uses_varlen(context)) and not is_fixed
 
 
 def _uses_varlen(context: LoopContext) -> bool:

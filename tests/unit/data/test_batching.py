@@ -12,6 +12,7 @@ from sst2_ray.data.batching import (
     collate,
     deal,
     epoch_permutation,
+    largest_micro_batch,
     plan_epoch,
     plan_evaluation,
     steps_per_epoch,
@@ -139,6 +140,24 @@ def test_on_sentences_like_sst2s_ranks_are_within_a_tenth_and_a_third_at_most_is
 def test_padding_to_a_fixed_width_makes_every_row_that_wide(lengths, world, max_tokens):
     for step in plans_of(token_arrays(lengths), world, batch_size=16, max_tokens=max_tokens, pad_to=40):
         assert {m.width for plan in step for m in plan.micro_batches} == {40}
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@given(lengths=LENGTHS, world=WORLDS, max_tokens=st.sampled_from([60, 10_000]), batch=BATCHES, pad_to=PADDING)
+def test_half_of_the_largest_micro_batch_is_a_smaller_one(packed, lengths, world, max_tokens, batch, pad_to):
+    """The limit alone may be far above what is computed: half of it would change nothing."""
+    tokens, packed = token_arrays(lengths), packed and pad_to is None
+    cut = {"batch_size": batch, "pad_to": pad_to, "packed": packed}
+
+    def sizes(limit: int) -> list[int]:
+        plans = [plan for step in plans_of(tokens, world, max_tokens=limit, **cut) for plan in step]
+        micro = [m for plan in plans for m in plan.micro_batches]
+        return [int(tokens.lengths[m.rows].sum()) if packed else len(m.rows) * m.width for m in micro]
+
+    found = largest_micro_batch(tokens, seed=0, world_size=world, max_tokens=max_tokens, **cut)
+    assert found in sizes(max_tokens)
+    half = max(1, found // 2)
+    assert max(sizes(half)) <= max(half, pad_to or max(lengths))
 
 
 @given(costs=st.lists(st.integers(1, 100), min_size=1, max_size=30), world=WORLDS)

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from sst2_ray.config.train import TrainConfig
+from sst2_ray.data.batching import epoch_permutation
 from sst2_ray.data.load import load_splits
 from sst2_ray.errors import InputError, RunFailedError
 from sst2_ray.modeling.export.folder import load_export
@@ -26,7 +27,7 @@ from sst2_ray.training.checkpoint import files as ckpt
 from sst2_ray.training.evaluate import compute_logits
 from sst2_ray.training.metrics import metrics_from_logits, positive_probability
 from sst2_ray.training.outcome import Finished
-from sst2_ray.training.task import Task
+from sst2_ray.training.task import DEFAULT_MICRO_BATCH_TOKENS, Task
 from tests.support.families import family_folder
 from tests.support.reviews import reviews, write_glue_folder
 from tests.support.training import training_rows
@@ -39,6 +40,10 @@ class Told(NullReporter):
 
     def __init__(self) -> None:
         self.said: list[str] = []
+        self.most_tokens = 0
+
+    def micro_batches(self, most_tokens: int) -> None:
+        self.most_tokens = most_tokens
 
     def phase(self, name: str) -> None:
         self.said.append(name)
@@ -157,6 +162,15 @@ def test_a_newer_checkpoint_that_is_damaged_goes(attempt_of):
     again = attempt_of()
     saved = again._resume_point(Path())
     assert (saved.global_step, ckpt.committed_steps(again.storage)) == (4, [4])
+
+
+def test_it_tells_what_is_computed_at_once_not_the_limit_above_it(attempt_of):
+    """Out of memory halves what is told: half of the limit would be the same micro-batch."""
+    attempt = attempt_of(epochs=1)
+    attempt.run()
+    told, lengths = attempt.reporter.most_tokens, attempt.tokens["train"].lengths
+    order = epoch_permutation(32, seed=0, epoch=0).reshape(4, 8)
+    assert told == max(lengths[rows].sum() for rows in order) < DEFAULT_MICRO_BATCH_TOKENS["packed"]
 
 
 # ---- its end
