@@ -10,8 +10,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 COMMANDS = (
-    "aws", "az", "cd", "curl", "docker", "export", "gcloud", "helm", "HF_TOKEN=", "kubectl", "make", "N=", "P=", "for", "pip",
-    ".venv/bin/pip", "python", "python3.11", "pytest", "ray", "RAY_ADDRESS=", "sbatch", "sed", "serve", "ssh-keygen", "sst2-ray", "tail", ".",
+    "aws", "az", "cd", "curl", "docker", "export", "gcloud", "helm", "HF_TOKEN=", "kubectl", "make", "N=", "P=",
+    "for", "pip", ".venv/bin/pip", "python", "python3.11", "pytest", "ray", "RAY_ADDRESS=", "sbatch", "sed", "serve",
+    "ssh-keygen", "sst2-ray", "tail", ".",
 )  # fmt: skip
 """First words of the lines of command blocks, which have no language; `NAME=` stands for any value."""
 OTHERS = ("csv", "json", "text", "yaml")
