@@ -22,6 +22,7 @@ from sst2_ray.cluster.submit.reach import CALL_ERRORS, NO_AGENT, reach, server_t
 from sst2_ray.cluster.submit.upload import Upload
 from sst2_ray.errors import FailureClass, InputError, RunFailedError
 from sst2_ray.formatting import without_secret
+from sst2_ray.version import COMMIT_VARIABLE, git_state
 
 if TYPE_CHECKING:
     from ray.job_submission import JobDetails, JobSubmissionClient
@@ -194,8 +195,8 @@ def _submit_new(
     heal: Callable[[], None],
 ) -> str:
     runtime_env: dict[str, object] = {"working_dir": str(job.upload.folder), "excludes": list(job.upload.excludes)}
-    if job.variables:
-        runtime_env["env_vars"] = dict(job.variables)
+    if variables := {**_commit_of(job.upload.folder), **job.variables}:
+        runtime_env["env_vars"] = variables
     custom = {name: amount for name, amount in job.demand.items() if name not in ("CPU", "GPU")}
     # Trying again is safe: a job that was taken although its answer was lost exists already.
     take = partial(
@@ -223,6 +224,12 @@ def _submit_new(
         raise _not_taken(error, job, job_id, retry_for_s) from None
     say(f"submitted {job_id}: {shlex.join(job.command)}")
     return job_id
+
+
+def _commit_of(folder: Path) -> dict[str, str]:
+    """Return the variable that tells rows the commit of this package in an upload, which leaves .git out; none without one."""
+    commit, dirty = git_state(folder / "sst2_ray" / "version.py")
+    return {COMMIT_VARIABLE: f"{commit}-dirty" if dirty else commit} if commit else {}
 
 
 def _not_taken(error: Exception, job: Job, job_id: str, retry_for_s: float) -> InputError | RunFailedError:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import shlex
+import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
@@ -22,6 +24,7 @@ from sst2_ray.cluster.submit.client import OWNER, Job, owner
 from sst2_ray.cluster.submit.client import submit as submit_job
 from sst2_ray.cluster.submit.upload import list_upload
 from sst2_ray.errors import InfeasibleError, InputError, RunFailedError
+from sst2_ray.version import COMMIT_VARIABLE
 from tests.support.cluster_files import FILES
 
 COMMAND = ("python", "jobs/train.py", "--name", "first")
@@ -47,6 +50,7 @@ class Client:
         self.jobs = {job.submission_id: job for job in jobs}
         self.ends, self.code = ends, code
         self.submitted: list[str] = []
+        self.variables: dict[str, str] = {}
         self.log: str | Exception = "line 1\nline 2\n"
         self.answers: list[Exception] = []
 
@@ -58,8 +62,9 @@ class Client:
             raise self.answers.pop(0)
         return list(self.jobs.values())
 
-    def submit_job(self, *, entrypoint: str, submission_id: str, **_: Any) -> str:
+    def submit_job(self, *, entrypoint: str, submission_id: str, runtime_env: dict[str, Any], **_: Any) -> str:
         self.submitted.append(submission_id)
+        self.variables = runtime_env.get("env_vars", {})
         self.jobs[submission_id] = details(submission_id, self.ends, entrypoint, self.code)
         return submission_id
 
@@ -109,6 +114,32 @@ def run(home: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[.
 
 def job(folder: Path) -> Job:
     return Job(command=COMMAND, variables={}, demand={}, upload=list_upload(folder), owner=owner())
+
+
+# ---- the commit of what is uploaded without .git
+
+
+@pytest.mark.parametrize("given", ["", "abc-dirty"])
+def test_a_job_is_told_the_commit_of_the_package_that_is_uploaded(
+    run: Callable[..., int], folder: Path, monkeypatch: pytest.MonkeyPatch, given: str
+) -> None:
+    monkeypatch.delenv(COMMIT_VARIABLE, raising=False)
+    client, plain = Client(), Client()
+    assert run(plain) == 0 and plain.variables == {}
+    (folder / "sst2_ray").mkdir()
+    (folder / "sst2_ray/version.py").write_text("__version__ = '0'\n")
+    without = job(folder).id
+    for words in (
+        ["init", "-q"],
+        ["add", "."],
+        ["-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "-qm", "1"],
+    ):
+        subprocess.run(["git", "-C", str(folder), *words], check=True)
+    assert run(client, *(["--env", f"{COMMIT_VARIABLE}={given}"] if given else [])) == 0
+    commit = client.variables[COMMIT_VARIABLE]
+    assert commit == given or (re.fullmatch("[0-9a-f]{40}", commit) and client.submitted == [without])
+    (folder / "sst2_ray/version.py").write_text("__version__ = '1'\n")
+    assert run(client) == 0 and client.variables[COMMIT_VARIABLE].endswith("-dirty")
 
 
 # ---- --down-when-done

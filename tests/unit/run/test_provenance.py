@@ -10,7 +10,7 @@ import pytest
 
 from sst2_ray.records import TrialRecord
 from sst2_ray.run import provenance
-from sst2_ray.version import __version__
+from sst2_ray.version import COMMIT_VARIABLE, __version__, git_state
 
 
 def git(folder: Path, *arguments: str) -> None:
@@ -57,26 +57,26 @@ def test_the_gpu_is_the_chip_where_there_is_one() -> None:
 
 
 def test_a_clean_checkout_and_a_dirty_one(checkout: Path) -> None:
-    commit, dirty = provenance.git_state(checkout / "module.py")
+    commit, dirty = git_state(checkout / "module.py")
     assert commit is not None
     assert len(commit) == 40
     assert dirty is False
     (checkout / "module.py").write_text("x = 2\n")
-    assert provenance.git_state(checkout / "module.py") == (commit, True)
+    assert git_state(checkout / "module.py") == (commit, True)
 
 
 def test_a_package_inside_another_projects_checkout_has_no_commit(
     checkout: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delenv(provenance.COMMIT_VARIABLE, raising=False)
+    monkeypatch.delenv(COMMIT_VARIABLE, raising=False)
     (checkout / "site-packages").mkdir()
     (checkout / "site-packages" / "ours.py").write_text("")
-    assert provenance.git_state(checkout / "site-packages" / "ours.py") == (None, None)
+    assert git_state(checkout / "site-packages" / "ours.py") == (None, None)
 
 
 @pytest.mark.parametrize(("given", "expected"), [("abc", ("abc", False)), ("abc-dirty", ("abc", True))])
 def test_uploaded_code_is_told_its_commit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str, expected: tuple[str, bool]
 ) -> None:
-    monkeypatch.setenv(provenance.COMMIT_VARIABLE, given)
-    assert provenance.git_state(tmp_path / "module.py") == expected
+    monkeypatch.setenv(COMMIT_VARIABLE, given)
+    assert git_state(tmp_path / "module.py") == expected
