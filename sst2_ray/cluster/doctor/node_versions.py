@@ -80,7 +80,7 @@ def check_node(where: str, node: Section, found: Findings, *, prepared: bool) ->
         what = f"{count(len(differing), 'package')} other than in the lock: {', '.join(differing[:3])}"
         found.error(where, what, _RENEW)
     token, skew = node.text("token"), node.number("skew_s") or 0.0
-    if prepared and token not in ("600", "400"):
+    if prepared and token not in ("600", "400", "env"):
         what = f"token {'missing' if not token else 'of mode ' + token}"
         found.error(where, what, "list ~/.ray/auth_token under file_mounts; set-up makes it 600")
     if abs(skew) > _MAX_CLOCK_SKEW_S:

@@ -104,7 +104,9 @@ def differing(lock: str | Path = "~/.sst2-ray/node/requirements.lock") -> list[s
 
 
 def token() -> str:
-    """Return the mode of the token's file, empty where there is none. The token itself is never read."""
+    """Return the mode of the token's file, env where a variable holds it (KubeRay), empty where there is none. It is never read."""
+    if os.environ.get("RAY_AUTH_TOKEN"):
+        return "env"
     path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or "~/.ray/auth_token").expanduser()
     return oct(stat.S_IMODE(path.stat().st_mode))[2:] if path.is_file() else ""
 

@@ -154,6 +154,17 @@ def test_the_probe_names_packages_that_differ_from_the_lock(tmp_path: Path) -> N
     assert told.startswith("pyyaml ") and told.endswith(" for 0.1")
 
 
+def test_a_token_in_a_variable_as_kuberay_hands_it_is_one(
+    node: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "none"))
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "")
+    assert probe.token() == ""
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "secret")
+    node["token"] = probe.token()
+    assert node["token"] == "env" and lines(check_node("pod", node, prepared=True), "error") == ""
+
+
 def test_the_probe_describes_the_machine_it_runs_on() -> None:
     described = describe()
     assert described["versions"]["ray"] == RAY and described["memory_gib"] > 0 and described["disk_free_gb"] > 0
