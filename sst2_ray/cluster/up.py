@@ -24,7 +24,14 @@ from sst2_ray.config.flags import parse
 from sst2_ray.errors import InfeasibleError, InputError
 from sst2_ray.terminal import busy
 
-_NODES = 'import ray; ray.init(address="auto", logging_level="ERROR"); print(*[n["NodeManagerAddress"] for n in ray.nodes() if n["Alive"]])'
+_JOINED = """import contextlib, ray, socket, sys
+ray.init(address="auto", logging_level="ERROR")
+alive = {node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]}
+print(sys.argv[1])  # the head, which answers: its own name may lead it to 127.0.1.1
+for name in sys.argv[2:]:
+    with contextlib.suppress(OSError):
+        socket.gethostbyname(name) in alive and print(name)"""
+"""Prints which of the machines that it is given, names or addresses, have joined the head that it runs on."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,7 +131,7 @@ def wait_for_workers(cluster: ClusterFile, *, timeout_s: float) -> None:
     """Wait for an on-prem cluster's machines: `ray up` returns when the head is up. Raises InfeasibleError if some do not come."""
     expected, cloud = set(cluster.hosts), cloud_of(cluster)
     head = cloud.host(cluster, cloud.head(cluster))
-    ask = f"python -c {shlex.quote(_NODES)}"
+    ask = shlex.join(["python", "-c", _JOINED, *cluster.hosts])
     deadline, present = time.monotonic() + timeout_s, set[str]()
     while time.monotonic() < deadline:
         answer = head.run(ask)

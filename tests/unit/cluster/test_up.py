@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import yaml
 from ray.job_submission import JobDetails, JobStatus, JobType
 
 from sst2_ray.cluster import up, zones
 from sst2_ray.cluster.clouds import CLOUDS, NoHeadError
-from sst2_ray.errors import InputError, RunFailedError
-from tests.support.cluster_files import FILES
+from sst2_ray.cluster.file import load_cluster_file
+from sst2_ray.errors import InfeasibleError, InputError, RunFailedError
+from tests.support.cluster_files import FILES, rendered
 
 
 @pytest.fixture
@@ -104,6 +109,32 @@ def test_machines_of_ones_own_that_do_not_run_ray_are_started(
     head(reached=False)
     assert up.main([str(FILES["onprem"])]) == 0
     assert len(started) == 1 and asked[0].startswith("start cluster sst2-onprem (local)?")
+
+
+def test_workers_that_the_file_names_are_found_by_what_the_head_calls_them(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "ray.py").write_text(
+        'def init(**_): pass\ndef nodes(): return [{"NodeManagerAddress": "127.0.0.1", "Alive": True}, '
+        '{"NodeManagerAddress": "127.0.0.2", "Alive": False}]\n'
+    )
+    (tmp_path / "python").symlink_to(sys.executable)
+    settings = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "PYTHONPATH": str(tmp_path), "HOME": str(home)}
+
+    def run(script: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(["bash", "-c", script], env=settings, capture_output=True, text=True, check=False)
+
+    monkeypatch.setattr(CLOUDS["local"], "host", lambda *_: SimpleNamespace(run=run), raising=False)
+    document = rendered("onprem")
+    for names, missing in (
+        (["localhost"], ""),
+        (["localhost", "127.0.0.2", "no-such-host.invalid"], "127.0.0.2, no-such-host.invalid"),
+    ):
+        document["provider"].update(head_ip="gpu0.example.org", worker_ips=names)
+        (tmp_path / "named.yaml").write_text(yaml.safe_dump(document))
+        cluster = load_cluster_file(tmp_path / "named.yaml")
+        with pytest.raises(InfeasibleError, match=f"^{missing} did not join") if missing else contextlib.nullcontext():
+            up.wait_for_workers(cluster, timeout_s=1)
 
 
 def test_where_jobs_cannot_be_asked_for_yes_alone_restarts_nothing(
