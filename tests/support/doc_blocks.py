@@ -31,6 +31,7 @@ NOT_HERE = {
     r"^pip install -c constraints\.txt -e": "installs an extra, which the environment of the tests has",
     r"^sst2-ray serve|^curl http://127|^serve deploy|SERVE_TOKEN": "a server answers until it is ended; tests/ray/test_serve.py "
     "runs one",
+    r"^ray dashboard|RAY_AUTH_TOKEN_PATH": _PLACE,
     r"^HF_TOKEN=|^sst2-ray doctor my-serv": "needs an account",
     r"^sst2-ray (doctor|up|submit|down) (ray_cluster|my-cluster|my-run)": _AWS,
     r"s3://|gs://": "needs a bucket",

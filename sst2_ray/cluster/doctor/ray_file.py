@@ -98,7 +98,7 @@ def _check_private_key(cluster: ClusterFile, found: Findings) -> None:
         return
     path = Path(key).expanduser()
     if not path.is_file():
-        remedy = f"ssh-keygen -t ed25519 -f {key}, a key for this cluster alone: it is copied to the head"
+        remedy = f'ssh-keygen -t ed25519 -N "" -f {key}, a key for this cluster alone: it is copied to the head'
         found.error(where, f"{key} does not exist", remedy)
     elif stat.S_IMODE(path.stat().st_mode) & 0o077:
         found.error(where, f"{key} is readable by others, ssh refuses it", f"chmod 600 {key}")
