@@ -196,9 +196,13 @@ def check_fields(config: object, cls: type) -> None:
         if not kind.holds(value):
             raise InputError(f"{flag(name)} {value!r}: must be {kind}")
         kind.check_rules(flag(name), value)
-        if kind.type is float and isinstance(value, int):
-            value = float(value)
+        if kind.type is float:
+            value = tuple(map(_float, value)) if isinstance(value, tuple) else _float(value)
         object.__setattr__(config, name, value)
+
+
+def _float(value: object) -> object:
+    return float(value) if isinstance(value, int) else value
 
 
 def _plain(value: object) -> object:

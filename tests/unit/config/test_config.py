@@ -190,6 +190,8 @@ def test_what_changes_the_numbers_changes_the_hash(changes):
 
 def test_equal_numbers_have_equal_hashes():
     assert TrainConfig(weight_decay=0).config_hash == TrainConfig(weight_decay=0.0).config_hash
+    whole, exact = SweepConfig(weight_decays=(0, 0.01)), SweepConfig(weight_decays=(0.0, 0.01))
+    assert whole.trials_hash == exact.trials_hash
 
 
 def test_the_hash_does_not_depend_on_the_order_of_keys():
