@@ -43,7 +43,13 @@ _CLASS_OF_TEXT = {
 _COLLECTIVE_NAMES = frozenset({"DistNetworkError", "DistStoreError", "DistBackendError"})
 """Torch's exceptions for a broken collective, or for the store through which ranks find each other."""
 
-_COLLECTIVE_WORDS = ("Connection closed by peer", "Connection reset by peer", "gloo", "NCCL", "Timed out waiting")
+_COLLECTIVE_WORDS = (
+    *("Connection closed by peer", "Connection reset by peer", "gloo", "NCCL", "Timed out waiting"),
+    *("seconds waiting for clients", "client socket has timed out"),  # of the store
+)
+
+_PLACEMENT_TIMEOUT = "WorkerGroupStartupTimeoutError"
+"""Ray Train's exception where the workers were not placed in time."""
 
 _FULL_OR_READ_ONLY = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
@@ -97,8 +103,9 @@ def classify(error: BaseException, *, hung: str | None = None) -> Failure:
 
 
 def is_placement_timeout(error: BaseException) -> bool:
-    """Tell whether Ray Train waited in vain for the workers' places."""
-    return "StartupTimeout" in str(error) or "timed out" in str(error).lower()
+    """Tell whether Ray Train waited in vain for the workers' places; the workers' own waits for each other time out as well."""
+    failure = getattr(error, "controller_failure", error)
+    return _PLACEMENT_TIMEOUT in _names(failure) or _PLACEMENT_TIMEOUT in str(failure)
 
 
 def _root(failures: dict[int, BaseException], text: str) -> tuple[int, BaseException]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import errno
+import pickle
 
 import pytest
 import torch
 from ray.exceptions import ActorDiedError, NodeDiedError, ObjectStoreFullError, OutOfDiskError, OutOfMemoryError
 from ray.train import ControllerError, WorkerGroupError
+from ray.train.v2._internal.exceptions import WorkerGroupStartupTimeoutError
 from safetensors import SafetensorError
 
 from sst2_ray.errors import FailureClass, InfeasibleError, InputError, RunFailedError
@@ -72,9 +74,26 @@ def test_what_a_watchdog_said_counts():
 
 def test_workers_that_were_never_placed():
     assert is_placement_timeout(ControllerError(RuntimeError("WorkerGroupStartupTimeoutError: timed out")))
+    assert is_placement_timeout(pickle.loads(pickle.dumps(ControllerError(WorkerGroupStartupTimeoutError(2)))))
     failure = classify(InfeasibleError("the workers were not placed within --placement-timeout-s 600"))
     assert failure.failure_class == "not_placeable"
     assert failure.message == "the workers were not placed within --placement-timeout-s 600"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.distributed.DistStoreError("Timed out after 61 seconds waiting for clients. 1/2 clients joined."),
+        RuntimeError("Timed out after 61 seconds waiting for clients. 1/2 clients joined."),
+        RuntimeError("The client socket has timed out after 60000ms while trying to connect to (10.0.0.1, 4242)."),
+        RuntimeError("[1]: Timed out waiting 60000ms for recv operation to complete"),
+    ],
+)
+def test_workers_that_did_not_find_each_other_were_placed(error):
+    raised = ControllerError(error)
+    assert not is_placement_timeout(raised)
+    failure = classify(raised)
+    assert (failure.failure_class, failure.may_retry) == ("worker_lost", True)
 
 
 def test_without_a_head_there_is_nothing_to_try_again_on():
