@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from sst2_ray.errors import first_line
 from sst2_ray.records import Status
 
 if TYPE_CHECKING:
@@ -231,6 +232,13 @@ def send(tracker: Tracker, line: bytes) -> None:
     except urllib.error.HTTPError as error:
         if error.code in _REFUSALS:
             raise RefusedError(f"refuses an event ({error}: {error.read(200).decode(errors='replace')})") from None
+        raise
+    except Exception as error:
+        # MLflow's package has an exception of its own, whose code is the one that its server would answer with. A setting
+        # that was changed since the run began is such a refusal.
+        code_of = getattr(error, "get_http_status_code", None)
+        if code_of is not None and code_of() in _REFUSALS:
+            raise RefusedError(f"refuses an event ({first_line(error)[:200]})") from None
         raise
 
 

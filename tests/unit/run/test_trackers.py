@@ -92,13 +92,13 @@ def evaluation(step: int, accuracy: float = 0.9) -> EpochRecord:
 
 
 def track(
-    folder: Path, *names: str, steps: tuple[int, ...] = (10, 20), give_up_s: float = 10.0
+    folder: Path, *names: str, steps: tuple[int, ...] = (10, 20), give_up_s: float = 10.0, num_workers: int = 1
 ) -> tuple[list[str], float]:
     """Track one run; returns the lines that the user saw and the seconds of the whole."""
     lines: list[str] = []
     begin = time.monotonic()
     with Trackers(names, Storage.open(str(folder)), "sweep", lines.append, give_up_s=give_up_s) as tracked:
-        tracked.start("trial", {"learning_rate": 8e-5})
+        tracked.start("trial", {"learning_rate": 8e-5, "num_workers": num_workers})
         for step in steps:
             tracked.log("trial", evaluation(step))
         tracked.end("trial", "succeeded")
@@ -252,3 +252,74 @@ def test_what_is_tracked_reaches_an_object_store_at_the_end(tmp_path: Path) -> N
         tracked.log("trial", evaluation(20))
     events = [json.loads(line) for line in (tmp_path / "trackers" / "events.jsonl").read_text().splitlines()]
     assert [event["step"] for event in events if event["event"] == "evaluation"] == [10, 20]
+
+
+# ---- MLflow's own package
+
+STUB = '''
+"""MLflow's client, as far as runs go: a file for each run, in which a setting is never changed."""
+import json, os, types, uuid
+from pathlib import Path
+
+class MlflowException(Exception):
+    def __init__(self, message, code):
+        super().__init__(message)
+        self._code = code
+    def get_http_status_code(self):
+        return self._code
+
+class MlflowClient:
+    def __init__(self, uri):
+        self._folder = Path(os.environ["STUB_FOLDER"])
+    def get_experiment_by_name(self, name):
+        return types.SimpleNamespace(experiment_id="1")
+    def create_run(self, experiment_id, run_name):
+        run_id = uuid.uuid4().hex
+        self._write(run_id, {"name": run_name, "params": {}, "steps": []})
+        return types.SimpleNamespace(info=types.SimpleNamespace(run_id=run_id))
+    def log_param(self, run_id, key, value):
+        kept = self._read(run_id)
+        if kept["params"].setdefault(key, str(value)) != str(value):
+            raise MlflowException(f"Changing param values is not allowed. Param {key!r} was logged already.\\n\\nThe cause", 400)
+        self._write(run_id, kept)
+    def log_metric(self, run_id, key, value, timestamp, step):
+        if step in json.loads(os.environ.get("STUB_AWAY", "[]")):
+            os.environ["STUB_AWAY"] = "[]"
+            raise MlflowException("database is locked", 500)
+        kept = self._read(run_id)
+        self._write(run_id, {**kept, "steps": sorted({*kept["steps"], step})})
+    def update_run(self, run_id, status):
+        self._write(run_id, {**self._read(run_id), "status": status})
+    def set_terminated(self, run_id, status):
+        self.update_run(run_id, status)
+    def _read(self, run_id):
+        return json.loads((self._folder / run_id).read_text())
+    def _write(self, run_id, values):
+        (self._folder / run_id).write_text(json.dumps(values))
+'''
+
+
+def test_a_setting_that_changed_before_a_run_goes_on_keeps_nothing_from_mlflows_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "packages").mkdir()
+    (tmp_path / "packages" / "mlflow.py").write_text(STUB)
+    monkeypatch.syspath_prepend(str(tmp_path / "packages"))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setenv("STUB_FOLDER", str(tmp_path / "packages"))
+    monkeypatch.setenv("STUB_AWAY", "[10]")
+    said = [track(tmp_path / "run", "mlflow", steps=(step,), num_workers=n)[0] for step, n in ((10, 1), (20, 2))]
+    assert [line.split(";")[0] for line in said[0]] == [
+        "mlflow: MlflowException: database is locked",
+        "mlflow: answers again",
+    ]
+    assert [line.split(";")[0] for line in said[1]] == [
+        "mlflow: refuses an event (Changing param values is not allowed. Param 'num_workers' was logged already.)"
+    ]
+    (kept,) = (json.loads(file.read_text()) for file in (tmp_path / "packages").iterdir() if file.suffix == "")
+    assert kept == {
+        "name": "trial",
+        "params": {"learning_rate": "8e-05", "num_workers": "1"},
+        "steps": [10, 20],
+        "status": "FINISHED",
+    }
