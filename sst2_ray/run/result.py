@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 import json
 import shlex
+from collections.abc import Mapping
 
 from sst2_ray import formatting
 from sst2_ray.config.metrics import METRIC_NAMES, shown
+from sst2_ray.errors import InputError
 from sst2_ray.records import TrialRecord
 from sst2_ray.storage import address, typed
 from sst2_ray.terminal import Rows
@@ -68,6 +70,20 @@ class TrainResult(Rows):
     def rows(self) -> list[tuple[str, str]]:
         """Return name and value of each line of the closing table."""
         return result_rows(self)
+
+
+def stored_result(values: Mapping[str, object], source: str) -> TrainResult:
+    """Build the result from what a run left, without the fields that only another version knows.
+
+    Raises InputError, which begins with `source`, where a field is missing.
+    """
+    fields = dataclasses.fields(TrainResult)
+    missing = [f.name for f in fields if f.default is dataclasses.MISSING and f.name not in values]
+    if missing:
+        raise InputError(
+            f"{source}: its result.json lacks {', '.join(missing[:3])}; choose another name, or delete that folder"
+        )
+    return TrainResult(**{f.name: values[f.name] for f in fields if f.name in values})  # type: ignore[arg-type]
 
 
 def result_of(record: TrialRecord, label: str, storage_path: str) -> TrainResult:

@@ -18,7 +18,7 @@ from sst2_ray.run.planning.forecast import forecast
 from sst2_ray.run.planning.placement import ClusterView, Placement, decide
 from sst2_ray.run.planning.summary import describe, on_paper
 from sst2_ray.run.prepare import check, check_run, prepare, run_description
-from sst2_ray.run.result import TrainResult, result_of, result_rows
+from sst2_ray.run.result import TrainResult, result_of, result_rows, stored_result
 from sst2_ray.run.session import RunSession
 from sst2_ray.run.supervisor import Shared, Trial
 from sst2_ray.run.tracking.trackers import Trackers, check_trackers, tracker_rows
@@ -41,7 +41,7 @@ def train(config: TrainConfig, *, quiet: bool = False) -> TrainResult:
         inputs = check(config)
         done = check_run(session.storage_at_start, inputs)
         if done is not None:
-            result = TrainResult(**done)
+            result = stored_result(done, f"--name {config.run_name}")
             session.note(f"{config.run_name} is finished already: nothing to do; its model: {typed(result.model_dir)}")
             return result
         cluster, prepared = session.start(lambda view: decide(config, view), lambda: prepare(inputs))
