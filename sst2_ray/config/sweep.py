@@ -196,6 +196,9 @@ class SweepConfig(SweepFlags):
 
 def sweep_from_dict(values: dict[str, Any], *, source: str = "config") -> SweepConfig:
     """Build a SweepConfig from what `to_dict` returns. Raises InputError, also for unknown keys."""
+    for part in ("sweep", "config"):
+        if not isinstance(values.get(part, {}), dict):
+            raise InputError(f"{source}: {part!r} must hold keys and values")
     flags = coerce_fields(SweepFlags, values.get("sweep", {}), source)
     base = config_from_dict(values.get("config", {}), source=source)
     return SweepConfig(**flags, base=base)  # type: ignore[arg-type]

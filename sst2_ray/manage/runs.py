@@ -13,6 +13,7 @@ import pyarrow.fs as pafs
 
 from sst2_ray.errors import InputError, did_you_mean
 from sst2_ray.manage.stored_run import Progress, StoredRun
+from sst2_ray.own_files import CONFIG_FILE, read_own
 from sst2_ray.records import Status, TrialRecord
 from sst2_ray.results.store.table import ResultsTable
 from sst2_ray.run.lease import Driver, read_driver
@@ -138,7 +139,8 @@ def _written_at(
 
 def _is_sweep(storage: Storage, name: str, trials: Sequence[TrialRecord]) -> bool:
     """Tell a sweep from a run; a single run is its own trial."""
-    return trials[0].trial_id != name if trials else "sweep" in storage.read_json(f"{name}/config.json")
+    there = None if trials else read_own(storage.child(name), CONFIG_FILE, of=name, remedy="mend or delete it")
+    return trials[0].trial_id != name if trials else "sweep" in (there or ())
 
 
 def _progress(table: ResultsTable, name: str) -> dict[str, Progress]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable
 
 from sst2_ray.config.sweep import DEFAULT_MARGIN
 from sst2_ray.errors import InputError
+from sst2_ray.own_files import CONFIG_FILE, read_own
 from sst2_ray.storage import Storage
 
 MAX_SWEEPS = 20
@@ -28,8 +28,8 @@ def _given(storage_path: str, names: Iterable[str]) -> Iterable[float]:
     storage = Storage.open(storage_path)
     for name, _ in Counter(names).most_common(MAX_SWEEPS):
         try:
-            config = storage.child(name).read_json("config.json")
-        except (OSError, InputError, json.JSONDecodeError):
-            continue  # a table without the folders of its runs, an import, a file of predictions
+            config = read_own(storage.child(name), CONFIG_FILE, of=name) or {}
+        except (OSError, InputError):
+            continue  # a damaged one, an import, a file of predictions
         if "sweep" in config:
             yield float(config["sweep"].get("margin", DEFAULT_MARGIN))

@@ -16,6 +16,7 @@ from sst2_ray.data.tokens import SentenceTokenizer, TokenArrays
 from sst2_ray.errors import FailureClass, InputError, RunFailedError
 from sst2_ray.modeling.sources import ResolvedModel, resolve_model
 from sst2_ray.modeling.sources.families import takes_type_ids
+from sst2_ray.own_files import CONFIG_FILE, read_own
 from sst2_ray.results.store.table import ResultsTable
 from sst2_ray.storage import Storage
 from sst2_ray.training.names import CHECKPOINT_FOLDER
@@ -143,7 +144,7 @@ def check_run(storage: Storage, inputs: RunInputs) -> dict[str, Any] | None:
     """
     config = inputs.config
     run = storage.child(config.run_name)
-    there = _read_own(run, config, "config.json", keys={"config", "config_hash"})
+    there = read_own(run, CONFIG_FILE, of=f"--name {config.run_name}", keys=("config", "config_hash"))
     if there is None:
         check_unused(config, config.run_name)
         return None
@@ -153,7 +154,7 @@ def check_run(storage: Storage, inputs: RunInputs) -> dict[str, Any] | None:
             "choose another name"
         )
     check_same_data(config.run_name, run, there, inputs)
-    result = _read_own(run, config, "result.json", keys={"name", "status"})
+    result = read_own(run, "result.json", of=f"--name {config.run_name}", keys=("name", "status"))
     if result is None:
         _require_whole_checkpoint(run, config)
     return result
@@ -203,19 +204,6 @@ def run_description(inputs: RunInputs) -> dict[str, Any]:
         "config_hash": config.config_hash,
         "data_fingerprint": inputs.splits.fingerprint,
     }
-
-
-def _read_own(run: Storage, config: TrainConfig, name: str, *, keys: set[str]) -> dict[str, Any] | None:
-    """Read a JSON object that a run left, with at least these keys; None where there is none."""
-    if not run.exists(name):
-        return None
-    try:
-        value = run.read_json(name)
-    except ValueError:
-        value = None
-    if not isinstance(value, dict) or not keys <= set(value):
-        raise InputError(f"--name {config.run_name}: {run.path(name)} is damaged; choose another name")
-    return value
 
 
 def _require_whole_checkpoint(run: Storage, config: TrainConfig) -> None:

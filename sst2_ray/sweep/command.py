@@ -15,8 +15,9 @@ from sst2_ray.config.fields import flag
 from sst2_ray.config.presets import sweep_preset
 from sst2_ray.config.sources import SweepCommand, read_config_file, sweep_command_line
 from sst2_ray.config.sweep import AXES, SweepConfig, SweepFlags, sweep_from_dict
-from sst2_ray.config.train import config_from_dict, numeric_fields
+from sst2_ray.config.train import TrainConfig, config_from_dict, numeric_fields
 from sst2_ray.errors import ExitCode, InputError
+from sst2_ray.own_files import CONFIG_FILE, read_own
 from sst2_ray.storage import Storage, address
 from sst2_ray.terminal import busy
 
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 PROG = "sst2-ray sweep"
 _AXIS_OF = {single: axis for axis, single in AXES.items()}
 """Field of TrainConfig -> axis that varies it."""
+_BESIDE = frozenset({"sweep", "config", "config_hash", "data_fingerprint"})
+"""Keys of the config.json of a sweep or a run."""
+_MEND = "mend it, or start the sweep anew under another --name"
 
 
 def main(argv: list[str]) -> int:
@@ -62,8 +66,8 @@ def leave_config(config: SweepConfig) -> None:
     """Leave a sweep that was interrupted before it began as a folder that --resume takes."""
     folder = Storage.open(config.base.storage_path).child(config.name)
     with contextlib.suppress(OSError):
-        if not folder.exists("config.json"):
-            folder.write_json("config.json", {**config.to_dict(), "config_hash": config.trials_hash})
+        if not folder.exists(CONFIG_FILE):
+            folder.write_json(CONFIG_FILE, {**config.to_dict(), "config_hash": config.trials_hash})
             goes_on = shlex.quote(address(config.base.storage_path, config.name))
             print(f"interrupted before its first trial; sst2-ray sweep --resume {goes_on} starts it", file=sys.stderr)
 
@@ -104,12 +108,13 @@ def _shown(start: SweepConfig) -> dict[str, object]:
 
 
 def _from_file(start: SweepConfig, file: str) -> SweepConfig:
-    """Read a config file: keys of both kinds beside each other, or a sweep's own config.json."""
+    """Read a config file: keys of both kinds beside each other, or the config.json of a sweep or a run."""
     values = read_config_file(file)
-    if "sweep" in values:
-        for key in values.keys() - {"sweep", "config", "config_hash"}:
-            raise InputError(f"--config {file}: {key!r} stands beside 'sweep'; put it into 'sweep' or 'config'")
-        return sweep_from_dict({k: values[k] for k in ("sweep", "config") if k in values}, source=f"--config {file}")
+    if own := {"sweep", "config"} & values.keys():
+        for key in values.keys() - _BESIDE:
+            raise InputError(f"--config {file}: {key!r} stands beside {max(own)!r}; put it into 'sweep' or 'config'")
+        config = sweep_from_dict({k: values[k] for k in own}, source=f"--config {file}")
+        return config if "sweep" in own else _repeated(config.base)
     names = {f.name for f in dataclasses.fields(SweepFlags)}
     flags = {k: v for k, v in values.items() if k in names}
     base = {k: v for k, v in values.items() if k not in names}
@@ -123,12 +128,24 @@ def _from_file(start: SweepConfig, file: str) -> SweepConfig:
     return sweep_from_dict({"sweep": merged["sweep"], "config": base_config.to_dict()}, source=f"--config {file}")
 
 
+def _repeated(run: TrainConfig) -> SweepConfig:
+    """Make the sweep that repeats one run under several seeds; flags vary more."""
+    return SweepConfig(
+        models=(run.model,),
+        learning_rates=(run.learning_rate,),
+        batch_sizes=(run.batch_size,),
+        epochs=(run.epochs,),
+        base=run,
+    )
+
+
 def resumed(folder: str) -> SweepConfig:
     """Read the config in a sweep's folder. Raises InputError where there is none."""
-    sweep = Storage.open(folder)
-    if not sweep.exists("config.json"):
-        raise InputError(f"--resume {folder}: no config.json there; give the folder of a sweep, STORAGE/NAME")
-    values = sweep.read_json("config.json")
+    values = read_own(
+        Storage.open(folder, "--resume"), CONFIG_FILE, of=f"--resume {folder}", keys=["config"], remedy=_MEND
+    )
+    if values is None:
+        raise InputError(f"--resume {folder}: no {CONFIG_FILE} there; give the folder of a sweep, STORAGE/NAME")
     if "sweep" not in values:
         raise InputError(f"--resume {folder}: holds a single run; the same sst2-ray train command goes on with it")
     config = sweep_from_dict({k: values[k] for k in ("sweep", "config")}, source=f"--resume {folder}")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from sst2_ray.config.sweep import SweepConfig
 from sst2_ray.errors import FailureClass, StoppedError
+from sst2_ray.own_files import CONFIG_FILE
 from sst2_ray.records import Status
 from sst2_ray.run.environment import DRIVER_ENV, PASSED_ON, WORKER_ENV
 from sst2_ray.run.messages import TrialOverview
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
 
     from sst2_ray.sweep.tune import SweepSearcher
 
-CONFIG_FILE = "config.json"
 POINTS_FILE = "points.json"
 """Configurations that a search that learns has drawn so far, in order: a resumed one begins with the same."""
 

@@ -11,6 +11,7 @@ from sst2_ray.config.sweep import SweepConfig
 from sst2_ray.data.leaks import check_known_leak
 from sst2_ray.data.load import load_splits
 from sst2_ray.errors import InputError
+from sst2_ray.own_files import CONFIG_FILE, read_own
 from sst2_ray.run.planning.placement import ClusterView, Placement
 from sst2_ray.run.prepare import RunInputs, Tokenized, check_batch, check_same_data, check_unused, prepare, resolve_for
 from sst2_ray.run.ray.state import other_jobs
@@ -20,7 +21,7 @@ from sst2_ray.storage import Storage, address
 from sst2_ray.sweep.concurrency import Concurrency, admit, footprint
 from sst2_ray.sweep.plan import describe_sweep, trials_table
 from sst2_ray.sweep.result import SweepResult
-from sst2_ray.sweep.session import CONFIG_FILE, SweepRun
+from sst2_ray.sweep.session import SweepRun
 
 
 def sweep(config: SweepConfig, *, quiet: bool = False) -> SweepResult:
@@ -111,10 +112,10 @@ def check_extras(config: SweepConfig, folder: Storage) -> None:
 
 def check_existing(folder: Storage, config: SweepConfig, checked: Mapping[str, RunInputs]) -> None:
     """Raise InputError where the name belongs to another sweep, to one on other data, to a single run, or to results alone."""
-    if not folder.exists(CONFIG_FILE):
+    there = read_own(folder, CONFIG_FILE, of=f"--name {config.name}")
+    if there is None:
         check_unused(config.base, config.name)
         return
-    there = folder.read_json(CONFIG_FILE)
     if "sweep" not in there:
         raise InputError(f"--name {config.name}: {folder.root} holds a single run; choose another name")
     if there.get("config_hash") != config.trials_hash:

@@ -90,7 +90,7 @@ def write(report: Report, out: str) -> str:
 
     Raises InputError when it cannot be written.
     """
-    storage = Storage.open(out)
+    storage = Storage.open(out, "--out")
     try:
         written = set()
         for figure in report.figures:

@@ -105,7 +105,8 @@ def test_the_config_beside_a_run_is_a_config_file(tmp_path):
 
     file = tmp_path / "config.json"
     there = TrainConfig(model="modernbert-mini", epochs=3, attention="sdpa")
-    file.write_text(json.dumps({"config": there.to_dict(), "config_hash": there.config_hash}))
+    described = {"config": there.to_dict(), "config_hash": there.config_hash, "data_fingerprint": "f"}
+    file.write_text(json.dumps(described))
     assert config_of("--config", str(file)) == there
 
 

@@ -87,6 +87,18 @@ def test_ls_of_a_folder_without_runs(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert "no run there" in capsys.readouterr().err
 
 
+def test_a_damaged_config_of_a_folder_without_rows_is_one_line(command, storage: Path) -> None:
+    (storage / "new").mkdir()
+    for content in ('{"config": {},}', "3"):
+        (storage / "new" / "config.json").write_text(content)
+        code, _, err = command("ls")
+        assert code == 2
+        assert err.startswith(f"error: new: {storage}/new/config.json is damaged (") and err.count("\n") == 1
+    (storage / "sweep" / "config.json").write_text("")  # what has rows is known by them
+    (storage / "new" / "config.json").write_text("{}")
+    assert command("ls")[0] == 0
+
+
 def test_a_run_that_was_killed_is_told_from_one_that_runs(command, storage: Path) -> None:
     import os
 

@@ -138,6 +138,13 @@ def test_report_says_who_won_and_where_the_page_is(
     assert str(tmp_path / "out" / "report.html") in out
 
 
+def test_an_address_that_cannot_be_opened_is_refused_by_its_own_flag(study: ResultsTable) -> None:
+    with pytest.raises(InputError, match=r"^--out s3x://bucket/page: cannot be opened"):
+        main_report(["--storage-path", study.storage_path, "--out", "s3x://bucket/page"])
+    with pytest.raises(InputError, match=r"^import-tune s3x://bucket/tune: cannot be opened"):
+        main_results(["import-tune", "s3x://bucket/tune", "--storage-path", study.storage_path])
+
+
 def test_a_storage_path_above_the_table_is_answered_with_the_one_below(
     study: ResultsTable, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -75,4 +75,6 @@ def test_sweeps_of_different_margins_are_judged_by_the_default(
     for name, margin in zip(names, margins, strict=True):
         sweep_of(tmp_path, name, margin)
     Storage.open(str(tmp_path)).child("run").write_json("config.json", TrainConfig().to_dict())
-    assert margin_points([(str(tmp_path), [*names, "run", "gone", "/a/file.csv"])]) == expected
+    for name, content in (("torn", b'{"sweep": {},}'), ("other", b"\xff"), ("list", b"[1]")):
+        Storage.open(str(tmp_path)).child(name).write_bytes("config.json", content)
+    assert margin_points([(str(tmp_path), [*names, "run", "torn", "other", "list", "gone", "/a/file.csv"])]) == expected

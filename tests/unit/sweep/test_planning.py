@@ -306,6 +306,78 @@ def test_what_would_make_it_another_sweep_is_refused(tmp_path: Path) -> None:
         read_sweep_command([*resume, "--num-seeds", "5"])
 
 
+def test_the_config_beside_a_sweep_is_a_config_file(tmp_path: Path) -> None:
+    sweep = config(base=TrainConfig(data="reviews.csv", name="s"))
+    described = {"config_hash": sweep.trials_hash, "data_fingerprint": "f"}
+    Storage.open(str(tmp_path)).write_json("config.json", {**sweep.to_dict(), **described})
+    assert read_sweep_command(["--config", f"{tmp_path}/config.json"])[1] == sweep
+    again = read_sweep_command(["--config", f"{tmp_path}/config.json", "--num-seeds", "5"])[1]
+    assert (again.num_seeds, again.base) == (5, sweep.base)
+
+
+def test_the_config_beside_a_run_is_that_of_a_sweep_over_its_seeds(tmp_path: Path) -> None:
+    run = TrainConfig(model="sbert", learning_rate=3e-5, batch_size=32, epochs=4, weight_decay=0.1, data="reviews.csv")
+    described = {"config": run.to_dict(), "config_hash": run.config_hash, "data_fingerprint": "f"}
+    Storage.open(str(tmp_path)).write_json("config.json", described)
+    flags = ["--config", f"{tmp_path}/config.json"]
+    (repeated,) = planned_configurations(read_sweep_command(flags)[1])
+    assert (repeated.model, repeated.learning_rate, repeated.batch_size, repeated.epochs) == ("sbert", 3e-5, 32, 4)
+    varied = read_sweep_command([*flags, "--learning-rates", "1e-5", "2e-5"])[1]
+    assert (varied.learning_rates, varied.base.weight_decay, varied.base.data) == ((1e-5, 2e-5), 0.1, "reviews.csv")
+    assert varied.held_out_fraction == 0.1
+
+
+@pytest.mark.parametrize(
+    ("values", "line"),
+    [
+        ({"sweep": {}, "config": {}, "seed": 1}, "'seed' stands beside 'sweep'"),
+        ({"config": {}, "seed": 1}, "'seed' stands beside 'config'"),
+        ({"sweep": 3, "config": {}}, "'sweep' must hold keys and values"),
+        ({"config": []}, "'config' must hold keys and values"),
+    ],
+)
+def test_a_config_file_of_mixed_kinds_is_one_line(tmp_path: Path, values: dict[str, object], line: str) -> None:
+    Storage.open(str(tmp_path)).write_json("config.json", values)
+    with pytest.raises(InputError, match=line) as told:
+        read_sweep_command(["--config", f"{tmp_path}/config.json"])
+    assert str(told.value).startswith(f"--config {tmp_path}/config.json: ")
+
+
+@pytest.mark.parametrize("axes", [{"weight_decays": (0, 0.01)}, {"warmup_fractions": (0, 0.06)}, {"learning_rates": 1}])
+def test_a_sweep_with_whole_numbers_is_resumed_by_the_command_that_it_prints(tmp_path: Path, axes: dict) -> None:
+    sweep = config(**axes, base=TrainConfig(name="s", storage_path=str(tmp_path)))
+    leave_config(sweep)
+    assert resumed(f"{tmp_path}/s").trials_hash == sweep.trials_hash
+    (axis,) = axes
+    assert {type(value) for value in getattr(sweep, axis)} == {float}
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (b'{"sweep": {}, "config": {},}', "double quotes: line 1 column 28"),
+        (b"\xff", "codec can't decode"),
+        (b"[1]", "it holds no keys and values"),
+        (b'{"sweep": {}}', "it lacks config"),
+        (b'{"sweep": 1, "config": {}}', "'sweep' must hold keys and values"),
+    ],
+)
+def test_a_damaged_config_is_one_line(tmp_path: Path, content: bytes, why: str) -> None:
+    folder, flags = Storage.open(str(tmp_path)).child("s"), ["--storage-path", str(tmp_path), "--name", "s"]
+    folder.write_bytes("config.json", content)
+    with pytest.raises(InputError, match=why) as told:
+        read_sweep_command(["--resume", f"{tmp_path}/s"])
+    assert str(told.value).startswith(f"--resume {tmp_path}/s: ") and "\n" not in str(told.value)
+    with pytest.raises(InputError, match=r"^--name s: ") as told:
+        check_existing(folder, read_sweep_command(flags)[1], {})
+    assert "\n" not in str(told.value)
+
+
+def test_a_folder_that_cannot_be_opened_is_refused_by_its_own_flag() -> None:
+    with pytest.raises(InputError, match=r"^--resume s3x://bucket/s: cannot be opened"):
+        read_sweep_command(["--resume", "s3x://bucket/s"])
+
+
 # ---- what is held out, and what the sweep can show
 
 
