@@ -6,6 +6,8 @@ import difflib
 from collections.abc import Iterable
 from enum import IntEnum, StrEnum
 
+from sst2_ray.formatting import hide_secrets
+
 _MOST_NAMES = 24
 """Valid names that an error message lists."""
 _MOST_BEHIND = 0.2
@@ -45,6 +47,10 @@ class Sst2RayError(Exception):
     """Base class of this package's errors: a message of one line (what, the value, why, the remedy) and an exit code."""
 
     exit_code: ExitCode = ExitCode.FAILED
+
+    def __init__(self, message: str) -> None:
+        """Keep the message without the credentials of the URIs that it repeats."""
+        super().__init__(hide_secrets(message))
 
 
 class InputError(Sst2RayError):

@@ -87,9 +87,22 @@ def join(words: list[str], last: str = "and") -> str:
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} {last} {words[-1]}" if words else ""
 
 
+_BEFORE_HOST = r"(?<=://)(?:{name}*:{any}*|(?<!abfs://)(?<!abfss://){name}*)@"
+# Secrets hold '/', '@' and '?' that nobody has escaped, so a URI with a ':' before its first '/' loses all up to its last '@':
+# a secret is never shown, and the rare path with an '@' behind a password or a port is cut short. Without that ':' an '@' in
+# the path is a letter like any other, and abfss://CONTAINER@ACCOUNT stays.
+_OF_URI = re.compile(_BEFORE_HOST.format(name="[^/:]", any="."), re.DOTALL)
+_IN_TEXT = re.compile(_BEFORE_HOST.format(name=r"[^/:\s]", any=r"\S"))
+
+
 def without_secret(uri: str) -> str:
-    """Remove `user:secret@` from a URI."""
-    return re.sub(r"(?<=://)[^/@]*@", "", uri)
+    """Remove `user:secret@` from a URI; a path stays as it is."""
+    return _OF_URI.sub("", uri)
+
+
+def hide_secrets(text: str) -> str:
+    """Remove `user:secret@` from every URI in a text; a URI ends at a space."""
+    return _IN_TEXT.sub("", text)
 
 
 def without_secrets(values: Mapping[str, object]) -> dict[str, object]:

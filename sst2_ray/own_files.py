@@ -18,7 +18,7 @@ def read_own(
     *,
     of: str,
     keys: Collection[str] = (),
-    remedy: str = "choose another name, or delete that folder",
+    remedy: str = "choose another name",
 ) -> dict[str, Any] | None:
     """Read a JSON object from the folder of a run or a sweep.
 

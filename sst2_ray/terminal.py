@@ -18,7 +18,7 @@ from rich.markup import escape as escape_markup
 from rich.table import Table
 from rich.text import Text
 
-from sst2_ray.formatting import NONE
+from sst2_ray.formatting import NONE, hide_secrets
 from sst2_ray.lasting_file import LastingFile, without_padding
 from sst2_ray.notebook import in_notebook
 
@@ -241,9 +241,9 @@ def html_table(columns: Sequence[Column], rows: Sequence[Sequence[str]], *, capt
 
 @contextlib.contextmanager
 def busy(what: str) -> Iterator[None]:
-    """Name what is done meanwhile on a live line of stderr in a terminal, nowhere else."""
+    """Name what is done meanwhile on a live line of stderr in a terminal, nowhere else; URIs without their credentials."""
     out = Console(stderr=True)
-    with out.status(escape_markup(f"{what} ...")) if out.is_terminal else contextlib.nullcontext():
+    with out.status(escape_markup(f"{hide_secrets(what)} ...")) if out.is_terminal else contextlib.nullcontext():
         yield
 
 

@@ -243,11 +243,11 @@ def describe_changes(*configs: DataclassInstance) -> str:
 
 
 def format_value(value: object) -> str:
-    """Return a value as one would type it on a command line."""
+    """Return a value as one would type it on a command line, without the credentials of a URI."""
     if isinstance(value, tuple | list):
         return " ".join(format_value(item) for item in value)
     if isinstance(value, bool) or not isinstance(value, float):
-        return str(value)
+        return formatting.without_secret(str(value))
     return formatting.learning_rate(value)
 
 

@@ -24,6 +24,7 @@ from sst2_ray.config.fields import (
 from sst2_ray.config.habits import say_what_was_meant
 from sst2_ray.config.train import TrainConfig, config_from_dict, hash_of, hashed_values
 from sst2_ray.errors import InputError
+from sst2_ray.formatting import without_secrets
 
 DEFAULT_NUM_SAMPLES = 16
 DEFAULT_SELECTION_FRACTION = 0.1
@@ -192,6 +193,10 @@ class SweepConfig(SweepFlags):
             "sweep": {k: list(v) if isinstance(v, tuple) else v for k, v in flags.items()},
             "config": self.base.to_dict(),
         }
+
+    def to_public_dict(self) -> dict[str, object]:
+        """Return what `to_dict` does, without the credentials of URIs, for what others read."""
+        return {**self.to_dict(), "config": without_secrets(self.base.to_dict())}
 
 
 def sweep_from_dict(values: dict[str, Any], *, source: str = "config") -> SweepConfig:

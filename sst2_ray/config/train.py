@@ -30,6 +30,7 @@ from sst2_ray.config.settings import (
     TrackingSettings,
 )
 from sst2_ray.errors import InputError
+from sst2_ray.formatting import without_secret, without_secrets
 
 _FIRST_FIELDS = frozenset(
     {
@@ -95,7 +96,7 @@ class TrainConfig(
             return self.name
         stem = "-".join(
             re.sub(r"[^A-Za-z0-9]+", "-", part.rstrip("/").split("/")[-1]).strip("-")
-            for part in (self.model, self.data)
+            for part in (self.model, without_secret(self.data))
         )
         return f"{stem}-{self.config_hash}"
 
@@ -106,9 +107,12 @@ def numeric_fields() -> tuple[str, ...]:
 
 
 def hashed_values(config: TrainConfig, *, without: Collection[str] = ()) -> dict[str, Any]:
-    """Return the fields that affect what a run computes and their values, for a hash; see `_FIRST_FIELDS`."""
+    """Return the fields that affect what a run computes and their values, for a hash; see `_FIRST_FIELDS`.
+
+    Credentials of a URI are left out: config.json does not hold them either, and they may be changed between two sessions.
+    """
     defaults = {f.name: f.default for f in dataclasses.fields(TrainConfig)}
-    values = {name: getattr(config, name) for name in numeric_fields() if name not in without}
+    values = without_secrets({name: getattr(config, name) for name in numeric_fields() if name not in without})
     return {name: v for name, v in values.items() if name in _FIRST_FIELDS or v != defaults[name]}
 
 

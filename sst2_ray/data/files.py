@@ -13,7 +13,7 @@ from urllib.parse import unquote
 from sst2_ray.data.streams import COMPRESSIONS, one_line
 from sst2_ray.errors import InputError, did_you_mean
 from sst2_ray.formatting import without_secret
-from sst2_ray.storage import open_uri
+from sst2_ray.uris import open_uri
 
 TEXT_SUFFIXES = (".csv", ".tsv", ".tab", ".txt", ".jsonl", ".ndjson", ".json")
 SUFFIXES = (*TEXT_SUFFIXES[:3], ".jsonl", ".ndjson", ".json", ".parquet", ".pq", ".arrow", ".feather", ".txt")

@@ -27,7 +27,7 @@ from sst2_ray.data.packaged import read_packaged
 from sst2_ray.data.readers import read_files
 from sst2_ray.data.rows import Cells
 from sst2_ray.errors import InputError, did_you_mean
-from sst2_ray.formatting import count
+from sst2_ray.formatting import count, without_secret
 
 if TYPE_CHECKING:
     from sst2_ray.data.hub import HubDataset
@@ -86,8 +86,8 @@ def read_source(config: TrainConfig) -> Source:
         return read
     if read.dev is not None:
         raise InputError(f"--dev-data {config.dev_data}: --data {config.data} has an evaluation split of its own")
-    name = _last(str(config.dev_data))
-    return replace(read, dev=dev, source=f"{read.source} and {config.dev_data}", dev_name=name)
+    dev_data = without_secret(str(config.dev_data))
+    return replace(read, dev=dev, source=f"{read.source} and {dev_data}", dev_name=_last(dev_data))
 
 
 def _read_train(config: TrainConfig, options: ReadOptions, scratch: Path) -> Source:
@@ -104,6 +104,7 @@ def _read_train(config: TrainConfig, options: ReadOptions, scratch: Path) -> Sou
         _refuse_flags(config, ("split_column",), f"{_FOR_FILE}; {data} is none")
         return _read_glue(task, data, options)
     path = _local(data, scratch, "--data")
+    data = without_secret(data)  # from here on a name, which goes into plans, tables and model cards
     hub = _hub_dataset(config, path)
     is_folder = hub is None and path.is_dir() and not is_single_table(path)
     if hub is not None or is_folder:

@@ -15,6 +15,7 @@ from sst2_ray import formatting
 from sst2_ray.config.fields import AlsoPositional, Folder, Name, NotNegative, Positional
 from sst2_ray.config.flags import parse
 from sst2_ray.errors import InputError, did_you_mean
+from sst2_ray.formatting import without_secret
 from sst2_ray.manage.cells import HELD_OUT, TRIAL_COLUMNS, percent
 from sst2_ray.manage.runs import (
     find_run,
@@ -171,7 +172,7 @@ def _show_status(out: Console, config: StatusConfig) -> bool:
             _show_last_lines(out, running, config.storage_path)
     else:
         newest = max(runs, key=lambda run: run.written_at)
-        out.print(Text(f"nothing runs in {config.storage_path}; last: {newest.summary()}"))
+        out.print(Text(f"nothing runs in {without_secret(config.storage_path)}; last: {newest.summary()}"))
     return bool(running)
 
 
@@ -204,7 +205,8 @@ def main_logs(argv: list[str]) -> int:
     elif run.is_sweep and config.trial is None:
         for trial in trials:
             print(f"{trial}: {', '.join(storage.list(f'{run.name}/{trial}/logs'))}")
-        print(f"one of them: sst2-ray logs {run.name} --storage-path {config.storage_path} --trial TRIAL")
+        shown = without_secret(config.storage_path)
+        print(f"one of them: sst2-ray logs {run.name} --storage-path {shown} --trial TRIAL")
     else:
         names = [name for name in storage.list(folder) if name.endswith(f"-rank-{config.rank or 0}.log")]
         if not names:
@@ -224,5 +226,6 @@ def main_stop(argv: list[str]) -> int:
     config = parse(StopConfig, argv, prog="sst2-ray stop")
     with busy(f"reading {config.storage_path}"):
         request_stop(config.storage_path, config.name)
-    print(f"{config.name}: asked to stop; see sst2-ray status {config.name} --storage-path {config.storage_path}")
+    shown = without_secret(config.storage_path)
+    print(f"{config.name}: asked to stop; see sst2-ray status {config.name} --storage-path {shown}")
     return 0

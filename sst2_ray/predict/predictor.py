@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from sst2_ray.data.labels import VALUE, ClassNames
 from sst2_ray.data.texts import text_of
 from sst2_ray.errors import InputError
+from sst2_ray.formatting import without_secret
 from sst2_ray.predict.shapes import Columns, added_columns, labeled
-from sst2_ray.storage import open_uri
+from sst2_ray.uris import open_uri
 
 if TYPE_CHECKING:
     from sst2_ray.data.tokens import TokenArrays
@@ -178,4 +179,6 @@ def _download(uri: str, target: Path) -> None:
         )  # fmt: skip
     except (OSError, ValueError) as error:
         line = one_line(error)
-        raise InputError(f"--model-dir {uri}: cannot be read ({line}); give the folder of an exported model") from None
+        raise InputError(
+            f"--model-dir {without_secret(uri)}: cannot be read ({line}); give the folder of an exported model"
+        ) from None

@@ -14,6 +14,7 @@ from sst2_ray.data.load import Splits, load_splits
 from sst2_ray.data.texts import singles
 from sst2_ray.data.tokens import SentenceTokenizer, TokenArrays
 from sst2_ray.errors import FailureClass, InputError, RunFailedError
+from sst2_ray.formatting import without_secrets
 from sst2_ray.modeling.sources import ResolvedModel, resolve_model
 from sst2_ray.modeling.sources.families import takes_type_ids
 from sst2_ray.own_files import CONFIG_FILE, read_own
@@ -200,7 +201,7 @@ def run_description(inputs: RunInputs) -> dict[str, Any]:
     """Return the content of a run's config.json: its config, and the data that it was started with."""
     config = inputs.config
     return {
-        "config": config.to_dict(),
+        "config": without_secrets(config.to_dict()),
         "config_hash": config.config_hash,
         "data_fingerprint": inputs.splits.fingerprint,
     }
@@ -231,6 +232,6 @@ def _require_whole_checkpoint(run: Storage, config: TrainConfig) -> None:
 
 def _difference(there: dict[str, Any], config: TrainConfig) -> str:
     """Name the first few fields that differ, there -> here."""
-    here = config.to_dict()
+    here = without_secrets(config.to_dict())
     changed = [f"{k} {there.get(k)} -> {here[k]}" for k in numeric_fields() if there.get(k) != here[k]]
     return ", ".join(changed[:3]) + (", ..." if len(changed) > 3 else "")

@@ -10,7 +10,7 @@ from functools import partial
 from sst2_ray.config.fields import check_is, describe_changes
 from sst2_ray.config.train import TrainConfig
 from sst2_ray.errors import InputError, StoppedError
-from sst2_ray.formatting import without_secrets
+from sst2_ray.formatting import without_secret, without_secrets
 from sst2_ray.records import Status, TrialRecord
 from sst2_ray.run.attempt_log import resume_line
 from sst2_ray.run.display import RunDisplay
@@ -35,7 +35,7 @@ def train(config: TrainConfig, *, quiet: bool = False) -> TrainResult:
     """
     check_is(config, TrainConfig)
     with RunSession(config, config.run_name, quiet=quiet) as session:
-        session.phase(f"reading {config.data}")
+        session.phase(f"reading {without_secret(config.data)}")
         session.check_free()
         check_trackers(config.trackers, session.folder)
         inputs = check(config)
@@ -110,7 +110,7 @@ def dry_run(
         as_json: print config, plan and notes as one JSON object, and nothing else.
     """
     with RunSession(config, config.run_name, quiet=as_json) as session:
-        session.phase(f"reading {config.data}")
+        session.phase(f"reading {without_secret(config.data)}")
         inputs = check(config)
         is_finished = check_run(session.storage_at_start, inputs) is not None
         prepared = prepare(inputs)
@@ -135,6 +135,6 @@ def dry_run(
         done = "finished already: a run would do nothing"
         session.note(done if is_finished else "dry run: nothing was started, nothing was written")
     if as_json:
-        values = {"config": config.to_dict(), "plan": dict(plan), "notes": notes, "finished": is_finished}
+        values = {"config": without_secrets(config.to_dict()), "plan": dict(plan), "notes": notes}
         on_gpus = bounds.to_dict() if bounds else None
-        print(json.dumps({**values, "resumes": resumes, "on_paper": on_gpus}, indent=1))
+        print(json.dumps({**values, "finished": is_finished, "resumes": resumes, "on_paper": on_gpus}, indent=1))

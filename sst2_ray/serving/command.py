@@ -15,6 +15,7 @@ from typing import Annotated, Literal
 from sst2_ray.config.fields import AtLeastOne, Positional, Rule
 from sst2_ray.config.flags import parse
 from sst2_ray.errors import InfeasibleError, InputError, RunFailedError, first_line
+from sst2_ray.formatting import without_secret
 from sst2_ray.serving.protocol import EXAMPLE, EXAMPLE_OF_PAIRS, TOKEN_VARIABLE, Limits
 from sst2_ray.storage import absolute
 from sst2_ray.terminal import busy
@@ -167,7 +168,7 @@ def _announce(config: ServeConfig) -> None:
     out = console()
     example = EXAMPLE_OF_PAIRS if export_text_columns(config.model_dir) else EXAMPLE
     for line in (
-        f"serving {config.model_dir} at {url}   (POST /predict, GET /ready, GET /health; Ctrl-C stops)",
+        f"serving {without_secret(config.model_dir)} at {url}   (POST /predict, GET /ready, GET /health; Ctrl-C stops)",
         f"curl {url}/predict{token} -d '{example}'",
     ):
         out.print(line, soft_wrap=True, markup=False, highlight=False)

@@ -67,7 +67,7 @@ def leave_config(config: SweepConfig) -> None:
     folder = Storage.open(config.base.storage_path).child(config.name)
     with contextlib.suppress(OSError):
         if not folder.exists(CONFIG_FILE):
-            folder.write_json(CONFIG_FILE, {**config.to_dict(), "config_hash": config.trials_hash})
+            folder.write_json(CONFIG_FILE, {**config.to_public_dict(), "config_hash": config.trials_hash})
             goes_on = shlex.quote(address(config.base.storage_path, config.name))
             print(f"interrupted before its first trial; sst2-ray sweep --resume {goes_on} starts it", file=sys.stderr)
 

@@ -60,7 +60,7 @@ class SweepRun:
         self.table, self.out, self.folder = session.workspace.table, session.out, session.folder
         first = next(iter(prepared.values()))
         described = {"config_hash": config.trials_hash, "data_fingerprint": first.splits.fingerprint}
-        self.folder.write_json(CONFIG_FILE, {**config.to_dict(), **described})
+        self.folder.write_json(CONFIG_FILE, {**config.to_public_dict(), **described})
         self.past = past_trials(self.table, config.name)
         self.durations = durations_of(self.table, len(first.tokens["train"]), self.past, use_gpu=placement.use_gpu)
         self.drawn = read_drawn(self.folder)

@@ -11,6 +11,7 @@ from sst2_ray.config.sweep import SweepConfig
 from sst2_ray.data.leaks import check_known_leak
 from sst2_ray.data.load import load_splits
 from sst2_ray.errors import InputError
+from sst2_ray.formatting import without_secret
 from sst2_ray.own_files import CONFIG_FILE, read_own
 from sst2_ray.run.planning.placement import ClusterView, Placement
 from sst2_ray.run.prepare import RunInputs, Tokenized, check_batch, check_same_data, check_unused, prepare, resolve_for
@@ -57,12 +58,12 @@ def dry_run(config: SweepConfig, *, as_json: bool = False) -> None:
         session.show_plan([("settings", describe_changes(config, config.base)), *plan.rows], plan.notes)
         session.note("dry run: nothing was started, nothing was written")
     if as_json:
-        print(json.dumps({**config.to_dict(), "plan": dict(plan.rows), "notes": plan.notes}, indent=1))
+        print(json.dumps({**config.to_public_dict(), "plan": dict(plan.rows), "notes": plan.notes}, indent=1))
 
 
 def _checked(session: RunSession, config: SweepConfig) -> dict[str, RunInputs]:
     """Find and check what the sweep needs, by model. Raises InputError."""
-    session.phase(f"reading {config.base.data}")
+    session.phase(f"reading {without_secret(config.base.data)}")
     folder = session.storage_at_start.child(config.name)
     check_extras(config, folder)
     checked = check_sweep(config)

@@ -132,19 +132,21 @@ def _remove_marker(uri: str, marker: str) -> None:
 
 def check_storage(where: str, uri: str, marker: str) -> Finding:
     """Check, on a node, that the storage can be written and is the one that the head wrote to."""
+    from sst2_ray.formatting import without_secret
     from sst2_ray.storage import Storage
 
+    shown = without_secret(uri)
     try:
         storage = Storage.open(uri)
         storage.probe()
         shared = storage.exists(marker)
     except Exception as problem:
-        what = f"{uri} cannot be written: {' '.join(str(problem).split())[:160]}"
+        what = f"{shown} cannot be written: {' '.join(str(problem).split())[:160]}"
         return _error(where, what, "mount it on every node, or give the node's role the right to it")
     if not shared:
         remedy = "shared storage (NFS, s3://, gs://): checkpoints of all ranks must meet"
-        return _error(where, f"{uri} is a folder of its own here, not the head's", remedy)
-    return _ok(where, f"{uri} is reachable, writable and shared")
+        return _error(where, f"{shown} is a folder of its own here, not the head's", remedy)
+    return _ok(where, f"{shown} is reachable, writable and shared")
 
 
 def check_source(where: str, kind: str, name: str) -> Finding:

@@ -21,7 +21,6 @@ from sst2_ray.cluster.ray_private import job_client
 from sst2_ray.cluster.submit.reach import CALL_ERRORS, NO_AGENT, reach, server_trouble, takes_jobs_later
 from sst2_ray.cluster.submit.upload import Upload
 from sst2_ray.errors import FailureClass, InputError, RunFailedError
-from sst2_ray.formatting import without_secret
 from sst2_ray.version import COMMIT_VARIABLE, git_state
 
 if TYPE_CHECKING:
@@ -85,8 +84,9 @@ def connect(address: str) -> JobSubmissionClient:
             "copy ~/.sst2-ray/CLUSTER.token from whoever ran `sst2-ray up` (chmod 600), or set RAY_AUTH_TOKEN_PATH"
         ) from None
     except Exception as error:  # requests, aiohttp and Ray each have their own
-        said = f"{address}: no job server answers ({' '.join(str(error).split())[:160]}); is the cluster up?"
-        raise InputError(without_secret(said)) from None
+        raise InputError(
+            f"{address}: no job server answers ({' '.join(str(error).split())[:160]}); is the cluster up?"
+        ) from None
 
 
 def list_jobs(client: JobSubmissionClient) -> list[JobDetails]:

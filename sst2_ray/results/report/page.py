@@ -104,9 +104,9 @@ def write(report: Report, out: str) -> str:
         storage.write_bytes(PAGE, report.html.encode())
     except OSError as error:
         raise InputError(
-            f"--out {out}: cannot be written ({str(error).splitlines()[0]}); choose another folder"
+            f"--out {formatting.without_secret(out)}: cannot be written ({str(error).splitlines()[0]}); choose another folder"
         ) from None
-    return f"{out.split('?')[0].rstrip('/')}/{PAGE}"
+    return f"{formatting.without_secret(out).split('?')[0].rstrip('/')}/{PAGE}"
 
 
 def _file(name: str) -> str:

@@ -101,7 +101,7 @@ def read_experiment(
         InputError: the folder is no Tune experiment, or nothing in it maps to an accuracy.
     """
     storage = Storage.open(folder, "import-tune")
-    location = without_secret(folder.split("?")[0]).rstrip("/")
+    location = without_secret(folder).split("?")[0].rstrip("/")
     trial_folders = [entry.name for entry in entries(storage, "") if not entry.is_file]
     trial_folders = [name for name in trial_folders if storage.exists(f"{name}/params.json")]
     if not trial_folders:

@@ -62,7 +62,7 @@ class ResultsTable:
         self.storage_path = storage_path
         self.storage: Storage = Storage.open(storage_path).with_retries(retry_for_s).child("results")
         # For messages: a URI may contain options and credentials.
-        self.location = f"{without_secret(storage_path.split('?')[0]).rstrip('/')}/results"
+        self.location = f"{without_secret(storage_path).split('?')[0].rstrip('/')}/results"
 
     @property
     def num_threads(self) -> int:

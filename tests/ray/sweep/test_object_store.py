@@ -7,12 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from sst2_ray.manage.runs import files_below
 from sst2_ray.results.store.table import ResultsTable
 from sst2_ray.storage import Storage
 from tests.support.object_store import BUCKET, object_store
 from tests.support.sweeps import Sweeps
 
 URI = f"s3://{BUCKET}/runs"
+SECRET = "hiddenWord"
 
 
 @pytest.fixture
@@ -23,10 +25,25 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         yield
 
 
+def _with_secret(uri: str) -> str:
+    return uri.replace("://", f"://KEY:{SECRET}@")
+
+
 @pytest.mark.usefixtures("bucket")
 def test_a_sweep_in_an_object_store_is_scored_on_dev_and_keeps_its_logs(toy: tuple[str, str], tmp_path: Path) -> None:
     model, data = toy
-    where = ("--models", model, "--data", data, "--storage-path", URI, "--batch-sizes", "16", "--epochs", "1")
+    where = (
+        "--models",
+        model,
+        "--data",
+        data,
+        "--storage-path",
+        _with_secret(URI),
+        "--batch-sizes",
+        "16",
+        "--epochs",
+        "1",
+    )
     sweeps = Sweeps(tmp_path, where)
     flags = ("--selection-fraction", "0.2", "--learning-rates", "1e-3", "--num-seeds", "2", "--calibrate-head")
     outputs = []
@@ -47,3 +64,5 @@ def test_a_sweep_in_an_object_store_is_scored_on_dev_and_keeps_its_logs(toy: tup
     assert stated["calibration"]["after"] is not None
     assert folder.read_bytes("logs/driver.log").decode().count("2 trials: 2 succeeded.") == 2
     assert folder.read_bytes("trackers/events.jsonl").decode().count('"event": "evaluation"') == 2
+    written = [folder.read_bytes(file.path.removeprefix(f"{folder.root}/")) for file in files_below(folder, "")]
+    assert not any(SECRET.encode() in content for content in [*written, *map(str.encode, outputs)])
