@@ -65,9 +65,7 @@ def run(
         output = process.stdout.read() if process.stdout else ""
     assert process.returncode == 0, output
     found = read_goodput(ResultsTable(str(storage)), name)
-    restart = found.restarts / found.num_restarts if found.num_restarts else None
-    kept = {"goodput": found, "restart_s": restart, "digest": digest(storage / name)}
-    return {"name": name, "kills": kills, "command_s": seconds, **kept}
+    return {"name": name, "kills": kills, "command_s": seconds, "goodput": found, "digest": digest(storage / name)}
 
 
 def digest(run_folder: Path) -> str:
@@ -79,7 +77,7 @@ def digest(run_folder: Path) -> str:
 
 def row_of(one: dict[str, Any]) -> str:
     found: Goodput = one["goodput"]
-    restart = f"{one['restart_s']:.1f}" if found.num_restarts else ""
+    restart = f"{found.restarts / found.num_restarts:.1f}" if found.num_restarts else ""
     return (
         f"| {one['name']} | {one['kills']} | {one['command_s']:.1f} | {100 * found.share:.1f} | {found.startup:.1f} | "
         f"{restart} | {found.num_lost_steps} ({found.repeated:.1f} s) | {found.evaluation:.1f} | {found.checkpoints:.1f} | "

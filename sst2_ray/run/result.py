@@ -80,9 +80,7 @@ def stored_result(values: Mapping[str, object], source: str) -> TrainResult:
     fields = dataclasses.fields(TrainResult)
     missing = [f.name for f in fields if f.default is dataclasses.MISSING and f.name not in values]
     if missing:
-        raise InputError(
-            f"{source}: its result.json lacks {', '.join(missing[:3])}; choose another name"
-        )
+        raise InputError(f"{source}: its result.json lacks {', '.join(missing[:3])}; choose another name")
     return TrainResult(**{f.name: values[f.name] for f in fields if f.name in values})  # type: ignore[arg-type]
 
 

@@ -189,7 +189,7 @@ def _locate(config: TrainConfig, spec: ModelSpec | None, *, weights: bool) -> _L
             packaged = _packaged_folder() if spec.packaged else None
             if packaged is None:
                 raise InputError(_unreachable(config, spec, error)) from None
-            note = f"the hub cannot be reached ({error}): {spec.name} is the copy that the demo extra packages"
+            note = f"without a connection to the model hub, {spec.name} is the copy that the demo extra packages"
             return _Located(folder=packaged, source="packaged", notes=(note,))
     local = Path(config.model).expanduser()
     if local.is_dir():
