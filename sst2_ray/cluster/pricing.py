@@ -83,19 +83,14 @@ def price_cluster(cluster: ClusterFile, worker_price: float | None = None) -> Pr
     if head is None:
         unknown.append("the head's machine")
     return Pricing(
-        cluster=cluster,
-        head=head,
-        workers=tuple(known),
-        unknown=tuple(unknown),
-        is_own_price=worker_price is not None,
+        cluster=cluster, head=head, workers=tuple(known), unknown=tuple(unknown), is_own_price=worker_price is not None
     )
 
 
 def by_priority(cluster: ClusterFile) -> list[NodeType]:
     """Return the node types: the head's, then those first that the autoscaler tries first."""
     return sorted(
-        cluster.node_types,
-        key=lambda node_type: (not node_type.is_head, -(node_type.section.whole("priority") or 0)),
+        cluster.node_types, key=lambda node_type: (not node_type.is_head, -(node_type.section.whole("priority") or 0))
     )
 
 
@@ -105,11 +100,7 @@ def machine_for(cloud: Cloud, node_type: NodeType) -> Machine | None:
 
 
 def check_prices(
-    cluster: ClusterFile,
-    *,
-    worker_price: float | None = None,
-    hours: float | None = None,
-    workers: int | None = None,
+    cluster: ClusterFile, *, worker_price: float | None = None, hours: float | None = None, workers: int | None = None
 ) -> Findings:
     """State dollars an hour, idle and at most, and of a job of `hours` with `workers` (None: all that the file allows)."""
     found = Findings()

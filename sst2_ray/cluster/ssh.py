@@ -91,12 +91,7 @@ class Tunnel:
         """Open the tunnel unless it is open. Raises InputError with ssh's own words where it cannot be opened."""
         if self.pid is not None:
             return
-        options = (
-            "-o",
-            "ExitOnForwardFailure=yes",
-            "-L",
-            f"127.0.0.1:{self.local_port}:127.0.0.1:{self.remote_port}",
-        )
+        options = ("-o", "ExitOnForwardFailure=yes", "-L", f"127.0.0.1:{self.local_port}:127.0.0.1:{self.remote_port}")
         self._process = subprocess.Popen(  # nosec B603
             # `cat` ends with its input, and ssh with it: however this process ends, the tunnel ends, too.
             [*self.host.command(*options), "cat"],

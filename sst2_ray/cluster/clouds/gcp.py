@@ -205,11 +205,7 @@ def _machine(config: Section, found: Findings) -> tuple[Machine | None, bool]:
 def _check_references(cluster: ClusterFile, node_type: NodeType, found: Findings) -> None:
     """Check that zones, regions and projects inside node_config are those of the provider section."""
     provider = cluster.provider
-    mine = {
-        "zones": cluster.zones,
-        "regions": (provider.text("region"),),
-        "projects": (provider.text("project_id"),),
-    }
+    mine = {"zones": cluster.zones, "regions": (provider.text("region"),), "projects": (provider.text("project_id"),)}
     for path, text in node_type.config.strings():
         for kind, name in re.findall(r"\b(zones|regions|projects)/([\w.:-]+)", text):
             if name not in mine[kind] and not (kind == "projects" and path.endswith("sourceImage")):
