@@ -265,6 +265,7 @@ def test_the_head_ends_by_itself_when_nobody_needs_it(running: Cloud) -> None:
     assert told == [running.lab.shared / f"ended-{running.lab.run(0, 'hostname').stdout.strip()}"]
     log = running.lab.run(0, "cat ~/.sst2-ray/autostop.log").stdout
     assert "this machine ends: no job and no SSH connection for 1.5 minutes" in log
+    assert log.count("autostop: head, ") == 2  # before set-up, and anew once Ray ran
 
 
 def called_by_the_head(cloud: Cloud) -> list[tuple[str, dict[str, str]]]:
