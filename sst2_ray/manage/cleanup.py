@@ -24,6 +24,7 @@ from sst2_ray.results.analysis.ranking import RankedGroup, Run, rank
 from sst2_ray.results.analysis.verdict import metric_words
 from sst2_ray.results.store.table import ResultsTable
 from sst2_ray.storage import Storage
+from sst2_ray.sweep.budget import read_num_trials
 from sst2_ray.sweep.queue import Outcome
 from sst2_ray.terminal import busy, console, print_line
 from sst2_ray.training.names import CHECKPOINT_FOLDER, EXPORT_FOLDER, LAST_EXPORT_FOLDER
@@ -118,7 +119,20 @@ def main_best(argv: list[str]) -> int:
     print_line(out, f"{group.best.label}: {score} ({seeds}), {group.chosen}", highlight=False)
     its = f"its best run, {run.trial_id} of {run.experiment}, is in {config.out} (README.md: its card)"
     print_line(out, its, highlight=False)
+    for line in _left_words(config):
+        print_line(out, line, highlight=False)
     return 0
+
+
+def _left_words(config: BestConfig) -> Iterator[str]:
+    """Yield a line where trials of the chosen sweep have not run: what is best may still change."""
+    planned = read_num_trials(Storage.open(config.storage_path).child(config.experiment)) if config.experiment else None
+    if planned is not None:
+        rows = ResultsTable(config.storage_path).read(
+            "trials", columns=["trial_id"], experiment=config.experiment, attempts="latest"
+        )
+        if rows.num_rows < planned:
+            yield f"{planned - rows.num_rows} of {planned} trials have not run: another may be better"
 
 
 def copy_best(config: BestConfig) -> tuple[RankedGroup, Run]:

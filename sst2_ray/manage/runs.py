@@ -21,6 +21,7 @@ from sst2_ray.run.logs import DRIVER_LOG
 from sst2_ray.run.progress_file import StoredProgress
 from sst2_ray.run.stop import STOP_FILE
 from sst2_ray.storage import Storage
+from sst2_ray.sweep.budget import read_num_trials
 
 _STATE_FIELDS = ("experiment", "trial_id", "attempt", "status", "written_at", "best_dev_accuracy", "selection_accuracy")
 _TRIAL_FIELDS = (
@@ -70,9 +71,13 @@ def find_run(storage_path: str, name: str) -> StoredRun:
     run = _read(storage, {name: files_below(storage, name)}, trials, _progress(table, name))[0]
     running = [trial.trial_id for trial in run.trials if trial.status == Status.RUNNING]
     found = {trial_id: StoredProgress.read(storage.child(run_folder(name, trial_id))) for trial_id in running}
-    driver = read_driver(storage.child(name))
-    has_driver = driver is not None and driver.lives(Driver.here()) is not False
+    has_driver = _has_driver(storage, name)
     return replace(run, now={key: now for key, now in found.items() if now is not None}, has_driver=has_driver)
+
+
+def _has_driver(storage: Storage, name: str) -> bool:
+    driver = read_driver(storage.child(name))
+    return driver is not None and driver.lives(Driver.here()) is not False
 
 
 def _names(storage: Storage, known: Set[str] = frozenset()) -> list[str]:
@@ -115,7 +120,8 @@ def _read(
     for row in rows.to_pylist():
         if row["experiment"] in trials:  # the folder of a run may have been deleted
             trials[row["experiment"]].append(TrialRecord(**row))
-    return [
+    looks = storage.is_local or progress is not None  # an object store takes a question for each sweep
+    found = [
         StoredRun(
             name=name,
             is_sweep=_is_sweep(storage, name, trials[name]),
@@ -123,9 +129,11 @@ def _read(
             num_bytes=None if infos is None else sum(file.size for file in infos),
             written_at=_written_at(storage, name, trials[name], infos),
             progress=progress or {},
+            num_planned=read_num_trials(storage.child(name)) if looks else None,
         )
         for name, infos in files.items()
     ]
+    return [replace(run, has_driver=_has_driver(storage, run.name)) if run.num_not_begun else run for run in found]
 
 
 def _written_at(

@@ -43,8 +43,11 @@ class StoredRun:
     now: Mapping[str, StoredProgress] = field(default_factory=dict)
     """Position of each running trial, by name; `list_runs` does not read them."""
 
+    num_planned: int | None = None
+    """Trials that the sweep was to have; None: not known, as of a single run, or in an object store, where `list_runs` does not look."""
     has_driver: bool = False
-    """A driver holds its lease, as between two trials of a sweep, and is not known to be dead; `list_runs` does not look."""
+    """A driver holds its lease, as between two trials of a sweep, and is not known to be dead; `list_runs` looks where trials are
+    known to be left."""
 
     @property
     def is_running(self) -> bool:
@@ -57,12 +60,26 @@ class StoredRun:
         counts = Counter(trial.status for trial in self.trials)
         if self.is_running:
             silent_s = (dt.datetime.now(dt.UTC) - self.written_at).total_seconds()
-            return Status.RUNNING if silent_s < SILENT_S else f"running? silent for {formatting.duration(silent_s)}"
+            far = f", {self._num_over} of {self.num_planned} trials" if self.num_planned else ""
+            silent = "" if silent_s < SILENT_S else f"? silent for {formatting.duration(silent_s)}"
+            return f"{Status.RUNNING}{silent}{far}"
         if not counts:
             return "no trial yet"
+        if self.num_not_begun:
+            return f"{Status.STOPPED}, {self._num_over} of {self.num_planned} trials"
         if len(counts) == 1:
             return next(iter(counts)).replace("_", " ")
         return ", ".join(f"{count} {status.replace('_', ' ')}" for status, count in counts.most_common())
+
+    @property
+    def _num_over(self) -> int:
+        """Count the trials that came to an end of their own."""
+        return sum(trial.status not in (Status.RUNNING, Status.STOPPED, Status.LOST) for trial in self.trials)
+
+    @property
+    def num_not_begun(self) -> int:
+        """Count the planned trials that have no row; 0 where their number is not known."""
+        return max(0, (self.num_planned or 0) - len(self.trials))
 
     @property
     def best_accuracy(self) -> float | None:
@@ -85,6 +102,7 @@ class StoredRun:
             "num_bytes": self.num_bytes,
             "written_at": self.written_at.isoformat(),
             "num_trials": len(self.trials),
+            "num_planned": self.num_planned,
             **trials,
         }
 

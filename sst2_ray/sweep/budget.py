@@ -94,13 +94,15 @@ class SweepClock:
     Args:
         folder: The sweep's folder.
         usd_per_hour: Price of this session's nodes together; None: no price was given. Earlier sessions had their own.
+        num_trials: Counts the trials of the whole sweep, as far as is known; kept in the file for `status` and `ls`.
         now: The clock, in seconds.
     """
 
     def __init__(
-        self, folder: Storage, *, usd_per_hour: float | None = None, now: Callable[[], float] = time.monotonic
-    ) -> None:
-        self.folder, self.usd_per_hour, self._now = folder, usd_per_hour, now
+        self, folder: Storage, usd_per_hour: float | None = None, *, num_trials: Callable[[], int] | None = None,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:  # fmt: skip
+        self.folder, self.usd_per_hour, self._num_trials, self._now = folder, usd_per_hour, num_trials, now
         self.sessions: list[_Session] = folder.read_json(CLOCK_FILE)["sessions"] if folder.exists(CLOCK_FILE) else []
         self.earlier_s = sum(session["seconds"] for session in self.sessions)
         self._began = now()
@@ -131,7 +133,17 @@ class SweepClock:
         if force or self._now() - self._written >= WRITE_EVERY_S:
             self._written = self._now()
             self._this["seconds"] = round(self.this_session, 1)
-            self.folder.write_json(CLOCK_FILE, {"sessions": [*self.sessions, self._this]})
+            number = {"num_trials": self._num_trials()} if self._num_trials else {}
+            self.folder.write_json(CLOCK_FILE, {"sessions": [*self.sessions, self._this], **number})
+
+
+def read_num_trials(folder: Storage) -> int | None:
+    """Read how many trials a sweep was to have when its clock was last written; None where that is not known."""
+    try:
+        number = folder.read_json(CLOCK_FILE).get("num_trials") if folder.exists(CLOCK_FILE) else None
+    except (ValueError, AttributeError):  # damaged: not worth failing a listing for
+        return None
+    return number if isinstance(number, int) else None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -66,7 +66,7 @@ class SweepRun:
         self.drawn = read_drawn(self.folder)
         self.queue = TrialQueue(config, {k: t.outcome for k, t in self.past.items()}, self._proposer())
         budget = budget_of(config, num_nodes=at_once.num_nodes)
-        self.clock = SweepClock(self.folder, usd_per_hour=budget.usd_per_hour)
+        self.clock = SweepClock(self.folder, budget.usd_per_hour, num_trials=lambda: self.queue.num_expected)
         self.budget = dataclasses.replace(budget, earlier_s=self.clock.earlier_s, earlier_usd=self.clock.earlier_usd)
         self.progress_actor = start_progress_actor()
         answer = self.progress_actor.secrets.remote()

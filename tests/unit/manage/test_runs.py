@@ -132,6 +132,22 @@ def test_ls_and_status_answer_in_json(command) -> None:
     assert [trial["accuracy"] for trial in sweep["trials"]] == [0.91, 0.93, 0.90, 0.90]
 
 
+def test_a_sweep_whose_trials_have_not_all_begun_is_no_success(command, storage: Path, tmp_path: Path) -> None:
+    assert "not run" not in command("best", "--experiment", "sweep", "--out", str(tmp_path / "a"))[1]
+    clock = storage / "sweep" / "clock.json"
+    clock.write_text(json.dumps({"sessions": [], "num_trials": 7}))
+    listed = json.loads(command("ls", "--json")[1])[1]
+    assert (listed["status"], listed["num_planned"]) == ("stopped, 4 of 7 trials", 7)
+    assert "stopped, 4 of 7 trials" in command("status", "sweep")[1]
+    assert "3 of 7 trials have not run" in command("best", "--experiment", "sweep", "--out", str(tmp_path / "b"))[1]
+    ResultsTable(str(storage)).write("trials", [record("c-seed0", status="running", seconds=None)])
+    assert "running, 4 of 7 trials" in command("status", "sweep")[1]
+    for whole in ('{"sessions": [], "num_trials": 5}', '{"sessions": []}', "damaged"):
+        clock.write_text(whole)
+        ResultsTable(str(storage)).write("trials", [record("c-seed0", best_dev_accuracy=0.5, seed=0)])
+        assert json.loads(command("ls", "--json")[1])[1]["status"] == "succeeded"
+
+
 def test_status_without_a_name_lists_what_runs(command, storage: Path) -> None:
     assert command("status")[1].startswith("nothing runs in")
     assert json.loads(command("status", "--json")[1]) == []
@@ -220,6 +236,8 @@ def test_a_sweep_between_two_trials_runs_and_can_be_stopped(command, storage: Pa
         holder = json.loads((storage / "sweep" / "running.json").read_text())
         (storage / "sweep" / "running.json").write_text(json.dumps({**holder, "host": "another"}))
         assert find_run(str(storage), "sweep").is_running
+        (storage / "sweep" / "clock.json").write_text(json.dumps({"sessions": [], "num_trials": 7}))
+        assert json.loads(command("ls", "--json")[1])[1]["status"] == "running, 4 of 7 trials"
         assert command("stop", "sweep")[0] == 0
     assert not find_run(str(storage), "alone").is_running
 

@@ -12,7 +12,7 @@ from sst2_ray.config.sweep import SweepConfig, sweep_from_dict
 from sst2_ray.config.train import TrainConfig
 from sst2_ray.errors import InputError
 from sst2_ray.storage import Storage
-from sst2_ray.sweep.budget import Budget, Durations, SweepClock, makespan
+from sst2_ray.sweep.budget import Budget, Durations, SweepClock, makespan, read_num_trials
 from sst2_ray.sweep.command import leave_config, read_sweep_command, resumed, split_address
 from sst2_ray.sweep.configurations import Configuration, most_configurations, planned_configurations, trials_of
 from sst2_ray.sweep.plan import _choice_words, _power_words, expected_trials
@@ -218,6 +218,13 @@ def test_durations_are_those_of_the_most_alike() -> None:
     durations.add(small, 60)
     assert durations.predict(small) == pytest.approx(60)
     assert durations.predict(dataclasses.replace(small, epochs=small.epochs * 2)) == pytest.approx(120)
+
+
+def test_the_clock_keeps_how_many_trials_there_are(tmp_path: Path) -> None:
+    folder = Storage.open(str(tmp_path))
+    assert read_num_trials(folder) is None
+    SweepClock(folder, num_trials=lambda: 4).tick(force=True)
+    assert read_num_trials(folder) == 4
 
 
 def test_the_clock_adds_up_over_sessions(tmp_path: Path) -> None:
