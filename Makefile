@@ -36,7 +36,7 @@ $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
 
 # SBERT from pretrained weights against a small ModernBERT from random ones, on packaged movie reviews, under three seeds.
 demo: $(VENV)/.demo
-	@echo "12 short runs: about 4 minutes on two cores with AVX512-BF16, longer on others or beside other work"
+	@test -e $(RUNS)/demo/result.json || echo "12 short runs: about 4 minutes on two cores with AVX512-BF16, longer on others or beside other work"
 	$(BIN)/sst2-ray sweep --preset demo --storage-path $(RUNS) --name demo
 	$(BIN)/sst2-ray best --experiment demo --storage-path $(RUNS) --out $(RUNS)/best --overwrite
 	$(BIN)/sst2-ray predict --model-dir $(RUNS)/best \

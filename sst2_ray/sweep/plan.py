@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from rich.table import Table
 
@@ -22,7 +23,7 @@ from sst2_ray.sweep.configurations import (
     planned_configurations,
     trials_of,
 )
-from sst2_ray.sweep.queue import most_trials
+from sst2_ray.sweep.queue import Outcome, most_trials
 from sst2_ray.sweep.resume import durations_of
 from sst2_ray.training.step_counts import total_steps
 
@@ -36,12 +37,52 @@ def expected_trials(config: SweepConfig) -> list[TrialSpec]:
     return first + others[:num_others]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Left:
+    """The trials that an earlier session of a sweep left to run: all of them for a new one."""
+
+    trials: list[TrialSpec]
+    """At most; random draws stand in for those of a search that learns."""
+    num_trials: int
+    """Of the whole sweep."""
+    num_over: int
+    has_begun: bool
+
+    def words(self) -> str:
+        """Say how far the sweep is; empty for one that has not begun."""
+        if not self.has_begun:
+            return ""
+        said = f"{self.num_over} of {formatting.count(self.num_trials, 'trial')} are over, and stay as they are"
+        return f"goes on: {said}" if self.trials else f"nothing is left to run: {said}"
+
+
+def trials_left(config: SweepConfig, past: Mapping[str, Outcome], num_trials: int | None) -> Left:
+    """Take away what is over.
+
+    Args:
+        config: of the sweep.
+        past: outcomes of the trials that have begun, by trial id.
+        num_trials: of the whole sweep, as its earlier session knew it; None: the most there can be.
+    """
+    trials = expected_trials(config)
+    num_trials = num_trials or len(trials)
+    over = {trial_id for trial_id, outcome in past.items() if outcome.is_over}
+    others = [trial for trial in trials if trial.trial_id not in over]
+    return Left(
+        trials=others[: max(0, num_trials - len(over))],
+        num_trials=num_trials,
+        num_over=len(over),
+        has_begun=bool(past),
+    )
+
+
 def describe_sweep(
     config: SweepConfig,
     prepared: dict[str, RunInputs],
     table: ResultsTable,
     placement: Placement,
     at_once: Concurrency,
+    left: Left,
     others: Sequence[str] = (),
 ) -> list[tuple[str, str]]:
     """Return the rows of the plan: trials, what each needs, how many at once, how long, how much money and storage."""
@@ -66,7 +107,7 @@ def describe_sweep(
         ("steps", f"{'at most ' if config.scheduler != 'none' else ''}{steps:,} in all"),
         ("a trial", _trial_words(config, placement, prints)),
         ("at once", str(at_once) + (f"; the rest is held by {', '.join(others)}" if others else "")),
-        *_time_rows(config, trials, durations, at_once),
+        *(_time_rows(config, left.trials, durations, at_once) if left.trials else ()),
         ("storage", _storage_words(config, trials, prints, at_once)),
     ]
 

@@ -100,9 +100,6 @@ class SweepRun:
         """Run what is left of the sweep, then rank and close it."""
         from sst2_ray.sweep.tune import SweepSearcher
 
-        if self.past:
-            num_over = sum(trial.outcome.is_over for trial in self.past.values())
-            self.session.note(f"goes on: {num_over} of {self.queue.num_expected} trials are over, and stay as they are")
         searcher = SweepSearcher(
             self.queue,
             budget=self.budget,

@@ -19,9 +19,11 @@ from sst2_ray.run.ray.state import other_jobs
 from sst2_ray.run.session import RunSession
 from sst2_ray.run.tracking.trackers import check_trackers
 from sst2_ray.storage import Storage, address
+from sst2_ray.sweep.budget import read_num_trials
 from sst2_ray.sweep.concurrency import Concurrency, admit, footprint
-from sst2_ray.sweep.plan import describe_sweep, trials_table
+from sst2_ray.sweep.plan import Left, describe_sweep, trials_left, trials_table
 from sst2_ray.sweep.result import SweepResult
+from sst2_ray.sweep.resume import past_trials
 from sst2_ray.sweep.session import SweepRun
 
 
@@ -40,6 +42,8 @@ def sweep(config: SweepConfig, *, quiet: bool = False) -> SweepResult:
             lambda: prepare_sweep(checked),
         )
         plan = _plan(session, config, prepared, cluster, is_connected=True)
+        if plan.left.has_begun:
+            session.note(plan.left.words())
         session.show_plan(plan.rows, plan.notes)
         with session.running():
             return SweepRun(session, config, prepared, plan.placement, plan.at_once).run()
@@ -53,8 +57,10 @@ def dry_run(config: SweepConfig, *, as_json: bool = False) -> None:
     with RunSession(config.base, config.name, quiet=as_json) as session:
         prepared = prepare_sweep(_checked(session, config))
         cluster, is_connected = session.cluster_without_starting()
-        session.out.print(trials_table(config))
         plan = _plan(session, config, prepared, cluster, is_connected=is_connected)
+        if plan.left.has_begun:
+            session.note(plan.left.words())
+        session.out.print(trials_table(config))
         session.show_plan([("settings", describe_changes(config, config.base)), *plan.rows], plan.notes)
         session.note("dry run: nothing was started, nothing was written")
     if as_json:
@@ -77,6 +83,7 @@ class _Plan:
 
     placement: Placement
     at_once: Concurrency
+    left: Left
     rows: list[tuple[str, str]]
     notes: list[str]
 
@@ -94,10 +101,13 @@ def _plan(
     memory = max(footprint(one, table, num_workers=base.num_workers or 1).memory_gib for one in prepared.values())
     placement, at_once = admit(base, cluster, max_concurrent=config.max_concurrent, worker_memory_gib=memory)
     others = other_jobs() if is_connected and at_once.now < at_once.chosen else []
+    past = {trial_id: trial.outcome for trial_id, trial in past_trials(table, config.name).items()}
+    left = trials_left(config, past, read_num_trials(session.storage_at_start.child(config.name)))
     return _Plan(
         placement=placement,
         at_once=at_once,
-        rows=list(describe_sweep(config, prepared, table, placement, at_once, others)),
+        left=left,
+        rows=list(describe_sweep(config, prepared, table, placement, at_once, left, others)),
         notes=list(dict.fromkeys(note for one in prepared.values() for note in one.notes())),
     )
 

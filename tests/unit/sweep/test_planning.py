@@ -15,7 +15,7 @@ from sst2_ray.storage import Storage
 from sst2_ray.sweep.budget import Budget, Durations, SweepClock, makespan, read_num_trials
 from sst2_ray.sweep.command import leave_config, read_sweep_command, resumed, split_address
 from sst2_ray.sweep.configurations import Configuration, most_configurations, planned_configurations, trials_of
-from sst2_ray.sweep.plan import _choice_words, _power_words, expected_trials
+from sst2_ray.sweep.plan import _choice_words, _power_words, expected_trials, trials_left
 from sst2_ray.sweep.queue import FINISHED, Outcome, TrialQueue
 from sst2_ray.sweep.session import read_drawn, write_drawn
 from sst2_ray.sweep.start import check_existing
@@ -97,6 +97,19 @@ def test_a_resumed_sweep_runs_only_what_is_not_over() -> None:
     past[names[6]] = Outcome(status="failed", score=None, failure_class="non_finite")
     past[names[7]] = Outcome(status="failed", score=None, failure_class="hung")
     assert play(TrialQueue(config(), past), {}) == [names[5], *names[7:]]
+
+
+def test_the_plan_of_a_resumed_sweep_counts_what_is_left() -> None:
+    trials = expected_trials(config())
+    assert (trials_left(config(), {}, None).trials, trials_left(config(), {}, None).words()) == (trials, "")
+    past = {trial.trial_id: Outcome(status="succeeded", score=0.9) for trial in trials[:5]}
+    past[trials[5].trial_id] = Outcome(status="lost", score=None, failure_class="worker_lost")
+    some = trials_left(config(), past, None)
+    assert some.trials == trials[5:]
+    assert some.words() == f"goes on: 5 of {len(trials)} trials are over, and stay as they are"
+    fewer = trials_left(config(), dict(list(past.items())[:5]), 5)  # a scheduler ended the others
+    assert fewer.trials == []
+    assert fewer.words() == "nothing is left to run: 5 of 5 trials are over, and stay as they are"
 
 
 class Told:
