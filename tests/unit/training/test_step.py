@@ -5,15 +5,17 @@ from __future__ import annotations
 import gc
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 import torch
 
 from sst2_ray.config.train import TrainConfig
 from sst2_ray.storage import Storage
-from sst2_ray.training.engine.base import NonFiniteError, skips
+from sst2_ray.training.engine.base import GradientNorm, NonFiniteError, skips
 from sst2_ray.training.engine.zero import ZeroEngine
 from sst2_ray.training.feed import prefetched
 from sst2_ray.training.loop import Loop
+from sst2_ray.training.taken_step import TakenStep
 from tests.support import models
 from tests.support.host_reads import HostReadError, no_host_reads
 from tests.support.training import context_of, group_of_one, training_rows
@@ -106,6 +108,17 @@ def test_the_step_after_one_that_is_not_finite_raises_and_the_weights_are_those_
         assert loop.context.engine.optimizer_shard().step == 2
         with pytest.raises(NonFiniteError, match="at step 3 of "):
             loop.train_step(next(batches))
+
+
+def test_a_step_that_is_not_finite_names_a_few_rows_and_advises_and_the_log_has_all(caplog):
+    taken = TakenStep(GradientNorm(torch.tensor(torch.inf)), 4, 18, 7.5, np.arange(64))
+    with pytest.raises(NonFiniteError) as caught, caplog.at_level("ERROR", logger="sst2_ray"):
+        taken.grad_norm()
+    assert str(caught.value) == (
+        "gradient norm inf at step 4 of 18, learning rate 7.5, training rows 0, 1, 2, 3, 4, ... (64 rows; all in the log); "
+        "try a lower --learning-rate"
+    )
+    assert "62, 63]" in caplog.text
 
 
 def test_a_checkpoint_after_a_step_that_is_not_finite_is_refused(loop_of):
