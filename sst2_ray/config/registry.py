@@ -125,7 +125,10 @@ def model_hint(name: str) -> str:
     """Return the end of the line that refuses a model: the named ones that are near, by our name or by the hub's."""
     on_hub = {(spec.hub_id or "").rpartition("/")[2].lower(): spec.name for spec in MODELS.values()}
     meant = on_hub.get(name.lower())
-    return f"did you mean {meant}?" if meant else did_you_mean(name, MODELS)
+    # A bare family, such as bert, means its members rather than what is spelled most alike (sbert).
+    begun = [known for known in MODELS if known.startswith(f"{name.lower()}-")]
+    near = [meant] if meant else begun
+    return f"did you mean {' or '.join(near)}?" if near else did_you_mean(name, MODELS)
 
 
 GLUE_HUB_ID = "nyu-mll/glue"

@@ -6,6 +6,7 @@ import dataclasses
 import math
 import re
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 from sst2_ray.config.fields import (
@@ -255,6 +256,8 @@ def _check_axis(config: SweepConfig, axis: str, single: str) -> None:
     for position, value in enumerate(values):
         if value in values[:position]:
             raise InputError(f"{flag(axis)}: {value} is there twice; every trial runs once")
+        if axis == "models" and "," in value and "://" not in value and not Path(value).expanduser().exists():
+            raise InputError(f"{flag(axis)} {value}: separate them by spaces: {flag(axis)} {value.replace(',', ' ')}")
         try:
             dataclasses.replace(config.base, **{single: value})
         except InputError as error:

@@ -158,6 +158,22 @@ def test_a_model_is_found_by_other_spellings(name: str, meant: str) -> None:
     assert meant in MODELS
 
 
+def test_a_bare_family_means_its_models_rather_than_what_is_spelled_alike() -> None:
+    with pytest.raises(InputError, match=r"did you mean bert-base\? "):
+        TrainConfig(model="bert")
+    with pytest.raises(InputError, match="did you mean ettin-17m or ettin-32m or "):
+        TrainConfig(model="ettin")
+
+
+def test_models_with_a_comma_between_are_told_apart() -> None:
+    with pytest.raises(
+        InputError, match=r"--models sbert,bert-base: separate them by spaces: --models sbert bert-base$"
+    ):
+        SweepConfig(models=("sbert,bert-base",))
+    with pytest.raises(InputError, match="separate them by spaces"):
+        SweepConfig(models=("./a,owner/b",))
+
+
 def test_a_long_list_of_valid_names_is_cut() -> None:
     line = did_you_mean("zzz", [f"run-{number:04d}" for number in range(1000)])
     assert line.startswith("valid: run-0000, ") and line.endswith("and 976 more")
