@@ -124,7 +124,17 @@ def decide(config: TrainConfig, cluster: ClusterView) -> Placement:
     )
     have = [(n.cpus, n.gpus) for n in cluster.nodes]
     might = have + [(cpus, gpus) for cpus, gpus, count in cluster.node_types for _ in range(count)]
-    fit = workers_that_fit(might, placement)
+    _check_room(config, cluster, placement, might)
+    return placement
+
+
+def _check_room(
+    config: TrainConfig, cluster: ClusterView, placement: Placement, might: Sequence[tuple[float, float]]
+) -> None:
+    """Raise InfeasibleError where the nodes that there might be, (CPUs, GPUs) each, do not hold the workers."""
+    num_workers, fit = placement.num_workers, workers_that_fit(might, placement)
+    if config.use_gpu and not any(gpus for _, gpus in might):
+        raise InfeasibleError(_no_gpu_words(cluster))
     if fit < num_workers:
         listing = ", ".join(f"{n.address}: {n.cpus:g} CPUs, {n.gpus:g} GPUs" for n in cluster.nodes[:8])
         num_nodes = formatting.count(len(cluster.nodes), "node")
@@ -134,7 +144,12 @@ def decide(config: TrainConfig, cluster: ClusterView) -> Placement:
             f"({num_nodes}: {listing}{scale}); "
             f"ask for {f'at most {fit} workers, ' if fit else ''}smaller ones, or a larger cluster"
         )
-    return placement
+
+
+def _no_gpu_words(cluster: ClusterView) -> str:
+    nodes = formatting.count(len(cluster.nodes), "node")
+    more = ", and its autoscaler adds none" if cluster.can_scale else ""
+    return f"--use-gpu True: there is no GPU here ({nodes} without one{more}); leave it out, or use a cluster with GPUs"
 
 
 def _check_without_gpu(config: TrainConfig) -> None:

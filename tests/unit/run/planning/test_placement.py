@@ -67,7 +67,7 @@ def test_a_cluster_that_has_grown_to_its_limit_still_gives_one_worker():
     [
         ([(2, 0)], [], {"num_workers": 3}, "3 workers of 1 CPU are asked for, room for 2 is all there can be"),
         ([(8, 2)], [], {"num_workers": 3}, "3 workers of 4 CPUs and 1 GPU are asked for, room for 2"),
-        ([(8, 0)], [], {"use_gpu": True}, "1 worker of 1 CPU and 1 GPU are asked for, room for 0"),
+        ([(8, 0)], [], {"use_gpu": True}, "--use-gpu True: there is no GPU here (1 node without one); leave it out"),
         # GPUs without cores beside them are of no use.
         ([(2, 4)], [], {"num_workers": 4, "cpus_per_worker": 1}, "room for 2"),
         # A worker lies on one node: two halves are no whole.
