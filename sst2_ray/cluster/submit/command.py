@@ -21,6 +21,7 @@ from sst2_ray.cluster.ssh import Tunnel
 from sst2_ray.cluster.submit.arguments import read_demand, read_variables, refuse_secrets, split_command
 from sst2_ray.cluster.submit.client import Job, connect, owner, still_running, submit
 from sst2_ray.cluster.submit.follow import Follower, exit_code_of
+from sst2_ray.cluster.submit.mistakes import check_command
 from sst2_ray.cluster.submit.output import Output, say
 from sst2_ray.cluster.submit.plan import plan_rows
 from sst2_ray.cluster.submit.upload import Upload, check_upload, list_upload, shown
@@ -104,6 +105,7 @@ def main(argv: list[str]) -> int:
     )
     _show(job.upload)
     check_upload(job.upload)
+    check_command(command, job.upload)
     if config.dry_run:
         for name, value in plan_rows(cluster, command, job.upload.folder, hours=config.hours) if cluster else ():
             say(f"{name}: {value}")

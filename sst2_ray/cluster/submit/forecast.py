@@ -7,6 +7,7 @@ import os
 import subprocess  # nosec B404: this interpreter, never through a shell
 import sys
 import tempfile
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,8 @@ from sst2_ray.cluster.ray_private import ADDRESS_VARIABLES
 from sst2_ray.config.section import Section
 
 _TIMEOUT_S = 180.0
-_OWN_TRAIN, _OWN_SWEEP = ("jobs/train.py", "train"), ("jobs/sweep.py", "sweep")
+OWN_TRAIN, OWN_SWEEP = ("jobs/train.py", "train"), ("jobs/sweep.py", "sweep")
+"""Script below jobs/, and command, that train with this package."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +44,7 @@ def forecast_job(command: Sequence[str], folder: Path, machine: Machine | None) 
         folder: that it will run in.
         machine: of a worker; None: not in the table of sizes.
     """
-    train, sweep = (_own_arguments(command, names) for names in (_OWN_TRAIN, _OWN_SWEEP))
+    train, sweep = (own_arguments(command, names) for names in (OWN_TRAIN, OWN_SWEEP))
     if train is None and sweep is None:
         return JobForecast(num_workers=None, why_unknown="the command is not one of this package's")
     num_workers = _workers(command)
@@ -65,7 +67,7 @@ def forecast_job(command: Sequence[str], folder: Path, machine: Machine | None) 
     )
 
 
-def _own_arguments(command: Sequence[str], names: tuple[str, str]) -> list[str] | None:
+def own_arguments(command: Sequence[str], names: tuple[str, str]) -> list[str] | None:
     """Return the arguments of a job script or of a command of `sst2-ray`, given as (script, command); None where it is neither."""
     script, name = names
     for at, word in enumerate(command[:4]):
@@ -87,7 +89,7 @@ def _workers(command: Sequence[str]) -> int:
 
 
 def _plan(arguments: list[str], folder: Path) -> Section:
-    """Make the plan in a process of its own: it reads data and tokenizer as the job will. Raises ValueError with its last line."""
+    """Make the plan in a process of its own, which reads data and tokenizer as the job will. Raises ValueError with its problem."""
     environment = {name: value for name, value in os.environ.items() if name not in ADDRESS_VARIABLES}
     with tempfile.TemporaryDirectory() as storage:
         # The job's own storage may be out of reach from here, and is not looked at.
@@ -97,5 +99,7 @@ def _plan(arguments: list[str], folder: Path) -> Section:
             timeout=_TIMEOUT_S, check=False,
         )  # nosec B603  # fmt: skip
     if done.returncode != 0:
-        raise ValueError((done.stderr.strip().splitlines() or ["no message"])[-1].removeprefix("error: ")[:200])
+        line = (done.stderr.strip().splitlines() or ["no message"])[-1].removeprefix("error: ")
+        problem = line.partition("; ")[0]  # the remedy is for this machine, where the job does not run
+        raise ValueError(textwrap.shorten(problem, 200, placeholder=" ..."))
     return Section(json.loads(done.stdout))

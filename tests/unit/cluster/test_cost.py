@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from sst2_ray.cluster.prices import RECORDED, machine_of
 from sst2_ray.cluster.submit import command as submit
 from sst2_ray.cluster.submit.forecast import forecast_job
 from sst2_ray.cluster.submit.plan import plan_rows
+from sst2_ray.errors import InputError
 from tests.support import models
 from tests.support.cluster_files import FILES, rendered
 from tests.support.reviews import reviews, write_glue_folder
@@ -162,6 +164,67 @@ def test_the_workers_of_a_job_are_those_that_its_command_asks_for(
     command: tuple[str, ...], workers: int | None, tmp_path: Path
 ) -> None:
     assert forecast_job(command, tmp_path, None).num_workers == workers
+
+
+@pytest.mark.parametrize(
+    ("command", "line"),
+    [
+        ("jobs/trian.py", "jobs/trian.py: no such script in .*; did you mean jobs/train.py"),
+        ("jobs/left_out.py", "jobs/left_out.py: is left out of the upload"),
+        ("jobs/train.py --preset papre", "--preset papre: no such preset; did you mean paper"),
+        ("./jobs/train.py --no-such-flag 1", "unknown flag --no-such-flag"),
+        ("jobs/train.py --config there.yaml --epochs two", "--epochs two: must be "),
+        ("jobs/sweep.py --preset papre", "--preset papre: no such preset"),
+        ("jobs/sweep.py --models sbert sbert", "--models: sbert is there twice"),
+        ("jobs/sweep.py --resume s3://b/runs/a --num-seeds x", "--num-seeds x: must be "),
+    ],
+)
+@pytest.mark.parametrize("dry", [True, False])
+def test_a_command_that_cannot_run_is_refused_before_it_is_sent(
+    command: str, line: str, dry: bool, tmp_path: Path
+) -> None:
+    work = tmp_path / "work"
+    (work / "jobs").mkdir(parents=True)
+    for name in ("train", "sweep", "left_out"):
+        (work / "jobs" / f"{name}.py").write_text("1")
+    (work / ".gitignore").write_text("left_out.py\n")
+    words = ["--dry-run"] if dry else ["--address", "http://127.0.0.1:9"]
+    with pytest.raises(InputError, match=line) as caught:
+        submit.main([*words, "--working-dir", str(work), "--", "python", *command.split()])
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "python jobs/train.py --config not_here.yaml --data not_here.csv",
+        "python jobs/train.py --help",
+        "python jobs/sweep.py --resume s3://not-here/a",
+        "python jobs/sweep.py --preset paper-grid --data rotten-tomatoes",
+        "python /abs/a.py",
+        "python -m other.module",
+        "python -c 1",
+        "bash a.sh",
+    ],
+)
+def test_what_only_the_cluster_has_is_no_mistake_of_a_command(command: str, tmp_path: Path) -> None:
+    work = tmp_path / "work"
+    for name in ("train", "sweep"):
+        (work / "jobs").mkdir(parents=True, exist_ok=True)
+        (work / "jobs" / f"{name}.py").write_text("1")
+    assert submit.main(["--dry-run", "--working-dir", str(work), "--", *command.split()]) == 0
+
+
+def test_why_no_plan_can_be_made_gives_no_advice_for_this_machine_and_cuts_no_word(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object, **__: object) -> subprocess.CompletedProcess[str]:
+        line = f"error: --data rotten-tomatoes: {'word ' * 60}; pip install -e '.[demo]'\n"
+        return subprocess.CompletedProcess([], 2, "", line)
+
+    monkeypatch.setattr("sst2_ray.cluster.submit.forecast.subprocess.run", fails)
+    rows = dict(plan_rows(cluster_of("aws", tmp_path), ("python", "jobs/train.py"), tmp_path))
+    assert "pip" not in rows["this job"] and "word ...)" in rows["this job"]
 
 
 def test_a_plan_that_cannot_be_made_says_why_and_the_rest_is_told(tmp_path: Path) -> None:
