@@ -65,7 +65,10 @@ def main(argv: list[str]) -> int:
     use_token_if_present(cluster)
     with busy(f"checking {config.cluster or 'this machine'}"):
         findings = [*examine_file(cluster, config), *examine_cluster(cluster, config)]
-    return report(findings, verbose=config.verbose or cluster is None)
+    not_asked = ""
+    if cluster is not None and cloud_of(cluster).asks_account and not (config.ask_cloud or config.offline):
+        not_asked = "the cloud (quota, types, bucket: --ask-cloud)"
+    return report(findings, verbose=config.verbose or cluster is None, not_asked=not_asked)
 
 
 def examine_file(cluster: ClusterFile | None, config: DoctorConfig) -> Findings:
@@ -132,8 +135,8 @@ def _check_running(cluster: ClusterFile | None, config: DoctorConfig) -> Finding
     return found
 
 
-def report(findings: Sequence[Finding], *, verbose: bool) -> int:
-    """Print errors last, where the eye is; return the exit code."""
+def report(findings: Sequence[Finding], *, verbose: bool, not_asked: str = "") -> int:
+    """Print errors last, where the eye is, and what could have been asked as well; return the exit code."""
     always = ("cost", "node versions")
     shown = [finding for finding in findings if verbose or finding.level != "ok" or finding.where in always]
     for finding in sorted(shown, key=lambda finding: ("ok", "warning", "error").index(finding.level)):
@@ -141,5 +144,5 @@ def report(findings: Sequence[Finding], *, verbose: bool) -> int:
     levels = [finding.level for finding in findings]
     errors = levels.count("error")
     counts = (count(errors, "error"), count(levels.count("warning"), "warning"), count(levels.count("ok"), "check"))
-    print(f"doctor: {', '.join(counts)} passed", file=sys.stderr)
+    print(f"doctor: {', '.join(counts)} passed{f'; not asked: {not_asked}' if not_asked else ''}", file=sys.stderr)
     return ExitCode.WRONG_INPUT if errors else ExitCode.SUCCEEDED

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from sst2_ray.cluster.clouds import cloud_of
+from sst2_ray.cluster.doctor import command as doctor
 from sst2_ray.cluster.doctor.command import DoctorConfig, examine_file
 from sst2_ray.cluster.file import ClusterFile, load_cluster_file
 from sst2_ray.cluster.life import with_life
@@ -225,6 +226,13 @@ def test_why_no_plan_can_be_made_gives_no_advice_for_this_machine_and_cuts_no_wo
     monkeypatch.setattr("sst2_ray.cluster.submit.forecast.subprocess.run", fails)
     rows = dict(plan_rows(cluster_of("aws", tmp_path), ("python", "jobs/train.py"), tmp_path))
     assert "pip" not in rows["this job"] and "word ...)" in rows["this job"]
+
+
+def test_doctor_says_that_the_cloud_was_not_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, words, is_said in (("aws", [], True), ("aws", ["--offline"], False), ("gcp", [], False)):
+        doctor.main([str(cluster_of(name, tmp_path).path), *words])
+        told = capsys.readouterr().err
+        assert ("; not asked: the cloud (quota, types, bucket: --ask-cloud)\n" in told) == is_said
 
 
 def test_a_plan_that_cannot_be_made_says_why_and_the_rest_is_told(tmp_path: Path) -> None:
