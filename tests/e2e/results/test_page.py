@@ -54,6 +54,12 @@ SORT = """(() => {
   return [once, twice, table.tHead.rows[0].cells[head].getAttribute('aria-sort')];
 })()"""
 
+# How far the main tables go on out of sight; how far below the head of its row each reason stands.
+CUT = """[...document.querySelectorAll('table')].filter((t) => /why|time a run|trials/.test(t.tHead.textContent) && t.offsetWidth)
+  .map((t) => t.parentElement.scrollWidth - t.parentElement.clientWidth)"""
+GAPS = """[...document.querySelectorAll('table')].filter((t) => t.tHead.textContent.includes('why')).flatMap((t) => [...t.rows])
+  .flatMap((row) => { const why = row.querySelector('td.long'); return why ? [why.offsetTop - row.cells[0].offsetTop] : []; })"""
+
 THEME = """(() => {
   const paper = () => getComputedStyle(document.body).backgroundColor;
   const before = paper(); document.getElementById('theme').click();
@@ -95,6 +101,19 @@ def test_nothing_overflows_no_errors_no_requests_readable(
     assert seen.values[0] == [0, []]
     assert seen.values[1] == []
     assert seen.values[2] >= 4.5  # WCAG AA
+
+
+def test_the_main_tables_fit_a_page_of_1200_pixels(browser: Browser, page: str) -> None:
+    cut = browser.load(page, width=1200, scripts=(CUT,)).values[0]
+    assert len(cut) >= 4
+    assert max(cut) <= 1
+
+
+def test_on_a_phone_the_reasons_stand_below_their_rows(browser: Browser, page: str) -> None:
+    """Beside them they would be out of sight, and the rows as high as the reasons are long."""
+    below = browser.load(page, width=400, scripts=(GAPS,)).values[0]
+    assert below
+    assert min(below) > 10
 
 
 def test_a_click_on_a_head_sorts_and_a_second_one_turns_it_round(browser: Browser, page: str) -> None:
