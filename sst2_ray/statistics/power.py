@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import scipy
@@ -24,10 +24,7 @@ def knows_noise(estimate: Estimate) -> bool:
 
 def detectable(estimate: Estimate) -> float:
     """Return the smallest true difference that the design of an estimated difference shows in four of five studies."""
-    return estimate.standard_error * float(
-        scipy.special.stdtrit(estimate.degrees_of_freedom, (1 + estimate.interval.level) / 2)
-        + scipy.special.stdtrit(estimate.degrees_of_freedom, POWER)
-    )
+    return estimate.standard_error * _factor(estimate.interval.level, estimate.degrees_of_freedom)
 
 
 def planned_error(estimate: Estimate, num_seeds: float, num_sentences: int) -> float:
@@ -38,7 +35,7 @@ def planned_error(estimate: Estimate, num_seeds: float, num_sentences: int) -> f
 
 def variance_shares(estimate: Estimate) -> tuple[float, float, float]:
     """Return the shares of sentences, of seeds and of both together in the variance of a difference, as it was measured."""
-    seeds = len(estimate.num_seeds) / sum(1 / n for n in estimate.num_seeds)  # harmonic mean
+    seeds = _harmonic_mean(estimate.num_seeds)
     parts = (
         estimate.sentence_variance / estimate.num_sentences,
         estimate.seed_variance / seeds,
@@ -49,8 +46,15 @@ def variance_shares(estimate: Estimate) -> tuple[float, float, float]:
 
 
 def planned_difference(estimate: Estimate, num_seeds: float, num_sentences: int) -> float:
-    """Return the smallest difference that a design shows in four of five studies, by quantiles of large samples."""
-    return _factor(estimate.interval.level) * planned_error(estimate, num_seeds, num_sentences)
+    """Return the smallest difference that a design shows in four of five studies; of the design that was run, `detectable`."""
+    own_seeds = _harmonic_mean(estimate.num_seeds)
+    own, error = (
+        planned_error(estimate, n, num) for n, num in ((own_seeds, estimate.num_sentences), (num_seeds, num_sentences))
+    )
+    if own > 0 and estimate.standard_error > 0:  # the measured error, which is bounded below, may exceed its components
+        error *= estimate.standard_error / own
+    df = _planned_degrees(estimate, num_seeds, num_sentences)
+    return _factor(estimate.interval.level, df) * error
 
 
 def seeds_needed(estimate: Estimate, difference: float) -> int | None:
@@ -60,7 +64,7 @@ def seeds_needed(estimate: Estimate, difference: float) -> int | None:
 
 def sentences_needed(estimate: Estimate, difference: float) -> int | None:
     """Return how many sentences show a difference in four of five studies; None: its seeds are too few."""
-    seeds = round(len(estimate.num_seeds) / sum(1 / n for n in estimate.num_seeds))
+    seeds = round(_harmonic_mean(estimate.num_seeds))
     return smallest(lambda n: planned_difference(estimate, seeds, n), difference)
 
 
@@ -102,8 +106,41 @@ def bias_of_best(estimate: Estimate, num_configurations: int, num_seeds: int, nu
     return expected * planned_error(estimate, num_seeds, num_sentences) / math.sqrt(2)
 
 
-def _factor(level: float) -> float:
-    return float(scipy.special.ndtri((1 + level) / 2) + scipy.special.ndtri(POWER))
+def _factor(level: float, df: float) -> float:
+    """Return the detectable difference in standard errors."""
+    return float(scipy.special.stdtrit(df, (1 + level) / 2) + scipy.special.stdtrit(df, POWER))
+
+
+def _harmonic_mean(num_seeds: Sequence[int]) -> float:
+    return len(num_seeds) / sum(1 / n for n in num_seeds)
+
+
+def _planned_degrees(estimate: Estimate, num_seeds: float, num_sentences: int) -> float:
+    """Return the degrees of freedom of another design, by Satterthwaite as those of the one that was run.
+
+    What the seeds have of them follows from those of the whole, and grows with their number.
+    """
+    if math.isinf(estimate.degrees_of_freedom):
+        return math.inf
+    own_seeds, own_sentences = _harmonic_mean(estimate.num_seeds), estimate.num_sentences
+    sentence, seed = _terms(estimate, own_seeds, own_sentences)
+    rest = (sentence + seed) ** 2 / estimate.degrees_of_freedom - sentence**2 / (own_sentences - 1)
+    seed_df = seed**2 / rest if rest > 0 else math.inf
+
+    def satterthwaite(n: float, num: int) -> float:
+        sentence, seed = _terms(estimate, n, num)
+        grown = seed_df * max(n - 1, 1.0) / max(own_seeds - 1, 1.0)
+        terms = sentence**2 / max(num - 1, 1) + (seed**2 / grown if grown else 0.0)
+        return (sentence + seed) ** 2 / terms if terms else float(num - 1)
+
+    ratio = satterthwaite(num_seeds, num_sentences) / satterthwaite(own_seeds, own_sentences)
+    return estimate.degrees_of_freedom * ratio
+
+
+def _terms(estimate: Estimate, num_seeds: float, num_sentences: int) -> tuple[float, float]:
+    """Return the mean squares over sentences and over seeds, each of which holds what both do together (crossed.py)."""
+    both = estimate.residual_variance / (num_seeds * num_sentences)
+    return estimate.sentence_variance / num_sentences + both, estimate.seed_variance / num_seeds + both
 
 
 def smallest(shown: Callable[[int], float], difference: float) -> int | None:

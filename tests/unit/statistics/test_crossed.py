@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -196,6 +198,18 @@ def test_planned_designs_reproduce_the_one_that_was_run_and_invert_each_other() 
     sentences = power.sentences_needed(found, 0.03)
     assert sentences is not None
     assert power.planned_difference(found, 4, sentences) <= 0.03 < power.planned_difference(found, 4, sentences - 1)
+
+
+@pytest.mark.parametrize(("accuracies", "num_seeds", "num_rows"), [((0.94, 0.92), 3, 60), ((0.7, 0.6), 2, 872)])
+def test_the_design_that_was_run_detects_what_is_planned_for_it(
+    accuracies: tuple[float, float], num_seeds: int, num_rows: int
+) -> None:
+    """By few degrees of freedom as well, of which more seeds and more sentences make more."""
+    one, other = (x[:, :num_rows] for x in World(12, run_effect_points=3.0).model(list(accuracies), num_seeds))
+    found = crossed.compare(one, other)
+    assert power.planned_difference(found, num_seeds, num_rows) == pytest.approx(power.detectable(found))
+    fewer = math.sqrt(2.0) * power.planned_difference(found, 2 * num_seeds, 2 * num_rows)
+    assert fewer <= power.detectable(found) * 1.001
 
 
 def test_what_no_number_of_seeds_shows_is_none() -> None:

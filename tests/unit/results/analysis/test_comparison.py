@@ -83,7 +83,7 @@ def test_not_decided_says_what_would_decide_it() -> None:
     assert said(found) == (
         "not decided: modernbert leads by 0.34 points, 95 % interval −0.81 to +1.50 (p = 0.56; 3 seeds each, all on the same "
         "872 sentences); a study of this size detects 1.65 points in four of five cases; to detect 0.50 points as often takes "
-        "9,329 sentences; more seeds alone do not suffice"
+        "9,506 sentences; more seeds alone do not suffice"
     )
 
 

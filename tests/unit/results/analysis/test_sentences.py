@@ -131,7 +131,7 @@ STUDIES = {
         ModernBERT against SBERT, each at its best (modernbert, lr 8e-5, batch 32; sbert, lr 8e-5, batch 32): 94.00 ±
             1.00 % against 93.83 ± 0.76 % dev accuracy at the best epoch; not decided: modernbert leads by 0.17
             points, 95 % interval −0.91 to +1.24 (p = 0.71; 3 seeds each, all on the same 400 sentences); a study of
-            this size detects 1.47 points in four of five cases; to detect 0.50 points as often takes 53 seeds of
+            this size detects 1.47 points in four of five cases; to detect 0.50 points as often takes 18 seeds of
             each.
         modernbert was tried with one learning rate only, 8e-5; next to try: 4e-5 and 1.6e-4.
         sbert was tried with one learning rate only, 8e-5; next to try: 4e-5 and 1.6e-4.
@@ -155,7 +155,7 @@ STUDIES = {
         ModernBERT against SBERT, each at its best (modernbert, lr 8e-5, batch 32; sbert, lr 8e-5, batch 32): 94.75 ±
             0.25 % against 94.75 ± 0.25 % dev accuracy at the best epoch; not decided: their scores are equal, 95 %
             interval −2.63 to +2.63 (p = 1.00; 3 seeds each, all on the same 400 sentences); a study of this size
-            detects 3.76 points in four of five cases; to detect 0.50 points as often takes 22,557 sentences; more
+            detects 3.76 points in four of five cases; to detect 0.50 points as often takes 22,597 sentences; more
             seeds alone do not suffice.
         modernbert was tried with one learning rate only, 8e-5; next to try: 4e-5 and 1.6e-4.
         sbert was tried with one learning rate only, 8e-5; next to try: 4e-5 and 1.6e-4.
@@ -205,13 +205,13 @@ STUDIES = {
         ModernBERT against SBERT, each at its best (modernbert, lr 8e-5, batch 32; sbert-mpnet, lr 8e-5, batch 32):
             94.75 ± 0.25 % against 94.75 ± 0.25 % dev accuracy at the best epoch; not decided: their scores are equal,
             95 % interval −0.71 to +0.71 (p = 1.00; 3 seeds each, all on the same 400 sentences); a study of this size
-            detects 1.01 points in four of five cases; to detect 0.50 points as often takes 38 seeds of each or 4,983
+            detects 1.01 points in four of five cases; to detect 0.50 points as often takes 12 seeds of each or 1,626
             sentences.
         sbert-mpnet against sbert-minilm, each at its best (sbert-mpnet, lr 8e-5, batch 32; sbert-minilm, lr 8e-5,
             batch 32): 94.75 ± 0.25 % against 94.58 ± 0.14 % dev accuracy at the best epoch; not decided: sbert-mpnet
             leads by 0.17 points, 95 % interval −0.46 to +0.79 (p = 0.60, after Holm's correction for 3 comparisons p
             = 1.00; 3 seeds each, all on the same 400 sentences); a study of this size detects 0.89 points in four of
-            five cases; to detect 0.50 points as often takes 36 seeds of each or 4,721 sentences.
+            five cases; to detect 0.50 points as often takes 10 seeds of each or 1,264 sentences.
         sbert-mpnet against sbert, each at its best (sbert-mpnet, lr 8e-5, batch 32; sbert, lr 8e-5, batch 32): 94.75
             ± 0.25 % against 91.58 ± 0.52 % dev accuracy at the best epoch; sbert-mpnet wins: 3.17 points more
             accuracy, 95 % interval +1.34 to +4.99 (p < 0.001, after Holm's correction for 3 comparisons p = 0.002; 3
@@ -503,7 +503,7 @@ STUDIES = {
             batch 32): 94.75 ± 0.25 % against 94.50 ± 0.66 % dev accuracy at the best epoch; not decided: sbert-minilm
             leads by 0.25 points, 95 % interval −0.40 to +0.90 (p = 0.36; 3 seeds each, all on the same 400
             sentences); a study of this size detects 0.88 points in four of five cases; to detect 0.50 points as often
-            takes 42 seeds of each or 5,503 sentences.
+            takes 7 seeds of each or 1,238 sentences.
         sbert-minilm was tried with one learning rate only, 8e-5; next to try: 4e-5 and 1.6e-4.
         sbert-mpnet was tried with one learning rate only, 8e-5; next to try: 4e-5 and 1.6e-4.
         """,
