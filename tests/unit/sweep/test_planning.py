@@ -429,6 +429,10 @@ def test_the_plan_says_the_smallest_difference_that_can_be_shown() -> None:
     words = _power_words(both, 872, 6735)
     assert "between models from 1.8 points (872 sentences)" in words
     assert "between configurations of a model from 0.4 points (6,735 sentences)" in words
+    assert words.endswith(
+        "if noise is typical: 94 % accuracy, models that disagree on 5.5 % of the sentences (models that "
+        "disagree more need more)"
+    )
     assert "one configuration" in _power_words(config(learning_rates=(8e-5,)), 872, 872)
 
 
