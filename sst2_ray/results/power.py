@@ -24,7 +24,7 @@ SENTENCES = (872, 1821, 5000, 20_000)
 _ASSUMED = (
     "an assumed variance: two models of 94 % accuracy that disagree on 5.5 % of the sentences, their seeds on 3 %"
 )
-_NO_SEEDS = "no number of seeds: more sentences are needed"
+_NO_SEEDS = "no number of seeds is enough: it takes more sentences"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,7 +122,7 @@ class PowerResult(Tabular):
         rows = []
         for n in SEEDS:
             needed = takes[n]
-            last = f"{needed:,}" if needed else "never"
+            last = f"{needed:,}" if needed else "more seeds"
             rows.append((str(n), *(f"{value:.2f}" for value in shown[n].values()), last))
         # What is planned for comes last and stays; of the sentences, the most are left out first.
         return [Column(title=h, min_width=10, rank=int(1 < i < len(heads) - 1)) for i, h in enumerate(heads)], rows
@@ -130,10 +130,16 @@ class PowerResult(Tabular):
     def notes(self) -> Sequence[str]:
         """Return what the table shows, what the difference takes, and what the variance consists of."""
         seeds = self.num_seeds_needed
-        takes = formatting.count(seeds, "seed of each", "seeds of each") if seeds else _NO_SEEDS
+        size, on = f"{self.difference:g} points", f"on {self.num_sentences:,} sentences"
+        if seeds:
+            takes = f"{size} {on} take {formatting.count(seeds, 'seed of each', 'seeds of each')}"
+        else:
+            too_few = [n for n, needed in self.num_sentences_needed.items() if needed is None]
+            both = f", and more than {too_few[-1]} seeds of each" if too_few else ""
+            takes = f"For {size} {on} {_NO_SEEDS}{both}"
         return [
             f"Differences in points of accuracy that are shown in four of five studies, from {self.source}.",
-            f"{self.difference:g} points on {self.num_sentences:,} sentences take {takes}.",
+            f"{takes}.",
             wording.variance_split(self.estimate),
         ]
 
