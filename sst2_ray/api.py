@@ -112,6 +112,7 @@ def compare(
     storage_path: str = "runs",
     *,
     other_storage_path: str | None = None,
+    experiment: str | None = None,
     margin: float | None = None,
 ) -> CompareResult:
     """Say whether the difference of two is real, as `sst2-ray compare` does.
@@ -121,6 +122,7 @@ def compare(
         b: The other one.
         storage_path: Folder or URI that runs were written to.
         other_storage_path: That of b; None: the same.
+        experiment: Only this run or sweep, on both sides.
         margin: Points of accuracy that count as no difference; None: what the sweeps were given, else 0.5.
 
     Raises InputError if one is not found, or if they cannot be compared.
@@ -128,7 +130,14 @@ def compare(
     from sst2_ray.results.compare import CompareConfig, CompareResult, compared
 
     other = None if other_storage_path is None else str(other_storage_path)
-    config = CompareConfig(a=str(a), b=str(b), storage_path=str(storage_path), other_storage_path=other, margin=margin)
+    config = CompareConfig(
+        a=str(a),
+        b=str(b),
+        storage_path=str(storage_path),
+        other_storage_path=other,
+        experiment=experiment,
+        margin=margin,
+    )
     return CompareResult(compared=compared(config))
 
 

@@ -34,6 +34,8 @@ class CompareConfig:
     """Folder or URI whose subfolder `results` holds the table."""
     other_storage_path: str | None = None
     """Storage path of B; None: the same."""
+    experiment: str | None = None
+    """Only this run or sweep, on both sides; None: all of them."""
     margin: Positive[float] | None = None
     """Points of accuracy that count as no difference (a point of MCC or a correlation is 0.02); None: what the sweeps were
     given (`sweep --margin`), else 0.5."""
@@ -231,7 +233,7 @@ class CompareResult(Tabular):
 def compared(config: CompareConfig) -> Compared:
     """Find both sides and compare them. Raises InputError."""
     other = config.other_storage_path or config.storage_path
-    a, b = find_side(config.a, config.storage_path), find_side(config.b, other)
+    a, b = (find_side(name, at, config.experiment) for name, at in ((config.a, config.storage_path), (config.b, other)))
     experiments = [[run.experiment for run in side.configuration.runs] for side in (a, b)]
     ids_a, ids_b = ({(side.origin, run.experiment, run.trial_id) for run in side.configuration.runs} for side in (a, b))
     if ids_a & ids_b:

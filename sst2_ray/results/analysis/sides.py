@@ -41,12 +41,17 @@ class Side:
     """Metric that its epochs, and it among others, were chosen by; None: not known."""
 
 
-def find_side(name: str, storage_path: str) -> Side:
-    """Resolve a side: a file of predictions, or a configuration id, run, sweep or model of a table. Raises InputError."""
+def find_side(name: str, storage_path: str, experiment: str | None = None) -> Side:
+    """Resolve a side: a file of predictions, or a configuration id, run, sweep or model of a table, or of one run or sweep in it.
+
+    Raises InputError.
+    """
     if Path(name).suffix.lower() in prediction_files.READERS:
         return _from_file(Path(name))
     table = ResultsTable(storage_path)
-    trials = table.read("trials", attempts="latest")
+    trials = table.read("trials", experiment=experiment, attempts="latest")
+    if experiment is not None and not trials.num_rows:
+        table.check_experiment(experiment)
     groups = rank(trials)
     if not any(_in_group(group, name) for group in groups):
         groups = rank(_without_reruns(trials, name))
@@ -81,8 +86,8 @@ def _in_groups(
     if len({(group.eval_split, group.data_fingerprint) for group, *_ in found}) > 1:
         runs = sorted({run.experiment for _, one, _ in found for run in one.runs})
         raise InputError(
-            f"{name}: was evaluated on several sets of sentences in {location} ({', '.join(runs[:5])}); name one of its runs, "
-            "SWEEP/TRIAL"
+            f"{name}: was evaluated on several sets of sentences in {location} ({', '.join(runs[:5])}); choose one with "
+            f"--experiment, e.g. --experiment {runs[0]}, or name one of its runs, SWEEP/TRIAL"
         )
     return found[0]
 

@@ -11,12 +11,15 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 
+import sst2_ray
 from sst2_ray import cli
 from sst2_ray.config.train import TrainConfig
 from sst2_ray.errors import InputError
 from sst2_ray.results.compare import main_compare
+from sst2_ray.results.power import PowerResult
 from sst2_ray.results.power import main as main_power
 from sst2_ray.results.store.table import ResultsTable
+from sst2_ray.statistics import power
 from sst2_ray.statistics.metrics import correlation
 from sst2_ray.statistics.scores import matthews
 from tests.support.records import at, prediction, trial
@@ -358,7 +361,34 @@ def test_power_without_a_table_says_what_it_assumes(tmp_path: Path, capsys: pyte
     assert main_power(["--storage-path", str(tmp_path / "nowhere")]) == 0
     out = capsys.readouterr().out
     assert "an assumed variance" in out
-    assert "0.5 points on 872 sentences take no number of seeds: more sentences are needed" in out
+    assert "For 0.5 points on 872 sentences no number of seeds is enough: it takes more sentences." in " ".join(
+        out.split()
+    )
+
+
+def test_power_says_where_more_seeds_and_more_sentences_are_both_needed() -> None:
+    noisy = dataclasses.replace(power.typical_difference(of_models=True), seed_variance=2e-4)
+    found = PowerResult(difference=1.5, source="made up", estimate=noisy, num_sentences=60)
+    says = found.notes()[1]
+    assert says == (
+        "For 1.5 points on 60 sentences no number of seeds is enough: it takes more sentences, and more than 5 seeds of each."
+    )
+    assert [row[-1] for row in found.table()[1]][:3] == ["more seeds"] * 3
+
+
+def test_a_model_on_several_data_is_compared_within_one_experiment(tmp_path: Path) -> None:
+    for name, split in (("first", "SST-2 dev"), ("second", "hold-out of reviews")):
+        write_study(
+            str(tmp_path), experiment=name, learning_rates=(8e-5,), batch_sizes=(16,), eval_split=split, with_failures=False
+        )  # fmt: skip
+    sides = ["modernbert-base", "sbert", "--storage-path", str(tmp_path)]
+    with pytest.raises(InputError, match=r"several sets of sentences .* --experiment first, or name one of its runs"):
+        main_compare(sides)
+    assert main_compare([*sides, "--experiment", "second"]) == 0
+    found = sst2_ray.compare("modernbert-base", "sbert", str(tmp_path), experiment="first").compared
+    assert {run.experiment for side in (found.a, found.b) for run in side.configuration.runs} == {"first"}
+    with pytest.raises(InputError, match=r"--experiment firs: not in .*first"):
+        main_compare([*sides, "--experiment", "firs"])
 
 
 def test_runs_that_answer_all_alike_tell_nothing_to_plan_with(
