@@ -218,24 +218,21 @@ def print_table(
     columns = _columns(shown)
     fitted = [
         terminal.Column(
-            title=c.title,
-            rank=c.rank,
-            align="right" if c.right else "left",
+            title=c.title, rank=c.rank, align="right" if c.right else "left",
             min_width=_MODEL_WIDTH if c.title == "model" else None,
         )
         for c in columns
-    ]
+    ]  # fmt: skip
+    told = ""
     for name, of_split in _by_data(shown):
+        cells = [[column.cell(row) for column in columns] for row in of_split]
+        fit = terminal.fit_columns(fitted, cells, None if wide else console.width)
+        told += " ".join(row[i] for row in cells for i in fit)
         terminal.print_table(
-            console,
-            fitted,
-            [[column.cell(row) for column in columns] for row in of_split],
-            wide=wide,
-            title=f"{title}: {name}",
-            whole=whole,
+            console, fitted, cells, wide=wide, title=f"{title}: {name}", whole=whole,
             bold=[n for n, row in enumerate(of_split) if ranked and row["rank"] == 1],
-        )
-    console.print(_caption(shown, len(rows)), style="dim", highlight=False)
+        )  # fmt: skip
+    console.print(_caption(shown, len(rows), told), style="dim", highlight=False)
 
 
 def _by_data(rows: Sequence[Row]) -> list[tuple[str, list[Row]]]:
@@ -252,14 +249,14 @@ def _by_data(rows: Sequence[Row]) -> list[tuple[str, list[Row]]]:
     return named
 
 
-def _caption(shown: Sequence[Row], num_all: int) -> str:
+def _caption(shown: Sequence[Row], num_all: int, told: str) -> str:
     lines = [
         "± is the standard deviation over seeds, accuracies are in per cent; the interval is for new seeds and new sentences, "
         "and does not count that the best was chosen."
     ]
     if any(row["diverged"] and row["rank"] for row in shown):
         lines.append("Configurations that diverged under a seed are ranked after the others.")
-    if any(row["collapsed"] for row in shown):
+    if " collapsed)" in told:
         lines.append(COLLAPSED)
     if any(row["covers"] == "sentences" for row in shown):
         lines.append("* one seed: the interval is for new sentences, but not for new seeds.")

@@ -7,8 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from sst2_ray.errors import InputError
+from sst2_ray.results.analysis import leaderboard
 from sst2_ray.results.commands import main_report, main_results
 from sst2_ray.results.store.table import ResultsTable
 from tests.support.records import trial
@@ -153,3 +155,16 @@ def test_a_storage_path_above_the_table_is_answered_with_the_one_below(
         main_results(["--storage-path", str(tmp_path)])
     assert main_results([study.storage_path]) == 0
     assert "modernbert-base" in capsys.readouterr().out
+
+
+def test_the_word_collapsed_is_explained_where_it_is_shown(
+    table: ResultsTable, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In a narrow terminal the status, which says it, is left out."""
+    write(table, Tried(model="sbert", wrong=[200, 200, 200]))
+    board = leaderboard.load(table, where=None, sort=None, experiment=None)
+    for width, is_shown in ((200, True), (60, False)):
+        console = Console(width=width)
+        leaderboard.print_table(board, console, title="runs", ranked=True, limit=0)
+        out = capsys.readouterr().out
+        assert ("3 collapsed" in out, "nothing was learned" in out) == (is_shown, is_shown)
