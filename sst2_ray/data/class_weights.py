@@ -13,6 +13,7 @@ from sst2_ray.data.streams import one_line
 from sst2_ray.errors import InputError
 
 BALANCED = "balanced"
+_SWITCHES = {"true", "false"}
 
 
 def read_class_weights(given: str | None, classes: ClassNames, labels: LabelArray) -> tuple[float, ...] | None:
@@ -40,7 +41,10 @@ def read_class_weights(given: str | None, classes: ClassNames, labels: LabelArra
     missing = [name for number, name in enumerate(classes.names) if number not in numbers.values()]
     if unknown or missing:
         what = f"names {unknown[0]}, which is no class" if unknown else f"has no weight for {missing[0]}"
-        raise InputError(f"--class-weights {given}: {what}; the classes are {classes}")
+        hint = (
+            "; put yes, no, on and off in quotes, which YAML reads as true and false" if _SWITCHES & {*unknown} else ""
+        )
+        raise InputError(f"--class-weights {given}: {what}; the classes are {classes}{hint}")
     by_number = {numbers[name]: weight for name, weight in weights.items()}
     return tuple(by_number[number] for number in range(len(classes)))
 

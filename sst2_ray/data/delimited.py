@@ -65,14 +65,14 @@ def find_dialect(path: Path, suffix: str, options: ReadOptions, usual: frozenset
     Raises:
         InputError: The file is empty or cannot be read.
     """
-    separator = options.separator
-    if separator is not None and (len(separator) != 1 or not separator.isascii() or separator in '"\r\n'):
-        raise InputError(f"--delimiter {options.delimiter}: must be one ASCII character, or tab")
+    _check_delimiter(options.separator, f"--delimiter {options.delimiter}: must be one ASCII character, or tab")
     sample = read_sample(path, options.encoding, _SAMPLE_BYTES)
     if not _without_preface(sample)[2].strip():
         raise InputError(f"{path}: is empty; give a file with text")
     known = usual | options.columns
     skipped, stated, sample = _without_preface(sample)
+    if options.separator is None:
+        _check_delimiter(stated, f"{path}: sep={stated} states no delimiter that can be read; give it with --delimiter")
     delimiter = options.separator or stated or _find_delimiter(sample, suffix, known)
     quoted, quoting_note = _find_quoting(path, sample, delimiter, options)
     rows = _records(sample, delimiter, quoted)
@@ -167,6 +167,11 @@ def _refuse_other_forms(path: Path, first: Sequence[str], delimiter: str, quoted
             f"{path}: spaces stand before the quotation marks of its cells, which then enclose nothing; "
             f"remove the spaces after the delimiter {delimiter!r}"
         )
+
+
+def _check_delimiter(text: str | None, refusal: str) -> None:
+    if text is not None and (len(text) != 1 or not text.isascii() or text in '"\r\n'):
+        raise InputError(refusal)
 
 
 def _usual_delimiter(suffix: str) -> str:

@@ -76,9 +76,14 @@ def files_of_folder(folder: Path) -> list[Path]:
         return [folder / str(file["filename"]) for file in _read_json(folder / _SAVED_DATASET)["_data_files"]]
     there = (path for path in folder.iterdir() if path.is_file() and not is_hidden(path.name))
     files = sorted(path for path in there if has_known_format(path))
-    if not files and any(folder.glob("*/*.txt")):
+    # Beside its folders of texts IMDB has lists of where they are from.
+    if all(path.suffix.lower() == ".txt" for path in files) and _num_folders_of_texts(folder) > bool(files):
         return [folder]
     return files
+
+
+def _num_folders_of_texts(folder: Path) -> int:
+    return sum(path.is_dir() and not is_hidden(path.name) and any(path.glob("*.txt")) for path in folder.iterdir())
 
 
 def find_splits(folder: Path) -> dict[str, list[Path]]:

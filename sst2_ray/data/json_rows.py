@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from sst2_ray.errors import InputError
 
 Record = Mapping[str, object]
 
+_NESTED = (list, dict)
 _MAX_NAMED = 3
 _FORMS = "records, or a column a key (pandas' forms), or JSON Lines"
 
@@ -32,6 +34,8 @@ class JsonRows:
         self._records = _document(path, encoding) if suffix == ".json" else None
         self.columns: list[str] = []
         self.num_rows = 0
+        self.num_nested: Counter[str] = Counter()
+        """Rows of each column whose cell is a list or an object; others are read as text, as every cell of CSV is."""
         seen: dict[str, None] = {}
         bad: list[str] = []
         for record in self._each(bad):
@@ -40,6 +44,8 @@ class JsonRows:
                 seen.update(dict.fromkeys(record))
             if any(isinstance(value, str) and not _is_text(value) for value in record.values()):
                 bad.append(f"row {self.num_rows} holds half a character (a surrogate without its pair)")
+            if nested := [name for name, value in record.items() if isinstance(value, _NESTED)]:
+                self.num_nested.update(nested)
         if bad:
             named = ", ".join(bad[:_MAX_NAMED])
             raise InputError(f"{path}: {len(bad):,} rows cannot be read: {named}" + ", ..." * (len(bad) > _MAX_NAMED))

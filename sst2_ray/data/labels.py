@@ -22,8 +22,9 @@ LabelArray = npt.NDArray[np.int16] | npt.NDArray[np.float32]
 NEGATIVE_POSITIVE = ("negative", "positive")
 _KIN = {"negative": 0, "positive": 1, "neg": 0, "pos": 1, "false": 0, "true": 1, "0": 0, "1": 1}
 """Spellings of SST-2's two classes; CSV carries everything as text, so "true" is a Boolean column there."""
-_WHOLE_NUMBER = re.compile(r"(?:LABEL_)?([+-]?\d+)(?:\.0*)?", re.IGNORECASE)
-"""2, what pandas writes after one gap (2.0), and what transformers calls a class without a name (LABEL_2)."""
+_WHOLE_NUMBER = re.compile(r"(?:LABEL_)?([+-]?(?!0\d)\d+)(?:\.0*)?", re.IGNORECASE)
+"""2, what pandas writes after one gap (2.0), and what transformers calls a class without a name (LABEL_2); codes (007) are
+names."""
 _MAX_NAMED = 8
 _NUMBERED = re.compile(r"(.+)=(\d+)")
 _NO_LABEL = frozenset({"nan", "<na>", "#n/a"})
@@ -133,7 +134,7 @@ class ClassNames:
         if labels and len(order) == len(labels):
             return cls(tuple(label for label in order if label is not None))
         try:
-            return cls(tuple(sorted(labels, key=float)))
+            return cls(tuple(sorted(labels, key=lambda label: (float(label), label))))
         except ValueError:
             return cls(tuple(sorted(labels)))
 

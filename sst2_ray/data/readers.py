@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +29,9 @@ _REMEDIES = {
 """Remedy for a missing column, by the flag and whether it was given, where it is not to name one with the flag."""
 INDEX_COLUMNS = ("idx", "id", "index", "unnamed: 0", "")
 """Columns of row numbers, which nobody misses."""
+_WHOLE_GROUP = re.compile(r"(-?\d+)\.0")
+_NO_GROUP = "\0"
+"""Begins the group of a row that names none; its text follows."""
 USUAL_COLUMNS = frozenset((*TEXT_COLUMNS, *LABEL_COLUMNS))
 
 
@@ -75,9 +80,9 @@ class LabelledFile:
         cells = _cells(batch, self.split)
         return [(cell.strip().lower() or None) if isinstance(cell, str) else None for cell in cells]
 
-    def groups(self, batch: pa.RecordBatch) -> list[str]:
-        """Return the groups that the rows of a batch belong to, [rows]; empty: there are none."""
-        return [] if self.group is None else [str(cell).strip() for cell in _cells(batch, self.group)]
+    def groups(self, batch: pa.RecordBatch) -> list[str | None]:
+        """Return the groups that the rows of a batch belong to, [rows], None where none is named; empty: there are none."""
+        return [] if self.group is None else [_group_of(cell) for cell in _cells(batch, self.group)]
 
     @property
     def unused_note(self) -> list[str]:
@@ -126,6 +131,11 @@ def _check_texts(texts: Sequence[str], label: str | None, table: TableFile, wher
         kind = table.schema.field(table.columns.index(name)).type
         if not _is_text(kind):
             raise InputError(f"{where}: column {name!r} is {kind}, not text; name another with {flag}")
+        if num_nested := table.num_nested(name):
+            raise InputError(
+                f"{where}: column {name!r} holds a list or an object, not text, in {count(num_nested, 'row')}; "
+                f"name another with {flag}"
+            )
 
 
 def read_files(paths: Sequence[Path], options: ReadOptions) -> Cells:
@@ -135,7 +145,7 @@ def read_files(paths: Sequence[Path], options: ReadOptions) -> Cells:
     labels: list[str | None] = []
     columns: tuple[str, ...] = ()
     splits: list[str | None] = []
-    groups: list[str] = []
+    groups: list[str | None] = []
     notes: dict[str, None] = {}
     orders: set[tuple[str, ...]] = set()
     for path in paths:
@@ -148,12 +158,14 @@ def read_files(paths: Sequence[Path], options: ReadOptions) -> Cells:
             labels += file.labels(batch)
             splits += file.splits(batch)
             groups += file.groups(batch)
+    if num_alone := groups.count(None):
+        notes[f"{count(num_alone, 'row')} without a {options.group}: each text is a group of its own"] = None
     return Cells(
         texts=texts,
         labels=labels,
         where=where,
         splits=splits if options.split or any(splits) else None,
-        groups=groups or None,
+        groups=[group or f"{_NO_GROUP}{text}" for group, text in zip(groups, texts, strict=True)] if groups else None,
         notes=tuple(notes),
         text_columns=columns,
         class_order=orders.pop() if len(orders) == 1 else (),
@@ -184,6 +196,15 @@ def _first(names: Sequence[str], usual: str) -> str | None:
 
 def _folded(name: str) -> str:
     return name.strip().casefold()
+
+
+def _group_of(cell: object) -> str | None:
+    """Return the one spelling of a group: of several files one may hold 3, another 3.0; None: the cell names none."""
+    if isinstance(cell, float):
+        cell = None if math.isnan(cell) else int(cell) if cell.is_integer() else cell
+    name = "" if cell is None else str(cell).strip()
+    whole = _WHOLE_GROUP.fullmatch(name)
+    return whole[1] if whole else name or None
 
 
 def _is_text(kind: pa.DataType) -> bool:

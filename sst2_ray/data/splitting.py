@@ -258,7 +258,7 @@ def subset(texts: Sequence[Text], labels: LabelArray, num_rows: int, *, purpose:
 def _shares(labels: LabelArray, num_rows: int) -> list[int]:
     """Divide `num_rows` among the classes in proportion, at least one row for each class as far as they suffice."""
     sizes = np.bincount(labels, minlength=2)
-    if len(sizes) == 2:
+    if len(sizes) == 2 and sizes.all():
         num_positive = round(num_rows * float(labels.mean()))
         if num_rows > 1:
             num_positive = min(max(num_positive, 1), num_rows - 1)

@@ -21,6 +21,7 @@ from sst2_ray.own_files import CONFIG_FILE, read_own
 from sst2_ray.results.store.table import ResultsTable
 from sst2_ray.storage import Storage
 from sst2_ray.training.names import CHECKPOINT_FOLDER
+from sst2_ray.training.step_counts import total_steps
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +79,8 @@ class RunInputs:
         units = "pairs" if self.splits.text_columns else "sentences"
         said = [f"{cut} {units} are longer than {limit} tokens and truncated"] if cut else []
         leak = [self.allowed_leak] if self.allowed_leak else []
+        if total_steps(self.config, len(self.tokens["train"])) == 1 and self.config.warmup_fraction:
+            said.append("the only optimizer step is one of warm-up, whose learning rate is 0: nothing is learned")
         return [*self.splits.notes, *leak, *self.resolved.info.notes, *said]
 
 

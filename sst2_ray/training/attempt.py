@@ -83,8 +83,8 @@ class Attempt:
             if saved is not None and self.rank == 0:
                 # A kill between a checkpoint and the table left these out; the table's reader removes doubles.
                 self.reporter.write_records([ckpt.record_from_json(r) for r in saved.state["records"]])
-            loop = Loop(context)
-            result = loop.train()
+            loop = Loop(context)  # reads the checkpoint to its end
+        result = loop.train()
         if result is None:
             return Yielded(global_step=loop.global_step)
         trained = Trained(

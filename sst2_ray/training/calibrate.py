@@ -66,16 +66,17 @@ def loop_of(
     world_size: int = 1,
 ) -> Loop:
     """Build the loop of a worker before its first step, over torch's default process group. `device`: None is the CPU."""
-    attempt = Attempt(
-        task,
-        tokens,
-        Storage.open(tempfile.mkdtemp()),
-        NullReporter(),
-        texts=list,
-        device=device or torch.device("cpu"),
-        rank=rank,
-        world_size=world_size,
-    )
+    with tempfile.TemporaryDirectory() as folder:  # a name that nobody else has: nothing is written
+        attempt = Attempt(
+            task,
+            tokens,
+            Storage.open(folder),
+            NullReporter(),
+            texts=list,
+            device=device or torch.device("cpu"),
+            rank=rank,
+            world_size=world_size,
+        )
     loop = Loop(attempt.context(None))
     loop.context.model.train()
     return loop

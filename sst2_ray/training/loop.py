@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import datetime as dt
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -55,6 +56,8 @@ class Loop:
         self.recent_loss = RecentLoss()
         self.grad_norm = self.learning_rate = 0.0
         self._taken: TakenStep | None = None
+        self._lost: frozenset[int] = frozenset()
+        """Steps of evaluations before a restart that no checkpoint is left of."""
         rank, world_size = context.rank, context.world_size
         self.writer = CheckpointWriter(context.run, rank=rank, world_size=world_size, on_commit=self._prune)
         self.copies = HostCopies()
@@ -68,11 +71,16 @@ class Loop:
             failure_interval_s=None if self.config.checkpoint_every_steps else context.failure_interval_s,
         )
         self._started = time.perf_counter()
+        if context.resume_from is not None:
+            self._restore(context.resume_from)
 
     @property
     def best(self) -> EpochRecord | None:
-        """Return the best evaluation so far; None: none was finite."""
-        return best_of(self.records, self.config.metric)
+        """Return the best evaluation so far whose weights are there; None: none was finite."""
+        return self._best_of(self.records)
+
+    def _best_of(self, records: Sequence[EpochRecord]) -> EpochRecord | None:
+        return best_of([record for record in records if record.global_step not in self._lost], self.config.metric)
 
     @property
     def finished(self) -> bool:
@@ -84,8 +92,6 @@ class Loop:
 
         With a result, the last checkpoint may still be on its way: see `wait_for_checkpoint`. Raises NonFiniteError.
         """
-        if self.context.resume_from is not None:
-            self._restore(self.context.resume_from)
         self.context.model.train()
         with ThreadPoolExecutor(1, thread_name_prefix="collate") as pool:
             batches = prefetched(self.context, self.global_step, pool)
@@ -209,7 +215,7 @@ class Loop:
         self.read_norm()  # what is not finite is never saved
         begin = time.monotonic()
         with self.context.timer.phase(Phase.CHECKPOINT):
-            self.writer.wait()  # its copies are overwritten
+            self._wait_for_writer()  # its copies are overwritten
             self.writer.save(self.snapshot())
         # What the one before took from the cores while training went on counts as well.
         self.control.saved(time.monotonic() - begin + self.writer.cpu_s / torch.get_num_threads())
@@ -218,7 +224,17 @@ class Loop:
     def wait_for_checkpoint(self) -> None:
         """Wait until the last checkpoint is on storage. Raises what its writing raised."""
         with self.context.timer.phase(Phase.CHECKPOINT):
-            self.writer.wait()
+            self._wait_for_writer()
+
+    def _wait_for_writer(self) -> None:
+        """Wait with signs of life for as long as storage that cannot be reached is tried again."""
+        until = time.monotonic() + self.config.storage_timeout_s
+
+        def on_wait() -> None:
+            if time.monotonic() < until:
+                self.context.reporter.alive()
+
+        self.writer.wait(on_wait)
 
     def snapshot(self) -> Snapshot:
         """Copy everything that a run needs to continue from here."""
@@ -243,7 +259,7 @@ class Loop:
 
         The best by now may not be whole on storage yet, and a run may have to resume from `snapshot`.
         """
-        known = best_of([ckpt.record_from_json(r) for r in snapshot.state["records"]], self.config.metric)
+        known = self._best_of([ckpt.record_from_json(r) for r in snapshot.state["records"]])
         protect = [best.global_step for best in (known, self.best) if best]
         ckpt.prune(self.context.run, keep=self.config.keep_checkpoints, protect=protect, newest=snapshot.global_step)
         self.context.reporter.saved(snapshot.global_step)
@@ -254,6 +270,8 @@ class Loop:
         context.engine.load_optimizer_shard(saved.optimizer_shard(context.engine.optimizer_shard()))
         self.global_step = self.saved_step = saved.global_step
         self.records = [ckpt.record_from_json(r) for r in saved.state["records"]]
+        # Of the best one as well, where a newer one that was better is damaged.
+        self._lost = frozenset(record.global_step for record in self.records) - {*ckpt.committed_steps(context.run)}
         self.out_of_patience = bool(saved.state["out_of_patience"])
         self.grad_norm = float(saved.state["grad_norm"])
         self.sums.copy_(saved.train_sums(rank=context.rank, world_size=context.world_size))

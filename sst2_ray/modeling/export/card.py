@@ -6,7 +6,7 @@ import dataclasses
 import json
 
 from sst2_ray import formatting
-from sst2_ray.config.registry import GLUE_HUB_ID, KNOWN_LEAKS, MODELS
+from sst2_ray.config.registry import DATASETS, GLUE_HUB_ID, KNOWN_LEAKS, MODELS
 from sst2_ray.formatting import without_secrets
 from sst2_ray.modeling.export.card_scores import results, units
 from sst2_ray.modeling.export.facts import CalibrationFacts as CalibrationFacts
@@ -85,7 +85,7 @@ def _front_matter(card: CardFacts) -> str:
     sbert = card.info.kind == "sbert"
     lines = [
         "---",
-        "language: en",
+        *(["language: en"] if _is_english(card) else []),
         f"library_name: {'sentence-transformers' if sbert else 'transformers'}",
         "pipeline_tag: text-classification",
         *([f"base_model: {base_model(card)}"] if base_model(card) else []),
@@ -95,6 +95,11 @@ def _front_matter(card: CardFacts) -> str:
         "---",
     ]
     return "\n".join(lines)
+
+
+def _is_english(card: CardFacts) -> bool:
+    """Tell whether the texts are known to be English: of other data nothing says their language."""
+    return card.config.data in DATASETS or card.eval_split.startswith("SST-2 dev")
 
 
 def _model_index(card: CardFacts) -> list[str]:

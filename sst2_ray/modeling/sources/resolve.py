@@ -97,7 +97,7 @@ def local_folder(resolved: ResolvedModel) -> Path | None:
 
 def _from_export(config: TrainConfig, start_from: str) -> ResolvedModel:
     """Resolve the export that a run starts from. Raises InputError where it is none, or of another model."""
-    folder = Path(start_from).expanduser()
+    folder = Path(start_from).expanduser().resolve()
     inner = folder / "model"
     folder = inner if (inner / META_FILE).is_file() and not (folder / META_FILE).is_file() else folder
     source = f"--start-from {start_from}"

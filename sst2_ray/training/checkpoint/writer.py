@@ -21,6 +21,7 @@ from sst2_ray.training.checkpoint.snapshot import JsonObject, Snapshot
 from sst2_ray.training.checkpoint.steps import step_folder
 
 COMMIT_TIMEOUT_S = 600.0
+WAIT_S = 0.5
 
 
 class CheckpointWriter:
@@ -44,10 +45,15 @@ class CheckpointWriter:
         )
         self._thread.start()
 
-    def wait(self) -> None:
-        """Wait until the last snapshot is committed (rank 0) or written (others). Raises what its writing raised."""
+    def wait(self, on_wait: Callable[[], None] = lambda: None) -> None:
+        """Wait until the last snapshot is committed (rank 0) or written (others). Raises what its writing raised.
+
+        `on_wait` is called every WAIT_S seconds meanwhile.
+        """
         if self._thread is not None:
-            self._thread.join()
+            while self._thread.is_alive():
+                self._thread.join(WAIT_S)
+                on_wait()
             self._thread = None
         self.check()
 

@@ -51,3 +51,10 @@ def test_what_is_no_weight_for_every_class_is_refused_in_one_line(tmp_path: Path
 def test_a_file_that_is_not_there_says_what_to_give() -> None:
     with pytest.raises(InputError, match="give balanced, or a file such as"):
         read_class_weights("nowhere.json", TOPICS, LABELS)
+
+
+@pytest.mark.parametrize("content", ["yes: 2\nno: 1\n", "'yes': 2\nOff: 1\n"])
+def test_a_word_that_yaml_reads_as_a_switch_is_refused_with_the_remedy(tmp_path: Path, content: str) -> None:
+    (tmp_path / "w.yaml").write_text(content)
+    with pytest.raises(InputError, match="the classes are no, yes; put yes, no, on and off in quotes"):
+        read_class_weights(str(tmp_path / "w.yaml"), ClassNames(("no", "yes")), LABELS[:2])

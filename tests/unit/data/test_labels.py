@@ -60,6 +60,14 @@ def test_classes_are_ordered_by_value_or_by_unicode_whatever_the_order_of_the_ro
     assert ClassNames.of_labels(labels[::-1]).names == names
 
 
+def test_codes_with_leading_zeros_are_names_that_are_told_apart_and_ordered_whatever_the_order_of_the_rows():
+    cells = ["007", "042", "7", "7.0", " 00 ", "LABEL_01", "-07", "0", "-0", "0.0"]
+    labels = canonical_labels(cells, None)
+    assert labels == ["007", "042", "7", "7", "00", "LABEL_01", "-07", "0", "0", "0"]
+    for order in (["7", "042", "007"], ["042", "007", "7"], ["007", "7", "042"]):
+        assert ClassNames.of_labels(order).names == ("007", "7", "042")
+
+
 def test_numbers_of_a_class_label_become_its_names_and_minus_one_no_label():
     assert canonical_labels([1, 0, -1, None], ["pos", "neg"]) == ["neg", "pos", None, None]
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from sst2_ray.config.train import TrainConfig
@@ -507,6 +508,33 @@ def test_a_text_of_two_groups_is_not_on_both_sides_of_a_hold_out(tmp_path):
     assert not keys(splits.train) & keys(splits.dev)
     assert not set(splits.train.groups) & set(splits.dev.groups)
     assert any("left out 1 row of them whose text stands in a group that stays" in note for note in splits.notes)
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "csv", "jsonl"])
+def test_a_group_is_one_however_its_numbers_are_written_and_a_missing_one_is_none(tmp_path, suffix):
+    def write(number, users):
+        rows = reviews(2 * len(users))[number::2]
+        columns = {"text": [text for text, _ in rows], "label": [label for _, label in rows], "user": users}
+        path = tmp_path / f"{number}.{suffix}"
+        frame = pd.DataFrame(columns)
+        if suffix == "parquet":
+            frame.to_parquet(path)
+        elif suffix == "csv":
+            frame.to_csv(path, index=False)
+        else:
+            frame.to_json(path, orient="records", lines=True)
+
+    users = [i // 3 for i in range(60)]
+    write(0, users)
+    write(1, [None if user < 8 else user for user in users])  # a gap makes them floats
+    splits = load_splits(config(data=tmp_path / f"*.{suffix}", group_column="user", holdout_fraction=0.3))
+    assert not set(splits.train.groups) & set(splits.dev.groups)
+    named = {group for group in [*splits.train.groups, *splits.dev.groups] if not group.startswith("\0")}
+    assert named == {str(user) for user in range(20)}
+    assert "24 rows without a user: each text is a group of its own" in splits.notes
+    alone = [rows.texts[i] for rows in (splits.train, splits.dev) for i, g in enumerate(rows.groups) if g[0] == "\0"]
+    assert len(alone) == 24
+    assert 0 < sum(group.startswith("\0") for group in splits.dev.groups) < 24
 
 
 def test_a_missing_group_column_is_refused(tmp_path):

@@ -6,6 +6,7 @@ import hashlib
 from itertools import accumulate
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -41,7 +42,10 @@ def searched(texts: list[list[str]]) -> dict[str, set[str]]:
     return {name: (found & names) - {name} for name, found in runs.items()}
 
 
-@given(st.lists(st.lists(st.sampled_from(["a", "b", "ab", "ba", "\u00e9", "\U0001f600"]), max_size=9), max_size=40))
+TEXTS = st.lists(st.lists(st.sampled_from(["a", "b", "ab", "ba", "\u00e9", "\U0001f600"]), max_size=9), max_size=40)
+
+
+@given(TEXTS)
 def test_every_run_of_words_that_is_a_text_is_found_and_nothing_else(texts):
     assert found_in(keys_of(texts)) == searched(texts)
 
@@ -54,9 +58,21 @@ def test_chunks_change_nothing(monkeypatch):
     assert found_in(keys_of(texts)) == whole == searched(texts)
 
 
-def test_a_text_of_more_words_is_not_searched_but_found():
-    long = [f"w{i}" for i in range(phrases.MAX_WORDS + 1)]
-    assert found_in(keys_of([long, ["w1"], ["w1", "w2"]])) == {"".join(long): set(), "w1": set(), "w1w2": {"w1"}}
+@given(TEXTS, st.integers(1, 4), st.integers(1, 5), st.sampled_from([1, 5, 2**18]))
+def test_long_texts_are_searched_by_first_letters_with_the_same_outcome(texts, max_words, first_letters, part):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(phrases, "MAX_WORDS", max_words)
+        patch.setattr(phrases, "FIRST_LETTERS", min(first_letters, max_words + 1))  # a long text has as many
+        patch.setattr(phrases, "_PART_PHRASES", part)
+        assert found_in(keys_of(texts)) == searched(texts)
+
+
+def test_a_text_of_many_words_holds_its_excerpts_long_and_short():
+    long = [f"w{i}" for i in range(20 * phrases.MAX_WORDS)]
+    excerpts = [["w1"], ["w1", "w2"], long[70:90], long[3:], long[:-1], [*long[5:80], "other"]]
+    found = found_in(keys_of([long, *excerpts]))
+    assert found["".join(long)] == {"".join(words) for words in excerpts[:-1]}
+    assert found["".join(long[3:])] == {"".join(long[70:90])}
 
 
 def test_progress_is_told_to_the_last_text(monkeypatch):

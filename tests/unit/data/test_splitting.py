@@ -112,10 +112,18 @@ def test_a_phrase_of_many_sentences_stays():
     assert not held[-1]
 
 
-def test_long_texts_are_split_without_looking_at_their_phrases():
+def test_texts_of_thousands_of_words_are_split():
     texts = [f"{i} " * 5_000 for i in range(20)]
     held = hold_out(texts, np.arange(20, dtype=np.int8) % 2, 0.2, purpose="hold-out")
     assert held.sum() == 4
+
+
+def test_excerpts_leave_with_their_text_however_long_it_is():
+    texts = [" ".join(f"w{i}x{j}" for j in range(80)) for i in range(200)]
+    excerpts = [" ".join(text.split()[17:37]) for text in texts]
+    held = hold_out([*texts, *excerpts], np.arange(400, dtype=np.int8) // 2 % 2, 0.1, purpose="hold-out")
+    assert held.sum() == 40
+    assert (held[:200] == held[200:]).all()
 
 
 @settings(max_examples=60, deadline=None)
@@ -149,6 +157,12 @@ def test_a_small_subset_has_both_classes_where_one_is_rare():
     chosen = subset(TEXTS, labels, 4, purpose="train_rows")
     assert chosen[7]
     assert chosen.sum() == 4
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_subset_of_a_single_stratum_has_its_size(number):
+    """The tenths of a regression's values are one where most rows have the same value."""
+    assert subset(TEXTS, np.full(400, number, dtype=np.int16), 10, purpose="train_rows").sum() == 10
 
 
 def test_a_smaller_subset_is_part_of_a_larger_one():

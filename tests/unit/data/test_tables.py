@@ -270,6 +270,23 @@ def test_bad_json_lines_are_counted_and_three_are_named(tmp_path):
         read(path)
 
 
+def test_lists_and_objects_are_no_texts_and_counted(tmp_path):
+    path = tmp_path / "a.jsonl"
+    values = [["several"], {"a": "text"}, "fine", 1917, None]
+    path.write_text(
+        "".join(json.dumps({"text": value, "words": "x", "label": i % 2}) + "\n" for i, value in enumerate(values))
+    )
+    with pytest.raises(
+        InputError, match=r"'text' holds a list or an object, not text, in 2 rows; name another with --te"
+    ):
+        read(path)
+    with pytest.raises(InputError, match="'text' holds a list or an object"), open_input(str(path), ReadOptions()):
+        pass
+    assert len(read(path, text="words").texts) == 5
+    path.write_text("".join(json.dumps({"text": value, "label": 1}) + "\n" for value in values[2:]))
+    assert list(read(path).texts) == ["fine", "1917", None]
+
+
 def test_half_a_character_is_refused_with_its_row(tmp_path):
     path = tmp_path / "a.jsonl"
     path.write_text('{"text": "a", "label": 1}\n{"text": "b \\ud83d", "label": 0}\n')
@@ -464,6 +481,29 @@ def test_class_folders_are_read(tmp_path):
     assert len(splits_of(tmp_path / "train", holdout_fraction=0.2).dev) == 4
 
 
+@pytest.mark.parametrize("name", ["aclImdb", "aclImdb/train"])
+def test_the_folder_of_imdb_is_read_as_it_was_downloaded(tmp_path, name):
+    for split, topic in (("train", "film"), ("test", "play")):
+        for number, (text, label) in enumerate(reviews(20, topic=topic)):
+            path = tmp_path / "aclImdb" / split / ("pos" if label else "neg") / f"{number}_7.txt"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        for beside in ("urls_pos.txt", "urls_neg.txt", "labeledBow.feat"):
+            (tmp_path / "aclImdb" / split / beside).write_text("http://www.imdb.com/title/tt0064354/usercomments\n")
+    (tmp_path / "aclImdb" / "imdbEr.txt").write_text("0.0490972013402\n")
+    splits = splits_of(tmp_path / name)
+    assert len(splits.train) + len(splits.dev) == (20 if name.endswith("train") else 40)
+    assert splits.classes.names == ("negative", "positive")
+
+
+def test_text_files_beside_one_folder_of_them_are_the_input(tmp_path):
+    (tmp_path / "old").mkdir()
+    for name in ("a.txt", "b.txt", "old/a.txt"):
+        (tmp_path / name).write_text("a fine film\n")
+    with open_input(str(tmp_path), ReadOptions()) as files:
+        assert files.num_rows == 2
+
+
 # ---- object stores
 
 
@@ -496,6 +536,14 @@ def test_a_delimiter_that_is_none_is_one_line(tmp_path, delimiter):
     (tmp_path / "in.csv").write_text("text;;label\nfine;;1\n")
     with pytest.raises(InputError, match="must be one ASCII character, or tab"):
         splits_of(tmp_path / "in.csv", delimiter=delimiter)
+
+
+@pytest.mark.parametrize("mark", ["\u00e9", '"'])
+def test_a_stated_separator_that_is_none_is_one_line(tmp_path, mark):
+    (tmp_path / "in.csv").write_text(f"sep={mark}\ntext,label\n" + "".join(f"{text},{y}\n" for text, y in ROWS))
+    with pytest.raises(InputError, match=rf"in\.csv: sep={mark} states no delimiter that can be read; give it with"):
+        splits_of(tmp_path / "in.csv")
+    assert pairs(read(tmp_path / "in.csv", delimiter=",")) == ROWS
 
 
 def test_a_file_with_nothing_but_its_separator_is_empty(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,11 +13,12 @@ from sst2_ray.config.train import TrainConfig
 from sst2_ray.data.load import load_splits
 from sst2_ray.errors import InputError, RunFailedError
 from sst2_ray.results.store.table import ResultsTable
-from sst2_ray.run.prepare import RunInputs, check_batch, check_run, run_description
+from sst2_ray.run.prepare import RunInputs, Tokenized, check_batch, check_run, run_description
 from sst2_ray.storage import Storage
 from sst2_ray.training.checkpoint import files as ckpt
 from tests.support.checkpoints import write_checkpoint
 from tests.support.records import trial
+from tests.support.tokens import token_arrays
 
 
 def write_data(folder: Path, *, flipped: int = 0) -> str:
@@ -140,3 +142,19 @@ def test_a_run_none_of_whose_checkpoints_is_whole_is_refused(interrupted, storag
     Path(interrupted.path(f"{ckpt.step_folder(3)}/model.safetensors")).write_bytes(b"")
     with pytest.raises(InputError, match="none of its 1 checkpoints is whole"):
         check_run(storage, checked_of())
+
+
+@pytest.mark.parametrize(
+    ("max_steps", "warmup_fraction", "is_said"), [(1, 0.06, True), (1, 0.0, False), (2, 0.06, False)]
+)
+def test_a_run_that_learns_nothing_is_told_so_in_its_plan(checked_of, max_steps, warmup_fraction, is_said):
+    inputs = checked_of()
+    config = dataclasses.replace(inputs.config, max_steps=max_steps, warmup_fraction=warmup_fraction)
+    tokens = {"train": token_arrays([5] * len(inputs.splits.train)), "dev": token_arrays([5] * 8)}
+    inputs = dataclasses.replace(
+        inputs,
+        config=config,
+        resolved=SimpleNamespace(max_length=128, info=SimpleNamespace(notes=())),
+        tokenized=Tokenized(tokenizer_json="", vocab_size=9, tokens=tokens),
+    )
+    assert any("nothing is learned" in note for note in inputs.notes()) is is_said

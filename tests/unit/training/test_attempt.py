@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from sst2_ray.modeling.tokenizers import load_tokenizer, tokenizer_to_json
 from sst2_ray.statistics.temperature import uncalibrated
 from sst2_ray.storage import Storage
 from sst2_ray.training.attempt import Attempt
-from sst2_ray.training.calibrate import NullReporter
+from sst2_ray.training.calibrate import NullReporter, loop_of, measure_steps
 from sst2_ray.training.checkpoint import files as ckpt
 from sst2_ray.training.evaluate import compute_logits
 from sst2_ray.training.metrics import metrics_from_logits, positive_probability
@@ -162,6 +163,45 @@ def test_a_newer_checkpoint_that_is_damaged_goes(attempt_of):
     again = attempt_of()
     saved = again._resume_point(Path())
     assert (saved.global_step, ckpt.committed_steps(again.storage)) == (4, [4])
+
+
+def test_a_best_checkpoint_that_is_gone_does_not_end_the_run(attempt_of):
+    """A newer one that was better, so that it went, is damaged."""
+    options = {"learning_rate": 1e-12, "epochs": 4}  # all evaluations are equal: the first is the best
+    first = attempt_of(**options)
+    first.run()
+    first.storage.delete(ckpt.step_folder(4))
+    for step in (12, 16):
+        Path(first.storage.path(f"{ckpt.step_folder(step)}/model.safetensors")).write_bytes(b"")
+    end = attempt_of(**options).run()
+    assert isinstance(end, Finished)
+    assert (end.best.global_step, end.last.global_step) == (8, 16)
+
+
+def test_no_copy_of_a_checkpoint_lies_on_this_machine_while_it_trains(attempt_of, monkeypatch, tmp_path):
+    from tests.support.object_store import BUCKET, object_store
+
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(scratch))
+    with object_store() as env:
+        for name, value in env.items():
+            monkeypatch.setenv(name, value)
+        first = attempt_of(run=f"s3://{BUCKET}/attempt")
+        first.run()
+        first.storage.delete(ckpt.step_folder(8))
+        again, there = attempt_of(run=f"s3://{BUCKET}/attempt"), []
+        again.reporter.progress = lambda **_: there.append(list(scratch.glob("*/step-*")))
+        again.run()
+    assert there == [[]] * 4
+
+
+def test_a_loop_that_is_only_measured_leaves_no_folder_behind(attempt_of, monkeypatch, tmp_path):
+    attempt, scratch = attempt_of(), tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(scratch))
+    measure_steps(loop_of(attempt.task, attempt.tokens), 1)
+    assert list(scratch.iterdir()) == []
 
 
 def test_it_tells_what_is_computed_at_once_not_the_limit_above_it(attempt_of):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import time
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from sst2_ray.modeling.optimizer import lr_factor, num_warmup_steps
 from sst2_ray.records import EpochRecord
 from sst2_ray.storage import Storage
 from sst2_ray.training.checkpoint import files as ckpt
+from sst2_ray.training.checkpoint import writer
 from sst2_ray.training.context import best_of, better, is_out_of_patience
 from sst2_ray.training.engine.base import NonFiniteError
 from sst2_ray.training.loop import Loop
@@ -252,7 +254,37 @@ def test_patience_that_ran_out_before_a_restart_stays_run_out(loop_of):
     assert told(again).steps == []
 
 
+def test_where_the_weights_of_the_best_evaluation_are_gone_the_best_of_the_others_is_the_best(loop_of):
+    """A newer checkpoint was better, so that the best one before went, and is damaged."""
+    options = {"learning_rate": 1e-12, "epochs": 5}  # all evaluations are equal: the first is the best
+    first = loop_of(**options)
+    first.train()
+    assert checkpoints_of(first) == [7, 28, 35]
+    for step in (7, 35):
+        first.context.run.delete(ckpt.step_folder(step))
+    again = loop_of(resume=True, **options)
+    result = again.train()
+    assert [record.global_step for record in result.records] == [7, 14, 21, 28, 35]
+    assert result.best.global_step == 28
+    assert checkpoints_of(again) == [28, 35]
+
+
 # ---- checkpoints
+
+
+@pytest.mark.parametrize(("storage_timeout_s", "is_alive"), [(60.0, True), (1e-9, False)])
+def test_waiting_for_storage_is_a_sign_of_life_as_long_as_it_is_tried_again(
+    loop_of, monkeypatch, storage_timeout_s, is_alive
+):
+    monkeypatch.setattr(writer, "WAIT_S", 0.01)
+    loop = loop_of(storage_timeout_s=storage_timeout_s)
+    monkeypatch.setattr(loop.writer, "_write", lambda _: time.sleep(0.3))
+    loop.writer.save(loop.snapshot())
+    loop.wait_for_checkpoint()
+    assert (told(loop).batches > 2) is is_alive
+    loop.writer.save(loop.snapshot())
+    loop._checkpoint()  # waits for the one before
+    assert (told(loop).batches > 4) is is_alive
 
 
 def test_there_is_a_checkpoint_an_evaluation(loop_of):

@@ -81,6 +81,21 @@ def test_the_front_matter_is_yaml_that_names_the_base():
     assert front["library_name"] == "sentence-transformers"
 
 
+@pytest.mark.parametrize(
+    ("data", "eval_split", "language"),
+    [
+        ("glue", "SST-2 dev", "en"),
+        ("rotten-tomatoes", "hold-out of rotten-tomatoes", "en"),
+        ("sst2-folder", "SST-2 dev, 200 of 872 rows", "en"),
+        ("kritiken.csv", "hold-out of kritiken.csv", None),
+        ("owner/name", "dev of owner/name", None),
+    ],
+)
+def test_the_language_is_stated_where_it_is_known(data, eval_split, language):
+    text = card_text(facts(config=TrainConfig(data=data), eval_split=eval_split))
+    assert yaml.safe_load(text.split("---")[1]).get("language") == language
+
+
 def test_a_hub_id_is_its_own_base_and_random_numbers_have_none():
     assert base_model(facts(config=TrainConfig(model="owner/name"))) == "owner/name"
     assert base_model(facts(dataclasses.replace(INFO, source="random"))) is None

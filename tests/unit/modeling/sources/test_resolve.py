@@ -398,6 +398,16 @@ def test_a_run_starts_from_an_export_of_the_same_model(tmp_path, sbert_folder):
         assert found.info.origin.startswith(str(run / "model"))
 
 
+@pytest.mark.parametrize("name", ["model", "sbert", "reviews", "./runs/reviews"])
+def test_a_run_starts_from_a_folder_that_is_named_from_here(tmp_path, monkeypatch, sbert_folder, name):
+    models.export_of(sbert_folder, tmp_path / name)
+    of = json.loads((tmp_path / name / "sst2_ray.json").read_text())["model"]
+    monkeypatch.chdir(tmp_path)
+    found = resolve_model(TrainConfig(model=of, start_from=name))
+    assert found.info.label == f"{of}, from {name}"
+    assert found.info.origin.startswith(str((tmp_path / name).resolve()))
+
+
 def test_another_model_or_what_is_no_export_is_not_started_from(tmp_path, sbert_folder):
     models.export_of(sbert_folder, tmp_path / "export")
     with pytest.raises(InputError, match=r"--start-from .*export: was fine-tuned from .*, not from modernbert-base"):
