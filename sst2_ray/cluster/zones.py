@@ -53,7 +53,7 @@ def find_zone(cluster: ClusterFile, zone: str | None) -> None:
     elif others := [name for name in used if name != cluster.zone]:
         stay = f"go on there with --zone {others[0]}, or " if len(used) == 1 else ""
         raise InputError(
-            f"{cluster.name} has machines in {', '.join(others)}, and {cluster.path} says {cluster.zone}; {stay}end all of them "
+            f"{cluster.name} has machines in {', '.join(others)}, and is looked for in {cluster.zone}; {stay}end all of them "
             f"with `sst2-ray down {cluster.path}`"
         )
 

@@ -63,9 +63,8 @@ def _one_line_refusals() -> Iterator[None]:
 
 def _instance(machine: Section, zone: str) -> Instance:
     kind, scheduling = machine.text("machineType").rsplit("/", 1)[-1], machine.section("scheduling")
-    for gpu in (
-        machine.sections("guestAccelerators") if kind.startswith("n1-") else ()
-    ):  # not in the list price of its kind
+    attached = machine.sections("guestAccelerators") if kind.startswith("n1-") else []  # others' kind brings them
+    for gpu in attached:  # then the list price of its kind is not the machine's
         kind += f" with {gpu.text('acceleratorCount')} {gpu.text('acceleratorType').rsplit('/', 1)[-1]}"
     made = machine.text("creationTimestamp")
     return Instance(
