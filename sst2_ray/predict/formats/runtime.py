@@ -72,6 +72,8 @@ class OpenVinoModel:
             settings["INFERENCE_PRECISION_HINT"] = "f32"
         try:
             self._model = openvino.Core().compile_model(str(file), "CPU", settings)
+            # The first array that it shares with numpy sets something up: two threads at once would wait for each other forever.
+            _ = openvino.Tensor(np.zeros(1, dtype=np.int64)).data
         except Exception as error:
             raise _damaged(file, error) from None
 
