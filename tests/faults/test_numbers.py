@@ -25,7 +25,9 @@ def test_a_nan_ends_the_run_with_step_rate_and_rows_and_is_never_the_best(tmp_pa
     assert (row["status"], row["failure_class"]) == ("failed", "non_finite")
     rows = epoch_permutation(960, seed=0, epoch=0)[30 * 16 : 31 * 16].tolist()
     assert "at step 31 of 120, learning rate 0.000" in row["failure_message"]
-    assert f"training rows {rows}" in row["failure_message"]
+    few = f"training rows {', '.join(map(str, rows[:5]))}, ... (16 rows; all in the log); try a lower --learning-rate"
+    assert few in row["failure_message"]
+    assert str(rows) in run.log(0, 0)
     losses = {step: dev_loss for step, _, dev_loss in run.curve()}
     assert math.isfinite(losses[EVALUATIONS[0]]) and not math.isfinite(losses[EVALUATIONS[1]])
 
