@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import tempfile
 from dataclasses import dataclass
@@ -192,8 +193,10 @@ def check_unused(config: TrainConfig, name: str) -> None:
     Raises:
         InputError: The results table holds rows of that name.
     """
-    table = ResultsTable(config.storage_path)
-    if table.read("trials", columns=["experiment"], experiment=name).num_rows:
+    table, num_rows = ResultsTable(config.storage_path), 0
+    with contextlib.suppress(OSError):  # storage that cannot be read is refused when it is tried out
+        num_rows = table.read("trials", columns=["experiment"], experiment=name).num_rows
+    if num_rows:
         raise InputError(
             f"--name {name}: {table.location} still holds the results of an earlier run of that name, whose folder is gone; "
             "choose another name"
