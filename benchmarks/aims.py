@@ -146,6 +146,7 @@ TWO_WORKERS = "[messages of 0.5 GB a step](../benchmarks/NOTES.md#two-workers-in
 FORECAST = "[what a forecast has to count](../benchmarks/NOTES.md#what-a-forecast-has-to-count)"
 WHERE = "[where a step goes](../benchmarks/NOTES.md#what-was-tried-for-speed-and-what-came-of-it)"
 START = "[where the seconds of a start go](../benchmarks/NOTES.md#where-the-seconds-of-a-start-go)"
+KILLS = "[what a kill costs](../benchmarks/NOTES.md#killed-workers)"
 WAITING = "[what a command waits for](../benchmarks/NOTES.md#waiting-for-a-command)"
 GPU = "[where the milliseconds go](../benchmarks/NOTES.md#on-a-gpu)"
 LESS = "[the table says how far apart they may be](../docs/speed.md#does-the-faster-one-learn-the-same)"
@@ -205,8 +206,9 @@ AIMS = (
         "seconds from the start of an attempt after a killed worker to its first step",
         of_restarts,
         at_most=5,
+        why=KILLS,
     ),
-    Aim("per cent of the time in steps that counted, 1,600 steps with four killed workers", of_kills(4), 90),
+    Aim("per cent of the time in steps that counted, 1,600 steps with four killed workers", of_kills(4), 90, why=KILLS),
     Aim(
         "seconds to read 1.6 million rows and hold some out that share no phrase with the rest",
         lambda found: found["holdouts.json"]["seconds"]["hold-out"],
