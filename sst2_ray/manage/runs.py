@@ -61,7 +61,7 @@ def list_runs(storage_path: str, *, states_only: bool = False, sizes: bool | Non
 def find_run(storage_path: str, name: str) -> StoredRun:
     """Read the run or sweep of that name. Raises InputError with the nearest names."""
     storage = Storage.open(storage_path)
-    if "/" in name or not storage.exists(f"{name}/config.json"):
+    if "/" in name or not storage.exists(f"{name}/{CONFIG_FILE}"):
         names = _names(storage)
         remedy = did_you_mean(name, names) if names else _other_storage(storage)
         remedy = remedy or "there is none at all; give its --storage-path"
@@ -82,13 +82,13 @@ def _has_driver(storage: Storage, name: str) -> bool:
 
 def _names(storage: Storage, known: Set[str] = frozenset()) -> list[str]:
     """List the names of runs and sweeps, each a folder. `known`: names of which the results table has rows."""
-    return [name for name in storage.list() if name in known or storage.exists(f"{name}/config.json")]
+    return [name for name in storage.list() if name in known or storage.exists(f"{name}/{CONFIG_FILE}")]
 
 
 def _other_storage(storage: Storage) -> str:
     """Name the folders of this disk below a storage path that hold runs; empty if there is none."""
     found = sorted(
-        {str(path.parents[1]) for path in Path(storage.root).glob("*/*/config.json")} if storage.is_local else ()
+        {str(path.parents[1]) for path in Path(storage.root).glob(f"*/*/{CONFIG_FILE}")} if storage.is_local else ()
     )
     return f"did you mean --storage-path {' or '.join(map(os.path.relpath, found[:3]))}?" if found else ""
 
@@ -105,7 +105,7 @@ def _files_by_run(storage: Storage) -> dict[str, list[pafs.FileInfo]]:
     return {
         name: infos
         for name, infos in sorted(found.items())
-        if any(info.path == storage.path(f"{name}/config.json") for info in infos)
+        if any(info.path == storage.path(f"{name}/{CONFIG_FILE}") for info in infos)
     }
 
 

@@ -11,6 +11,7 @@ from sst2_ray.config.fields import check_is, describe_changes
 from sst2_ray.config.train import TrainConfig
 from sst2_ray.errors import InputError, StoppedError
 from sst2_ray.formatting import without_secret, without_secrets
+from sst2_ray.own_files import CONFIG_FILE
 from sst2_ray.records import Status, TrialRecord
 from sst2_ray.run.attempt_log import resume_line
 from sst2_ray.run.display import RunDisplay
@@ -51,7 +52,7 @@ def train(config: TrainConfig, *, quiet: bool = False) -> TrainResult:
         with session.running(), Trackers(config.trackers, session.folder, session.name, session.note) as trackers:
             if line := resume_line(session.folder):
                 session.note(line)
-            session.folder.write_json("config.json", run_description(inputs))
+            session.folder.write_json(CONFIG_FILE, run_description(inputs))
             return _run(session, Shared.put(prepared), placement, trackers)
 
 

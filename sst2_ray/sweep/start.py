@@ -101,8 +101,9 @@ def _plan(
     memory = max(footprint(one, table, num_workers=base.num_workers or 1).memory_gib for one in prepared.values())
     placement, at_once = admit(base, cluster, max_concurrent=config.max_concurrent, worker_memory_gib=memory)
     others = other_jobs() if is_connected and at_once.now < at_once.chosen else []
-    past = {trial_id: trial.outcome for trial_id, trial in past_trials(table, config.name).items()}
-    left = trials_left(config, past, read_num_trials(session.storage_at_start.child(config.name)))
+    folder = session.storage_at_start.child(config.name)
+    past = past_trials(table, config.name) if folder.exists(CONFIG_FILE) else {}
+    left = trials_left(config, {name: trial.outcome for name, trial in past.items()}, read_num_trials(folder))
     return _Plan(
         placement=placement,
         at_once=at_once,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypedDict
 
 from sst2_ray.config.metrics import oriented, score_of, worst
 from sst2_ray.errors import FailureClass, RunFailedError, Sst2RayError
+from sst2_ray.own_files import CONFIG_FILE
 from sst2_ray.records import EpochRecord, Status
 from sst2_ray.run.environment import prepare_driver
 from sst2_ray.run.failures import classify
@@ -118,7 +119,7 @@ def run_trial(config: TuneConfig, *, context: SweepContext) -> TuneResult:
 
     trial = trial_of(context, spec, on_record=report, asks_scheduler=context.asks_scheduler and spec.is_first_seed)
     try:
-        trial.run_storage.write_json("config.json", run_description(trial.shared.inputs))
+        trial.run_storage.write_json(CONFIG_FILE, run_description(trial.shared.inputs))
         record = trial.run()
         with contextlib.suppress(OSError):  # `sst2-ray gc` deletes what is left
             trial.drop_checkpoints(record)

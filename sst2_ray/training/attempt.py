@@ -17,6 +17,7 @@ from sst2_ray.modeling.classifier import SentenceClassifier
 from sst2_ray.modeling.compiler import has_compiler
 from sst2_ray.modeling.optimizer import build_optimizer
 from sst2_ray.modeling.tokenizers import tokenizer_from_json
+from sst2_ray.own_files import CONFIG_FILE
 from sst2_ray.storage import Storage
 from sst2_ray.training import fault_injection as faults
 from sst2_ray.training.checkpoint import files as ckpt
@@ -68,7 +69,7 @@ class Attempt:
         self.bf16 = use_bf16(self.config.precision, device)
         self.timer = PhaseTimer(mark_of(device))
         # The driver wrote it; runs of older versions have none.
-        described = run.read_json("config.json") if run.exists("config.json") else {}
+        described = run.read_json(CONFIG_FILE) if run.exists(CONFIG_FILE) else {}
         self.data_fingerprint: str | None = described.get("data_fingerprint")
         self.tokenizer = tokenizer_from_json(task.tokenizer_json)
 

@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypedDict
 
 import numpy as np
 import torch
@@ -40,41 +41,44 @@ def prefetched(context: LoopContext, first_step: int, pool: ThreadPoolExecutor) 
 
 def most_tokens_at_once(context: LoopContext) -> int:
     """Return the tokens of about the largest micro-batch: fewer than the limit where a rank's share of a step is small."""
+    return largest_micro_batch(context.train, **_division(context))
+
+
+class _Division(TypedDict):
+    """Division of epochs into global batches and micro-batches (see `plan_epoch`)."""
+
+    seed: int
+    batch_size: int
+    world_size: int
+    max_tokens: int
+    pad_to: int | None
+    packed: bool
+
+
+def _division(context: LoopContext) -> _Division:
     config = context.config
-    return largest_micro_batch(
-        context.train,
+    return _Division(
         seed=config.seed,
         batch_size=config.batch_size,
         world_size=context.world_size,
         max_tokens=context.micro_batch_tokens,
         pad_to=config.max_length if config.pad_to_max_length else None,
-        packed=_is_packed(context),
+        # Where padding is not computed, micro-batches are counted in real tokens.
+        packed=(context.model.packs(context.device) or _uses_varlen(context)) and not config.pad_to_max_length,
     )
 
 
 def _plans(context: LoopContext, first_step: int) -> Iterator[StepPlan]:
-    config = context.config
-    first_epoch, step_in_epoch = divmod(first_step, steps_per_epoch(len(context.train), config.batch_size))
+    first_epoch, step_in_epoch = divmod(first_step, steps_per_epoch(len(context.train), context.config.batch_size))
     for epoch in itertools.count(first_epoch):
         yield from plan_epoch(
             context.train,
-            seed=config.seed,
+            **_division(context),
             epoch=epoch,
-            batch_size=config.batch_size,
             rank=context.rank,
-            world_size=context.world_size,
-            max_tokens=context.micro_batch_tokens,
-            pad_to=config.max_length if config.pad_to_max_length else None,
-            packed=_is_packed(context),
             computed=lambda tokens, rows: bucket.tokens if (bucket := _bucket(context, tokens, rows, 1)) else tokens,
             first_step=step_in_epoch if epoch == first_epoch else 0,
         )
-
-
-def _is_packed(context: LoopContext) -> bool:
-    """Tell whether padding is not computed, so that micro-batches are counted in real tokens."""
-    is_fixed = context.config.pad_to_max_length
-    return (context.model.packs(context.device) or _uses_varlen(context)) and not is_fixed
 
 
 def _uses_varlen(context: LoopContext) -> bool:

@@ -65,10 +65,13 @@ def _values(comparisons: Sequence[Comparison]) -> str:
     jackknifed = [METRIC_NAMES[metric] for metric in compared if metric not in ("accuracy", "loss")]
     others = [METRIC_NAMES[metric] for metric in compared if metric != comparisons[0].metric]
     loss = ", the loss by that of single sentences" if "loss" in compared else ""
-    return (
-        f"{formatting.join(jackknifed)} were compared by their jackknife pseudo-values (Dorfman, Berbaum and Metz 1992){loss}. "
-        f"Verdicts on {formatting.join(others)} have Holm's correction (Holm 1979)."
-    )
+    said = []
+    if jackknifed:
+        names = formatting.join(jackknifed)
+        said.append(f"{names} were compared by their jackknife pseudo-values (Dorfman, Berbaum and Metz 1992){loss}.")
+    if others:
+        said.append(f"Verdicts on {formatting.join(others)} have Holm's correction (Holm 1979).")
+    return " ".join(said)
 
 
 def references() -> list[str]:
