@@ -7,6 +7,8 @@ import logging
 import urllib.request
 from collections.abc import Iterator
 
+import pytest
+
 BUCKET = "sst2"
 
 
@@ -56,3 +58,12 @@ def object_store() -> Iterator[dict[str, str]]:
         yield store.env
     finally:
         store.stop()
+
+
+@contextlib.contextmanager
+def object_store_here() -> Iterator[dict[str, str]]:
+    """The same, with the variables set in this process meanwhile."""
+    with object_store() as env, pytest.MonkeyPatch.context() as patch:
+        for name, value in env.items():
+            patch.setenv(name, value)
+        yield env

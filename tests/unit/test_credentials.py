@@ -28,7 +28,7 @@ from sst2_ray.sweep import start
 from sst2_ray.sweep.command import leave_config, read_sweep_command, resumed
 from sst2_ray.sweep.start import check_existing
 from tests.support.models import sbert_folder
-from tests.support.object_store import BUCKET, object_store
+from tests.support.object_store import BUCKET, object_store_here
 from tests.support.records import trial
 from tests.support.reviews import reviews, write_csv
 
@@ -41,9 +41,7 @@ WRONG = ("%zz", "/w", "/", "?w", "#w", " w", "[w", "\n", "@w", "@/w")
 @pytest.fixture(scope="module")
 def bucket() -> Iterator[str]:
     """Return the URI of a bucket, with credentials."""
-    with object_store() as env, pytest.MonkeyPatch.context() as patch:
-        for name, value in env.items():
-            patch.setenv(name, value)
+    with object_store_here():
         yield f"s3://{USER}{BUCKET}"
 
 

@@ -14,15 +14,13 @@ from sst2_ray.data.files import local_copy
 from sst2_ray.errors import InputError
 from sst2_ray.storage import Storage, absolute, address
 from tests.support.disks import mounted
-from tests.support.object_store import BUCKET, object_store
+from tests.support.object_store import BUCKET, object_store_here
 from tests.support.proxies import proxy_to
 
 
 @pytest.fixture(scope="module")
 def bucket() -> Iterator[str]:
-    with object_store() as env, pytest.MonkeyPatch.context() as patch:
-        for name, value in env.items():
-            patch.setenv(name, value)
+    with object_store_here():
         yield f"s3://{BUCKET}"
 
 

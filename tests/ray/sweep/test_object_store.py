@@ -10,7 +10,7 @@ import pytest
 from sst2_ray.manage.runs import files_below
 from sst2_ray.results.store.table import ResultsTable
 from sst2_ray.storage import Storage
-from tests.support.object_store import BUCKET, object_store
+from tests.support.object_store import BUCKET, object_store_here
 from tests.support.sweeps import Sweeps
 
 URI = f"s3://{BUCKET}/runs"
@@ -18,10 +18,8 @@ SECRET = "hiddenWord"
 
 
 @pytest.fixture
-def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    with object_store() as env:
-        for name, value in env.items():
-            monkeypatch.setenv(name, value)
+def bucket() -> Iterator[None]:
+    with object_store_here():
         yield
 
 

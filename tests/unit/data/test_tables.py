@@ -23,7 +23,7 @@ from sst2_ray.data.rows import Cells, Splits
 from sst2_ray.errors import InputError
 from sst2_ray.predict.inputs import open_input
 from sst2_ray.storage import Storage
-from tests.support.object_store import BUCKET, object_store
+from tests.support.object_store import BUCKET, object_store_here
 from tests.support.reviews import reviews, write_csv, write_glue_folder, write_parquet
 
 ROWS = reviews(40)
@@ -507,10 +507,8 @@ def test_text_files_beside_one_folder_of_them_are_the_input(tmp_path):
 # ---- object stores
 
 
-def test_what_an_object_store_holds_is_read_as_from_a_disk(tmp_path, monkeypatch):
-    with object_store() as env:
-        for name, value in env.items():
-            monkeypatch.setenv(name, value)
+def test_what_an_object_store_holds_is_read_as_from_a_disk(tmp_path):
+    with object_store_here() as env:
         storage = Storage.open(f"s3://{BUCKET}/data")
         for name in ("reviews.csv", "testimonials.csv", "my file.csv", "_hidden.csv"):
             storage.write_bytes(name, b"text,label\na fine film,1\n")

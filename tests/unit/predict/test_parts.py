@@ -22,7 +22,7 @@ from sst2_ray.predict.output_folder import OutputFolder
 from sst2_ray.predict.parts import InputFile, PartReader, check_file, check_together, cut, find_inputs
 from sst2_ray.predict.scoring import Scores, ValueScores
 from sst2_ray.storage import Storage
-from tests.support.object_store import BUCKET, object_store
+from tests.support.object_store import BUCKET, object_store_here
 
 OPTIONS = ReadOptions()
 CLASSES = ClassNames(("negative", "positive"))
@@ -91,10 +91,8 @@ def test_hidden_files_of_a_folder_are_no_inputs(tmp_path: Path) -> None:
         assert [file.name for file in find_inputs(str(tmp_path / named))] == ["_b.csv"]
 
 
-def test_inputs_are_found_in_an_object_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with object_store() as env:
-        for name, value in env.items():
-            monkeypatch.setenv(name, value)
+def test_inputs_are_found_in_an_object_store(tmp_path: Path) -> None:
+    with object_store_here() as env:
         uri = f"s3://{BUCKET}/reviews?endpoint_override={env['AWS_ENDPOINT_URL'].replace('://', '%3A%2F%2F')}"
         storage = Storage.open(uri, "--input")
         for name in ("b.parquet", "a.jsonl", "_SUCCESS", "_c.jsonl", ".d.jsonl", "notes.md"):

@@ -21,7 +21,7 @@ import sst2_ray
 from sst2_ray.predict import inputs
 from sst2_ray.predict.predictor import Predictor
 from tests.support.models import SENTENCES
-from tests.support.object_store import BUCKET, object_store
+from tests.support.object_store import BUCKET, object_store_here
 
 ROOT = Path(__file__).parents[3]
 LABELS = [0, 1, 0, 1, 0, 1, 1]
@@ -370,11 +370,9 @@ def test_predictions_are_written_in_the_format_of_the_outputs_name(command, expo
     assert [float(row["probability"]) for row in rows] == pytest.approx([p.probability for p in expected], abs=1e-3)
 
 
-def test_predictions_are_written_to_an_object_store(command, refused, export, tmp_path, monkeypatch):
+def test_predictions_are_written_to_an_object_store(command, refused, export, tmp_path):
     source = write(tmp_path / "in.csv", [{"text": text} for text in SENTENCES])
-    with object_store() as env:
-        for name, value in env.items():
-            monkeypatch.setenv(name, value)
+    with object_store_here():
         for words in (("--input", source), ("--text", *SENTENCES)):
             uri = f"s3://{BUCKET}/out/{words[0][2:]}.csv"
             assert f"written: {uri}" in command("--model-dir", export, *words, "--out", uri)[1]
@@ -442,9 +440,7 @@ def test_an_output_that_cannot_hold_the_columns_or_is_a_folder_is_one_line(refus
 
 
 def test_a_bucket_that_is_not_there_is_refused_before_anything_is_computed(refused, export, monkeypatch):
-    with object_store() as env:
-        for name, value in env.items():
-            monkeypatch.setenv(name, value)
+    with object_store_here():
         monkeypatch.setattr(Predictor, "logits", None)
         message = refused("--model-dir", export, "--text", "a film", "--out", "s3://nobucket/out.csv")
     assert message.startswith("--out ")

@@ -27,7 +27,7 @@ from sst2_ray.run.lease import LEASE_FILE, Driver, Lease
 from sst2_ray.run.session import RunSession
 from sst2_ray.run.stop import StopLevel, StopRequests
 from sst2_ray.storage import Storage
-from tests.support.object_store import BUCKET, object_store
+from tests.support.object_store import BUCKET, object_store_here
 from tests.support.waiting import waited
 
 DRIVER = """
@@ -181,9 +181,7 @@ def test_a_driver_says_that_it_lives_and_learns_that_another_has_taken_over(
 
 
 def test_an_object_store_does_as_well_as_a_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    with object_store() as env:
-        for name, value in env.items():
-            monkeypatch.setenv(name, value)
+    with object_store_here():
         storage = Storage.open(f"s3://{BUCKET}/runs")
         monkeypatch.setattr(lease_module, "FIRST_BEAT_S", 0.05)
         monkeypatch.setattr(lease_module, "BEAT_S", 0.1)

@@ -14,7 +14,7 @@ from sst2_ray.run import logs
 from sst2_ray.run.logs import DRIVER_LOG, LOGGER, LogFile, worker_log
 from sst2_ray.run.session import RunSession
 from sst2_ray.storage import Storage
-from tests.support.object_store import BUCKET, object_store
+from tests.support.object_store import BUCKET, object_store_here
 from tests.support.waiting import waited
 
 STAMP = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ"
@@ -73,9 +73,7 @@ def test_a_full_disk_costs_lines_of_the_log_and_nothing_else(
 
 def test_on_an_object_store_the_log_is_uploaded_now_and_then_and_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(logs, "UPLOAD_EVERY_S", 0.05)
-    with object_store() as env:
-        for name, value in env.items():
-            monkeypatch.setenv(name, value)
+    with object_store_here():
         run = Storage.open(f"s3://{BUCKET}/runs/first")
         with LogFile(run, DRIVER_LOG) as file:
             file.path.write_text("so far\n")

@@ -179,14 +179,12 @@ def test_a_best_checkpoint_that_is_gone_does_not_end_the_run(attempt_of):
 
 
 def test_no_copy_of_a_checkpoint_lies_on_this_machine_while_it_trains(attempt_of, monkeypatch, tmp_path):
-    from tests.support.object_store import BUCKET, object_store
+    from tests.support.object_store import BUCKET, object_store_here
 
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(scratch))
-    with object_store() as env:
-        for name, value in env.items():
-            monkeypatch.setenv(name, value)
+    with object_store_here():
         first = attempt_of(run=f"s3://{BUCKET}/attempt")
         first.run()
         first.storage.delete(ckpt.step_folder(8))
@@ -230,12 +228,10 @@ def test_weights_that_are_loaded_and_scored_once_more_are_told(attempt_of):
     assert again.reporter.said == ["model", "export", "best weights", "evaluation", "batches", "export", "export"]
 
 
-def test_an_upload_is_told(attempt_of, monkeypatch):
-    from tests.support.object_store import BUCKET, object_store
+def test_an_upload_is_told(attempt_of):
+    from tests.support.object_store import BUCKET, object_store_here
 
-    with object_store() as env:
-        for name, value in env.items():
-            monkeypatch.setenv(name, value)
+    with object_store_here():
         attempt = attempt_of(run=f"s3://{BUCKET}/attempt")
         attempt.run()
     assert attempt.reporter.said[-2:] == ["export", "upload"]

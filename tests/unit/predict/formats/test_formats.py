@@ -32,7 +32,7 @@ from tests.support.models import (
     sbert_folder,
     spread_head,
 )
-from tests.support.object_store import BUCKET, object_store
+from tests.support.object_store import BUCKET, object_store_here
 
 BACKENDS = ("onnx", "openvino")
 PAIRS = [(first, second) for first, second in zip(SENTENCES, reversed(SENTENCES), strict=True)]
@@ -257,11 +257,9 @@ def test_weights_of_openvino_are_no_pickle_and_any_other_bin_is_one(converted, t
 
 
 @pytest.mark.parametrize("backend", ["onnx", "openvino"])
-def test_a_converted_model_of_an_object_store_labels_more_than_one_batch(converted, backend, monkeypatch):
+def test_a_converted_model_of_an_object_store_labels_more_than_one_batch(converted, backend):
     folder = converted("modernbert", "two", backend)
-    with object_store() as env:
-        for name, value in env.items():
-            monkeypatch.setenv(name, value)
+    with object_store_here():
         Storage.open(f"s3://{BUCKET}").upload(folder, "model")
         predictor = Predictor(f"s3://{BUCKET}/model", backend=backend)
         texts = SENTENCES * 300

@@ -503,12 +503,10 @@ def test_before_a_new_attempt_everything_half_written_goes(run):
 # ---- object store
 
 
-def test_an_object_store_holds_checkpoints_just_as_well(tmp_path, monkeypatch):
-    from tests.support.object_store import BUCKET, object_store
+def test_an_object_store_holds_checkpoints_just_as_well(tmp_path):
+    from tests.support.object_store import BUCKET, object_store_here
 
-    with object_store() as env:
-        for name, value in env.items():
-            monkeypatch.setenv(name, value)
+    with object_store_here():
         run = Storage.open(f"s3://{BUCKET}/run")
         for step in (3, 5):
             write_checkpoint(run, step, world_size=2)
