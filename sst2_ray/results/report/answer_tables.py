@@ -21,7 +21,8 @@ def sentences(found: Iterable[Sentence], names: Sequence[str], classes: Sequence
         cells = [Cell(text=str(s.row_id), kind="num"), text_cell(s.text), text_cell(classes[s.label])]
         for predicted, probability in zip(s.predicted, s.probability, strict=True):
             confidence = probability if predicted or len(classes) > 2 else 1 - probability
-            sure = "" if confidence != confidence else f" ({100 * confidence:.0f} %)"
+            percent = f"{100 * confidence:.0f}\N{NO-BREAK SPACE}%"
+            sure = "" if confidence != confidence else f"\N{NO-BREAK SPACE}({percent})"
             cells.append(
                 Cell(
                     text=f"{classes[predicted]}{sure}",
