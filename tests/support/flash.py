@@ -12,6 +12,7 @@ from transformers import modeling_flash_attention_utils as flash
 
 from sst2_ray.modeling.attention.choice import FLASH
 from sst2_ray.modeling.classifier import SentenceClassifier
+from sst2_ray.modeling.layout.varlen import tiles_of
 
 
 def compute_with_flash(model: SentenceClassifier, patch: pytest.MonkeyPatch) -> None:
@@ -26,6 +27,11 @@ def compute_with_flash(model: SentenceClassifier, patch: pytest.MonkeyPatch) -> 
     patch.setattr(model.backbone.config, "_attn_implementation", FLASH)
     patch.setattr(model, "supports_packing", False)
     patch.setattr(model, "supports_varlen", True)
+
+
+def places_of(ends: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Ends, rows and tiles, as varlen_attention takes them."""
+    return ends, torch.repeat_interleave(ends.diff()), tiles_of(ends)
 
 
 def _varlen_attention(

@@ -1,7 +1,8 @@
 """Attention over sentences laid end to end: FlashAttention's kernels that are in torch, behind transformers' interface.
 
-The operator `sst2_ray::varlen_attention` has a kernel for GPUs, torch's own, and one for CPUs in plain torch: the contract
-that tests compare with padded batches, and what a step's launches are counted with where there is no GPU.
+The operator `sst2_ray::varlen_attention` has kernels for GPUs, torch's own and one for short sentences (short_kernel.py), and
+one for CPUs in plain torch: the contract that tests compare with padded batches, and what a step's launches are counted with
+where there is no GPU.
 """
 
 from __future__ import annotations
@@ -10,21 +11,40 @@ import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface
 
+from sst2_ray.modeling.compiler import HAS_TRITON
+
 VARLEN_INTERFACE = "sst2_ray_varlen"
 """Name of `_attention` in transformers' interface."""
 
 _UNLIMITED = -1
 
+_SHORT = 64
+"""Tokens of a sentence, of all on average, up to which the kernel for short sentences is the faster one."""
+
+_SHORT_SIZES = (32, 64, 128)
+"""Sizes of a head that it computes."""
+
+
+def is_short(query: Tensor, ends: Tensor) -> bool:
+    """Tell whether the kernel for short sentences computes these [T, ..., head_dim]: by shapes alone, as graphs need it.
+
+    On a CPU, which has no such kernel, the contract stands for both: there it decides what is counted and compared.
+    """
+    there = query.device.type == "cpu" or (query.size(-1) in _SHORT_SIZES and HAS_TRITON)
+    return there and query.size(0) <= _SHORT * (ends.size(0) - 1)
+
 
 @torch.library.custom_op("sst2_ray::varlen_attention", mutates_args=(), device_types="cuda")
 def varlen_attention(
-    query: Tensor, key: Tensor, value: Tensor, ends: Tensor, longest: int, scale: float, window: int, dropout: float
-) -> tuple[Tensor, Tensor, Tensor]:
+    query: Tensor, key: Tensor, value: Tensor, ends: Tensor, rows: Tensor, tiles: Tensor, longest: int, scale: float,
+    window: int, dropout: float,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """Compute attention inside each sentence.
 
     Args:
         query: [T, heads, head_dim], as key and value, in 16 bits; head_dim is a multiple of 8, of at most 256.
         ends: int32 [rows + 1]: 0, then the tokens up to the end of each sentence.
+        rows, tiles: See layout.varlen.Varlen.
         longest: tokens of the longest sentence.
         scale: of the scores.
         window: a token sees those at most so far away; -1: all of its sentence.
@@ -34,6 +54,10 @@ def varlen_attention(
         The output [T, heads, head_dim]; for the backward pass the scores' log-sum-exp, fp32 [heads, T], and the state of
         the generator, uint64 [2].
     """
+    if dropout == 0 and is_short(query, ends):
+        from sst2_ray.modeling.attention.short_kernel import attend
+
+        return *attend((query, key, value), None, (ends, rows, tiles), scale=scale, window=window), _no_state(query)
     output, log_sum, state, _, _ = torch.ops.aten._flash_attention_forward(
         query, key, value, ends, ends, longest, longest, dropout, False, False,
         scale=scale, window_size_left=window, window_size_right=window,
@@ -45,9 +69,25 @@ def varlen_attention(
 @torch.library.custom_op("sst2_ray::varlen_attention_backward", mutates_args=(), device_types="cuda")
 def varlen_attention_backward(
     gradient: Tensor, query: Tensor, key: Tensor, value: Tensor, output: Tensor, log_sum: Tensor, state: Tensor,
-    ends: Tensor, longest: int, scale: float, window: int, dropout: float,
+    ends: Tensor, rows: Tensor, tiles: Tensor, longest: int, scale: float, window: int, dropout: float,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """Compute the gradients of query, key and value, given that of the output."""
+    if dropout == 0 and is_short(query, ends):
+        from sst2_ray.modeling.attention.short_kernel import differentiate
+
+        found = query.new_empty(query.shape), query.new_empty(query.shape), query.new_empty(query.shape)
+        differentiate(
+            gradient,
+            (query, key, value),
+            None,
+            (ends, rows, tiles),
+            output,
+            log_sum,
+            into=found,
+            scale=scale,
+            window=window,
+        )
+        return found
     of_query, of_key, of_value = torch.ops.aten._flash_attention_backward(
         gradient.contiguous(), query, key, value, output, log_sum, ends, ends, longest, longest, dropout, False, state,
         query.new_empty(0), scale=scale, window_size_left=window, window_size_right=window,
@@ -60,7 +100,7 @@ def _no_state(query: Tensor) -> Tensor:
 
 
 @varlen_attention.register_fake
-def _(query: Tensor, key: Tensor, value: Tensor, ends: Tensor, longest: int, scale: float, window: int, dropout: float):  # type: ignore[no-untyped-def]  # noqa: ARG001
+def _(query: Tensor, *_: object):  # type: ignore[no-untyped-def]
     log_sum = query.new_empty((query.size(1), query.size(0)), dtype=torch.float32)
     return torch.empty_like(query, memory_format=torch.contiguous_format), log_sum, _no_state(query)
 
@@ -71,14 +111,14 @@ def _(gradient: Tensor, query: Tensor, key: Tensor, value: Tensor, *_: object): 
 
 
 def _save(ctx, inputs, output):  # type: ignore[no-untyped-def]
-    query, key, value, ends, *ctx.numbers = inputs
+    query, key, value, ends, rows, tiles, *ctx.numbers = inputs
     ctx.set_materialize_grads(False)  # nothing asks for those of the log-sum and the state: two fills a layer less
-    ctx.save_for_backward(query, key, value, *output, ends)
+    ctx.save_for_backward(query, key, value, *output, ends, rows, tiles)
 
 
 def _backward(ctx, gradient: Tensor, *_: object):  # type: ignore[no-untyped-def]
     found = varlen_attention_backward(gradient, *ctx.saved_tensors, *ctx.numbers)
-    return (*found, None, None, None, None, None)
+    return (*found, *[None] * 7)
 
 
 varlen_attention.register_autograd(_backward, setup_context=_save)
@@ -88,7 +128,8 @@ varlen_attention.register_autograd(_backward, setup_context=_save)
 
 
 @varlen_attention.register_kernel("cpu")
-def _(query: Tensor, key: Tensor, value: Tensor, ends: Tensor, longest: int, scale: float, window: int, dropout: float):  # type: ignore[no-untyped-def]  # noqa: ARG001
+def _(query: Tensor, key: Tensor, value: Tensor, ends: Tensor, rows: Tensor, tiles: Tensor, longest: int, scale: float,  # type: ignore[no-untyped-def]  # noqa: ARG001
+      window: int, dropout: float):  # fmt: skip
     state = torch.randint(2**62, (2,)).to(torch.uint64) if dropout > 0 else _no_state(query)
     scores = _scores(query, key, ends, scale, window)
     log_sum = scores.logsumexp(-1)
@@ -99,7 +140,7 @@ def _(query: Tensor, key: Tensor, value: Tensor, ends: Tensor, longest: int, sca
 
 @varlen_attention_backward.register_kernel("cpu")
 def _(gradient: Tensor, query: Tensor, key: Tensor, value: Tensor, output: Tensor, log_sum: Tensor, state: Tensor,  # type: ignore[no-untyped-def]
-      ends: Tensor, longest: int, scale: float, window: int, dropout: float):  # noqa: ARG001  # fmt: skip
+      ends: Tensor, rows: Tensor, tiles: Tensor, longest: int, scale: float, window: int, dropout: float):  # noqa: ARG001  # fmt: skip
     probabilities = (_scores(query, key, ends, scale, window) - log_sum[..., None]).exp()
     kept, gradient = _kept(state, probabilities.shape, dropout), gradient.float()
     of_value = torch.einsum("hqk,qhd->khd", kept * probabilities, gradient)
@@ -139,15 +180,22 @@ def attend_varlen(
     value: Tensor,
     *,
     ends: Tensor,
+    rows: Tensor,
+    tiles: Tensor,
     longest: int,
     scale: float,
     sliding_window: int | None,
     dropout: float,
 ) -> Tensor:
     """Compute attention over [T, heads, head_dim] (see varlen_attention). sliding_window: half the window plus 1, in tokens."""
-    window = _UNLIMITED if sliding_window is None else sliding_window - 1
-    output, _, _ = varlen_attention(query, key, value, ends, longest, scale, window, dropout)
+    window = window_of(sliding_window)
+    output, _, _ = varlen_attention(query, key, value, ends, rows, tiles, longest, scale, window, dropout)
     return output
+
+
+def window_of(sliding_window: int | None) -> int:
+    """Return how far a token sees, as varlen_attention takes it, from half the window plus 1."""
+    return _UNLIMITED if sliding_window is None else sliding_window - 1
 
 
 def _attention(
@@ -158,6 +206,8 @@ def _attention(
     attention_mask: Tensor | None,  # noqa: ARG001
     *,
     cu_seq_lens_q: Tensor,
+    rows: Tensor,
+    tiles: Tensor,
     max_length_q: int,
     dropout: float = 0.0,
     scaling: float | None = None,
@@ -168,6 +218,8 @@ def _attention(
     output = attend_varlen(
         *(x[0].transpose(0, 1) for x in (query, key, value)),
         ends=cu_seq_lens_q,
+        rows=rows,
+        tiles=tiles,
         longest=max_length_q,
         scale=query.size(-1) ** -0.5 if scaling is None else scaling,
         sliding_window=sliding_window,

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -23,6 +24,8 @@ class Varlen:
     """int64 [T]: each token's position in its row."""
     ends: Tensor
     """int32 [rows + 1]: 0, then the tokens up to the end of each row; the kernels' cu_seqlens."""
+    tiles: Tensor
+    """int32 [tiles + 1]: what short sentences are computed in, see tiles_of."""
     longest: int
     """Tokens of the longest row; of a filled batch at least so many."""
     filled: bool = False
@@ -30,17 +33,50 @@ class Varlen:
 
     def moved(self, move: Callable[[Tensor], Tensor]) -> Varlen:
         """Return a copy with every tensor as `move` returns it."""
-        return dataclasses.replace(self, row=move(self.row), position=move(self.position), ends=move(self.ends))
+        tensors = {name: move(getattr(self, name)) for name in ("row", "position", "ends", "tiles")}
+        return dataclasses.replace(self, **tensors)
 
     @property
     def for_attention(self) -> dict[str, Tensor | int]:
-        """Return the keyword arguments of transformers' FlashAttention (modeling_flash_attention_utils.py, 5.23)."""
+        """Return the keyword arguments of transformers' FlashAttention (modeling_flash_attention_utils.py, 5.23) and ours."""
         return {
+            "rows": self.row,
+            "tiles": self.tiles,
             "cu_seq_lens_q": self.ends,
             "cu_seq_lens_k": self.ends,
             "max_length_q": self.longest,
             "max_length_k": self.longest,
         }
+
+
+TILE = 64
+"""Tokens of a tile."""
+
+
+def tiles_of(ends: Tensor, *, filled: bool = False) -> Tensor:
+    """Cut the tokens of a batch into tiles: as many whole rows as fit, or a part of a row that is longer than a tile.
+
+    Args:
+        ends: See Varlen.
+        filled: Add empty tiles, so that their number depends on the number of tokens alone.
+
+    Returns:
+        int32 [tiles + 1]: 0, then the tokens up to the end of each tile.
+    """
+    bounds = ends.tolist()
+    cuts = [0]
+    for start, end in pairwise(bounds):
+        if end - cuts[-1] > TILE and cuts[-1] < start:
+            cuts.append(start)
+        if end - start > TILE:
+            cuts += [*range(start + TILE, end, TILE), end]
+    if cuts[-1] < bounds[-1]:
+        cuts.append(bounds[-1])
+    if (
+        filled
+    ):  # three tiles, of which one is a row's rest and one has room for all but a row of 65, hold 66 tokens or more
+        cuts += [bounds[-1]] * (3 * bounds[-1] // TILE + 2 - len(cuts))
+    return torch.tensor(cuts, dtype=torch.int32)
 
 
 _FILLER_TOKENS = 64
@@ -77,7 +113,8 @@ class Bucket:
         position = torch.cat([layout.position, layout.position.new_zeros(self.tokens - tokens)])
         filled = torch.cat([ids, ids.new_full((self.tokens - tokens,), pad_id)])
         all_ends = torch.cat([layout.ends, ends.to(torch.int32)])
-        return filled, Varlen(row=row, position=position, ends=all_ends, longest=self.longest, filled=True)
+        tiles = tiles_of(all_ends, filled=True)
+        return filled, Varlen(row=row, position=position, ends=all_ends, tiles=tiles, longest=self.longest, filled=True)
 
 
 ModelInputs = tuple[Tensor, Tensor | Varlen] | tuple[Tensor, Tensor | Varlen, Tensor]
@@ -117,4 +154,5 @@ def to_varlen(input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Varlen
     row, position = real.nonzero(as_tuple=True)
     lengths = real.sum(dim=1)
     ends = torch.cat([lengths.new_zeros(1), lengths.cumsum(0)]).to(torch.int32)
-    return input_ids[real], Varlen(row=row, position=position, ends=ends, longest=int(lengths.max()))
+    layout = Varlen(row=row, position=position, ends=ends, tiles=tiles_of(ends), longest=int(lengths.max()))
+    return input_ids[real], layout

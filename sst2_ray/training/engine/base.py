@@ -15,6 +15,9 @@ from torch import Tensor, nn
 
 STATE_NAMES = ("exp_avg", "exp_avg_sq")
 
+_READ_AT_ONCE = "cpu"
+"""Kind of device whose norm the host has at hand: nothing computes on while it looks."""
+
 
 class NonFiniteError(RuntimeError):
     """Gradient norm that is NaN or infinite; it is all-reduced, so all ranks raise it at the same step."""
@@ -87,6 +90,12 @@ class TrainEngine(Protocol):
     def hold_gradients(self) -> None:
         """Sum gradients in memory that stays in its place, as replayed graphs need it; call it once, before the first step."""
 
+    def collect(self, *, first: bool) -> None:
+        """Move the gradients of a backward pass to the memory that is held; without any, leave them where they are.
+
+        Those of the `first` backward pass of a step replace what is there, the others are added.
+        """
+
     def step(self, learning_rate: float) -> GradientNorm:
         """Clip, update and clear the gradients without waiting for the device; returns their norm.
 
@@ -100,6 +109,16 @@ class TrainEngine(Protocol):
         """Take over state that was cut for this engine's own `starts` and `spans` (Checkpoint.optimizer_shard)."""
 
 
+def clip_scale(norm: Tensor, limit: float) -> Tensor | None:
+    """Return what fused AdamW divides gradients by, a float32 scalar; None: it need not write them back.
+
+    A GPU is not asked whether it clips, and divides by 1.0 where it does not. `limit` 0: gradients are never clipped.
+    """
+    if limit <= 0 or (norm.device.type == _READ_AT_ONCE and norm.numpy() <= limit):
+        return None
+    return (norm / limit).clamp_(min=1.0).to(torch.float32)
+
+
 def skips(norm: Tensor) -> Tensor:
     """Return, for fused AdamW's `found_inf`, 1.0 on the device where `norm` is not finite: the update is left out."""
     return norm.isfinite().logical_not_().to(torch.float32)
@@ -109,3 +128,18 @@ def parameter_names(model: nn.Module, optimizer_groups: list[list[nn.Parameter]]
     """Return the names of each group's parameters, in the order of the groups."""
     names = {id(p): name for name, p in model.named_parameters()}
     return [[names[id(p)] for p in group] for group in optimizer_groups]
+
+
+def collect_gradients(held: list[tuple[nn.Parameter, Tensor]], *, first: bool) -> None:
+    """Do what TrainEngine.collect says with each parameter and its memory, which is zero before the first call.
+
+    That is a few launches for all gradients; autograd, given the memory, would launch one a parameter.
+    """
+    reached = [(place, parameter.grad) for parameter, place in held if parameter.grad is not None]
+    missed = [place for parameter, place in held if parameter.grad is None]
+    if first and missed:
+        torch._foreach_zero_(missed)
+    if reached:
+        (torch._foreach_copy_ if first else torch._foreach_add_)(*map(list, zip(*reached, strict=True)))
+    for parameter, _ in held:
+        parameter.grad = None

@@ -1,4 +1,4 @@
-"""Collectives of an optimizer step: rows of embeddings' gradients, shards of the other gradients, parameters."""
+"""Collectives of an optimizer step: rows of embeddings' gradients, shards of the other gradients, their norm, parameters."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
+
+_NORM_ROW = 1024
+"""Squares summed in fp32 before fp64 takes over: fp32 sums of a million lose digits."""
 
 
 def exchange_rows(ids: Tensor, rows: Tensor, shares: list[tuple[int, int]]) -> list[tuple[Tensor, Tensor]]:
@@ -45,6 +48,19 @@ def sum_to_shards(flat: Tensor, pieces: list[list[Tensor]]) -> None:
             received = torch.empty_like(piece)
             torch.distributed.recv(received, source)
             piece.add_(received)
+
+
+def global_norm(shards: list[Tensor]) -> Tensor:
+    """Compute the L2 norm of all ranks' shards together, a float64 scalar on the device."""
+    square = torch.zeros((), dtype=torch.float64, device=shards[0].device)
+    for shard in shards:
+        whole = shard.numel() // _NORM_ROW * _NORM_ROW
+        for rows in (shard[:whole].view(-1, _NORM_ROW), shard[whole:].view(1, -1)):
+            if rows.numel():
+                square += torch.linalg.vector_norm(rows, dim=1).double().square().sum()
+    if torch.distributed.get_world_size() > 1:
+        torch.distributed.all_reduce(square)
+    return square.sqrt_()
 
 
 def gather_parameters(

@@ -8,7 +8,15 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import Tensor, nn
 
-from sst2_ray.training.engine.base import STATE_NAMES, GradientNorm, OptimizerShard, Span, parameter_names, skips
+from sst2_ray.training.engine.base import (
+    STATE_NAMES,
+    GradientNorm,
+    OptimizerShard,
+    Span,
+    collect_gradients,
+    parameter_names,
+    skips,
+)
 
 
 class TorchEngine:
@@ -18,7 +26,7 @@ class TorchEngine:
         self.module, self.optimizer, self.max_grad_norm = model, optimizer, max_grad_norm
         self.groups = [list(group["params"]) for group in optimizer.param_groups]
         self.names = parameter_names(model, self.groups)
-        self._holds = False
+        self._held: list[tuple[nn.Parameter, Tensor]] = []
 
     def accumulation(self) -> AbstractContextManager[object]:
         return nullcontext()
@@ -27,18 +35,21 @@ class TorchEngine:
         loss.backward()
 
     def hold_gradients(self) -> None:
-        self._holds = True
-        for parameter in self.module.parameters():
-            parameter.grad = torch.zeros_like(parameter)
+        self._held = [(parameter, torch.zeros_like(parameter)) for parameter in self.module.parameters()]
+
+    def collect(self, *, first: bool) -> None:
+        collect_gradients(self._held, first=first)
 
     def step(self, learning_rate: float) -> GradientNorm:
         limit = self.max_grad_norm if self.max_grad_norm > 0 else math.inf
+        for parameter, gradient in self._held:
+            parameter.grad = gradient
         norm = nn.utils.clip_grad_norm_(self.module.parameters(), limit)
         self.optimizer.found_inf = skips(norm)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
         self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=not self._holds)
+        self.optimizer.zero_grad()
         return GradientNorm(norm)
 
     def _spans(self) -> tuple[Span, ...]:

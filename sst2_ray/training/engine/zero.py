@@ -5,24 +5,35 @@ from __future__ import annotations
 import logging
 import os
 from contextlib import AbstractContextManager
+from functools import partial
 from itertools import pairwise
 from types import ModuleType
 
 import torch
 from torch import Tensor, nn
 
-from sst2_ray.training.engine.base import STATE_NAMES, GradientNorm, OptimizerShard, Span, parameter_names, skips
-from sst2_ray.training.engine.collectives import exchange_rows, gather_parameters, make_tables_sparse, sum_to_shards
+from sst2_ray.modeling.compiler import HAS_TRITON
+from sst2_ray.training.engine.base import (
+    STATE_NAMES,
+    GradientNorm,
+    OptimizerShard,
+    Span,
+    clip_scale,
+    collect_gradients,
+    parameter_names,
+    skips,
+)
+from sst2_ray.training.engine.collectives import (
+    exchange_rows,
+    gather_parameters,
+    global_norm,
+    make_tables_sparse,
+    sum_to_shards,
+)
 from sst2_ray.training.engine.overlap import OverlappedSums, pays
-
-_NORM_ROW = 1024
-"""Squares summed in fp32 before fp64 takes over: fp32 sums of a million lose digits."""
 
 _TABLE_ROWS = 4096
 """Rows from which on an embedding table has sparse gradients on a CPU: a batch looks up few of them."""
-
-_READ_AT_ONCE = "cpu"
-"""Kind of device whose norm the host has at hand: nothing computes on while it looks."""
 
 PRIVATE_NAMES = {
     "deepspeed.runtime.engine:DeepSpeedEngine": ("_flush_coalesced_reduction_zero12", "coalesce_grad_reduction"),
@@ -105,6 +116,10 @@ class ZeroEngine:
         for hook in self.optimizer._grad_acc_hooks:
             hook.remove()
         self.optimizer._grad_acc_hooks.clear()
+        if HAS_TRITON and self.optimizer.bit16_groups_flat[0].is_cuda:
+            from sst2_ray.modeling.optimizer_kernel import step_in_one_pass
+
+            self.optimizer.optimizer.step = partial(step_in_one_pass, self.optimizer.optimizer)
 
     def _prepare_gradients(self, device: torch.device, overlap_comm: bool) -> None:
         """Allocate the flat gradients, and choose how those of each group and table are reduced."""
@@ -125,11 +140,10 @@ class ZeroEngine:
         for index, flat in enumerate(self._gradients):
             self._held += [(p, flat.narrow(0, at, p.numel()).view_as(p)) for p, at in self._places(index)]
 
+    def collect(self, *, first: bool) -> None:
+        collect_gradients(self._held, first=first)
+
     def accumulation(self) -> AbstractContextManager[object]:
-        if self._held:
-            torch._foreach_zero_(self._gradients)
-            for parameter, place in self._held:
-                parameter.grad = place
         context: AbstractContextManager[object] = self.engine.coalesce_grad_reduction()
         return context
 
@@ -149,13 +163,13 @@ class ZeroEngine:
     def _sum(self, index: int) -> None:
         """Reduce a group's gradients after the backward pass."""
         flat, places, gradients = self._gradients[index], [], []
-        for parameter, offset in self._places(index):
+        for parameter, offset in () if self._held else self._places(index):
             place = flat.narrow(0, offset, parameter.numel()).view_as(parameter)
             if parameter in self._touched:
                 self._sum_rows(parameter, place, self._shares(index, offset, parameter))
             elif parameter.grad is None:  # nothing of this batch reached it
                 place.zero_()
-            elif not self._held:
+            else:
                 places.append(place)
                 gradients.append(parameter.grad)
             parameter.grad = None
@@ -211,35 +225,14 @@ class ZeroEngine:
                 table.grad = table.grad.coalesce()
 
     def step(self, learning_rate: float) -> GradientNorm:
-        norm = self._norm([gradients.flat_partition for gradients in self.optimizer.averaged_gradients.values()])
+        norm = global_norm([gradients.flat_partition for gradients in self.optimizer.averaged_gradients.values()])
         adamw = self.optimizer.optimizer
-        adamw.grad_scale = self._grad_scale(norm)
+        adamw.grad_scale = clip_scale(norm, self.max_grad_norm)
         adamw.found_inf = skips(norm)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
         self.engine.step()
         return GradientNorm(norm)
-
-    def _grad_scale(self, norm: Tensor) -> Tensor | None:
-        """Return what fused AdamW divides gradients by, a float32 scalar; None: it need not write them back.
-
-        A GPU is not asked whether it clips, and divides by 1.0 where it does not.
-        """
-        limit = self.max_grad_norm
-        if limit <= 0 or (norm.device.type == _READ_AT_ONCE and norm.numpy() <= limit):
-            return None
-        return (norm / limit).clamp_(min=1.0).to(torch.float32)
-
-    def _norm(self, shards: list[Tensor]) -> Tensor:
-        """Compute the L2 norm of all ranks' shards together, a float64 scalar on the device."""
-        square = torch.zeros((), dtype=torch.float64, device=shards[0].device)
-        for shard in shards:
-            whole = shard.numel() // _NORM_ROW * _NORM_ROW
-            for rows in (shard[:whole].view(-1, _NORM_ROW), shard[whole:].view(1, -1)):
-                square += torch.linalg.vector_norm(rows, dim=1).double().square().sum()
-        if self.world_size > 1:
-            torch.distributed.all_reduce(square)
-        return square.sqrt_()
 
     def _partitions(self) -> list[Tensor]:
         """Return this rank's fp32 shard of every group."""

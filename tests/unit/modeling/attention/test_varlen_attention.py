@@ -7,6 +7,7 @@ import torch
 
 from sst2_ray.modeling.attention import varlen
 from sst2_ray.modeling.attention.varlen import varlen_attention
+from tests.support.flash import places_of
 
 ENDS = torch.tensor([0, 7, 8, 20], dtype=torch.int32)
 
@@ -19,7 +20,7 @@ def inputs(dtype: torch.dtype = torch.float32) -> list[torch.Tensor]:
 @pytest.mark.parametrize("window", [-1, 3])
 def test_every_sentence_is_computed_as_if_it_were_alone(window):
     query, key, value = inputs()
-    output, log_sum, _ = varlen_attention(query, key, value, ENDS, 12, 0.3, window, 0.0)
+    output, log_sum, _ = varlen_attention(query, key, value, *places_of(ENDS), 12, 0.3, window, 0.0)
     weights = torch.randn(output.shape, generator=torch.Generator().manual_seed(1))
     found = torch.autograd.grad((output * weights).sum(), (query, key, value))
     alone = []
@@ -40,7 +41,7 @@ def test_every_sentence_is_computed_as_if_it_were_alone(window):
 def test_dropout_drops_the_share_and_its_gradient_is_that_of_what_was_kept():
     query, key, value = inputs()
     torch.manual_seed(3)
-    output, _, state = varlen_attention(query, key, value, ENDS, 12, 0.3, -1, 0.25)
+    output, _, state = varlen_attention(query, key, value, *places_of(ENDS), 12, 0.3, -1, 0.25)
     found = torch.autograd.grad(output.square().sum(), (query, key, value))
     kept = varlen._kept(state, torch.Size((2, 20, 20)), 0.25)
     assert kept.unique().tolist() == pytest.approx([0.0, 1 / 0.75])
@@ -56,7 +57,7 @@ def test_the_generator_s_state_decides_what_is_dropped():
     outputs = []
     for seed in (5, 5, 6):
         torch.manual_seed(seed)
-        outputs.append(varlen_attention(*inputs(), ENDS, 12, 0.3, -1, 0.5)[0])
+        outputs.append(varlen_attention(*inputs(), *places_of(ENDS), 12, 0.3, -1, 0.5)[0])
     assert torch.equal(outputs[0], outputs[1])
     assert not torch.equal(outputs[0], outputs[2])
 
@@ -65,7 +66,9 @@ def test_the_generator_s_state_decides_what_is_dropped():
 def test_the_operator_is_registered_as_torch_wants_it(dropout):
     """Schema, autograd and shapes for compilers."""
     tests = ("test_schema", "test_autograd_registration", "test_faketensor")
-    torch.library.opcheck(varlen_attention, (*inputs(torch.bfloat16), ENDS, 12, 0.3, 4, dropout), test_utils=tests)
+    torch.library.opcheck(
+        varlen_attention, (*inputs(torch.bfloat16), *places_of(ENDS), 12, 0.3, 4, dropout), test_utils=tests
+    )
 
 
 def test_torch_s_operators_take_the_arguments_that_they_are_called_with():

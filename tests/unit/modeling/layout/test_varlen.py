@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from sst2_ray.modeling.dropout import row_keys
-from sst2_ray.modeling.layout.varlen import Bucket, to_varlen
+from sst2_ray.modeling.layout.varlen import TILE, Bucket, tiles_of, to_varlen
 from tests.support import models
 from tests.support.flash import compute_with_flash
 
@@ -61,6 +61,25 @@ def test_filler_rows_change_nothing(kind, tmp_path):
         return losses[:rows].detach(), [p.grad.clone() for p in model.parameters() if p.grad is not None]
 
     torch.testing.assert_close(outcome(filled, its_layout), outcome(ids, layout), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "lengths", [[7, 1, 12, 70, 3], [65, 1] * 40, [64, 64], [1, 65, 1, 129, 63, 2], [13] * 500, [1], [300]]
+)
+def test_tiles_hold_whole_rows_or_a_part_of_a_long_one(lengths):
+    """A table filled up for a graph has as many tiles as tokens alone ask for."""
+    ends = torch.tensor([0, *np.cumsum(lengths)], dtype=torch.int32)
+    cuts = tiles_of(ends).tolist()
+    assert cuts[0] == 0 and cuts[-1] == sum(lengths)
+    row = np.repeat(np.arange(len(lengths)), lengths)
+    for start, end in zip(cuts, cuts[1:], strict=False):
+        assert 0 < end - start <= TILE
+        whole = {start, end} <= set(ends.tolist())
+        assert whole or row[start] == row[end - 1], "parts of two rows"
+        assert whole or lengths[row[start]] > TILE
+    filled = tiles_of(ends, filled=True)
+    assert len(filled) == 3 * sum(lengths) // TILE + 2
+    assert filled.tolist() == cuts + [cuts[-1]] * (len(filled) - len(cuts))
 
 
 def test_buckets_are_few_and_little_larger_than_their_batches():
