@@ -42,11 +42,11 @@ containers = pytest.mark.skipif(bool(missing_for_containers()), reason=missing_f
 quotas = pytest.mark.skipif(bool(missing_for_quotas()), reason=missing_for_quotas() or "-")
 
 LATIN_1 = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": "latin-1"}
-ODD = {"OMP_NUM_THREADS": "4,2", **LATIN_1}
+ODD = {"OMP_NUM_THREADS": "4,2", "PYTHONNOUSERSITE": "1", **LATIN_1}
 
 
 def test_a_run_in_an_awkward_shell_succeeds(small: SmallRuns, long: str) -> None:
-    """The shell has one core of two, a long TMPDIR, nested thread counts, latin-1, stdin closed, and a reader that leaves at once."""
+    """The shell has one core of two, a long TMPDIR, nested thread counts, no user site, latin-1, stdin closed, and a reader that leaves."""
     words = small.words("awkward")
     done = small.run(words, before=["taskset", "-c", "0"], after="<&- | head -1", TMPDIR=long, **ODD)
     row = small.succeeded("awkward", done)

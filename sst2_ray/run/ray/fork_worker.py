@@ -13,6 +13,7 @@ It ends with the process that started it.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import select
@@ -231,11 +232,13 @@ def main(words: list[str]) -> None:
         del sys.path[0]  # the folder of this file
         serve(words[1], words[2:])
         return
-    path, worker = words[0], words[1:]
+    path, command = words[0], words[1:]
+    # Ray repeats the driver's -s and -S before the script; the server's modules were found without them.
+    worker = list(itertools.dropwhile(lambda word: word.startswith("-"), command))
     try:
         hand_over(path, worker)
     except OSError:
-        os.execv(sys.executable, [sys.executable, "-u", *worker])
+        os.execv(sys.executable, [sys.executable, "-u", *command])
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,10 +80,10 @@ def wait_for(condition: Callable[[], bool], timeout_s: float = 60) -> None:
         time.sleep(0.02)
 
 
-def start(path: str, worker: Path, told: Path, cwd: Path, *, job: str = "01") -> dict:
+def start(path: str, worker: Path, told: Path, cwd: Path, *, job: str = "01", flags: Sequence[str] = ()) -> dict:
     """Start the client instead of Python, as Ray does; return what the worker told."""
     environ = {**os.environ, "RAY_JOB_ID": job, "RAY_RAYLET_PID": str(os.getpid()), "VARIABLE": "x"}
-    command = [sys.executable, "-I", "-S", SCRIPT, path, str(worker), str(told), "--flag=1"]
+    command = [sys.executable, "-I", "-S", SCRIPT, path, *flags, str(worker), str(told), "--flag=1"]
     done = subprocess.run(command, cwd=cwd, env=environ, capture_output=True, text=True, timeout=60, check=True)
     wait_for(lambda: told.exists() and told.read_text().endswith("}"))
     assert done.stderr == ""
@@ -110,6 +110,17 @@ def test_niceness_is_handed_over(server, worker: Path, tmp_path: Path) -> None:
     subprocess.run(command, env=environ, check=True, timeout=60)
     wait_for(lambda: (tmp_path / "told").exists() and (tmp_path / "told").read_text().endswith("}"))
     assert json.loads((tmp_path / "told").read_text())["niceness"] == min(19, mine + 3)
+
+
+@pytest.mark.parametrize("flags", [["-s"], ["-S", "-s"]])
+def test_python_s_own_flags_before_the_script_are_no_script(server, worker: Path, tmp_path: Path, flags) -> None:
+    """Ray puts them there for a driver with PYTHONNOUSERSITE or `python -s`."""
+    running = server("colorsys")
+    running.ray_runs()
+    told = start(running.path, worker, tmp_path / "told", tmp_path, flags=flags)
+    assert told["parent"] == running.process.pid
+    alone = start(str(tmp_path / "nobody"), worker, tmp_path / "alone", tmp_path, flags=flags)
+    assert told["argv"][1:] == alone["argv"][1:] == ["--flag=1"]
 
 
 def test_without_a_server_a_worker_starts_by_itself(worker: Path, tmp_path: Path) -> None:
