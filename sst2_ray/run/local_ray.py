@@ -58,7 +58,7 @@ def start_local_ray(ray: ModuleType) -> None:
 
 
 def _start(ray: ModuleType) -> None:
-    from sst2_ray.run.ray.fork_server import ForkServer
+    from sst2_ray.run.ray.fork_server import ForkServer, light_setup
     from sst2_ray.run.ray.state import (
         keeping_signal_handlers,
         loopback_only,
@@ -72,6 +72,7 @@ def _start(ray: ModuleType) -> None:
     secure_token()
     with (
         yielding_children(), loopback_only(), keeping_signal_handlers(), _deaf_to_hangups(), own_process_groups(), patient_start(),
+        light_setup(),
     ):  # fmt: skip
         server = ForkServer.start(worker_env(use_gpu=this_machine().gpus > 0), short_temp_dir())
         runtime_env = {"py_executable": server.py_executable} if server else None

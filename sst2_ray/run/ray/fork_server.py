@@ -9,10 +9,11 @@ import shlex
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from sst2_ray.run.ray import fork_worker
+from sst2_ray.run.ray import fork_worker, setup_worker
 
 BEFORE_RAY = ("torch", "transformers", "deepspeed", "scipy.stats", "sst2_ray.training.attempt")
 """Imports of drivers, controllers and training workers besides Ray: most of them."""
@@ -82,3 +83,17 @@ class ForkServer:
         told = {"environ": {**ray, **own}, "modules": WITH_RAY}
         with contextlib.suppress(BrokenPipeError):  # a server that has ended leaves the workers to start by themselves
             os.write(self.stdin, json.dumps(told).encode() + b"\n")
+
+
+@contextlib.contextmanager
+def light_setup() -> Iterator[None]:
+    """Have a Ray that is started meanwhile set its workers up with `setup_worker`."""
+    from ray._private import ray_constants
+
+    before = ray_constants.SETUP_WORKER_FILENAME
+    if sys.platform.startswith("linux"):
+        ray_constants.SETUP_WORKER_FILENAME = str(setup_worker.__file__)  # joined to a folder, an absolute path stays
+    try:
+        yield
+    finally:
+        ray_constants.SETUP_WORKER_FILENAME = before

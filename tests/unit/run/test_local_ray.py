@@ -7,11 +7,13 @@ import stat
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from sst2_ray.run import local_ray
 from sst2_ray.run.local_ray import _LONGEST_SOCKET, _SOCKET_BYTES, resources, secure_token, short_temp_dir
+from sst2_ray.run.ray.fork_server import SWITCH
 
 VARIABLES = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "RAY_TMPDIR", "TMPDIR", "RAY_OVERRIDE_RESOURCES")
 
@@ -105,3 +107,16 @@ def test_the_limit_of_open_files_is_raised_or_refused(limits: tuple[int, int], s
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == f"{said}\n"
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="used on Linux only")
+def test_ray_starts_with_a_set_up_of_workers_that_imports_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    from ray._private import ray_constants
+
+    from sst2_ray.run.ray import setup_worker
+
+    for name, value in {SWITCH: "0", **local_ray.OWN_RAY_ENV}.items():
+        monkeypatch.setenv(name, value)
+    names: list[str] = []
+    local_ray._start(SimpleNamespace(init=lambda **_: names.append(ray_constants.SETUP_WORKER_FILENAME)))
+    assert names == [setup_worker.__file__]
