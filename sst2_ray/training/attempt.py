@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -34,6 +35,8 @@ from sst2_ray.training.precision import use_bf16
 from sst2_ray.training.step_counts import total_steps
 from sst2_ray.training.task import DEFAULT_MICRO_BATCH_TOKENS, Task, compiles_layers, replays_graphs
 from sst2_ray.training.throughput import PhaseTimer, mark_of
+
+LOGGER = logging.getLogger("sst2_ray")  # of the rank's log
 
 
 class Attempt:
@@ -105,19 +108,19 @@ class Attempt:
 
         Raises RunFailedError where it belongs to another config or other data.
         """
-        step, found = [-1], None
         if self.rank == 0:
             ckpt.drop_uncommitted(self.storage)
-            found = ckpt.newest_valid(self.storage, scratch, self.reporter.note)
-            if found is not None:
-                ckpt.drop_newer(self.storage, found.global_step)
-            step = [found.global_step if found else -1]
+        # Every rank reads and checks at the same time; what rank 0 has found counts.
+        warn = self.reporter.note if self.rank == 0 else LOGGER.info
+        found = ckpt.newest_valid(self.storage, scratch, warn)
+        if self.rank == 0 and found is not None:
+            ckpt.drop_newer(self.storage, found.global_step)
+        step = [found.global_step if found else -1]
         if self.world_size > 1:
             torch.distributed.broadcast_object_list(step, src=0)
         if step[0] < 0:
             return None
-        # Rank 0 has read and checked every byte of it already.
-        saved = found if found is not None else ckpt.fetch(self.storage, step[0], scratch)
+        saved = found if found and found.global_step == step[0] else ckpt.fetch(self.storage, step[0], scratch)
         self._check_same_run(saved)
         if self.rank == 0:
             self.reporter.note(f"going on from the checkpoint at step {step[0]}")

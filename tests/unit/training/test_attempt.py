@@ -165,6 +165,23 @@ def test_a_newer_checkpoint_that_is_damaged_goes(attempt_of):
     assert (saved.global_step, ckpt.committed_steps(again.storage)) == (4, [4])
 
 
+@pytest.mark.parametrize("chosen", [8, 4])
+def test_every_rank_reads_the_checkpoint_at_the_same_time_and_rank_0_chooses(attempt_of, monkeypatch, chosen):
+    attempt_of().run()
+    events, fetch = [], ckpt.fetch
+
+    def broadcast(step: list[int], src: int) -> None:
+        events.append(("told", src))
+        step[0] = chosen  # rank 0 may have found the newest damaged, or seen one that this rank's storage has not yet
+
+    monkeypatch.setattr(ckpt, "fetch", lambda run, step, to: events.append(("read", step)) or fetch(run, step, to))
+    monkeypatch.setattr(torch.distributed, "broadcast_object_list", broadcast)
+    other = attempt_of()
+    other.rank, other.world_size = 1, 2
+    assert other._resume_point(Path()).global_step == chosen
+    assert events == [("read", 8), ("told", 0)] + [("read", 4)] * (chosen == 4)
+
+
 def test_a_best_checkpoint_that_is_gone_does_not_end_the_run(attempt_of):
     """A newer one that was better, so that it went, is damaged."""
     options = {"learning_rate": 1e-12, "epochs": 4}  # all evaluations are equal: the first is the best
