@@ -7,7 +7,7 @@ import math
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, time
 from decimal import Decimal
@@ -153,20 +153,34 @@ class ClassNames:
         is_usual = tuple(name.casefold() for name in names) == NEGATIVE_POSITIVE
         return cls(NEGATIVE_POSITIVE if is_usual else names, numbered=bool(numbered))
 
+    @classmethod
+    def of_model(cls, names: Sequence[str], flag: Sequence[str] = ()) -> ClassNames:
+        """Return the classes of a trained model, from their names and the `--labels` that it was trained with."""
+        numbered = cls(tuple(names), numbered=True)
+        return numbered if flag and cls.of_flag(flag) == numbered else cls(tuple(names))
+
     def match(self, labels: Collection[str]) -> dict[str, int]:
         """Map the labels of a file that stand for one of these classes to its number; the others are left out."""
         numbers = {name: number for number, name in enumerate(self.names)}
         folded = {name.casefold(): number for name, number in numbers.items()}
         if len(folded) < len(numbers):
             folded = {}
-        if self.names == NEGATIVE_POSITIVE:
-            folded = {**folded, **_KIN}
-            if set(labels) == {"-1", "1"}:
-                return {"-1": 0, "1": 1}
+        if self.names == NEGATIVE_POSITIVE and set(labels) == {"-1", "1"}:
+            return {"-1": 0, "1": 1}
+        folded = {**folded, **self._spellings(folded)}
         if self.numbered and not any(label in numbers for label in labels):
             folded = {**{str(number): number for number in range(len(self))}, **folded}
         found = {label: numbers.get(label, folded.get(label.casefold())) for label in labels}
         return {label: number for label, number in found.items() if number is not None}
+
+    def _spellings(self, numbers: Mapping[str, int]) -> dict[str, int]:
+        """Return other spellings of SST-2's two classes with their numbers, if these are the classes. `numbers`: by lower-case name."""
+        if self.names == NEGATIVE_POSITIVE:
+            return _KIN
+        if set(numbers) != set(NEGATIVE_POSITIVE):
+            return {}
+        # In the user's own order 0 and 1 may mean either.
+        return {word: numbers[NEGATIVE_POSITIVE[number]] for word, number in _KIN.items() if not word.isdigit()}
 
 
 VALUE = ClassNames(("score",))

@@ -12,7 +12,7 @@ from sst2_ray.config.registry import DATASETS, glue_task
 from sst2_ray.config.train import TrainConfig
 from sst2_ray.data import leaks
 from sst2_ray.data.class_weights import BALANCED, read_class_weights
-from sst2_ray.data.labels import VALUE, ClassNames, canonical_label
+from sst2_ray.data.labels import NEGATIVE_POSITIVE, VALUE, ClassNames, canonical_label
 from sst2_ray.data.phrases import UInt64
 from sst2_ray.data.rows import Cells, Rows, Splits, require_classes
 from sst2_ray.data.sources import Source, read_source
@@ -28,8 +28,10 @@ MAX_CLASSES = 2_000
 __all__ = ["Rows", "Splits", "load_splits"]
 
 
-def load_splits(config: TrainConfig) -> Splits:
+def load_splits(config: TrainConfig, *, model: ClassNames | None = None) -> Splits:
     """Read, check and split the data that `config` names. Nothing depends on `config.seed`.
+
+    `model`: classes of a trained model that is to be scored; None: one is to be trained.
 
     Raises:
         InputError: With one line: data that cannot be read, labels of no class, a split of one class, evaluation sentences
@@ -37,7 +39,7 @@ def load_splits(config: TrainConfig) -> Splits:
     """
     _check_calibration(config)
     read = _with_choices(read_source(config), config)
-    classes = _classes(read, config)
+    classes = _classes(read, config) if model is None else _classes_to_score(read, model, config)
     train, train_keys, notes = _train_rows(read, classes, config)
     corpus = _named_corpus(config.data) or leaks.identify(train_keys)
     if read.dev is None:
@@ -53,10 +55,7 @@ def load_splits(config: TrainConfig) -> Splits:
 
     others, other_notes = _other_splits(read, classes, train_keys, config)
     notes += other_notes
-    selection = None
-    if config.selection_fraction > 0:
-        train, selection = _part(train, config.selection_fraction, "selection", config, notes)
-        selection = _first_rows(selection, min(config.dev_rows or len(selection), len(selection)), "dev_rows")
+    train, selection = _selected(train, config, notes)
     train = _first_rows(train, config.train_rows, "train_rows", len(classes))
     dev, eval_split = _first_of_dev(dev, eval_split, config)
     if config.batch_size > len(train):
@@ -116,6 +115,25 @@ def _classes(read: Source, config: TrainConfig) -> ClassNames:
         some = ", ".join(label for label, _ in counts.most_common(5))
         raise InputError(f"--labels: no training row has the label {names}; the labels there are {some}")
     return classes
+
+
+def _classes_to_score(read: Source, model: ClassNames, config: TrainConfig) -> ClassNames:
+    """Return the classes by which a model is scored: its own where it knows all labels of the data, else those of the data.
+
+    The data's own are names, or the labels as they stand in the file; the model may know some of these.
+    """
+    if config.is_regression:
+        return _classes(read, config)
+    labels = read.train.label_counts
+    usual = ClassNames.of_labels(labels, read.train.class_order)
+    is_known = len(model.match(usual.names)) == len(usual)
+    # The numbers of named data are known to mean negative and positive, whatever numbers the model was trained with.
+    if is_known and _named_corpus(config.data) is not None:
+        return usual
+    if len(model.match(labels)) == len(labels):
+        return model
+    _check_number(usual, read.train)
+    return ClassNames(tuple(sorted(labels))) if usual.names == NEGATIVE_POSITIVE else usual
 
 
 def _train_rows(read: Source, classes: ClassNames, config: TrainConfig) -> tuple[Rows, UInt64, list[str | None]]:
@@ -215,6 +233,14 @@ def _part(rows: Rows, fraction: float, purpose: str, config: TrainConfig, notes:
             f"out some of each class; give more rows" + (", or --dev-data" if purpose == "hold-out" else "")
         )
     return kept_rows, held_rows
+
+
+def _selected(train: Rows, config: TrainConfig, notes: list[str | None]) -> tuple[Rows, Rows | None]:
+    """Divide the training rows into what stays and what the epoch is chosen by; None: dev chooses."""
+    if config.selection_fraction == 0:
+        return train, None
+    train, held = _part(train, config.selection_fraction, "selection", config, notes)
+    return train, _first_rows(held, min(config.dev_rows or len(held), len(held)), "dev_rows")
 
 
 def _without_texts_of(held: Rows, kept: Rows, purpose: str) -> tuple[Rows, str]:

@@ -15,7 +15,7 @@ from sst2_ray.errors import InputError, first_line
 from sst2_ray.formatting import count, without_secret
 from sst2_ray.predict.config import PredictConfig
 from sst2_ray.predict.outputs import STDOUT, SUFFIXES, folder_of, name_of
-from sst2_ray.predict.predictor import Predictor, export_text_columns, is_regression
+from sst2_ray.predict.predictor import Predictor, export_classes, export_text_columns
 from sst2_ray.predict.scoring import (
     Scores,
     ValueScores,
@@ -175,6 +175,7 @@ def _score_data(config: PredictConfig) -> None:
     assert config.data is not None
     # Named data bring columns of their own.
     of_model = () if config.text_column or config.data in DATASETS else export_text_columns(config.model_dir)
+    model = export_classes(config.model_dir)
     splits = load_splits(
         TrainConfig(
             data=config.data,
@@ -186,9 +187,10 @@ def _score_data(config: PredictConfig) -> None:
             quoting=config.quoting,
             header=config.header,
             batch_size=1,
-            task="regression" if is_regression(config.model_dir) else "classification",
+            task="regression" if model.is_regression else "classification",
             allow_leak=config.allow_leak,
-        )
+        ),
+        model=model,
     )
     with busy(f"scoring {len(splits.dev):,} rows of {splits.eval_split}"):
         predictor = _predictor(config)

@@ -16,7 +16,7 @@ from sst2_ray.errors import InputError
 from sst2_ray.modeling.export.meta import local_export, read_meta
 from sst2_ray.modeling.sources.folders import META_FILE, read_json
 from sst2_ray.predict.formats.files import Backend, FormatFolder, Variant, find_format
-from sst2_ray.predict.predictor import is_regression
+from sst2_ray.predict.predictor import export_classes, is_regression
 from sst2_ray.terminal import Column, Tabular
 
 if TYPE_CHECKING:
@@ -147,7 +147,7 @@ def _splits(config: ExportConfig, folder: Path) -> Splits:
     from sst2_ray.data.load import load_splits
 
     if config.data is not None:
-        return load_splits(TrainConfig(data=config.data, batch_size=1))
+        return load_splits(TrainConfig(data=config.data, batch_size=1), model=export_classes(str(folder)))
     values = read_json(folder / META_FILE, source=str(folder)).get("config")
     trained = config_from_dict(values if isinstance(values, dict) else {}, source=str(folder))
     try:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sst2_ray.data.labels import VALUE, ClassNames
+from sst2_ray.data.labels import NEGATIVE_POSITIVE, ClassNames
 from sst2_ray.data.texts import text_of
 from sst2_ray.errors import InputError
 from sst2_ray.formatting import without_secret
@@ -58,7 +58,7 @@ class Predictor:
             # The file of a converted model is opened again for many batches: the copy of a URI stays as long as this.
             self._copy = stack.pop_all() if backend != "torch" else None
         self.meta = self._engine.meta
-        self.classes = ClassNames(self.meta.info.labels)
+        self.classes = ClassNames.of_model(self.meta.info.labels, self.meta.labels_flag)
         self.text_columns = self.meta.info.text_columns
         """Columns of the pairs that it was trained on; empty: it reads single texts."""
         self.columns = (column,) if isinstance(column, str) else tuple(column or self.text_columns or ("text",))
@@ -128,9 +128,18 @@ def export_text_columns(model_dir: str) -> tuple[str, ...]:
     return tuple(map(str, _export_meta(model_dir).get("text_columns", ())))
 
 
+def export_classes(model_dir: str) -> ClassNames:
+    """Read an exported model's classes, without its weights; those of SST-2 where it states none, or is no export."""
+    meta = _export_meta(model_dir)
+    config = meta.get("config")
+    flag = config.get("labels") if isinstance(config, dict) else None
+    names = tuple(map(str, meta.get("labels", NEGATIVE_POSITIVE)))
+    return ClassNames.of_model(names, tuple(map(str, flag or ())))
+
+
 def is_regression(model_dir: str) -> bool:
     """Tell whether an exported model answers with values, without its weights."""
-    return tuple(_export_meta(model_dir).get("labels", ())) == VALUE.names
+    return export_classes(model_dir).is_regression
 
 
 def _export_meta(model_dir: str) -> dict[str, Any]:

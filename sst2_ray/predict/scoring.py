@@ -31,6 +31,9 @@ _MAX_LABELS = 10_000
 """Different labels that are kept apart; a column with more holds no classes."""
 
 
+_MAX_FLAG = 3
+"""Classes that are written out in a flag that is advised."""
+
 _MAX_LETTERS = 40
 """Letters of a label that are shown where the model does not know it."""
 
@@ -110,8 +113,17 @@ class Scores:
                 len(unknown) > 3
             )
             rows = count(sum(num for _, num in unknown), "row")
-            notes.append(f"{rows} not scored: labels {named} are not among the model's classes {self.classes}")
+            said = f"{rows} not scored: labels {named} are not among the model's classes {self.classes}"
+            notes.append(said + self._remedy([label for label, _ in unknown]))
         return notes
+
+    def _remedy(self, unknown: Sequence[str]) -> str:
+        """Say why numbers are not read as classes, where they may be meant as such; else empty."""
+        if self.classes.numbered or not all(label.isdecimal() and int(label) < len(self.classes) for label in unknown):
+            return ""
+        flag = " ".join(f"{name}={number}" for number, name in enumerate(self.classes.names[:_MAX_FLAG]))
+        more = " ..." * (len(self.classes) > _MAX_FLAG)
+        return f"; it was not trained with numbers (--labels {flag}{more}): write the names instead"
 
 
 def answer_words(answers: Counter[int], classes: ClassNames) -> str:

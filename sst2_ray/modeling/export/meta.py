@@ -25,6 +25,8 @@ class ExportMeta:
     """Config hash of the run that made it."""
     data: str = ""
     """`--data` of that run; empty: not known."""
+    labels_flag: tuple[str, ...] = ()
+    """`--labels` of that run; empty: it fixed no classes."""
 
 
 def local_export(given: str, *, flag: str = "--model-dir ") -> Path:
@@ -72,6 +74,7 @@ def read_meta(folder: Path, source: str) -> ExportMeta:
             max_length=int(values["max_length"]),
             config_hash=values["config_hash"],
             data=str(values.get("config", {}).get("data") or ""),
+            labels_flag=tuple(map(str, values.get("config", {}).get("labels") or ())),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{source}: {META_FILE} is damaged ({error}); export the model again") from None

@@ -85,6 +85,20 @@ def test_minus_one_and_one_stand_for_negative_and_positive_where_there_is_nothin
     assert ClassNames().match(["-1", "0", "1"]) == {"0": 0, "1": 1}
 
 
+def test_words_for_negative_and_positive_mean_the_same_in_an_order_of_the_users_own_and_numbers_nothing():
+    own = ClassNames(("positive", "Negative"))
+    assert own.match(["neg", "POS", "false", "true", "negative"]) == {
+        "neg": 1, "POS": 0, "false": 1, "true": 0, "negative": 1,
+    }  # fmt: skip
+    assert own.match(["0", "1", "-1"]) == {}
+
+
+def test_a_models_classes_have_numbers_where_its_labels_flag_gave_them():
+    assert ClassNames.of_model(["ham", "spam"], ["ham=0", "spam=1"]) == ClassNames(("ham", "spam"), numbered=True)
+    for flag in ([], ["ham", "spam"], ["eggs=0", "spam=1"]):
+        assert ClassNames.of_model(["ham", "spam"], flag) == ClassNames(("ham", "spam"))
+
+
 def test_names_that_the_data_number_themselves_keep_that_order():
     """MRPC's F1 is of `equivalent`, its class 1, which stands first by Unicode."""
     declared = ("not_equivalent", "equivalent")
