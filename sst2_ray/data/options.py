@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Literal
 
 Quoting = Literal["auto", "standard", "none"]
 Header = Literal["auto", "yes", "no"]
+LABEL_COLUMN = "label"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,6 +21,8 @@ class ReadOptions:
     """Column of the second text of a pair; None: the texts are single ones."""
     label: str | None = None
     """Column of the label; None: label."""
+    trained_label: str | None = None
+    """Column that the model which reads the rows was trained on: read before label, where a file has it."""
     split: str | None = None
     """Column that says which split a row belongs to; None: split, where its cells name train and an evaluation split."""
     group: str | None = None
@@ -36,7 +40,18 @@ class ReadOptions:
     @property
     def columns(self) -> frozenset[str]:
         """Names of columns that the user gave, as they are compared."""
-        return frozenset(name.strip().casefold() for name in (self.text, self.second, self.label) if name)
+        return frozenset(folded(name) for name in (self.text, self.second, self.label) if name)
+
+    @property
+    def usual_labels(self) -> tuple[str, ...]:
+        """Names of the label column where the user gave none, the first that a file has."""
+        return (self.trained_label, LABEL_COLUMN) if self.trained_label else (LABEL_COLUMN,)
+
+    def scored_by(self, columns: Iterable[str]) -> str | None:
+        """Return the column that rows are scored by because training read it; None: it is another one."""
+        if self.label is not None or self.trained_label is None:
+            return None
+        return next((name for name in columns if folded(name) == folded(self.trained_label)), None)
 
     @property
     def of_dev(self) -> ReadOptions:
@@ -47,3 +62,8 @@ class ReadOptions:
     def separator(self) -> str | None:
         """The delimiter as a character: shells make it hard to pass a tab."""
         return {"tab": "\t", "\\t": "\t"}.get(self.delimiter or "", self.delimiter)
+
+
+def folded(name: str) -> str:
+    """Return the form in which names of columns are compared."""
+    return name.strip().casefold()

@@ -11,7 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from sst2_ray.data.labels import canonical_labels
-from sst2_ray.data.options import ReadOptions
+from sst2_ray.data.options import LABEL_COLUMN, ReadOptions, folded
 from sst2_ray.data.rows import Cells
 from sst2_ray.data.tables import BATCH_ROWS, TableFile, open_table
 from sst2_ray.data.texts import Text, paired
@@ -20,7 +20,6 @@ from sst2_ray.formatting import count
 
 _MAX_NAMED = 3
 TEXT_COLUMNS = ("sentence", "text")
-LABEL_COLUMNS = ("label",)
 SPLIT_COLUMN = "split"
 _REMEDIES = {
     ("--text-column", False): "name one with --text-column (the two of a pair with --text-columns)",
@@ -32,7 +31,7 @@ INDEX_COLUMNS = ("idx", "id", "index", "unnamed: 0", "")
 _WHOLE_GROUP = re.compile(r"(-?\d+)\.0")
 _NO_GROUP = "\0"
 """Begins the group of a row that names none; its text follows."""
-USUAL_COLUMNS = frozenset((*TEXT_COLUMNS, *LABEL_COLUMNS))
+USUAL_COLUMNS = frozenset((*TEXT_COLUMNS, LABEL_COLUMN))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +87,7 @@ class LabelledFile:
     def unused_note(self) -> list[str]:
         """Name the columns that are not read, in at most one line."""
         used = {self.text, self.second, self.label, self.split, self.group}
-        unused = [name for name in self.table.columns if name not in used and _folded(name) not in INDEX_COLUMNS]
+        unused = [name for name in self.table.columns if name not in used and folded(name) not in INDEX_COLUMNS]
         shown = ", ".join(unused[:_MAX_NAMED]) + (", ..." if len(unused) > _MAX_NAMED else "")
         return [f"{self.table.path.name}: {count(len(unused), 'column')} not used: {shown}"] if unused else []
 
@@ -113,10 +112,11 @@ def open_labelled(path: Path, options: ReadOptions, where: str, *, needs_label: 
     texts = (text,) if second is None else (text, second)
     named = texts if not table.header else ()  # here, not in the file
     label = None
-    if options.label or needs_label or any(_folded(n) in LABEL_COLUMNS and n not in named for n in names):
+    usual = [folded(name) for name in options.usual_labels]
+    if options.label or needs_label or any(folded(n) in usual and n not in named for n in names):
         if len(names) < 2:
             raise InputError(f"{where}: has one column ({names[0]}); a text and a label column are needed")
-        label = _pick(options.label, LABEL_COLUMNS, table, where, "--label-column")
+        label = _pick(options.label, usual, table, where, "--label-column")
     _check_texts(texts, label, table, where, flag)
     split = _pick(options.split, (), table, where, "--split-column") if options.split else _first(names, SPLIT_COLUMN)
     group = _pick(options.group, (), table, where, "--group-column") if options.group else None
@@ -180,7 +180,7 @@ def _pick(named: str | None, usual: Sequence[str], table: TableFile, where: str,
     if named and named.isdecimal() and not table.header and 1 <= int(named) <= len(names):
         return names[int(named) - 1]
     for candidate in (named,) if named else usual:
-        found = [name for name in names if _folded(name) == _folded(candidate)]
+        found = [name for name in names if folded(name) == folded(candidate)]
         if len(found) > 1:
             raise InputError(f"{where}: has several columns {candidate!r}; rename all but one")
         if found:
@@ -191,11 +191,7 @@ def _pick(named: str | None, usual: Sequence[str], table: TableFile, where: str,
 
 
 def _first(names: Sequence[str], usual: str) -> str | None:
-    return next((name for name in names if _folded(name) == usual), None)
-
-
-def _folded(name: str) -> str:
-    return name.strip().casefold()
+    return next((name for name in names if folded(name) == usual), None)
 
 
 def _group_of(cell: object) -> str | None:

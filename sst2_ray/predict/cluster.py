@@ -30,8 +30,9 @@ from sst2_ray.predict.parts import (
     fingerprint,
 )
 from sst2_ray.predict.places import placement_of, wait_for_place
+from sst2_ray.predict.predictor import export_label_column
 from sst2_ray.predict.progress import RowProgress
-from sst2_ray.predict.scoring import refuse_leak, scores_of
+from sst2_ray.predict.scoring import column_note, refuse_leak, scores_of
 from sst2_ray.storage import absolute
 from sst2_ray.version import __version__
 
@@ -86,7 +87,7 @@ def label_folder(config: PredictConfig) -> tuple[Labelled, ExportMeta, list[str 
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     placement = placement_of(job, cluster_view())
     wait_for_place(ray, job, placement)
-    options = job.read_options(predictor.text_columns)
+    options = job.read_options(predictor.text_columns, export_label_column(job.model_dir))
     plan = _plan(job, options, predictor, model, _checked_files(ray, files, options), output)
     scores = scores_of(predictor.classes) if plan.has_labels else None
     total = Labelled(classes=predictor.classes, scores=scores)
@@ -124,7 +125,11 @@ def _plan(
         has_labels=has_labels,
         parts=parts,
         todo=output.begin(_manifest(job, options, model, facts), parts, overwrite=job.overwrite),
-        notes=[note, *dict.fromkeys(line for one in facts for line in one.notes)],
+        notes=[
+            note,
+            column_note(options, facts[0].schema.names) if has_labels else None,
+            *dict.fromkeys(line for one in facts for line in one.notes),
+        ],
     )
 
 

@@ -15,11 +15,12 @@ from sst2_ray.errors import InputError, first_line
 from sst2_ray.formatting import count, without_secret
 from sst2_ray.predict.config import PredictConfig
 from sst2_ray.predict.outputs import STDOUT, SUFFIXES, folder_of, name_of
-from sst2_ray.predict.predictor import Predictor, export_classes, export_text_columns
+from sst2_ray.predict.predictor import Predictor, export_classes, export_label_column, export_text_columns
 from sst2_ray.predict.scoring import (
     Scores,
     ValueScores,
     answer_words,
+    column_note,
     refuse_leak,
     score_lines,
     scores_of,
@@ -125,7 +126,8 @@ def _label_input(config: PredictConfig) -> None:
     from sst2_ray.terminal import console
 
     assert config.input is not None
-    options = config.read_options(export_text_columns(config.model_dir))
+    model = config.model_dir
+    options = config.read_options(export_text_columns(model), export_label_column(model))
     with open_input(config.input, options, ignore_labels=config.ignore_labels) as files:
         if config.out is None and not files.has_labels and files.num_rows > TABLE_ROWS:
             raise InputError(
@@ -138,7 +140,7 @@ def _label_input(config: PredictConfig) -> None:
         notes = []
         if files.has_labels:
             leak = refuse_leak(predictor.meta, files.texts(), config.allow_leak)
-            notes = [leak, seen_in_training(predictor.meta, config.input)]
+            notes = [leak, seen_in_training(predictor.meta, config.input), column_note(options, files.schema.names)]
         done = label_file(files, predictor, config.out)
         notes += files.notes
     scored = done.scores is not None and bool(done.scores.known)

@@ -61,7 +61,7 @@ class PredictConfig:
     text_columns: tuple[str, ...] = ()
     """Two columns with the texts of a pair; none: those that a model of pairs was trained on."""
     label_column: str | None = None
-    """Column with the label; None: label, where there is one."""
+    """Column with the label; None: that of the model's training, else label, where there is one."""
     ignore_labels: bool = False
     """Do not score, whatever the label column says."""
     delimiter: str | None = None
@@ -144,13 +144,19 @@ class PredictConfig:
         """Return the sentences or pairs of the command line."""
         return list(zip(self.text, self.text_pair, strict=True)) if self.text_pair else list(self.text)
 
-    def read_options(self, pair: Sequence[str]) -> ReadOptions:
-        """Collect the flags that say how files are read. `pair`: columns of the model's pairs, if it reads pairs."""
+    def read_options(self, pair: Sequence[str], label: str | None) -> ReadOptions:
+        """Collect the flags that say how files are read.
+
+        Args:
+            pair: Columns of the model's pairs, if it reads pairs.
+            label: Column that it was trained on; None: one of the usual name, or not known.
+        """
         columns = self.text_columns or (() if self.text_column else tuple(pair))
         return ReadOptions(
             text=columns[0] if columns else self.text_column,
             second=columns[1] if columns else None,
             label=self.label_column,
+            trained_label=label,
             delimiter=self.delimiter,
             encoding=self.encoding,
             quoting=self.quoting,

@@ -128,6 +128,13 @@ def export_text_columns(model_dir: str) -> tuple[str, ...]:
     return tuple(map(str, _export_meta(model_dir).get("text_columns", ())))
 
 
+def export_label_column(model_dir: str) -> str | None:
+    """Read which column an exported model was trained on, without its weights; None: one of the usual name, or a number."""
+    config = _export_meta(model_dir).get("config")
+    name = config.get("label_column") if isinstance(config, dict) else None
+    return None if name is None or str(name).isdecimal() else str(name)
+
+
 def export_classes(model_dir: str) -> ClassNames:
     """Read an exported model's classes, without its weights; those of SST-2 where it states none, or is no export."""
     meta = _export_meta(model_dir)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from sst2_ray.config.registry import KNOWN_LEAKS
 from sst2_ray.data.labels import ClassNames, numbers_of
 from sst2_ray.data.leaks import check_known_leak, identify
+from sst2_ray.data.options import ReadOptions
 from sst2_ray.data.splitting import key_hashes
 from sst2_ray.data.texts import Text
 from sst2_ray.formatting import count, percent
@@ -228,6 +229,12 @@ def seen_in_training(meta: ExportMeta, file: str) -> str | None:
     if "." not in Path(meta.data).name or Path(meta.data).name != Path(file).name:
         return None
     return f"the model was trained on {Path(file).name}: on rows that it has seen, a score says nothing about new ones"
+
+
+def column_note(options: ReadOptions, columns: Iterable[str]) -> str | None:
+    """Return a remark if a file is scored by the column that the model was trained on, which nobody named."""
+    name = options.scored_by(columns)
+    return name and f"scored by its column {name!r}, which the model was trained on (--ignore-labels turns this off)"
 
 
 def refuse_leak(meta: ExportMeta, texts: Iterable[Sequence[Text]], allow: bool) -> str | None:
