@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import os
 from collections.abc import Mapping, Sequence, Set
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,6 +23,9 @@ from sst2_ray.run.progress_file import StoredProgress
 from sst2_ray.run.stop import STOP_FILE
 from sst2_ray.storage import Storage
 from sst2_ray.sweep.budget import read_num_trials
+
+_MOST_QUESTIONS = 16
+"""Questions that an object store is asked at the same time."""
 
 _STATE_FIELDS = ("experiment", "trial_id", "attempt", "status", "written_at", "best_dev_accuracy", "selection_accuracy")
 _TRIAL_FIELDS = (
@@ -120,20 +124,27 @@ def _read(
     for row in rows.to_pylist():
         if row["experiment"] in trials:  # the folder of a run may have been deleted
             trials[row["experiment"]].append(TrialRecord(**row))
-    looks = storage.is_local or progress is not None  # an object store takes a question for each sweep
+    is_sweep = {name: _is_sweep(storage, name, trials[name]) for name in files}
+    num_planned = _nums_planned(storage, [name for name in files if is_sweep[name]])
     found = [
         StoredRun(
             name=name,
-            is_sweep=_is_sweep(storage, name, trials[name]),
+            is_sweep=is_sweep[name],
             trials=tuple(sorted(trials[name], key=lambda t: (t.started_at or t.written_at, t.trial_id))),
             num_bytes=None if infos is None else sum(file.size for file in infos),
             written_at=_written_at(storage, name, trials[name], infos),
             progress=progress or {},
-            num_planned=read_num_trials(storage.child(name)) if looks else None,
+            num_planned=num_planned.get(name),
         )
         for name, infos in files.items()
     ]
     return [replace(run, has_driver=_has_driver(storage, run.name)) if run.num_not_begun else run for run in found]
+
+
+def _nums_planned(storage: Storage, sweeps: Sequence[str]) -> dict[str, int | None]:
+    """Read how many trials each sweep was to have; an object store is asked about several at once."""
+    with ThreadPoolExecutor(_MOST_QUESTIONS) as pool:
+        return dict(zip(sweeps, pool.map(lambda name: read_num_trials(storage.child(name)), sweeps), strict=True))
 
 
 def _written_at(

@@ -44,7 +44,7 @@ class StoredRun:
     """Position of each running trial, by name; `list_runs` does not read them."""
 
     num_planned: int | None = None
-    """Trials that the sweep was to have; None: not known, as of a single run, or in an object store, where `list_runs` does not look."""
+    """Trials that the sweep was to have; None: not known, as of a single run."""
     has_driver: bool = False
     """A driver holds its lease, as between two trials of a sweep, and is not known to be dead; `list_runs` looks where trials are
     known to be left."""

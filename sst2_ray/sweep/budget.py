@@ -140,8 +140,8 @@ class SweepClock:
 def read_num_trials(folder: Storage) -> int | None:
     """Read how many trials a sweep was to have when its clock was last written; None where that is not known."""
     try:
-        number = folder.read_json(CLOCK_FILE).get("num_trials") if folder.exists(CLOCK_FILE) else None
-    except (ValueError, AttributeError):  # damaged: not worth failing a listing for
+        number = folder.read_json(CLOCK_FILE).get("num_trials")
+    except (FileNotFoundError, ValueError, AttributeError):  # none yet, or damaged: not worth failing a listing for
         return None
     return number if isinstance(number, int) else None
 

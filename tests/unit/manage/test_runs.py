@@ -18,6 +18,7 @@ from sst2_ray.run.messages import Progress
 from sst2_ray.run.progress_file import PROGRESS_FILE, ProgressFile
 from sst2_ray.storage import Storage
 from sst2_ray.training.names import Phase
+from tests.support.object_store import BUCKET, object_store_here
 from tests.support.records import at, epoch, trial
 from tests.support.waiting import waited
 
@@ -146,6 +147,30 @@ def test_a_sweep_whose_trials_have_not_all_begun_is_no_success(command, storage:
         clock.write_text(whole)
         ResultsTable(str(storage)).write("trials", [record("c-seed0", best_dev_accuracy=0.5, seed=0)])
         assert json.loads(command("ls", "--json")[1])[1]["status"] == "succeeded"
+
+
+def test_a_sweep_in_an_object_store_is_the_same_in_ls_as_in_status(storage: Path) -> None:
+    def states() -> dict[str, str]:
+        return {run.name: run.status for run in runs.list_runs(f"{uri}/runs", states_only=True)}
+
+    with object_store_here():
+        uri = f"s3://{BUCKET}/{storage.parent.name}"
+        Storage.open(uri).upload(storage, "runs")
+        folder = Storage.open(f"{uri}/runs")
+        cases = {
+            '{"sessions": [], "num_trials": 7}': "stopped, 4 of 7 trials",
+            '{"sessions": [], "num_trials": 4}': "succeeded",
+            '{"sessions": []}': "succeeded",
+            "damaged": "succeeded",
+        }
+        assert states() == {"alone": "stopped", "sweep": "succeeded"}
+        for clock, status in cases.items():
+            folder.write_bytes("sweep/clock.json", clock.encode())
+            assert states() == {"alone": "stopped", "sweep": status}
+            assert find_run(f"{uri}/runs", "sweep").status == status
+        folder.write_bytes("sweep/clock.json", b'{"sessions": [], "num_trials": 7}')
+        ResultsTable(f"{uri}/runs").write("trials", [record("c-seed0", status="running", seconds=None)])
+        assert states()["sweep"].startswith("running, 4 of 7 trials")
 
 
 def test_status_without_a_name_lists_what_runs(command, storage: Path) -> None:
