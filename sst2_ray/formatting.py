@@ -95,16 +95,35 @@ _OF_URI = re.compile(_BEFORE_HOST.format(name="[^/:]", any="."), re.DOTALL)
 _IN_TEXT = re.compile(_BEFORE_HOST.format(name=r"[^/:\s]", any=r"\S"))
 
 
+_QUERY_OF_URI = re.compile(r"(://[^?#]*)\?([^#]*)")
+_QUERY_IN_TEXT = re.compile(r"(://[^?#\s]*)\?([^#\s]*)")
+_SECRET_OPTION = re.compile(r".*(secret|password|passwd|signature).*|.*(token|key)|sig", re.IGNORECASE)
+"""Names of options whose value is a secret: Azure's client_secret and sig, a token of an address that was signed."""
+
+
 def without_secret(uri: str) -> str:
-    """Remove `user:secret@` from a URI; a path stays as it is."""
-    return _OF_URI.sub("", uri)
+    """Remove `user:secret@` and options that are secrets from a URI; a path stays as it is."""
+    return _QUERY_OF_URI.sub(_without_secret_options, _OF_URI.sub("", uri))
 
 
 def hide_secrets(text: str) -> str:
-    """Remove `user:secret@` from every URI in a text; a URI ends at a space."""
-    return _IN_TEXT.sub("", text)
+    """Remove `user:secret@` and options that are secrets from every URI in a text; a URI ends at a space."""
+    return _QUERY_IN_TEXT.sub(_without_secret_options, _IN_TEXT.sub("", text))
+
+
+def _without_secret_options(found: re.Match[str]) -> str:
+    """Return the part of a URI before its query, and those options that are no secrets."""
+    options = [option.partition("=") for option in found[2].split("&")]
+    kept = [name + equals + value for name, equals, value in options if not (equals and _SECRET_OPTION.fullmatch(name))]
+    return found[1] + (f"?{'&'.join(kept)}" if kept else "")
 
 
 def without_secrets(values: Mapping[str, object]) -> dict[str, object]:
-    """Remove `user:secret@` from every URI among the values of a config, for what others read."""
-    return {name: without_secret(value) if isinstance(value, str) else value for name, value in values.items()}
+    """Remove what `without_secret` removes from every URI among the values of a config, for what others read."""
+    return {name: _without_secret_items(value) for name, value in values.items()}
+
+
+def _without_secret_items(value: object) -> object:
+    if isinstance(value, list | tuple):
+        return type(value)(map(_without_secret_items, value))
+    return without_secret(value) if isinstance(value, str) else value

@@ -252,8 +252,9 @@ def format_value(value: object) -> str:
 
 
 def readable(config: DataclassInstance) -> str:
-    """Return the expression that makes a config, with the values that differ from their defaults."""
-    name, parts = type(config).__name__, [f"{key}={value!r}" for key, value in changes(config).items()]
+    """Return the expression that makes a config, with the values that differ from their defaults; secrets of URIs are left out."""
+    shown = formatting.without_secrets(changes(config))
+    name, parts = type(config).__name__, [f"{key}={value!r}" for key, value in shown.items()]
     short = f"{name}({', '.join(parts)})"
     if len(short) <= 100:
         return short

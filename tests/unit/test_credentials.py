@@ -70,6 +70,14 @@ def said(capfd: pytest.CaptureFixture[str]) -> Callable[..., str]:
         (f"https://me@there.org:{SECRET}@host/x", "https://host/x"),
         (f"s3://bucket/x?endpoint_override=http://me:{SECRET}@host", "s3://bucket/x?endpoint_override=http://host"),
         *((f"s3://KEY:{SECRET}{end}@bucket/x", "s3://bucket/x") for end in WRONG),
+        (f"abfss://c@account.dfs.net/x?client_secret={SECRET}", "abfss://c@account.dfs.net/x"),
+        (
+            f"abfss://c@account.dfs.net/x?sig={SECRET}%3D&sv=2024&sas_token={SECRET}",
+            "abfss://c@account.dfs.net/x?sv=2024",
+        ),
+        (f"s3://{USER}bucket/x?region=eu&secret_key={SECRET}&scheme=http", "s3://bucket/x?region=eu&scheme=http"),
+        (f"https://host/x.csv?X-Amz-Security-Token={SECRET}&key={SECRET}#part", "https://host/x.csv#part"),
+        (f"gs://bucket/x?AccessToken={SECRET} w&project_id=me", "gs://bucket/x?project_id=me"),
     ],
 )
 def test_no_part_of_a_secret_is_shown(uri: str, shown: str) -> None:
@@ -81,6 +89,12 @@ def test_no_part_of_a_secret_is_shown(uri: str, shown: str) -> None:
     "uri",
     [
         *("s3://bucket/a@b", "s3://bucket/at:9@b", "s3://bucket/day=3?x=a@b", "gs://bucket", "http://host:8265/x"),
+        *(
+            "s3://bucket/x?",
+            "gs://bucket/x?project_id=a&tokens=3&keys",
+            "data/why?key=1",
+            "abfss://c@a/x?credential_kind=cli",
+        ),
         *("hdfs://host:8020/x", "abfss://container@account.dfs.core.windows.net/x", "runs/a:b@c", "/a@b://c"),
     ],
 )
@@ -89,8 +103,8 @@ def test_a_path_without_credentials_stays_as_it_is(uri: str) -> None:
 
 
 def test_a_message_keeps_the_words_around_its_uris() -> None:
-    text = f"--data s3://{USER}b/x.csv: was s3://{USER}b/y.csv; at http://host:8265 ask me@home"
-    assert hide_secrets(text) == "--data s3://b/x.csv: was s3://b/y.csv; at http://host:8265 ask me@home"
+    text = f"--data s3://{USER}b/x.csv: was gs://b/y?token={SECRET}&a=1; at http://host:8265 ask me@home? key=1"
+    assert hide_secrets(text) == "--data s3://b/x.csv: was gs://b/y?a=1; at http://host:8265 ask me@home? key=1"
     for error in (InputError(text), RunFailedError(text)):
         assert str(error) == hide_secrets(text)
 
@@ -224,6 +238,17 @@ def test_a_sweep_goes_on_by_a_config_that_holds_no_secret(config: TrainConfig) -
     again = read_sweep_command(["--resume", f"{config.storage_path}/one", "--data", config.data])[1]
     assert (again.base.data, again.trials_hash) == (config.data, sweep.trials_hash)
     folder.delete("config.json")
+
+
+@pytest.mark.parametrize("query", ["", f"?client_secret={SECRET}"])
+def test_the_expression_that_makes_a_config_holds_no_secret(query: str) -> None:
+    uri = f"s3://{USER}bucket/x{query}"
+    config = TrainConfig(data=uri, storage_path=uri, labels=(uri, "it's"), price_per_hour=1.5)
+    assert "data='s3://bucket/x'" in repr(config) and "storage_path='s3://bucket/x'" in repr(config)
+    assert """labels=('s3://bucket/x', "it's")""" in repr(config) and "price_per_hour=1.5" in repr(config)
+    sweep = SweepConfig(models=(uri,), base=config)
+    assert "models=('s3://bucket/x',)" in repr(sweep)
+    assert SECRET not in repr(config) + repr(sweep)
 
 
 def test_credentials_are_no_part_of_what_a_run_is() -> None:
