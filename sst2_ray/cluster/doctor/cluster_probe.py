@@ -1,6 +1,6 @@
 """The job that doctor runs on a cluster: asks every node by a task of its own, and lets the nodes work together.
 
-usage (on the cluster): python -m sst2_ray.cluster.doctor.cluster_probe JSON, with the keys storage_path, model, data, rehearse
+usage (on the cluster): python -m sst2_ray.cluster.doctor.cluster_probe FILE, JSON with the keys storage_path, model, data, rehearse
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from sst2_ray.cluster.doctor import probe
 from sst2_ray.cluster.findings import Finding
 from sst2_ray.config.section import Section
+from sst2_ray.formatting import without_secret
 from sst2_ray.network import free_port, use_node_interface
 
 _ALL_REDUCE_BYTES = {"nccl": 256 * 2**20, "gloo": 16 * 2**20}
@@ -62,6 +63,13 @@ def living_nodes() -> list[Node]:
             )
         )
     return sorted(found, key=lambda node: (not node.is_head, node.address))
+
+
+def read_options(file: Path) -> Section:
+    """Read what is to be checked, and delete the file: a URI in it may hold credentials."""
+    options = Section(json.loads(file.read_text(encoding="utf-8")))
+    file.unlink()
+    return options
 
 
 def main(options: Section) -> None:
@@ -132,7 +140,6 @@ def _remove_marker(uri: str, marker: str) -> None:
 
 def check_storage(where: str, uri: str, marker: str) -> Finding:
     """Check, on a node, that the storage can be written and is the one that the head wrote to."""
-    from sst2_ray.formatting import without_secret
     from sst2_ray.storage import Storage
 
     shown = without_secret(uri)
@@ -153,9 +160,10 @@ def check_source(where: str, kind: str, name: str) -> Finding:
     """Check, on a node, that the model or the data can be read from there."""
     from sst2_ray.config.registry import GLUE_HUB_ID, MODELS
 
+    shown = without_secret(name)
     packaged = name == "rotten-tomatoes" or (name in MODELS and MODELS[name].hub_id is None)
     if packaged or Path(name).expanduser().exists():
-        return _ok(where, f"--{kind} {name} is there")
+        return _ok(where, f"--{kind} {shown} is there")
     hub_id = GLUE_HUB_ID if name == "glue" else MODELS[name].hub_id if name in MODELS else name
     try:
         from huggingface_hub import HfApi
@@ -163,8 +171,8 @@ def check_source(where: str, kind: str, name: str) -> Finding:
         HfApi().repo_info(str(hub_id), repo_type="dataset" if kind == "data" else "model", timeout=20)
     except Exception as problem:
         remedy = "a folder on shared storage, or open the way to the hub (HF_ENDPOINT)"
-        return _error(where, f"--{kind} {name} cannot be reached: {type(problem).__name__}", remedy)
-    return _ok(where, f"--{kind} {name} is reachable on the hub")
+        return _error(where, f"--{kind} {shown} cannot be reached: {type(problem).__name__}", remedy)
+    return _ok(where, f"--{kind} {shown} is reachable on the hub")
 
 
 def _collective(rank: int, world: int, address: str, backend: str) -> float:
@@ -242,4 +250,4 @@ def rehearse(node: Node) -> Finding:
 
 
 if __name__ == "__main__":
-    main(Section(json.loads(sys.argv[1])))
+    main(read_options(Path(sys.argv[1])))

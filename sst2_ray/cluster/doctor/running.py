@@ -19,6 +19,7 @@ from sst2_ray.cluster.submit.reach import CALL_ERRORS
 from sst2_ray.config.section import Section
 from sst2_ray.errors import InputError, Sst2RayError
 
+_OPTIONS_FILE = "options.json"
 _LEVELS: dict[str, Level] = {"ok": "ok", "warning": "warning", "error": "error"}
 
 
@@ -31,7 +32,11 @@ def check_cluster(address: str, heal: Callable[[], None], options: Mapping[str, 
         # The package travels with the probe: what is checked is this code, whatever the nodes have installed.
         package = Path(__file__).resolve().parents[2]
         shutil.copytree(package, Path(folder) / "sst2_ray", ignore=shutil.ignore_patterns("__pycache__"))
-        command = ["python", "-m", "sst2_ray.cluster.doctor.cluster_probe", json.dumps(options)]
+        # Everybody reads a job's command and variables in the dashboard, and a URI may hold credentials.
+        file = Path(folder) / _OPTIONS_FILE
+        file.touch(mode=0o600)
+        file.write_text(json.dumps(options), encoding="utf-8")
+        command = ["python", "-m", "sst2_ray.cluster.doctor.cluster_probe", _OPTIONS_FILE]
         try:
             client.submit_job(entrypoint=shlex.join(command), submission_id=job_id, runtime_env={"working_dir": folder})
         except CALL_ERRORS as error:  # right after `up` no node may take jobs yet
