@@ -1,13 +1,17 @@
-"""Commands as Python functions of the same name; `train` and `sweep` are defined in their own rooms."""
+"""Commands as Python functions of the same name; `train` and `sweep` are defined in their own rooms.
+
+By place a function takes what it is about (two sides, a name, a difference), then the storage; all else by keyword.
+"""
 
 from __future__ import annotations
 
+import functools
 import io
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
 from sst2_ray.terminal import Column, html_table, text_console
 
@@ -20,6 +24,9 @@ if TYPE_CHECKING:
     from sst2_ray.predict.shapes import Prediction
     from sst2_ray.results.compare import CompareResult
     from sst2_ray.results.power import PowerResult
+
+    F = TypeVar("F", bound=Callable[..., str])
+    Location = str | Path
 
     class PredictOptions(TypedDict, total=False):
         """Options of `predict`."""
@@ -63,7 +70,7 @@ class Results:
 
 
 def results(
-    storage_path: str = "runs", *, experiment: str | None = None, where: str | None = None, sort: str | None = None
+    storage_path: Location = "runs", *, experiment: str | None = None, where: str | None = None, sort: str | None = None
 ) -> Results:
     """Rank the configurations of a results table, as `sst2-ray results` does.
 
@@ -84,8 +91,8 @@ def results(
 
 
 def report(
-    storage_path: str = "runs", *, out: str = "report", experiment: str | None = None, margin: float | None = None
-) -> str:
+    storage_path: Location = "runs", *, out: Location = "report", experiment: str | None = None, margin: float | None = None,
+) -> str:  # fmt: skip
     """Write the results as one HTML page with figures, as `sst2-ray report` does, and return the page's path.
 
     Args:
@@ -107,11 +114,11 @@ def report(
 
 
 def compare(
-    a: str,
-    b: str,
-    storage_path: str = "runs",
+    a: Location,
+    b: Location,
+    storage_path: Location = "runs",
     *,
-    other_storage_path: str | None = None,
+    other_storage_path: Location | None = None,
     experiment: str | None = None,
     margin: float | None = None,
 ) -> CompareResult:
@@ -131,19 +138,14 @@ def compare(
 
     other = None if other_storage_path is None else str(other_storage_path)
     config = CompareConfig(
-        a=str(a),
-        b=str(b),
-        storage_path=str(storage_path),
-        other_storage_path=other,
-        experiment=experiment,
-        margin=margin,
-    )
+        a=str(a), b=str(b), storage_path=str(storage_path), other_storage_path=other, experiment=experiment, margin=margin
+    )  # fmt: skip
     return CompareResult(compared=compared(config))
 
 
 def power(
-    difference: float = 0.5, storage_path: str = "runs", *, experiment: str | None = None, sentences: int | None = None
-) -> PowerResult:
+    difference: float = 0.5, storage_path: Location = "runs", *, experiment: str | None = None, sentences: int | None = None,
+) -> PowerResult:  # fmt: skip
     """Say how many seeds and sentences a difference takes, as `sst2-ray power` does.
 
     Args:
@@ -159,14 +161,14 @@ def power(
     )
 
 
-def runs(storage_path: str = "runs") -> list[StoredRun]:
+def runs(storage_path: Location = "runs") -> list[StoredRun]:
     """Read every run and sweep of a storage folder, as `sst2-ray ls` does. Raises InputError if there is none."""
     from sst2_ray.manage.runs import list_runs
 
     return list_runs(str(storage_path))
 
 
-def status(name: str, storage_path: str = "runs") -> StoredRun:
+def status(name: str, storage_path: Location = "runs") -> StoredRun:
     """Read one run or sweep and its trials, as `sst2-ray status` does. Raises InputError for an unknown name."""
     from sst2_ray.manage.runs import find_run
 
@@ -260,8 +262,23 @@ def export(
     return export_model(config, text_console(100))
 
 
-def best(out: str, storage_path: str = "runs", *, experiment: str | None = None, overwrite: bool = False) -> str:
-    """Copy the best model to a local folder, as `sst2-ray best` does, and return the folder.
+def _takes_out_first(function: F) -> F:
+    """Let a function take `out` by place, before the storage, as its first version did."""
+
+    @functools.wraps(function)
+    def call(*args: object, **options: object) -> str:
+        if args and "out" not in options:
+            options["out"], args = args[0], args[1:]
+        return function(*args, **options)
+
+    return cast("F", call)
+
+
+@_takes_out_first
+def best(
+    storage_path: Location = "runs", *, out: Location, experiment: str | None = None, overwrite: bool = False
+) -> str:
+    """Copy the best model to the local folder `out`, as `sst2-ray best` does, and return the folder.
 
     Raises InputError if the folder exists, unless `overwrite` replaces a model in it, or if no trial has its model left.
     """
@@ -269,10 +286,10 @@ def best(out: str, storage_path: str = "runs", *, experiment: str | None = None,
 
     config = BestConfig(storage_path=str(storage_path), out=str(out), experiment=experiment, overwrite=overwrite)
     copy_best(config)
-    return out
+    return config.out
 
 
-def stop(name: str, storage_path: str = "runs") -> None:
+def stop(name: str, storage_path: Location = "runs") -> None:
     """Ask a run or sweep to stop, as `sst2-ray stop` does. Raises InputError if nothing of it runs."""
     from sst2_ray.manage.runs import request_stop
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from pathlib import Path
 
 import datasets
@@ -30,7 +31,12 @@ def export(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def storage(tmp_path: Path) -> str:
-    table = ResultsTable(str(tmp_path))
+    return storage_of(tmp_path)
+
+
+def storage_of(folder: Path) -> str:
+    """Write two runs of a configuration."""
+    table = ResultsTable(str(folder))
     for seed, accuracy in enumerate((0.91, 0.93)):
         table.write(
             "trials",
@@ -42,7 +48,7 @@ def storage(tmp_path: Path) -> str:
                 )
             ],
         )  # fmt: skip
-    return str(tmp_path)
+    return str(folder)
 
 
 def test_every_command_that_gives_something_back_has_its_function():
@@ -51,6 +57,42 @@ def test_every_command_that_gives_something_back_has_its_function():
     }  # fmt: skip
     assert commands <= set(dir(sst2_ray))
     assert all(getattr(sst2_ray, name).__doc__ for name in dir(sst2_ray) if not name.startswith("_"))
+
+
+def test_the_storage_is_the_last_argument_by_place_in_every_function_and_has_one_default():
+    functions = {name: getattr(sst2_ray, name) for name in dir(sst2_ray) if inspect.isfunction(getattr(sst2_ray, name))}
+    of_storage = {name: inspect.signature(one) for name, one in functions.items() if reads_storage(one)}
+    assert of_storage.keys() == {"results", "report", "compare", "power", "runs", "status", "best", "stop"}
+    for name, signature in of_storage.items():
+        by_place = [one for one in signature.parameters.values() if one.kind is not inspect.Parameter.KEYWORD_ONLY]
+        assert (by_place[-1].name, by_place[-1].default) == ("storage_path", "runs"), name
+        assert {one.name for one in by_place[:-1]} <= {"a", "b", "name", "difference"}, name
+
+
+def reads_storage(function: object) -> bool:
+    return "storage_path" in inspect.signature(function).parameters
+
+
+def test_best_takes_the_order_of_its_first_version(tmp_path):
+    for seed in (0, 1):
+        model = tmp_path / "runs" / "sweep" / f"t{seed}" / "model"
+        model.mkdir(parents=True)
+        (model / "weights").write_text(str(seed))
+    runs = storage_of(tmp_path / "runs")
+    ways = (
+        lambda out: sst2_ray.best(runs, out=out),
+        lambda out: sst2_ray.best(out=out, storage_path=runs),
+        lambda out: sst2_ray.best(out, runs),
+        lambda out: sst2_ray.best(out, storage_path=runs, experiment="sweep"),
+    )
+    for number, way in enumerate(ways):
+        out = tmp_path / f"best{number}"
+        assert way(out) == str(out)
+        assert (out / "weights").read_text() == "1"
+    with pytest.raises(TypeError):
+        sst2_ray.best(storage_path=runs)
+    with pytest.raises(TypeError):
+        sst2_ray.best(tmp_path / "x", runs, "more")
 
 
 def test_a_function_stays_one_after_the_folder_of_its_name_is_imported():
