@@ -249,6 +249,6 @@ class LimitSettings:
     step_timeout_s: Positive[float] = 600.0
     """Seconds without progress after which a worker counts as hung."""
     storage_timeout_s: Positive[float] = 120.0
-    """Seconds for which unreachable storage is retried before the run fails; a full disk fails at once."""
+    """Seconds for which unreachable storage is retried before the run fails, at most --step-timeout-s; a full disk fails at once."""
     price_per_hour: NotNegative[float] | None = None
     """US dollars an hour of one node of workers, for the cost column; None: no cost is stated."""

@@ -73,7 +73,7 @@ class RunInputs:
         return self.tokenized
 
     def notes(self) -> list[str]:
-        """Return one-line remarks about data and model for the plan."""
+        """Return one-line remarks about data, model and time-outs for the plan."""
         truncated = {name: t.num_truncated for name, t in self.tokens.items() if t.num_truncated}
         cut = ", ".join(f"{count} of {len(self.tokens[name])} {name}" for name, count in truncated.items())
         limit = self.resolved.max_length
@@ -82,6 +82,11 @@ class RunInputs:
         leak = [self.allowed_leak] if self.allowed_leak else []
         if total_steps(self.config, len(self.tokens["train"])) == 1 and self.config.warmup_fraction:
             said.append("the only optimizer step is one of warm-up, whose learning rate is 0: nothing is learned")
+        if (wait_s := self.config.storage_timeout_s) > (limit_s := self.config.step_timeout_s):
+            said.append(
+                f"--storage-timeout-s {wait_s:g}: storage is tried again for so long, but a worker that takes no step "
+                f"meanwhile counts as hung after --step-timeout-s {limit_s:g}: raise that as well"
+            )
         return [*self.splits.notes, *leak, *self.resolved.info.notes, *said]
 
 

@@ -21,6 +21,7 @@ from sst2_ray.training.checkpoint.snapshot import JsonObject, Snapshot
 from sst2_ray.training.checkpoint.steps import step_folder
 
 COMMIT_TIMEOUT_S = 600.0
+"""Seconds that rank 0 waits for the files of the others, beyond those for which each tries its storage again."""
 WAIT_S = 0.5
 
 
@@ -105,10 +106,11 @@ class CheckpointWriter:
     def _commit(self, folder: str, snapshot: Snapshot) -> None:
         """Wait for every rank's receipt, then write the manifest that makes the folder a checkpoint."""
         names = [f"receipt-{rank:03d}.json" for rank in range(self.world_size)]
-        deadline = time.monotonic() + COMMIT_TIMEOUT_S
+        limit_s = COMMIT_TIMEOUT_S + self.run.retry_for_s
+        deadline = time.monotonic() + limit_s
         while missing := [n for n in names if not self.run.exists(f"{folder}/{n}")]:
             if time.monotonic() > deadline:
-                raise TimeoutError(f"checkpoint {folder}: no {', '.join(missing)} after {COMMIT_TIMEOUT_S:.0f} s")
+                raise TimeoutError(f"checkpoint {folder}: no {', '.join(missing)} after {limit_s:.0f} s")
             time.sleep(0.05)
         receipts = [self.run.read_json(f"{folder}/{n}") for n in names]
         manifest = {

@@ -144,17 +144,31 @@ def test_a_run_none_of_whose_checkpoints_is_whole_is_refused(interrupted, storag
         check_run(storage, checked_of())
 
 
+def notes_of(inputs, **changes) -> list[str]:
+    """Return the remarks for the plan of the same run with other settings."""
+    tokens = {"train": token_arrays([5] * len(inputs.splits.train)), "dev": token_arrays([5] * 8)}
+    return dataclasses.replace(
+        inputs,
+        config=dataclasses.replace(inputs.config, **changes),
+        resolved=SimpleNamespace(max_length=128, info=SimpleNamespace(notes=())),
+        tokenized=Tokenized(tokenizer_json="", vocab_size=9, tokens=tokens),
+    ).notes()
+
+
 @pytest.mark.parametrize(
     ("max_steps", "warmup_fraction", "is_said"), [(1, 0.06, True), (1, 0.0, False), (2, 0.06, False)]
 )
 def test_a_run_that_learns_nothing_is_told_so_in_its_plan(checked_of, max_steps, warmup_fraction, is_said):
-    inputs = checked_of()
-    config = dataclasses.replace(inputs.config, max_steps=max_steps, warmup_fraction=warmup_fraction)
-    tokens = {"train": token_arrays([5] * len(inputs.splits.train)), "dev": token_arrays([5] * 8)}
-    inputs = dataclasses.replace(
-        inputs,
-        config=config,
-        resolved=SimpleNamespace(max_length=128, info=SimpleNamespace(notes=())),
-        tokenized=Tokenized(tokenizer_json="", vocab_size=9, tokens=tokens),
-    )
-    assert any("nothing is learned" in note for note in inputs.notes()) is is_said
+    notes = notes_of(checked_of(), max_steps=max_steps, warmup_fraction=warmup_fraction)
+    assert any("nothing is learned" in note for note in notes) is is_said
+
+
+@pytest.mark.parametrize(
+    ("storage_timeout_s", "step_timeout_s", "is_said"), [(120, 600, False), (1800, 600, True), (1800, 1800, False)]
+)
+def test_a_wait_for_storage_that_would_count_as_a_hang_is_told_in_the_plan(
+    checked_of, storage_timeout_s, step_timeout_s, is_said
+):
+    notes = notes_of(checked_of(), storage_timeout_s=storage_timeout_s, step_timeout_s=step_timeout_s)
+    said = [note for note in notes if "--storage-timeout-s 1800" in note and "--step-timeout-s 600: raise that" in note]
+    assert bool(said) is is_said

@@ -27,6 +27,7 @@ from sst2_ray.training.checkpoint.writer import CheckpointWriter
 from sst2_ray.training.names import CHECKPOINT_FOLDER
 from tests.support.checkpoints import model_of, moments, shard_of, snapshot_of, write_checkpoint
 from tests.support.disks import mounted
+from tests.support.waiting import waited
 
 
 @pytest.fixture
@@ -180,6 +181,18 @@ def test_a_rank_that_has_not_written_keeps_rank_0_from_committing(run, monkeypat
     with pytest.raises(TimeoutError, match=r"no receipt-001\.json"):
         writer.wait()
     assert ckpt.committed_steps(run) == []
+
+
+def test_rank_0_waits_for_a_rank_as_long_as_that_tries_its_storage_again(run, monkeypatch):
+    """Storage that was away for longer than the limit of a commit must not end the run when it is back."""
+    monkeypatch.setattr(checkpoint_writer, "COMMIT_TIMEOUT_S", 0.0)
+    first, second = (CheckpointWriter(run.with_retries(60), rank=rank, world_size=2) for rank in (0, 1))
+    first.save(snapshot_of(0, 2, 7))
+    waited((folder_of(run, 7) / "receipt-000.json").exists, "the files of rank 0", 60)
+    second.save(snapshot_of(1, 2, 7))
+    first.wait()
+    second.wait()
+    assert ckpt.committed_steps(run) == [7]
 
 
 def test_what_the_writing_raised_is_raised_where_it_is_waited_for_and_only_once(tmp_path):
