@@ -48,11 +48,20 @@ def text_console(width: int) -> Console:
     return Console(file=io.StringIO(), width=width, color_system=None, highlight=False, force_jupyter=False)
 
 
-def console(on_text: Callable[[str], None] | None = None) -> Console:
+def has_width(out: Console) -> bool:
+    """Tell whether lines have to fit: a terminal shows them, or COLUMNS says a width; 0 and what is no number say none."""
+    given = os.environ.get("COLUMNS", "")
+    return out.is_terminal or (given.isdigit() and int(given) > 0)
+
+
+def console(on_text: Callable[[str], None] | None = None, *, pipe_width: int = _PIPE_WIDTH) -> Console:
     """Return a console on stdout that goes on where nobody reads any more.
 
-    It is wide enough for paths if stdout is not a terminal and COLUMNS is not set. In a notebook its lines are one output of
-    the cell, not a box each. `on_text`: is given the plain text of all that is printed.
+    In a notebook its lines are one output of the cell, not a box each.
+
+    Args:
+        on_text: Is given the plain text of all that is printed.
+        pipe_width: Least width if stdout is not a terminal and COLUMNS is not set.
     """
     file: Any = LastingFile(sys.stdout)
     # A notebook's stdout says that it is a terminal.
@@ -60,7 +69,7 @@ def console(on_text: Callable[[str], None] | None = None) -> Console:
     plain = _CopyingConsole(on_text, file=file, **force)
     if plain.is_terminal:
         return plain
-    least = 0 if "COLUMNS" in os.environ else _PIPE_WIDTH
+    least = 0 if has_width(plain) else pipe_width
     width = _NOTEBOOK_WIDTH if in_notebook() else max(plain.width, least)
     return _CopyingConsole(on_text, file=file, width=width, highlight=False, **force)
 

@@ -15,7 +15,7 @@ from sst2_ray.data.texts import Text, shown
 from sst2_ray.predict.measuring import BATCHES, Candidate, Measured, rates
 from sst2_ray.statistics import crossed
 from sst2_ray.statistics.crossed import Estimate
-from sst2_ray.terminal import Column, print_table
+from sst2_ray.terminal import Column, has_width, print_table
 from sst2_ray.training.metrics import probabilities
 
 _TIMED = 1024
@@ -195,7 +195,7 @@ def table(rows: Sequence[Row]) -> tuple[Sequence[Column], Sequence[Sequence[str]
 
 def show(out: Console, rows: Sequence[Row], sentences: Sentences) -> None:
     """Print the table of models and the sentences whose labels changed."""
-    print_table(out, *table(rows), title=sentences.words, wide=not out.is_terminal, whole="a wider terminal")
+    print_table(out, *table(rows), title=sentences.words, wide=not has_width(out), whole="a wider terminal")
     for row in rows:
         for change in row.changes[:_SHOWN]:
             out.print(

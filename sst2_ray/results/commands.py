@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from typing import Annotated
 
 from rich.console import Console
 
-from sst2_ray import formatting
+from sst2_ray import formatting, terminal
 from sst2_ray.config.fields import AlsoPositional, Folder, Positional, Positive
 from sst2_ray.config.flags import parse
 from sst2_ray.errors import InputError, did_you_mean
@@ -167,8 +166,7 @@ def skipped_files_told(console: Console) -> Iterator[list[str]]:
 
 
 def _consoles() -> tuple[Console, Console]:
-    wide = None if sys.stdout.isatty() else _PLAIN_WIDTH
-    return Console(width=wide), Console(stderr=True)
+    return terminal.console(pipe_width=_PLAIN_WIDTH), Console(stderr=True)
 
 
 def _leaderboard(argv: Sequence[str]) -> int:

@@ -7,7 +7,7 @@ import io
 import pytest
 from rich.console import Console
 
-from sst2_ray.terminal import Column, fit_columns, print_table, show_plan, text_console
+from sst2_ray.terminal import Column, console, fit_columns, has_width, print_table, show_plan, text_console
 
 COLUMNS = (
     Column(title="name", align="left"),
@@ -64,3 +64,9 @@ def test_a_wide_table_is_whole():
     text = printed(40, wide=True)
     assert all(cell in text for row in ROWS for cell in row)
     assert "not shown" not in text
+
+
+@pytest.mark.parametrize(("columns", "width", "has"), [("72", 72, True), ("0", 160, False), ("", 160, False)])
+def test_a_pipe_is_as_wide_as_columns_says_and_wide_enough_for_paths_otherwise(columns, width, has, monkeypatch):
+    monkeypatch.setenv("COLUMNS", columns)
+    assert (console().width, has_width(console())) == (width, has)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from sst2_ray.cli import run
 from sst2_ray.errors import InputError
 from sst2_ray.results.analysis import leaderboard
 from sst2_ray.results.commands import main_report, main_results
@@ -54,6 +55,28 @@ def test_markdown_is_a_table(results: Run) -> None:
 
 def test_limit_says_how_many_there_are(results: Run) -> None:
     assert "2 of 8 configurations" in results("--limit", "2")
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["results", "compare modernbert-base sbert", "power --difference 1", "presets"],
+    ids=lambda words: words.split()[0],
+)
+def test_a_table_that_is_piped_is_as_wide_as_columns(
+    words: str, study: ResultsTable, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    command, *rest = words.split()
+    storage = ["--storage-path", study.storage_path] if command != "presets" else []
+    assert run(command, [*rest, *storage]) == 0
+    tabular = [line for line in capsys.readouterr().out.splitlines() if line[:1] in "│┃┏└"]
+    assert max(map(len, tabular)) <= 80
+
+
+def test_the_leaderboard_is_whole_where_no_width_is_known(results: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    for columns in ("", "0", "wide"):
+        monkeypatch.setenv("COLUMNS", columns)
+        assert "not shown" not in results()
 
 
 def test_where_over_a_column_that_the_leaderboard_does_not_show(results: Run) -> None:
