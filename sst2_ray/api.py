@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
-from sst2_ray.terminal import Column, html_table, text_console
+from sst2_ray.tables import Column, html_table
+from sst2_ray.terminal import text_console
 
 if TYPE_CHECKING:
     import pyarrow as pa

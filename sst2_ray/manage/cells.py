@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sst2_ray import formatting
-from sst2_ray.terminal import Column
+from sst2_ray.tables import Column
 
 TRIAL_COLUMNS = (
     Column(title="trial", align="left"),
@@ -13,7 +13,7 @@ TRIAL_COLUMNS = (
     Column(title="accuracy, %", rank=1),
     Column(title="time", rank=4),
     Column(title="cost", rank=6),
-    Column(title="why", rank=2, align="left", min_width=16),
+    Column(title="why", rank=1, align="left", min_width=16),
 )
 
 HELD_OUT = "* on the part of train that was held out"

@@ -27,7 +27,8 @@ from sst2_ray.manage.runs import (
 from sst2_ray.manage.stored_run import StoredRun
 from sst2_ray.run.logs import DRIVER_LOG
 from sst2_ray.storage import Storage
-from sst2_ray.terminal import Column, busy, console, print_table
+from sst2_ray.tables import Column, print_table
+from sst2_ray.terminal import busy, console
 
 _WATCH_S = 5.0
 _RUN_COLUMNS = (

@@ -11,7 +11,8 @@ from sst2_ray.config.presets import SWEEP_PRESETS, TRAIN_PRESETS
 from sst2_ray.config.sweep import SweepConfig
 from sst2_ray.config.train import TrainConfig
 from sst2_ray.errors import did_you_mean
-from sst2_ray.terminal import Column, console, html_table, print_table
+from sst2_ray.tables import Column, html_table, print_table
+from sst2_ray.terminal import console
 
 Maker = Callable[[], TrainConfig | SweepConfig]
 

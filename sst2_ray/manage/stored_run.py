@@ -11,7 +11,7 @@ from sst2_ray import formatting
 from sst2_ray.manage.cells import TRIAL_COLUMNS, percent
 from sst2_ray.records import Status, TrialRecord
 from sst2_ray.run.progress_file import StoredProgress
-from sst2_ray.terminal import html_table
+from sst2_ray.tables import html_table
 
 SILENT_S = 600.0
 """Seconds without a written file after which a run that counts as running has most likely been killed."""

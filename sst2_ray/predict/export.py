@@ -17,7 +17,7 @@ from sst2_ray.modeling.export.meta import local_export, read_meta
 from sst2_ray.modeling.sources.folders import META_FILE, read_json
 from sst2_ray.predict.formats.files import Backend, FormatFolder, Variant, find_format
 from sst2_ray.predict.predictor import export_classes, is_regression
-from sst2_ray.terminal import Column, Tabular
+from sst2_ray.tables import Column, Tabular
 
 if TYPE_CHECKING:
     from rich.console import Console

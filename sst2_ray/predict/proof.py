@@ -15,7 +15,8 @@ from sst2_ray.data.texts import Text, shown
 from sst2_ray.predict.measuring import BATCHES, Candidate, Measured, rates
 from sst2_ray.statistics import crossed
 from sst2_ray.statistics.crossed import Estimate
-from sst2_ray.terminal import Column, has_width, print_table
+from sst2_ray.tables import Column, print_table
+from sst2_ray.terminal import has_width
 from sst2_ray.training.metrics import probabilities
 
 _TIMED = 1024

@@ -18,7 +18,8 @@ from sst2_ray.results.analysis.settings import difference_of_settings
 from sst2_ray.results.analysis.sides import find_side
 from sst2_ray.results.margin import margin_points
 from sst2_ray.statistics import power
-from sst2_ray.terminal import Column, Tabular, busy, console, print_line, print_table
+from sst2_ray.tables import Column, Tabular, print_table
+from sst2_ray.terminal import busy, console, print_line
 
 
 @dataclass(frozen=True, kw_only=True)

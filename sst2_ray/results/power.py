@@ -16,7 +16,8 @@ from sst2_ray.results.analysis.ranking import Configuration, model_label, rank
 from sst2_ray.results.store.table import ResultsTable
 from sst2_ray.statistics import crossed, power
 from sst2_ray.statistics.crossed import Estimate
-from sst2_ray.terminal import Column, Tabular, busy, console
+from sst2_ray.tables import Column, Tabular
+from sst2_ray.terminal import busy, console
 
 SEEDS = (2, 3, 5, 10, 20)
 SENTENCES = (872, 1821, 5000, 20_000)

@@ -12,7 +12,7 @@ from sst2_ray.config.metrics import METRIC_NAMES, shown
 from sst2_ray.errors import InputError
 from sst2_ray.records import TrialRecord
 from sst2_ray.storage import address, typed
-from sst2_ray.terminal import Rows
+from sst2_ray.tables import Rows
 from sst2_ray.training.names import EXPORT_FOLDER
 
 

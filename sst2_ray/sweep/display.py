@@ -22,7 +22,8 @@ from sst2_ray.run.logs import LOGGER
 from sst2_ray.run.messages import Progress, TrialOverview
 from sst2_ray.sweep.configurations import TrialSpec
 from sst2_ray.sweep.queue import Outcome, TrialQueue
-from sst2_ray.terminal import Column, fitted_table, html_table, print_line
+from sst2_ray.tables import Column, fitted_table, html_table
+from sst2_ray.terminal import print_line
 from sst2_ray.training.names import PHASE_WORDS, Phase
 
 PLAIN_INTERVAL_S = 60.0
@@ -185,7 +186,7 @@ class SweepDisplay:
     def _table(self, status: SweepProgress) -> Table:
         """Lay out the trials in columns that fit the terminal."""
         rows, styles = self._rows(status, max(3, min(MAX_ENDED_ROWS, self.out.height - 8 - len(self.queue.running))))
-        table, _ = fitted_table(self._columns, rows, width=self.out.width, title=self.name)
+        table = fitted_table(self._columns, rows, width=self.out.width, title=self.name)
         for row, style in zip(table.rows, styles, strict=True):
             row.style = style
         return table

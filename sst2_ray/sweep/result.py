@@ -14,7 +14,7 @@ from sst2_ray.results.analysis import verdict
 from sst2_ray.run.tracking.trackers import tracker_rows
 from sst2_ray.storage import address, typed
 from sst2_ray.sweep import closing
-from sst2_ray.terminal import Rows
+from sst2_ray.tables import Rows
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)

@@ -7,7 +7,8 @@ import io
 import pytest
 from rich.console import Console
 
-from sst2_ray.terminal import Column, console, fit_columns, has_width, print_table, show_plan, text_console
+from sst2_ray.tables import Column, fit_columns, print_table
+from sst2_ray.terminal import console, has_width, show_plan, text_console
 
 COLUMNS = (
     Column(title="name", align="left"),
@@ -58,6 +59,17 @@ def test_what_identifies_a_row_takes_several_lines_and_is_never_cut():
 
 def test_what_identifies_a_row_is_on_one_line_where_other_columns_can_shrink():
     assert ROWS[0][0] in printed(80)
+
+
+def test_rows_take_two_lines_before_what_they_are_read_for_is_left_out():
+    lines = printed(50).splitlines()
+    at = next(i for i, line in enumerate(lines) if ROWS[0][0] in line)
+    assert "succeeded" in lines[at + 1]
+    assert "status" in "".join(lines[:at])
+
+
+def test_the_least_asked_for_is_left_out_of_two_lines_as_well():
+    assert "not shown at this width: size (--wide shows all)" in " ".join(printed(34).split())
 
 
 def test_a_wide_table_is_whole():

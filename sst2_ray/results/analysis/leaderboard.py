@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.csv
 from rich.console import Console
 
-from sst2_ray import formatting, terminal
+from sst2_ray import formatting, tables
 from sst2_ray.config.metrics import METRIC_NAMES, shown
 from sst2_ray.records import Status
 from sst2_ray.results.analysis import evidence
@@ -217,7 +217,7 @@ def print_table(
     shown = rows[:limit] if limit else rows
     columns = _columns(shown)
     fitted = [
-        terminal.Column(
+        tables.Column(
             title=c.title, rank=c.rank, align="right" if c.right else "left",
             min_width=_MODEL_WIDTH if c.title == "model" else None,
         )
@@ -226,12 +226,11 @@ def print_table(
     told = ""
     for name, of_split in _by_data(shown):
         cells = [[column.cell(row) for column in columns] for row in of_split]
-        fit = terminal.fit_columns(fitted, cells, None if wide else console.width)
-        told += " ".join(row[i] for row in cells for i in fit)
-        terminal.print_table(
+        fit = tables.print_table(
             console, fitted, cells, wide=wide, title=f"{title}: {name}", whole=whole,
             bold=[n for n, row in enumerate(of_split) if ranked and row["rank"] == 1],
         )  # fmt: skip
+        told += " ".join(row[i] for row in cells for i in fit)
     console.print(_caption(shown, len(rows), told), style="dim", highlight=False)
 
 
