@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from sst2_ray import formatting
 from sst2_ray.config.fields import Positional, Positive
 from sst2_ray.config.flags import parse
-from sst2_ray.config.metrics import METRIC_NAMES, SHARES
 from sst2_ray.errors import InputError
 from sst2_ray.results.analysis import methods, wording
 from sst2_ray.results.analysis.compared import Compared, Difference, compare_sides
 from sst2_ray.results.analysis.settings import difference_of_settings
 from sst2_ray.results.analysis.sides import find_side
+from sst2_ray.results.compare_words import cells, headings, names_of, sentences
 from sst2_ray.results.margin import margin_points
 from sst2_ray.statistics import power
 from sst2_ray.tables import Column, Tabular, print_table
@@ -54,70 +54,6 @@ class CompareConfig:
             raise InputError("--json, --markdown, --latex: choose one")
 
 
-def cells(found: Compared) -> list[tuple[str, str, str, str, str, str]]:
-    """Return metric, a, b, difference, interval and verdict of every metric, as text."""
-    rows = []
-    for c, scores in zip(found.comparisons, found.scores, strict=True):
-        as_share = c.metric in SHARES
-        a, b = (formatting.NONE if s is None else formatting.percent(s) if as_share else f"{s:.3f}" for s in scores)
-        estimate = c.estimate
-        gap = wording.difference(estimate.value, c.metric).split(" ")[0] if estimate else formatting.NONE
-        interval = wording.span(estimate, c.metric).split("interval ")[1] if estimate else formatting.NONE
-        winner = found.names[0] if c.winner is c.a else found.names[1]
-        rows.append(
-            (
-                _title(c.metric, is_multiclass=found.is_multiclass),
-                a,
-                b,
-                gap,
-                interval,
-                f"{winner} wins" if c.winner else str(c.verdict),
-            )
-        )
-    return rows
-
-
-def _title(metric: str, *, is_multiclass: bool) -> str:
-    if metric == "f1" and is_multiclass:
-        metric = "macro_f1"
-    return METRIC_NAMES[metric] + (", %" if metric in SHARES else ", nats" if metric == "loss" else "")
-
-
-def _decided_by(found: Compared) -> str:
-    """Say which metric the verdict is on; empty for accuracy that both sides were chosen by, or that nothing else is known of."""
-    a, b = (side.chosen_by for side in (found.a, found.b))
-    name = METRIC_NAMES[found.decided_by]
-    if a is not None and b is not None and a != b:
-        return f"The verdict is on {name}: {found.names[0]} was chosen by {METRIC_NAMES[a]}, {found.names[1]} by {METRIC_NAMES[b]}."
-    if found.decided_by == "accuracy":
-        return ""
-    return f"The verdict is on {name}" + (", which both were chosen by." if a and b else ".")
-
-
-def sentences(found: Compared) -> list[str]:
-    """Say the verdict, its metric and basis, what the sides were chosen from, how they differ, and where the metrics disagree."""
-    verdict = wording.verdict(found.comparisons[0], found.names)
-    said = [f"{verdict[0].upper()}{verdict[1:]}.", _decided_by(found)]
-    said += [
-        f"{side.name} is {side.configuration.label}{f', {side.chosen}' if side.chosen else ''}."
-        for side in (found.a, found.b)
-    ]
-    said.append(difference_of_settings(found.a.configuration, found.b.configuration))
-    if found.mcnemar_p is not None:
-        shown = formatting.p_value(found.mcnemar_p)
-        said.append(f"McNemar's test of these two runs, over the sentences alone: mid-{shown}.")
-    a, b = (
-        sum(d.share_a > d.share_b for d in found.differences),
-        sum(d.share_b > d.share_a for d in found.differences),
-    )
-    if found.differences:
-        said.append(
-            f"More runs of {found.names[0]} are right on {formatting.count(a, 'sentence')}, of {found.names[1]} on {b}."
-        )
-    said += [wording.variance_split(found.comparisons[0].estimate), wording.contradiction(list(found.comparisons))]
-    return [s for s in said if s]
-
-
 def to_json(found: Compared, num_sentences: int) -> dict[str, object]:
     """Return everything as plain values."""
     metrics = {}
@@ -130,7 +66,7 @@ def to_json(found: Compared, num_sentences: int) -> dict[str, object]:
             "winner": None if c.winner is None else "a" if c.winner is c.a else "b",
             "margin": c.margin,
             "p_value": c.p_value,
-            "why": wording.verdict(c, found.names),
+            "why": wording.verdict(c, names_of(found)),
             **({} if e is None else {"difference": e.value, "standard_error": e.standard_error, "degrees_of_freedom": e.degrees_of_freedom,
                 "low": e.interval.low, "high": e.interval.high, "level": e.interval.level, "covers_seeds": e.covers_seeds,
                 "num_seeds": list(e.num_seeds), "num_sentences": e.num_sentences,
@@ -152,17 +88,21 @@ def to_json(found: Compared, num_sentences: int) -> dict[str, object]:
 
 def to_markdown(found: Compared) -> str:
     """Render table, verdict and methods as Markdown."""
-    heads = ("", *found.names, "difference", "95 % interval", "verdict")
-    lines = [heads, ("---", *["---:"] * 4, "---"), *cells(found)]
+    names = names_of(found)
+    heads = ("", *names, "difference", "95 % interval", "verdict")
+    lines = [heads, ("---", *["---:"] * 4, "---"), *cells(found, names)]
     table = "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines)
     listed = "\n".join(f"- {reference}" for reference in methods.references())
-    return "\n\n".join([table, *sentences(found), f"**Methods.** {methods.paragraph(found.comparisons)}", listed])
+    return "\n\n".join(
+        [table, *sentences(found, names), f"**Methods.** {methods.paragraph(found.comparisons)}", listed]
+    )
 
 
 def to_latex(found: Compared) -> str:
     """Render table and methods as LaTeX; the table needs the package booktabs."""
-    heads = ("", *found.names, "difference", r"95\,\% interval", "verdict")
-    body = [" & ".join(_escaped(cell) for cell in row) + r" \\" for row in cells(found)]
+    names = names_of(found)
+    heads = ("", *names, "difference", r"95\,\% interval", "verdict")
+    body = [" & ".join(_escaped(cell) for cell in row) + r" \\" for row in cells(found, names)]
     return "\n".join(
         [
             r"\begin{tabular}{lrrrrl}",
@@ -173,7 +113,7 @@ def to_latex(found: Compared) -> str:
             r"\bottomrule",
             r"\end{tabular}",
             "",
-            *(_escaped(s) for s in sentences(found)),
+            *(_escaped(s) for s in sentences(found, names)),
             "",
             rf"\paragraph{{Methods.}} {_escaped(methods.paragraph(found.comparisons))}",
             "",
@@ -206,17 +146,17 @@ class CompareResult(Tabular):
 
     def table(self) -> tuple[Sequence[Column], Sequence[Sequence[str]]]:
         """Return a row for each metric: both scores, difference, interval and verdict."""
-        columns = [Column(title="", align="left"), *(Column(title=name) for name in self.compared.names)]
+        columns = [Column(title="", align="left"), *(Column(title=name) for name in headings(self.compared))]
         columns += [
             Column(title="difference"),
             Column(title="95 % interval", min_width=len("+15.54 to")),
-            Column(title="verdict", align="left", rank=1),  # stands in the sentence below as well
+            Column(title="verdict", align="left", rank=2),  # stands in the sentence below as well
         ]
-        return columns, cells(self.compared)
+        return columns, cells(self.compared, headings(self.compared))
 
     def notes(self) -> Sequence[str]:
         """Return the verdict and what it rests on."""
-        return sentences(self.compared)
+        return sentences(self.compared, headings(self.compared))
 
     def to_dict(self, num_sentences: int = 10) -> dict[str, object]:
         """Return everything as plain values, as `--json` prints it; of the sentences that differ, the first so many."""
@@ -263,7 +203,7 @@ def _print(found: Compared, num_sentences: int) -> None:
     CompareResult(compared=found).show(out)
     shown: Sequence[Difference] = found.differences[:num_sentences]
     if shown:
-        columns = [Column(title=h) for h in ("row", "label", *found.names)]
+        columns = [Column(title=h) for h in ("row", "label", *headings(found))]
         columns.append(Column(title="sentence", align="left", min_width=30))
         differing = [
             (str(d.row_id), str(d.label), f"{100 * d.share_a:.0f} %", f"{100 * d.share_b:.0f} %", d.text) for d in shown

@@ -47,6 +47,29 @@ def test_two_models_are_compared_at_their_best(compare: Compare) -> None:
     assert "The 10 of " in out
 
 
+def test_long_names_are_letters_in_the_tables_and_explained_below(
+    compare: Compare, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    names = ("synthetic-sweep/0000-modernbert-base-s0", "synthetic-sweep/0012-sbert-s0")
+    lines = compare(*names).splitlines()
+    tabular = [line for line in lines if line[:1] in "│┃┏└"]
+    assert max(map(len, tabular)) <= 80
+    assert [cell.strip() for cell in tabular[1].split("┃")[2:4]] == ["A", "B"]
+    below = next(i for i, line in enumerate(lines) if line.startswith("└")) + 1
+    assert lines[below].startswith(f"A is {names[0]}: modernbert-base, lr")
+    assert lines[below + 1].startswith(f"B is {names[1]}: sbert, lr")
+    assert compare(*names, "--markdown").startswith(f"|  | {names[0]} | {names[1]} |")
+
+
+def test_two_sides_of_one_name_are_told_apart(compare: Compare, tmp_path: Path) -> None:
+    write_study(str(tmp_path), learning_rates=(2e-5, 8e-5), num_seeds=2)
+    for format in ((), ("--markdown",)):
+        out = compare("sbert", "sbert", "--other-storage-path", str(tmp_path), *format)
+        assert f"B is sbert in {tmp_path}/results: " in out
+        assert "More runs of A are right on" in out
+
+
 def test_json_has_the_statistics_and_the_words(compare: Compare) -> None:
     found = json.loads(compare("modernbert-base", "sbert", "--json"))
     accuracy = found["metrics"]["accuracy"]
