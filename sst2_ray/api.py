@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
+from sst2_ray.config.python_calls import told_in_python
 from sst2_ray.tables import Column, html_table
 from sst2_ray.terminal import text_console
 
@@ -70,6 +71,7 @@ class Results:
         return html_table([Column(title=title, align="left") for title in head], rows, caption=self.location)
 
 
+@told_in_python
 def results(
     storage_path: Location = "runs", *, experiment: str | None = None, where: str | None = None, sort: str | None = None
 ) -> Results:
@@ -91,6 +93,7 @@ def results(
     return Results(table=board, location=table.location, ranked=sort is None)
 
 
+@told_in_python
 def report(
     storage_path: Location = "runs", *, out: Location = "report", experiment: str | None = None, margin: float | None = None,
 ) -> str:  # fmt: skip
@@ -114,6 +117,7 @@ def report(
     return page.write(made, str(out))
 
 
+@told_in_python
 def compare(
     a: Location,
     b: Location,
@@ -144,6 +148,7 @@ def compare(
     return CompareResult(compared=compared(config))
 
 
+@told_in_python
 def power(
     difference: float = 0.5, storage_path: Location = "runs", *, experiment: str | None = None, sentences: int | None = None,
 ) -> PowerResult:  # fmt: skip
@@ -162,6 +167,7 @@ def power(
     )
 
 
+@told_in_python
 def runs(storage_path: Location = "runs") -> list[StoredRun]:
     """Read every run and sweep of a storage folder, as `sst2-ray ls` does. Raises InputError if there is none."""
     from sst2_ray.manage.runs import list_runs
@@ -169,6 +175,7 @@ def runs(storage_path: Location = "runs") -> list[StoredRun]:
     return list_runs(str(storage_path))
 
 
+@told_in_python
 def status(name: str, storage_path: Location = "runs") -> StoredRun:
     """Read one run or sweep and its trials, as `sst2-ray status` does. Raises InputError for an unknown name."""
     from sst2_ray.manage.runs import find_run
@@ -184,6 +191,7 @@ def predict(  # type: ignore[overload-overlap]
 def predict(model_dir: str | Path, texts: Sequence[object], **options: Unpack[PredictOptions]) -> list[Prediction]: ...
 @overload
 def predict(model_dir: str | Path, texts: object, **options: Unpack[PredictOptions]) -> Any: ...
+@told_in_python
 def predict(
     model_dir: str | Path,
     texts: object,
@@ -227,6 +235,7 @@ def predict(
     return predictor.predict(texts, text_column=text_column)
 
 
+@told_in_python
 def export(
     model_dir: str | Path,
     *,
@@ -276,6 +285,7 @@ def _takes_out_first(function: F) -> F:
 
 
 @_takes_out_first
+@told_in_python
 def best(
     storage_path: Location = "runs", *, out: Location, experiment: str | None = None, overwrite: bool = False
 ) -> str:
@@ -290,6 +300,7 @@ def best(
     return config.out
 
 
+@told_in_python
 def stop(name: str, storage_path: Location = "runs") -> None:
     """Ask a run or sweep to stop, as `sst2-ray stop` does. Raises InputError if nothing of it runs."""
     from sst2_ray.manage.runs import request_stop

@@ -14,6 +14,7 @@ from sst2_ray.config.examples import EXAMPLES
 from sst2_ray.config.fields import Kind, coerce, flag, kinds_of
 from sst2_ray.config.habits import hint
 from sst2_ray.config.help import CommandHelp
+from sst2_ray.config.python_words import flag_words
 from sst2_ray.errors import ExitCode, InputError, Sst2RayError, first_line
 from sst2_ray.records import Status
 
@@ -237,7 +238,8 @@ def take(argv: Sequence[str], wanted: str) -> tuple[str | None, list[str]]:
 def run_main(main: Callable[[list[str]], int], argv: Sequence[str]) -> int:
     """Call `main(argv)`; an Sst2RayError becomes its one line on stderr and its exit code."""
     try:
-        code = main(list(argv))
+        with flag_words():
+            code = main(list(argv))
         sys.stdout.flush()
         return code
     except Sst2RayError as error:

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from sst2_ray.config.fields import File, Folder, Name, Positive, group
 from sst2_ray.config.flags import CommandLine
 from sst2_ray.config.presets import SWEEP_PRESETS, TRAIN_PRESETS, train_preset
+from sst2_ray.config.python_words import flag_words
 from sst2_ray.config.registry import DATASETS, MODELS
 from sst2_ray.config.sweep import ALWAYS_VARIED, SweepFlags
 from sst2_ray.config.train import TrainConfig, config_from_dict
@@ -132,10 +133,11 @@ def sweep_command_line(prog: str) -> CommandLine:
 
 def read_train_command(argv: Sequence[str], *, prog: str) -> tuple[TrainCommand, TrainConfig]:
     """Read the command line of `sst2-ray train`. Raises InputError with one line."""
-    given, settings = train_command_line(prog).read(argv, lambda values: _base(values).to_dict())
-    command = TrainCommand(**given)  # type: ignore[arg-type]
-    base = _base(given, settings.get("data"))
-    return command, dataclasses.replace(base, **settings)  # type: ignore[arg-type]
+    with flag_words():
+        given, settings = train_command_line(prog).read(argv, lambda values: _base(values).to_dict())
+        command = TrainCommand(**given)  # type: ignore[arg-type]
+        base = _base(given, settings.get("data"))
+        return command, dataclasses.replace(base, **settings)  # type: ignore[arg-type]
 
 
 def _base(given: Mapping[str, object], data: object = None) -> TrainConfig:

@@ -20,9 +20,11 @@ from sst2_ray.config.fields import (
     coerce_fields,
     flag,
     group,
+    kinds_of,
     readable,
 )
 from sst2_ray.config.habits import say_what_was_meant
+from sst2_ray.config.python_words import python_words
 from sst2_ray.config.train import TrainConfig, config_from_dict, hash_of, hashed_values
 from sst2_ray.errors import InputError
 from sst2_ray.formatting import without_secrets
@@ -127,7 +129,8 @@ class SweepConfig(SweepFlags):
     """Settings that do not vary; those of the axes above (model, learning rate, ...) are not used."""
 
     def __post_init__(self) -> None:
-        check_sweep_config(self)
+        with python_words(lambda: {**kinds_of(SweepFlags), **kinds_of(TrainConfig)}):
+            check_sweep_config(self)
 
     @property
     def tries_several(self) -> bool:
@@ -257,7 +260,7 @@ def _check_axis(config: SweepConfig, axis: str, single: str) -> None:
         if value in values[:position]:
             raise InputError(f"{flag(axis)}: {value} is there twice; every trial runs once")
         if axis == "models" and "," in value and "://" not in value and not Path(value).expanduser().exists():
-            raise InputError(f"{flag(axis)} {value}: separate them by spaces: {flag(axis)} {value.replace(',', ' ')}")
+            raise InputError(f"{flag(axis)} {value}: give each by itself: {value.replace(',', ' ')}")
         try:
             dataclasses.replace(config.base, **{single: value})
         except InputError as error:

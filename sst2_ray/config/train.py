@@ -14,10 +14,11 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
-from sst2_ray.config.fields import check_fields, coerce_fields, readable
+from sst2_ray.config.fields import check_fields, coerce_fields, kinds_of, readable
 from sst2_ray.config.frames import stored
 from sst2_ray.config.habits import say_what_was_meant
 from sst2_ray.config.metrics import REGRESSION_METRICS, Metric, task_metric
+from sst2_ray.config.python_words import python_words
 from sst2_ray.config.registry import MODELS, REGRESSION_DATA, model_hint
 from sst2_ray.config.settings import (
     CheckpointSettings,
@@ -62,9 +63,10 @@ class TrainConfig(
     """Configuration of a fine-tuning run. Raises InputError with one line."""
 
     def __post_init__(self) -> None:
-        for name in ("data", "dev_data"):
-            object.__setattr__(self, name, stored(getattr(self, name), f"--{name.replace('_', '-')}"))
-        check_train_config(self)
+        with python_words(lambda: kinds_of(TrainConfig)):
+            for name in ("data", "dev_data"):
+                object.__setattr__(self, name, stored(getattr(self, name), f"--{name.replace('_', '-')}"))
+            check_train_config(self)
 
     def __repr__(self) -> str:
         return readable(self)

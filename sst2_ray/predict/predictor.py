@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sst2_ray.config.python_calls import told_in_python
 from sst2_ray.data.labels import NEGATIVE_POSITIVE, ClassNames
 from sst2_ray.data.texts import text_of
 from sst2_ray.errors import InputError
@@ -35,6 +36,7 @@ class Predictor:
     columns; None: text, for a model of pairs the columns that it was trained on.
     """
 
+    @told_in_python
     def __init__(
         self,
         model_dir: str | Path,
@@ -75,6 +77,7 @@ class Predictor:
             what = f"pairs ({', '.join(self.text_columns)})" if self.text_columns else "single texts"
             raise InputError(f"column {', '.join(self.columns)}: the model reads {what}; give {reads}")
 
+    @told_in_python
     def logits(self, texts: Sequence[object]) -> NDArray[np.float32]:
         """Compute logits [len(texts), classes] in float32; the order is that of `texts`, whatever the batches.
 
@@ -112,6 +115,7 @@ class Predictor:
         if pairs and not self.text_columns:
             raise InputError(f"{flag}: the model of --model-dir {self.source} reads single texts; leave it out")
 
+    @told_in_python
     def predict(self, texts: object, *, text_column: str | None = None) -> Any:
         """Label sentences and return them in the shape in which they were given; see `sst2_ray.predict`."""
         return labeled(self, texts, text_column)

@@ -8,6 +8,7 @@ import json
 from functools import partial
 
 from sst2_ray.config.fields import check_is, describe_changes
+from sst2_ray.config.python_calls import told_in_python
 from sst2_ray.config.train import TrainConfig
 from sst2_ray.errors import InputError, StoppedError
 from sst2_ray.formatting import without_secret, without_secrets
@@ -27,6 +28,7 @@ from sst2_ray.storage import address, typed
 from sst2_ray.terminal import show_plan
 
 
+@told_in_python
 def train(config: TrainConfig, *, quiet: bool = False) -> TrainResult:
     """Fine-tune as `config` says, and go on where an interrupted run of the same name stopped.
 

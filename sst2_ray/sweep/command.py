@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from sst2_ray import formatting
 from sst2_ray.config.fields import flag
 from sst2_ray.config.presets import sweep_preset
+from sst2_ray.config.python_words import flag_words
 from sst2_ray.config.sources import SweepCommand, read_config_file, sweep_command_line
 from sst2_ray.config.sweep import AXES, SweepConfig, SweepFlags, sweep_from_dict
 from sst2_ray.config.train import TrainConfig, config_from_dict, numeric_fields
@@ -77,6 +78,11 @@ def read_sweep_command(argv: Sequence[str]) -> tuple[SweepCommand, SweepConfig]:
 
     Raises InputError with one line.
     """
+    with flag_words():
+        return _read(argv)
+
+
+def _read(argv: Sequence[str]) -> tuple[SweepCommand, SweepConfig]:
     line = sweep_command_line(PROG)
     given, flags, settings = line.read(argv, lambda values: _shown(_start(values)))
     command = SweepCommand(**given)  # type: ignore[arg-type]

@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping
 
 from sst2_ray.config.fields import check_is, describe_changes
+from sst2_ray.config.python_calls import told_in_python
 from sst2_ray.config.sweep import SweepConfig
 from sst2_ray.data.leaks import check_known_leak
 from sst2_ray.data.load import load_splits
@@ -27,6 +28,7 @@ from sst2_ray.sweep.resume import past_trials
 from sst2_ray.sweep.session import SweepRun
 
 
+@told_in_python
 def sweep(config: SweepConfig, *, quiet: bool = False) -> SweepResult:
     """Run the sweep that `config` describes, and go on where an interrupted sweep of the same name stopped.
 

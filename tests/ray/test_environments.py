@@ -218,7 +218,7 @@ def test_a_process_that_never_starts_is_given_up_at_placement_s_deadline(tmp_pat
     small = small_runs(tmp_path)
     ray.init(address="local", include_dashboard=False, num_cpus=2, runtime_env={"py_executable": "/bin/sleep 1000"})
     try:
-        with pytest.raises(InfeasibleError, match="has started no process within --placement-timeout-s 4"):
+        with pytest.raises(InfeasibleError, match="has started no process within placement_timeout_s=4"):
             train(
                 TrainConfig(
                     model=f"{small.folder}/model", data=f"{small.folder}/data", batch_size=16, epochs=1,

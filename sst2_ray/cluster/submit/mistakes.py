@@ -10,6 +10,7 @@ from pathlib import Path
 from sst2_ray.cluster.submit.forecast import OWN_SWEEP, OWN_TRAIN, own_arguments
 from sst2_ray.cluster.submit.upload import Upload
 from sst2_ray.config.presets import sweep_preset
+from sst2_ray.config.python_words import flag_words
 from sst2_ray.config.sources import SweepCommand, read_train_command, sweep_command_line, train_command_line
 from sst2_ray.config.sweep import SweepConfig
 from sst2_ray.errors import InputError, did_you_mean
@@ -58,7 +59,9 @@ def _check_train(words: Sequence[str], *, judged: bool) -> None:
 
 def _check_sweep(words: Sequence[str], *, judged: bool) -> None:
     given, flags, settings = sweep_command_line("sst2-ray sweep").read(words)
-    if judged:
+    if not judged:
+        return
+    with flag_words():
         command = SweepCommand(**given)  # type: ignore[arg-type]
         data = settings.get("data")
         start = SweepConfig()

@@ -115,10 +115,13 @@ def test_singles_lists_every_text():
 @pytest.mark.parametrize(
     ("values", "reason"),
     [
-        ({"text_columns": ("sentence1",)}, "--text-columns sentence1: takes two columns"),
-        ({"text_columns": ("a", "b", "c")}, "--text-columns a b c: takes two columns"),
-        ({"text_columns": ("a", "A")}, "--text-columns a A: takes two columns"),
-        ({"text_column": "sentence1"}, "--text-column sentence1 --text-columns sentence1 sentence2: give one of"),
+        ({"text_columns": ("sentence1",)}, "text_columns='sentence1': takes two columns"),
+        ({"text_columns": ("a", "b", "c")}, r"text_columns=\('a', 'b', 'c'\): takes two columns"),
+        ({"text_columns": ("a", "A")}, r"text_columns=\('a', 'A'\): takes two columns"),
+        (
+            {"text_column": "sentence1"},
+            r"text_column='sentence1', text_columns=\('sentence1', 'sentence2'\): give one of",
+        ),
         (
             {"text_columns": ("sentence1", "other")},
             "has no text column 'other'; it has sentence1, sentence2, label; name the",

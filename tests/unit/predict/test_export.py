@@ -163,7 +163,7 @@ def test_python_does_what_the_command_does(model, data, monkeypatch):
 
 @pytest.mark.parametrize(
     ("options", "said"),
-    [({"to": "tflite"}, "--to"), ({"max_loss": -1}, "--max-loss -1"), ({"to": ()}, "--to: name at least one")],
+    [({"to": "tflite"}, "^to="), ({"max_loss": -1}, "^max_loss=-1: "), ({"to": ()}, "^to: name at least one")],
 )
 def test_python_refuses_what_the_command_refuses(model, options, said):
     with pytest.raises(InputError, match=said):

@@ -416,5 +416,5 @@ def test_another_model_or_what_is_no_export_is_not_started_from(tmp_path, sbert_
         resolve_model(TrainConfig(start_from=str(sbert_folder)))
     with pytest.raises(InputError, match=r"--start-from s3://b/run: is not on this machine; copy it to a folder"):
         resolve_model(TrainConfig(start_from="s3://b/run"))
-    with pytest.raises(InputError, match="--random-weights: give one of the two"):
+    with pytest.raises(InputError, match="random_weights=True: give one of the two"):
         TrainConfig(start_from="x", random_weights=True)

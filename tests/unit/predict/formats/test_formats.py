@@ -223,7 +223,7 @@ def test_an_export_that_was_not_converted_says_how(tmp_path):
 
 def test_a_precision_that_was_not_written_is_refused_by_name(copy):
     convert(Export.load(copy), Backend.ONNX, [Variant.FP32], [])
-    assert refusal(copy, variant="int8").startswith("--variant int8: ")
+    assert refusal(copy, variant="int8").startswith("variant='int8': ")
 
 
 @pytest.mark.parametrize("damage", ["missing", "truncated", "empty"])
@@ -245,7 +245,7 @@ def test_a_library_that_is_not_there_is_named_with_its_install_line(copy, monkey
 
 
 def test_a_gpu_is_not_promised(copy):
-    assert refusal(copy, device="cuda").startswith("--device cuda: ")
+    assert refusal(copy, device="cuda").startswith("device='cuda': ")
 
 
 def test_weights_of_openvino_are_no_pickle_and_any_other_bin_is_one(converted, tmp_path):
