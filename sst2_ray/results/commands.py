@@ -122,7 +122,8 @@ def main_report(argv: list[str]) -> int:
 
         made = report.build(table, experiment=config.experiment, notes=notes, margin=config.margin)
         page = report.write(made, config.out)
-    print_line(console, made.headline, style="bold", highlight=False)
+    for headline in made.headlines:
+        print_line(console, headline, style="bold", highlight=False)
     console.print(
         f"{page} ({len(made.html) / 1e6:.1f} MB), {len(made.figures)} figures beside it",
         soft_wrap=True,

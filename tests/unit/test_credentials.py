@@ -180,7 +180,7 @@ def test_the_commands_that_look_after_runs_name_the_storage_without_the_secret(
 
 
 def test_the_path_of_a_report_holds_no_secret(bucket: str) -> None:
-    made = page.Report(html="", figures=(), headline="")
+    made = page.Report(html="", figures=(), headlines=())
     assert page.write(made, f"{bucket}/report") == f"s3://{BUCKET}/report/report.html"
 
 

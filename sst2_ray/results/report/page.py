@@ -41,7 +41,8 @@ class Report:
 
     html: str
     figures: tuple[Drawn, ...]
-    headline: str
+    headlines: tuple[str, ...]
+    """Of each study; where there are several, behind the sweeps and runs that it is of."""
 
 
 def build(
@@ -67,7 +68,7 @@ def build(
     figures: list[Drawn] = []
     with drawing.style():
         parts = [_study_part(study, len(found) > 1, figures) for study in found[:MAX_STUDIES]]
-    left_out = [study.title for study in found[MAX_STUDIES:]]
+    left_out = [f"{study.title} ({report_runs.experiments(study.trials)})" for study in found[MAX_STUDIES:]]
     html = _template().render(
         title=f"sst2-ray: {experiment or table.location}",
         location=table.location,
@@ -82,7 +83,7 @@ def build(
         css=_file("report.css"),
         js=_file("report.js"),
     )
-    return Report(html=html, figures=tuple(figures), headline=verdict.headline(found[0]))
+    return Report(html=html, figures=tuple(figures), headlines=tuple(_headline(part) for part in parts))
 
 
 def write(report: Report, out: str) -> str:
@@ -166,6 +167,7 @@ def _study_part(study: Study, several: bool, figures: list[Drawn]) -> dict[str, 
     return {
         "title": study.title if several else None,
         "on": study.title,
+        "of": report_runs.experiments(study.trials),
         "headline": verdict.headline(study),
         "sentences": verdict.sentences(study),
         "not_measured": limits.not_measured(study),
@@ -181,6 +183,10 @@ def _study_part(study: Study, several: bool, figures: list[Drawn]) -> dict[str, 
         "sweep": [named[id(f)] for f in sweep],
         **{name: named[id(f)] if f is not None else None for name, f in single.items()},
     }
+
+
+def _headline(part: dict[str, object]) -> str:
+    return str(part["headline"]) if part["title"] is None else f"{part['on']}, {part['of']}: {part['headline']}"
 
 
 def _moments_part(study: Study) -> list[tuple[Moment, report_tables.PageTable]]:

@@ -16,6 +16,8 @@ from sst2_ray.results.report.tables import PageTable, number_cell, text_cell, wi
 from sst2_ray.results.store import query
 
 MAX_TRIALS = 500
+MAX_NAMES = 8
+"""Sweeps, and runs, that a heading names."""
 
 
 def statuses(trials: pa.Table) -> PageTable:
@@ -26,6 +28,20 @@ def statuses(trials: pa.Table) -> PageTable:
     shown = [s for s in query.STATUS_ORDER if any(c[s] for c in counted.values())]
     rows = [[text_cell(m), *(number_cell(c[s], formatting.number) for s in shown)] for m, c in sorted(counted.items())]
     return PageTable(columns=("model", *(s.replace("_", " ") for s in shown)), rows=rows)
+
+
+def experiments(trials: pa.Table) -> str:
+    """Name the sweeps and runs that trials are of: `sweep lr-search; runs first and second`."""
+    names = trials.select(["experiment", "trial_id"]).to_pylist()
+    sweeps = {row["experiment"] for row in names if row["experiment"] != row["trial_id"]}
+    runs = {row["experiment"] for row in names} - sweeps
+    said = []
+    for kind, of_kind in (("sweep", sorted(sweeps)), ("run", sorted(runs))):
+        if of_kind:
+            more = len(of_kind) - MAX_NAMES
+            shown = [*of_kind[:MAX_NAMES], *([f"{more:,} more"] if more > 0 else [])]
+            said.append(f"{kind}{'s' * (len(of_kind) > 1)} {formatting.join(shown)}")
+    return "; ".join(said)
 
 
 def failures(trials: pa.Table) -> PageTable | None:

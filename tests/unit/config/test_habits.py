@@ -168,7 +168,7 @@ def test_a_bare_family_means_its_models_rather_than_what_is_spelled_alike() -> N
 def test_models_with_a_comma_between_are_told_apart() -> None:
     with pytest.raises(InputError, match=r"^models='sbert,bert-base': give each by itself: sbert bert-base$"):
         SweepConfig(models=("sbert,bert-base",))
-    with pytest.raises(InputError, match="give each by itself: ./a owner/b"):
+    with pytest.raises(InputError, match=r"give each by itself: \./a owner/b$"):
         SweepConfig(models=("./a,owner/b",))
 
 

@@ -141,6 +141,30 @@ def test_mixed_data_sets_are_told_apart(tmp_path: Path) -> None:
     assert "modernbert-base beats" not in text
 
 
+def test_every_section_says_which_sweeps_and_runs_it_is_of(tmp_path: Path) -> None:
+    write_study(str(tmp_path), experiment="lr-search", models=(SBERT,), num_seeds=2, **SMALL)
+    table = write_study(str(tmp_path), experiment="other", models=(MINI,), eval_split="hold-out of mine", **SMALL)
+    one = {"model": "sbert", "eval_split": "hold-out of mine", "data_fingerprint": "third", "best_dev_accuracy": 0.9}
+    table.write("trials", [trial(f"run-{n}", experiment=f"run-{n}", seed=n, **one) for n in range(10)])
+    made = report.build(table)
+    text = words(made.html)
+    of_runs = "runs run-0, run-1, run-2, run-3, run-4, run-5, run-6, run-7 and 2 more"
+    for split, of in (
+        ("SST-2 dev", "sweep lr-search"),
+        ("hold-out of mine", "sweep other"),
+        ("hold-out of mine", of_runs),
+    ):
+        assert f"Evaluated on {split}: {of}" in text
+        assert f"Errors {of}" in text
+        assert any(line.startswith(f"{split}, {of}: ") for line in made.headlines)
+    assert "these are 3 studies" in text
+
+
+def test_one_study_says_what_it_is_of_and_no_heading_repeats_it(tmp_path: Path) -> None:
+    text = words_on(tmp_path, models=(SBERT,), num_seeds=2)
+    assert text.count("sweep synthetic-sweep") == 1
+
+
 def test_mixed_schema_versions(tmp_path: Path) -> None:
     table = write_study(str(tmp_path), models=(SBERT,), num_seeds=2, **SMALL)
     path = next(Path(table.storage.path("trials")).iterdir())
