@@ -11,26 +11,69 @@ from typing import Literal
 from sst2_ray.cli import COMMANDS
 from sst2_ray.config.fields import Positional
 from sst2_ray.config.flags import LIST_FLAGS, parse
+from sst2_ray.config.help import RUNS, SWITCH
 from sst2_ray.terminal import busy
 
 _BASH = """\
+_sst2_ray_runs() {{
+  local storage=runs i
+  [ -d "${{COMP_WORDS[2]}}/results" ] && storage="${{COMP_WORDS[2]}}"
+  for ((i = 2; i < COMP_CWORD; i++)); do
+    case "${{COMP_WORDS[i]}}" in
+      --storage-path) storage="${{COMP_WORDS[i+1]}}"; [ "$storage" = = ] && storage="${{COMP_WORDS[i+2]}}" ;;
+      --storage-path=*) storage="${{COMP_WORDS[i]#*=}}" ;;
+    esac
+  done
+  case "$storage" in "~/"*) storage="$HOME/${{storage#??}}" ;; esac
+  {find}
+}}
 _sst2_ray() {{
   local current=${{COMP_WORDS[COMP_CWORD]}} previous=${{COMP_WORDS[COMP_CWORD-1]}} words=""
   if [ "$COMP_CWORD" -eq 1 ]; then
     words="{commands}"
   else
+    case "$previous" in --*=?*) previous="" ;; esac
     case "${{COMP_WORDS[1]}} $previous" in
 {choices}
     esac
     if [ -z "$words" ]; then
-      case "$current" in -*) case "${{COMP_WORDS[1]}}" in
+      case "$current" in
+        -*) case "${{COMP_WORDS[1]}}" in
 {flags}
-      esac ;; esac
+        esac ;;
+        *) case "${{COMP_WORDS[1]}} $previous" in
+{switches}
+          *" -"* | *" ="*) ;;
+{names}
+        esac ;;
+      esac
     fi
   fi
   COMPREPLY=($(compgen -W "$words" -- "$current"))
 }}
 complete -o default -F _sst2_ray sst2-ray
+"""
+# A wordlist is expanded by the shell: only what can be the name of a run gets there, whatever folders are called.
+_FIND = (
+    '[ -n "$storage" ] && find "$storage/" -mindepth 2 -maxdepth 2 -name config.json 2> /dev/null |'
+    " sed -nE 's|.*/([A-Za-z0-9][A-Za-z0-9._-]*)/config[.]json$|\\1|p'"
+)
+_FISH_RUNS = """\
+function __sst2_ray_runs
+  set -l storage runs
+  set -l words (commandline -opc)
+  set -q words[3]; and test -d "$words[3]/results"; and set storage $words[3]
+  for i in (seq (count $words))
+    switch $words[$i]
+      case --storage-path
+        set -q words[(math $i + 1)]; and set storage $words[(math $i + 1)]
+      case '--storage-path=*'
+        set storage (string replace -- --storage-path= '' $words[$i])
+    end
+  end
+  set storage (string replace -r '^~/' "$HOME/" -- $storage)
+  %s
+end
 """
 _ZSH = "autoload -U +X bashcompinit && bashcompinit\n" + _BASH
 
@@ -44,7 +87,7 @@ class CompletionConfig:
 
 
 Flags = dict[str, tuple[str, ...]]
-"""Flag -> choices of its value; "" -> choices of the words without a flag."""
+"""Flag -> choices of its value, or a mark of `CommandHelp.list_flags`; "" -> those of the words without a flag."""
 
 
 def main(argv: list[str]) -> int:
@@ -83,25 +126,44 @@ def flags_of(command: str) -> Flags:
 
 def bash_script(commands: dict[str, Flags], *, zsh: bool = False) -> str:
     """Write the script for bash, or for zsh through its bashcompinit."""
+    given = [(command, flag, values) for command, flags in commands.items() for flag, values in flags.items() if values]
     choices = [
-        f'      "{command} {flag or command}") words="{" ".join(values)}" ;;'
-        for command, flags in commands.items()
-        for flag, values in flags.items()
-        if values
+        f'      "{command} {flag or command}") {_words(values)} ;;'
+        for command, flag, values in given
+        if values != (SWITCH,)
     ]
-    flags = [f'      {command}) words="{" ".join(filter(None, flags))}" ;;' for command, flags in commands.items()]
+    # Behind the first name, and behind a flag that takes no value, names can follow as well.
+    switches = [
+        f'          "{command} {flag}") {_words((RUNS,))} ;;'
+        for command, flag, values in given
+        if values == (SWITCH,) and commands[command].get("") == (RUNS,)
+    ]
+    names = [
+        f'          "{command} "*) {_words((RUNS,))} ;;'
+        for command, flag, values in given
+        if (flag, *values) == ("", RUNS)
+    ]
+    flags = [f'          {command}) words="{" ".join(filter(None, flags))}" ;;' for command, flags in commands.items()]
     template = _ZSH if zsh else _BASH
-    return template.format(commands=" ".join(commands), choices="\n".join(choices), flags="\n".join(flags))
+    parts = {"choices": choices, "flags": flags, "switches": switches, "names": names}
+    lines = {name: "\n".join(part) for name, part in parts.items()}
+    return template.format(commands=" ".join(commands), find=_FIND, **lines)
+
+
+def _words(values: tuple[str, ...]) -> str:
+    return 'words="$(_sst2_ray_runs)"' if values == (RUNS,) else f'words="{" ".join(values)}"'
 
 
 def fish_script(commands: dict[str, Flags]) -> str:
     """Write the script for fish."""
-    lines = ["complete -c sst2-ray -n __fish_use_subcommand -f"]
+    find = _FIND.replace('[ -n "$storage" ] &&', 'test -n "$storage"; and')
+    lines = [_FISH_RUNS % find, "complete -c sst2-ray -n __fish_use_subcommand -f"]
     for command, flags in commands.items():
         summary = COMMANDS[command].summary.replace("'", "\\'")
         lines.append(f"complete -c sst2-ray -n __fish_use_subcommand -a {command} -d '{summary}'")
         for flag, values in flags.items():
             what = f"-l {flag.removeprefix('--')}" if flag else "-f"
-            given = f" -xa '{' '.join(values)}'" if values else ""
+            choices = "(__sst2_ray_runs)" if values == (RUNS,) else " ".join(values)
+            given = f" -xa '{choices}'" if values and values != (SWITCH,) else ""
             lines.append(f"complete -c sst2-ray -n '__fish_seen_subcommand_from {command}' {what}{given}")
     return "\n".join(lines) + "\n"

@@ -66,6 +66,7 @@ Positional = Annotated[T, _Positional()]
 Folder = Annotated[str, Value("FOLDER")]
 File = Annotated[str, Value("FILE")]
 Name = Annotated[str, Value("NAME")]
+RunName = Annotated[str, Value("RUN")]  # of the storage folder: a shell completes it
 
 Positive = Annotated[Number, Rule[float](lambda v: math.isfinite(v) and v > 0, "must be a finite number above 0")]
 NotNegative = Annotated[

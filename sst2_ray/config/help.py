@@ -28,6 +28,8 @@ _UNITS = (
 )
 _TEXTS = (("_path", "FOLDER"), ("_dir", "FOLDER"), ("_column", "NAME"), ("experiment", "NAME"), ("address", "URL"))
 """Endings of field names -> name of the value."""
+RUNS, SWITCH = "@runs", "@switch"
+"""Marks in the list of flags: a value that names a run or sweep, a flag without a value."""
 _LONGEST_WIDTH = 120
 _FIRST = "Most used"
 
@@ -164,9 +166,13 @@ class CommandHelp:
         }
 
     def list_flags(self) -> None:
-        """Print the flags, one a line, each with the choices of its value."""
+        """Print the flags, one a line, each with the choices of its value, or a mark: RUNS, or SWITCH where it takes none."""
         for f in self._fields({}):
             values = self.known_values.get(f.name, f.kind.choices)
+            if f.kind.value_name == "RUN":
+                values = (RUNS,)
+            elif f.kind.type is bool and not f.kind.optional:
+                values = (SWITCH,)
             print(*([] if f.kind.is_positional else [flag(f.name)]), *values)
 
     def _fields(self, defaults: Mapping[str, object]) -> list[_Field]:

@@ -11,7 +11,7 @@ from typing import Annotated
 import pyarrow.fs as pafs
 
 from sst2_ray import formatting
-from sst2_ray.config.fields import AlsoPositional, Folder, Name, OldName
+from sst2_ray.config.fields import AlsoPositional, Folder, OldName, RunName
 from sst2_ray.config.flags import parse
 from sst2_ray.config.metrics import oriented, shown
 from sst2_ray.errors import InputError
@@ -48,7 +48,7 @@ class BestConfig:
     """Folder or URI that runs and sweeps were written to."""
     out: Annotated[Folder, OldName("export")]
     """Local folder to make."""
-    experiment: Name | None = None
+    experiment: RunName | None = None
     """Only of this run or sweep; None: of all that were evaluated on the same sentences."""
     overwrite: bool = False
     """Replace the model that is in the folder."""

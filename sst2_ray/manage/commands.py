@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.text import Text
 
 from sst2_ray import formatting
-from sst2_ray.config.fields import AlsoPositional, Folder, Name, NotNegative, Positional
+from sst2_ray.config.fields import AlsoPositional, Folder, Name, NotNegative, Positional, RunName
 from sst2_ray.config.flags import parse
 from sst2_ray.errors import InputError, did_you_mean
 from sst2_ray.formatting import without_secret
@@ -70,7 +70,7 @@ class LsConfig(_TableFlags):
 class StatusConfig(_TableFlags):
     """Show the trials of one run or sweep; without a name, list what runs."""
 
-    name: Positional[str | None] = None
+    name: Positional[RunName | None] = None
     """Run or sweep, as `sst2-ray ls` lists it."""
     watch: bool = False
     """Show it again every 5 seconds until nothing of it runs."""
@@ -80,7 +80,7 @@ class StatusConfig(_TableFlags):
 class LogsConfig(_StorageFlags):
     """Show the end of a run's log: what the terminal showed, or with --rank the log of a worker."""
 
-    name: Positional[str]
+    name: Positional[RunName]
     """Run or sweep, as `sst2-ray ls` lists it."""
     trial: Name | None = None
     """Trial of a sweep."""
@@ -94,7 +94,7 @@ class LogsConfig(_StorageFlags):
 class StopConfig(_StorageFlags):
     """Ask a run or sweep to stop: its workers end within seconds, and the same command resumes it."""
 
-    name: Positional[str]
+    name: Positional[RunName]
     """Run or sweep, as `sst2-ray ls` lists it."""
 
 

@@ -12,7 +12,7 @@ from typing import Annotated
 from rich.console import Console
 
 from sst2_ray import formatting, terminal
-from sst2_ray.config.fields import AlsoPositional, Folder, Positional, Positive
+from sst2_ray.config.fields import AlsoPositional, Folder, Positional, Positive, RunName
 from sst2_ray.config.flags import parse
 from sst2_ray.errors import InputError, did_you_mean
 from sst2_ray.results.analysis import leaderboard
@@ -30,7 +30,7 @@ class LeaderboardConfig:
 
     storage_path: Annotated[Folder, AlsoPositional()] = "runs"
     """Folder or URI that runs were written to; its subfolder `results` holds the table."""
-    experiment: str | None = None
+    experiment: RunName | None = None
     """Only this run or sweep; None: all of them."""
     where: str | None = None
     """SQL expression over the columns of `trials` (docs/results.md): "model='modernbert-base' and batch_size>=32"."""
@@ -91,7 +91,7 @@ class ReportConfig:
     """Folder or URI that runs were written to; its subfolder `results` holds the table."""
     out: Folder = "report"
     """Folder or URI for report.html and figures/; an older report there is replaced."""
-    experiment: str | None = None
+    experiment: RunName | None = None
     """Only this run or sweep; None: all of them."""
     margin: Positive[float] | None = None
     """Points of accuracy that count as no difference; None: what the sweeps were given (`sweep --margin`), else 0.5."""

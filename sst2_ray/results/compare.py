@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sst2_ray import formatting
-from sst2_ray.config.fields import Positional, Positive
+from sst2_ray.config.fields import Positional, Positive, RunName
 from sst2_ray.config.flags import parse
 from sst2_ray.errors import InputError
 from sst2_ray.results.analysis import methods, wording
@@ -26,16 +26,16 @@ from sst2_ray.terminal import busy, console, print_line
 class CompareConfig:
     """Compare two configurations, runs, models, sweeps or files of predictions on the same sentences."""
 
-    a: Positional[str]
+    a: Positional[RunName]
     """A configuration id, a run (SWEEP/TRIAL or its name), a model or a sweep (its best), or a file with the columns row_id,
     label, prediction (and seed, probability, text)."""
-    b: Positional[str]
+    b: Positional[RunName]
     """The other one."""
     storage_path: str = "runs"
     """Folder or URI whose subfolder `results` holds the table."""
     other_storage_path: str | None = None
     """Storage path of B; None: the same."""
-    experiment: str | None = None
+    experiment: RunName | None = None
     """Only this run or sweep, on both sides; None: all of them."""
     margin: Positive[float] | None = None
     """Points of accuracy that count as no difference (a point of MCC or a correlation is 0.02); None: what the sweeps were

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sst2_ray import formatting
-from sst2_ray.config.fields import AtLeastOne, Positive
+from sst2_ray.config.fields import AtLeastOne, Positive, RunName
 from sst2_ray.config.flags import parse
 from sst2_ray.errors import InputError
 from sst2_ray.results.analysis import evidence, wording
@@ -36,7 +36,7 @@ class PowerConfig:
     """Difference in accuracy, points."""
     storage_path: str = "runs"
     """Folder or URI whose subfolder `results` holds runs to take the variance from."""
-    experiment: str | None = None
+    experiment: RunName | None = None
     """Only this run or sweep; None: all of them."""
     sentences: AtLeastOne | None = None
     """Sentences of the evaluation data; None: those of the table, else SST-2's 872."""
