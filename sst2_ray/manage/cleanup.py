@@ -180,7 +180,7 @@ def _choice(config: BestConfig, group: RankedGroup, run: Run) -> str:
         new = "new seeds and new sentences" if estimate.covers_seeds else "new sentences under this one seed"
         lines.append(
             f"The configuration's accuracy on {group.eval_split}: {formatting.percent(estimate.value)} % (mean of {seeds}), "
-            f"95 % interval for {new} {low} to {high}."
+            f"95 % interval for {new} {low} to {high}; the one in the table is Wilson's, of this run alone."
         )
     if len(best.runs) > 1:
         lines.append(

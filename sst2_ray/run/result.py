@@ -149,7 +149,7 @@ def _interval_words(result: TrainResult, accuracy: float, num_rows: int) -> str:
     found = wilson_interval(round(accuracy * num_rows), num_rows)
     low, high = formatting.percent(found.low), formatting.percent(found.high)
     chosen = "; the epoch was chosen on these rows" if result.last_dev_accuracy != accuracy else ""
-    return f"{low} to {high} with 95 % confidence, for new sentences but not for new seeds{chosen}"
+    return f"{low} to {high} with 95 % confidence, for new sentences but not for new seeds (Wilson's, of this run alone){chosen}"
 
 
 def result_rows(result: TrainResult) -> list[tuple[str, str]]:

@@ -17,7 +17,7 @@ from rich.console import Console
 from sst2_ray import formatting, tables
 from sst2_ray.config.metrics import METRIC_NAMES, shown
 from sst2_ray.records import Status
-from sst2_ray.results.analysis import evidence
+from sst2_ray.results.analysis import evidence, wording
 from sst2_ray.results.analysis.evidence import Evidence
 from sst2_ray.results.analysis.findings import Study
 from sst2_ray.results.analysis.ranking import model_label, rank
@@ -27,6 +27,7 @@ from sst2_ray.results.store.table import ResultsTable
 
 Row = dict[str, Any]
 _MODEL_WIDTH = 15
+_SEEDS = "seeds and sentences"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +98,7 @@ def with_intervals(board: pa.Table, found: Sequence[Evidence], chosen: Sequence[
         if estimate is None:
             rows.append((None, None, None, collapsed))
             continue
-        covers = "seeds and sentences" if estimate.covers_seeds else "sentences"
+        covers = _SEEDS if estimate.covers_seeds else "sentences"
         rows.append((estimate.interval.low, estimate.interval.high, covers, collapsed))
     types = {"low": pa.float64(), "high": pa.float64(), "covers": pa.string(), "collapsed": pa.int64()}
     for i, (name, kind) in enumerate(types.items()):
@@ -120,7 +121,7 @@ def _plain(name: str) -> Callable[[Row], str]:
 def _interval(row: Row) -> str:
     if row["low"] is None:
         return formatting.NONE
-    mark = "" if row["covers"] == "seeds and sentences" else "*"
+    mark = "" if row["covers"] == _SEEDS else "*"
     low, high = (shown(row["chosen_by"], row[end]).removesuffix(" %") for end in ("low", "high"))
     return f"{low} – {high}{mark}"
 
@@ -258,7 +259,9 @@ def _caption(shown: Sequence[Row], num_all: int, told: str) -> str:
     if " collapsed)" in told:
         lines.append(COLLAPSED)
     if any(row["covers"] == "sentences" for row in shown):
-        lines.append("* one seed: the interval is for new sentences, but not for new seeds.")
+        lines.append(wording.ONE_SEED_ALONE)
+    if any(row["seeds"] == 1 and row["covers"] == _SEEDS for row in shown):
+        lines.append(wording.ONE_SEED_POOLED)
     if any(row["low"] is None and row["accuracy"] is not None for row in shown):
         lines.append("– no interval: no predictions on the single sentences that can be used were stored.")
     if len(shown) < num_all:

@@ -10,6 +10,20 @@ from sst2_ray.results.analysis.ranking import Configuration
 from sst2_ray.statistics import power
 from sst2_ray.statistics.crossed import Estimate
 
+POOLED = "seeds varying as in its model's other configurations"
+"""Said of the interval of a single seed that is for new seeds as well."""
+_OF_THE_RUN = "the run's own lines and card have Wilson's"
+OF_ONE_SEED = (
+    f"Intervals are for new seeds and new sentences; of a single seed with {POOLED}, or for new sentences alone where none of "
+    f"these has two seeds, while {_OF_THE_RUN}, of its sentences alone."
+)
+"""Said below tables with single seeds that mark none of them."""
+ONE_SEED_ALONE = (
+    f"* one seed: the interval is for new sentences, but not for new seeds; {_OF_THE_RUN}, a little narrower."
+)
+ONE_SEED_POOLED = f"One seed without *: for new seeds too, {POOLED}; {_OF_THE_RUN}, of its sentences alone."
+"""Said below a table that marks single seeds whose interval is for new sentences alone."""
+
 
 def difference(value: float, metric: str, *, sign: bool = True) -> str:
     """Format a difference of scores: shares such as accuracy and F1 in points, loss in nats."""
@@ -33,6 +47,8 @@ def score_span(estimate: Estimate | None, metric: str = "accuracy", *, lack: Lac
     interval = estimate.interval
     low, high = (shown(metric, v).removesuffix(" %") for v in (interval.low, interval.high))
     covers = "" if estimate.covers_seeds else " for new sentences, but not for new seeds"
+    if estimate.covers_seeds and estimate.num_seeds == (1,):
+        covers = f", {POOLED}"
     return f"{100 * interval.level:.0f} % interval {low} to {high}{covers}"
 
 

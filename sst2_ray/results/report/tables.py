@@ -127,13 +127,17 @@ def best_per_model(study: Study) -> PageTable:
     return PageTable(
         columns=shown,
         rows=rows,
-        note="± is the standard deviation over seeds; the interval is for new seeds and new sentences.",
+        note=f"± is the standard deviation over seeds. {_interval_note([len(c.runs) for c in study.best_per_model])}",
     )
 
 
 def score_title(metric: str) -> str:
     """Return the title of a column of scores."""
     return METRIC_NAMES[metric] + (", %" if metric in SHARES else "")
+
+
+def _interval_note(seeds: Sequence[int]) -> str:
+    return wording.OF_ONE_SEED if 1 in seeds else "Intervals are for new seeds and new sentences."
 
 
 def _interval_title(metric: str) -> str:
@@ -266,7 +270,7 @@ def configurations(study: Study) -> PageTable:
         ),
         rows,
     )  # fmt: skip
-    note = "Intervals are for new seeds and new sentences; for a single seed, over the sentences alone."
+    note = _interval_note(board.column("seeds").to_pylist())
     if any(board.column("collapsed").to_pylist()):
         note += f" {leaderboard.COLLAPSED[0].upper()}{leaderboard.COLLAPSED[1:]}"
     if len(rows) < board.num_rows:

@@ -19,7 +19,7 @@ from sst2_ray.run.progress_file import PROGRESS_FILE, ProgressFile
 from sst2_ray.storage import Storage
 from sst2_ray.training.names import Phase
 from tests.support.object_store import BUCKET, object_store_here
-from tests.support.records import at, epoch, trial
+from tests.support.records import at, epoch, prediction, trial
 from tests.support.waiting import waited
 
 TRIALS = {
@@ -320,6 +320,21 @@ def test_best_takes_the_best_run_of_the_best_configuration(command, tmp_path: Pa
     assert command("best", "--out", str(target), "--overwrite")[0] == 0
     assert (target / "weights").read_text() == "a-seed1" and not (target / "sst2_ray.json").exists()
     assert "is no folder of this machine" in command("best", "--out", "s3://bucket/winner")[2]
+
+
+def test_the_card_of_the_best_tells_its_two_intervals_apart(command, storage: Path, tmp_path: Path) -> None:
+    (storage / "sweep/a-seed1/model/README.md").write_text("# m\n\n## Results\n\n## Training\n")
+    answers = {trial_id: int(100 * values["best_dev_accuracy"]) for trial_id, values in TRIALS.items()}
+    rows = [
+        prediction(i, trial_id, experiment="sweep", predicted=int(i < num_right), global_step=200)
+        for trial_id, num_right in answers.items()
+        for i in range(100)
+    ]
+    ResultsTable(str(storage)).write("predictions", rows)
+    assert command("best", "--out", str(tmp_path / "winner"))[0] == 0
+    card = (tmp_path / "winner/README.md").read_text()
+    assert "92.00 % (mean of 2 seeds), 95 % interval for new seeds and new sentences " in card
+    assert "; the one in the table is Wilson's, of this run alone.\n" in card
 
 
 def test_best_by_the_loss_takes_the_run_with_the_least(command, storage: Path, tmp_path: Path) -> None:

@@ -79,6 +79,21 @@ def test_the_leaderboard_is_whole_where_no_width_is_known(results: Run, monkeypa
         assert "not shown" not in results()
 
 
+def test_single_seeds_say_which_interval_they_have(table: ResultsTable, capsys: pytest.CaptureFixture[str]) -> None:
+    def shown() -> str:
+        assert main_results([table.storage_path, "--wide"]) == 0
+        return " ".join(capsys.readouterr().out.split())
+
+    alone, pooled = (
+        "* one seed: the interval is for new sentences, but not for new seeds; the run's own",
+        "One seed without *:",
+    )
+    write(table, Tried(model="sbert", wrong=[20], learning_rate=1e-5))
+    assert (alone in shown(), pooled in shown()) == (True, False)
+    write(table, Tried(model="sbert", wrong=[20, 24], learning_rate=2e-5))
+    assert (alone in shown(), pooled in shown()) == (False, True)
+
+
 def test_where_over_a_column_that_the_leaderboard_does_not_show(results: Run) -> None:
     assert json.loads(results("--json", "--where", "chip like 'made-up%'"))
 

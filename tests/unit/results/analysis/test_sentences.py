@@ -870,6 +870,12 @@ def pieces_of(module: ModuleType) -> list[str]:
     return found
 
 
+def test_the_interval_of_a_single_seed_says_where_its_seed_variance_is_from(table: ResultsTable) -> None:
+    one, two = Tried(model="sbert", wrong=[20]), Tried(model="sbert", wrong=[90, 94], learning_rate=4e-5)
+    (study,) = write(table, one, two)
+    assert f", {wording.POOLED}). " in verdict.sentences(study)[0]
+
+
 CONTRADICTION = (
     "The metrics name different winners (accuracy first, lr 8e-5, batch 32 and F1 second, lr 8e-5, batch 32): accuracy counts "
     "right answers, F1 those of the positive class (of more than two classes, every class alike), MCC all classes alike, loss also "

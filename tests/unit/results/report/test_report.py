@@ -102,6 +102,7 @@ def test_published_figures_are_shown_on_sst2_dev_only(tmp_path: Path, made: Repo
 def test_one_seed_only(tmp_path: Path) -> None:
     text = words_on(tmp_path, num_seeds=1)
     assert "Each configuration ran under one seed" in text
+    assert "or for new sentences alone where none of these has two seeds, while the run" in text
     assert "how much seeds vary is not known" in text
 
 
