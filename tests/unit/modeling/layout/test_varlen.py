@@ -3,6 +3,8 @@ and behind transformers' way to the package flash-attn."""
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -72,7 +74,7 @@ def test_tiles_hold_whole_rows_or_a_part_of_a_long_one(lengths):
     cuts = tiles_of(ends).tolist()
     assert cuts[0] == 0 and cuts[-1] == sum(lengths)
     row = np.repeat(np.arange(len(lengths)), lengths)
-    for start, end in zip(cuts, cuts[1:], strict=False):
+    for start, end in pairwise(cuts):
         assert 0 < end - start <= TILE
         whole = {start, end} <= set(ends.tolist())
         assert whole or row[start] == row[end - 1], "parts of two rows"
