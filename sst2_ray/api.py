@@ -5,15 +5,14 @@ By place a function takes what it is about (two sides, a name, a difference), th
 
 from __future__ import annotations
 
-import functools
 import io
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, overload
 
-from sst2_ray.config.python_calls import told_in_python
+from sst2_ray.config.python_calls import takes_out_first, told_in_python
 from sst2_ray.tables import Column, html_table
 from sst2_ray.terminal import text_console
 
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
     from sst2_ray.results.compare import CompareResult
     from sst2_ray.results.power import PowerResult
 
-    F = TypeVar("F", bound=Callable[..., str])
     Location = str | Path
 
     class PredictOptions(TypedDict, total=False):
@@ -272,19 +270,7 @@ def export(
     return export_model(config, text_console(100))
 
 
-def _takes_out_first(function: F) -> F:
-    """Let a function take `out` by place, before the storage, as its first version did."""
-
-    @functools.wraps(function)
-    def call(*args: object, **options: object) -> str:
-        if args and "out" not in options:
-            options["out"], args = args[0], args[1:]
-        return function(*args, **options)
-
-    return cast("F", call)
-
-
-@_takes_out_first
+@takes_out_first
 @told_in_python
 def best(
     storage_path: Location = "runs", *, out: Location, experiment: str | None = None, overwrite: bool = False

@@ -67,7 +67,6 @@ Folder = Annotated[str, Value("FOLDER")]
 File = Annotated[str, Value("FILE")]
 Name = Annotated[str, Value("NAME")]
 RunName = Annotated[str, Value("RUN")]  # of the storage folder: a shell completes it
-
 Positive = Annotated[Number, Rule[float](lambda v: math.isfinite(v) and v > 0, "must be a finite number above 0")]
 NotNegative = Annotated[
     Number, Rule[float](lambda v: math.isfinite(v) and v >= 0, "must be a finite number, 0 or above")
@@ -254,8 +253,8 @@ def format_value(value: object) -> str:
 
 def readable(config: DataclassInstance) -> str:
     """Return the expression that makes a config, with the values that differ from their defaults; secrets of URIs are left out."""
-    shown = formatting.without_secrets(changes(config))
-    name, parts = type(config).__name__, [f"{key}={value!r}" for key, value in shown.items()]
+    name, shown = type(config).__name__, formatting.without_secrets(changes(config))
+    parts = [f"{key}={value!r}" for key, value in shown.items()]
     short = f"{name}({', '.join(parts)})"
     if len(short) <= 100:
         return short

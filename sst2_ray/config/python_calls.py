@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
-from typing import ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar, cast
 
 from sst2_ray.config.fields import Kind, kinds_of
 from sst2_ray.config.python_words import python_words
@@ -14,6 +14,7 @@ from sst2_ray.config.train import TrainConfig
 
 P = ParamSpec("P")
 R = TypeVar("R")
+F = TypeVar("F", bound=Callable[..., str])
 
 
 def told_in_python(function: Callable[P, R]) -> Callable[P, R]:
@@ -39,3 +40,15 @@ def _arguments(function: Callable[..., object]) -> dict[str, Kind]:
         type_ = {"bool": bool, "int": int, "float": float}.get(first, str)
         found[name] = Kind(type=type_, choices=(), optional=True)
     return found
+
+
+def takes_out_first(function: F) -> F:
+    """Let a function take `out` by place, before the storage, as its first version did."""
+
+    @functools.wraps(function)
+    def call(*args: object, **options: object) -> str:
+        if args and "out" not in options:
+            options["out"], args = args[0], args[1:]
+        return function(*args, **options)
+
+    return cast("F", call)
