@@ -110,11 +110,11 @@ def of_command(title: str) -> Callable[[Found], float]:
     return value
 
 
-def of_gpu(figure: str, *, batch: int, way: str) -> Callable[[Found], float]:
+def of_gpu(figure: str, *, batch: int, way: str, file: str = "gpu-probe-h200-short.json") -> Callable[[Found], float]:
     """Make the function that finds a figure of the probe on a GPU."""
 
     def value(found: Found) -> float:
-        rows = found["gpu-probe-h200.json"]["rows"]
+        rows = found[file]["rows"]
         (row,) = (row for row in rows if (row["batch"], row["way"]) == (batch, way))
         return float(row[figure])
 
@@ -138,6 +138,8 @@ def of_kills(num_kills: int) -> Callable[[Found], float]:
 
     return value
 
+
+EVALUATED = of_gpu("evaluated_tokens_per_sec", batch=2048, way="compiled", file="gpu-probe-h200.json")
 
 RAYS_PRICE = (
     "[Ray's processes interrupt the two threads](../benchmarks/NOTES.md#the-price-of-ray-on-a-machine-of-its-own)"
@@ -247,7 +249,7 @@ AIMS = (
     ),
     Aim(
         "the same: thousands of tokens a second in an evaluation",
-        lambda found: of_gpu("evaluated_tokens_per_sec", batch=2048, way="compiled")(found) / 1000,
+        lambda found: EVALUATED(found) / 1000,
         700,
     ),
     Aim("seconds to the first line of a command, the slowest of all", worst_first_line, at_most=1, why=WAITING),

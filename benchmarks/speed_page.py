@@ -87,14 +87,17 @@ SECTIONS = (
     ),
     Section(
         "On a GPU",
-        ("gpu-probe-h200.json",),
+        ("gpu-probe-h200-short.json", "gpu-probe-h200.json"),
         "benchmarks.gpu_probe",
         "One worker's loop without Ray, ModernBERT-base from random weights, sentences of SST-2 (13.6 tokens) laid end to end, bf16. "
         "`graphs`, as runs do by themselves: small micro-batches replayed as CUDA graphs, which gives the weights that launching "
         "every kernel gives, bit for bit; `compiled`: with compiled layers besides (at 2,048 sentences nothing is replayed); "
-        "`trainer`: the Hugging Face Trainer, bf16, fused AdamW, batches of like length, padded. The machine's host is slow: it "
-        "launches a kernel in 45 us, which the ways without graphs pay for every kernel. Rows of one way are runs of their own. "
-        "The whole job under Ray: 3,085 examples/s over its first 150 steps of 64, 42 s from the command's start to its workers. "
+        "`trainer`: the Hugging Face Trainer, bf16, fused AdamW, batches of like length, padded. The first table is of today's "
+        "attention (short sentences in tiles of whole ones), AdamW in one pass and few launches for gradients, beside those in "
+        "place before; the second of an earlier day and commit. The machines' hosts are slow: they launch a kernel in 27 us (first) and "
+        "45 us (second), which the ways without graphs pay for every kernel. Rows of one way are runs of their own. "
+        "The whole job under Ray, at the earlier commit: 3,085 examples/s over its first 150 steps of 64, 42 s from the command's "
+        "start to its workers. "
         "[What the time goes to, and what was not measured](../benchmarks/NOTES.md#on-a-gpu).",
     ),
     Section(

