@@ -34,7 +34,7 @@ def test_there_is_a_worker_a_gpu_with_one_of_its_own_and_torch_that_cannot_use_i
 
 
 def test_more_workers_than_gpus_are_refused_with_the_arithmetic(runs: Runs) -> None:
-    expected = "--num-workers 3: 3 workers of 1 CPU and 1 GPU are asked for, room for 2 is all there can be"
+    expected = "num_workers=3: 3 workers of 1 CPU and 1 GPU are asked for, room for 2 is all there can be"
     with pytest.raises(InfeasibleError, match=expected):
         runs.train("three", num_workers=3, cpus_per_worker=None)
     assert InfeasibleError.exit_code == 3
