@@ -72,8 +72,11 @@ class TorchEngine:
         from sst2_ray.training.evaluate import BATCH_TOKENS
         from sst2_ray.training.precision import use_bf16
 
-        if device == "cuda" and not torch.cuda.is_available():
-            raise InputError("--device cuda: torch sees no GPU here; use --device cpu")
+        kind = device.partition(":")[0]
+        if kind not in ("auto", "cpu", "cuda"):
+            raise InputError(f"--device {device}: must be auto, cpu or cuda, of several GPUs cuda:1 the second")
+        if kind == "cuda" and not torch.cuda.is_available():
+            raise InputError(f"--device {device}: torch sees no GPU here; use --device cpu")
         chosen = "cuda" if device == "auto" and torch.cuda.is_available() else device.replace("auto", "cpu")
         self.device = torch.device(chosen)
         self.bf16 = use_bf16(precision, self.device)

@@ -576,6 +576,12 @@ def test_a_gpu_that_is_not_there(refused, export):
     if torch.cuda.is_available():
         pytest.skip("this machine has a GPU")
     assert "--device cuda: torch sees no GPU here" in refused("--model-dir", export, "--text", "a", "--device", "cuda")
+    for device, message in (
+        ("cuda:1", "device='cuda:1': torch sees no GPU here"),
+        ("tpu", "device='tpu': must be auto, cpu or cuda"),
+    ):
+        with pytest.raises(sst2_ray.InputError, match=message):
+            sst2_ray.Predictor(str(export), device=device)
 
 
 def test_the_job_is_the_same_command(export, expected):
