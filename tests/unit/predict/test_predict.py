@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import sst2_ray
+from sst2_ray.errors import InputError
 from sst2_ray.predict import inputs
 from sst2_ray.predict.predictor import Predictor
 from tests.support.models import SENTENCES
@@ -580,7 +581,7 @@ def test_a_gpu_that_is_not_there(refused, export):
         ("cuda:1", "device='cuda:1': torch sees no GPU here"),
         ("tpu", "device='tpu': must be auto, cpu or cuda"),
     ):
-        with pytest.raises(sst2_ray.InputError, match=message):
+        with pytest.raises(InputError, match=message):
             sst2_ray.Predictor(str(export), device=device)
 
 
