@@ -123,7 +123,7 @@ def of_gpu(figure: str, *, batch: int, way: str, file: str = "gpu-probe-h200-sho
 
 def of_restarts(found: Found) -> float:
     """Return the mean seconds of an attempt after a killed worker until its first step."""
-    runs = [run["goodput"] for run in found["goodput.json"]["runs"] if run["kills"]]
+    runs = [run["goodput"] for run in found["goodput-short.json"]["runs"] if run["kills"]]
     return float(sum(run["restarts"] for run in runs) / sum(run["num_restarts"] for run in runs))
 
 
