@@ -72,9 +72,8 @@ def tiles_of(ends: Tensor, *, filled: bool = False) -> Tensor:
             cuts += [*range(start + TILE, end, TILE), end]
     if cuts[-1] < bounds[-1]:
         cuts.append(bounds[-1])
-    if (
-        filled
-    ):  # three tiles, of which one is a row's rest and one has room for all but a row of 65, hold 66 tokens or more
+    if filled:
+        # The worst is a row of one token and one of 65 in turn: three tiles for 66.
         cuts += [bounds[-1]] * (3 * bounds[-1] // TILE + 2 - len(cuts))
     return torch.tensor(cuts, dtype=torch.int32)
 
