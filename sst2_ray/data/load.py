@@ -12,6 +12,7 @@ from sst2_ray.config.registry import DATASETS, glue_task
 from sst2_ray.config.train import TrainConfig
 from sst2_ray.data import leaks
 from sst2_ray.data.class_weights import BALANCED, read_class_weights
+from sst2_ray.data.columns import pieces_of
 from sst2_ray.data.labels import NEGATIVE_POSITIVE, VALUE, ClassNames, canonical_label
 from sst2_ray.data.phrases import UInt64
 from sst2_ray.data.rows import Cells, Rows, Splits, require_classes
@@ -226,8 +227,8 @@ def _part(rows: Rows, fraction: float, purpose: str, config: TrainConfig, notes:
         kept_rows = rows.take(~held)
         held_rows, note = _without_texts_of(rows.take(held), kept_rows, purpose)
         notes.append(note)
-    lacks_class = not config.is_regression and len(np.unique(kept_rows.labels)) < len(np.unique(rows.labels))
-    if lacks_class or len(np.unique(held_rows.labels)) < 2:
+    lacks_class = not config.is_regression and kept_rows.num_different < rows.num_different
+    if lacks_class or held_rows.num_different < 2:
         raise InputError(
             f"{flag} {fraction}: the {len(rows):,} rows of --data {config.data} are too few, or too much alike, to hold "
             f"out some of each class; give more rows" + (", or --dev-data" if purpose == "hold-out" else "")
@@ -291,8 +292,14 @@ def _fingerprint(*splits: Rows | None, class_weights: tuple[float, ...] | None) 
     """Hash the rows, and weights of classes that no field of the config states."""
     digest = hashlib.sha256()
     for rows in splits:
-        for text, label in zip(rows.texts, rows.labels.tolist(), strict=True) if rows else ():
-            digest.update("\t".join([str(label), *([text] if isinstance(text, str) else text)]).encode() + b"\n")
+        for start, texts in pieces_of(rows.texts) if rows else ():
+            assert rows is not None
+            labels = rows.labels[start : start + len(texts)].tolist()
+            lines = [
+                "\t".join((str(label), *((text,) if isinstance(text, str) else text))) + "\n"
+                for text, label in zip(texts, labels, strict=True)
+            ]
+            digest.update("".join(lines).encode())
         digest.update(b"\0")
     if class_weights is not None:
         digest.update(repr(class_weights).encode())

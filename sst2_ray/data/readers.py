@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from sst2_ray.data.columns import TextColumn, arrays_of
 from sst2_ray.data.labels import canonical_labels
 from sst2_ray.data.options import LABEL_COLUMN, ReadOptions, folded
 from sst2_ray.data.rows import Cells
@@ -141,7 +142,7 @@ def _check_texts(texts: Sequence[str], label: str | None, table: TableFile, wher
 def read_files(paths: Sequence[Path], options: ReadOptions) -> Cells:
     """Read the texts and labels of files of one split; rows are numbered through. Raises InputError with one line."""
     where = str(paths[0]) if len(paths) == 1 else f"{paths[0]} and {len(paths) - 1} more"
-    texts: list[Text | None] = []
+    parts: list[list[pa.Array]] = []
     labels: list[str | None] = []
     columns: tuple[str, ...] = ()
     splits: list[str | None] = []
@@ -154,12 +155,13 @@ def read_files(paths: Sequence[Path], options: ReadOptions) -> Cells:
         columns = file.text_columns
         orders.add(tuple(file.table.class_names(file.label or "") or ()))
         for batch in file.batches():
-            texts += file.texts(batch)
+            parts.append(arrays_of(file.texts(batch)))
             labels += file.labels(batch)
             splits += file.splits(batch)
             groups += file.groups(batch)
     if num_alone := groups.count(None):
         notes[f"{count(num_alone, 'row')} without a {options.group}: each text is a group of its own"] = None
+    texts = TextColumn.joined(parts)
     return Cells(
         texts=texts,
         labels=labels,

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import functools
+from array import array
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
 
+from sst2_ray.data.columns import PIECE, TextColumn, take_texts
 from sst2_ray.data.labels import ClassNames, LabelArray, numbers_of, without_unknown
 from sst2_ray.data.texts import Text, stripped
 from sst2_ray.errors import InputError
@@ -35,14 +39,21 @@ class Rows:
     def __len__(self) -> int:
         return len(self.texts)
 
+    @property
+    def num_different(self) -> int:
+        """Count the different labels."""
+        if self.labels.dtype == np.float32:
+            return len(np.unique(self.labels))
+        return int(np.count_nonzero(np.bincount(self.labels)))  # np.unique hashes, which takes 20 times as long
+
     def take(self, chosen: npt.NDArray[np.bool_]) -> Rows:
         """Return the rows at which the mask `chosen` [N] is true, in their order."""
-        positions = np.flatnonzero(chosen).tolist()
+        positions = np.flatnonzero(chosen)
         return Rows(
-            texts=[self.texts[i] for i in positions],
+            texts=take_texts(self.texts, positions),
             labels=self.labels[positions],
             row_ids=self.row_ids[positions],
-            groups=_at(self.groups, positions),
+            groups=_at(self.groups, positions.tolist()) if self.groups is not None else None,
         )
 
 
@@ -99,6 +110,19 @@ class Splits:
         return float(np.bincount(self.dev.labels).max() / len(self.dev))
 
 
+@dataclass
+class _LeftOut:
+    """The rows of a split that no run reads, by the reason."""
+
+    blank: list[int] = field(default_factory=list)
+    unlabelled: list[int] = field(default_factory=list)
+    dropped: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def num_rows(self) -> int:
+        return len(self.blank) + len(self.unlabelled) + self.dropped.total()
+
+
 @dataclass(frozen=True, kw_only=True)
 class Cells:
     """The text and label cells of a split as they were read, blank ones included."""
@@ -130,16 +154,17 @@ class Cells:
         """Return the rows of one split."""
         assert self.splits is not None
         chosen = [row for row, name in enumerate(self.splits) if name == split]
+        texts = self.texts if isinstance(self.texts, TextColumn) else TextColumn.of([self.texts])
         return replace(
             self,
-            texts=[self.texts[i] for i in chosen],
+            texts=texts.take(np.array(chosen, dtype=np.int64)),
             labels=[self.labels[i] for i in chosen],
             groups=_at(self.groups, chosen),
             splits=None,
             positions=chosen,
         )
 
-    @property
+    @functools.cached_property
     def label_counts(self) -> Counter[str]:
         """Rows of each label, rows without a text and labels to be dropped left out."""
         labels = without_unknown(list(self.labels))
@@ -166,50 +191,63 @@ class Cells:
             raise InputError(
                 f"{self.where}: labels {_first_three(unknown)} {what}; correct them, or leave them out with --drop-label"
             )
-        texts: list[Text] = []
-        labels: list[float] = []
-        row_ids: list[int] = []
-        blank: list[int] = []
-        unlabelled: list[int] = []
-        dropped: Counter[str] = Counter()
-        for position, (cell, label) in enumerate(zip(self.texts, self.labels, strict=True)):
-            text = stripped(cell)
-            if text is None:
-                blank.append(position)
-            elif label in self.dropped:
-                dropped[label or ""] += 1
-            elif label is None or label not in numbers:
-                unlabelled.append(position)
-            else:
-                texts.append(text)
-                labels.append(numbers[label])
-                row_ids.append(position)
-        if self.texts and not texts:
+        kept, positions, values, left_out = self._kept(numbers)
+        if self.texts and not len(kept):
             raise InputError(f"{self.where}: none of its {len(self.texts):,} rows has both a text and a label")
-        values = np.array(labels, dtype=np.float32)
         rows = Rows(
-            texts=texts,
+            texts=cast(Sequence[Text], kept),  # what is missing was left out
             labels=values if classes.is_regression else values.astype(np.int16),
-            row_ids=np.array(row_ids, dtype=np.int64),
-            groups=_at(self.groups, row_ids),
+            row_ids=positions,
+            groups=_at(self.groups, positions.tolist()) if self.groups is not None else None,
         )
-        return rows, self._left_out(blank, unlabelled, dropped)
+        return rows, self._remark(left_out)
 
-    def _left_out(self, blank: Sequence[int], unlabelled: Sequence[int], dropped: Counter[str]) -> str | None:
-        num_rows = len(blank) + len(unlabelled) + dropped.total()
-        if not num_rows:
+    def _kept(
+        self, numbers: Mapping[str, float]
+    ) -> tuple[TextColumn, npt.NDArray[np.int64], npt.NDArray[np.float32], _LeftOut]:
+        """Find the rows with a text and a label that stands for a number; returns their texts, places and numbers, and the rest."""
+        parts, row_ids, values, left_out = [], array("q"), array("f"), _LeftOut()
+        column = self.texts if isinstance(self.texts, TextColumn) else TextColumn.of([self.texts])
+        for start in range(0, len(column), PIECE):
+            cells, labels = column[start : start + PIECE], self.labels[start : start + PIECE]
+            texts: list[Text | None] = []
+            for position, (cell, label) in enumerate(zip(cells, labels, strict=True), start):
+                text = stripped(cell)
+                if text is None:
+                    left_out.blank.append(position)
+                elif label in self.dropped:
+                    left_out.dropped[label or ""] += 1
+                elif label is None or label not in numbers:
+                    left_out.unlabelled.append(position)
+                else:
+                    texts.append(text)
+                    values.append(numbers[label])
+                    row_ids.append(position)
+            if texts == cells:  # most pieces: the rows share the memory of the cells
+                parts.append(column.arrays(start, start + len(cells)))
+            elif texts:
+                parts.append(TextColumn.of([texts]).arrays(0, len(texts)))
+        return (
+            TextColumn.joined(parts),
+            np.array(row_ids, dtype=np.int64),
+            np.array(values, dtype=np.float32),
+            left_out,
+        )
+
+    def _remark(self, left_out: _LeftOut) -> str | None:
+        if not left_out.num_rows:
             return None
         parts = [
             f"{len(rows):,} without a {what} ({named_rows(self._in_file(rows))})"
-            for what, rows in (("text", blank), ("label", unlabelled))
+            for what, rows in (("text", left_out.blank), ("label", left_out.unlabelled))
             if rows
         ]
         if parts and not self.drop_blank:
             raise InputError(
                 f"{self.where}: has rows {', '.join(parts)}; correct them, or leave them out with --drop-blank"
             )
-        parts += [f"{num:,} with the label {label}" for label, num in dropped.most_common()]
-        return f"{self.where}: left out {count(num_rows, 'row')}: {', '.join(parts)}"
+        parts += [f"{num:,} with the label {label}" for label, num in left_out.dropped.most_common()]
+        return f"{self.where}: left out {count(left_out.num_rows, 'row')}: {', '.join(parts)}"
 
     def _in_file(self, rows: Sequence[int]) -> Sequence[int]:
         return rows if self.positions is None else [self.positions[row] for row in rows]
@@ -219,14 +257,13 @@ def require_classes(rows: Rows, classes: ClassNames, where: str) -> None:
     """Refuse a split from which nothing can be learned or measured: without rows, or of one class."""
     if not len(rows):
         raise InputError(f"{where}: has no rows; give a file with labelled sentences")
-    present = np.unique(rows.labels)
-    if len(present) == 1 and classes.is_regression:
-        raise InputError(
-            f"{where}: all {len(rows):,} rows have the value {present[0]:g}; nothing can be learned from them"
-        )
-    if len(present) == 1:
-        only = f"{classes.names[present[0]]} ({present[0]})"
-        raise InputError(f"{where}: all {len(rows):,} rows are {only}; at least two classes are needed")
+    if rows.num_different > 1:
+        return
+    least = rows.labels[0]
+    if classes.is_regression:
+        raise InputError(f"{where}: all {len(rows):,} rows have the value {least:g}; nothing can be learned from them")
+    only = f"{classes.names[least]} ({least})"
+    raise InputError(f"{where}: all {len(rows):,} rows are {only}; at least two classes are needed")
 
 
 def _at(items: Sequence[str] | None, positions: Sequence[int]) -> list[str] | None:

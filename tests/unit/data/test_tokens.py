@@ -159,6 +159,6 @@ def test_the_real_modernbert_tokenizer_gives_what_calling_it_gives(sst2_folder):
     lines = (sst2_folder / "dev.tsv").read_text().splitlines()[1:]
     rows = make_rows(*zip(*(line.split("\t") for line in lines), strict=True), "dev")
     tokens = SentenceTokenizer(real, 24)(rows)
-    called = real(rows.texts, truncation=True, max_length=24)["input_ids"]
+    called = real(list(rows.texts), truncation=True, max_length=24)["input_ids"]
     assert [part.tolist() for part in np.split(tokens.input_ids, tokens.offsets[1:-1])] == called
-    assert tokens.num_truncated == sum(len(ids) > 24 for ids in real(rows.texts)["input_ids"])
+    assert tokens.num_truncated == sum(len(ids) > 24 for ids in real(list(rows.texts))["input_ids"])
