@@ -28,7 +28,8 @@ from benchmarks.shared import (
     with_the_workers_allocator,
 )
 from sst2_ray.config.train import TrainConfig
-from sst2_ray.run.prepare import check, prepare
+from sst2_ray.run.prepare import check
+from sst2_ray.run.tokenizing import prepare
 from sst2_ray.training.calibrate import loop_of, measure_steps
 from sst2_ray.training.loop import Loop
 

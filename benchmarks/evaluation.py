@@ -29,7 +29,8 @@ from benchmarks.shared import (
 )
 from sst2_ray.config.train import TrainConfig
 from sst2_ray.data.tokens import TokenArrays
-from sst2_ray.run.prepare import check, prepare
+from sst2_ray.run.prepare import check
+from sst2_ray.run.tokenizing import prepare
 from sst2_ray.training.calibrate import first_rows, loop_of, measure_steps
 from sst2_ray.training.evaluate import compute_logits, evaluation_tokens
 from sst2_ray.training.loop import Loop

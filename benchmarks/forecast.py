@@ -23,7 +23,8 @@ from sst2_ray.run.environment import prepare_driver
 from sst2_ray.run.planning.forecast import forecast
 from sst2_ray.run.planning.nodes import this_machine
 from sst2_ray.run.planning.placement import decide
-from sst2_ray.run.prepare import check, prepare
+from sst2_ray.run.prepare import check
+from sst2_ray.run.tokenizing import prepare
 
 TIME_LIMIT, MEMORY_LIMIT = 0.20, 0.10
 """Relative errors that are let pass."""

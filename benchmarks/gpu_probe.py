@@ -28,7 +28,8 @@ import torch
 
 from benchmarks.launches import config_of
 from benchmarks.shared import finish, parser_of, provenance, task_of
-from sst2_ray.run.prepare import RunInputs, check, prepare
+from sst2_ray.run.prepare import RunInputs, check
+from sst2_ray.run.tokenizing import prepare
 from sst2_ray.training.calibrate import loop_of, measure_steps
 from sst2_ray.training.loop import Loop
 from sst2_ray.training.throughput import PHASES, model_flops_per_token, peak_flops, peak_memory_gib

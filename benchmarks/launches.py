@@ -32,7 +32,8 @@ from sst2_ray.config.train import TrainConfig
 from sst2_ray.modeling import dropout
 from sst2_ray.modeling.attention import keyed
 from sst2_ray.modeling.build import compile_layers
-from sst2_ray.run.prepare import RunInputs, check, prepare
+from sst2_ray.run.prepare import RunInputs, check
+from sst2_ray.run.tokenizing import prepare
 from sst2_ray.training.calibrate import loop_of
 from sst2_ray.training.engine import base, zero
 from sst2_ray.training.feed import prefetched

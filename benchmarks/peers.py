@@ -41,7 +41,8 @@ from benchmarks.shared import (
 from sst2_ray.config.train import TrainConfig
 from sst2_ray.data.tokens import TokenArrays
 from sst2_ray.modeling.sources import local_folder
-from sst2_ray.run.prepare import RunInputs, check, prepare
+from sst2_ray.run.prepare import RunInputs, check
+from sst2_ray.run.tokenizing import prepare
 from sst2_ray.training.calibrate import loop_of, measure_steps
 from sst2_ray.training.precision import bf16_is_native
 from sst2_ray.training.task import Task

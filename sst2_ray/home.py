@@ -1,4 +1,4 @@
-"""A home for user ids that nobody has, as containers run with: many libraries cannot be imported without one."""
+"""The home of the user, and one for user ids that nobody has, as containers run with: many libraries need one to be imported."""
 
 from __future__ import annotations
 
@@ -20,6 +20,21 @@ def have_a_home() -> None:
         atexit.register(_delete, home, os.getpid())
         os.environ["HOME"] = home
         os.environ.setdefault("LOGNAME", f"uid{os.getuid()}")
+
+
+def cache_folder() -> Path | None:
+    """Return this user's folder for what can be made again; None: none can be written."""
+    home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    for root in (Path(home), Path(tempfile.gettempdir())):
+        try:
+            folder = root.expanduser() / f"sst2-ray-{os.getuid()}"
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            is_own = folder.stat().st_uid == os.getuid()  # below /tmp anybody could have made it
+        except (OSError, RuntimeError):
+            continue
+        if is_own and os.access(folder, os.W_OK):
+            return folder
+    return None
 
 
 def is_temporary() -> bool:

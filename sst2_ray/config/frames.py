@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import importlib
 import io
-import os
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from sst2_ray.errors import InputError, first_line
+from sst2_ray.home import cache_folder
 
 _TABLES = {("pandas", "DataFrame"), ("polars", "DataFrame"), ("pyarrow", "Table"), ("datasets", "Dataset")}
 """Library and class of what is taken for a table; the libraries are not imported here."""
@@ -79,16 +79,10 @@ def _digest(data: bytes) -> str:
 
 
 def _cache() -> Path:
-    home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    for root in (Path(home), Path(tempfile.gettempdir())):
-        try:
-            folder = root.expanduser() / f"sst2-ray-{os.getuid()}"
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        except (OSError, RuntimeError):
-            continue
-        if os.access(folder, os.W_OK):
-            return folder
-    raise InputError("a table in memory needs a folder that can be written; set XDG_CACHE_HOME to one")
+    folder = cache_folder()
+    if folder is None:
+        raise InputError("a table in memory needs a folder that can be written; set XDG_CACHE_HOME to one")
+    return folder
 
 
 def _write(path: Path, data: bytes) -> Path:

@@ -85,6 +85,12 @@ class Splits:
     """Weight of each class in the training loss; None: all rows count the same."""
 
     @property
+    def by_name(self) -> dict[str, Rows]:
+        """All splits: train, dev, where a part of train is held out selection, further ones by their names."""
+        named = {"train": self.train, "dev": self.dev, "selection": self.selection, **self.others}
+        return {name: rows for name, rows in named.items() if rows is not None}
+
+    @property
     def class_words(self) -> str:
         """Describe the classes of the training split: names, rows, share of the largest; of a regression its values."""
         if self.classes.is_regression:

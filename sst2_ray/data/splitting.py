@@ -23,6 +23,7 @@ import numpy.typing as npt
 
 from sst2_ray.data.labels import LabelArray
 from sst2_ray.data.phrases import Int64, Keys, UInt64, contained
+from sst2_ray.data.processes import map_pieces
 from sst2_ray.data.texts import Text
 
 T = TypeVar("T")
@@ -72,6 +73,10 @@ def _character_class(*categories: str) -> str:
 def key_hashes(texts: Sequence[Text]) -> UInt64:
     """Hash the form in which texts count as the same (see `normalize`) to 64 bits, [N]: of ten million texts, all different, the
     chance is 3 in a million that any two get one hash."""
+    return np.concatenate([np.zeros(0, dtype=np.uint64), *map_pieces(_hashes, texts)])
+
+
+def _hashes(texts: Sequence[Text]) -> UInt64:
     digests = (hashlib.blake2b(normalize(text).encode(), digest_size=8).digest() for text in texts)
     return _integers(digests, len(texts))
 

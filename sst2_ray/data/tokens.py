@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from sst2_ray.data.labels import LabelArray
+from sst2_ray.data.processes import map_pieces
 from sst2_ray.data.rows import Rows
+from sst2_ray.data.texts import Text
 from sst2_ray.errors import InputError
 
 if TYPE_CHECKING:
+    from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerFast
-
-_CHUNK_ROWS = 16_384
-"""Sentences encoded at a time; bounds the memory of the tokenizer's own, larger form."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +47,31 @@ class TokenArrays:
     def lengths(self) -> npt.NDArray[np.int32]:
         """Count the tokens of each sentence, [N]."""
         return np.diff(self.offsets).astype(np.int32)
+
+
+class Piece(NamedTuple):
+    """The tokens of some texts."""
+
+    ids: npt.NDArray[np.int32]
+    """[tokens]"""
+    types: npt.NDArray[np.int8] | None
+    """[tokens]; None: not asked for."""
+    lengths: npt.NDArray[np.int64]
+    """[texts]"""
+    num_truncated: int
+
+
+def encode(core: Tokenizer, texts: Sequence[Text], *, type_ids: bool) -> Piece:
+    """Encode texts with a tokenizer's Rust core, as it is set to truncate."""
+    encodings = core.encode_batch_fast(texts)
+    ids = [encoding.ids for encoding in encodings]
+    types = [encoding.type_ids for encoding in encodings] if type_ids else None
+    return Piece(
+        ids=np.fromiter(chain.from_iterable(ids), dtype=np.int32),
+        types=None if types is None else np.fromiter(chain.from_iterable(types), dtype=np.int8),
+        lengths=np.array([len(some) for some in ids], dtype=np.int64),
+        num_truncated=sum(bool(encoding.overflowing) for encoding in encodings),
+    )
 
 
 class SentenceTokenizer:
@@ -79,30 +106,23 @@ class SentenceTokenizer:
 
     def __call__(self, rows: Rows) -> TokenArrays:
         """Encode all rows, in their order."""
+        pieces = list(self.pieces(rows))
+        ids, types, lengths, num_truncated = zip(*pieces, strict=True) if pieces else ((), (), (), ())
+        return TokenArrays(
+            input_ids=np.concatenate([np.zeros(0, dtype=np.int32), *ids]),
+            offsets=np.cumsum(np.concatenate([np.zeros(1, dtype=np.int64), *lengths])),
+            labels=rows.labels,
+            row_ids=rows.row_ids,
+            num_truncated=sum(num_truncated),
+            type_ids=np.concatenate(types) if pieces and types[0] is not None else None,
+        )
+
+    def pieces(self, rows: Rows) -> Iterator[Piece]:
+        """Encode all rows, some thousands at a time; many of them on all cores."""
         pairs = len(rows) > 0 and not isinstance(rows.texts[0], str)
         if pairs:
             self._check_pairs()
-        chunks: list[npt.NDArray[np.int32]] = []
-        types: list[npt.NDArray[np.int8]] = []
-        lengths = np.zeros(len(rows), dtype=np.int64)
-        num_truncated = 0
-        for first in range(0, len(rows), _CHUNK_ROWS):
-            encodings = self._core.encode_batch_fast(rows.texts[first : first + _CHUNK_ROWS])
-            ids = [encoding.ids for encoding in encodings]
-            lengths[first : first + len(ids)] = [len(some) for some in ids]
-            chunks.append(np.fromiter(chain.from_iterable(ids), dtype=np.int32))
-            if pairs and self._type_ids:
-                of_tokens = chain.from_iterable(encoding.type_ids for encoding in encodings)
-                types.append(np.fromiter(of_tokens, dtype=np.int8))
-            num_truncated += sum(bool(encoding.overflowing) for encoding in encodings)
-        return TokenArrays(
-            input_ids=np.concatenate(chunks) if chunks else np.zeros(0, dtype=np.int32),
-            offsets=np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(lengths)]),
-            labels=rows.labels,
-            row_ids=rows.row_ids,
-            num_truncated=num_truncated,
-            type_ids=np.concatenate(types) if types else None,
-        )
+        return map_pieces(partial(encode, self._core, type_ids=pairs and self._type_ids), rows.texts)
 
     def _check_pairs(self) -> None:
         """Refuse pairs whose texts would run into each other, or of which nothing would be left."""

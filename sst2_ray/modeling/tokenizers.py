@@ -30,6 +30,9 @@ _LEAST_SHARE = 0.5
 _MOST_UNKNOWN = 0.5
 """Share of unknown tokens above which texts are refused."""
 
+_COUNTED = 2**20
+"""Tokens that are counted at a time."""
+
 # Models here take only these two; BERT's token_type_ids are all 0 for single sentences, which is its default.
 _INPUTS = ["input_ids", "attention_mask"]
 
@@ -90,7 +93,9 @@ def check_known(
     if unknown is None:
         return
     special = [number for number in tokenizer.all_special_ids if number != unknown]
-    counts = np.bincount(input_ids, minlength=max(tokenizer.all_special_ids, default=0) + 1)
+    counts = np.zeros(max(len(tokenizer), *tokenizer.all_special_ids, 0) + 1, dtype=np.int64)
+    for start in range(0, len(input_ids), _COUNTED):  # np.bincount copies what it counts as int64
+        counts += np.bincount(input_ids[start : start + _COUNTED], minlength=len(counts))
     total = int(counts.sum() - counts[special].sum())
     if total >= least and counts[unknown] > _MOST_UNKNOWN * total:
         raise InputError(

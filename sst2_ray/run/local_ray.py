@@ -16,9 +16,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
+from sst2_ray.cgroups import memory_limit, num_usable_cpus
 from sst2_ray.errors import FailureClass, InputError, RunFailedError, Sst2RayError
 from sst2_ray.run.environment import OWN_RAY_ENV, worker_env, yielding_children
-from sst2_ray.run.planning.nodes import memory_limit, num_usable_cpus, this_machine, told_resources
+from sst2_ray.run.planning.nodes import this_machine, told_resources
 
 _LONGEST_SOCKET = "/session_2026-11-26_14-52-46_123456_1234567/sockets/plasma_store.1"
 _TMP = "/tmp"  # nosec B108 - Ray makes folders of its own below it; its paths must be short

@@ -1,4 +1,4 @@
-"""Preparation by the driver, before anything is started: find data and model, look at an earlier run, make tokens."""
+"""Preparation by the driver, before anything is started: find data and model, look at an earlier run."""
 
 from __future__ import annotations
 
@@ -10,14 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from sst2_ray.config.train import TrainConfig, numeric_fields
+from sst2_ray.data.kept_splits import splits_of
 from sst2_ray.data.leaks import check_known_leak
-from sst2_ray.data.load import Splits, load_splits
-from sst2_ray.data.texts import singles
-from sst2_ray.data.tokens import SentenceTokenizer, TokenArrays
+from sst2_ray.data.rows import Splits
+from sst2_ray.data.tokens import TokenArrays
 from sst2_ray.errors import FailureClass, InputError, RunFailedError
 from sst2_ray.formatting import without_secrets
 from sst2_ray.modeling.sources import ResolvedModel, resolve_model
-from sst2_ray.modeling.sources.families import takes_type_ids
 from sst2_ray.own_files import CONFIG_FILE, read_own
 from sst2_ray.results.store.table import ResultsTable
 from sst2_ray.storage import Storage
@@ -37,7 +36,7 @@ class Tokenized:
 
 @dataclass(frozen=True, kw_only=True)
 class RunInputs:
-    """A config with the data and the model that it names; `prepare` adds the tokens."""
+    """A config with the data and the model that it names; `tokenizing.prepare` adds the tokens."""
 
     config: TrainConfig
     splits: Splits
@@ -68,7 +67,7 @@ class RunInputs:
 
     @property
     def made(self) -> Tokenized:
-        """Tokens and tokenizer. `prepare` must have made them."""
+        """Tokens and tokenizer. `tokenizing.prepare` must have made them."""
         assert self.tokenized is not None, "prepare() comes first"
         return self.tokenized
 
@@ -92,7 +91,7 @@ class RunInputs:
 
 def check(config: TrainConfig) -> RunInputs:
     """Find and check data and model. Nothing is written. Raises InputError with one line."""
-    splits = load_splits(config)
+    splits = splits_of(config)
     check_batch(config, len(splits.train))
     resolved = resolve_for(config, splits)
     leak = check_known_leak(resolved.info.trained_on, splits.corpus, allow=config.allow_leak)
@@ -123,21 +122,6 @@ def check_batch(config: TrainConfig, num_train_rows: int) -> None:
             f"--batch-size {config.batch_size} --num-workers {most}: some workers would never have a row; "
             f"use at most {config.batch_size} workers"
         )
-
-
-def prepare(inputs: RunInputs) -> RunInputs:
-    """Tokenize every split, once."""
-    from sst2_ray.modeling.tokenizers import check_known, load_tokenizer, tokenizer_to_json
-
-    splits = inputs.splits
-    tokenizer = load_tokenizer(inputs.resolved, lambda: singles(splits.train.texts))
-    rows = {"train": splits.train, "dev": splits.dev, "selection": splits.selection, **splits.others}
-    typed = bool(splits.text_columns) and takes_type_ids(inputs.resolved.architecture)
-    tokenize = SentenceTokenizer(tokenizer, inputs.resolved.max_length, type_ids=typed)
-    tokens = {name: tokenize(of_split) for name, of_split in rows.items() if of_split is not None}
-    check_known(tokens["train"].input_ids, tokenizer, source=f"--model {inputs.config.model}")
-    made = Tokenized(tokenizer_json=tokenizer_to_json(tokenizer), vocab_size=len(tokenizer), tokens=tokens)
-    return dataclasses.replace(inputs, tokenized=made)
 
 
 # ---- a run of the same name that is there already

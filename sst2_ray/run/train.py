@@ -19,10 +19,11 @@ from sst2_ray.run.display import RunDisplay
 from sst2_ray.run.planning.forecast import forecast
 from sst2_ray.run.planning.placement import ClusterView, Placement, decide
 from sst2_ray.run.planning.summary import describe, on_paper
-from sst2_ray.run.prepare import check, check_run, prepare, run_description
+from sst2_ray.run.prepare import check, check_run, run_description
 from sst2_ray.run.result import TrainResult, result_of, result_rows, stored_result
 from sst2_ray.run.session import RunSession
 from sst2_ray.run.supervisor import Shared, Trial
+from sst2_ray.run.tokenizing import prepare
 from sst2_ray.run.tracking.trackers import Trackers, check_trackers, tracker_rows
 from sst2_ray.storage import address, typed
 from sst2_ray.terminal import show_plan

@@ -12,12 +12,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
+from sst2_ray.cgroups import num_usable_cpus
 from sst2_ray.records import EpochRecord, PredictionRecord, StopRequest
 from sst2_ray.results.store.table import ResultsTable
 from sst2_ray.run.environment import compute_at_once, omp_num_threads
 from sst2_ray.run.logs import LOGGER, epoch_line, step_line, worker_log
 from sst2_ray.run.messages import Event, Heartbeat, HungRank, MicroBatchLimit, NodeFacts, Note, Progress, WorkerPayload
-from sst2_ray.run.planning.nodes import num_usable_cpus
 from sst2_ray.run.progress_actor import WAIT
 from sst2_ray.run.recent import Position, Recent
 from sst2_ray.training.attempt import Attempt

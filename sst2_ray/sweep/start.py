@@ -9,15 +9,16 @@ from collections.abc import Mapping
 from sst2_ray.config.fields import check_is, describe_changes
 from sst2_ray.config.python_calls import told_in_python
 from sst2_ray.config.sweep import SweepConfig
+from sst2_ray.data.kept_splits import splits_of
 from sst2_ray.data.leaks import check_known_leak
-from sst2_ray.data.load import load_splits
 from sst2_ray.errors import InputError
 from sst2_ray.formatting import without_secret
 from sst2_ray.own_files import CONFIG_FILE, read_own
 from sst2_ray.run.planning.placement import ClusterView, Placement
-from sst2_ray.run.prepare import RunInputs, Tokenized, check_batch, check_same_data, check_unused, prepare, resolve_for
+from sst2_ray.run.prepare import RunInputs, Tokenized, check_batch, check_same_data, check_unused, resolve_for
 from sst2_ray.run.ray.state import other_jobs
 from sst2_ray.run.session import RunSession
+from sst2_ray.run.tokenizing import prepare
 from sst2_ray.run.tracking.trackers import check_trackers
 from sst2_ray.storage import Storage, address
 from sst2_ray.sweep.budget import read_num_trials
@@ -148,7 +149,7 @@ def check_sweep(config: SweepConfig) -> dict[str, RunInputs]:
         batch_size=max(config.batch_sizes),
         selection_fraction=config.held_out_fraction,
     )
-    splits = load_splits(base)
+    splits = splits_of(base)
     for batch_size in config.batch_sizes:
         check_batch(dataclasses.replace(base, batch_size=batch_size), len(splits.train))
     checked = {}

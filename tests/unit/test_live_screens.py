@@ -16,8 +16,9 @@ from sst2_ray.run.display import RunDisplay
 from sst2_ray.run.messages import Progress, TrialOverview
 from sst2_ray.run.planning.placement import Placement
 from sst2_ray.run.planning.summary import describe
-from sst2_ray.run.prepare import check, prepare
+from sst2_ray.run.prepare import check
 from sst2_ray.run.result import result_rows
+from sst2_ray.run.tokenizing import prepare
 from sst2_ray.sweep import closing
 from sst2_ray.sweep.display import SweepDisplay, SweepProgress
 from sst2_ray.sweep.plan import trials_table

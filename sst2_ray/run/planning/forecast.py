@@ -20,11 +20,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sst2_ray import formatting
+from sst2_ray.cgroups import num_usable_cpus
 from sst2_ray.data.tokens import TokenArrays
 from sst2_ray.errors import FailureClass, RunFailedError
 from sst2_ray.network import free_port
 from sst2_ray.run.environment import worker_env
-from sst2_ray.run.planning.nodes import num_usable_cpus
 from sst2_ray.run.planning.placement import Placement
 from sst2_ray.run.prepare import RunInputs
 from sst2_ray.run.ray.fork_server import BEFORE_RAY, WITH_RAY

@@ -13,7 +13,8 @@ from sst2_ray.errors import InputError, RunFailedError
 from sst2_ray.run.command import main
 from sst2_ray.run.planning.forecast import START_S, Forecast, forecast
 from sst2_ray.run.planning.placement import Placement
-from sst2_ray.run.prepare import check, prepare
+from sst2_ray.run.prepare import check
+from sst2_ray.run.tokenizing import prepare
 from sst2_ray.run.train import dry_run
 from tests.support import models
 from tests.support.reviews import reviews, write_glue_folder

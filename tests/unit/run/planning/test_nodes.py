@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from sst2_ray.cgroups import cgroup_cpu_quota, memory_limit, num_usable_cpus
 from sst2_ray.errors import InputError
 from sst2_ray.run.planning import nodes
-from sst2_ray.run.planning.nodes import addable_types, cgroup_cpu_quota, memory_limit, num_usable_cpus, this_machine
+from sst2_ray.run.planning.nodes import addable_types, this_machine
 from sst2_ray.run.planning.placement import Node
 from sst2_ray.run.ray.node_types import NodeGroup
 

@@ -1,0 +1,101 @@
+"""What reading and tokenizing came to, kept below the user's cache folder: the same data are not read and tokenized twice.
+
+An entry is a folder, complete as soon as it has its name, a digest of all that it follows from: the bytes of the files, the
+settings, the code that worked on them. Whoever deletes one loses nothing but time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TypeVar
+
+from sst2_ray.home import cache_folder
+
+T = TypeVar("T")
+
+SWITCH = "SST2_RAY_KEEP_DATA"
+"""0: nothing is kept, and nothing that was kept is read."""
+
+MOST_BYTES = 20 * 2**30
+"""All entries together; those not used for the longest time go first."""
+
+LEAST_FREE_BYTES = 5 * 2**30
+"""Free space of the disk below which nothing more is kept."""
+
+_UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError)
+"""What reading an entry raises that a full disk or a power cut has left in part; Arrow's errors are among them."""
+
+
+def digest_of(value: object, *, code: Iterable[Path], files: Iterable[Path] = ()) -> str:
+    """Hash plain values, source files, and the names and bytes of data files. Raises OSError where one cannot be read."""
+    digest = hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode())
+    for path in (*sorted(code), *files):
+        with path.open("rb") as file:
+            digest.update(b"\0" + path.name.encode() + b"\0" + hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()[:32]
+
+
+def read_kept(key: str, load: Callable[[Path], T]) -> T | None:
+    """Return what `load` makes of an entry's folder; None: there is none, or it is damaged and was deleted."""
+    root = _root()
+    if root is None or not (root / key).is_dir():
+        return None
+    try:
+        found = load(root / key)
+    except _UNREADABLE:
+        shutil.rmtree(root / key, ignore_errors=True)
+        return None
+    with contextlib.suppress(OSError):  # the time of its last use
+        os.utime(root / key)
+    return found
+
+
+def keep(key: str, save: Callable[[Path], None]) -> bool:
+    """Have `save` write an entry into a folder; False where it is not kept: it is switched off, or the disk is full."""
+    root = _root()
+    if root is None or shutil.disk_usage(root).free < LEAST_FREE_BYTES:
+        return False
+    scratch = Path(tempfile.mkdtemp(prefix="new-", dir=root))
+    try:
+        save(scratch)
+        scratch.rename(root / key)
+    except OSError:  # full, or another process was faster
+        shutil.rmtree(scratch, ignore_errors=True)
+    except BaseException:  # what `save` refuses, or Ctrl-C
+        shutil.rmtree(scratch, ignore_errors=True)
+        raise
+    _make_room(root, but=key)
+    return (root / key).is_dir()
+
+
+def _root() -> Path | None:
+    """Return the folder of all entries; None: nothing is kept."""
+    folder = None if os.environ.get(SWITCH) == "0" else cache_folder()
+    if folder is None:
+        return None
+    with contextlib.suppress(OSError):
+        (folder / "data").mkdir(exist_ok=True, mode=0o700)
+        return folder / "data"
+    return None
+
+
+def _make_room(root: Path, *, but: str) -> None:
+    """Delete the entries that were not used for the longest time, until the rest is small enough."""
+    with contextlib.suppress(OSError):  # another process does the same
+        entries = sorted((path for path in root.iterdir() if path.name != but), key=lambda path: -path.stat().st_mtime)
+        room = MOST_BYTES - _size(root / but)
+        for entry in entries:
+            room -= _size(entry)
+            if room < 0:
+                shutil.rmtree(entry, ignore_errors=True)
+
+
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*"))

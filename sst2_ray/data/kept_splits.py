@@ -1,0 +1,133 @@
+"""Checked splits of files on this machine, kept for the next command that names the same data."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pyarrow as pa
+
+from sst2_ray.config.settings import DataSettings
+from sst2_ray.config.train import TrainConfig
+from sst2_ray.data.class_weights import BALANCED
+from sst2_ray.data.columns import TextColumn
+from sst2_ray.data.files import find_files, find_splits, is_single_table
+from sst2_ray.data.kept import digest_of, keep, read_kept
+from sst2_ray.data.labels import ClassNames
+from sst2_ray.data.load import load_splits
+from sst2_ray.data.rows import Rows, Splits
+from sst2_ray.data.texts import Text
+from sst2_ray.errors import InputError
+
+LEAST_BYTES = 2**20
+"""Size of the files from which on their splits are kept: smaller ones are read in a moment."""
+
+CODE = tuple(Path(__file__).parent.glob("*.py"))
+"""This room's modules: what they make of a file follows from them."""
+
+_MAIN = ("train", "dev", "selection")
+
+
+def splits_of(config: TrainConfig) -> Splits:
+    """Return what `load_splits` does, from an earlier command's where the files, the settings and the code are the same.
+
+    Large texts are then mapped from the disk.
+
+    Raises:
+        InputError: As `load_splits`.
+    """
+    key = _key(config)
+    if key is None:
+        return load_splits(config)
+    found = read_kept(key, _read)
+    if found is not None:
+        return found
+    made = load_splits(config)
+    return (read_kept(key, _read) if keep(key, lambda folder: _write(made, folder)) else None) or made
+
+
+def _key(config: TrainConfig) -> str | None:
+    """Return the name of the data's entry; None: they are not files here, or small, or are refused."""
+    if config.class_weights not in (None, BALANCED):
+        return None
+    try:
+        files, beside = _files(config.data)
+        if config.dev_data:
+            files += _files(config.dev_data)[0]
+        if not files or sum(file.stat().st_size for file in files) < LEAST_BYTES:
+            return None
+        names = (*(field.name for field in fields(DataSettings)), "class_weights")
+        settings = {name: getattr(config, name) for name in names}
+        return digest_of([settings, [str(file) for file in files], beside], code=CODE, files=files)
+    except (OSError, InputError):
+        return None  # reading tells what is wrong
+
+
+def _files(data: str) -> tuple[list[Path], list[str]]:
+    """List the files that a path stands for, and the names of what lies beside them, which remarks name."""
+    path = Path(data).expanduser()
+    if "://" in data or not (path.exists() or path.parent.is_dir()):
+        return [], []
+    if not path.is_dir():
+        return find_files(data, "--data"), []
+    found = [path] if is_single_table(path) else [file for files in find_splits(path).values() for file in files]
+    texts = [text for one in found if one.is_dir() for text in sorted(one.rglob("*"))]
+    return [file for file in (*found, *texts) if file.is_file()], sorted(one.name for one in path.iterdir())
+
+
+# ---- the form on the disk
+
+
+def _write(splits: Splits, folder: Path) -> None:
+    for number, rows in enumerate(splits.by_name.values()):
+        _write_rows(rows, folder / f"{number}.arrow")
+    values: dict[str, Any] = {
+        field.name: getattr(splits, field.name)
+        for field in fields(splits)
+        if field.name not in (*_MAIN, "others", "classes")
+    }
+    classes = {"names": splits.classes.names, "numbered": splits.classes.numbered}
+    told = {"splits": list(splits.by_name), "classes": classes, "values": values}
+    (folder / "splits.json").write_text(json.dumps(told))
+
+
+def _read(folder: Path) -> Splits:
+    told = json.loads((folder / "splits.json").read_text())
+    rows = {name: _read_rows(folder / f"{number}.arrow") for number, name in enumerate(told["splits"])}
+    values: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in told["values"].items()
+    }
+    classes = ClassNames(tuple(told["classes"]["names"]), numbered=told["classes"]["numbered"])
+    return Splits(
+        train=rows["train"],
+        dev=rows["dev"],
+        selection=rows.get("selection"),
+        others={name: of_split for name, of_split in rows.items() if name not in _MAIN},
+        classes=classes,
+        **values,
+    )
+
+
+def _write_rows(rows: Rows, path: Path) -> None:
+    texts = rows.texts if isinstance(rows.texts, TextColumn) else TextColumn.of([rows.texts])
+    columns = [*texts.columns, *([] if rows.groups is None else TextColumn.of([rows.groups]).columns)]
+    numbers = [
+        pa.Array.from_buffers(pa.from_numpy_dtype(values.dtype), len(values), [None, pa.py_buffer(values)])
+        for values in (np.ascontiguousarray(rows.labels), np.ascontiguousarray(rows.row_ids))
+    ]
+    names = ["label", "row_id", *("text", "text_pair")[: len(texts.columns)], *["group"][: rows.groups is not None]]
+    table = pa.Table.from_arrays([*map(pa.chunked_array, ([one] for one in numbers)), *columns], names=names)
+    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
+        writer.write_table(table)
+
+
+def _read_rows(path: Path) -> Rows:
+    table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+    labels, row_ids = (table[name].to_numpy() for name in ("label", "row_id"))
+    groups = table["group"].to_pylist() if "group" in table.schema.names else None
+    texts = TextColumn(*(table[name] for name in ("text", "text_pair") if name in table.schema.names))
+    return Rows(texts=cast(Sequence[Text], texts), labels=labels, row_ids=row_ids, groups=groups)
