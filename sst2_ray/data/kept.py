@@ -1,4 +1,4 @@
-"""What reading and tokenizing came to, kept below the user's cache folder: the same data are not read and tokenized twice.
+"""Results of reading and tokenizing, kept below the user's cache folder: the same data are not read and tokenized twice.
 
 An entry is a folder, complete as soon as it has its name, a digest of all that it follows from: the bytes of the files, the
 settings, the code that worked on them. Whoever deletes one loses nothing but time.
@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TypeVar
@@ -28,6 +29,9 @@ MOST_BYTES = 20 * 2**30
 
 LEAST_FREE_BYTES = 5 * 2**30
 """Free space of the disk below which nothing more is kept."""
+
+_IN_USE_S = 86_400.0
+"""Seconds after its last use in which an entry is not deleted: a run may have mapped it, on another machine of this home."""
 
 _UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError)
 """What reading an entry raises that a full disk or a power cut has left in part; Arrow's errors are among them."""
@@ -58,7 +62,7 @@ def read_kept(key: str, load: Callable[[Path], T]) -> T | None:
 
 
 def keep(key: str, save: Callable[[Path], None]) -> bool:
-    """Have `save` write an entry into a folder; False where it is not kept: it is switched off, or the disk is full."""
+    """Make an entry of what `save` writes into a folder; False where it is not kept: it is switched off, or the disk is full."""
     root = _root()
     if root is None or shutil.disk_usage(root).free < LEAST_FREE_BYTES:
         return False
@@ -87,13 +91,13 @@ def _root() -> Path | None:
 
 
 def _make_room(root: Path, *, but: str) -> None:
-    """Delete the entries that were not used for the longest time, until the rest is small enough."""
+    """Delete the entries that were not used for the longest time, until the rest is small enough; none that is in use."""
     with contextlib.suppress(OSError):  # another process does the same
-        entries = sorted((path for path in root.iterdir() if path.name != but), key=lambda path: -path.stat().st_mtime)
+        used = {path: path.stat().st_mtime for path in root.iterdir() if path.name != but}
         room = MOST_BYTES - _size(root / but)
-        for entry in entries:
+        for entry in sorted(used, key=lambda path: -used[path]):
             room -= _size(entry)
-            if room < 0:
+            if room < 0 and used[entry] < time.time() - _IN_USE_S:
                 shutil.rmtree(entry, ignore_errors=True)
 
 

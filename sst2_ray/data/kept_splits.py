@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import pyarrow as pa
@@ -82,33 +82,35 @@ def _files(data: str) -> tuple[list[Path], list[str]]:
 # ---- the form on the disk
 
 
+_PLAIN = ("source", "eval_split", "fingerprint", "corpus")
+_LISTED = ("text_columns", "notes", "class_weights")
+
+
 def _write(splits: Splits, folder: Path) -> None:
     for number, rows in enumerate(splits.by_name.values()):
         _write_rows(rows, folder / f"{number}.arrow")
-    values: dict[str, Any] = {
-        field.name: getattr(splits, field.name)
-        for field in fields(splits)
-        if field.name not in (*_MAIN, "others", "classes")
-    }
+    told = {name: getattr(splits, name) for name in (*_PLAIN, *_LISTED)}
     classes = {"names": splits.classes.names, "numbered": splits.classes.numbered}
-    told = {"splits": list(splits.by_name), "classes": classes, "values": values}
-    (folder / "splits.json").write_text(json.dumps(told))
+    (folder / "splits.json").write_text(json.dumps({**told, "splits": list(splits.by_name), "classes": classes}))
 
 
 def _read(folder: Path) -> Splits:
     told = json.loads((folder / "splits.json").read_text())
     rows = {name: _read_rows(folder / f"{number}.arrow") for number, name in enumerate(told["splits"])}
-    values: dict[str, Any] = {
-        name: tuple(value) if isinstance(value, list) else value for name, value in told["values"].items()
-    }
-    classes = ClassNames(tuple(told["classes"]["names"]), numbered=told["classes"]["numbered"])
+    listed = {name: None if told[name] is None else tuple(told[name]) for name in _LISTED}
     return Splits(
         train=rows["train"],
         dev=rows["dev"],
         selection=rows.get("selection"),
         others={name: of_split for name, of_split in rows.items() if name not in _MAIN},
-        classes=classes,
-        **values,
+        classes=ClassNames(tuple(told["classes"]["names"]), numbered=told["classes"]["numbered"]),
+        source=told["source"],
+        eval_split=told["eval_split"],
+        fingerprint=told["fingerprint"],
+        corpus=told["corpus"],
+        text_columns=listed["text_columns"] or (),
+        notes=listed["notes"] or (),
+        class_weights=listed["class_weights"],
     )
 
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from sst2_ray.config.registry import KNOWN_LEAKS
 from sst2_ray.data.phrases import UInt64
+from sst2_ray.data.rows import Rows
 from sst2_ray.data.splitting import words_of
 from sst2_ray.data.texts import Text, shown
 from sst2_ray.errors import InputError
@@ -86,6 +87,19 @@ def check_known_leak(train_corpora: Sequence[str], eval_corpus: str | None, allo
             )
         return f"LEAK, allowed: trained on {trained_on}, scored on {eval_corpus}: {reason}"
     return None
+
+
+def repetitions(rows: Rows, keys: UInt64) -> str | None:
+    """Count the training rows that repeat another one, and those of several labels; None: there are none."""
+    order = np.lexsort((rows.labels, keys))
+    by_key, labels = keys[order], rows.labels[order]
+    is_repeated = by_key[1:] == by_key[:-1]
+    if not is_repeated.any():
+        return None
+    contradictory = len(np.unique(by_key[1:][is_repeated & (labels[1:] != labels[:-1])]))
+    units = "sentences" if isinstance(rows.texts[0], str) else "pairs"
+    several = f"; {contradictory:,} {units} carry several labels" if contradictory else ""
+    return f"{is_repeated.sum():,} of {len(keys):,} training {units} repeat another one but for case and punctuation{several}"
 
 
 def is_sst2_dev(keys: UInt64) -> bool:

@@ -147,7 +147,7 @@ def _train_rows(read: Source, classes: ClassNames, config: TrainConfig) -> tuple
         train, keys, dropped = _without_leaks(train, keys, read.dev)
         require_classes(train, classes, f"--data {config.data}: training split without its leaks")
         notes.append(dropped)
-    return train, keys, [*notes, _repetitions(train, keys)]
+    return train, keys, [*notes, leaks.repetitions(train, keys)]
 
 
 def _dev_rows(
@@ -274,18 +274,6 @@ def _first_of_dev(dev: Rows, name: str, config: TrainConfig) -> tuple[Rows, str]
 
 
 # ---- describing
-
-
-def _repetitions(rows: Rows, keys: UInt64) -> str | None:
-    order = np.lexsort((rows.labels, keys))
-    by_key, labels = keys[order], rows.labels[order]
-    is_repeated = by_key[1:] == by_key[:-1]
-    if not is_repeated.any():
-        return None
-    contradictory = len(np.unique(by_key[1:][is_repeated & (labels[1:] != labels[:-1])]))
-    units = "sentences" if isinstance(rows.texts[0], str) else "pairs"
-    several = f"; {contradictory:,} {units} carry several labels" if contradictory else ""
-    return f"{is_repeated.sum():,} of {len(keys):,} training {units} repeat another one but for case and punctuation{several}"
 
 
 def _fingerprint(*splits: Rows | None, class_weights: tuple[float, ...] | None) -> str:

@@ -6,13 +6,15 @@ import json
 from collections.abc import Iterable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from sst2_ray.data.rows import Rows
 from sst2_ray.data.tokens import Piece, TokenArrays
+
+Number = TypeVar("Number", np.int32, np.int8)
 
 _IDS, _ENDS, _TYPES, _TOLD = "ids.i32", "ends.i64", "types.i8", "told.json"
 
@@ -43,16 +45,16 @@ def map_tokens(folder: Path, rows: Rows) -> TokenArrays:
     if len(ends) != len(rows):
         raise ValueError(f"{folder}: {len(ends)} texts, not {len(rows)}")
     return TokenArrays(
-        input_ids=_mapped(folder / _IDS, np.dtype(np.int32), told["num_tokens"]),
+        input_ids=_mapped(folder / _IDS, np.int32, told["num_tokens"]),
         offsets=np.concatenate([np.zeros(1, dtype=np.int64), ends]),
         labels=rows.labels,
         row_ids=rows.row_ids,
         num_truncated=told["num_truncated"],
-        type_ids=_mapped(folder / _TYPES, np.dtype(np.int8), told["num_tokens"]) if told["has_types"] else None,
+        type_ids=_mapped(folder / _TYPES, np.int8, told["num_tokens"]) if told["has_types"] else None,
     )
 
 
-def _mapped(path: Path, kind: np.dtype[Any], count: int) -> npt.NDArray[Any]:
+def _mapped(path: Path, kind: type[Number], count: int) -> npt.NDArray[Number]:
     if not count:
         return np.zeros(0, dtype=kind)
     return np.asarray(np.memmap(path, dtype=kind, mode="r", shape=(count,)))

@@ -9,7 +9,6 @@ import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from sst2_ray.data import tokens as tokens_module
 from sst2_ray.data.batching import MicroBatch, collate
 from sst2_ray.data.labels import ClassNames, canonical_labels
 from sst2_ray.data.rows import Cells, Rows
@@ -71,7 +70,7 @@ def test_truncated_sentences_keep_their_special_tokens_and_are_counted(tokenizer
 
 def test_chunks_give_the_same_arrays(tokenizer, monkeypatch):
     whole = SentenceTokenizer(tokenizer, 5)(ROWS)
-    monkeypatch.setattr(tokens_module, "_CHUNK_ROWS", 2)
+    monkeypatch.setattr("sst2_ray.data.processes.PIECE", 2)
     chunked = SentenceTokenizer(tokenizer, 5)(ROWS)
     assert chunked.input_ids.tolist() == whole.input_ids.tolist()
     assert chunked.offsets.tolist() == whole.offsets.tolist()

@@ -51,7 +51,7 @@ def test_the_least_quota_of_the_cgroups_above_counts(cgroups, own: str, files: d
 
 @pytest.mark.parametrize(("quota", "cpus"), [(0.1, 1), (0.9, 1), (1.0, 1), (1.9, 1), (2.5, 2), (math.inf, 8)])
 def test_a_quota_grants_whole_cores_and_at_least_one(monkeypatch: pytest.MonkeyPatch, quota: float, cpus: int) -> None:
-    monkeypatch.setattr(nodes, "cgroup_cpu_quota", lambda: quota)
+    monkeypatch.setattr("sst2_ray.cgroups.cgroup_cpu_quota", lambda: quota)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
     assert num_usable_cpus() == cpus
 
