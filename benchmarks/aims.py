@@ -66,6 +66,12 @@ AIMS = (
     ),
     Aim("the same, batch 64", Ratio(BATCH_64, "main-job", "trainer-grouped"), 1.2, why=RAYS_PRICE),
     Aim(
+        "the same on a CPU with AVX2 only, in fp32",
+        Ratio("throughput-64-avx2.json", "main-job", "trainer-grouped"),
+        1.2,
+        why=RAYS_PRICE,
+    ),
+    Aim(
         "speed of the main job over the notebook study's way, batch 64",
         Ratio(BATCH_64, "main-job", "notebook"),
         20,

@@ -44,7 +44,7 @@ from sst2_ray.modeling.sources import local_folder
 from sst2_ray.run.prepare import RunInputs, check
 from sst2_ray.run.tokenizing import prepare
 from sst2_ray.training.calibrate import loop_of, measure_steps
-from sst2_ray.training.precision import bf16_is_native
+from sst2_ray.training.precision import use_bf16
 from sst2_ray.training.task import Task
 
 WIDTH = 128
@@ -73,7 +73,7 @@ class Job:
 
 
 def job_of(config: TrainConfig) -> Job:
-    return Job(config=config, prepared=prepare(check(config)), bf16=bf16_is_native(torch.device("cpu")))
+    return Job(config=config, prepared=prepare(check(config)), bf16=use_bf16(config.precision, torch.device("cpu")))
 
 
 Run = Callable[[int], float]
@@ -107,7 +107,7 @@ def main_job(job: Job) -> Run:
     def run(steps: int) -> float:
         flags = main_job_flags(job.config.model, job.config.batch_size, steps=WARM_UP_STEPS + steps, workers=1)
         with tempfile.TemporaryDirectory() as folder:
-            run_in(folder, [*flags, f"--train-rows={job.config.train_rows}"])
+            run_in(folder, [*flags, f"--train-rows={job.config.train_rows}", f"--precision={job.config.precision}"])
             return rate_after_warm_up(folder)
 
     return run

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -62,10 +63,17 @@ def finish(figures: dict[str, Any], table: str, path: str | None) -> None:
     Path(path).write_text(text + "\n")
 
 
-def with_the_workers_allocator(module: str) -> None:
-    """Start again with what the main job's workers get: the loader reads it before Python runs."""
-    wanted = worker_env(use_gpu=False)
-    if "LD_PRELOAD" in wanted:  # not where it is set already
+def commit_of(checkout: str) -> str:
+    """Return the short hash of the commit of another checkout of this repository."""
+    command = ["git", "-C", checkout, "rev-parse", "--short", "HEAD"]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def with_the_workers_allocator(module: str, more: Mapping[str, str] | None = None) -> None:
+    """Start again with what the main job's workers get, and `more`: loader and libraries read it before Python runs."""
+    wanted = {**worker_env(use_gpu=False), **(more or {})}
+    missing = any(os.environ.get(name) != value for name, value in (more or {}).items())
+    if missing or "LD_PRELOAD" in wanted:  # not where it is set already
         os.execve(sys.executable, [sys.executable, "-m", module, *sys.argv[1:]], {**os.environ, **wanted})
 
 

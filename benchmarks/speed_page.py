@@ -35,15 +35,23 @@ class Section:
     about: str
 
 
+SIDE_BY_SIDE = ("throughput-64.json", "throughput-32.json")
 SECTIONS = (
     Section(
         "Side by side",
-        ("throughput-64.json", "throughput-32.json"),
+        SIDE_BY_SIDE,
         "benchmarks.throughput --batch-size SIZE",
         "The batches here are random and hold exactly as many sentences as asked for; the Trainer's batches of like length "
         "change which sentences share a batch. Steps count after 64 of warm-up (of the notebook's way, whose shapes never "
         "change, after 2). Only the first row writes a checkpoint in its 64 steps. The second row less the first is what Ray "
         "costs; the third less the second, what DeepSpeed costs (here nothing: plain torch is no faster).",
+    ),
+    Section(
+        "Side by side, without AVX512",
+        ("throughput-64-avx2.json",),
+        "benchmarks.throughput --batch-size 64 --like-avx2 --ways main-job zero2 trainer-grouped",
+        "As on a CPU with AVX2 only: AVX512 is switched off in torch, oneDNN and MKL, and every way computes in fp32, which runs "
+        "choose by themselves on such a CPU.",
     ),
     Section(
         "Does the faster one learn the same?",
@@ -200,7 +208,7 @@ def origin(figures: dict[str, Any]) -> str:
 
 def with_rows(readme: str, found: dict[str, dict[str, Any]]) -> str:
     """Write the README's table about throughput anew."""
-    figures = [one for name, one in found.items() if name.startswith("throughput-")]
+    figures = [found[name] for name in SIDE_BY_SIDE if name in found]
     table = "\n".join(throughput_rows(figures))
     return re.sub(f"({_BEGIN}\n).*?({_END})", lambda m: f"{m[1]}{table}\n{m[2]}", readme, flags=re.DOTALL)
 

@@ -1,11 +1,11 @@
 """Examples a second of this package and of its peers, side by side on one machine, in alternation.
 
-    python -m benchmarks.throughput [--batch-size 64] [--repeats 5] [--ways main-job zero2 ...] [--json FILE]
+    python -m benchmarks.throughput [--batch-size 64] [--repeats 5] [--ways main-job zero2 ...] [--like-avx2] [--json FILE]
 
 Real SST-2 from the folder SST2_RAY_DATA where that is set, else the packaged movie reviews; all-MiniLM-L6-v2. Beside the
 ways, the rate of matrix products of 2048 is measured in every round, in the precision that the ways compute in: shares of
 it compare machines. The main job is the command, Ray included. Steps count after 64 of
-warm-up; of the notebook's way, whose shapes never change, after 2.
+warm-up; of the notebook's way, whose shapes never change, after 2. With --like-avx2 all ways run as on a CPU with AVX2 only.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -46,15 +46,22 @@ STEPS_OF = {"main-job": 64, "zero2": 64, "bare": 64, "notebook": 2}
 """A repeat: about a quarter of a minute; 16 of the other ways, which take longer."""
 
 
+LIKE_AVX2 = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_ENABLE_INSTRUCTIONS": "AVX2"}
+"""What keeps torch's own kernels, oneDNN's and MKL's from AVX512, in every process that inherits it."""
+
+
 def main() -> int:
     parser = parser_of(__doc__)
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
+    parser.add_argument(
+        "--like-avx2", action="store_true", help="without AVX512, in fp32, which runs choose on such a CPU"
+    )
     arguments = parser.parse_args()
-    with_the_workers_allocator("benchmarks.throughput")
+    with_the_workers_allocator("benchmarks.throughput", LIKE_AVX2 if arguments.like_avx2 else None)
     found = provenance()
-    job = _job(arguments.batch_size)
+    job = _job(arguments.batch_size, "fp32" if arguments.like_avx2 else "auto")
     runs = {name: WAYS[name][1](job) for name in arguments.ways}
     rates: dict[str, list[float]] = {name: [] for name in arguments.ways}
     products = []
@@ -68,6 +75,8 @@ def main() -> int:
         "model_flops_per_example": flops_per_example(job),
         "num_threads": torch.get_num_threads(),
         "bf16": job.bf16,
+        "like_avx2": arguments.like_avx2,
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "matmul_flops": products,
         "examples_per_sec": rates,
         **found,
@@ -76,13 +85,14 @@ def main() -> int:
     return 0
 
 
-def _job(batch_size: int) -> peers.Job:
+def _job(batch_size: int, precision: Literal["auto", "fp32"]) -> peers.Job:
     config = TrainConfig(
         model="sbert-minilm",
         data=data_name(),
         batch_size=batch_size,
         epochs=100,
         learning_rate=8e-5,
+        precision=precision,
         train_rows=WARM_UP_STEPS * batch_size,
     )
     process_group_of_one()
@@ -111,6 +121,8 @@ def table(figures: dict[str, Any]) -> str:
     rates = figures["examples_per_sec"]
     first = statistics.median(next(iter(rates.values())))
     precision = "bf16" if figures["bf16"] else "fp32"
+    if figures["like_avx2"]:
+        precision += ", AVX512 switched off"
     lines = [
         f"Batch {figures['batch_size']}, {figures['num_threads']} threads, {figures['chip']}, {precision}, matrix "
         f"products of 2048 at {statistics.median(figures['matmul_flops']) / 1e9:.0f} GFLOP/s.",
