@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.predict_rows import write_rows
-from benchmarks.shared import REPOSITORY, data_name, finish, parser_of, provenance
+from benchmarks.shared import REPOSITORY, commit_of, data_name, finish, parser_of, provenance
 from sst2_ray import formatting
 from sst2_ray.config.train import TrainConfig
 from sst2_ray.data.load import load_splits
@@ -147,11 +147,6 @@ def labelled(scratch: Path, folder: Path, texts: list[str], best: Row | None, ar
             seconds[name].append(time.perf_counter() - start)
             print(f"{name}: {arguments.rows / seconds[name][-1]:,.0f} rows/s", flush=True)
     return seconds
-
-
-def commit_of(checkout: str) -> str:
-    command = ["git", "-C", checkout, "rev-parse", "--short", "HEAD"]
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
 
 def as_json(row: Row) -> dict[str, Any]:

@@ -87,6 +87,13 @@ SECTIONS = (
         "evaluations, per trial. [Where the seconds go](../benchmarks/NOTES.md#where-the-seconds-of-a-start-go).",
     ),
     Section(
+        "The demo's sweep, before and now",
+        ("sweep-before.json",),
+        "benchmarks.sweep_before --before CHECKOUT",
+        "Eight trials of the sweep of `make demo`, the whole command, in alternation with the same at the commit before trials "
+        "shared warm workers.",
+    ),
+    Section(
         "Killed workers",
         ("goodput-short.json", "goodput.json"),
         "benchmarks.goodput --steps 1600 --every-s 90 --kills 4 --rounds 1",

@@ -106,6 +106,12 @@ def of_restarts(found: Found) -> float:
     return float(sum(run["restarts"] for run in runs) / sum(run["num_restarts"] for run in runs))
 
 
+def faster_sweep(found: Found) -> float:
+    """Return the median time of a sweep at the earlier commit over that of today's."""
+    seconds = found["sweep-before.json"]["seconds"]
+    return statistics.median(seconds["before"]) / statistics.median(seconds["now"])
+
+
 def of_kills(num_kills: int) -> Callable[[Found], float]:
     """Make the function that finds the goodput in per cent of runs with so many killed workers."""
 
