@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from benchmarks.values import (
     Found,
     Ratio,
+    after_lost_nodes,
     faster_sweep,
     of_accuracy,
     of_command,
@@ -127,6 +128,12 @@ AIMS = (
         "seconds from the start of an attempt after a killed worker to its first step",
         of_restarts,
         at_most=5,
+        why=KILLS,
+    ),
+    Aim(
+        "seconds beyond Ray's detection of a killed node to the first step of the next attempt, the longest",
+        after_lost_nodes,
+        at_most=20,
         why=KILLS,
     ),
     Aim("per cent of the time in steps that counted, 1,600 steps with four killed workers", of_kills(4), 90, why=KILLS),

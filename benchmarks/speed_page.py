@@ -102,6 +102,14 @@ SECTIONS = (
         "earlier commit. The weights at the end are the same, bit for bit.",
     ),
     Section(
+        "Killed nodes",
+        ("goodput-node.json",),
+        "benchmarks.goodput --what node --steps 700 --every-s 75 --kills 2 --rounds 1",
+        "The same run on a Ray cluster of two nodes on this machine, whose two cores they share; one of them is killed (every process, "
+        "SIGKILL) after a third has joined. Beyond Ray's detection: since Ray marked the node dead, or since the kill where the attempt "
+        "ended before that, because the other worker's connection broke.",
+    ),
+    Section(
         "On a GPU",
         ("gpu-probe-h200-short.json", "gpu-probe-h200.json"),
         "benchmarks.gpu_probe",

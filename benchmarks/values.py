@@ -106,6 +106,11 @@ def of_restarts(found: Found) -> float:
     return float(sum(run["restarts"] for run in runs) / sum(run["num_restarts"] for run in runs))
 
 
+def after_lost_nodes(found: Found) -> float:
+    """Return the most seconds beyond Ray's detection of a killed node to the first step of the next attempt."""
+    return float(max(loss["beyond_s"] for run in found["goodput-node.json"]["runs"] for loss in run["losses"]))
+
+
 def faster_sweep(found: Found) -> float:
     """Return the median time of a sweep at the earlier commit over that of today's."""
     seconds = found["sweep-before.json"]["seconds"]

@@ -2,15 +2,42 @@
 
 from __future__ import annotations
 
-from benchmarks import sweep_before, throughput
+import datetime as dt
+
+import pytest
+
+from benchmarks import goodput, sweep_before, throughput
 from benchmarks.aims import AIMS, aims
-from benchmarks.values import Ratio, faster_sweep
+from benchmarks.values import Ratio, after_lost_nodes, faster_sweep
 
 
 def test_what_nobody_measured_is_said_to_be_missing_and_not_counted() -> None:
     lines = aims({})
     assert lines[0] == f"This project's own aims: 0 of {len(AIMS)} reached."
     assert sum(line.endswith("| not measured | |") for line in lines) == len(AIMS)
+
+
+def loss(*, found_s: float) -> dict[str, float]:
+    at = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
+    killed = at.timestamp()
+    return goodput.loss_of(
+        {"killed_at": killed, "found_at": killed + found_s},
+        {"ended_at": at + dt.timedelta(seconds=11)},
+        {"started_at": at + dt.timedelta(seconds=12), "startup_seconds": 3.0},
+    )
+
+
+def test_a_lost_node_costs_what_comes_after_ray_s_detection_if_the_attempt_waited_for_it() -> None:
+    waited = {"found_s": 10.0, "ended_s": 11.0, "first_step_s": 15.0, "beyond_s": 5.0}
+    assert loss(found_s=10.0) == pytest.approx(waited)
+    assert loss(found_s=14.0)["beyond_s"] == pytest.approx(15.0)
+    runs = [
+        {"name": "undisturbed-0", "losses": []},
+        {"name": "killed-0", "losses": [waited, {**waited, "beyond_s": 7.0}]},
+    ]
+    assert after_lost_nodes({"goodput-node.json": {"runs": runs}}) == 7.0
+    assert goodput.losses_table(runs).splitlines()[-1] == "| killed-0 | 10.0 | 11.0 | 15.0 | 7.0 |"
+    assert goodput.losses_table(runs[:1]) == ""
 
 
 def test_the_faster_of_two_sweeps_is_more_than_once_as_fast() -> None:
