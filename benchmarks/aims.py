@@ -11,6 +11,7 @@ from benchmarks.values import (
     Ratio,
     after_lost_nodes,
     faster_sweep,
+    leaderboard,
     of_accuracy,
     of_command,
     of_evaluation,
@@ -181,6 +182,7 @@ AIMS = (
     Aim("seconds to the first line of a command, the slowest of all", worst_first_line, at_most=1, why=WAITING),
     Aim("seconds of `sst2-ray --help`", of_command("`--help`"), at_most=0.3),
     Aim("seconds of `results`, 1,000 trials", of_command("`results`, 1,000 trials"), at_most=2, why=WAITING),
+    Aim("seconds of `results`, 100,000 trials", leaderboard, at_most=3, why=WAITING),
     Aim("seconds of `ls`, 1,000 trials", of_command("`ls`, 1,000 trials"), at_most=2, why=WAITING),
     Aim(
         "seconds of `ls`, 1,000 runs in an object store",

@@ -1,7 +1,7 @@
 """The results table at scale: a leaderboard over 100,000 trials that were written in 10,000 files a data set: as they were
 written, as runs leave them (they merge small files when they end), and after compaction.
 
-    python benchmarks/results_table.py [--folder DIR] [--num-trials 100000] [--num-files 10000] [--repeats 3] [--json FILE]
+    python -m benchmarks.results_table [--folder DIR] [--num-trials 100000] [--num-files 10000] [--repeats 3] [--json FILE]
 
 Every measurement is the real command, `sst2-ray results`, in a fresh process: its wall-clock and its peak resident memory.
 The table is synthetic (ten evaluations and ten predictions a trial, a start row and an end row).
@@ -9,11 +9,11 @@ The table is synthetic (ten evaluations and ten predictions a trial, a start row
 
 from __future__ import annotations
 
-import argparse
 import datetime as dt
 import json
 import os
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -24,11 +24,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from benchmarks.shared import finish, parser_of, provenance
 from sst2_ray.results.store import files
 from sst2_ray.results.store.compaction import MERGE_AT, merge_small_files
 from sst2_ray.results.store.schema import arrow_schema
 from sst2_ray.results.store.table import ResultsTable, new_file_name
-from sst2_ray.run.provenance import collect_provenance
 from sst2_ray.statistics.scores import Array
 
 Columns = dict[str, Any]
@@ -37,18 +37,23 @@ START = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 LIMITS = {"merged": (3.0, 1.0), "after": (2.0, 1.0)}
 """Seconds and GiB that a leaderboard must stay below."""
 
+ROWS = (
+    ("`results`, files as they were written", "written"),
+    ("`results`, as runs leave the table", "merged"),
+    ("`results compact`, all three data sets", "compact"),
+    ("`results`, after compaction", "after"),
+)
+
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = parser_of(__doc__)
     parser.add_argument("--folder", help="keep the table here; by default it is temporary")
     parser.add_argument("--num-trials", type=int, default=100_000)
     parser.add_argument("--num-files", type=int, default=10_000, help="files a data set")
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--json", help="write the figures to this file as well")
     arguments = parser.parse_args()
     folder = Path(arguments.folder or tempfile.mkdtemp(prefix="results-table-"))
-    provenance = collect_provenance()
-    print(f"{provenance['chip']}, commit {provenance['git_commit']}, {provenance['versions_json']}")
+    origin = provenance()
     try:
         for name, merge in (("written", False), ("merged", True)):
             if not (folder / name).exists():
@@ -57,9 +62,8 @@ def main() -> int:
     finally:
         if not arguments.folder:
             shutil.rmtree(folder)
-    figures = {"num_trials": arguments.num_trials, "num_files": arguments.num_files, **provenance, **found}
-    if arguments.json:
-        Path(arguments.json).write_text(json.dumps(figures, indent=1) + "\n")
+    figures = {"num_trials": arguments.num_trials, "num_files": arguments.num_files, **origin, **found}
+    finish(figures, table(figures), arguments.json)
     return 0 if all(passed(name, runs) for name, runs in found.items() if name in LIMITS) else 1
 
 
@@ -208,6 +212,24 @@ def timed(name: str, folder: Path, *arguments: str, subcommand: str | None = Non
     }
     print(f"{name}: {figures['seconds']} s ({figures['cpu_seconds']} s of CPU), {figures['peak_gib']} GiB", flush=True)
     return figures
+
+
+def table(figures: dict[str, Any]) -> str:
+    """Markdown: seconds and memory of every command."""
+    lines = [
+        f"{figures['num_trials']:,} trials, {POINTS_PER_TRIAL} evaluations and predictions each, in {figures['num_files']:,} "
+        "files a data set.",
+        "",
+        "| the whole command | s, median | lowest to highest | peak memory, GiB |",
+        "|---|---|---|---|",
+    ]
+    for words, name in ROWS:
+        seconds = [run["seconds"] for run in figures[name]]
+        gib = max(run["peak_gib"] for run in figures[name])
+        lines.append(
+            f"| {words} | {statistics.median(seconds):.1f} | {min(seconds):.1f} to {max(seconds):.1f} | {gib:.2f} |"
+        )
+    return "\n".join(lines)
 
 
 def passed(name: str, runs: list[dict[str, float]]) -> bool:

@@ -169,6 +169,12 @@ SECTIONS = (
         "From Enter to the first line in a terminal, and to the end on large storage; all runs are made up.",
     ),
     Section(
+        "The results table at scale",
+        ("results_table.json",),
+        "benchmarks.results_table",
+        "A made-up table on a local disk, one command after the other in fresh processes.",
+    ),
+    Section(
         "Checkpoints",
         ("checkpoint-cost.json",),
         "benchmarks.checkpoint_cost",

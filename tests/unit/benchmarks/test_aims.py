@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks import goodput, sweep_before, throughput
 from benchmarks.aims import AIMS, aims
-from benchmarks.values import Ratio, after_lost_nodes, faster_sweep
+from benchmarks.values import Ratio, after_lost_nodes, faster_sweep, leaderboard
 
 
 def test_what_nobody_measured_is_said_to_be_missing_and_not_counted() -> None:
@@ -51,6 +51,11 @@ def test_the_faster_of_two_sweeps_is_more_than_once_as_fast() -> None:
         "| commit 0123456 | 90.0 | 80.0 to 100.0 | 30.0 | 5.0 | 1.00 |",
         "| this commit | 60.0 | 60.0 to 60.0 | 30.0 | 5.0 | 1.50 |",
     ]
+
+
+def test_the_leaderboard_counts_as_runs_leave_the_table() -> None:
+    figures = {"merged": [{"seconds": 2.0}, {"seconds": 9.0}, {"seconds": 3.0}], "after": [{"seconds": 1.0}]}
+    assert leaderboard({"results_table.json": figures}) == 3.0
 
 
 def test_a_table_without_avx512_says_so_and_its_ratio_is_of_its_own_file() -> None:

@@ -1,9 +1,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-import re
-import statistics
 from pathlib import Path
 
 import pyarrow as pa
@@ -50,14 +47,3 @@ def test_keys_are_never_null(dataset: str) -> None:
 def test_the_page_of_the_fields_is_up_to_date() -> None:
     page = (ROOT / "docs" / "results.md").read_text()
     assert page == docs.with_fields(page), "run: python -m sst2_ray.results.store.docs docs/results.md"
-
-
-def test_the_page_states_what_the_benchmark_measured() -> None:
-    page = (ROOT / "docs" / "results.md").read_text()
-    found = json.loads((ROOT / "benchmarks" / "results" / "results_table.json").read_text())
-    stated = re.findall(r"^\| `sst2-ray results[^|]*\| ([\d.]+) \| ([\d.]+) \|$", page, re.MULTILINE)
-    measured = [found[name] for name in ("before", "compact", "after")]
-    assert stated == [
-        (f"{statistics.median(run['seconds'] for run in runs):.1f}", f"{max(run['peak_gib'] for run in runs):.2f}")
-        for runs in measured
-    ]
