@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import socket
 import sys
+from collections.abc import Iterator
 from types import ModuleType
 
 from sst2_ray.errors import InputError
 from sst2_ray.network import split_address, within
 from sst2_ray.run.environment import prepare_driver
-from sst2_ray.run.local_ray import start_local_ray
+from sst2_ray.run.local_ray import forking_ahead, start_local_ray
 from sst2_ray.run.ray.state import NOT_A_HEAD
 
 HEAD_ANSWERS_WITHIN_S = 5.0
@@ -27,6 +29,17 @@ def starts_ray_here() -> bool:
     """Tell whether `start_ray` would start Ray on this machine: nobody is connected, and no cluster is named."""
     ray = sys.modules.get("ray")
     return not (ray and ray.is_initialized()) and os.environ.get("RAY_ADDRESS", "local") in ("", "local")
+
+
+@contextlib.contextmanager
+def importing_ahead() -> Iterator[None]:
+    """Import what workers need while the caller reads and checks its input, where Ray will be started on this machine.
+
+    A process beside this one does it, and nothing of it is left where the caller ends without Ray. Raises InputError.
+    """
+    prepare_driver()
+    with forking_ahead() if starts_ray_here() else contextlib.nullcontext():
+        yield
 
 
 def start_ray() -> ModuleType:

@@ -15,11 +15,15 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 from sst2_ray.cgroups import memory_limit, num_usable_cpus
 from sst2_ray.errors import FailureClass, InputError, RunFailedError, Sst2RayError
 from sst2_ray.run.environment import OWN_RAY_ENV, worker_env, yielding_children
 from sst2_ray.run.planning.nodes import this_machine, told_resources
+
+if TYPE_CHECKING:
+    from sst2_ray.run.ray.fork_server import ForkServer
 
 _LONGEST_SOCKET = "/session_2026-11-26_14-52-46_123456_1234567/sockets/plasma_store.1"
 _TMP = "/tmp"  # nosec B108 - Ray makes folders of its own below it; its paths must be short
@@ -58,8 +62,41 @@ def start_local_ray(ray: ModuleType) -> None:
         ) from None
 
 
+_ahead: list[ForkServer] = []
+"""The server that `forking_ahead` has started and no Ray uses yet, if there is one."""
+
+
+@contextlib.contextmanager
+def forking_ahead() -> Iterator[None]:
+    """Start the process that workers are forked from now: it imports while data are read and checked.
+
+    Where Ray has not been started by the end, because the input is wrong or there is nothing to do, it is ended.
+    On a single core it would only slow the checks down.
+    """
+    is_first = not _ahead and num_usable_cpus() > 1
+    try:
+        if is_first:
+            with contextlib.suppress(InputError):  # raised again, in its turn, when Ray starts
+                allow_open_files()
+                _ahead.extend(_fork_server())
+        yield
+    finally:
+        if is_first:
+            while _ahead:
+                _ahead.pop().end()
+
+
+def _fork_server() -> list[ForkServer]:
+    """Start a server with what Ray's own processes get; an empty list where workers start the plain way."""
+    from sst2_ray.run.ray.fork_server import ForkServer
+
+    with yielding_children(), _deaf_to_hangups():
+        server = ForkServer.start(worker_env(use_gpu=this_machine().gpus > 0), short_temp_dir())
+    return [server] if server is not None else []
+
+
 def _start(ray: ModuleType) -> None:
-    from sst2_ray.run.ray.fork_server import ForkServer, light_setup
+    from sst2_ray.run.ray.fork_server import light_setup
     from sst2_ray.run.ray.state import (
         keeping_signal_handlers,
         loopback_only,
@@ -71,25 +108,29 @@ def _start(ray: ModuleType) -> None:
     for name, value in OWN_RAY_ENV.items():
         os.environ.setdefault(name, value)
     secure_token()
-    with (
-        yielding_children(), loopback_only(), keeping_signal_handlers(), _deaf_to_hangups(), own_process_groups(), patient_start(),
-        light_setup(),
-    ):  # fmt: skip
-        server = ForkServer.start(worker_env(use_gpu=this_machine().gpus > 0), short_temp_dir())
-        runtime_env = {"py_executable": server.py_executable} if server else None
-        ray.init(
-            address="local",
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            include_dashboard=False,
-            runtime_env=runtime_env,
-            _temp_dir=f"{short_temp_dir()}/ray",
-            **resources(),
-        )
-    if server is not None:
-        # What Ray gives a worker and its library reads once, at import.
-        job = ray.get_runtime_context().get_job_id()
-        server.ray_runs({"RAY_RAYLET_PID": str(raylet_pid()), "RAY_JOB_ID": job})
+    servers = [_ahead.pop()] if _ahead else _fork_server()
+    try:
+        with (
+            yielding_children(), loopback_only(), keeping_signal_handlers(), _deaf_to_hangups(), own_process_groups(),
+            patient_start(), light_setup(),
+        ):  # fmt: skip
+            ray.init(
+                address="local",
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                include_dashboard=False,
+                runtime_env={"py_executable": servers[0].py_executable} if servers else None,
+                _temp_dir=f"{short_temp_dir()}/ray",
+                **resources(),
+            )
+            for server in servers:
+                # What Ray gives a worker and its library reads once, at import.
+                job = ray.get_runtime_context().get_job_id()
+                server.ray_runs({"RAY_RAYLET_PID": str(raylet_pid()), "RAY_JOB_ID": job})
+    except BaseException:
+        for server in servers:
+            server.end()
+        raise
 
 
 def allow_open_files() -> None:

@@ -15,6 +15,7 @@ from sst2_ray.formatting import without_secret, without_secrets
 from sst2_ray.own_files import CONFIG_FILE
 from sst2_ray.records import Status, TrialRecord
 from sst2_ray.run.attempt_log import resume_line
+from sst2_ray.run.connect import importing_ahead
 from sst2_ray.run.display import RunDisplay
 from sst2_ray.run.planning.forecast import forecast
 from sst2_ray.run.planning.placement import ClusterView, Placement, decide
@@ -38,7 +39,7 @@ def train(config: TrainConfig, *, quiet: bool = False) -> TrainResult:
     failed.
     """
     check_is(config, TrainConfig)
-    with RunSession(config, config.run_name, quiet=quiet) as session:
+    with importing_ahead(), RunSession(config, config.run_name, quiet=quiet) as session:
         session.phase(f"reading {without_secret(config.data)}")
         session.check_free()
         check_trackers(config.trackers, session.folder)

@@ -14,6 +14,7 @@ from sst2_ray.data.leaks import check_known_leak
 from sst2_ray.errors import InputError
 from sst2_ray.formatting import without_secret
 from sst2_ray.own_files import CONFIG_FILE, read_own
+from sst2_ray.run.connect import importing_ahead
 from sst2_ray.run.planning.placement import ClusterView, Placement
 from sst2_ray.run.prepare import RunInputs, Tokenized, check_batch, check_same_data, check_unused, resolve_for
 from sst2_ray.run.ray.state import other_jobs
@@ -37,7 +38,7 @@ def sweep(config: SweepConfig, *, quiet: bool = False) -> SweepResult:
     before anything is started or written, InfeasibleError where not one trial can ever be placed.
     """
     check_is(config, SweepConfig)
-    with RunSession(config.base, config.name, quiet=quiet) as session:
+    with importing_ahead(), RunSession(config.base, config.name, quiet=quiet) as session:
         session.check_free()
         checked = _checked(session, config)
         cluster, prepared = session.start(

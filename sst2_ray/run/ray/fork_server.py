@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -41,7 +42,8 @@ class ForkServer:
     path: str
     """Path of its socket, in a folder for this user alone that the server deletes. Short: it may have 107 bytes."""
     stdin: int
-    """Other end of its standard input, never closed: the server ends when this process does, however it ends."""
+    """Other end of its standard input, open as long as it is needed: the server ends when this process does, however it ends."""
+    process: subprocess.Popen[bytes]
 
     @classmethod
     def start(cls, environment: dict[str, str], folder: str | None = None) -> ForkServer | None:
@@ -61,7 +63,7 @@ class ForkServer:
         search = os.pathsep.join(dict.fromkeys(folder or str(Path.cwd()) for folder in sys.path))
         stdin, other_end = os.pipe()
         with Path(f"{path}.log").open("wb") as log:
-            subprocess.Popen(
+            process = subprocess.Popen(
                 [sys.executable, str(fork_worker.__file__), "serve", path, *BEFORE_RAY],
                 stdin=stdin,
                 stdout=log,
@@ -70,12 +72,19 @@ class ForkServer:
                 start_new_session=True,  # Ctrl-C is for the driver
             )
         os.close(stdin)
-        return cls(path, other_end)
+        return cls(path, other_end, process)
 
     @property
     def py_executable(self) -> str:
         """Return the command that Ray starts instead of Python; where no server answers, it becomes Python."""
         return shlex.join([sys.executable, "-I", "-S", str(fork_worker.__file__), self.path])
+
+    def end(self) -> None:
+        """End the server at once, in the middle of its imports too, where there will be no Ray; nothing of it is left."""
+        self.process.kill()
+        self.process.wait()
+        os.close(self.stdin)
+        shutil.rmtree(Path(self.path).parent, ignore_errors=True)
 
     def ray_runs(self, own: dict[str, str]) -> None:
         """Have the server import the rest and fork. `own`: variables that Ray gives to every worker alike."""

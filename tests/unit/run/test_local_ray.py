@@ -6,14 +6,25 @@ import os
 import stat
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
+from sst2_ray.errors import InputError
 from sst2_ray.run import local_ray
-from sst2_ray.run.local_ray import _LONGEST_SOCKET, _SOCKET_BYTES, resources, secure_token, short_temp_dir
-from sst2_ray.run.ray.fork_server import SWITCH
+from sst2_ray.run.local_ray import (
+    _LONGEST_SOCKET,
+    _SOCKET_BYTES,
+    forking_ahead,
+    resources,
+    secure_token,
+    short_temp_dir,
+)
+from sst2_ray.run.ray import fork_server
+from sst2_ray.run.ray.fork_server import SWITCH, ForkServer
 
 VARIABLES = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "RAY_TMPDIR", "TMPDIR", "RAY_OVERRIDE_RESOURCES")
 
@@ -120,3 +131,74 @@ def test_ray_starts_with_a_set_up_of_workers_that_imports_nothing(monkeypatch: p
     names: list[str] = []
     local_ray._start(SimpleNamespace(init=lambda **_: names.append(ray_constants.SETUP_WORKER_FILENAME)))
     assert names == [setup_worker.__file__]
+
+
+@pytest.fixture
+def servers(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Path, list[ForkServer]]]:
+    """Return the folder in which servers make theirs, and those that were started; they import one small module."""
+    started: list[ForkServer] = []
+    start = ForkServer.start
+    monkeypatch.setattr(fork_server, "BEFORE_RAY", ("colorsys",))
+    monkeypatch.setattr(local_ray, "num_usable_cpus", lambda: 2)
+    monkeypatch.setattr(ForkServer, "start", lambda *args: started.append(start(*args)) or started[-1])
+    with tempfile.TemporaryDirectory(prefix="sst2-", dir="/tmp") as folder:
+        monkeypatch.setenv("RAY_TMPDIR", folder)
+        yield Path(folder), started
+
+
+def is_gone(server: ForkServer) -> bool:
+    return server.process.returncode is not None and not Path("/proc", str(server.process.pid)).exists()
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="forked workers need Linux")
+def test_a_server_ahead_of_ray_is_ended_where_ray_is_not_started(servers: tuple[Path, list[ForkServer]]) -> None:
+    folder, started = servers
+    with pytest.raises(InputError), forking_ahead(), forking_ahead():
+        assert len(list(folder.iterdir())) == 1
+        raise InputError("wrong input")
+    assert [is_gone(server) for server in started] == [True]
+    assert not list(folder.iterdir())
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="forked workers need Linux")
+def test_ray_takes_over_the_server_ahead_and_ends_it_where_it_does_not_start(
+    servers: tuple[Path, list[ForkServer]],
+) -> None:
+    folder, started = servers
+    told: list[dict] = []
+
+    def init(**values: object) -> None:
+        told.append(values)
+        raise RuntimeError("a full disk")
+
+    with forking_ahead(), pytest.raises(RuntimeError, match="a full disk"):
+        local_ray._start(SimpleNamespace(init=init))
+    assert [is_gone(server) for server in started] == [True]
+    assert told[0]["runtime_env"] == {"py_executable": started[0].py_executable}
+    assert not list(folder.iterdir())
+
+
+def test_nothing_is_started_ahead_on_a_single_core(servers: tuple[Path, list[ForkServer]], monkeypatch) -> None:
+    monkeypatch.setattr(local_ray, "num_usable_cpus", lambda: 1)
+    with forking_ahead():
+        assert not servers[1]
+
+
+@pytest.mark.parametrize("flags", [["--data", "nowhere.csv"], ["--model", "no-such-model"]])
+def test_wrong_input_leaves_no_process_and_no_folder_behind(tmp_path: Path, flags: list[str]) -> None:
+    (tmp_path / "rows.csv").write_text("sentence,label\n" + "good film,1\nbad film,0\n" * 40)
+    with tempfile.TemporaryDirectory(prefix="sst2-", dir="/tmp") as folder:
+        environ = {**os.environ, "RAY_TMPDIR": folder, "TMPDIR": folder, "MARK_OF_THIS_TEST": folder}
+        command = [sys.executable, "-m", "sst2_ray", "train", "--data", str(tmp_path / "rows.csv"), *flags]
+        done = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 2, done.stderr
+        assert not list(Path(folder).iterdir())
+        mark = f"MARK_OF_THIS_TEST={folder}".encode()
+        assert not [path for path in Path("/proc").glob("[0-9]*/environ") if mark in bytes_of(path)]
+
+
+def bytes_of(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:  # it has ended, or is another user's
+        return b""
