@@ -96,6 +96,7 @@ def _fork_server() -> list[ForkServer]:
 
 
 def _start(ray: ModuleType) -> None:
+    from sst2_ray.run.ray.few_processes import few_processes
     from sst2_ray.run.ray.fork_server import light_setup
     from sst2_ray.run.ray.state import (
         keeping_signal_handlers,
@@ -112,7 +113,7 @@ def _start(ray: ModuleType) -> None:
     try:
         with (
             yielding_children(), loopback_only(), keeping_signal_handlers(), _deaf_to_hangups(), own_process_groups(),
-            patient_start(), light_setup(),
+            patient_start(), light_setup(), few_processes(),
         ):  # fmt: skip
             ray.init(
                 address="local",
