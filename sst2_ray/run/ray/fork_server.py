@@ -16,7 +16,7 @@ from pathlib import Path
 
 from sst2_ray.run.ray import fork_worker, setup_worker
 
-BEFORE_RAY = ("torch", "transformers", "deepspeed", "scipy.stats", "sst2_ray.training.attempt")
+BEFORE_RAY = ("torch", "transformers", "deepspeed", "sst2_ray.training.attempt")
 """Imports of drivers, controllers and training workers besides Ray: most of them."""
 
 WITH_RAY = ("ray.train.torch", "ray.tune", "sst2_ray.run.supervisor", "sst2_ray.run.worker")

@@ -285,9 +285,9 @@ def _import_deepspeed(device: torch.device) -> ModuleType:
     import deepspeed
 
     # It would compile a shared-memory collective that nothing here calls. The table of compatible ops is not public
-    # API; without it, compiling takes up to a minute, and nothing else changes.
-    table = getattr(deepspeed.ops, "__compatible_ops__", None)
-    if isinstance(table, dict) and device.type == "cpu":
-        table["deepspeed_shm_comm"] = False
+    # API; without the entry, compiling takes up to a minute, and nothing else changes. DeepSpeed makes the table when it
+    # is first looked at, by running a compiler for every op; one that is there already is taken as it is.
+    if device.type == "cpu":
+        vars(deepspeed.ops).setdefault("__compatible_ops__", {})["deepspeed_shm_comm"] = False
     logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
     return deepspeed

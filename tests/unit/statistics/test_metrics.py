@@ -17,6 +17,7 @@ from sklearn.metrics import (
 
 from sst2_ray.statistics.metrics import (
     auroc,
+    average_ranks,
     confusion_scores,
     correlation,
     row_values,
@@ -111,3 +112,22 @@ def test_rows_contribute_to_a_regression_as_leaving_them_out_shows() -> None:
     left = [correlation("spearman", np.delete(label, row), np.delete(value, row)) for row in range(num)]
     exact = (num - 1) * np.std(left) * num**0.5 / (num - 1) ** 0.5 / num**0.5 * ((num - 1) / num) ** 0.5
     assert standard_error(of_ranks) == pytest.approx(exact, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        np.random.default_rng(0).normal(size=1000),
+        np.random.default_rng(1).normal(size=1000).astype(np.float32),
+        np.random.default_rng(2).integers(0, 7, 1000),
+        np.random.default_rng(3).integers(0, 2, 1001).astype(np.float32),
+        np.array([0.0, -0.0, np.inf, -np.inf, np.inf]),
+        np.array([1.0, np.nan, 2.0]),
+        np.array([3.0]),
+        np.array([], dtype=np.float64),
+    ],
+)
+def test_ranks_are_those_of_scipy_bit_for_bit(values: np.ndarray) -> None:
+    ranks, expected = average_ranks(values), scipy.stats.rankdata(values)
+    assert ranks.dtype == expected.dtype
+    assert ranks.tobytes() == expected.tobytes()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import subprocess
+import sys
 
 import deepspeed
 import pytest
@@ -48,5 +50,23 @@ def test_the_functions_that_are_replaced_or_called_take_the_same_arguments():
 def test_the_table_of_compatible_ops_is_still_there():
     import torch
 
+    remedy = f"DeepSpeed {deepspeed.__version__} may compile for a minute at its first start"
+    comm = importlib.import_module("deepspeed.comm.torch")
+    assert "__compatible_ops__" in inspect.getsource(deepspeed.ops), remedy
+    assert "deepspeed.ops.__compatible_ops__.get(" in inspect.getsource(comm.build_shm_op), remedy
     table = getattr(_import_deepspeed(torch.device("cpu")).ops, "__compatible_ops__", None)
-    assert isinstance(table, dict), f"DeepSpeed {deepspeed.__version__} may compile for a minute at its first start"
+    assert isinstance(table, dict), remedy
+    assert table[comm.get_accelerator().create_op_builder("ShareMemCommBuilder").NAME] is False, remedy
+    assert comm.build_shm_op() is None
+
+
+def test_the_table_of_compatible_ops_is_not_made_by_running_a_compiler():
+    code = (
+        "import torch, deepspeed.ops\n"
+        "from sst2_ray.training.engine.zero import _import_deepspeed\n"
+        "_import_deepspeed(torch.device('cpu'))\n"
+        "from deepspeed.comm.torch import build_shm_op\n"
+        "print(build_shm_op(), deepspeed.ops.__compatible_ops__)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
+    assert done.stdout.splitlines()[-1] == "None {'deepspeed_shm_comm': False}"
