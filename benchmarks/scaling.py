@@ -16,6 +16,7 @@ from pathlib import Path
 
 from sst2_ray.cluster.prices import RECORDED, SOURCES, machine_of
 from sst2_ray.config.registry import MODELS
+from sst2_ray.run.model_size import size_of
 from sst2_ray.run.planning.cost_model import (
     FEWEST_TOKENS,
     LAUNCH_S,
@@ -27,7 +28,6 @@ from sst2_ray.run.planning.cost_model import (
     step_time,
     tokens_that_hide_nothing,
 )
-from sst2_ray.run.planning.summary import size_of
 from sst2_ray.training.gpus import GPUS
 from sst2_ray.training.task import DEFAULT_MICRO_BATCH_TOKENS
 

@@ -91,6 +91,11 @@ class Splits:
         return {name: rows for name, rows in named.items() if rows is not None}
 
     @property
+    def num_rows(self) -> int:
+        """Count the rows of all splits."""
+        return sum(map(len, self.by_name.values()))
+
+    @property
     def class_words(self) -> str:
         """Describe the classes of the training split: names, rows, share of the largest; of a regression its values."""
         if self.classes.is_regression:

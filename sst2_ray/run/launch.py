@@ -31,6 +31,11 @@ WAIT_ON_S = 60.0
 """Seconds between two looks at machines that are being set up, once the time for placement is over."""
 
 
+def import_for_fit() -> None:
+    """Import what `fit` does: while tokens are made the driver has the time, later the first worker would wait for it."""
+    from sst2_ray.run.ray import torch_backend, trainer  # noqa: F401
+
+
 def fit(payload: WorkerPayload, placement: Placement) -> AttemptEnd:
     """Train with Ray Train and return what rank 0 returned.
 
@@ -79,7 +84,7 @@ def _fit(payload: WorkerPayload, placement: Placement, *, timeout_s: float, numb
     result = trainer(
         _work,
         train_loop_config=_LoopConfig(payload=payload),
-        torch_config=NodeTorchConfig(
+        backend_config=NodeTorchConfig(
             backend="nccl" if placement.use_gpu else "gloo", timeout_s=int(config.step_timeout_s) + 60
         ),
         scaling_config=_scaling(placement),

@@ -12,10 +12,10 @@ import shutil
 import signal
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from sst2_ray.cgroups import memory_limit, num_usable_cpus
 from sst2_ray.errors import FailureClass, InputError, RunFailedError, Sst2RayError
@@ -24,6 +24,9 @@ from sst2_ray.run.planning.nodes import this_machine, told_resources
 
 if TYPE_CHECKING:
     from sst2_ray.run.ray.fork_server import ForkServer
+    from sst2_ray.run.tokenizing import Caller
+
+T = TypeVar("T")
 
 _LONGEST_SOCKET = "/session_2026-11-26_14-52-46_123456_1234567/sockets/plasma_store.1"
 _TMP = "/tmp"  # nosec B108 - Ray makes folders of its own below it; its paths must be short
@@ -84,6 +87,22 @@ def forking_ahead() -> Iterator[None]:
         if is_first:
             while _ahead:
                 _ahead.pop().end()
+
+
+def caller_ahead() -> Caller:
+    """Return what calls functions in a fork of the process that has imported transformers, or here where there is none.
+
+    Call this before Ray starts, what it returns from any thread; functions and their results are pickled.
+    """
+    servers = tuple(_ahead)
+
+    def call(work: Callable[[], T], /) -> T:
+        for server in servers:
+            with contextlib.suppress(OSError, EOFError):
+                return server.call(work)
+        return work()
+
+    return call
 
 
 def _fork_server() -> list[ForkServer]:

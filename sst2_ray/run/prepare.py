@@ -19,6 +19,7 @@ from sst2_ray.formatting import without_secrets
 from sst2_ray.modeling.sources import ResolvedModel, resolve_model
 from sst2_ray.own_files import CONFIG_FILE, read_own
 from sst2_ray.results.store.table import ResultsTable
+from sst2_ray.run.model_size import ModelSize
 from sst2_ray.storage import Storage
 from sst2_ray.training.names import CHECKPOINT_FOLDER
 from sst2_ray.training.step_counts import total_steps
@@ -32,6 +33,8 @@ class Tokenized:
     vocab_size: int
     tokens: dict[str, TokenArrays]
     """train, dev, where a part of train is held out selection, and further evaluation splits by their names."""
+    size: ModelSize
+    """Size of the encoder: found where transformers is imported anyway."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -56,7 +56,7 @@ def rehearse(address: str, *, cpus: int, use_gpu: bool) -> dict[str, float | str
     with tempfile.TemporaryDirectory() as folder:
         result = Trainer(
             _take_steps,
-            torch_config=NodeTorchConfig(backend="nccl" if use_gpu else "gloo"),
+            backend_config=NodeTorchConfig(backend="nccl" if use_gpu else "gloo"),
             scaling_config=ScalingConfig(
                 num_workers=1,
                 use_gpu=use_gpu,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from html import escape
 from typing import TypeVar
 
@@ -16,12 +17,15 @@ from sst2_ray.results.store.compaction import merge_small_files
 from sst2_ray.results.store.table import SkippedFileWarning
 from sst2_ray.run.connect import check_cluster, start_ray, starts_ray_here
 from sst2_ray.run.environment import prepare_driver
+from sst2_ray.run.launch import import_for_fit
 from sst2_ray.run.lease import Lease
+from sst2_ray.run.local_ray import caller_ahead
 from sst2_ray.run.logs import DriverLog
 from sst2_ray.run.planning.nodes import cluster_view, this_machine
 from sst2_ray.run.planning.placement import ClusterView
 from sst2_ray.run.signals import StopSignals
 from sst2_ray.run.stop import STOP_FILE, StopRequests
+from sst2_ray.run.tokenizing import Caller
 from sst2_ray.run.workspace import Workspace
 from sst2_ray.storage import Storage, address
 from sst2_ray.terminal import console, print_line, show_plan
@@ -89,13 +93,13 @@ class RunSession:
                 "credentials and the network"
             ) from None
 
-    def start(self, place: Callable[[ClusterView], object], prepare: Callable[[], T]) -> tuple[ClusterView, T]:
+    def start(self, place: Callable[[ClusterView], object], prepare: Callable[[Caller], T]) -> tuple[ClusterView, T]:
         """Start or join Ray while `prepare` makes the tokens.
 
         Args:
             place: raises where a cluster can never hold the workers; what this machine cannot hold is refused before
                 Ray is started on it.
-            prepare: runs in a thread meanwhile.
+            prepare: runs in a thread meanwhile; is handed what calls functions in a process beside this one, if there is one.
 
         Returns:
             The cluster that this process is now connected to, and what `prepare` returned.
@@ -104,9 +108,11 @@ class RunSession:
             place(this_machine())
         self.storage_at_start.probe()
         self.phase("starting Ray" if starts_ray_here() else "joining the cluster")
-        prepared = in_background(prepare, "prepare")
+        prepared = in_background(partial(prepare, caller_ahead()), "prepare")
         start_ray()
-        return cluster_view(), result_of(prepared)
+        cluster = cluster_view()
+        import_for_fit()
+        return cluster, result_of(prepared)
 
     def cluster_without_starting(self) -> tuple[ClusterView, bool]:
         """Look at the cluster of RAY_ADDRESS, or at this machine where none is named, for a dry run.

@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 import importlib.metadata
 import json
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from sst2_ray.data.kept import digest_of, keep, read_kept
 from sst2_ray.data.kept_splits import CODE
@@ -16,27 +17,62 @@ from sst2_ray.data.token_files import map_tokens, write_tokens
 from sst2_ray.data.tokens import SentenceTokenizer
 from sst2_ray.modeling import tokenizers
 from sst2_ray.modeling.sources.families import takes_type_ids
+from sst2_ray.run.model_size import ModelSize, model_size
 from sst2_ray.run.prepare import RunInputs, Tokenized
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
+T = TypeVar("T")
+
 LEAST_KEPT_ROWS = 20_000
 """Rows from which on tokens are kept: fewer are tokenized in a moment."""
+
+MANY_ROWS = 300_000
+"""Rows from which on this process tokenizes, with others beside it: to hand the texts over would take longer than imports."""
 
 _TOKENIZER_SUFFIXES = (".json", ".txt", ".model", ".jinja")
 
 
+class Caller(Protocol):
+    """Way to call a function that takes long, in this process or beside it."""
+
+    def __call__(self, work: Callable[[], T], /) -> T:
+        """Return what `work` returns, or raise what it raises."""
+
+
+def here(work: Callable[[], T], /) -> T:
+    """Call a function in this process."""
+    return work()
+
+
 def prepare(inputs: RunInputs) -> RunInputs:
-    """Tokenize every split, once: of many rows an earlier command's tokens are taken where nothing has changed."""
-    key = _tokens_key(inputs)
-    made = read_kept(key, partial(_read_tokens, inputs)) if key else None
+    """Tokenize every split."""
+    return dataclasses.replace(inputs, tokenized=tokenize(inputs))
+
+
+def tokenize(inputs: RunInputs, call: Caller = here) -> Tokenized:
+    """Make what `prepare` adds; of many rows an earlier command's where nothing has changed.
+
+    `call`: where transformers is imported, which takes seconds; inputs, and tokens that are not kept, are pickled for it.
+    Nothing is imported where an earlier command's are taken. Raises InputError where the tokenizer does not know the texts.
+    """
+    key, load = _tokens_key(inputs), partial(_read_tokens, inputs)
+    made = read_kept(key, load) if key else None
     if made is None:
-        tokenizer = _tokenizer(inputs)
-        if key and keep(key, partial(_write_tokens, inputs, tokenizer)):
-            made = read_kept(key, partial(_read_tokens, inputs))
-        made = made or _tokenized(inputs, tokenizer)
-    return dataclasses.replace(inputs, tokenized=made)
+        make = partial(_make, inputs, key)
+        made = make() if inputs.splits.num_rows >= MANY_ROWS else call(make)
+    if made is None and key:
+        made = read_kept(key, load)
+    return made or _tokenized(inputs, _tokenizer(inputs))
+
+
+def _make(inputs: RunInputs, key: str | None) -> Tokenized | None:
+    """Tokenize; returns None where the tokens are kept under `key` now."""
+    tokenizer = _tokenizer(inputs)
+    if key and keep(key, partial(_write_tokens, inputs, tokenizer)):
+        return None
+    return _tokenized(inputs, tokenizer)
 
 
 def _tokenizer(inputs: RunInputs) -> PreTrainedTokenizerFast:
@@ -53,7 +89,12 @@ def _tokenized(inputs: RunInputs, tokenizer: PreTrainedTokenizerFast) -> Tokeniz
     encode = _encoder(inputs, tokenizer)
     tokens = {name: encode(rows) for name, rows in inputs.splits.by_name.items()}
     tokenizers.check_known(tokens["train"].input_ids, tokenizer, source=f"--model {inputs.config.model}")
-    return Tokenized(tokenizer_json=tokenizers.tokenizer_to_json(tokenizer), vocab_size=len(tokenizer), tokens=tokens)
+    return Tokenized(
+        tokenizer_json=tokenizers.tokenizer_to_json(tokenizer),
+        vocab_size=len(tokenizer),
+        tokens=tokens,
+        size=model_size(inputs.resolved, len(tokenizer)),
+    )
 
 
 def _write_tokens(inputs: RunInputs, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
@@ -63,7 +104,8 @@ def _write_tokens(inputs: RunInputs, tokenizer: PreTrainedTokenizerFast, folder:
         write_tokens(encode.pieces(rows), folder / str(number))
     train = map_tokens(folder / "0", inputs.splits.train)
     tokenizers.check_known(train.input_ids, tokenizer, source=f"--model {inputs.config.model}")
-    told = {"tokenizer": tokenizers.tokenizer_to_json(tokenizer), "vocab_size": len(tokenizer)}
+    size = dataclasses.asdict(model_size(inputs.resolved, len(tokenizer)))
+    told = {"tokenizer": tokenizers.tokenizer_to_json(tokenizer), "vocab_size": len(tokenizer), "size": size}
     (folder / "told.json").write_text(json.dumps(told))
 
 
@@ -71,13 +113,14 @@ def _read_tokens(inputs: RunInputs, folder: Path) -> Tokenized:
     told = json.loads((folder / "told.json").read_text())
     splits = enumerate(inputs.splits.by_name.items())
     tokens = {name: map_tokens(folder / str(number), rows) for number, (name, rows) in splits}
-    return Tokenized(tokenizer_json=told["tokenizer"], vocab_size=told["vocab_size"], tokens=tokens)
+    size = ModelSize(**told["size"])
+    return Tokenized(tokenizer_json=told["tokenizer"], vocab_size=told["vocab_size"], tokens=tokens, size=size)
 
 
 def _tokens_key(inputs: RunInputs) -> str | None:
     """Return the name under which the tokens are kept; None: tokenizing so few rows is faster than looking for them."""
     splits, resolved = inputs.splits, inputs.resolved
-    if sum(map(len, splits.by_name.values())) < LEAST_KEPT_ROWS:
+    if splits.num_rows < LEAST_KEPT_ROWS:
         return None
     told = {
         "data": splits.fingerprint, "splits": {name: len(rows) for name, rows in splits.by_name.items()},
@@ -88,6 +131,6 @@ def _tokens_key(inputs: RunInputs) -> str | None:
     folder = Path(resolved.tokenizer_folder) if resolved.tokenizer_folder else None
     files = sorted(path for path in folder.glob("*") if path.suffix in _TOKENIZER_SUFFIXES) if folder else []
     try:
-        return digest_of(told, code=(*CODE, Path(tokenizers.__file__)), files=files)
+        return digest_of(told, code=(*CODE, Path(tokenizers.__file__), Path(__file__).with_name("model_size.py")), files=files)
     except OSError:
         return None

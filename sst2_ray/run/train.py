@@ -24,7 +24,7 @@ from sst2_ray.run.prepare import check, check_run, run_description
 from sst2_ray.run.result import TrainResult, result_of, result_rows, stored_result
 from sst2_ray.run.session import RunSession
 from sst2_ray.run.supervisor import Shared, Trial
-from sst2_ray.run.tokenizing import prepare
+from sst2_ray.run.tokenizing import prepare, tokenize
 from sst2_ray.run.tracking.trackers import Trackers, check_trackers, tracker_rows
 from sst2_ray.storage import address, typed
 from sst2_ray.terminal import show_plan
@@ -49,7 +49,8 @@ def train(config: TrainConfig, *, quiet: bool = False) -> TrainResult:
             result = stored_result(done, f"--name {config.run_name}")
             session.note(f"{config.run_name} is finished already: nothing to do; its model: {typed(result.model_dir)}")
             return result
-        cluster, prepared = session.start(lambda view: decide(config, view), lambda: prepare(inputs))
+        cluster, tokenized = session.start(lambda view: decide(config, view), partial(tokenize, inputs))
+        prepared = dataclasses.replace(inputs, tokenized=tokenized)
         placement = decide(config, cluster)
         bounds = on_paper(prepared, placement, cluster) if placement.can_scale else None
         session.show_plan([*describe(prepared, placement), *(bounds.rows() if bounds else [])], prepared.notes())

@@ -18,7 +18,7 @@ from sst2_ray.config.train import TrainConfig
 from sst2_ray.errors import InfeasibleError
 from sst2_ray.results.store.table import ResultsTable
 from sst2_ray.run.planning.placement import ClusterView, Node, Placement, decide, most_cpus_per_worker
-from sst2_ray.run.planning.summary import num_parameters, process_memory
+from sst2_ray.run.planning.summary import process_memory
 from sst2_ray.run.prepare import RunInputs
 
 DRIVER_GIB = 0.6
@@ -40,7 +40,7 @@ class Footprint:
 
 def footprint(prepared: RunInputs, table: ResultsTable, *, num_workers: int) -> Footprint:
     """Return a model's footprint, from the peaks that the results table has of it, else from its shape."""
-    parameters = num_parameters(prepared.resolved, prepared.vocab_size)
+    parameters = prepared.made.size.parameters
     computed = sum(process_memory(prepared, num_workers=num_workers).values())
     peaks = [
         row["peak_memory_gib"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Mapping
+from functools import partial
 
 from sst2_ray.config.fields import check_is, describe_changes
 from sst2_ray.config.python_calls import told_in_python
@@ -19,7 +20,7 @@ from sst2_ray.run.planning.placement import ClusterView, Placement
 from sst2_ray.run.prepare import RunInputs, Tokenized, check_batch, check_same_data, check_unused, resolve_for
 from sst2_ray.run.ray.state import other_jobs
 from sst2_ray.run.session import RunSession
-from sst2_ray.run.tokenizing import prepare
+from sst2_ray.run.tokenizing import Caller, here, tokenize
 from sst2_ray.run.tracking.trackers import check_trackers
 from sst2_ray.storage import Storage, address
 from sst2_ray.sweep.budget import read_num_trials
@@ -41,10 +42,11 @@ def sweep(config: SweepConfig, *, quiet: bool = False) -> SweepResult:
     with importing_ahead(), RunSession(config.base, config.name, quiet=quiet) as session:
         session.check_free()
         checked = _checked(session, config)
-        cluster, prepared = session.start(
+        cluster, made = session.start(
             lambda view: admit(config.base, view, max_concurrent=config.max_concurrent),
-            lambda: prepare_sweep(checked),
+            partial(tokenize_sweep, checked),
         )
+        prepared = _with_tokens(checked, made)
         plan = _plan(session, config, prepared, cluster, is_connected=True)
         if plan.left.has_begun:
             session.note(plan.left.words())
@@ -163,11 +165,20 @@ def check_sweep(config: SweepConfig) -> dict[str, RunInputs]:
 
 
 def prepare_sweep(checked: dict[str, RunInputs]) -> dict[str, RunInputs]:
-    """Tokenize for each model; models with the same tokenizer share the token arrays."""
-    prepared: dict[str, RunInputs] = {}
+    """Tokenize for each model."""
+    return _with_tokens(checked, tokenize_sweep(checked))
+
+
+def _with_tokens(checked: dict[str, RunInputs], made: dict[str, Tokenized]) -> dict[str, RunInputs]:
+    return {model: dataclasses.replace(one, tokenized=made[model]) for model, one in checked.items()}
+
+
+def tokenize_sweep(checked: dict[str, RunInputs], call: Caller = here) -> dict[str, Tokenized]:
+    """Make the tokens of each model; models with the same tokenizer share the token arrays. `call`: see `tokenize`."""
+    of_models: dict[str, Tokenized] = {}
     made: dict[tuple[str, int], Tokenized] = {}
     for model, one in checked.items():
-        inputs = prepare(one)
-        key = inputs.tokenizer_json, one.resolved.max_length
-        prepared[model] = dataclasses.replace(inputs, tokenized=made.setdefault(key, inputs.made))
-    return prepared
+        tokenized = tokenize(one, call)
+        first = made.setdefault((tokenized.tokenizer_json, one.resolved.max_length), tokenized)
+        of_models[model] = dataclasses.replace(tokenized, tokens=first.tokens)
+    return of_models

@@ -10,7 +10,7 @@ import torch
 
 from sst2_ray.modeling.sources import resolve_model
 from sst2_ray.predict.predictor import Predictor
-from sst2_ray.run.planning.summary import model_size
+from sst2_ray.run.model_size import model_size
 from tests.support.families import family_folder
 from tests.support.models import run_without_package
 from tests.support.runs import Runs

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from sst2_ray.run.model_size import ModelSize
 from sst2_ray.training.gpus import Gpu
 from sst2_ray.training.task import LEAST_OVERLAPPED_SHARE
 
@@ -28,34 +29,6 @@ graphs, from steps of 881 and 6,739 tokens of SST-2."""
 
 BACKWARD = 2 / 3
 """Share of a step's arithmetic: two of the three products a weight."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ModelSize:
-    """The shape of an encoder."""
-
-    parameters: int
-    """All parameters, tables included."""
-    multiplied: int
-    """Parameters that multiply activations: a table's are looked up."""
-    layers: int
-    hidden: int
-    inner: int
-    """Width of the feed-forward layer."""
-    gated: bool
-    """True if its first matrix is twice as wide (GeGLU)."""
-    heads: int
-    window: int | None = None
-    """Positions that a layer of local attention sees; None: every layer is global."""
-    global_layers: int | None = None
-    """None: all."""
-
-    def attended(self, length: int) -> float:
-        """Return the positions that a token attends to, the mean over the layers."""
-        if self.window is None or self.global_layers is None:
-            return length
-        local = self.layers - self.global_layers
-        return (self.global_layers * length + local * min(length, self.window)) / self.layers
 
 
 def flops_per_token(size: ModelSize, length: int) -> float:

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from sst2_ray import formatting
-from sst2_ray.run.planning.cost_model import BACKWARD, ModelSize, StepTime, communication_bytes, launches, step_time
+from sst2_ray.run.model_size import ModelSize
+from sst2_ray.run.planning.cost_model import BACKWARD, StepTime, communication_bytes, launches, step_time
 from sst2_ray.training.gpus import GPUS, Gpu
 
 CHIPS = {

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 from sst2_ray import formatting
 from sst2_ray.config.train import TrainConfig
-from sst2_ray.modeling.sources import ResolvedModel
-from sst2_ray.modeling.sources.families import encoder_sizes
+from sst2_ray.run.model_size import ModelSize
 from sst2_ray.run.planning.cost_model import (
     FEWEST_TOKENS,
     LAUNCH_S,
     Memory,
-    ModelSize,
     communication_bytes,
     launches,
     memory,
@@ -32,46 +29,6 @@ KEPT_GIB = 0.4
 """Memory that the allocator of a CPU worker keeps for a while after it was freed (environment.JEMALLOC_CONF); measured."""
 
 
-def num_parameters(resolved: ResolvedModel, vocab_size: int) -> int:
-    """Count the encoder's parameters from its shape alone, to about 1 %: enough to state memory and storage."""
-    return model_size(resolved, vocab_size).parameters
-
-
-def model_size(resolved: ResolvedModel, vocab_size: int) -> ModelSize:
-    """Return the encoder's shape. `vocab_size`: entries of a random model's tokenizer."""
-    shape = model_shape(resolved)
-    return size_of(shape, vocab_size=vocab_size if resolved.info.random_weights else shape.vocab_size)
-
-
-def size_of(shape: Any, *, vocab_size: int) -> ModelSize:
-    """Count embeddings, attention, feed-forward layers and norms of a transformers config; the head is small."""
-    sizes = encoder_sizes(shape)
-    hidden, layers, inner = sizes.hidden, sizes.layers, sizes.inner
-    # ModernBERT's feed-forward is gated (its first matrix is twice as wide) and it has no position table.
-    gated = shape.model_type == "modernbert"
-    positions = 0 if gated else sizes.positions + 2
-    multiplied = layers * (4 * hidden * hidden + hidden * inner * (3 if gated else 2)) + hidden * hidden
-    return ModelSize(
-        parameters=(vocab_size + positions) * hidden + multiplied + layers * 9 * hidden,
-        multiplied=multiplied,
-        layers=layers,
-        hidden=hidden,
-        inner=inner,
-        gated=gated,
-        heads=sizes.heads,
-        window=shape.local_attention if gated else None,
-        global_layers=shape.layer_types.count("full_attention") if gated else None,
-    )
-
-
-def model_shape(resolved: ResolvedModel) -> Any:
-    """Return the encoder's transformers config, with the defaults that `resolved` leaves out."""
-    from transformers import AutoConfig
-
-    values = {k: v for k, v in resolved.architecture.items() if k != "model_type"}
-    return AutoConfig.for_model(resolved.architecture["model_type"], **values)
-
-
 def describe(
     inputs: RunInputs, placement: Placement, *, network_gbit_per_s: float | None = None
 ) -> list[tuple[str, str]]:
@@ -88,7 +45,7 @@ def describe(
     others = "".join(f", {len(rows):,} {name}" for name, rows in splits.others.items())
     held_out = f"{others}, {len(selection):,} held out of train to choose by" if selection is not None else others
     mean, unit = len(train.input_ids) / len(train), "pair" if splits.text_columns else "sentence"
-    size = model_size(inputs.resolved, inputs.vocab_size)
+    size = inputs.made.size
     memory_words = _memory_words(inputs, placement)
     engine = "DeepSpeed ZeRO-2" if config.engine == "zero2" else "plain torch"
     return [
@@ -130,7 +87,7 @@ def on_paper(
     gpus = [int(node.gpus) for node in cluster.nodes] + [int(gpus) for _, gpus, _ in cluster.node_types]
     return paper_forecast(
         Step(
-            size=model_size(inputs.resolved, inputs.vocab_size),
+            size=inputs.made.size,
             tokens=mean * config.batch_size,
             length=round(mean),
             micro_batch_tokens=config.micro_batch_tokens or DEFAULT_MICRO_BATCH_TOKENS["cuda"],
@@ -152,7 +109,7 @@ def worker_memory(inputs: RunInputs, *, num_workers: int, use_gpu: bool) -> Memo
     length = len(train.input_ids) / len(train)
     most = config.micro_batch_tokens or DEFAULT_MICRO_BATCH_TOKENS["cuda" if use_gpu else "packed"]
     return memory(
-        model_size(inputs.resolved, inputs.vocab_size),
+        inputs.made.size,
         num_workers=num_workers,
         tokens=min(most, round(length * config.batch_size / num_workers)),
         length=round(length),
@@ -205,7 +162,7 @@ def _parts(part: Memory) -> dict[str, float]:
 def process_memory(inputs: RunInputs, *, num_workers: int) -> dict[str, float]:
     """Compute the resident memory of a worker on CPUs, in GiB, by what it is for."""
     part = worker_memory(inputs, num_workers=num_workers, use_gpu=False)
-    copy = 4 * num_parameters(inputs.resolved, inputs.vocab_size) + part.optimizer
+    copy = 4 * inputs.made.size.parameters + part.optimizer
     return {"Python and libraries": PROCESS_GIB, **_parts(part), "checkpoint": copy / 2**30, "allocator": KEPT_GIB}
 
 

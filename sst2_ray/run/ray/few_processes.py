@@ -20,32 +20,28 @@ def few_processes() -> Iterator[None]:
 
     The server of the dashboard is started even without a dashboard, for statistics of usage that nobody sends.
     """
-    from ray._private import parameter, ray_constants, services
+    from ray._private import parameter, ray_constants, services, utils
 
-    before = (
-        parameter.RayParams,
-        services.start_api_server,
-        services._build_python_executable_command_memory_profileable,
-    )
-    known = _LEFT_OUT.keys() & inspect.signature(before[0]).parameters.keys()
+    params, build = parameter.RayParams, services._build_python_executable_command_memory_profileable
+    before = services.start_api_server, utils.get_dashboard_dependency_error
+    known = _LEFT_OUT.keys() & inspect.signature(params).parameters.keys()
 
-    class Params(before[0]):  # type: ignore[misc, valid-type]
+    class Params(params):  # type: ignore[misc, valid-type]
         def __init__(self, *args: object, **values: object) -> None:
             super().__init__(*args, **{**{name: _LEFT_OUT[name] for name in known}, **values})
 
     def command(component: str, *args: object, **values: object) -> list[str]:
         if component == ray_constants.PROCESS_TYPE_DASHBOARD_AGENT and sys.platform.startswith("linux"):
             return [sys.executable, "-I", "-S", str(light_agent.__file__)]
-        return before[2](component, *args, **values)
+        return build(component, *args, **values)
 
-    parameter.RayParams = Params
+    parameter.RayParams, services._build_python_executable_command_memory_profileable = Params, command
     services.start_api_server = lambda *_, **__: (None, None)
-    services._build_python_executable_command_memory_profileable = command
+    utils.get_dashboard_dependency_error = lambda: (
+        None
+    )  # it would import the dashboard's libraries to see if they are there
     try:
         yield
     finally:
-        (
-            parameter.RayParams,
-            services.start_api_server,
-            services._build_python_executable_command_memory_profileable,
-        ) = before
+        parameter.RayParams, services._build_python_executable_command_memory_profileable = params, build
+        services.start_api_server, utils.get_dashboard_dependency_error = before

@@ -7,19 +7,26 @@ import json
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from multiprocessing.connection import Client
 from pathlib import Path
+from typing import TypeVar
 
 from sst2_ray.run.ray import fork_worker, setup_worker
 
-BEFORE_RAY = ("torch", "transformers", "deepspeed", "sst2_ray.training.attempt")
+T = TypeVar("T")
+
+BEFORE_RAY = (
+    "torch", "transformers", "deepspeed", "pandas", "sst2_ray.training.attempt", "sst2_ray.run.supervisor", "sst2_ray.run.worker",
+)  # fmt: skip
 """Imports of drivers, controllers and training workers besides Ray: most of them."""
 
-WITH_RAY = ("ray.train.torch", "ray.tune", "sst2_ray.run.supervisor", "sst2_ray.run.worker")
+WITH_RAY = ("ray.train.torch", "ray.tune")
 """The rest, in which Ray's library reads some of what Ray gives to a worker: imported when that is known."""
 
 SWITCH = "SST2_RAY_FORK_WORKERS"
@@ -79,10 +86,24 @@ class ForkServer:
         """Return the command that Ray starts instead of Python; where no server answers, it becomes Python."""
         return shlex.join([sys.executable, "-I", "-S", str(fork_worker.__file__), self.path])
 
+    def call(self, work: Callable[[], T]) -> T:
+        """Call `work` in a fork of the server, which has imported transformers; both it and its result are pickled.
+
+        Raises OSError or EOFError where the server does not do it, as when Ray runs already, and what `work` raises.
+        """
+        with Client(f"{self.path}{fork_worker.CALLS}", "AF_UNIX") as connection:
+            connection.send((dict(os.environ), work))
+            is_result, found = connection.recv()
+        if not is_result:
+            raise found
+        result: T = found
+        return result
+
     def end(self) -> None:
         """End the server at once, in the middle of its imports too, where there will be no Ray; nothing of it is left."""
-        self.process.kill()
-        self.process.wait()
+        if self.process.returncode is None:  # otherwise its number may be another's
+            os.killpg(self.process.pid, signal.SIGKILL)  # with what it has forked for calls
+            self.process.wait()
         os.close(self.stdin)
         shutil.rmtree(Path(self.path).parent, ignore_errors=True)
 

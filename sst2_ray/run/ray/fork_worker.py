@@ -1,7 +1,8 @@
 """A process that has imported what Ray's workers need, and forks whenever Ray starts one.
 
 Run twice, with the standard library alone. `fork_worker.py serve SOCKET MODULE...` imports these modules, then those that
-the first line of its standard input names, and waits. `fork_worker.py SOCKET default_worker.py ...` is what Ray
+the first line of its standard input names, and waits. Before that line it forks for its driver too: see `_answer_calls`.
+`fork_worker.py SOCKET default_worker.py ...` is what Ray
 starts instead of Python: it has the server fork and hands its arguments, environment, folder and open files over to the
 child, then ends; where no server answers it becomes the worker itself, by the plain way.
 
@@ -20,7 +21,10 @@ import select
 import socket
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection, Listener
 
 _READ_ONCE = ("RAY_JOB_ID", "RAY_RAYLET_PID", "RAY_AUTH_MODE")
 """Variables that Ray's library reads when it is imported: all workers that are forked have them in common."""
@@ -30,6 +34,12 @@ ANSWER_S = 30.0
 
 LOOK_S = 5.0
 """Seconds between two looks of the server whether its Ray still runs: the driver may go on without."""
+
+CALLS = ".calls"
+"""Ending of the socket's name on which the driver calls functions."""
+
+CALLABLE_WITH = "transformers"
+"""Module from whose import on these functions find most of what they would import in the driver."""
 
 _HEADER = 8
 """Bytes that give the length of an order."""
@@ -72,11 +82,17 @@ def serve(path: str, modules: list[str]) -> None:
 def _serve(path: str, modules: list[str]) -> None:
     import gc
     import signal
+    from multiprocessing.connection import Listener
 
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(path)
     listener.listen(64)
-    _import_all(modules)
+    with Listener(f"{path}{CALLS}", "AF_UNIX") as calls:
+        for name in modules:
+            _import_all([name])
+            if CALLABLE_WITH in sys.modules:
+                _answer_calls(calls, wait=False)
+        _answer_calls(calls, wait=True)
     rest = sys.stdin.readline()
     if not rest:
         return
@@ -113,6 +129,33 @@ def _serve(path: str, modules: list[str]) -> None:
             listener.close()
             _become_worker(order)
             return
+
+
+def _answer_calls(calls: Listener, *, wait: bool) -> None:
+    """Fork for each call of the driver that has come, and have the child return what the function returns.
+
+    `wait`: until the driver has said on standard input that Ray runs, or has ended.
+    """
+    files = [0, calls._listener._socket]  # type: ignore[attr-defined]
+    while (ready := select.select(files, [], [], None if wait else 0.0)[0]) and 0 not in ready:
+        with calls.accept() as connection:
+            if _num_threads() > 1 or _has_touched_cuda() or os.fork():
+                continue  # the child answers; without one the driver hears of it at once
+            try:
+                _answer(connection)
+            finally:
+                os._exit(0)
+
+
+def _answer(connection: Connection) -> None:
+    environ, work = connection.recv()
+    os.environ.clear()
+    os.environ.update(environ)
+    try:
+        answer = (True, work())
+    except Exception as error:
+        answer = (False, error)
+    connection.send(answer)
 
 
 def _fork(connection: socket.socket) -> dict[str, Any] | None:

@@ -2,28 +2,49 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ray.train.torch import TorchConfig
-from ray.train.torch.config import _TorchBackend
+from ray.train.backend import Backend, BackendConfig
 
 from sst2_ray.errors import RunFailedError
 from sst2_ray.network import use_node_interface
 
 if TYPE_CHECKING:
     from ray.train._internal.base_worker_group import BaseWorkerGroup
+    from ray.train.torch import TorchConfig
 
 
-class _NodeTorchBackend(_TorchBackend):
-    """A backend that chooses the interface and checks the GPUs before Ray makes the group."""
+class _NodeTorchBackend(Backend):
+    """A backend that chooses the interface and checks the GPUs before Ray's own for torch makes the group.
 
-    def on_start(self, worker_group: BaseWorkerGroup, backend_config: TorchConfig) -> None:
+    The driver makes one too, and sends it to Train's controller: torch is imported there alone.
+    """
+
+    share_cuda_visible_devices = True
+
+    def on_start(self, worker_group: BaseWorkerGroup, backend_config: NodeTorchConfig) -> None:
         """Prepare every worker, then make the group."""
+        from ray.train.torch.config import _TorchBackend
+
         worker_group.execute(use_node_interface)
         if backend_config.backend == "nccl":
             _refuse_unusable(worker_group.execute(_unusable_gpu))
-        super().on_start(worker_group, backend_config)
+        _TorchBackend().on_start(worker_group, backend_config.of_ray())
+
+    def on_training_start(self, worker_group: BaseWorkerGroup, backend_config: NodeTorchConfig) -> None:
+        """Prepare the training function, as Ray's own backend does."""
+        from ray.train.torch.config import _TorchBackend
+
+        _TorchBackend().on_training_start(worker_group, backend_config.of_ray())
+
+    def on_shutdown(self, worker_group: BaseWorkerGroup, backend_config: NodeTorchConfig) -> None:
+        """Take the group down."""
+        from ray.train.torch.config import _TorchBackend
+
+        _TorchBackend().on_shutdown(worker_group, backend_config.of_ray())
 
 
 def _unusable_gpu() -> str | None:
@@ -53,11 +74,46 @@ def _refuse_unusable(gpus: list[str | None]) -> None:
         )
 
 
+def _in_torch_s_context() -> AbstractContextManager[object]:
+    """Make the context that Ray runs a training function with torch in."""
+    from ray.train.torch import TorchConfig
+
+    context: AbstractContextManager[object] = TorchConfig().train_func_context()
+    return context
+
+
 @dataclass
-class NodeTorchConfig(TorchConfig):
-    """A TorchConfig whose workers talk through the interface of their node's Ray address (see `use_node_interface`)."""
+class NodeTorchConfig(BackendConfig):
+    """A config like TorchConfig whose workers talk through the interface of their node's Ray address (`use_node_interface`).
+
+    Ray's own imports torch, a second of the driver's, which needs it for nothing else.
+    """
+
+    backend: str
+    timeout_s: int = 1800
+
+    def of_ray(self) -> TorchConfig:
+        """Make Ray's own config. Imports torch."""
+        from ray.train.torch import TorchConfig
+
+        return TorchConfig(backend=self.backend, timeout_s=self.timeout_s)
 
     @property
     def backend_cls(self) -> type[_NodeTorchBackend]:
         """Return the backend that Ray Train makes."""
         return _NodeTorchBackend
+
+    @property
+    def train_func_context(self) -> Callable[[], AbstractContextManager[object]]:
+        """Return what makes the context of the training function."""
+        return _in_torch_s_context
+
+    @property
+    def framework(self) -> object:
+        """Return Ray's name for torch, which only its own records of runs ask for."""
+        return self.of_ray().framework
+
+    def to_dict(self) -> dict[str, object]:
+        """Return what Ray's own records of runs show."""
+        values: dict[str, object] = self.of_ray().to_dict()
+        return values

@@ -1,4 +1,4 @@
-"""Ray's TorchTrainer as every attempt uses it: without helpers that no run needs, and with a choice of how many workers."""
+"""Ray's trainer as every attempt uses it: without helpers that no run needs, and with a choice of how many workers."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from ray.train.torch import TorchTrainer
 from ray.train.v2._internal.execution.scaling_policy import ElasticScalingPolicy, NoopDecision, ScalingDecision
+from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
 _UNUSED = (
     # An actor that hands out shards of Ray Data's datasets: the workers get their tokens from the object store.
@@ -25,8 +25,8 @@ SETTLE_S = 5.0
 """Less room than for the most workers may be all there is, or the workers before have not been cleared away yet."""
 
 
-class Trainer(TorchTrainer):
-    """A TorchTrainer that starts fewer helper processes."""
+class Trainer(DataParallelTrainer):
+    """A TorchTrainer, but for the import of torch, that starts fewer helper processes."""
 
     def _create_default_callbacks(self) -> list[Any]:
         # A Ray that names them otherwise starts them, and works as well.

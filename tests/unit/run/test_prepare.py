@@ -13,6 +13,7 @@ from sst2_ray.config.train import TrainConfig
 from sst2_ray.data.load import load_splits
 from sst2_ray.errors import InputError, RunFailedError
 from sst2_ray.results.store.table import ResultsTable
+from sst2_ray.run.model_size import ModelSize
 from sst2_ray.run.prepare import RunInputs, Tokenized, check_batch, check_run, run_description
 from sst2_ray.storage import Storage
 from sst2_ray.training.checkpoint import files as ckpt
@@ -144,6 +145,9 @@ def test_a_run_none_of_whose_checkpoints_is_whole_is_refused(interrupted, storag
         check_run(storage, checked_of())
 
 
+SIZE = ModelSize(parameters=9, multiplied=9, layers=1, hidden=1, inner=4, gated=False, heads=1)
+
+
 def notes_of(inputs, **changes) -> list[str]:
     """Return the remarks for the plan of the same run with other settings."""
     tokens = {"train": token_arrays([5] * len(inputs.splits.train)), "dev": token_arrays([5] * 8)}
@@ -151,7 +155,7 @@ def notes_of(inputs, **changes) -> list[str]:
         inputs,
         config=dataclasses.replace(inputs.config, **changes),
         resolved=SimpleNamespace(max_length=128, info=SimpleNamespace(notes=())),
-        tokenized=Tokenized(tokenizer_json="", vocab_size=9, tokens=tokens),
+        tokenized=Tokenized(tokenizer_json="", vocab_size=9, tokens=tokens, size=SIZE),
     ).notes()
 
 

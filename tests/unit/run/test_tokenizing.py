@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+import pickle
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from transformers import BertConfig, BertModel
 
 from sst2_ray.config.train import TrainConfig
 from sst2_ray.data import kept_splits, processes
@@ -14,6 +18,8 @@ from sst2_ray.errors import InputError
 from sst2_ray.run import tokenizing
 from sst2_ray.run.prepare import check
 from sst2_ray.run.tokenizing import prepare
+from sst2_ray.sweep.start import tokenize_sweep
+from tests.support import models
 from tests.support.reviews import reviews, write_csv
 
 
@@ -102,3 +108,48 @@ def test_a_language_that_the_tokenizer_does_not_know_is_refused_every_time(confi
         with pytest.raises(InputError, match="unknown"):
             prepare(check(config))
     assert not list(Path(cache).glob("new-*"))
+
+
+def test_what_was_kept_is_found_without_transformers(config):
+    prepare(check(config))
+    code = (
+        "import sys; from sst2_ray.config.train import TrainConfig; from sst2_ray.run.prepare import check\n"
+        "from sst2_ray.data import kept_splits; from sst2_ray.run import tokenizing\n"
+        "kept_splits.LEAST_BYTES = tokenizing.LEAST_KEPT_ROWS = 0\n"
+        f"made = tokenizing.prepare(check(TrainConfig(**{config.to_dict()!r}))); print(len(made.tokens['train']))\n"
+        "print([name for name in ('torch', 'transformers', 'ray', 'pandas') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[1] == "[]"
+
+
+def test_small_inputs_are_tokenized_where_the_caller_says(config, monkeypatch):
+    called = []
+
+    def call(work):
+        called.append(work)
+        return pickle.loads(pickle.dumps(work))()
+
+    inputs = check(config)
+    made = tokenizing.tokenize(inputs, call)
+    assert len(called) == 1
+    assert np.array_equal(made.tokens["train"].input_ids, prepare(inputs).tokens["train"].input_ids)
+    tokenizing.tokenize(inputs, call)
+    assert len(called) == 1
+    monkeypatch.setenv("SST2_RAY_KEEP_DATA", "0")
+    monkeypatch.setattr(tokenizing, "MANY_ROWS", 10)
+    tokenizing.tokenize(inputs, call)
+    assert len(called) == 1
+
+
+def test_models_of_a_sweep_share_tokens_and_keep_their_own_sizes(tmp_path):
+    small, large = models.sbert_folder(tmp_path / "small"), models.sbert_folder(tmp_path / "large")
+    BertModel(BertConfig.from_pretrained(large, num_hidden_layers=3)).save_pretrained(large)
+    data = write_csv(tmp_path / "mine.csv", reviews(60))
+    checked = {
+        name: check(TrainConfig(model=str(folder), data=str(data), batch_size=8))
+        for name, folder in (("small", small), ("large", large))
+    }
+    made = tokenize_sweep(checked)
+    assert made["small"].tokens["train"] is made["large"].tokens["train"]
+    assert made["small"].size.parameters < made["large"].size.parameters

@@ -11,6 +11,7 @@ from transformers import AutoConfig, AutoModel
 
 from benchmarks.scaling import shape_of
 from benchmarks.shared import REPOSITORY
+from sst2_ray.run.model_size import size_of
 from sst2_ray.run.planning.cost_model import (
     LAUNCH_S,
     ModelSize,
@@ -23,7 +24,6 @@ from sst2_ray.run.planning.cost_model import (
     step_time,
     tokens_that_hide_nothing,
 )
-from sst2_ray.run.planning.summary import size_of
 from sst2_ray.training.gpus import GPUS, Gpu
 
 BERT = ModelSize(parameters=1000, multiplied=600, layers=2, hidden=10, inner=40, gated=False, heads=2)

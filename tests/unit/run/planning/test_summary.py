@@ -9,8 +9,9 @@ from transformers import AutoConfig, AutoModel
 
 from sst2_ray.config.train import TrainConfig
 from sst2_ray.modeling.sources import resolve_model
+from sst2_ray.run.model_size import num_parameters
 from sst2_ray.run.planning.placement import Placement
-from sst2_ray.run.planning.summary import describe, num_parameters
+from sst2_ray.run.planning.summary import describe
 from sst2_ray.run.prepare import RunInputs, check
 from sst2_ray.run.tokenizing import prepare
 from tests.support import models

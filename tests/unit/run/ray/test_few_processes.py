@@ -8,13 +8,17 @@ import time
 from pathlib import Path
 
 import pytest
-from ray._private import parameter, ray_constants, services
+from ray._private import parameter, ray_constants, services, utils
 
 from sst2_ray.run.ray import light_agent
 from sst2_ray.run.ray.few_processes import _LEFT_OUT, few_processes
 
-NAMES = ((parameter, "RayParams"), (services, "start_api_server"),
-         (services, "_build_python_executable_command_memory_profileable"))  # fmt: skip
+NAMES = (
+    (parameter, "RayParams"),
+    (services, "start_api_server"),
+    (services, "_build_python_executable_command_memory_profileable"),
+    (utils, "get_dashboard_dependency_error"),
+)
 COMMAND = [sys.executable, "-I", "-S", str(light_agent.__file__)]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -10,11 +11,13 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from sst2_ray.run.ray import fork_worker
+from sst2_ray.errors import InputError
+from sst2_ray.run.ray import fork_server, fork_worker
 from sst2_ray.run.ray.fork_server import ONE_THREAD, SWITCH, WITH_RAY, ForkServer
 
 SCRIPT = fork_worker.__file__
@@ -214,3 +217,81 @@ def test_children_draw_different_ids(server, tmp_path: Path) -> None:
 def test_forking_can_be_switched_off(monkeypatch) -> None:
     monkeypatch.setenv(SWITCH, "0")
     assert ForkServer.start({}) is None
+
+
+@pytest.fixture
+def called(monkeypatch) -> Iterator[Callable[..., ForkServer]]:
+    """Start a server as the driver does, which imports these modules; it is ended at the end."""
+    started: list[ForkServer] = []
+
+    def start(*modules: str) -> ForkServer:
+        monkeypatch.setattr(fork_server, "BEFORE_RAY", modules)
+        running = ForkServer.start({})
+        assert running is not None
+        started.append(running)
+        wait_for(Path(f"{running.path}{fork_worker.CALLS}").exists)
+        return running
+
+    yield start
+    for running in started:
+        with contextlib.suppress(OSError):  # ended already
+            running.end()
+
+
+def children(pid: int) -> list[str]:
+    return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+
+
+def test_a_function_is_called_in_a_fork_with_the_variables_of_the_driver(called, monkeypatch) -> None:
+    running = called("transformers", "colorsys")
+    monkeypatch.setenv("VARIABLE", "set later")
+    assert running.call(partial(os.getenv, "VARIABLE")) == "set later"
+    assert running.call(os.getppid) == running.process.pid
+    running.ray_runs({"RAY_JOB_ID": "01", "RAY_RAYLET_PID": str(os.getpid())})  # imports Ray
+    with pytest.raises((OSError, EOFError)):
+        while True:
+            running.call(os.getpid)
+
+
+def test_what_a_called_function_raises_is_raised_here(called) -> None:
+    with pytest.raises(InputError, match="wrong input"):
+        called("transformers").call(partial(refuse, "wrong input"))
+
+
+def refuse(words: str) -> None:
+    raise InputError(words)
+
+
+def test_a_call_that_dies_is_told_and_the_server_goes_on(called) -> None:
+    running = called("transformers")
+    with pytest.raises(EOFError):
+        running.call(partial(os._exit, 1))
+    assert running.call(os.getppid) == running.process.pid
+
+
+def test_a_server_that_has_ended_is_not_waited_for(called) -> None:
+    running = called("transformers")
+    running.process.kill()
+    running.process.wait()
+    with pytest.raises((OSError, EOFError)):
+        running.call(os.getpid)
+
+
+def test_a_server_with_threads_does_not_fork_for_calls(called, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    sleep = "threading.Thread(target=time.sleep, args=(60,), daemon=True).start()"
+    (tmp_path / "threaded.py").write_text(f"import threading, time\n{sleep}")
+    with pytest.raises((OSError, EOFError)):
+        called("threaded", "transformers").call(os.getpid)
+
+
+def test_what_is_forked_for_a_call_ends_with_its_server(called) -> None:
+    running = called("transformers")
+    with ThreadPoolExecutor(1) as pool:
+        sleeping = pool.submit(running.call, partial(time.sleep, 60))
+        wait_for(lambda: children(running.process.pid) != [])
+        pid = children(running.process.pid)[0]
+        running.end()
+        with pytest.raises((OSError, EOFError)):
+            sleeping.result(timeout=30)
+    wait_for(lambda: not Path("/proc", pid).exists())
