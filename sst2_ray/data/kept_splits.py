@@ -6,9 +6,10 @@ import json
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import cast
+from typing import TypeVar, cast
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from sst2_ray.config.settings import DataSettings
@@ -22,6 +23,8 @@ from sst2_ray.data.load import load_splits
 from sst2_ray.data.rows import Rows, Splits
 from sst2_ray.data.texts import Text
 from sst2_ray.errors import InputError
+
+Number = TypeVar("Number", np.int16, np.int64, np.float32)
 
 LEAST_BYTES = 2**20
 """Size of the files from which on their splits are kept: smaller ones are read in a moment."""
@@ -129,7 +132,16 @@ def _write_rows(rows: Rows, path: Path) -> None:
 
 def _read_rows(path: Path) -> Rows:
     table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
-    labels, row_ids = (table[name].to_numpy() for name in ("label", "row_id"))
+    label, row_ids = table["label"], _numbers(table["row_id"], np.int64)
+    labels = _numbers(label, np.float32) if label.type == pa.float32() else _numbers(label, np.int16)
     groups = table["group"].to_pylist() if "group" in table.schema.names else None
     texts = TextColumn(*(table[name] for name in ("text", "text_pair") if name in table.schema.names))
     return Rows(texts=cast(Sequence[Text], texts), labels=labels, row_ids=row_ids, groups=groups)
+
+
+def _numbers(column: pa.ChunkedArray, kind: type[Number]) -> npt.NDArray[Number]:
+    """Read a column without nulls from its buffers: `to_numpy` imports pandas."""
+    parts: list[npt.NDArray[Number]] = [np.zeros(0, dtype=kind)]
+    for chunk in column.chunks:
+        parts.append(np.frombuffer(chunk.buffers()[1], kind)[chunk.offset :][: len(chunk)])
+    return np.concatenate(parts)

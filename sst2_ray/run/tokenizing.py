@@ -131,6 +131,8 @@ def _tokens_key(inputs: RunInputs) -> str | None:
     folder = Path(resolved.tokenizer_folder) if resolved.tokenizer_folder else None
     files = sorted(path for path in folder.glob("*") if path.suffix in _TOKENIZER_SUFFIXES) if folder else []
     try:
-        return digest_of(told, code=(*CODE, Path(tokenizers.__file__), Path(__file__).with_name("model_size.py")), files=files)
+        return digest_of(
+            told, code=(*CODE, Path(tokenizers.__file__), Path(__file__).with_name("model_size.py")), files=files
+        )
     except OSError:
         return None
