@@ -204,7 +204,7 @@ class Trial:
             sweep=self.sweep,
         )
         try:
-            watched = monitor.run(lambda actor: fit(self._payload(attempt, actor), self.placement))
+            watched = monitor.run(lambda actor: fit(self._payload(row, actor), self.placement))
         except KeyboardInterrupt:
             self._close(self.attempts.timed(self._stopped(row), time.perf_counter() - begin))
             raise
@@ -259,13 +259,13 @@ class Trial:
         saved = newest_checkpoint(self.run_storage)
         return replace(row, status=Status.STOPPED, failure_class=FailureClass.USER_STOP, last_global_step=saved)
 
-    def _payload(self, attempt: int, actor: ActorHandle) -> WorkerPayload:
+    def _payload(self, row: TrialRecord, actor: ActorHandle) -> WorkerPayload:
         inputs = self.shared.inputs
         task = Task(
             config=self.config,
             experiment=self.experiment,
             trial_id=self.trial_id,
-            attempt=attempt,
+            attempt=row.attempt,
             resolved=inputs.resolved,
             tokenizer_json=self.shared.tokenizer_json,
             micro_batch_tokens=self.micro_batch_tokens,
@@ -274,7 +274,8 @@ class Trial:
             class_weights=inputs.splits.class_weights,
             corpora=(*inputs.resolved.info.trained_on, *inputs.corpora),
             score_dev=self.sweep.score_dev if self.sweep else True,
-            started_at=time.time(),
+            # The wait for the first process is part of its start.
+            started_at=row.started_at.timestamp() if row.started_at else time.time(),
             failure_interval_s=failure_interval_s(self._earlier),
         )
         return WorkerPayload(
