@@ -148,7 +148,14 @@ def _answer_calls(calls: Listener, *, wait: bool) -> None:
 
 
 def _answer(connection: Connection) -> None:
+    """Call the function that the driver has sent, and send what it returns or raises; end when the driver has gone."""
+    import threading
+
     environ, work = connection.recv()
+
+    # The driver says nothing more: what comes is its end.
+    threading.Thread(target=lambda: (connection.poll(None), os._exit(1)), daemon=True).start()
+    os.nice(5)  # the server's imports, which every worker waits for, go before
     os.environ.clear()
     os.environ.update(environ)
     try:

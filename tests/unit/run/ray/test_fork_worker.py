@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from multiprocessing.connection import Client
 from pathlib import Path
 
 import pytest
@@ -295,3 +296,12 @@ def test_what_is_forked_for_a_call_ends_with_its_server(called) -> None:
         with pytest.raises((OSError, EOFError)):
             sleeping.result(timeout=30)
     wait_for(lambda: not Path("/proc", pid).exists())
+
+
+def test_what_is_forked_for_a_call_ends_with_its_driver(called) -> None:
+    running = called("transformers")
+    with Client(f"{running.path}{fork_worker.CALLS}", "AF_UNIX") as connection:
+        connection.send((dict(os.environ), partial(time.sleep, 60)))
+        wait_for(lambda: children(running.process.pid) != [])
+        pid = children(running.process.pid)[0]
+    wait_for(lambda: Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z")
