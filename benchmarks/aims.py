@@ -18,8 +18,10 @@ from benchmarks.values import (
     of_forecast,
     of_gpu,
     of_kills,
+    of_many_rows,
     of_restarts,
     of_workers,
+    ratio,
     share_of_products,
     worst_first_line,
 )
@@ -59,6 +61,7 @@ START = "[where the seconds of a start go](../benchmarks/NOTES.md#where-the-seco
 KILLS = "[what a kill costs](../benchmarks/NOTES.md#killed-workers)"
 WAITING = "[what a command waits for](../benchmarks/NOTES.md#waiting-for-a-command)"
 GPU = "[where the milliseconds go](../benchmarks/NOTES.md#on-a-gpu)"
+ROWS = "[where the seconds of many rows go](../benchmarks/NOTES.md#many-rows)"
 LESS = "[the table says how far apart they may be](../docs/speed.md#does-the-faster-one-learn-the-same)"
 AIMS = (
     Aim(
@@ -142,6 +145,36 @@ AIMS = (
         "seconds to read 1.6 million rows and hold some out that share no phrase with the rest",
         lambda found: found["holdouts.json"]["seconds"]["hold-out"],
         at_most=60,
+    ),
+    Aim(
+        "peak memory of the main job's driver on 10 million rows, GiB",
+        lambda found: max(of_many_rows(job, "gib")(found) for job in ("main job", "main job again")),
+        at_most=2,
+        why=ROWS,
+    ),
+    Aim(
+        "rate of reading, checking, comparing and tokenizing 10 million rows over `datasets.map`, which reads and tokenizes",
+        ratio(of_many_rows("datasets.map"), of_many_rows("train")),
+        0.8,
+        why=ROWS,
+    ),
+    Aim(
+        "seconds a row, 10 million rows over 1 million",
+        lambda found: of_many_rows("train")(found) / of_many_rows("train", tenth=True)(found) / 10,
+        at_most=1.2,
+        why=ROWS,
+    ),
+    Aim(
+        "speed of two cores over one, 1 million rows",
+        ratio(of_many_rows("train", tenth=True, cores=1), of_many_rows("train", tenth=True)),
+        1.6,
+        why=ROWS,
+    ),
+    Aim(
+        "seconds until a second run on 10 million rows has its tokens",
+        of_many_rows("train again"),
+        at_most=10,
+        why=ROWS,
     ),
     Aim("speed of evaluation over training, tokens/s", of_evaluation, 3),
     Aim(

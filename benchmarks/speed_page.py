@@ -128,7 +128,15 @@ SECTIONS = (
         "Many rows",
         ("holdouts.json",),
         "benchmarks.holdouts",
-        "From the command to checked splits, before anything is tokenized, on one core.",
+        "From the command to checked splits, before anything is tokenized.",
+    ),
+    Section(
+        "Ten million rows",
+        ("many-rows.json",),
+        "benchmarks.many_rows",
+        "What `train` does before it starts anything, beside `datasets.map` with as many processes, which compares nothing; a "
+        "second time, from what was [kept](data.md#many-rows). Memory is that of the process itself, mapped files included. The "
+        "main job's seconds are those from the command to its first step.",
     ),
     Section(
         "Evaluation",

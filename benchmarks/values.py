@@ -132,3 +132,30 @@ def of_kills(num_kills: int) -> Callable[[Found], float]:
         return statistics.median(shares)
 
     return value
+
+
+def of_many_rows(
+    what: str, figure: str = "s", *, tenth: bool = False, cores: int | None = None
+) -> Callable[[Found], float]:
+    """Make the function that finds a figure of millions of rows.
+
+    Args:
+        what: of the benchmark's ways.
+        figure: seconds or memory.
+        tenth: of a tenth of the rows; else of all.
+        cores: that it ran on; None: all.
+    """
+
+    def value(found: Found) -> float:
+        told = found["many-rows.json"]
+        rows = told["rows"] // 10 if tenth else told["rows"]
+        some = [run for run in told["runs"] if run["what"] == what and run["rows"] == rows]
+        (run,) = [run for run in some if run["cores"] == (cores or max(one["cores"] for one in some))]
+        return float(run[figure])
+
+    return value
+
+
+def ratio(one: Callable[[Found], float], other: Callable[[Found], float]) -> Callable[[Found], float]:
+    """Make the function that divides one value by another."""
+    return lambda found: one(found) / other(found)

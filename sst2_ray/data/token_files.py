@@ -39,11 +39,14 @@ def write_tokens(pieces: Iterable[Piece], folder: Path) -> None:
 
 
 def map_tokens(folder: Path, rows: Rows) -> TokenArrays:
-    """Return the tokens of the rows that they were written of. Raises OSError or ValueError: the files are not whole."""
+    """Return the tokens of the rows that they were written of, whose texts are not looked at.
+
+    Raises OSError or ValueError where the files are not whole.
+    """
     told = json.loads((folder / _TOLD).read_text())
     ends = np.fromfile(folder / _ENDS, dtype=np.int64)
-    if len(ends) != len(rows):
-        raise ValueError(f"{folder}: {len(ends)} texts, not {len(rows)}")
+    if len(ends) != len(rows.labels):
+        raise ValueError(f"{folder}: {len(ends)} texts, not {len(rows.labels)}")
     return TokenArrays(
         input_ids=_mapped(folder / _IDS, np.int32, told["num_tokens"]),
         offsets=np.concatenate([np.zeros(1, dtype=np.int64), ends]),

@@ -35,6 +35,8 @@ class Tokenized:
     """train, dev, where a part of train is held out selection, and further evaluation splits by their names."""
     size: ModelSize
     """Size of the encoder: found where transformers is imported anyway."""
+    folder: Path | None = None
+    """Folder on the driver in which the tokens are kept; None: they are in memory."""
 
 
 @dataclass(frozen=True, kw_only=True)

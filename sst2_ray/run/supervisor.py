@@ -31,6 +31,7 @@ from sst2_ray.run.planning.placement import Placement
 from sst2_ray.run.prepare import RunInputs
 from sst2_ray.run.progress_file import ProgressFile
 from sst2_ray.run.stop import StopRequests
+from sst2_ray.run.tokenizing import put_tokens
 from sst2_ray.run.workspace import Workspace
 from sst2_ray.storage import address
 from sst2_ray.training.names import CHECKPOINT_FOLDER, EXPORT_FOLDER
@@ -64,7 +65,7 @@ class Shared:
         return cls(
             inputs=replace(inputs, tokenized=None),
             tokenizer_json=inputs.tokenizer_json,
-            splits={name: ray.put(tokens) for name, tokens in inputs.tokens.items()},
+            splits=put_tokens(inputs),
             texts=ray.put(inputs.splits.dev.texts),
         )
 

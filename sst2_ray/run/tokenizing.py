@@ -21,7 +21,10 @@ from sst2_ray.run.model_size import ModelSize, model_size
 from sst2_ray.run.prepare import RunInputs, Tokenized
 
 if TYPE_CHECKING:
+    from ray import ObjectRef
     from transformers import PreTrainedTokenizerFast
+
+    from sst2_ray.data.tokens import TokenArrays
 
 T = TypeVar("T")
 
@@ -65,6 +68,25 @@ def tokenize(inputs: RunInputs, call: Caller = here) -> Tokenized:
     if made is None and key:
         made = read_kept(key, load)
     return made or _tokenized(inputs, _tokenizer(inputs))
+
+
+def put_tokens(inputs: RunInputs) -> dict[str, ObjectRef[TokenArrays]]:
+    """Put the tokens of every split into the object store.
+
+    Of many rows, a process beside this one reads the files: what the driver copied would stay in its memory to the end.
+    """
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    folder = inputs.made.folder
+    if folder is None or inputs.splits.num_rows < MANY_ROWS:
+        return {name: ray.put(tokens) for name, tokens in inputs.tokens.items()}
+    on_this_node = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    read = ray.remote(map_tokens).options(num_cpus=0, scheduling_strategy=on_this_node)
+    return {
+        name: read.remote(folder / str(number), dataclasses.replace(rows, texts=[], groups=None))
+        for number, (name, rows) in enumerate(inputs.splits.by_name.items())
+    }
 
 
 def _make(inputs: RunInputs, key: str | None) -> Tokenized | None:
@@ -114,7 +136,9 @@ def _read_tokens(inputs: RunInputs, folder: Path) -> Tokenized:
     splits = enumerate(inputs.splits.by_name.items())
     tokens = {name: map_tokens(folder / str(number), rows) for number, (name, rows) in splits}
     size = ModelSize(**told["size"])
-    return Tokenized(tokenizer_json=told["tokenizer"], vocab_size=told["vocab_size"], tokens=tokens, size=size)
+    return Tokenized(
+        tokenizer_json=told["tokenizer"], vocab_size=told["vocab_size"], tokens=tokens, size=size, folder=folder
+    )
 
 
 def _tokens_key(inputs: RunInputs) -> str | None:

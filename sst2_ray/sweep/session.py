@@ -20,6 +20,7 @@ from sst2_ray.run.progress_actor import start_progress_actor, wait_for_first_ans
 from sst2_ray.run.session import RunSession
 from sst2_ray.run.stop import STOP_FILE, StopLevel
 from sst2_ray.run.supervisor import Shared
+from sst2_ray.run.tokenizing import put_tokens
 from sst2_ray.run.tracking.trackers import Trackers
 from sst2_ray.storage import Storage
 from sst2_ray.sweep import closing
@@ -278,19 +279,17 @@ def share(prepared: dict[str, RunInputs]) -> dict[str, Shared]:
     """Put tokens and sentences into the object store once, however many models use them."""
     import ray
 
-    refs: dict[int, ObjectRef] = {}
-
-    def put(value: object) -> ObjectRef:
-        if id(value) not in refs:
-            refs[id(value)] = ray.put(value)
-        return refs[id(value)]
-
+    texts = ray.put(next(iter(prepared.values())).splits.dev.texts)  # all models read the same data
+    refs: dict[int, dict[str, ObjectRef]] = {}
+    for one in prepared.values():
+        if id(one.tokens) not in refs:
+            refs[id(one.tokens)] = put_tokens(one)
     return {
         model: Shared(
             inputs=dataclasses.replace(one, tokenized=None),
             tokenizer_json=one.tokenizer_json,
-            splits={name: put(tokens) for name, tokens in one.tokens.items()},
-            texts=put(one.splits.dev.texts),
+            splits=refs[id(one.tokens)],
+            texts=texts,
         )
         for model, one in prepared.items()
     }

@@ -180,5 +180,5 @@ def tokenize_sweep(checked: dict[str, RunInputs], call: Caller = here) -> dict[s
     for model, one in checked.items():
         tokenized = tokenize(one, call)
         first = made.setdefault((tokenized.tokenizer_json, one.resolved.max_length), tokenized)
-        of_models[model] = dataclasses.replace(tokenized, tokens=first.tokens)
+        of_models[model] = dataclasses.replace(tokenized, tokens=first.tokens, folder=first.folder)
     return of_models

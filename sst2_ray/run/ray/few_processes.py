@@ -37,9 +37,8 @@ def few_processes() -> Iterator[None]:
 
     parameter.RayParams, services._build_python_executable_command_memory_profileable = Params, command
     services.start_api_server = lambda *_, **__: (None, None)
-    utils.get_dashboard_dependency_error = lambda: (
-        None
-    )  # it would import the dashboard's libraries to see if they are there
+    # It would import the dashboard's libraries to see whether they are there.
+    utils.get_dashboard_dependency_error = lambda: None
     try:
         yield
     finally:
