@@ -1,4 +1,4 @@
-"""Messages of errors as Python's caller reads them: `data='reviews.csv'` where a command line says `--data reviews.csv`.
+"""Errors and remarks as Python's caller reads them: `data='reviews.csv'` where a command line says `--data reviews.csv`.
 
 Messages are written for the command line. Whoever is called from Python, a config or a function, translates those that
 leave it; within a command nothing is translated.
@@ -16,6 +16,9 @@ from sst2_ray.errors import Sst2RayError
 
 _HAS_TELLER: ContextVar[bool] = ContextVar("has_teller", default=False)
 """Somebody further out words the messages: a command, or another function that was called from Python."""
+
+_KINDS: ContextVar[Callable[[], Mapping[str, Kind]] | None] = ContextVar("kinds", default=None)
+"""Arguments of the function that Python called, where one did."""
 
 _QUOTED = r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\""
 _BRACKETS = r"[(\[{].*?[)\]}](?=:? |$)"
@@ -50,12 +53,21 @@ def python_words(kinds: Callable[[], Mapping[str, Kind]]) -> Iterator[None]:
     if _HAS_TELLER.get():
         yield
         return
-    with flag_words():
-        try:
+    token = _KINDS.set(kinds)
+    try:
+        with flag_words():
             yield
-        except Sst2RayError as error:
-            error.args = (in_python(str(error), kinds()),)
-            raise
+    except Sst2RayError as error:
+        error.args = (in_python(str(error), kinds()),)
+        raise
+    finally:
+        _KINDS.reset(token)
+
+
+def told(remark: str) -> str:
+    """Return a remark, which names flags, as whoever called reads it: for Python's caller with arguments."""
+    kinds = _KINDS.get()
+    return remark if kinds is None else in_python(remark, kinds())
 
 
 def in_python(message: str, kinds: Mapping[str, Kind]) -> str:

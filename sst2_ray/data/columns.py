@@ -1,4 +1,4 @@
-"""Texts in Arrow's form, for millions of rows: a third of the memory that strings of Python take, or a file that is mapped."""
+"""Texts in Arrow's form, for millions of rows: half of the memory that strings of Python take, or a file that is mapped."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ _MOST_UNKNOWN = 0.5
 """Share of unknown tokens above which texts are refused."""
 
 _COUNTED = 2**20
-"""Tokens that are counted at a time."""
+"""Tokens that are counted at a time: those of many rows lie in a file."""
 
 # Models here take only these two; BERT's token_type_ids are all 0 for single sentences, which is its default.
 _INPUTS = ["input_ids", "attention_mask"]
@@ -93,13 +93,14 @@ def check_known(
     if unknown is None:
         return
     special = [number for number in tokenizer.all_special_ids if number != unknown]
-    counts = np.zeros(max(len(tokenizer), *tokenizer.all_special_ids, 0) + 1, dtype=np.int64)
-    for start in range(0, len(input_ids), _COUNTED):  # np.bincount copies what it counts as int64
-        counts += np.bincount(input_ids[start : start + _COUNTED], minlength=len(counts))
-    total = int(counts.sum() - counts[special].sum())
-    if total >= least and counts[unknown] > _MOST_UNKNOWN * total:
+    total = num_unknown = 0
+    for start in range(0, len(input_ids), _COUNTED):
+        piece = input_ids[start : start + _COUNTED]
+        num_unknown += int((piece == unknown).sum())
+        total += len(piece) - int(np.isin(piece, special).sum())
+    if total >= least and num_unknown > _MOST_UNKNOWN * total:
         raise InputError(
-            f"{source}: {counts[unknown]:,} of {total:,} tokens are unknown to the tokenizer; take a model for this "
+            f"{source}: {num_unknown:,} of {total:,} tokens are unknown to the tokenizer; take a model for this "
             "language, or its own tokenizer"
         )
 

@@ -70,6 +70,10 @@ class RunInputs:
         """Entries of the tokenizer."""
         return self.made.vocab_size
 
+    def with_tokens(self, tokenized: Tokenized) -> RunInputs:
+        """Return these inputs with their tokens."""
+        return dataclasses.replace(self, tokenized=tokenized)
+
     @property
     def made(self) -> Tokenized:
         """Tokens and tokenizer. `tokenizing.prepare` must have made them."""

@@ -10,6 +10,7 @@ from html import escape
 from typing import TypeVar
 
 from sst2_ray.background import in_background, result_of
+from sst2_ray.config.python_words import told
 from sst2_ray.config.train import TrainConfig
 from sst2_ray.errors import InputError, RunFailedError, Sst2RayError, first_line
 from sst2_ray.notebook import NotebookView, in_notebook
@@ -155,8 +156,8 @@ class RunSession:
             self.note(f"{what} ...")
 
     def note(self, line: str) -> None:
-        """Show a line as it is."""
-        print_line(self.out, line)
+        """Show a line; to Python's caller its flags are arguments."""
+        print_line(self.out, told(line))
 
     def show_plan(self, rows: Sequence[tuple[str, str]], notes: Iterable[str]) -> None:
         """Show the plan and remarks about data and models, each once. In a notebook the plan is in the log only."""

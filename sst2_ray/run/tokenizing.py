@@ -51,7 +51,7 @@ def here(work: Callable[[], T], /) -> T:
 
 def prepare(inputs: RunInputs) -> RunInputs:
     """Tokenize every split."""
-    return dataclasses.replace(inputs, tokenized=tokenize(inputs))
+    return inputs.with_tokens(tokenize(inputs))
 
 
 def tokenize(inputs: RunInputs, call: Caller = here) -> Tokenized:

@@ -50,7 +50,7 @@ def train(config: TrainConfig, *, quiet: bool = False) -> TrainResult:
             session.note(f"{config.run_name} is finished already: nothing to do; its model: {typed(result.model_dir)}")
             return result
         cluster, tokenized = session.start(lambda view: decide(config, view), partial(tokenize, inputs))
-        prepared = dataclasses.replace(inputs, tokenized=tokenized)
+        prepared = inputs.with_tokens(tokenized)
         placement = decide(config, cluster)
         bounds = on_paper(prepared, placement, cluster) if placement.can_scale else None
         session.show_plan([*describe(prepared, placement), *(bounds.rows() if bounds else [])], prepared.notes())

@@ -170,7 +170,7 @@ def prepare_sweep(checked: dict[str, RunInputs]) -> dict[str, RunInputs]:
 
 
 def _with_tokens(checked: dict[str, RunInputs], made: dict[str, Tokenized]) -> dict[str, RunInputs]:
-    return {model: dataclasses.replace(one, tokenized=made[model]) for model, one in checked.items()}
+    return {model: one.with_tokens(made[model]) for model, one in checked.items()}
 
 
 def tokenize_sweep(checked: dict[str, RunInputs], call: Caller = here) -> dict[str, Tokenized]:

@@ -34,7 +34,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_table_is_read_as_the_file_that_it_would_be(library: str) -> None:
     config = TrainConfig(batch_size=8, data=TABLES[library](COLUMNS))
     splits = load_splits(config)
-    assert sorted(splits.train.texts + splits.dev.texts) == sorted(COLUMNS["text"])
+    assert sorted([*splits.train.texts, *splits.dev.texts]) == sorted(COLUMNS["text"])
     assert splits.classes.names == ("bad", "good")
 
 
@@ -52,7 +52,7 @@ def test_the_rows_of_a_filtered_dataset_are_those_that_are_left_with_their_class
     whole = datasets.Dataset.from_dict({**COLUMNS, "label": [0, 1] * (NUM_ROWS // 2)}, features=features)
     part = whole.select(range(10, NUM_ROWS))
     splits = load_splits(TrainConfig(batch_size=8, data=part))
-    assert sorted(splits.train.texts + splits.dev.texts) == sorted(COLUMNS["text"][10:])
+    assert sorted([*splits.train.texts, *splits.dev.texts]) == sorted(COLUMNS["text"][10:])
     assert splits.classes.names == ("ham", "spam")
 
 

@@ -7,7 +7,8 @@ import pytest
 import sst2_ray
 from sst2_ray.cli import run
 from sst2_ray.config.fields import kinds_of
-from sst2_ray.config.python_words import in_python
+from sst2_ray.config.python_words import flag_words, in_python, python_words
+from sst2_ray.config.python_words import told as told_remark
 from sst2_ray.config.sweep import SweepConfig, SweepFlags
 from sst2_ray.config.train import TrainConfig
 from sst2_ray.errors import InputError
@@ -80,3 +81,13 @@ def test_an_error_of_a_command_names_its_flag(words, told, tmp_path, monkeypatch
     monkeypatch.chdir(tmp_path)
     assert run(words[0], words[1:]) == 2
     assert capsys.readouterr().err.splitlines()[-1].startswith(told)
+
+
+def test_a_remark_names_arguments_to_whoever_called_from_python_alone():
+    remark = "--storage-timeout-s 600: raise --step-timeout-s as well"
+    assert told_remark(remark) == remark
+    with python_words(lambda: KINDS):
+        assert told_remark(remark) == "storage_timeout_s=600: raise step_timeout_s as well"
+    with flag_words(), python_words(lambda: KINDS):
+        assert told_remark(remark) == remark
+    assert told_remark(remark) == remark
