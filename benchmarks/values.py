@@ -159,3 +159,12 @@ def of_many_rows(
 def ratio(one: Callable[[Found], float], other: Callable[[Found], float]) -> Callable[[Found], float]:
     """Make the function that divides one value by another."""
     return lambda found: one(found) / other(found)
+
+
+def of_start(way: str) -> Callable[[Found], float]:
+    """Make the function that finds the median seconds from the command to the first step."""
+
+    def value(found: Found) -> float:
+        return statistics.median(run["first_step_s"] for run in found["startup.json"]["runs"][way])
+
+    return value
