@@ -24,10 +24,10 @@ def have_a_home() -> None:
 
 def cache_folder() -> Path | None:
     """Return this user's folder for what can be made again; None: none can be written."""
-    home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    for root in (Path(home), Path(tempfile.gettempdir())):
+    home = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
+    for root in (home, Path(tempfile.gettempdir())):
         try:
-            folder = root.expanduser() / f"sst2-ray-{os.getuid()}"
+            folder = root.expanduser().absolute() / f"sst2-ray-{os.getuid()}"
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             is_own = folder.stat().st_uid == os.getuid()  # below /tmp anybody could have made it
         except (OSError, RuntimeError):

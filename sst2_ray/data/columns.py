@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import cast, overload
 
 import numpy as np
@@ -70,6 +70,24 @@ class TextColumn(Sequence[Text | None]):
     def __repr__(self) -> str:
         return f"TextColumn({self[:3]}{', ...' if len(self) > 3 else ''}, {len(self):,} texts)"
 
+    def __reduce__(self) -> tuple[Callable[[pa.Buffer], TextColumn], tuple[pa.Buffer]]:
+        # A part of an array is pickled with the whole of it; a stream holds the part alone.
+        table = pa.Table.from_arrays(list(self.columns), names=[str(number) for number in range(len(self.columns))])
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, table.schema) as writer:
+            writer.write_table(table)
+        return _of_stream, (sink.getvalue(),)
+
+    def byte_lengths(self) -> npt.NDArray[np.int64]:
+        """Return the bytes of every text, [columns * N]."""
+        ends = [
+            np.frombuffer(chunk.buffers()[1], np.int64)[chunk.offset :][: len(chunk) + 1]
+            for column in self.columns
+            for chunk in column.chunks
+            if len(chunk)
+        ]
+        return np.concatenate([np.zeros(0, dtype=np.int64), *map(np.diff, ends)])
+
     def pieces(self) -> Iterator[list[Text | None]]:
         """Yield the texts in lists of at most `PIECE`."""
         for start in range(0, len(self), PIECE):
@@ -83,6 +101,10 @@ class TextColumn(Sequence[Text | None]):
         """Return the texts at some places, in that order."""
         places = pa.Array.from_buffers(pa.int64(), len(positions), [None, pa.py_buffer(positions)])
         return TextColumn(*(column.take(places) for column in self.columns))
+
+
+def _of_stream(stream: pa.Buffer) -> TextColumn:
+    return TextColumn(*pa.ipc.open_stream(stream).read_all().columns)
 
 
 def take_texts(texts: Sequence[Text], positions: npt.NDArray[np.int64]) -> Sequence[Text]:
@@ -109,7 +131,7 @@ def _array(texts: Sequence[str | None]) -> pa.Array:
     """Make an array from its buffers: `pa.array` imports pandas to see whether it is given a Series."""
     encoded = [b"" if text is None else text.encode() for text in texts]
     ends = np.cumsum([0, *map(len, encoded)], dtype=np.int64)
-    is_there = np.packbits([text is not None for text in texts], bitorder="little")
+    is_there = np.packbits(np.array([text is not None for text in texts], dtype=np.bool_), bitorder="little")
     buffers = [pa.py_buffer(is_there), pa.py_buffer(ends), pa.py_buffer(b"".join(encoded))]
     return pa.Array.from_buffers(pa.large_string(), len(texts), buffers)
 

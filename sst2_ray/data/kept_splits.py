@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import NamedTuple, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from sst2_ray.config import registry
+from sst2_ray.config.registry import DATASETS, glue_task
 from sst2_ray.config.settings import DataSettings
 from sst2_ray.config.train import TrainConfig
 from sst2_ray.data.class_weights import BALANCED
@@ -29,8 +32,11 @@ Number = TypeVar("Number", np.int16, np.int64, np.float32)
 LEAST_BYTES = 2**20
 """Size of the files from which on their splits are kept: smaller ones are read in a moment."""
 
-CODE = tuple(Path(__file__).parent.glob("*.py"))
-"""This room's modules: what they make of a file follows from them."""
+CODE = (*Path(__file__).parent.glob("*.py"), Path(registry.__file__))
+"""This room's modules, and the names of known data: what is made of a file follows from them."""
+
+_OF_TOKENS = ("max_length", "pad_to_max_length")
+"""Settings of the data that reading does not look at."""
 
 _MAIN = ("train", "dev", "selection")
 
@@ -43,43 +49,79 @@ def splits_of(config: TrainConfig) -> Splits:
     Raises:
         InputError: As `load_splits`.
     """
-    key = _key(config)
-    if key is None:
+    try:
+        sources = _sources(config)
+        before = _stamps(sources.files) if sources else []
+        key = _key(config, sources) if sources else None
+    except (OSError, InputError):  # reading tells what is wrong
+        sources, before, key = None, [], None
+    if sources is None or key is None:
         return load_splits(config)
     found = read_kept(key, _read)
     if found is not None:
         return found
     made = load_splits(config)
+    if not _are_unchanged(sources.files, before):  # what was read may be another content than the key's
+        return made
     return (read_kept(key, _read) if keep(key, lambda folder: _write(made, folder)) else None) or made
 
 
-def _key(config: TrainConfig) -> str | None:
-    """Return the name of the data's entry; None: they are not files here, or small, or are refused."""
-    if config.class_weights not in (None, BALANCED):
+class _Sources(NamedTuple):
+    """All that reading looks at: files, and names that remarks name."""
+
+    files: list[Path]
+    names: list[str]
+
+
+def _key(config: TrainConfig, sources: _Sources) -> str | None:
+    """Return the name of the data's entry; None: they are small, and read in a moment."""
+    if sum(file.stat().st_size for file in sources.files) < LEAST_BYTES:
         return None
-    try:
-        files, beside = _files(config.data)
-        if config.dev_data:
-            files += _files(config.dev_data)[0]
-        if not files or sum(file.stat().st_size for file in files) < LEAST_BYTES:
+    names = (*(field.name for field in fields(DataSettings) if field.name not in _OF_TOKENS), "class_weights")
+    told = {
+        "settings": {name: getattr(config, name) for name in names},
+        "files": [str(file) for file in sources.files],
+        "names": sources.names,
+        "versions": [sys.version, pa.__version__],
+    }
+    return digest_of(told, code=CODE, files=sources.files)
+
+
+def _sources(config: TrainConfig) -> _Sources | None:
+    """List what the data of a config are read from; None: not all of it lies in files of this machine."""
+    is_named = config.data in DATASETS or glue_task(config.data) is not None
+    if is_named or config.class_weights not in (None, BALANCED):
+        return None
+    found: list[Path] = []
+    folders: set[Path] = set()
+    for data, flag in ((config.data, "--data"), (config.dev_data, "--dev-data")):
+        if data is None:
+            continue
+        path = Path(data).expanduser()
+        if "://" in data or not (path.exists() or ("*" in path.name and path.parent.is_dir())):
             return None
-        names = (*(field.name for field in fields(DataSettings)), "class_weights")
-        settings = {name: getattr(config, name) for name in names}
-        return digest_of([settings, [str(file) for file in files], beside], code=CODE, files=files)
-    except (OSError, InputError):
-        return None  # reading tells what is wrong
+        if flag == "--data" and path.is_dir() and not is_single_table(path):
+            some = [file for files in find_splits(path).values() for file in files]
+        else:
+            some = find_files(data, flag)
+        found += some
+        if path.is_dir():
+            folders |= {path, path / "data", *(one.parent for one in some)}
+    files = [file for one in found for file in (sorted(one.rglob("*")) if one.is_dir() else [one]) if file.is_file()]
+    names = sorted(str(path) for folder in folders if folder.is_dir() for path in folder.iterdir())
+    return _Sources(files, names)
 
 
-def _files(data: str) -> tuple[list[Path], list[str]]:
-    """List the files that a path stands for, and the names of what lies beside them, which remarks name."""
-    path = Path(data).expanduser()
-    if "://" in data or not (path.exists() or path.parent.is_dir()):
-        return [], []
-    if not path.is_dir():
-        return find_files(data, "--data"), []
-    found = [path] if is_single_table(path) else [file for files in find_splits(path).values() for file in files]
-    texts = [text for one in found if one.is_dir() for text in sorted(one.rglob("*"))]
-    return [file for file in (*found, *texts) if file.is_file()], sorted(one.name for one in path.iterdir())
+def _stamps(files: Sequence[Path]) -> list[tuple[int, int, int]]:
+    """Return what tells that a file was written: its times, sizes and numbers."""
+    return [(told.st_mtime_ns, told.st_size, told.st_ino) for told in (file.stat() for file in files)]
+
+
+def _are_unchanged(files: Sequence[Path], before: list[tuple[int, int, int]]) -> bool:
+    try:
+        return _stamps(files) == before
+    except OSError:
+        return False
 
 
 # ---- the form on the disk

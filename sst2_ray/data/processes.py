@@ -10,7 +10,6 @@ import contextlib
 import os
 import pickle
 import queue
-import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -84,10 +83,11 @@ def _process(work: Callable[[Sequence[Text]], object]) -> Iterator[Connection]:
         "OMP_NUM_THREADS": "1",
     }
     with subprocess.Popen(
-        [sys.executable, "-c", f"from {__name__} import serve; serve({there.fileno()})"],
+        [sys.executable, "-P", "-c", f"from {__name__} import serve; serve({there.fileno()})"],
         pass_fds=[there.fileno()],
         stdin=subprocess.DEVNULL,
         env=environment,
+        process_group=0,  # Ctrl-C is for the driver, which then closes the connection
     ):
         there.close()
         with here:
@@ -97,8 +97,7 @@ def _process(work: Callable[[Sequence[Text]], object]) -> Iterator[Connection]:
 
 
 def serve(file: int) -> None:
-    """Work on what comes through an open file until its other end closes. Ctrl-C is for the driver, which then closes it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Work on what comes through an open file until its other end closes."""
     with Connection(file) as driver, contextlib.suppress(*_LOST):
         work = pickle.loads(driver.recv())  # nosec B301 - from the process that started this one
         while True:

@@ -219,6 +219,7 @@ class Cells:
         """Find the rows with a text and a label that stands for a number; returns their texts, places and numbers, and the rest."""
         parts, row_ids, values, left_out = [], array("q"), array("f"), _LeftOut()
         column = self.texts if isinstance(self.texts, TextColumn) else TextColumn.of([self.texts])
+        is_whole = True
         for start in range(0, len(column), PIECE):
             cells, labels = column[start : start + PIECE], self.labels[start : start + PIECE]
             texts: list[Text | None] = []
@@ -234,12 +235,13 @@ class Cells:
                     texts.append(text)
                     values.append(numbers[label])
                     row_ids.append(position)
+            is_whole &= texts == cells
             if texts == cells:  # most pieces: the rows share the memory of the cells
                 parts.append(column.arrays(start, start + len(cells)))
             elif texts:
                 parts.append(TextColumn.of([texts]).arrays(0, len(texts)))
         return (
-            TextColumn.joined(parts),
+            column if is_whole else TextColumn.joined(parts),
             np.array(row_ids, dtype=np.int64),
             np.array(values, dtype=np.float32),
             left_out,

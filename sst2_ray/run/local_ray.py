@@ -79,7 +79,7 @@ def forking_ahead() -> Iterator[None]:
     is_first = not _ahead and num_usable_cpus() > 1
     try:
         if is_first:
-            with contextlib.suppress(InputError):  # raised again, in its turn, when Ray starts
+            with contextlib.suppress(InputError, OSError):  # raised again, in its turn, when Ray starts
                 allow_open_files()
                 _ahead.extend(_fork_server())
         yield
@@ -97,8 +97,10 @@ def caller_ahead() -> Caller:
     servers = tuple(_ahead)
 
     def call(work: Callable[[], T], /) -> T:
+        from sst2_ray.run.ray.fork_server import NotServedError
+
         for server in servers:
-            with contextlib.suppress(OSError, EOFError):
+            with contextlib.suppress(NotServedError):
                 return server.call(work)
         return work()
 

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import importlib.metadata
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
+from sst2_ray.data.columns import TextColumn
 from sst2_ray.data.kept import digest_of, keep, read_kept
 from sst2_ray.data.kept_splits import CODE
-from sst2_ray.data.texts import singles
+from sst2_ray.data.texts import Text, singles
 from sst2_ray.data.token_files import map_tokens, write_tokens
 from sst2_ray.data.tokens import SentenceTokenizer
 from sst2_ray.modeling import tokenizers
+from sst2_ray.modeling.sources import families
 from sst2_ray.modeling.sources.families import takes_type_ids
 from sst2_ray.run.model_size import ModelSize, model_size
 from sst2_ray.run.prepare import RunInputs, Tokenized
@@ -150,13 +153,22 @@ def _tokens_key(inputs: RunInputs) -> str | None:
         "data": splits.fingerprint, "splits": {name: len(rows) for name, rows in splits.by_name.items()},
         "model": [resolved.name, resolved.architecture, resolved.max_length, resolved.info.random_weights],
         "stack": resolved.stack and dataclasses.asdict(resolved.stack), "pairs": splits.text_columns,
+        "lengths": [_digest_of_lengths(rows.texts) for rows in splits.by_name.values()],
         "versions": [importlib.metadata.version(name) for name in ("tokenizers", "transformers")],
     }  # fmt: skip
     folder = Path(resolved.tokenizer_folder) if resolved.tokenizer_folder else None
     files = sorted(path for path in folder.glob("*") if path.suffix in _TOKENIZER_SUFFIXES) if folder else []
     try:
         return digest_of(
-            told, code=(*CODE, Path(tokenizers.__file__), Path(__file__).with_name("model_size.py")), files=files
+            told,
+            code=(*CODE, Path(tokenizers.__file__), Path(families.__file__), Path(__file__).with_name("model_size.py")),
+            files=files,
         )
     except OSError:
         return None
+
+
+def _digest_of_lengths(texts: Sequence[Text]) -> str:
+    """Hash where each text ends: the fingerprint of the data does not tell ("a", "b c") from ("a b", "c") where a tab stands."""
+    column = texts if isinstance(texts, TextColumn) else TextColumn.of([texts])
+    return hashlib.sha256(column.byte_lengths().tobytes()).hexdigest()

@@ -10,6 +10,7 @@ from functools import partial
 from sst2_ray.config.fields import check_is, describe_changes
 from sst2_ray.config.python_calls import told_in_python
 from sst2_ray.config.train import TrainConfig
+from sst2_ray.data.kept import keeping_nothing
 from sst2_ray.errors import InputError, StoppedError
 from sst2_ray.formatting import without_secret, without_secrets
 from sst2_ray.own_files import CONFIG_FILE
@@ -115,7 +116,7 @@ def dry_run(
         on: machines to plan for; None: those of the cluster that is there, or this one.
         as_json: print config, plan and notes as one JSON object, and nothing else.
     """
-    with RunSession(config, config.run_name, quiet=as_json) as session:
+    with keeping_nothing(), RunSession(config, config.run_name, quiet=as_json) as session:
         session.phase(f"reading {without_secret(config.data)}")
         inputs = check(config)
         is_finished = check_run(session.storage_at_start, inputs) is not None

@@ -10,6 +10,7 @@ from functools import partial
 from sst2_ray.config.fields import check_is, describe_changes
 from sst2_ray.config.python_calls import told_in_python
 from sst2_ray.config.sweep import SweepConfig
+from sst2_ray.data.kept import keeping_nothing
 from sst2_ray.data.kept_splits import splits_of
 from sst2_ray.data.leaks import check_known_leak
 from sst2_ray.errors import InputError
@@ -60,7 +61,7 @@ def dry_run(config: SweepConfig, *, as_json: bool = False) -> None:
 
     `as_json`: print config, plan and notes as one JSON object, and nothing else.
     """
-    with RunSession(config.base, config.name, quiet=as_json) as session:
+    with keeping_nothing(), RunSession(config.base, config.name, quiet=as_json) as session:
         prepared = prepare_sweep(_checked(session, config))
         cluster, is_connected = session.cluster_without_starting()
         plan = _plan(session, config, prepared, cluster, is_connected=is_connected)

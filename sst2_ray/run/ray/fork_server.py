@@ -12,11 +12,12 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing.connection import Client
 from pathlib import Path
 from typing import TypeVar
 
+from sst2_ray.errors import StoppedError
 from sst2_ray.run.ray import fork_worker, setup_worker
 
 T = TypeVar("T")
@@ -39,6 +40,10 @@ ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "JE_ARROW_MALLOC_CONF": "background_t
 """Libraries that would start threads at import: a process with threads is not forked."""
 
 
+class NotServedError(Exception):
+    """No server does what it was called for."""
+
+
 @dataclass(frozen=True)
 class ForkServer:
     """A process that forks workers, see `fork_worker`.
@@ -51,6 +56,8 @@ class ForkServer:
     stdin: int
     """Other end of its standard input, open as long as it is needed: the server ends when this process does, however it ends."""
     process: subprocess.Popen[bytes]
+    ended: list[bool] = field(default_factory=list)
+    """Holds something once `end` was called, in whatever thread."""
 
     @classmethod
     def start(cls, environment: dict[str, str], folder: str | None = None) -> ForkServer | None:
@@ -69,7 +76,10 @@ class ForkServer:
         # Modules are found where this process finds them.
         search = os.pathsep.join(dict.fromkeys(folder or str(Path.cwd()) for folder in sys.path))
         stdin, other_end = os.pipe()
-        with Path(f"{path}.log").open("wb") as log:
+        with contextlib.ExitStack() as undo, Path(f"{path}.log").open("wb") as log:
+            undo.callback(shutil.rmtree, Path(path).parent, ignore_errors=True)
+            undo.callback(os.close, other_end)
+            undo.callback(os.close, stdin)
             process = subprocess.Popen(
                 [sys.executable, str(fork_worker.__file__), "serve", path, *BEFORE_RAY],
                 stdin=stdin,
@@ -78,6 +88,7 @@ class ForkServer:
                 env={**os.environ, **environment, **ONE_THREAD, **NO_CUDA, "PYTHONPATH": search},
                 start_new_session=True,  # Ctrl-C is for the driver
             )
+            undo.pop_all()
         os.close(stdin)
         return cls(path, other_end, process)
 
@@ -89,11 +100,19 @@ class ForkServer:
     def call(self, work: Callable[[], T]) -> T:
         """Call `work` in a fork of the server, which has imported transformers; both it and its result are pickled.
 
-        Raises OSError or EOFError where the server does not do it, as when Ray runs already, and what `work` raises.
+        Raises:
+            NotServedError: The server does not do it, as when Ray runs already.
+            StoppedError: The server was ended meanwhile, with the command.
+            Exception: What `work` raises.
         """
-        with Client(f"{self.path}{fork_worker.CALLS}", "AF_UNIX") as connection:
-            connection.send((dict(os.environ), work))
-            is_result, found = connection.recv()
+        try:
+            with Client(f"{self.path}{fork_worker.CALLS}", "AF_UNIX") as connection:
+                connection.send((dict(os.environ), work))
+                is_result, found = connection.recv()
+        except (OSError, EOFError):
+            if self.ended:
+                raise StoppedError("stopped before the tokens were made") from None
+            raise NotServedError from None
         if not is_result:
             raise found
         result: T = found
@@ -101,8 +120,10 @@ class ForkServer:
 
     def end(self) -> None:
         """End the server at once, in the middle of its imports too, where there will be no Ray; nothing of it is left."""
+        self.ended.append(True)
         if self.process.returncode is None:  # otherwise its number may be another's
-            os.killpg(self.process.pid, signal.SIGKILL)  # with what it has forked for calls
+            with contextlib.suppress(ProcessLookupError):  # its parent ignores SIGCHLD
+                os.killpg(self.process.pid, signal.SIGKILL)  # with what it has forked for calls
             self.process.wait()
         os.close(self.stdin)
         shutil.rmtree(Path(self.path).parent, ignore_errors=True)

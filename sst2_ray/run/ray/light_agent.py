@@ -24,7 +24,11 @@ _LOOK_S = 0.5
 def main(words: list[str]) -> None:
     """Write the ports, then wait. `words`: Ray's script for agents and its arguments."""
     own = {name: value for name, _, value in (word.partition("=") for word in words)}
-    folder, node, raylet = own.get("--session-dir"), own.get("--node-id"), os.getppid()
+    folder, node, raylet = (
+        own.get("--session-dir"),
+        own.get("--node-id"),
+        int(os.environ.get("RAY_RAYLET_PID", os.getppid())),
+    )
     if not folder or not node:  # another Ray than the one that is known here
         os.execv(sys.executable, [sys.executable, "-u", *words])
     for name in _PORTS:

@@ -80,3 +80,19 @@ def test_a_part_shares_the_memory_of_the_whole():
     (part,) = column.arrays(1, 3)
     assert part.to_pylist() == ["b", "c"]
     assert part.buffers()[2].address == column.columns[0].chunk(0).buffers()[2].address
+
+
+def test_a_part_is_sent_without_the_whole():
+    whole = TextColumn.of([[f"text number {number}" for number in range(20_000)]])
+    part = TextColumn.joined([whole.arrays(0, 10), whole.arrays(10, 20)])
+    sent = pickle.dumps(part)
+    assert len(sent) < 4000
+    assert list(pickle.loads(sent)) == whole[:20]
+
+
+def test_the_bytes_of_every_text(column, texts):
+    singles = [text for text in texts if text is not None]
+    sides = [singles] if isinstance(singles[0], str) else list(zip(*singles, strict=True))
+    assert sum(column.byte_lengths()) == sum(len(text.encode()) for side in sides for text in side)
+    assert len(column.byte_lengths()) == len(texts) * len(sides)
+    assert len(TextColumn.of([]).byte_lengths()) == 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import shutil
+import time
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,7 +14,7 @@ import pytest
 from sst2_ray.config.train import TrainConfig
 from sst2_ray.data import kept, kept_splits
 from sst2_ray.data.columns import TextColumn
-from sst2_ray.data.kept import digest_of, keep, read_kept
+from sst2_ray.data.kept import digest_of, keep, keeping_nothing, read_kept
 from sst2_ray.data.load import load_splits
 from sst2_ray.data.rows import Splits
 from sst2_ray.errors import InputError
@@ -102,6 +103,41 @@ def test_a_full_disk_ends_nothing(cache, monkeypatch):
     monkeypatch.setattr(kept.shutil, "disk_usage", lambda _: SimpleNamespace(free=2**20))
     assert not keep("two", lambda folder: (folder / "a").write_text("text"))
     assert entries(cache) == []
+
+
+def test_a_quota_ends_nothing(monkeypatch):
+    def refuse(**_):
+        raise OSError(122, "Disk quota exceeded")
+
+    monkeypatch.setattr(kept.tempfile, "mkdtemp", refuse)
+    assert not keep("one", lambda _: None)
+
+
+def test_too_many_open_files_are_no_fault_of_the_entry(cache):
+    def load(_):
+        raise OSError(24, "Too many open files")
+
+    keep("one", lambda _: None)
+    assert read_kept("one", load) is None
+    assert entries(cache) == ["one"]
+
+
+def test_nothing_is_kept_for_a_dry_run(cache):
+    with keeping_nothing():
+        assert not keep("one", lambda _: None)
+    assert keep("two", lambda _: None)
+    assert entries(cache) == ["two"]
+
+
+def test_what_a_killed_process_left_is_deleted_after_a_day(cache):
+    keep("one", lambda _: None)
+    for name, age in (("new-old", 200_000), ("new-now", 0)):
+        (cache / name).mkdir()
+        (cache / name / "half").write_text("half")
+        for path in (cache / name / "half", cache / name):
+            os.utime(path, (time.time() - age,) * 2)
+    keep("two", lambda _: None)
+    assert entries(cache) == ["new-now", "one", "two"]
 
 
 def test_nothing_is_kept_where_it_is_switched_off(cache, monkeypatch):
@@ -211,6 +247,49 @@ def test_other_data_other_settings_and_other_names_are_read(cache, folder):
     assert len(entries(cache)) == 3
     (folder / "test.tsv").write_text("sentence\tlabel\nan unused one\t1\n")  # which a remark names
     assert any("test" in note for note in kept_splits.splits_of(config(data=str(folder))).notes)
+
+
+def test_evaluation_data_are_part_of_the_entry_however_they_are_named(tmp_path):
+    train = write_csv(tmp_path / "train.csv", TRAIN)
+    parts = tmp_path / "parts"
+    parts.mkdir()
+    for number in range(2):
+        write_csv(parts / "part-0.csv", reviews(20, topic=f"play{number}"))
+        for dev in (parts, parts / "part-0.csv", f"file://{parts}/part-0.csv"):
+            made = config(data=str(train), dev_data=str(dev))
+            assert same(kept_splits.splits_of(made), load_splits(made))
+
+
+def test_training_data_that_are_no_files_here_keep_nothing(cache, tmp_path, monkeypatch):
+    dev = write_csv(tmp_path / "dev.csv", DEV)
+    for number in range(2):
+        write_csv(tmp_path / "train.csv", reviews(80, topic=f"film{number}"))
+        made = config(data=f"file://{tmp_path}/train.csv", dev_data=str(dev))
+        assert same(kept_splits.splits_of(made), load_splits(made))
+    monkeypatch.chdir(tmp_path)
+    write_glue_folder(tmp_path / "rotten-tomatoes", TRAIN, DEV)  # --data means the packaged reviews
+    kept_splits.splits_of(config(data="rotten-tomatoes"))
+    assert entries(cache) == []
+
+
+def test_a_file_that_is_written_while_it_is_read_is_not_kept(cache, tmp_path, monkeypatch):
+    path = write_csv(tmp_path / "mine.csv", TRAIN)
+
+    def read(made):
+        write_csv(path, reviews(90))
+        return load_splits(made)
+
+    monkeypatch.setattr(kept_splits, "load_splits", read)
+    kept_splits.splits_of(config(data=str(path)))
+    assert entries(cache) == []
+
+
+def test_a_neighbor_of_a_file_and_the_length_of_sentences_change_nothing(cache, tmp_path):
+    path = write_csv(tmp_path / "mine.csv", TRAIN)
+    kept_splits.splits_of(config(data=str(path)))
+    (tmp_path / "another.csv").write_text("x")
+    kept_splits.splits_of(config(data=str(path), max_length=64))
+    assert len(entries(cache)) == 1
 
 
 def test_what_is_wrong_is_told_every_time(folder):
