@@ -92,24 +92,31 @@ def _sources(config: TrainConfig) -> _Sources | None:
     is_named = config.data in DATASETS or glue_task(config.data) is not None
     if is_named or config.class_weights not in (None, BALANCED):
         return None
-    found: list[Path] = []
-    folders: set[Path] = set()
-    for data, flag in ((config.data, "--data"), (config.dev_data, "--dev-data")):
-        if data is None:
-            continue
-        path = Path(data).expanduser()
-        if "://" in data or not (path.exists() or ("*" in path.name and path.parent.is_dir())):
-            return None
-        if flag == "--data" and path.is_dir() and not is_single_table(path):
-            some = [file for files in find_splits(path).values() for file in files]
-        else:
-            some = find_files(data, flag)
-        found += some
-        if path.is_dir():
-            folders |= {path, path / "data", *(one.parent for one in some)}
-    files = [file for one in found for file in (sorted(one.rglob("*")) if one.is_dir() else [one]) if file.is_file()]
-    names = sorted(str(path) for folder in folders if folder.is_dir() for path in folder.iterdir())
-    return _Sources(files, names)
+    train = _sources_of("--data", config.data)
+    dev = _sources_of("--dev-data", config.dev_data) if config.dev_data else _Sources([], [])
+    return None if train is None or dev is None else _Sources(train.files + dev.files, train.names + dev.names)
+
+
+def _sources_of(flag: str, data: str) -> _Sources | None:
+    """List what a path stands for, as reading takes it; None: it is no path of this machine. Raises InputError: there is nothing."""
+    path = Path(data).expanduser()
+    if "://" in data or not (path.exists() or ("*" in path.name and path.parent.is_dir())):
+        return None
+    if flag == "--data" and path.is_dir() and not is_single_table(path):
+        found = [file for files in find_splits(path).values() for file in files]
+    else:
+        found = find_files(data, flag)
+    return _Sources([file for one in found for file in _below(one)], _beside(path, found) if path.is_dir() else [])
+
+
+def _beside(folder: Path, found: list[Path]) -> list[str]:
+    """Name what lies in a folder of data and where its files are: remarks tell what is not used."""
+    folders = {folder, folder / "data", *(one.parent for one in found)}
+    return sorted(str(one) for where in folders if where.is_dir() for one in where.iterdir())
+
+
+def _below(path: Path) -> list[Path]:
+    return [path] if path.is_file() else [file for file in sorted(path.rglob("*")) if file.is_file()]
 
 
 def _stamps(files: Sequence[Path]) -> list[tuple[int, int, int]]:
