@@ -150,8 +150,8 @@ AIMS = (
         why=ROWS,
     ),
     Aim(
-        "rate of reading, checking, comparing and tokenizing 10 million rows over `datasets.map`, which reads and tokenizes",
-        ratio(of_many_rows("datasets.map"), of_many_rows("train")),
+        "rate of reading, checking, comparing and tokenizing 1 million rows over `datasets.map`, which reads and tokenizes",
+        ratio(of_many_rows("datasets.map", tenth=True), of_many_rows("train", tenth=True)),
         0.8,
         why=ROWS,
     ),

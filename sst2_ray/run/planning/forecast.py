@@ -39,7 +39,7 @@ RAYS_CORE = 0.1
 """Share of a core that Ray's processes take while a run trains (benchmarks/NOTES.md). Where workers have all cores, the
 threads of the worker on that core wait for the one that is interrupted."""
 
-START_S = 15.0
+START_S = 13.0
 """Command to first step, and the end; measured (benchmarks/NOTES.md)."""
 
 
