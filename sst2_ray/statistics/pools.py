@@ -27,12 +27,8 @@ def pooled(own: Sequence[SeedVariance]) -> SeedVariance | None:
 def too_large(own: Mapping[str, SeedVariance]) -> set[str]:
     """Return the members whose variance is an outlier for a scaled chi-square, its scale taken from the median."""
     median = float(np.median([one.mean_square for one in own.values()])) if len(own) > 2 else 0.0
-    return {
-        i
-        for i, one in own.items()
-        if 0.0
-        < median
-        * scipy.special.chdtri(one.degrees_of_freedom, _OUTLIER_LEVEL / len(own))
-        / scipy.special.chdtri(one.degrees_of_freedom, 0.5)
-        < one.mean_square
+    limits = {
+        df: median * scipy.special.chdtri(df, _OUTLIER_LEVEL / len(own)) / scipy.special.chdtri(df, 0.5)
+        for df in {one.degrees_of_freedom for one in own.values()}
     }
+    return {i for i, one in own.items() if 0.0 < limits[one.degrees_of_freedom] < one.mean_square}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -55,6 +56,11 @@ class Configuration:
         """Return a column over the seeds; None unless every seed has it."""
         values = [run.values.get(name) for run in self.runs]
         return None if any(value is None for value in values) else [float(v) for v in values if v is not None]
+
+    def mean(self, name: str) -> float | None:
+        """Compute the mean of a column over the seeds; None unless every seed has it, and finite."""
+        values = self.metric(name)
+        return None if not values or not all(map(math.isfinite, values)) else float(np.mean(values))
 
     def summary(self, name: str) -> Summary | None:
         """Compute mean and standard deviation of a column over the seeds; None unless every seed has it."""
@@ -186,7 +192,7 @@ def rank(trials: pa.Table, *, metric: Metric | None = None) -> list[RankedGroup]
         first = configuration.runs[0].values
         chosen_by = first.get("chosen_by") or "accuracy"
         chosen = metric or _ranked_by(configuration, chosen_by)
-        if configuration.summary(chosen) is None:
+        if configuration.mean(chosen) is None:
             continue
         key = (first["eval_split"], first["data_fingerprint"], chosen, chosen_by)
         comparable.setdefault(key, []).append(configuration)
@@ -233,9 +239,9 @@ def _sorted(
 ) -> tuple[Configuration, ...]:
     def order(c: Configuration) -> tuple[bool, float, float, float, str]:
         score = round(oriented(chosen_by, float(np.mean(c.metric(metric) or [0.0]))), 12)
-        last, loss = c.summary("last_dev_accuracy"), c.summary("best_dev_loss")
+        last, loss = c.mean("last_dev_accuracy"), c.mean("best_dev_loss")
         after = c.configuration_id in diverged
-        return (after, -score, -last.mean if last else 0.0, loss.mean if loss else 0.0, c.configuration_id)
+        return (after, -score, -(last or 0.0), loss or 0.0, c.configuration_id)
 
     return tuple(sorted(members, key=order))
 
