@@ -127,7 +127,6 @@ AIMS = (
     Aim(
         "seconds from the start of an attempt after a killed worker to its first step",
         of_restarts,
-        of_start,
         at_most=5,
         why=KILLS,
     ),
