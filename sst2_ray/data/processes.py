@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import pickle
 import queue
 import subprocess
 import sys
@@ -92,13 +91,13 @@ def _process(work: Callable[[Sequence[Text]], object]) -> Iterator[Connection]:
         there.close()
         with here:
             with contextlib.suppress(*_LOST):
-                here.send(pickle.dumps(work))
+                here.send(work)
             yield here
 
 
 def serve(file: int) -> None:
     """Work on what comes through an open file until its other end closes."""
     with Connection(file) as driver, contextlib.suppress(*_LOST):
-        work = pickle.loads(driver.recv())  # nosec B301 - from the process that started this one
+        work = driver.recv()
         while True:
             driver.send(work(driver.recv()))
