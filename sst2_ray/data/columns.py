@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import cast, overload
+from typing import TypeVar, overload
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from sst2_ray.data.texts import Text
+
+T = TypeVar("T")
 
 PIECE = 16_384
 """Texts that are strings of Python at a time."""
@@ -57,7 +59,7 @@ class TextColumn(Sequence[Text | None]):
         return cells[0] if len(cells) == 1 or cells[0] is None else (cells[0], cells[1])
 
     def __iter__(self) -> Iterator[Text | None]:
-        for piece in self.pieces():
+        for _, piece in pieces_of(self):
             yield from piece
 
     def __eq__(self, other: object) -> bool:
@@ -88,11 +90,6 @@ class TextColumn(Sequence[Text | None]):
         ]
         return np.concatenate([np.zeros(0, dtype=np.int64), *map(np.diff, ends)])
 
-    def pieces(self) -> Iterator[list[Text | None]]:
-        """Yield the texts in lists of at most `PIECE`."""
-        for start in range(0, len(self), PIECE):
-            yield self[start : start + PIECE]
-
     def arrays(self, start: int, stop: int) -> list[pa.Array]:
         """Return a part as Arrow arrays, which share the memory where they lie in one chunk."""
         return [_one(column.slice(start, stop - start)) for column in self.columns]
@@ -107,14 +104,12 @@ def _of_stream(stream: pa.Buffer) -> TextColumn:
     return TextColumn(*pa.ipc.open_stream(stream).read_all().columns)
 
 
-def take_texts(texts: Sequence[Text], positions: npt.NDArray[np.int64]) -> Sequence[Text]:
-    """Return the texts at some places, in that order."""
-    if isinstance(texts, TextColumn):
-        return cast(Sequence[Text], texts.take(positions))  # of rows none is missing
-    return [texts[place] for place in positions.tolist()]
+def as_column(texts: Sequence[Text | None]) -> TextColumn:
+    """Return texts in Arrow's form, in which many are already."""
+    return texts if isinstance(texts, TextColumn) else TextColumn.of([texts])
 
 
-def pieces_of(texts: Sequence[Text]) -> Iterator[tuple[int, Sequence[Text]]]:
+def pieces_of(texts: Sequence[T]) -> Iterator[tuple[int, Sequence[T]]]:
     """Yield texts in lists of at most `PIECE`, each with the place of its first."""
     for start in range(0, len(texts), PIECE):
         yield start, texts[start : start + PIECE]

@@ -18,7 +18,7 @@ from sst2_ray.config.registry import DATASETS, glue_task
 from sst2_ray.config.settings import DataSettings
 from sst2_ray.config.train import TrainConfig
 from sst2_ray.data.class_weights import BALANCED
-from sst2_ray.data.columns import TextColumn
+from sst2_ray.data.columns import TextColumn, as_column
 from sst2_ray.data.files import find_files, find_splits, is_single_table
 from sst2_ray.data.kept import digest_of, keep, read_kept
 from sst2_ray.data.labels import ClassNames
@@ -167,8 +167,8 @@ def _read(folder: Path) -> Splits:
 
 
 def _write_rows(rows: Rows, path: Path) -> None:
-    texts = rows.texts if isinstance(rows.texts, TextColumn) else TextColumn.of([rows.texts])
-    columns = [*texts.columns, *([] if rows.groups is None else TextColumn.of([rows.groups]).columns)]
+    texts = as_column(rows.texts)
+    columns = [*texts.columns, *([] if rows.groups is None else as_column(rows.groups).columns)]
     numbers = [
         pa.Array.from_buffers(pa.from_numpy_dtype(values.dtype), len(values), [None, pa.py_buffer(values)])
         for values in (np.ascontiguousarray(rows.labels), np.ascontiguousarray(rows.row_ids))

@@ -12,7 +12,7 @@ from typing import cast
 import numpy as np
 import numpy.typing as npt
 
-from sst2_ray.data.columns import PIECE, TextColumn, take_texts
+from sst2_ray.data.columns import TextColumn, as_column, pieces_of
 from sst2_ray.data.labels import ClassNames, LabelArray, numbers_of, without_unknown
 from sst2_ray.data.texts import Text, stripped
 from sst2_ray.errors import InputError
@@ -50,7 +50,7 @@ class Rows:
         """Return the rows at which the mask `chosen` [N] is true, in their order."""
         positions = np.flatnonzero(chosen)
         return Rows(
-            texts=take_texts(self.texts, positions),
+            texts=cast(Sequence[Text], as_column(self.texts).take(positions)),  # of rows none is missing
             labels=self.labels[positions],
             row_ids=self.row_ids[positions],
             groups=_at(self.groups, positions.tolist()) if self.groups is not None else None,
@@ -165,10 +165,9 @@ class Cells:
         """Return the rows of one split."""
         assert self.splits is not None
         chosen = [row for row, name in enumerate(self.splits) if name == split]
-        texts = self.texts if isinstance(self.texts, TextColumn) else TextColumn.of([self.texts])
         return replace(
             self,
-            texts=texts.take(np.array(chosen, dtype=np.int64)),
+            texts=as_column(self.texts).take(np.array(chosen, dtype=np.int64)),
             labels=[self.labels[i] for i in chosen],
             groups=_at(self.groups, chosen),
             splits=None,
@@ -218,10 +217,10 @@ class Cells:
     ) -> tuple[TextColumn, npt.NDArray[np.int64], npt.NDArray[np.float32], _LeftOut]:
         """Find the rows with a text and a label that stands for a number; returns their texts, places and numbers, and the rest."""
         parts, row_ids, values, left_out = [], array("q"), array("f"), _LeftOut()
-        column = self.texts if isinstance(self.texts, TextColumn) else TextColumn.of([self.texts])
+        column = as_column(self.texts)
         is_whole = True
-        for start in range(0, len(column), PIECE):
-            cells, labels = column[start : start + PIECE], self.labels[start : start + PIECE]
+        for start, cells in pieces_of(column):
+            labels = self.labels[start : start + len(cells)]
             texts: list[Text | None] = []
             for position, (cell, label) in enumerate(zip(cells, labels, strict=True), start):
                 text = stripped(cell)

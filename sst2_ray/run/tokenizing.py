@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from sst2_ray.data.columns import TextColumn
+from sst2_ray.data.columns import as_column
 from sst2_ray.data.kept import digest_of, keep, read_kept
 from sst2_ray.data.kept_splits import CODE
 from sst2_ray.data.texts import Text, singles
@@ -170,5 +170,4 @@ def _tokens_key(inputs: RunInputs) -> str | None:
 
 def _digest_of_lengths(texts: Sequence[Text]) -> str:
     """Hash where each text ends: the fingerprint of the data does not tell ("a", "b c") from ("a b", "c") where a tab stands."""
-    column = texts if isinstance(texts, TextColumn) else TextColumn.of([texts])
-    return hashlib.sha256(column.byte_lengths().tobytes()).hexdigest()
+    return hashlib.sha256(as_column(texts).byte_lengths().tobytes()).hexdigest()

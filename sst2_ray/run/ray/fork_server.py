@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from multiprocessing.connection import Client
@@ -56,8 +57,8 @@ class ForkServer:
     stdin: int
     """Other end of its standard input, open as long as it is needed: the server ends when this process does, however it ends."""
     process: subprocess.Popen[bytes]
-    ended: list[bool] = field(default_factory=list)
-    """Holds something once `end` was called, in whatever thread."""
+    ended: threading.Event = field(default_factory=threading.Event)
+    """Set by `end`, in whatever thread."""
 
     @classmethod
     def start(cls, environment: dict[str, str], folder: str | None = None) -> ForkServer | None:
@@ -110,7 +111,7 @@ class ForkServer:
                 connection.send((dict(os.environ), work))
                 is_result, found = connection.recv()
         except (OSError, EOFError):
-            if self.ended:
+            if self.ended.is_set():
                 raise StoppedError("stopped before the tokens were made") from None
             raise NotServedError from None
         if not is_result:
@@ -120,7 +121,7 @@ class ForkServer:
 
     def end(self) -> None:
         """End the server at once, in the middle of its imports too, where there will be no Ray; nothing of it is left."""
-        self.ended.append(True)
+        self.ended.set()
         if self.process.returncode is None:  # otherwise its number may be another's
             with contextlib.suppress(ProcessLookupError):  # its parent ignores SIGCHLD
                 os.killpg(self.process.pid, signal.SIGKILL)  # with what it has forked for calls

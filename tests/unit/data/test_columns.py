@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from sst2_ray.data import columns
-from sst2_ray.data.columns import TextColumn, pieces_of, take_texts
+from sst2_ray.data.columns import TextColumn, as_column, pieces_of
 
 SINGLES = ["a film", None, "", "schön 🎬", "the end"]
 PAIRS = [("a film", "a play"), None, ("", "b"), ("schön", "🎬")]
@@ -48,7 +48,8 @@ def test_a_place_that_there_is_not(place):
 def test_rows_are_taken_in_the_order_asked_for(column, texts):
     places = np.array([3, 0, 0])
     assert column.take(places) == [texts[3], texts[0], texts[0]]
-    assert take_texts(column, places) == take_texts(texts, places)
+    assert as_column(texts).take(places) == column.take(places)
+    assert as_column(column) is column
 
 
 def test_it_can_be_sent_to_workers(column, texts):
