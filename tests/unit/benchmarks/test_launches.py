@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 
@@ -20,6 +21,10 @@ def of_one():
         yield
 
 
+@pytest.mark.skipif(
+    "SST2_RAY_DATA" not in os.environ,
+    reason="SST2_RAY_DATA is not set: the vocabulary of other sentences makes a model of another size, whose norm takes other launches",
+)
 @pytest.mark.parametrize("way", ["varlen", "padded"])
 @pytest.mark.parametrize("model", launches.NARROW)
 def test_a_step_launches_what_the_table_says(model: str, way: str) -> None:
